@@ -1,0 +1,1 @@
+"""HOW to measure: suites, engines, the lm-eval harness, scores, statistics and claims. A leaf package."""

@@ -1,0 +1,123 @@
+"""The engine specification, its digest, and the interface that every engine has.
+
+An engine turns token ids into log-probabilities and tokens. Text, tasks, templates and scoring stay
+outside (`evals/harness.py`), so that every engine is measured with the same requests.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Frozen(BaseModel):
+    """Base of the records of this package: immutable, and a misspelt field is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def digest_of(value: BaseModel | dict[str, Any] | list[Any]) -> str:
+    """First 16 hex digits of the sha256 of the value's canonical JSON (keys sorted, no spaces)."""
+    data = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class EngineKind(StrEnum):
+    """The inference backends."""
+
+    VLLM = "vllm"
+    TRANSFORMERS = "transformers"
+
+
+class EngineSpec(Frozen):
+    """All settings of an engine that affect a score; part of the score's identity through `digest`."""
+
+    kind: EngineKind = Field(description="Inference backend.")
+    version: str = Field(description="Version of the backend's package, for example '0.32.0+cpu'.")
+    dtype: str = Field(default="bfloat16", description="Dtype of weights and activations: bfloat16, float16 or float32.")
+    quantization: str | None = Field(default=None, description="How the checkpoint's weights are quantised, or null.")
+    kv_cache_dtype: str = Field(default="auto", description="Dtype of the KV cache; 'auto' is the model's dtype.")
+    tensor_parallel: int = Field(default=1, ge=1, description="Number of GPUs that share each layer.")
+    max_length: int | None = Field(
+        default=None, description="Longest sequence in tokens; null is the checkpoint's own limit."
+    )
+    trust_remote_code: bool = Field(default=False, description="Whether code from the checkpoint may run.")
+
+    @property
+    def digest(self) -> str:
+        """Identity of these settings."""
+        return digest_of(self)
+
+
+class EngineTuning(Frozen):
+    """Settings that change speed and memory but never a score; not part of any identity."""
+
+    batch_size: int | None = Field(default=None, description="Sequences per batch; null lets the engine choose.")
+    kv_cache_gib: float | None = Field(default=None, description="KV-cache size in GiB on a CPU; null chooses from memory.")
+    gpu_memory_share: float = Field(default=0.9, description="Share of GPU memory that vLLM may use.")
+    block_size: int | None = Field(default=None, description="KV-cache block in tokens; null is the machine's default.")
+    threads: int | None = Field(default=None, description="CPU threads; null uses all cores that the process may use.")
+    extra_layer_slots: int = Field(
+        default=0, description="KV-cache slots for layers beyond the checkpoint's own, for live layer paths."
+    )
+
+
+class ScoreRequest(Frozen):
+    """Log-probabilities of several continuations of one context (a multiple-choice question, or one string)."""
+
+    context: tuple[int, ...] = Field(description="Token ids of the context, at least one.")
+    continuations: tuple[tuple[int, ...], ...] = Field(description="Token ids of each continuation, each at least one.")
+
+
+class ScoreResult(Frozen):
+    """Answer to a ScoreRequest: one entry per continuation, in order."""
+
+    logprobs: tuple[float, ...] = Field(description="Sum of the continuation's token log-probabilities, natural log.")
+    is_greedy: tuple[bool, ...] = Field(description="Whether greedy decoding would have written the continuation.")
+
+
+class GenerateRequest(Frozen):
+    """Greedy (temperature 0) continuation of a prompt."""
+
+    prompt: tuple[int, ...] = Field(description="Token ids of the prompt, at least one.")
+    max_new_tokens: int = Field(ge=1, description="Most tokens to generate.")
+    stop: tuple[str, ...] = Field(default=(), description="Strings that end the generation; not part of the text.")
+
+
+class GenerateResult(Frozen):
+    """Answer to a GenerateRequest."""
+
+    text: str = Field(description="The generated text, cut before the first stop string.")
+    n_tokens: int = Field(description="Number of tokens that were generated.")
+    finish_reason: str = Field(description="'stop' (end token or stop string) or 'length' (ran into max_new_tokens).")
+
+
+class Engine(Protocol):
+    """What every engine offers. Results are yielded as (index of the request, result) as soon as they are known,
+    in any order, so that the caller can write them down before the batch ends."""
+
+    spec: EngineSpec
+    checkpoint: Path
+
+    @property
+    def max_length(self) -> int:
+        """Longest sequence in tokens that the engine takes."""
+
+    def score(self, requests: Sequence[ScoreRequest]) -> Iterator[tuple[int, ScoreResult]]:
+        """Log-probabilities of continuations."""
+
+    def generate(self, requests: Sequence[GenerateRequest]) -> Iterator[tuple[int, GenerateResult]]:
+        """Greedy generations."""
+
+    def set_layer_path(self, layers: tuple[int, ...] | None) -> None:
+        """From the next request on, run these source layers in this order; None is the checkpoint as it is."""
+
+    def close(self) -> None:
+        """Free the engine's memory and processes."""
