@@ -1,0 +1,40 @@
+"""What can go wrong, as the person at the command line sees it.
+
+MergeboardError            base: one sentence that says what, where and the next step; the command exits with 2
+├── SweepError             a sweep file that does not parse or does not make sense
+├── PlanError              a plan that cannot be made: missing checkpoints, no benchmark that can run
+├── StoreError             a store that cannot be opened, is newer than this code, or is lost
+├── ClusterError           Ray cannot be reached or does not have what a job needs
+├── RunError               a run that is unknown, already driven by someone else, or ended with failures
+└── CardError              a model card that cannot be read or must not be written
+
+`recipes.errors.RecipeError` and `evals.errors.EvaluationError` are shown in the same way.
+"""
+
+
+class MergeboardError(Exception):
+    """Base of what a user can mend; the message is the whole answer."""
+
+
+class SweepError(MergeboardError):
+    """The sweep file does not parse or does not make sense."""
+
+
+class PlanError(MergeboardError):
+    """No plan can be made of it."""
+
+
+class StoreError(MergeboardError):
+    """The store cannot be opened, is newer than this code, or is lost."""
+
+
+class ClusterError(MergeboardError):
+    """Ray cannot be reached, or lacks what a job needs."""
+
+
+class RunError(MergeboardError):
+    """The run is unknown, driven by another process, or ended with failures."""
+
+
+class CardError(MergeboardError):
+    """The model card cannot be read, or must not be written."""
