@@ -1,0 +1,114 @@
+"""The two kinds of job and their identity.
+
+A job's digest covers everything that affects its result and nothing else: where the weights lie, batch
+sizes and placement are left out. A live layer path and the same path built are one identity.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from evals.engine import EngineSpec, EngineTuning, digest_of
+from evals.scores import EvalSettings
+
+
+class Frozen(BaseModel):
+    """Base of the orchestrator's values: immutable, and a misspelt field is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class JobKind(StrEnum):
+    """What a job does."""
+
+    BUILD = "build"
+    EVAL = "eval"
+
+
+class CheckpointPlace(Frozen):
+    """Where the weights are found; exactly one of the two is set. Not part of any identity."""
+
+    name: str | None = Field(default=None, description="Local directory, embedded name, or hub id as `repo@sha`.")
+    artifact: str | None = Field(default=None, description="Digest of the artifact that a build job makes.")
+
+    @property
+    def label(self) -> str:
+        """For people and for keys."""
+        return self.name or f"artifact {self.artifact}"
+
+
+class RecipeSource(Frozen):
+    """One source of a recipe, pinned."""
+
+    name: str = Field(description="The source as the recipe names it.")
+    place: str = Field(description="What to resolve: a local directory, an embedded name, or `repo@sha`.")
+    weights_digest: str = Field(description="Digest of its weights, or its pinned commit on the hub.")
+
+
+class BuildJob(Frozen):
+    """Make one recipe into a checkpoint directory."""
+
+    kind: Literal[JobKind.BUILD] = JobKind.BUILD
+    recipe: str = Field(description="The recipe's canonical text.")
+    recipe_digest: str = Field(description="Digest of the recipe over its sources' weights; names the artifact.")
+    sources: tuple[RecipeSource, ...] = Field(description="Its sources, pinned.")
+    seed: int = Field(default=0, description="Seed of merge methods that draw random numbers.")
+    trust_remote_code: bool = Field(default=False, description="Whether code from a source may run.")
+    allow_pickles: bool = Field(default=False, description="Whether pickled weights may be read.")
+
+    @property
+    def digest(self) -> str:
+        """The artifact's digest."""
+        return self.recipe_digest
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """A build waits for nothing."""
+        return ()
+
+
+class EvalJob(Frozen):
+    """Score one benchmark on one checkpoint, or on one layer path of it."""
+
+    kind: Literal[JobKind.EVAL] = JobKind.EVAL
+    weights_digest: str = Field(description="Digest of the weights, or of the recipe that makes them.")
+    layer_path: tuple[int, ...] | None = Field(default=None, description="Source layers in order; null is all, once.")
+    suite: str = Field(description="Name of the suite.")
+    benchmark: str = Field(description="Name of the benchmark in it.")
+    benchmark_digest: str = Field(description="Digest of the benchmark's definition.")
+    dataset_digest: str = Field(description="Digest of what identifies the data set's content as far as known.")
+    engine: EngineSpec = Field(description="The engine and its settings.")
+    settings: EvalSettings = Field(description="Template, BOS, limit, seeds.")
+    scorer: str = Field(description="Versions of the harness and scorers.")
+    place: CheckpointPlace = Field(description="Where the weights are found (not identity).")
+    live_layers: tuple[int, ...] | None = Field(
+        default=None, description="Layer path that the engine is switched to; null where the weights are built (not identity)."
+    )
+    tuning: EngineTuning = Field(default_factory=EngineTuning, description="Speed and memory settings (not identity).")
+
+    @property
+    def digest(self) -> str:
+        """Identity of the result."""
+        return digest_of(self.model_dump(mode="json", exclude={"place", "live_layers", "tuning", "kind"}))
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Digest of the build job that makes the weights, if one does."""
+        return (self.place.artifact,) if self.place.artifact else ()
+
+    @property
+    def engine_key(self) -> str:
+        """Jobs with the same key can be served by one engine, one after another."""
+        return digest_of({"place": self.place.model_dump(), "engine": self.engine.digest})
+
+
+Job = Annotated[BuildJob | EvalJob, Field(discriminator="kind")]
+_ADAPTER: TypeAdapter[BuildJob | EvalJob] = TypeAdapter(Job)
+
+
+def job_from_json(text: str) -> BuildJob | EvalJob:
+    """A job out of the store's JSON."""
+    return _ADAPTER.validate_json(text)

@@ -1,0 +1,69 @@
+"""Settings of this process, read from the environment once.
+
+| variable               | what it is                                                        |
+| ---------------------- | ----------------------------------------------------------------- |
+| MERGEBOARD_HOME        | root of artifacts, journals, samples and model copies             |
+| MERGEBOARD_DATABASE_URL| the store; SQLite under MERGEBOARD_HOME by default                |
+| MERGEBOARD_DATASETS    | a mirror of the hub's data sets, laid out as the hub's            |
+| HF_TOKEN               | for gated repositories; never written down anywhere               |
+| RAY_ADDRESS            | the cluster; one is started on this machine where there is none   |
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import platformdirs
+from pydantic import BaseModel, ConfigDict, Field
+
+from orchestrator.errors import MergeboardError
+
+
+class Settings(BaseModel):
+    """Where everything lives; see the module's table for the variables."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    home: Path = Field(description="Root of all files of this installation; the same on every node.")
+    database_url: str = Field(description="SQLAlchemy URL of the store.")
+    datasets: Path | None = Field(description="Mirror of the hub's data sets, or null for the hub itself.")
+    ray_address: str | None = Field(description="Ray cluster to use, or null to start one on this machine.")
+
+    @classmethod
+    def from_environment(cls) -> Settings:
+        """Read the variables; MergeboardError where one names something that cannot be."""
+        home = Path(os.environ.get("MERGEBOARD_HOME") or platformdirs.user_data_path("mergeboard")).expanduser()
+        home = home.absolute()
+        mirror = os.environ.get("MERGEBOARD_DATASETS")
+        if mirror and not Path(mirror).is_dir():
+            raise MergeboardError(
+                f"MERGEBOARD_DATASETS names {mirror}, which is not a folder; "
+                "point it at a mirror of the hub's data sets, or unset it to use the hub."
+            )
+        return cls(
+            home=home,
+            database_url=os.environ.get("MERGEBOARD_DATABASE_URL") or f"sqlite:///{home / 'store.sqlite'}",
+            datasets=Path(mirror).absolute() if mirror else None,
+            ray_address=os.environ.get("RAY_ADDRESS") or None,
+        )
+
+    @property
+    def artifacts(self) -> Path:
+        """Content-addressed checkpoints that builds made."""
+        return self.home / "artifacts"
+
+    @property
+    def journals(self) -> Path:
+        """Request journals, one folder per evaluation job."""
+        return self.home / "journals"
+
+    @property
+    def samples(self) -> Path:
+        """Parquet files of samples, one per evaluation job."""
+        return self.home / "samples"
+
+    @property
+    def logs(self) -> Path:
+        """Logs of attempts, one per attempt."""
+        return self.home / "logs"
