@@ -1,0 +1,145 @@
+"""The safetensors format, as far as moving bytes needs it: where each tensor lies in a file, and headers to write.
+
+A file is 8 bytes (length of the header, little endian), the header (JSON: name -> dtype, shape, offsets) and
+the tensors' bytes. Nothing here reads a tensor or imports torch.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from recipes.errors import CheckpointError
+
+MAX_HEADER_BYTES = 100_000_000
+"""What the safetensors library itself accepts; a larger header is an attack or a damaged file."""
+
+DTYPE_BITS = {
+    "BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8,
+    "I16": 16, "U16": 16, "F16": 16, "BF16": 16, "I32": 32, "U32": 32, "F32": 32, "I64": 64, "U64": 64, "F64": 64,
+    "C64": 64, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6,
+}  # fmt: skip
+"""Bits per element of each dtype of the format."""
+
+
+class Frozen(BaseModel):
+    """Base of the records of this package: immutable, and a misspelt field is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Tensor(Frozen):
+    """One tensor in one safetensors file."""
+
+    name: str = Field(description="Its name in the file.")
+    dtype: str = Field(description="Its dtype as safetensors spells it, for example BF16.")
+    shape: tuple[int, ...] = Field(description="Its dimensions; empty for a scalar.")
+    file: str = Field(description="Name of the file, relative to the checkpoint's directory.")
+    start: int = Field(ge=0, description="First byte of its data, counted from the start of the file.")
+    size_bytes: int = Field(ge=0, description="Bytes of its data.")
+
+    @property
+    def parameters(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+
+def read_header(directory: Path, file: str) -> tuple[Tensor, ...]:
+    """The tensors of `directory/file`, in the order of their bytes; checks all that can be checked without reading them."""
+    path = directory / file
+    try:
+        with path.open("rb") as stream:
+            file_bytes = path.stat().st_size
+            prefix = stream.read(8)
+            if len(prefix) < 8:
+                raise CheckpointError(f"{path} is cut short ({file_bytes} bytes): download or copy it again.")
+            length = int.from_bytes(prefix, "little")
+            if length > MAX_HEADER_BYTES:
+                raise CheckpointError(
+                    f"{path} claims a header of {length:,} bytes, which no safetensors file has: "
+                    "it is damaged or something else; download it again."
+                )
+            if length + 8 > file_bytes:
+                raise CheckpointError(
+                    f"{path} is cut short: its header alone needs {length + 8:,} bytes and the file has "
+                    f"{file_bytes:,}; download or copy it again."
+                )
+            header = parse_header(stream.read(length), str(path))
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} is missing: download or copy the checkpoint again.") from None
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror}): check the file and its permissions.") from error
+    return _tensors(header, path, file, 8 + length, file_bytes)
+
+
+def parse_header(text: bytes, where: str) -> dict[str, object]:
+    """The header's JSON object, without `__metadata__`."""
+    try:
+        header = json.loads(text, object_pairs_hook=_no_duplicates)
+    except (ValueError, RecursionError):
+        header = None
+    if not isinstance(header, dict):
+        raise CheckpointError(f"{where} has no readable safetensors header: it is damaged; download it again.")
+    header.pop("__metadata__", None)
+    return header
+
+
+def _no_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name appears twice")
+    return found
+
+
+def _tensors(header: dict[str, object], path: Path, file: str, base: int, file_bytes: int) -> tuple[Tensor, ...]:
+    tensors = sorted((_tensor(n, e, path, file, base) for n, e in header.items()), key=lambda t: (t.start, t.size_bytes))
+    position = base
+    for tensor in tensors:
+        if tensor.start != position:
+            raise CheckpointError(
+                f"{path}: tensor {tensor.name} does not begin where the one before it ends: "
+                "the file is damaged; download it again."
+            )
+        position += tensor.size_bytes
+    if position > file_bytes:
+        raise CheckpointError(
+            f"{path} is cut short: its tensors need {position:,} bytes and the file has {file_bytes:,}; "
+            "download or copy it again."
+        )
+    if position < file_bytes:
+        raise CheckpointError(
+            f"{path} has {file_bytes - position:,} bytes that belong to no tensor: it is damaged; download it again."
+        )
+    return tuple(tensors)
+
+
+def _tensor(name: str, entry: object, path: Path, file: str, base: int) -> Tensor:
+    damaged = CheckpointError(f"{path}: the header entry of tensor {name!r} is damaged; download the file again.")
+    if not isinstance(entry, dict):
+        raise damaged
+    dtype, shape, offsets = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
+    if not (isinstance(shape, list) and isinstance(offsets, list) and len(offsets) == 2 and dtype in DTYPE_BITS):
+        raise damaged
+    if not all(type(n) is int and n >= 0 for n in [*shape, *offsets]):
+        raise damaged
+    size = offsets[1] - offsets[0]
+    if size < 0 or size * 8 != math.prod(shape) * DTYPE_BITS[dtype]:
+        raise damaged
+    return Tensor(name=name, dtype=dtype, shape=tuple(shape), file=file, start=base + offsets[0], size_bytes=size)
+
+
+def header_bytes(tensors: Iterable[Tensor]) -> bytes:
+    """The first bytes of a file that holds these tensors in this order (their own file and start are not looked at)."""
+    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    position = 0
+    for tensor in tensors:
+        end = position + tensor.size_bytes
+        header[tensor.name] = {"dtype": tensor.dtype, "shape": list(tensor.shape), "data_offsets": [position, end]}
+        position = end
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
