@@ -30,7 +30,7 @@ NOISE = "demo/SmolLM2-135M-Instruct-noise"
 DEMO_NAMES = (BASE, NOISE)
 
 NOISE_SEED = 2026
-NOISE_SHARE = 0.04
+NOISE_SHARE = 0.06
 """Standard deviation of the noise, as a share of each tensor's own."""
 
 _FORMAT = "1"
