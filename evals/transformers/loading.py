@@ -1,0 +1,97 @@
+"""From an engine specification to a loaded model and tokenizer; what cannot be served is refused before that."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from evals.engine import EngineSpec, EngineTuning
+from evals.errors import EngineError
+from evals.live_paths import quantization_of, read_config
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+LENGTH_KEYS = ("n_positions", "max_position_embeddings", "n_ctx")
+UNKNOWN_LENGTH = 2048
+"""lm-eval's length where neither config nor tokenizer has one."""
+
+
+def refuse(spec: EngineSpec, checkpoint: Path) -> None:
+    """Raise EngineError where the transformers engine cannot do what the specification says."""
+    stored = quantization_of(read_config(checkpoint))
+    if spec.quantization or stored:
+        raise EngineError(
+            f"{checkpoint} is to run quantised ({spec.quantization or stored}), which the transformers engine does not "
+            "do: use the vllm engine, or a checkpoint that is not quantised."
+        )
+    if spec.kv_cache_dtype != "auto":
+        raise EngineError(
+            f"The transformers engine keeps its KV cache in the model's dtype, not {spec.kv_cache_dtype}: "
+            "leave kv_cache_dtype at auto, or use the vllm engine."
+        )
+    if spec.tensor_parallel != 1:
+        raise EngineError(
+            f"The transformers engine runs on one device, not {spec.tensor_parallel}: use the vllm engine."
+        )
+
+
+def pick_device() -> torch.device:
+    """The first CUDA device, or the CPU."""
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def set_threads(tuning: EngineTuning) -> None:
+    """CPU threads of torch in this process: as tuned, or OMP_NUM_THREADS, or all that the process may use."""
+    import torch
+
+    if tuning.threads is not None:
+        torch.set_num_threads(tuning.threads)
+    elif "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(len(os.sched_getaffinity(0)))
+
+
+def load_model(spec: EngineSpec, checkpoint: Path, device: torch.device) -> PreTrainedModel:
+    """The model in the specification's dtype, ready to run."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            checkpoint,
+            dtype=getattr(torch, spec.dtype),
+            trust_remote_code=spec.trust_remote_code,
+            local_files_only=True,
+        )
+    except (OSError, ValueError, ImportError, RuntimeError) as error:
+        raise EngineError(f"transformers cannot load {checkpoint}: {error}") from error
+    return model.to(device).eval().requires_grad_(False)
+
+
+def load_tokenizer(spec: EngineSpec, checkpoint: Path) -> PreTrainedTokenizerBase:
+    """The checkpoint's tokenizer."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(
+            checkpoint, trust_remote_code=spec.trust_remote_code, local_files_only=True
+        )
+    except (OSError, ValueError, ImportError) as error:
+        raise EngineError(f"transformers cannot load the tokenizer of {checkpoint}: {error}") from error
+
+
+def length_limit(spec: EngineSpec, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Longest sequence in tokens: the specification's, else the checkpoint's own as lm-eval finds it."""
+    if spec.max_length is not None:
+        return spec.max_length
+    config = model.config.get_text_config()
+    for key in LENGTH_KEYS:
+        value = getattr(config, key, None)
+        if value is not None:
+            return int(value)
+    stated = tokenizer.model_max_length
+    return int(stated) if stated is not None and stated < 10**18 else UNKNOWN_LENGTH

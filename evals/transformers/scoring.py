@@ -1,0 +1,188 @@
+"""Log-probabilities of many continuations from one pass: what sequences have in common is computed once.
+
+The continuations of a question form a tree of tokens. One forward runs the part of the context that the previous
+question did not have, and behind it every inner node of the tree, each attending to the context and to its own
+ancestors. The last token of a continuation is never run, only looked up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from evals.engine import ScoreResult
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+ROWS_PER_SOFTMAX = 256
+"""Rows of the vocabulary that are in float32 at once."""
+
+
+@dataclass(frozen=True)
+class TokenTree:
+    """The inner nodes of the continuations' tree. Row 0 is the context's last token, row r is node r - 1."""
+
+    tokens: tuple[int, ...]
+    parents: tuple[int, ...]
+    depths: tuple[int, ...]
+    rows: tuple[tuple[int, ...], ...]
+
+    @classmethod
+    def of(cls, continuations: Sequence[Sequence[int]]) -> TokenTree:
+        """The tree of these continuations; `rows[c][t]` predicts token t of continuation c."""
+        known: dict[tuple[int, int], int] = {}
+        tokens: list[int] = []
+        parents: list[int] = []
+        depths: list[int] = [0]
+        rows = []
+        for continuation in continuations:
+            row, path = 0, [0]
+            for token in continuation[:-1]:
+                if (row, token) not in known:
+                    tokens.append(token)
+                    parents.append(row)
+                    depths.append(depths[row] + 1)
+                    known[row, token] = len(tokens)
+                row = known[row, token]
+                path.append(row)
+            rows.append(tuple(path))
+        return cls(tuple(tokens), tuple(parents), tuple(depths[1:]), tuple(rows))
+
+
+def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+    """Number of leading tokens that are equal."""
+    for index, (x, y) in enumerate(zip(a, b, strict=False)):
+        if x != y:
+            return index
+    return min(len(a), len(b))
+
+
+class TreeScorer:
+    """Scores continuations with a KV cache that is kept from question to question."""
+
+    def __init__(self, model: PreTrainedModel, device: torch.device) -> None:
+        self._model = model
+        self._device = device
+        self._cached: tuple[int, ...] = ()
+        self._cache: Any = None
+
+    def forget(self) -> None:
+        """Drop the cache; needed whenever the model changes."""
+        self._cached, self._cache = (), None
+
+    def score(self, context: tuple[int, ...], continuations: Sequence[tuple[int, ...]]) -> ScoreResult:
+        """Sums of log-probabilities (float32 log-softmax) and whether greedy decoding would write them."""
+        import torch
+        from transformers import DynamicCache
+
+        tree = TokenTree.of(continuations)
+        start = min(common_prefix(context, self._cached), len(context) - 1)
+        if self._cache is None or start == 0:
+            self._cache, start = DynamicCache(), 0
+        elif start < len(self._cached):
+            self._cache.crop(start - len(self._cached))
+        fresh = len(context) - start
+        ids = torch.tensor([[*context[start:], *tree.tokens]], device=self._device)
+        last = len(context) - 1
+        positions = torch.tensor([[*range(start, len(context)), *(last + d for d in tree.depths)]], device=self._device)
+        with torch.inference_mode():
+            logits = self._model(
+                input_ids=ids,
+                position_ids=positions,
+                attention_mask=self._masks(len(context), fresh, tree, positions),
+                past_key_values=self._cache,
+                use_cache=True,
+                logits_to_keep=torch.arange(fresh - 1, ids.shape[1], device=self._device),
+            ).logits[0]
+        if tree.tokens:
+            self._cache.crop(-len(tree.tokens))
+        self._cached = context
+        return _look_up(logits, tree, continuations)
+
+    def _masks(self, length: int, fresh: int, tree: TokenTree, positions: torch.Tensor) -> Any:
+        """What each new token may see: the 4-D masks of full and of sliding-window attention."""
+        import torch
+
+        nodes, device = len(tree.tokens), self._device
+        seen = torch.zeros(fresh + nodes, length + nodes, dtype=torch.bool, device=device)
+        seen[:, :length] = torch.arange(length, device=device) <= positions[0, :, None]
+        ancestors = torch.eye(nodes, dtype=torch.bool)
+        for node, parent in enumerate(tree.parents):
+            if parent:
+                ancestors[node] |= ancestors[parent - 1]
+        seen[fresh:, length:] = ancestors.to(device)
+        full = self._as_bias(seen)
+        config = self._model.config
+        window = getattr(config, "sliding_window", None)
+        kinds = set(getattr(config, "layer_types", None) or ())
+        if window is None or kinds == {"full_attention"}:
+            return {"full_attention": full} if kinds else full
+        where = torch.cat([torch.arange(length, device=device), positions[0, fresh:]])
+        near = self._as_bias(seen & (where > positions[0, :, None] - window))
+        return {"full_attention": full, "sliding_attention": near} if kinds else near
+
+    def _as_bias(self, seen: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        bias = torch.zeros(seen.shape, dtype=self._model.dtype, device=self._device)
+        return bias.masked_fill_(~seen, torch.finfo(self._model.dtype).min)[None, None]
+
+
+class PlainScorer:
+    """Scores each continuation as a sequence of its own, in one padded batch: right for every causal model."""
+
+    def __init__(self, model: PreTrainedModel, device: torch.device) -> None:
+        self._model = model
+        self._device = device
+
+    def forget(self) -> None:
+        """Nothing is kept."""
+
+    def score(self, context: tuple[int, ...], continuations: Sequence[tuple[int, ...]]) -> ScoreResult:
+        """Sums of log-probabilities (float32 log-softmax) and whether greedy decoding would write them."""
+        import torch
+
+        sequences = [[*context, *continuation[:-1]] for continuation in continuations]
+        width = max(map(len, sequences))
+        ids = torch.zeros(len(sequences), width, dtype=torch.long)
+        mask = torch.zeros(len(sequences), width, dtype=torch.long)
+        for row, sequence in enumerate(sequences):
+            ids[row, : len(sequence)] = torch.tensor(sequence)
+            mask[row, : len(sequence)] = 1
+        with torch.inference_mode():
+            logits = self._model(input_ids=ids.to(self._device), attention_mask=mask.to(self._device)).logits
+        sums, greedy = [], []
+        for row, continuation in enumerate(continuations):
+            begin = len(context) - 1
+            wanted = torch.tensor(continuation, device=logits.device)
+            logprobs = torch.log_softmax(
+                logits[row, begin : begin + len(continuation)], dim=-1, dtype=torch.float32
+            )
+            sums.append(float(logprobs.gather(1, wanted[:, None]).sum()))
+            greedy.append(bool((logprobs.argmax(dim=-1) == wanted).all()))
+        return ScoreResult(logprobs=tuple(sums), is_greedy=tuple(greedy))
+
+
+def _look_up(logits: torch.Tensor, tree: TokenTree, continuations: Sequence[tuple[int, ...]]) -> ScoreResult:
+    import torch
+
+    wanted: dict[int, set[int]] = {}
+    for rows, continuation in zip(tree.rows, continuations, strict=True):
+        for row, token in zip(rows, continuation, strict=True):
+            wanted.setdefault(row, set()).add(token)
+    found: dict[tuple[int, int], float] = {}
+    best: list[int] = []
+    for begin in range(0, len(logits), ROWS_PER_SOFTMAX):
+        logprobs = torch.log_softmax(logits[begin : begin + ROWS_PER_SOFTMAX], dim=-1, dtype=torch.float32)
+        best += logprobs.argmax(dim=-1).tolist()
+        pairs = [(row, t) for row in range(begin, begin + len(logprobs)) for t in sorted(wanted.get(row, ()))]
+        rows_, tokens = [row - begin for row, _ in pairs], [t for _, t in pairs]
+        found.update(zip(pairs, logprobs[rows_, tokens].tolist(), strict=True))
+    scored = [list(zip(rows, c, strict=True)) for rows, c in zip(tree.rows, continuations, strict=True)]
+    return ScoreResult(
+        logprobs=tuple(sum(found[pair] for pair in pairs) for pairs in scored),
+        is_greedy=tuple(all(best[row] == token for row, token in pairs) for pairs in scored),
+    )
