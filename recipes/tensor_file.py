@@ -72,7 +72,9 @@ def read_header(directory: Path, file: str) -> tuple[Tensor, ...]:
     except FileNotFoundError:
         raise CheckpointError(f"{path} is missing: download or copy the checkpoint again.") from None
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read ({error.strerror}): check the file and its permissions.") from error
+        raise CheckpointError(
+            f"{path} cannot be read ({error.strerror}): check the file and its permissions."
+        ) from error
     return _tensors(header, path, file, 8 + length, file_bytes)
 
 
@@ -83,7 +85,9 @@ def parse_header(text: bytes, where: str) -> dict[str, object]:
     except (ValueError, RecursionError):
         header = None
     if not isinstance(header, dict):
-        raise CheckpointError(f"{where} has no readable safetensors header: it is damaged; download it again.")
+        raise CheckpointError(
+            f"{where} has no readable safetensors header: it is damaged; download it again."
+        )
     header.pop("__metadata__", None)
     return header
 
@@ -95,8 +99,12 @@ def _no_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return found
 
 
-def _tensors(header: dict[str, object], path: Path, file: str, base: int, file_bytes: int) -> tuple[Tensor, ...]:
-    tensors = sorted((_tensor(n, e, path, file, base) for n, e in header.items()), key=lambda t: (t.start, t.size_bytes))
+def _tensors(
+    header: dict[str, object], path: Path, file: str, base: int, file_bytes: int
+) -> tuple[Tensor, ...]:
+    tensors = sorted(
+        (_tensor(n, e, path, file, base) for n, e in header.items()), key=lambda t: (t.start, t.size_bytes)
+    )
     position = base
     for tensor in tensors:
         if tensor.start != position:
@@ -118,18 +126,24 @@ def _tensors(header: dict[str, object], path: Path, file: str, base: int, file_b
 
 
 def _tensor(name: str, entry: object, path: Path, file: str, base: int) -> Tensor:
-    damaged = CheckpointError(f"{path}: the header entry of tensor {name!r} is damaged; download the file again.")
+    damaged = CheckpointError(
+        f"{path}: the header entry of tensor {name!r} is damaged; download the file again."
+    )
     if not isinstance(entry, dict):
         raise damaged
     dtype, shape, offsets = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
-    if not (isinstance(shape, list) and isinstance(offsets, list) and len(offsets) == 2 and dtype in DTYPE_BITS):
+    if not (
+        isinstance(shape, list) and isinstance(offsets, list) and len(offsets) == 2 and dtype in DTYPE_BITS
+    ):
         raise damaged
     if not all(type(n) is int and n >= 0 for n in [*shape, *offsets]):
         raise damaged
     size = offsets[1] - offsets[0]
     if size < 0 or size * 8 != math.prod(shape) * DTYPE_BITS[dtype]:
         raise damaged
-    return Tensor(name=name, dtype=dtype, shape=tuple(shape), file=file, start=base + offsets[0], size_bytes=size)
+    return Tensor(
+        name=name, dtype=dtype, shape=tuple(shape), file=file, start=base + offsets[0], size_bytes=size
+    )
 
 
 def header_bytes(tensors: Iterable[Tensor]) -> bytes:
@@ -138,7 +152,11 @@ def header_bytes(tensors: Iterable[Tensor]) -> bytes:
     position = 0
     for tensor in tensors:
         end = position + tensor.size_bytes
-        header[tensor.name] = {"dtype": tensor.dtype, "shape": list(tensor.shape), "data_offsets": [position, end]}
+        header[tensor.name] = {
+            "dtype": tensor.dtype,
+            "shape": list(tensor.shape),
+            "data_offsets": [position, end],
+        }
         position = end
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)

@@ -1,0 +1,242 @@
+"""A checkpoint: a directory with config.json and safetensors weights, known from its config and headers alone."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import re
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path, PurePosixPath
+from typing import Self
+
+from pydantic import Field
+
+from recipes.config_facts import ConfigFacts, read_config
+from recipes.errors import CheckpointError
+from recipes.file_hash import file_sha256
+from recipes.tensor_file import Frozen, Tensor, read_header
+
+INDEX_NAME = "model.safetensors.index.json"
+SINGLE_NAME = "model.safetensors"
+PICKLE_PATTERNS = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt")
+
+BESIDE_WEIGHTS = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+    "chat_template.json",
+)
+"""Files beside the weights that affect results."""
+
+_BUFFER = re.compile(r"\.(rotary_emb\.inv_freq|masked_bias)$")
+"""Constants that older checkpoints store beside the weights; no loader reads them and no merge writes them."""
+
+_TORCH_DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float64"}
+
+
+class LayerTensorName(Frozen):
+    """A tensor's name taken apart around the index of its layer: `model.layers` . 7 . `mlp.up_proj.weight`."""
+
+    stack: str = Field(description="What comes before the index.")
+    layer: int = Field(description="The index.")
+    rest: str = Field(description="What comes after the index.")
+
+
+class Checkpoint(Frozen):
+    """What is known of a checkpoint without reading a weight."""
+
+    directory: Path = Field(description="Where it lies.")
+    config: ConfigFacts = Field(description="The facts of its config.json.")
+    tensors: tuple[Tensor, ...] = Field(
+        description="Its parameters, in the order of files and bytes; empty for pickles."
+    )
+    has_chat_template: bool = Field(description="Whether its tokenizer brings a chat template.")
+    pickled: bool = Field(
+        default=False, description="Whether its weights are pickles, which were asked for by name."
+    )
+
+    @classmethod
+    def open(cls, path: Path, *, allow_pickles: bool = False) -> Self:
+        """Read config and headers; raise CheckpointError in one sentence for whatever is missing, damaged or unsafe."""
+        directory = Path(path)
+        if not directory.is_dir():
+            raise CheckpointError(f"There is no checkpoint directory {directory}: check the path.")
+        if not (directory / "config.json").exists() and (directory / "adapter_config.json").exists():
+            raise CheckpointError(
+                f"{directory} is a LoRA adapter, not a checkpoint: merge it into its base first."
+            )
+        config = read_config(directory / "config.json")
+        facts = ConfigFacts.from_config(config, str(directory / "config.json"))
+        files = weight_files(directory)
+        if not files:
+            _require_pickles(directory, allow_pickles)
+            return cls(
+                directory=directory,
+                config=facts,
+                tensors=(),
+                has_chat_template=_has_template(directory),
+                pickled=True,
+            )
+        tensors = _read_tensors(directory, files)
+        return cls(
+            directory=directory, config=facts, tensors=tensors, has_chat_template=_has_template(directory)
+        )
+
+    @property
+    def layers(self) -> int:
+        """Number of layers."""
+        return self.config.layers
+
+    @property
+    def quantization(self) -> str | None:
+        """How the weights are quantised; null if they are not."""
+        return self.config.quantization
+
+    @functools.cached_property
+    def parameters(self) -> int | None:
+        """Number of stored elements; for pickles what the config gives, or null."""
+        return sum(tensor.parameters for tensor in self.tensors) if self.tensors else self.config.parameters()
+
+    @functools.cached_property
+    def size_bytes(self) -> int:
+        """Bytes of the weights."""
+        return sum(tensor.size_bytes for tensor in self.tensors)
+
+    @functools.cached_property
+    def dtype(self) -> str | None:
+        """Dtype of most parameters, as torch spells it; the config's word where there are no headers."""
+        counts: Counter[str] = Counter()
+        for tensor in self.tensors:
+            counts[tensor.dtype] += tensor.parameters
+        most = counts.most_common(1)
+        return _TORCH_DTYPES.get(most[0][0], most[0][0]) if most else self.config.dtype
+
+    @functools.cached_property
+    def dtypes(self) -> frozenset[str]:
+        """Dtypes of the stored tensors, as torch spells them where it has a name for them."""
+        return frozenset(_TORCH_DTYPES.get(tensor.dtype, tensor.dtype) for tensor in self.tensors)
+
+    @functools.cached_property
+    def stacks(self) -> tuple[str, ...]:
+        """Name prefixes of its numbered stacks; a plain language model has one, such as `model.layers`."""
+        found = (layer_tensor_name(tensor.name) for tensor in self.tensors)
+        return tuple(dict.fromkeys(part.stack for part in found if part))
+
+    def layer_tensors(self, layer: int) -> tuple[Tensor, ...]:
+        """The tensors of one layer."""
+        return self._by_layer.get(layer, ())
+
+    @property
+    def other_tensors(self) -> tuple[Tensor, ...]:
+        """The tensors of no layer: embedding, last norm, head."""
+        return self._by_layer.get(-1, ())
+
+    @functools.cached_property
+    def _by_layer(self) -> dict[int, tuple[Tensor, ...]]:
+        grouped: dict[int, list[Tensor]] = {}
+        for tensor in self.tensors:
+            part = layer_tensor_name(tensor.name)
+            grouped.setdefault(part.layer if part else -1, []).append(tensor)
+        return {layer: tuple(tensors) for layer, tensors in grouped.items()}
+
+
+def layer_tensor_name(name: str) -> LayerTensorName | None:
+    """Take a tensor's name apart at its first number; null for a tensor that belongs to no layer."""
+    parts = name.split(".")
+    for position, part in enumerate(parts[1:-1], start=1):
+        if part.isascii() and part.isdigit():
+            return LayerTensorName(
+                stack=".".join(parts[:position]), layer=int(part), rest=".".join(parts[position + 1 :])
+            )
+    return None
+
+
+def weight_files(directory: Path) -> tuple[str, ...]:
+    """Names of the safetensors files that hold the weights, in order; empty where there are none."""
+    index = directory / INDEX_NAME
+    if index.exists():
+        weight_map = read_config(index).get("weight_map")
+        if not isinstance(weight_map, dict) or not all(isinstance(file, str) for file in weight_map.values()):
+            raise CheckpointError(f"{index} has no usable weight_map: download or copy it again.")
+        files = tuple(sorted(set(weight_map.values())))
+        for file in files:
+            if PurePosixPath(file).name != file or file in {"", ".", ".."} or "\\" in file or "\0" in file:
+                raise CheckpointError(
+                    f"{index} points at {file!r}, outside its own directory: do not use this checkpoint."
+                )
+        return files
+    if (directory / SINGLE_NAME).exists():
+        return (SINGLE_NAME,)
+    others = sorted(
+        path.name for path in directory.glob("*.safetensors") if not path.name.startswith("adapter_")
+    )
+    if len(others) > 1:
+        raise CheckpointError(
+            f"{directory} has {len(others)} safetensors files and no {INDEX_NAME} that orders them: "
+            "download or copy the index too."
+        )
+    return tuple(others)
+
+
+def _read_tensors(directory: Path, files: tuple[str, ...]) -> tuple[Tensor, ...]:
+    tensors = [
+        tensor for file in files for tensor in read_header(directory, file) if not _BUFFER.search(tensor.name)
+    ]
+    holders = {tensor.name: tensor.file for tensor in tensors}
+    index = directory / INDEX_NAME
+    if not index.exists():
+        return tuple(tensors)
+    weight_map: dict[str, str] = read_config(index)["weight_map"]
+    for name, file in weight_map.items():
+        if not _BUFFER.search(name) and name not in holders:
+            raise CheckpointError(
+                f"{directory / file} does not hold {name}, which {INDEX_NAME} promises: download it again."
+            )
+    # A tensor that two shards hold counts once, in the shard that the index names.
+    return tuple(tensor for tensor in tensors if weight_map.get(tensor.name) == tensor.file)
+
+
+def _require_pickles(directory: Path, allowed: bool) -> None:
+    pickles = _pickles(directory)
+    if not pickles:
+        raise CheckpointError(
+            f"{directory} holds no weights ({SINGLE_NAME} or {INDEX_NAME}): download or copy it again."
+        )
+    if not allowed:
+        raise CheckpointError(
+            f"{directory} holds only pickled weights ({pickles[0]}), which can run code when they are loaded: "
+            "use a safetensors copy, or allow pickles by name."
+        )
+
+
+def _has_template(directory: Path) -> bool:
+    if any((directory / name).exists() for name in ("chat_template.jinja", "chat_template.json")):
+        return True
+    config = directory / "tokenizer_config.json"
+    return config.exists() and bool(read_config(config).get("chat_template"))
+
+
+def weights_digest(path: Path, cache_dir: Path) -> str:
+    """sha256 over weights, config, tokenizer and chat template; each file's hash is kept by path, size and time."""
+    directory = Path(path)
+    if not (directory / "config.json").is_file():
+        raise CheckpointError(f"{directory} is not a checkpoint directory (no config.json): check the path.")
+    files = list(weight_files(directory)) or _pickles(directory)
+    files += [name for name in BESIDE_WEIGHTS if (directory / name).is_file()]
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+        hashes = list(pool.map(lambda name: file_sha256(directory / name, cache_dir), files))
+    lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(zip(files, hashes, strict=True)))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def _pickles(directory: Path) -> list[str]:
+    return sorted({path.name for pattern in PICKLE_PATTERNS for path in directory.glob(pattern)})

@@ -1,0 +1,218 @@
+"""What a checkpoint's config.json says about its shape, and the parameters that follow from it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import Field, ValidationError
+
+from recipes.errors import CheckpointError
+from recipes.tensor_file import Frozen
+
+MAX_CONFIG_BYTES = 10_000_000
+MAX_LAYERS = 10_000
+
+LAYER_COUNT_KEYS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+TEXT_CONFIG_KEYS = ("text_config", "language_config", "llm_config")
+
+_TIED_BY_DEFAULT = (
+    "gemma",
+    "cohere",
+    "gpt2",
+    "gpt_neo",
+    "bloom",
+    "opt",
+    "mpt",
+    "falcon",
+    "starcoder2",
+    "smollm3",
+)
+"""Model types whose embeddings are tied where config.json is silent; a prefix of the name decides."""
+
+_DENSE = frozenset({"llama", "mistral", "qwen2", "qwen3", "phi3"})
+"""Model types whose parameters are computed below from the config alone."""
+
+
+class ConfigFacts(Frozen):
+    """The facts of a config.json that decide shape, size and fit."""
+
+    architecture: str = Field(description="First entry of `architectures`, for example LlamaForCausalLM.")
+    model_type: str = Field(description="`model_type`, for example llama.")
+    layers: int = Field(ge=1, le=MAX_LAYERS, description="Number of decoder layers.")
+    hidden_size: int = Field(ge=1, description="Width of the residual stream.")
+    intermediate_size: int | None = Field(
+        default=None, description="Width of the feed-forward part; null if not uniform."
+    )
+    heads: int | None = Field(default=None, description="Attention heads.")
+    kv_heads: int | None = Field(default=None, description="Key and value heads.")
+    head_dim: int | None = Field(default=None, description="Width of one head.")
+    vocab_size: int = Field(ge=1, description="Rows of the embedding.")
+    tied: bool = Field(description="Whether the output head is the embedding.")
+    dtype: str | None = Field(default=None, description="Dtype that the config names, for example bfloat16.")
+    attention_bias: bool = Field(
+        default=False, description="Whether q, k, v and o have a bias (q, k, v alone in Qwen2)."
+    )
+    mlp_bias: bool = Field(default=False, description="Whether the feed-forward part has a bias.")
+    sliding_window: int | None = Field(
+        default=None, description="Window of local attention in tokens; null where not used."
+    )
+    layer_types: tuple[str, ...] = Field(
+        default=(), description="The kind of each layer where the config lists it."
+    )
+    max_length: int | None = Field(default=None, description="Longest sequence in tokens.")
+    quantization: str | None = Field(
+        default=None, description="Method by which the weights are quantised; null if they are not."
+    )
+    experts: int | None = Field(
+        default=None, description="Experts per mixture-of-experts layer; null in a dense model."
+    )
+    remote_code: bool = Field(
+        default=False, description="Whether the config points at code of its own (`auto_map`)."
+    )
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], where: str) -> Self:
+        """Read the facts; `where` names the source in error messages."""
+        text = text_config(config)
+        merged = {**config, **text}
+        architectures = config.get("architectures") or [None]
+        model_type = merged.get("model_type")
+        if (
+            not isinstance(architectures, list)
+            or not isinstance(architectures[0], str)
+            or not isinstance(model_type, str)
+        ):
+            raise CheckpointError(
+                f"{where} names no architecture and model_type: it is not a transformers checkpoint."
+            )
+        try:
+            return cls(
+                architecture=architectures[0],
+                model_type=model_type,
+                layers=text[layer_count_key(config, where)],
+                hidden_size=merged.get("hidden_size") or merged.get("n_embd") or merged.get("d_model"),
+                vocab_size=merged.get("vocab_size"),
+                tied=_tied(merged, model_type),
+                dtype=_dtype(merged),
+                quantization=_quantization(config),
+                remote_code=bool(config.get("auto_map")),
+                **_attention(merged, model_type),
+            )
+        except ValidationError as error:
+            field = str(error.errors()[0]["loc"][0])
+            raise CheckpointError(
+                f"{where} gives no usable {field}: it is damaged or of a kind that is not known here."
+            ) from error
+
+    @property
+    def layer_parameters(self) -> int | None:
+        """Parameters of one layer; null where the config alone does not tell."""
+        if self.model_type not in _DENSE or self.experts or self.quantization:
+            return None
+        if not (self.intermediate_size and self.heads and self.kv_heads and self.head_dim):
+            return None
+        h, q, kv = self.hidden_size, self.heads * self.head_dim, self.kv_heads * self.head_dim
+        attention = h * q + 2 * h * kv + q * h
+        if self.attention_bias:
+            attention += q + 2 * kv + (0 if self.model_type == "qwen2" else h)
+        mlp = 3 * h * self.intermediate_size + (2 * self.intermediate_size + h if self.mlp_bias else 0)
+        norms = 2 * h + (2 * self.head_dim if self.model_type == "qwen3" else 0)
+        return attention + mlp + norms
+
+    def parameters(self, layers: int | None = None) -> int | None:
+        """Parameters with that many layers (its own by default); null where the config alone does not tell."""
+        each = self.layer_parameters
+        if each is None:
+            return None
+        embeddings = self.vocab_size * self.hidden_size * (1 if self.tied else 2)
+        return embeddings + self.hidden_size + each * (self.layers if layers is None else layers)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The JSON object in a config file; refuses what is not one, in one sentence."""
+    try:
+        if path.stat().st_size > MAX_CONFIG_BYTES:
+            raise CheckpointError(
+                f"{path} is larger than any config file ({path.stat().st_size:,} bytes): it is not one."
+            )
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"{path} is missing: the directory is not a whole checkpoint; download or copy it again."
+        ) from None
+    except (ValueError, RecursionError):
+        raise CheckpointError(f"{path} is not readable JSON: download or copy it again.") from None
+    except OSError as error:
+        raise CheckpointError(
+            f"{path} cannot be read ({error.strerror}): check the file and its permissions."
+        ) from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path} does not hold a JSON object: download or copy it again.")
+    return value
+
+
+def text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The part that describes the language model: the config itself, or the part of it that a multi-modal one nests."""
+    if not any(key in config for key in LAYER_COUNT_KEYS):
+        for key in TEXT_CONFIG_KEYS:
+            if isinstance(config.get(key), dict):
+                return config[key]
+    return config
+
+
+def layer_count_key(config: Mapping[str, Any], where: str) -> str:
+    """The key under which the (text) config counts its layers."""
+    text = text_config(config)
+    for key in LAYER_COUNT_KEYS:
+        if type(text.get(key)) is int:
+            return key
+    raise CheckpointError(f"{where} does not say how many layers there are ({', '.join(LAYER_COUNT_KEYS)}).")
+
+
+def _attention(config: Mapping[str, Any], model_type: str) -> dict[str, Any]:
+    heads = config.get("num_attention_heads") or config.get("n_head")
+    hidden = config.get("hidden_size")
+    head_dim = config.get("head_dim")
+    if head_dim is None and isinstance(heads, int) and isinstance(hidden, int) and heads > 0:
+        head_dim = 128 if model_type == "qwen3" else hidden // heads
+    kv_heads = config.get("num_key_value_heads") or heads
+    intermediate = config.get("intermediate_size")
+    window_used = config.get("use_sliding_window", True)
+    layer_types = config.get("layer_types")
+    return {
+        "heads": heads if isinstance(heads, int) else None,
+        "kv_heads": kv_heads if isinstance(kv_heads, int) else None,
+        "head_dim": head_dim,
+        "intermediate_size": intermediate if isinstance(intermediate, int) else None,
+        "attention_bias": model_type == "qwen2" or config.get("attention_bias") is True,
+        "mlp_bias": config.get("mlp_bias") is True,
+        "sliding_window": config.get("sliding_window") if window_used else None,
+        "layer_types": tuple(layer_types) if isinstance(layer_types, list) else (),
+        "max_length": config.get("max_position_embeddings") or config.get("n_positions"),
+        "experts": next(
+            (config[k] for k in ("num_local_experts", "num_experts", "n_routed_experts") if config.get(k)),
+            None,
+        ),
+    }
+
+
+def _tied(config: Mapping[str, Any], model_type: str) -> bool:
+    value = config.get("tie_word_embeddings")
+    return value if isinstance(value, bool) else model_type.startswith(_TIED_BY_DEFAULT)
+
+
+def _dtype(config: Mapping[str, Any]) -> str | None:
+    value = config.get("dtype") or config.get("torch_dtype")
+    return value.removeprefix("torch.") if isinstance(value, str) else None
+
+
+def _quantization(config: Mapping[str, Any]) -> str | None:
+    value = config.get("quantization_config") or config.get("compression_config")
+    if not isinstance(value, dict):
+        return None
+    method = value.get("quant_method") or value.get("format") or "unnamed"
+    bits = value.get("bits") or (4 if value.get("load_in_4bit") else 8 if value.get("load_in_8bit") else None)
+    return f"{method}-{bits}bit" if bits else str(method)

@@ -1,0 +1,45 @@
+"""What all tests share: a home of their own, tiny real checkpoints, and the embedded language model."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from recipes.demo import BASE, NOISE, ensure_demo_checkpoint
+from tests.tiny import tiny_checkpoint
+
+# Nothing in a test may reach for the hub by accident; tests that want a hub start one and say so.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+DEMO_HOME = Path(os.environ.get("MERGEBOARD_TEST_CACHE", Path(__file__).parent.parent / "test-output")) / "home"
+"""Where the embedded checkpoint is converted to once and kept between test runs."""
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty MERGEBOARD_HOME."""
+    path = tmp_path / "home"
+    path.mkdir()
+    monkeypatch.setenv("MERGEBOARD_HOME", str(path))
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Llama checkpoint of four layers with untied embeddings; read only."""
+    return tiny_checkpoint(tmp_path_factory.mktemp("checkpoints") / "tiny-llama")
+
+
+@pytest.fixture(scope="session")
+def demo_checkpoint() -> Path:
+    """SmolLM2-135M-Instruct as an ordinary directory; read only."""
+    return ensure_demo_checkpoint(DEMO_HOME, BASE)
+
+
+@pytest.fixture(scope="session")
+def demo_noise_checkpoint() -> Path:
+    """Its noisy sibling; read only."""
+    return ensure_demo_checkpoint(DEMO_HOME, NOISE)
