@@ -1,0 +1,103 @@
+"""Intervals and tests from scores alone, where nobody kept the samples.
+
+Each subset's metric is drawn from what its value and number of documents say: a beta distribution for a
+share of right answers (one imaginary right and one wrong document in all, as in `resample`), a normal one
+where the recorded standard error is not that of a share. Several metrics of one subset are drawn together,
+as if one followed from the other. Two sets of scores are compared as if on different documents: wider than
+the paired interval, and marked so.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import stats
+
+from evals.errors import EvaluationError
+from evals.scores import Score
+from evals.stats.paired import bootstrap_p, detectable, make_estimate, pooled
+from evals.stats.records import Delta, Estimate, SignificanceTest
+from evals.stats.resample import N_DRAWS, Floats, Subset, combine, interval
+from evals.suite import Benchmark
+
+
+def estimate_from_scores(
+    scores: Sequence[Score], benchmark: Benchmark, n_draws: int = N_DRAWS, seed: int = 0
+) -> Estimate:
+    """A benchmark's normalized score with its 95 % interval, from the scores of its subsets."""
+    value, drawn, n = _draws(scores, benchmark, n_draws, seed)
+    return make_estimate(value, drawn, n)
+
+
+def unpaired_delta(
+    base: Sequence[Score],
+    candidate: Sequence[Score],
+    benchmark: Benchmark,
+    n_draws: int = N_DRAWS,
+    seed: int = 0,
+) -> Delta:
+    """Candidate minus base from their scores alone."""
+    value_base, drawn_base, n_base = _draws(base, benchmark, n_draws, 2 * seed)
+    value, drawn_candidate, n = _draws(candidate, benchmark, n_draws, 2 * seed + 1)
+    drawn = drawn_candidate - drawn_base
+    difference = value - value_base
+    return Delta(
+        base=value_base,
+        candidate=value,
+        delta_points=difference,
+        delta_percent=(value / value_base - 1) * 100 if value_base > 0 else None,
+        interval=interval(drawn),
+        stderr_points=float(drawn.std()),
+        detectable_points=detectable(float(drawn.std())),
+        test=SignificanceTest.UNPAIRED,
+        p=bootstrap_p(drawn, difference),
+        n=min(n, n_base),
+        gained=None,
+        lost=None,
+    )
+
+
+def _draws(
+    scores: Sequence[Score], benchmark: Benchmark, n_draws: int, seed: int
+) -> tuple[float, Floats, int]:
+    """The measured normalized score, draws around it, and the number of documents."""
+    by_subset: dict[str, dict[str, Score]] = {}
+    for score in scores:
+        if score.metric in benchmark.metrics:
+            by_subset.setdefault(score.subset, {})[score.metric] = score
+    complete = {name: found for name, found in by_subset.items() if len(found) == len(benchmark.metrics)}
+    if not complete:
+        wanted = " and ".join(benchmark.metrics)
+        raise EvaluationError(
+            f"There is no {wanted} among the scores of {benchmark.title}: nothing to compare."
+        )
+    sizes = {name: next(iter(found.values())).n for name, found in complete.items()}
+    total = sum(sizes.values())
+    subsets, drawn, at_value = [], [], []
+    for name, found in sorted(complete.items()):
+        bound = benchmark.subset(name).lower_bound if benchmark.aggregation.normalizes else 0.0
+        n, metrics = sizes[name], [found[m] for m in benchmark.metrics]
+        subsets.append(Subset(name, bound, np.zeros((n, 1, len(metrics))), np.ones((n, len(metrics)))))
+        rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
+        quantile = rng.uniform(size=n_draws)
+        values = np.stack([_quantiles(s, n / total, quantile) for s in metrics], axis=1)[:, None, :]
+        drawn.append((values * n, np.full((n_draws, len(metrics)), float(n))))
+        point = np.array([s.value for s in metrics])[None, None, :]
+        at_value.append((point * n, np.full((1, len(metrics)), float(n))))
+    value = float(combine(subsets, at_value, pooled(benchmark))[0, 0])
+    spread = combine(subsets, drawn, pooled(benchmark))[:, 0]
+    return value, spread - spread.mean() + value, total
+
+
+def _quantiles(score: Score, share: float, quantile: Floats) -> Floats:
+    """Draws of one metric of one subset."""
+    right = score.value * score.n
+    of_share = math.sqrt(score.value * (1 - score.value) / score.n)
+    if score.stderr is not None and abs(score.stderr - of_share) > 0.1 * of_share + 1e-6:
+        normal: Floats = stats.norm.ppf(quantile, loc=score.value, scale=max(score.stderr, 1e-12))
+        return np.clip(normal, 0.0, 1.0)
+    beta: Floats = stats.beta.ppf(quantile, right + share, score.n - right + share)
+    return beta

@@ -1,0 +1,97 @@
+"""The records of a comparison: intervals, tests, deltas and shrinkage, with a sentence for every field."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from pydantic import Field
+
+from evals.engine import Frozen
+
+
+class Interval(Frozen):
+    """A range that holds the quantity with the given confidence."""
+
+    low: float = Field(description="Lower end.")
+    high: float = Field(description="Upper end.")
+    level: float = Field(default=0.95, gt=0, lt=1, description="Confidence.")
+
+    def holds(self, value: float, widened_by: float = 0.0) -> bool:
+        """Whether the value lies in the interval, its ends included, widened on both sides."""
+        slack = widened_by + 1e-9
+        return self.low - slack <= value <= self.high + slack
+
+
+class Estimate(Frozen):
+    """A normalized score with its uncertainty."""
+
+    value: float = Field(description="Normalized score, 0 to 100.")
+    interval: Interval = Field(description="95 % interval of the score, in points.")
+    stderr_points: float = Field(ge=0, description="Standard error of the score, in points.")
+    n: int = Field(ge=1, description="Number of documents.")
+
+
+class SignificanceTest(StrEnum):
+    """How a p-value was found."""
+
+    MCNEMAR = "exact McNemar"
+    BOOTSTRAP = "paired bootstrap"
+    UNPAIRED = "unpaired"
+
+
+class Flips(Frozen):
+    """The paired answers of two checkpoints to the same right-or-wrong questions."""
+
+    both_right: int = Field(ge=0, description="Documents that both answer rightly.")
+    both_wrong: int = Field(ge=0, description="Documents that both answer wrongly.")
+    gained: int = Field(ge=0, description="Documents that only the candidate answers rightly.")
+    lost: int = Field(ge=0, description="Documents that only the base answers rightly.")
+
+    @property
+    def n(self) -> int:
+        """Number of documents."""
+        return self.both_right + self.both_wrong + self.gained + self.lost
+
+
+class Delta(Frozen):
+    """Candidate minus base, on the leaderboard's scale."""
+
+    base: float = Field(description="Normalized score of the base, 0 to 100.")
+    candidate: float = Field(description="Normalized score of the candidate, 0 to 100.")
+    delta_points: float = Field(description="Candidate minus base, in points.")
+    delta_percent: float | None = Field(description="Relative change in per cent; null for a base at 0.")
+    interval: Interval = Field(description="95 % interval of delta_points.")
+    stderr_points: float = Field(ge=0, description="Standard error of delta_points.")
+    detectable_points: float = Field(
+        ge=0, description="Smallest true delta that such a run finds in 80 % of cases at p < 0.05, in points."
+    )
+    test: SignificanceTest = Field(description="Where p comes from.")
+    p: float = Field(ge=0, le=1, description="Two-sided p-value of 'no difference', not corrected.")
+    n: int = Field(ge=1, description="Number of documents that were compared.")
+    gained: int | None = Field(
+        ge=0, description="Documents on which the candidate is better; null without samples."
+    )
+    lost: int | None = Field(ge=0, description="Documents on which the base is better; null without samples.")
+
+
+class Shrinkage(Frozen):
+    """What became of gains that were picked on a search set when they were measured again."""
+
+    n: int = Field(ge=1, description="Number of candidates that were confirmed.")
+    search_mean: float = Field(description="Their mean delta on the search set.")
+    confirmation_mean: float = Field(description="Their mean delta on the confirmation set.")
+    kept: float | None = Field(
+        description="Share of the search gain that was kept, confirmation_mean / search_mean; null for 0."
+    )
+    kept_interval: Interval | None = Field(
+        description="95 % interval of kept over the candidates; null for fewer than three."
+    )
+
+
+class Shrunk(Frozen):
+    """What a search delta leads one to expect, the luck of being picked taken out."""
+
+    observed: float = Field(description="Delta on the search set.")
+    expected: float = Field(description="Posterior mean of the true delta.")
+    stderr: float = Field(ge=0, description="Posterior standard deviation of the true delta.")
+    weight: float = Field(ge=0, le=1, description="Share of the distance from the mean of all that is kept.")
