@@ -1,0 +1,56 @@
+"""The command line. Each command is a thin layer: parse, call, print; everything else lives elsewhere.
+
+Heavy imports happen inside the commands, so that `mergeboard --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+
+import typer
+
+from evals.errors import EvaluationError
+from orchestrator.cli import cards_commands, data_commands, results_commands, run_commands
+from orchestrator.errors import MergeboardError
+from recipes.errors import RecipeError
+
+app = typer.Typer(
+    name="mergeboard",
+    help="Reproduces leaderboard claims about merged and relayered language models.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    add_completion=False,
+)
+for module in (run_commands, results_commands, cards_commands, data_commands):
+    module.register(app)
+
+
+def main() -> None:
+    """Entry point: bad input ends in one sentence on stderr and exit code 2, never in a traceback."""
+    try:
+        app()
+    except (MergeboardError, RecipeError, EvaluationError) as error:
+        sys.exit(_refuse(str(error)))
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            sys.exit(
+                _refuse(
+                    f"The disk is full ({error.filename or 'while writing'}); free some space and run the same command again."
+                )
+            )
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM) and error.filename:
+            sys.exit(
+                _refuse(
+                    f"{error.filename} may not be written; choose another place with MERGEBOARD_HOME or --out."
+                )
+            )
+        raise
+    except KeyboardInterrupt:
+        sys.exit(_refuse("Stopped; what was finished is kept, and the same command goes on from there.", 130))
+
+
+def _refuse(sentence: str, code: int = 2) -> int:
+    print(f"mergeboard: {sentence}", file=sys.stderr)
+    return code

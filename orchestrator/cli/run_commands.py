@@ -1,0 +1,199 @@
+"""plan, run, eval, build, resume, status, watch, cancel."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.cli import options
+
+if TYPE_CHECKING:
+    from orchestrator.plan import Plan
+    from orchestrator.scheduler import RunSummary
+    from orchestrator.settings import Settings
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    for name, function in (
+        ("plan", plan),
+        ("run", run),
+        ("eval", evaluate),
+        ("build", build),
+        ("resume", resume),
+        ("status", status),
+        ("watch", watch),
+        ("cancel", cancel),
+    ):
+        app.command(name)(function)
+
+
+def plan(
+    file: Annotated[Path, typer.Argument(help="A sweep, a recipe (mergekit YAML), or a model card.")],
+    source: options.SourceMap = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Show jobs, layers, parameters, bytes, what is cached and what it will cost; touches nothing."""
+    from orchestrator.cli.plan_view import show_plan
+    from orchestrator.settings import Settings
+
+    show_plan(file, Settings.from_environment(), sources=source or [], as_json=as_json)
+
+
+def run(sweep: options.SweepPath, address: options.Address = None, as_json: options.AsJson = False) -> None:
+    """Plan, execute, show progress until done; what is in the store already is not run again."""
+    from orchestrator.plan import make_plan
+    from orchestrator.settings import Settings
+    from orchestrator.sweep import load_sweep
+
+    settings = Settings.from_environment()
+    _execute(make_plan(load_sweep(sweep), settings), settings, address, as_json)
+
+
+def evaluate(
+    checkpoint: Annotated[str, typer.Argument(help="A directory, an embedded name, or org/name@commit.")],
+    suite: options.SuiteName,
+    benchmark: Annotated[
+        list[str] | None, typer.Option("--benchmark", help="Only this benchmark of the suite (repeatable).")
+    ] = None,
+    limit: options.Limit = None,
+    layer_path: Annotated[
+        str | None, typer.Option("--layer-path", help='Run this path of its layers, for example "(3, 5)".')
+    ] = None,
+    engine: options.EngineName = "vllm",
+    dtype: options.Dtype = "bfloat16",
+    chat_template: options.Template = "auto",
+    address: options.Address = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Score one checkpoint, or one layer path of it; the base of the path is scored beside it."""
+    from orchestrator.plan import make_plan
+    from orchestrator.settings import Settings
+    from orchestrator.sweep import sweep_of_values
+
+    settings = Settings.from_environment()
+    file = sweep_of_values(
+        {
+            "name": f"eval {checkpoint} {suite}",
+            "base": checkpoint,
+            "recipes": [{"layer_path": layer_path}] if layer_path else [],
+            "suites": [
+                {
+                    "suite": suite,
+                    **({"benchmarks": benchmark} if benchmark else {}),
+                    **({"limit": limit} if limit else {}),
+                }
+            ],
+            "engines": [{"kind": engine, "dtype": dtype}],
+            "chat_template": chat_template,
+        },
+        origin="mergeboard eval",
+    )
+    _execute(make_plan(file, settings), settings, address, as_json)
+
+
+def build(
+    recipe: Annotated[
+        str,
+        typer.Argument(help='A recipe file, a catalogue name, or a layer path such as "(3, 5)" with --base.'),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder to write the checkpoint to; must not exist.")],
+    base: Annotated[
+        str | None, typer.Option("--base", help="The checkpoint that a layer path is of.")
+    ] = None,
+    source: options.SourceMap = None,
+) -> None:
+    """Materialise one recipe as an ordinary checkpoint directory."""
+    from orchestrator.builds import build_to
+    from orchestrator.settings import Settings
+
+    made = build_to(recipe, out, Settings.from_environment(), base=base, sources=source or [])
+    typer.echo(
+        f"{made.path}: {made.layers} layers, {made.parameters:,} parameters, {made.size_bytes:,} bytes ({made.how}, {made.duration_s:.1f} s)"
+    )
+
+
+def resume(run_id: options.RunId, address: options.Address = None, as_json: options.AsJson = False) -> None:
+    """Go on with a run that was stopped, from any machine that sees its store."""
+    from orchestrator.runs import stored_plan
+    from orchestrator.settings import Settings
+
+    settings = Settings.from_environment()
+    _execute(stored_plan(run_id, settings), settings, address, as_json)
+
+
+def status(
+    run_id: Annotated[str | None, typer.Argument(help="Id of a run; without it all runs are listed.")] = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """List runs, or tell how far one is and what failed."""
+    from orchestrator.cli.status_view import show_run, show_runs
+    from orchestrator.settings import Settings
+
+    settings = Settings.from_environment()
+    if run_id is None:
+        show_runs(settings, as_json)
+    else:
+        show_run(settings, run_id, as_json)
+
+
+def watch(run_id: options.RunId, period_s: Annotated[float, typer.Option("--period", min=0.2)] = 2.0) -> None:
+    """Show a run's progress until it ends; Ctrl-C leaves the run alone."""
+    from orchestrator.cli.status_view import run_is_active, show_run
+    from orchestrator.settings import Settings
+
+    settings = Settings.from_environment()
+    while True:
+        show_run(settings, run_id, as_json=False)
+        if not run_is_active(settings, run_id):
+            return
+        time.sleep(period_s)
+
+
+def cancel(run_id: options.RunId) -> None:
+    """Stop a run within seconds; what is finished is kept."""
+    from orchestrator.runs import cancel_run
+    from orchestrator.settings import Settings
+
+    cancel_run(run_id, Settings.from_environment())
+    typer.echo(
+        f"Run {run_id} is cancelled; what was finished is kept. `mergeboard resume {run_id}` goes on with it."
+    )
+
+
+def _execute(made: Plan, settings: Settings, address: str | None, as_json: bool) -> None:
+    """Run a plan with progress on stderr, then print its results."""
+    from rich.console import Console
+
+    from orchestrator.cli.progress import TerminalReporter
+    from orchestrator.cli.results_view import show_results
+    from orchestrator.runs import execute
+
+    console = Console(stderr=True)
+    for missing in made.missing:
+        console.print(
+            f"Not run here: {missing.suite} {missing.benchmark}: {missing.reason}",
+            soft_wrap=True,
+            markup=False,
+        )
+    for candidate in made.candidates:
+        for remark in candidate.remarks:
+            console.print(f"{candidate.name}: {remark}", soft_wrap=True, markup=False)
+    with TerminalReporter(console) as reporter:
+        summary = execute(made, settings, reporter, address=address)
+    show_results(summary, made, settings, as_json=as_json)
+    _raise_failures(summary)
+
+
+def _raise_failures(summary: RunSummary) -> None:
+    from orchestrator.errors import RunError
+
+    if summary.failed:
+        first = next(iter(summary.failed.values()))
+        raise RunError(
+            f"{len(summary.failed)} job(s) of run {summary.run_id} failed and {summary.blocked} could not start; the first: {first} "
+            f"(`mergeboard status {summary.run_id}` shows all with their logs; `mergeboard resume {summary.run_id}` tries again)."
+        )

@@ -1,0 +1,358 @@
+"""A sweep becomes a plan: candidates, build jobs, evaluation jobs, and what cannot run and why.
+
+Planning looks things up (configs, headers, data sets) and touches nothing. Every shorthand ends here:
+a plan holds pinned revisions, resolved layer paths, and a chat template that is on or off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import Field
+from recipes.catalog import load_catalog
+from recipes.recipe import Recipe, SourceRef
+from recipes.sources import PinnedSource, SourceFacts, describe, pin
+
+from evals.datasets import check
+from evals.engine import EngineSpec, EngineTuning, digest_of, installed_version, supports_live_layer_paths
+from evals.scores import ChatTemplate, EvalSettings
+from evals.suite import Benchmark, Suite, load_suite
+from orchestrator.errors import PlanError, SweepError
+from orchestrator.jobs import BuildJob, CheckpointPlace, EvalJob, Frozen, RecipeSource
+from orchestrator.provenance import scorer_identity
+from orchestrator.settings import Settings
+from orchestrator.sweep import EngineEntry, RecipeEntry, SuiteEntry, Sweep, SweepFile
+from recipes.errors import RecipeError
+from recipes.layer_path import LayerPath, LayerPathSpec
+
+BASE_NAME = "base"
+_MAX_CANDIDATES = 100_000
+
+
+class Candidate(Frozen):
+    """One row of the result tables: the base, or one recipe."""
+
+    name: str = Field(description="How tables call it.")
+    is_base: bool = Field(default=False, description="Whether it is what the others are compared with.")
+    place: CheckpointPlace = Field(description="Where its weights are found.")
+    weights_digest: str = Field(description="Digest of the weights, or of the recipe that makes them.")
+    layer_path: tuple[int, ...] | None = Field(
+        default=None, description="Layers in order, where it is a path of the base."
+    )
+    recipe: str | None = Field(default=None, description="Canonical text of its recipe, where it has one.")
+    build: BuildJob | None = Field(
+        default=None, description="The job that makes its weights, where one is needed."
+    )
+    layers: int | None = Field(default=None, description="Number of layers, where known.")
+    parameters: int | None = Field(default=None, description="Number of parameters, where known.")
+    remarks: tuple[str, ...] = Field(
+        default=(), description="What its recipe says that has no effect, and the like."
+    )
+
+
+class MissingBenchmark(Frozen):
+    """A benchmark that cannot run here."""
+
+    suite: str = Field(description="Name of the suite.")
+    benchmark: str = Field(description="Name of the benchmark.")
+    reason: str = Field(description="What is missing, and the command that gets it.")
+
+
+class PlannedEval(Frozen):
+    """An evaluation job and the candidate whose row it fills."""
+
+    candidate: str = Field(description="Name of the candidate.")
+    job: EvalJob = Field(description="The job.")
+
+
+class Plan(Frozen):
+    """Everything that a run will do."""
+
+    sweep: Sweep = Field(description="The sweep that it was made from.")
+    text: str = Field(description="The sweep file's text.")
+    candidates: tuple[Candidate, ...] = Field(
+        description="The base first, then the recipes in the file's order."
+    )
+    evals: tuple[PlannedEval, ...] = Field(description="Evaluation jobs, engine by engine.")
+    missing: tuple[MissingBenchmark, ...] = Field(default=(), description="What cannot run here.")
+
+    @property
+    def builds(self) -> tuple[BuildJob, ...]:
+        """Build jobs, each once."""
+        return tuple({c.build.digest: c.build for c in self.candidates if c.build}.values())
+
+    @property
+    def jobs(self) -> dict[str, BuildJob | EvalJob]:
+        """All jobs by digest, builds first."""
+        jobs: dict[str, BuildJob | EvalJob] = {job.digest: job for job in self.builds}
+        for planned in self.evals:
+            jobs.setdefault(planned.job.digest, planned.job)
+        return jobs
+
+    @property
+    def digest(self) -> str:
+        """Names the set of jobs."""
+        return digest_of(sorted(self.jobs))
+
+
+def make_plan(file: SweepFile, settings: Settings) -> Plan:
+    """Expand a sweep; raises SweepError, PlanError or a RecipeError with one sentence."""
+    sweep = file.sweep
+    base_pin = pin(_absolute(sweep.base, Path.cwd()), None, home=settings.home)
+    facts = describe(base_pin, home=settings.home)
+    base = Candidate(
+        name=BASE_NAME,
+        is_base=True,
+        place=CheckpointPlace(name=base_pin.reference),
+        weights_digest=base_pin.weights_digest,
+        layers=facts.n_layers,
+        parameters=facts.parameters,
+    )
+    benchmarks, missing = _benchmarks(sweep, settings)
+    expander = _Expander(file, settings, base, facts)
+    candidates = [base, *expander.candidates()]
+    _check_names(candidates, file)
+    evals = list(_evals(sweep, candidates, facts, benchmarks))
+    return Plan(
+        sweep=sweep, text=file.text, candidates=tuple(candidates), evals=tuple(evals), missing=tuple(missing)
+    )
+
+
+def _benchmarks(
+    sweep: Sweep, settings: Settings
+) -> tuple[list[tuple[Suite, Benchmark, SuiteEntry, str]], list[MissingBenchmark]]:
+    """The benchmarks whose data is there, with the data's digest; and the others."""
+    found: list[tuple[Suite, Benchmark, SuiteEntry, str]] = []
+    missing: list[MissingBenchmark] = []
+    for entry in sweep.suites:
+        suite = load_suite(entry.suite)
+        wanted = (
+            [suite.benchmark(n) for n in entry.benchmarks] if entry.benchmarks else list(suite.benchmarks)
+        )
+        for benchmark in wanted:
+            status = check(benchmark, settings.datasets, settings.home)
+            if status.available:
+                found.append((suite, benchmark, entry, status.digest))
+            else:
+                missing.append(
+                    MissingBenchmark(suite=suite.name, benchmark=benchmark.name, reason=status.reason)
+                )
+    if not found:
+        raise PlanError(f"None of the benchmarks can run here: {missing[0].benchmark}: {missing[0].reason}")
+    return found, missing
+
+
+def _evals(
+    sweep: Sweep,
+    candidates: list[Candidate],
+    facts: SourceFacts,
+    benchmarks: list[tuple[Suite, Benchmark, SuiteEntry, str]],
+) -> Iterator[PlannedEval]:
+    template = _chat_template(sweep, facts)
+    scorer = scorer_identity()
+    for entry in sweep.engines:
+        live = not sweep.materialize and supports_live_layer_paths(entry.kind, facts.model_type)
+        version = installed_version(entry.kind)
+        slots = max(
+            (len(c.layer_path) - (facts.n_layers or 0) for c in candidates if c.layer_path), default=0
+        )
+        tuning = EngineTuning(extra_layer_slots=max(0, slots) if live else 0)
+        for candidate in candidates:
+            place, layers = _place(candidate, live)
+            for suite, benchmark, suite_entry, dataset_digest in benchmarks:
+                job = EvalJob(
+                    weights_digest=candidate.weights_digest,
+                    layer_path=candidate.layer_path,
+                    suite=suite.name,
+                    benchmark=benchmark.name,
+                    benchmark_digest=benchmark.digest,
+                    dataset_digest=dataset_digest,
+                    engine=_engine(entry, version, suite, facts, sweep.trust_remote_code),
+                    settings=_settings(suite, template, facts, suite_entry.limit or sweep.limit, sweep),
+                    scorer=scorer,
+                    place=place,
+                    live_layers=layers,
+                    tuning=tuning if place == candidates[0].place else EngineTuning(),
+                )
+                yield PlannedEval(candidate=candidate.name, job=job)
+
+
+def _settings(
+    suite: Suite, template: ChatTemplate, facts: SourceFacts, limit: int | None, sweep: Sweep
+) -> EvalSettings:
+    """The board's own settings; a board that never used a template keeps to that unless the sweep says `on`."""
+    if sweep.chat_template == "auto" and suite.settings.chat_template is not None:
+        template = suite.settings.chat_template
+    settings = suite.eval_settings(template, model_type=facts.model_type, limit=limit)
+    return settings.model_copy(update={"seeds": sweep.seeds})
+
+
+def _place(candidate: Candidate, live: bool) -> tuple[CheckpointPlace, tuple[int, ...] | None]:
+    """Where the weights are, and the path to switch to: live on the source, or built."""
+    if candidate.layer_path is None or live:
+        return candidate.place, candidate.layer_path
+    if candidate.build is None:
+        return candidate.place, None
+    return CheckpointPlace(artifact=candidate.build.digest), None
+
+
+def _engine(
+    entry: EngineEntry, version: str, suite: Suite, facts: SourceFacts, trust_remote_code: bool
+) -> EngineSpec:
+    limits = [n for n in (entry.max_length or suite.settings.max_length, facts.max_length) if n]
+    return EngineSpec(
+        kind=entry.kind,
+        version=version,
+        dtype=entry.dtype,
+        quantization=facts.quantization,
+        kv_cache_dtype=entry.kv_cache_dtype,
+        tensor_parallel=entry.tensor_parallel,
+        max_length=min(limits) if limits else None,
+        trust_remote_code=trust_remote_code,
+    )
+
+
+def _chat_template(sweep: Sweep, facts: SourceFacts) -> ChatTemplate:
+    """`auto` resolved once, from the base, for all candidates."""
+    if sweep.chat_template == "auto":
+        return ChatTemplate.ON if facts.has_chat_template else ChatTemplate.OFF
+    if sweep.chat_template == "on" and not facts.has_chat_template:
+        raise PlanError(
+            f"chat_template is on, but the tokenizer of {sweep.base} has no chat template; use auto or off."
+        )
+    return ChatTemplate(sweep.chat_template)
+
+
+def _check_names(candidates: list[Candidate], file: SweepFile) -> None:
+    seen: set[str] = set()
+    for candidate in candidates:
+        if candidate.name in seen:
+            raise SweepError(
+                f"{file.origin}: two recipes are called {candidate.name!r}; give one of them another `name`."
+            )
+        seen.add(candidate.name)
+
+
+def _absolute(name: str, folder: Path) -> str:
+    """A local directory as an absolute path; any other name as it is."""
+    path = (folder / name).expanduser()
+    return str(path) if path.is_dir() else name
+
+
+class _Expander:
+    """Turns the entries of `recipes` into candidates."""
+
+    def __init__(self, file: SweepFile, settings: Settings, base: Candidate, facts: SourceFacts) -> None:
+        self._file = file
+        self._sweep = file.sweep
+        self._settings = settings
+        self._base = base
+        self._facts = facts
+        self._pins: dict[str, PinnedSource] = {}
+
+    def candidates(self) -> Iterator[Candidate]:
+        """One candidate per recipe; a grid gives many."""
+        count = 0
+        for position, entry in enumerate(self._sweep.recipes):
+            try:
+                for candidate in self._expand(entry, position):
+                    count += 1
+                    if count > _MAX_CANDIDATES:
+                        raise SweepError(
+                            f"{self._file.origin}: more than {_MAX_CANDIDATES:,} recipes; split the sweep."
+                        )
+                    yield candidate
+            except RecipeError as error:
+                raise SweepError(f"{self._file.origin}: recipes.{position}: {error}") from error
+
+    def _expand(self, entry: RecipeEntry, position: int) -> Iterator[Candidate]:
+        if entry.grid is not None:
+            for path in LayerPath.grid(self._layers(), entry.grid):
+                if not path.is_baseline:
+                    yield self._from_path(path, path.label)
+        elif entry.layer_path is not None:
+            path = LayerPathSpec.parse(entry.layer_path).resolve(self._layers())
+            yield self._from_path(path, entry.name or path.label)
+        else:
+            yield self._from_recipe(*self._read(entry, position))
+
+    def _layers(self) -> int:
+        if self._facts.n_layers is None:
+            raise PlanError(
+                f"The number of layers of {self._sweep.base} is not in its config; layer paths need it."
+            )
+        return self._facts.n_layers
+
+    def _from_path(self, path: LayerPath, name: str, source: PinnedSource | None = None) -> Candidate:
+        """A layer path of the base, or of another source; its weights identity is the source's."""
+        place = CheckpointPlace(name=source.reference) if source else self._base.place
+        weights = source.weights_digest if source else self._base.weights_digest
+        build = None
+        if not path.is_baseline and (self._sweep.materialize or not self._any_live()):
+            reference = place.name or ""
+            recipe = Recipe.from_layer_path(SourceRef(name=reference), path)
+            build = self._build_job(recipe, {reference: (reference, weights)})
+        return Candidate(
+            name=name,
+            place=place,
+            weights_digest=weights,
+            layer_path=None if path.is_baseline else path.layers,
+            recipe=path.canonical,
+            build=build,
+            layers=len(path.layers),
+            parameters=self._facts.parameters_of_layers(path.layers) if source is None else None,
+        )
+
+    def _any_live(self) -> bool:
+        return all(supports_live_layer_paths(e.kind, self._facts.model_type) for e in self._sweep.engines)
+
+    def _read(self, entry: RecipeEntry, position: int) -> tuple[Recipe, str]:
+        if entry.catalog is not None:
+            return load_catalog(entry.catalog).recipe, entry.name or entry.catalog
+        if entry.file is not None:
+            path = Path(self._file.folder) / entry.file
+            return Recipe.load(path), entry.name or path.stem
+        assert entry.mergekit is not None
+        return Recipe.from_data(
+            entry.mergekit, origin=f"recipes.{position}.mergekit"
+        ), entry.name or f"recipe-{position + 1}"
+
+    def _from_recipe(self, recipe: Recipe, name: str) -> Candidate:
+        recipe = recipe.with_sources(self._sweep.sources)
+        pins = {source.name: self._pin(source) for source in recipe.sources}
+        layers = {n: f for n, p in pins.items() if (f := describe(p, home=self._settings.home).n_layers)}
+        as_path = recipe.as_layer_path(layers)
+        if as_path is not None:
+            source, path = as_path
+            pinned = pins[source.name]
+            same = pinned.weights_digest == self._base.weights_digest
+            return self._from_path(path, name, None if same else pinned)
+        job = self._build_job(recipe, {n: (p.reference, p.weights_digest) for n, p in pins.items()})
+        return Candidate(
+            name=name,
+            place=CheckpointPlace(artifact=job.digest),
+            weights_digest=f"recipe:{job.digest}",
+            recipe=recipe.canonical_text,
+            build=job,
+            layers=recipe.n_layers(layers),
+            remarks=tuple(recipe.remarks),
+        )
+
+    def _pin(self, source: SourceRef) -> PinnedSource:
+        key = str(source)
+        if key not in self._pins:
+            name = _absolute(source.name, Path(self._file.folder))
+            self._pins[key] = pin(name, source.revision, home=self._settings.home)
+        return self._pins[key]
+
+    def _build_job(self, recipe: Recipe, sources: dict[str, tuple[str, str]]) -> BuildJob:
+        digest = recipe.digest({name: weights for name, (_, weights) in sources.items()})
+        return BuildJob(
+            recipe=recipe.canonical_text,
+            recipe_digest=digest_of([digest, self._sweep.build_seed]),
+            sources=tuple(RecipeSource(name=n, place=p, weights_digest=w) for n, (p, w) in sources.items()),
+            seed=self._sweep.build_seed,
+            trust_remote_code=self._sweep.trust_remote_code,
+            allow_pickles=self._sweep.allow_pickles,
+        )

@@ -1,0 +1,246 @@
+"""What runs on a node: one build, or an engine that serves evaluations one after another.
+
+The only place that catches everything: whatever goes wrong comes back as a classified Failure with the
+tail of the attempt's log. A worker never touches the store.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import logging
+import os
+import shutil
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydantic import Field
+from recipes.merge import BuildOptions, build
+from recipes.recipe import Recipe
+from recipes.sources import resolve
+
+from evals import errors as evals_errors
+from evals.engine import Engine, open_engine
+from evals.harness import Progress, evaluate
+from evals.suite import load_suite
+from orchestrator.jobs import BuildJob, CheckpointPlace, EvalJob, Frozen
+from orchestrator.provenance import hardware, without_secrets
+from orchestrator.records import BuildOutcome, EvalOutcome, Failure, FailureClass, Outcome
+from recipes import errors as recipes_errors
+from recipes.artifact import ArtifactStore
+from recipes.checkpoint import Checkpoint
+
+_LOG_TAIL_LINES = 40
+_PROGRESS_PERIOD_S = 0.5
+
+
+class WorkerContext(Frozen):
+    """What a worker needs to know of the installation."""
+
+    home: str = Field(description="MERGEBOARD_HOME, the same on every node.")
+    datasets: str | None = Field(description="Mirror of the hub's data sets, or null.")
+
+    @property
+    def home_path(self) -> Path:
+        """Home as a path."""
+        return Path(self.home)
+
+
+def run_build(context: WorkerContext, attempt_id: str, job: BuildJob) -> Outcome:
+    """Build one recipe into the artifact store; a second builder of the same recipe finds it there."""
+    log = context.home_path / "logs" / f"{attempt_id}.log"
+    try:
+        with _captured(log):
+            return _build(context, job)
+    except BaseException as error:  # noqa: BLE001 - the one place that turns everything into a Failure
+        return _failure(error, log)
+
+
+class EngineHost:
+    """Holds one engine and serves jobs on it; becomes a Ray actor."""
+
+    def __init__(self, context: WorkerContext) -> None:
+        self._context = context
+        self._engine: Engine | None = None
+        self._key: str | None = None
+
+    def run(self, attempt_id: str, job: EvalJob) -> Outcome:
+        """Evaluate one job; opens the engine at the first one."""
+        log = self._context.home_path / "logs" / f"{attempt_id}.log"
+        try:
+            with _captured(log):
+                return self._evaluate(job)
+        except BaseException as error:  # noqa: BLE001 - the one place that turns everything into a Failure
+            return _failure(error, log)
+
+    def close(self) -> None:
+        """Free the engine."""
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None
+
+    def _evaluate(self, job: EvalJob) -> EvalOutcome:
+        started = datetime.now(UTC)
+        journal = self._context.home_path / "journals" / job.digest
+        report = _ProgressFile(journal)
+        engine = self._engine_for(job, report)
+        engine.set_layer_path(job.live_layers)
+        suite = load_suite(job.suite)
+        samples = self._context.home_path / "samples" / f"{job.digest}.parquet"
+        samples.parent.mkdir(parents=True, exist_ok=True)
+        evaluation = evaluate(
+            engine,
+            suite,
+            suite.benchmark(job.benchmark),
+            job.settings,
+            mirror=Path(self._context.datasets) if self._context.datasets else None,
+            journal_dir=journal,
+            samples_path=samples,
+            on_progress=report,
+        )
+        return EvalOutcome(
+            evaluation=evaluation,
+            samples_path=str(samples.relative_to(self._context.home_path)),
+            samples_sha256=hashlib.sha256(samples.read_bytes()).hexdigest(),
+            hardware=hardware(),
+            started_at=started,
+            ended_at=datetime.now(UTC),
+        )
+
+    def _engine_for(self, job: EvalJob, report: _ProgressFile) -> Engine:
+        if self._engine is not None and self._key == job.engine_key:
+            return self._engine
+        self.close()
+        report.stage("starting the engine")
+        checkpoint = _locate(self._context, job.place)
+        self._engine = open_engine(job.engine, checkpoint, job.tuning)
+        self._key = job.engine_key
+        return self._engine
+
+
+def _build(context: WorkerContext, job: BuildJob) -> BuildOutcome:
+    started = datetime.now(UTC)
+    recipe = Recipe.parse(job.recipe, origin=f"recipe {job.digest}")
+    sources = {source.name: resolve(source.place, None, home=context.home_path) for source in job.sources}
+    options = BuildOptions(
+        seed=job.seed, trust_remote_code=job.trust_remote_code, allow_pickles=job.allow_pickles
+    )
+    report = _ProgressFile(context.home_path / "journals" / job.digest)
+
+    def write(out: Path) -> None:
+        build(recipe, sources, out, options=options, on_progress=report.stage)
+
+    artifact = ArtifactStore(context.home_path / "artifacts").build(
+        job.digest, write, meta={"recipe": job.recipe}
+    )
+    made = Checkpoint.open(artifact.path)
+    shutil.rmtree(context.home_path / "journals" / job.digest, ignore_errors=True)
+    return BuildOutcome(
+        artifact=job.digest,
+        path=str(artifact.path.relative_to(context.home_path)),
+        size_bytes=artifact.size_bytes,
+        parameters=made.parameters,
+        layers=made.n_layers,
+        hardware=hardware(),
+        started_at=started,
+        ended_at=datetime.now(UTC),
+    )
+
+
+def _locate(context: WorkerContext, place: CheckpointPlace) -> Path:
+    """The directory of a checkpoint on this node."""
+    if place.name is not None:
+        return resolve(place.name, None, home=context.home_path)
+    artifact = ArtifactStore(context.home_path / "artifacts").lookup(place.artifact or "")
+    if artifact is None:
+        raise recipes_errors.ArtifactError(
+            f"The built checkpoint {place.artifact} is not under {context.home} on this node; "
+            "every node must mount the same MERGEBOARD_HOME (`mergeboard doctor --address` checks it)."
+        )
+    return artifact.path
+
+
+class _ProgressFile:
+    """Progress of a running job, in a file that the scheduler reads; written at most twice a second."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "progress.json"
+        self._last = 0.0
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def stage(self, text: str) -> None:
+        """Say what is being done where there is nothing to count."""
+        self._write({"stage": text})
+
+    def __call__(self, progress: Progress) -> None:
+        now = time.monotonic()
+        if now - self._last >= _PROGRESS_PERIOD_S or progress.done == progress.total:
+            self._last = now
+            self._write({"stage": "evaluating", "done": progress.done, "total": progress.total})
+
+    def _write(self, data: dict[str, str | int]) -> None:
+        aside = self._path.with_suffix(f".{os.getpid()}")
+        aside.write_text(json.dumps(data))
+        aside.replace(self._path)
+
+
+@contextlib.contextmanager
+def _captured(log: Path) -> Iterator[None]:
+    """Send everything that this process writes, C libraries included, to the attempt's log."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = [os.dup(1), os.dup(2)]
+    with log.open("ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    try:
+        yield
+    except BaseException:
+        traceback.print_exc()
+        raise
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        logging.getLogger().handlers and [h.flush() for h in logging.getLogger().handlers]
+        for number, descriptor in zip((1, 2), kept, strict=True):
+            os.dup2(descriptor, number)
+            os.close(descriptor)
+
+
+def _failure(error: BaseException, log: Path) -> Failure:
+    """The error as a value: its class, one sentence, and the tail of the attempt's log."""
+    message = without_secrets(str(error).strip() or type(error).__name__)
+    return Failure(failure_class=classify(error), message=message, log_tail=_tail(log))
+
+
+def classify(error: BaseException) -> FailureClass:
+    """What kind of failure an exception is; decides whether and how the job is tried again."""
+    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+        return FailureClass.OUT_OF_MEMORY
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return FailureClass.FULL_DISK
+    if isinstance(error, recipes_errors.BuildError) and isinstance(error.__cause__, OSError):
+        return classify(error.__cause__)
+    if isinstance(error, recipes_errors.CheckpointError | recipes_errors.ArtifactError):
+        return FailureClass.BAD_CHECKPOINT
+    if isinstance(error, evals_errors.EngineError):
+        return FailureClass.BAD_CHECKPOINT
+    if isinstance(error, recipes_errors.RecipeError | evals_errors.EvaluationError):
+        return FailureClass.BAD_INPUT
+    return FailureClass.UNKNOWN
+
+
+def _tail(log: Path) -> str:
+    """Last lines of a log, without secrets."""
+    try:
+        lines = log.read_text(errors="replace").splitlines()
+    except OSError:
+        return ""
+    return without_secrets("\n".join(lines[-_LOG_TAIL_LINES:]))
