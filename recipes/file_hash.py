@@ -13,7 +13,7 @@ from pathlib import Path
 from recipes.errors import CheckpointError
 
 _RACY_S = 2.0
-"""A file changed less than this ago may change again within its time stamp's resolution: its hash is not kept."""
+"""A file changed less than this ago may change again unseen: its hash is not kept."""
 
 _HUB_BLOB = re.compile(r"/models--[^/]+/blobs/[0-9a-f]{64}$")
 """In the hub's cache a large file's name is its sha256."""
@@ -22,7 +22,7 @@ _CHUNK_BYTES = 1 << 22
 
 
 def file_sha256(path: Path, cache_dir: Path | None = None) -> str:
-    """sha256 of one file, streamed; from the cache, or from a hub cache whose file names are hashes, where possible."""
+    """sha256 of one file; from the cache, or from a hub cache whose file names are hashes, where possible."""
     try:
         real = path.resolve(strict=True)
         if _HUB_BLOB.search(real.as_posix()):

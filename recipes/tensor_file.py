@@ -1,4 +1,4 @@
-"""The safetensors format, as far as moving bytes needs it: where each tensor lies in a file, and headers to write.
+"""The safetensors format, as far as moving bytes needs it: where tensors lie, and headers to write.
 
 A file is 8 bytes (length of the header, little endian), the header (JSON: name -> dtype, shape, offsets) and
 the tensors' bytes. Nothing here reads a tensor or imports torch.
@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from recipes.errors import CheckpointError
 
 MAX_HEADER_BYTES = 100_000_000
-"""What the safetensors library itself accepts; a larger header is an attack or a damaged file."""
+"""What the safetensors library accepts; a larger header is an attack or a damaged file."""
 
 DTYPE_BITS = {
     "BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8,
@@ -49,7 +49,7 @@ class Tensor(Frozen):
 
 
 def read_header(directory: Path, file: str) -> tuple[Tensor, ...]:
-    """The tensors of `directory/file`, in the order of their bytes; checks all that can be checked without reading them."""
+    """The tensors of `directory/file` in the order of their bytes; checks all that the header allows."""
     path = directory / file
     try:
         with path.open("rb") as stream:
@@ -147,7 +147,7 @@ def _tensor(name: str, entry: object, path: Path, file: str, base: int) -> Tenso
 
 
 def header_bytes(tensors: Iterable[Tensor]) -> bytes:
-    """The first bytes of a file that holds these tensors in this order (their own file and start are not looked at)."""
+    """The first bytes of a file that holds these tensors in this order, wherever they lie now."""
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     position = 0
     for tensor in tensors:

@@ -14,7 +14,9 @@ from tests.tiny import tiny_checkpoint
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-DEMO_HOME = Path(os.environ.get("MERGEBOARD_TEST_CACHE", Path(__file__).parent.parent / "test-output")) / "home"
+DEMO_HOME = (
+    Path(os.environ.get("MERGEBOARD_TEST_CACHE", Path(__file__).parent.parent / "test-output")) / "home"
+)
 """Where the embedded checkpoint is converted to once and kept between test runs."""
 
 

@@ -66,14 +66,18 @@ def tiny_checkpoint(
     directory.mkdir(parents=True, exist_ok=True)
     values = {**_config(family, layers, hidden, tied, dtype, vocabulary), **(config or {})}
     _write_json(directory / "config.json", values)
-    _write_json(directory / "generation_config.json", {"bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 0})
+    _write_json(
+        directory / "generation_config.json", {"bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 0}
+    )
     write_tokenizer(directory, min(vocabulary, VOCABULARY), chat_template=chat_template)
     named = list(_shapes(family, values))
     _write_shards(directory, named, seed, dtype, shards)
     return directory
 
 
-def tiny_of_type(directory: Path, model_type: str, *, seed: int = 0, dtype: str = "bfloat16", **config: Any) -> Path:
+def tiny_of_type(
+    directory: Path, model_type: str, *, seed: int = 0, dtype: str = "bfloat16", **config: Any
+) -> Path:
     """A randomly initialised checkpoint of any architecture that transformers knows (hybrids, mixtures of experts, ...)."""
     import torch
     from transformers import CONFIG_MAPPING, AutoModelForCausalLM, set_seed
@@ -93,7 +97,9 @@ def tiny_of_type(directory: Path, model_type: str, *, seed: int = 0, dtype: str 
 def weight(seed: int, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
     """The values of one tensor before rounding: norms near one, the rest scaled so that every layer matters."""
     digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
-    noise = np.random.default_rng(int.from_bytes(digest[:8], "little")).standard_normal(shape, dtype=np.float32)
+    noise = np.random.default_rng(int.from_bytes(digest[:8], "little")).standard_normal(
+        shape, dtype=np.float32
+    )
     if name.endswith("norm.weight"):
         return 1 + np.float32(0.1) * noise
     return noise / np.float32(math.sqrt(shape[-1]))
@@ -110,7 +116,10 @@ def write_tokenizer(directory: Path, size: int = VOCABULARY, *, chat_template: b
         "model_max_length": 2048,
         "clean_up_tokenization_spaces": False,
     }
-    _write_json(directory / "tokenizer_config.json", values | ({"chat_template": CHAT_TEMPLATE} if chat_template else {}))
+    _write_json(
+        directory / "tokenizer_config.json",
+        values | ({"chat_template": CHAT_TEMPLATE} if chat_template else {}),
+    )
 
 
 @functools.cache
@@ -176,7 +185,9 @@ def _shapes(family: str, config: dict[str, Any]) -> Iterator[tuple[str, tuple[in
 
 
 def _attention_shapes(family: str, config: dict[str, Any]) -> Iterator[tuple[str, tuple[int, ...]]]:
-    hidden, heads, kv_heads = (config[k] for k in ("hidden_size", "num_attention_heads", "num_key_value_heads"))
+    hidden, heads, kv_heads = (
+        config[k] for k in ("hidden_size", "num_attention_heads", "num_key_value_heads")
+    )
     head_dim = config.get("head_dim") or hidden // heads
     rows = {"q": heads * head_dim, "k": kv_heads * head_dim, "v": kv_heads * head_dim}
     if family == "phi3":
