@@ -139,8 +139,8 @@ def _store(settings: Settings) -> Finding:
 def _datasets(settings: Settings) -> Iterator[Finding]:
     for name in suite_names():
         suite = load_suite(name)
-        states = {b.name: check(b, settings.datasets, settings.home) for b in suite.benchmarks}
-        absent = {n: s for n, s in states.items() if not s.available}
+        states = {b.name: check(b, settings.datasets) for b in suite.benchmarks}
+        absent = {n: s for n, s in states.items() if s.location is None}
         there = f"{len(states) - len(absent)} of {len(states)} benchmarks have their data"
         if absent:
             first = next(iter(absent.values()))
@@ -148,7 +148,7 @@ def _datasets(settings: Settings) -> Iterator[Finding]:
                 name=f"data {name}",
                 health=Health.MISSING,
                 message=f"{there}; not: {', '.join(absent)}",
-                mend=first.reason,
+                mend=first.command,
             )
         else:
             yield Finding(name=f"data {name}", health=Health.OK, message=there)

@@ -31,7 +31,9 @@ class JobKind(StrEnum):
 class CheckpointPlace(Frozen):
     """Where the weights are found; exactly one of the two is set. Not part of any identity."""
 
-    name: str | None = Field(default=None, description="Local directory, embedded name, or hub id as `repo@sha`.")
+    name: str | None = Field(
+        default=None, description="Local directory, embedded name, or hub id as `repo@sha`."
+    )
     artifact: str | None = Field(default=None, description="Digest of the artifact that a build job makes.")
 
     @property
@@ -53,7 +55,9 @@ class BuildJob(Frozen):
 
     kind: Literal[JobKind.BUILD] = JobKind.BUILD
     recipe: str = Field(description="The recipe's canonical text.")
-    recipe_digest: str = Field(description="Digest of the recipe over its sources' weights; names the artifact.")
+    recipe_digest: str = Field(
+        description="Digest of the recipe over its sources' weights; names the artifact."
+    )
     sources: tuple[RecipeSource, ...] = Field(description="Its sources, pinned.")
     seed: int = Field(default=0, description="Seed of merge methods that draw random numbers.")
     trust_remote_code: bool = Field(default=False, description="Whether code from a source may run.")
@@ -75,19 +79,26 @@ class EvalJob(Frozen):
 
     kind: Literal[JobKind.EVAL] = JobKind.EVAL
     weights_digest: str = Field(description="Digest of the weights, or of the recipe that makes them.")
-    layer_path: tuple[int, ...] | None = Field(default=None, description="Source layers in order; null is all, once.")
+    layer_path: tuple[int, ...] | None = Field(
+        default=None, description="Source layers in order; null is all, once."
+    )
     suite: str = Field(description="Name of the suite.")
     benchmark: str = Field(description="Name of the benchmark in it.")
     benchmark_digest: str = Field(description="Digest of the benchmark's definition.")
-    dataset_digest: str = Field(description="Digest of what identifies the data set's content as far as known.")
+    dataset_digest: str = Field(
+        description="Digest of what identifies the data set's content as far as known."
+    )
     engine: EngineSpec = Field(description="The engine and its settings.")
     settings: EvalSettings = Field(description="Template, BOS, limit, seeds.")
     scorer: str = Field(description="Versions of the harness and scorers.")
     place: CheckpointPlace = Field(description="Where the weights are found (not identity).")
     live_layers: tuple[int, ...] | None = Field(
-        default=None, description="Layer path that the engine is switched to; null where the weights are built (not identity)."
+        default=None,
+        description="Layer path that the engine is switched to; null where the weights are built (not identity).",
     )
-    tuning: EngineTuning = Field(default_factory=EngineTuning, description="Speed and memory settings (not identity).")
+    tuning: EngineTuning = Field(
+        default_factory=EngineTuning, description="Speed and memory settings (not identity)."
+    )
 
     @property
     def digest(self) -> str:

@@ -14,7 +14,7 @@ from recipes.catalog import load_catalog
 from recipes.recipe import Recipe, SourceRef
 from recipes.sources import PinnedSource, SourceFacts, describe, pin
 
-from evals.datasets import check
+from evals.datasets import check, content_digest
 from evals.engine import EngineSpec, EngineTuning, digest_of, installed_version, supports_live_layer_paths
 from evals.scores import ChatTemplate, EvalSettings
 from evals.suite import Benchmark, Suite, load_suite
@@ -131,13 +131,12 @@ def _benchmarks(
             [suite.benchmark(n) for n in entry.benchmarks] if entry.benchmarks else list(suite.benchmarks)
         )
         for benchmark in wanted:
-            status = check(benchmark, settings.datasets, settings.home)
-            if status.available:
-                found.append((suite, benchmark, entry, status.digest))
+            status = check(benchmark, settings.datasets)
+            if status.location is not None:
+                found.append((suite, benchmark, entry, content_digest(status.location)))
             else:
-                missing.append(
-                    MissingBenchmark(suite=suite.name, benchmark=benchmark.name, reason=status.reason)
-                )
+                reason = f"{status.reason} Get it with: {status.command}"
+                missing.append(MissingBenchmark(suite=suite.name, benchmark=benchmark.name, reason=reason))
     if not found:
         raise PlanError(f"None of the benchmarks can run here: {missing[0].benchmark}: {missing[0].reason}")
     return found, missing

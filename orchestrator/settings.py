@@ -33,7 +33,9 @@ class Settings(BaseModel):
     @classmethod
     def from_environment(cls) -> Settings:
         """Read the variables; MergeboardError where one names something that cannot be."""
-        home = Path(os.environ.get("MERGEBOARD_HOME") or platformdirs.user_data_path("mergeboard")).expanduser()
+        home = Path(
+            os.environ.get("MERGEBOARD_HOME") or platformdirs.user_data_path("mergeboard")
+        ).expanduser()
         home = home.absolute()
         mirror = os.environ.get("MERGEBOARD_DATASETS")
         if mirror and not Path(mirror).is_dir():

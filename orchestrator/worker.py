@@ -180,9 +180,9 @@ class _ProgressFile:
 
     def __call__(self, progress: Progress) -> None:
         now = time.monotonic()
-        if now - self._last >= _PROGRESS_PERIOD_S or progress.done == progress.total:
+        if now - self._last >= _PROGRESS_PERIOD_S or progress.n_done == progress.n_total:
             self._last = now
-            self._write({"stage": "evaluating", "done": progress.done, "total": progress.total})
+            self._write({"stage": "evaluating", "done": progress.n_done, "total": progress.n_total})
 
     def _write(self, data: dict[str, str | int]) -> None:
         aside = self._path.with_suffix(f".{os.getpid()}")

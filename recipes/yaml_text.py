@@ -13,7 +13,9 @@ MAX_BYTES = 4_000_000
 MAX_NODES = 200_000
 MAX_DEPTH = 60
 _PLAIN = "tag:yaml.org,2002:"
-_TAGS = frozenset(_PLAIN + kind for kind in ("map", "seq", "str", "int", "float", "bool", "null", "timestamp", "merge"))
+_TAGS = frozenset(
+    _PLAIN + kind for kind in ("map", "seq", "str", "int", "float", "bool", "null", "timestamp", "merge")
+)
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,9 @@ def load_yaml_documents(data: bytes | str, origin: str) -> list[YamlDocument]:
     except RecursionError as error:
         raise RecipeSyntaxError(f"{origin} is nested too deeply to be a recipe; it is not read.") from error
     except (ValueError, OverflowError) as error:
-        raise RecipeSyntaxError(f"{origin} holds a value that YAML cannot make sense of ({str(error)[:200]}).") from error
+        raise RecipeSyntaxError(
+            f"{origin} holds a value that YAML cannot make sense of ({str(error)[:200]})."
+        ) from error
     return documents
 
 
@@ -71,7 +75,9 @@ def _decoded(data: bytes | str, origin: str) -> str:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise RecipeSyntaxError(f"{origin} is not text (byte {error.start} is not UTF-8); give a YAML file.") from error
+        raise RecipeSyntaxError(
+            f"{origin} is not text (byte {error.start} is not UTF-8); give a YAML file."
+        ) from error
     return text
 
 
@@ -111,14 +117,20 @@ class _Reader:
             if isinstance(node, yaml.CollectionNode):
                 open_nodes.add(id(node))
                 stack.append((node, depth, True))
-                children = [n for pair in node.value for n in pair] if isinstance(node, yaml.MappingNode) else node.value
+                children = (
+                    [n for pair in node.value for n in pair]
+                    if isinstance(node, yaml.MappingNode)
+                    else node.value
+                )
                 stack.extend((child, depth + 1, False) for child in children)
 
     def value(self, node: yaml.Node, path: tuple[int | str, ...]) -> Any:
         """The node as plain data."""
         self.lines.setdefault(path, node.start_mark.line + 1)
         if node.tag not in _TAGS:
-            self._refuse(node, f"the tag {node.tag.removeprefix(_PLAIN)!r}, which would run code or is not plain data")
+            self._refuse(
+                node, f"the tag {node.tag.removeprefix(_PLAIN)!r}, which would run code or is not plain data"
+            )
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path)
         if isinstance(node, yaml.SequenceNode):
@@ -151,4 +163,6 @@ class _Reader:
         return merged
 
     def _refuse(self, node: yaml.Node, what: str) -> None:
-        raise RecipeSyntaxError(f"{self._origin}:{node.start_mark.line + 1}: the YAML has {what}; it is not read.")
+        raise RecipeSyntaxError(
+            f"{self._origin}:{node.start_mark.line + 1}: the YAML has {what}; it is not read."
+        )
