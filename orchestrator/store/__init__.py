@@ -1,0 +1,98 @@
+"""The store: the contract that the scheduler writes by and everyone else reads by.
+
+One state, one place, one transaction. Decisions are compare-and-set on rows, on the database's clock, and
+the same on SQLite and PostgreSQL; `tests/orchestrator/test_store_contract.py` holds both to it.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from orchestrator.errors import StoreError
+from orchestrator.store import schema
+from orchestrator.store.attempts import Attempts
+from orchestrator.store.database import Database
+from orchestrator.store.queries import Queries
+from orchestrator.store.results import Results
+from orchestrator.store.runs import Runs
+from orchestrator.store.snapshot import snapshot
+
+__all__ = ["Store", "upgrade_store"]
+
+LEASE_S = 30.0
+
+
+class Store(Runs, Attempts, Results, Queries):
+    """An open store. Several processes may have one open; threads may share this object."""
+
+    @classmethod
+    def open(
+        cls,
+        url: str,
+        *,
+        create: bool = True,
+        read_only: bool = False,
+        lease_s: float = LEASE_S,
+        patience_s: float = 60.0,
+    ) -> Store:
+        """Open a store by its SQLAlchemy URL; an empty one is made if `create`.
+
+        Raises StoreError where it cannot be reached, is no store, or has another schema than this code. A database
+        that goes away later is waited for `patience_s` before a call gives up.
+        """
+        database = Database(url, read_only=read_only, patience_s=patience_s)
+        file = database.file
+        if file is not None and not file.exists():
+            if not create or read_only:
+                raise StoreError(f"There is no store at {file}; `mergeboard run` makes it, or check MERGEBOARD_DATABASE_URL.")
+            _make_folder(database)
+        try:
+            schema.require_current(database, create=create)
+        except StoreError:
+            database.close()
+            raise
+        return cls(database, lease_s=lease_s)
+
+    @property
+    def label(self) -> str:
+        """The store as messages name it, without its password."""
+        return self._database.label
+
+    def snapshot(self) -> str:
+        """Everything but times and attempts as canonical JSON: equal for two stores that hold the same results."""
+        return self._database.read(snapshot)
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._database.close()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def upgrade_store(url: str) -> schema.SchemaState:
+    """Bring a store up to date (`mergeboard db upgrade`); what it was before."""
+    database = Database(url)
+    try:
+        if database.file is not None and not database.file.exists():
+            raise StoreError(f"There is no store at {database.file}; `mergeboard run` makes it.")
+        before = database.at_once(schema.state_of)
+        schema.upgrade(database)
+        schema.require_current(database, create=False)
+    finally:
+        database.close()
+    return before
+
+
+def _make_folder(database: Database) -> None:
+    """The folder of a SQLite store that is yet to be made."""
+    assert database.file is not None
+    try:
+        database.file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"{database.file.parent} cannot be made ({error.strerror}); set MERGEBOARD_HOME elsewhere.") from error

@@ -1,0 +1,200 @@
+"""The seam to the database: transactions, its clock, and errors as one sentence each.
+
+SQLite runs in WAL mode: readers see the last commit and never wait, writers queue up with BEGIN IMMEDIATE.
+On PostgreSQL readers have a read-only snapshot, and writers lock the rows that they decide on.
+
+Every unit of writing can be repeated without harm, so one whose connection was lost is tried again until
+`patience_s` is over.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import sqlalchemy as sa
+import tenacity
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+
+from orchestrator.errors import StoreError
+
+T = TypeVar("T")
+_BUSY_S = 60
+# What PostgreSQL says when a repetition of the whole transaction may succeed: serialization, deadlock,
+# shutdown, crash, starting up, too many connections.
+_TRANSIENT_STATES = {"40001", "40P01", "57P01", "57P02", "57P03", "53300"}
+_FULL_STATES = {"53100"}
+_POSTGRES_OPTIONS = "-c idle_in_transaction_session_timeout=60000 -c lock_timeout=60000 -c timezone=UTC"
+
+
+class Database:
+    """One database, opened for reading and writing or for reading alone."""
+
+    def __init__(self, url: str, *, read_only: bool = False, patience_s: float = 60.0) -> None:
+        self.url = _parse(url)
+        self.read_only = read_only
+        self._patience_s = patience_s
+        self._engine = _sqlite(self.url, read_only) if self.is_sqlite else _postgres(self.url, read_only)
+        self._writer = self._engine.execution_options(mergeboard_write=True)
+        self._reader = self._engine if self.is_sqlite else self._engine.execution_options(
+            isolation_level="REPEATABLE READ", postgresql_readonly=True
+        )
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether this is a file on this machine."""
+        return self.url.get_backend_name() == "sqlite"
+
+    @property
+    def file(self) -> Path | None:
+        """The file of a SQLite store."""
+        return Path(self.url.database or "") if self.is_sqlite else None
+
+    @property
+    def label(self) -> str:
+        """The store as messages name it, without its password."""
+        return str(self.file) if self.is_sqlite else _without_secrets(self.url)
+
+    def write(self, work: Callable[[sa.Connection], T]) -> T:
+        """Run a unit of writing in one transaction; all of it is stored or nothing."""
+        if self.read_only:
+            raise StoreError(f"The store {self.label} is open for reading alone.")
+        return self._patiently(lambda: _in_transaction(self._writer, work))
+
+    def read(self, work: Callable[[sa.Connection], T]) -> T:
+        """Run queries that all see one state of the store."""
+        return self._patiently(lambda: _in_transaction(self._reader, work))
+
+    def at_once(self, work: Callable[[sa.Connection], T], *, writing: bool = False) -> T:
+        """As read or write, but a database that does not answer is an error at once."""
+        try:
+            return _in_transaction(self._writer if writing else self._reader, work)
+        except SQLAlchemyError as error:
+            raise StoreError(self._sentence(error)) from error
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._engine.dispose()
+
+    def _patiently(self, work: Callable[[], T]) -> T:
+        again = tenacity.Retrying(
+            retry=tenacity.retry_if_exception(_is_transient),
+            stop=tenacity.stop_after_delay(self._patience_s),
+            wait=tenacity.wait_random_exponential(multiplier=0.05, max=2.0),
+            reraise=True,
+        )
+        try:
+            return again(work)
+        except SQLAlchemyError as error:
+            raise StoreError(self._sentence(error)) from error
+
+    def _sentence(self, error: SQLAlchemyError) -> str:
+        """What went wrong, where, and the next step."""
+        cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+        text = (str(cause).strip().splitlines() or [type(cause).__name__])[0].rstrip(".")
+        where = f"The store {self.label}"
+        if _is_full(cause):
+            return f"{where} cannot be written: its disk is full; free some space and run the same command again."
+        if "not a database" in text:
+            return f"{where} is not a mergeboard store; point MERGEBOARD_DATABASE_URL at another file."
+        if "readonly database" in text or "unable to open database file" in text:
+            return f"{where} cannot be opened; check that the file is there and that you may read and write it and its folder."
+        if "database is locked" in text:
+            return f"{where} is held by another process for over {_BUSY_S} s; end it, or use PostgreSQL for many writers."
+        if _is_transient(error):
+            return f"{where} does not answer ({text}); check MERGEBOARD_DATABASE_URL and that the server is running."
+        return f"{where} refused a request ({type(cause).__name__}: {text}); `mergeboard db check` examines it."
+
+
+def clock(connection: sa.Connection) -> datetime:
+    """The time of the store; every decision about leases is made on this clock."""
+    if connection.dialect.name == "sqlite":
+        text = connection.scalar(sa.text("SELECT strftime('%Y-%m-%d %H:%M:%f', 'now')"))
+        return datetime.fromisoformat(str(text)).replace(tzinfo=UTC)
+    moment: datetime = connection.execute(sa.text("SELECT clock_timestamp()")).scalar_one()
+    return moment.astimezone(UTC)
+
+
+def _in_transaction(engine: sa.Engine, work: Callable[[sa.Connection], T]) -> T:
+    with engine.begin() as connection:
+        return work(connection)
+
+
+def _parse(text: str) -> sa.URL:
+    """The URL with the driver that we use; StoreError for what is neither SQLite nor PostgreSQL."""
+    try:
+        url = sa.make_url(text)
+        backend = "postgresql" if url.drivername == "postgres" else url.get_backend_name()
+    except (ArgumentError, ValueError) as error:
+        raise StoreError(
+            "MERGEBOARD_DATABASE_URL is not a database URL; write sqlite:///FILE or postgresql://USER@HOST/NAME."
+        ) from error
+    if backend == "sqlite" and url.database and url.database != ":memory:":
+        return url.set(drivername="sqlite", database=str(Path(url.database).expanduser().absolute()))
+    if backend == "postgresql":
+        return url.set(drivername="postgresql+psycopg")
+    raise StoreError(f"A store cannot be kept in {_without_secrets(url)}; write sqlite:///FILE or postgresql://USER@HOST/NAME.")
+
+
+def _without_secrets(url: sa.URL) -> str:
+    return url.difference_update_query(["password", "passfile", "sslpassword"]).render_as_string(hide_password=True)
+
+
+def _sqlite(url: sa.URL, read_only: bool) -> sa.Engine:
+    path = str(url.database)
+    target = f"file:{quote(path)}?mode={'ro' if read_only else 'rwc'}"
+
+    def connect() -> sqlite3.Connection:
+        connection = sqlite3.connect(target, uri=True, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA cache_size = -65536")
+        if not read_only:
+            connection.execute("PRAGMA journal_mode = WAL")
+            # An outcome that was acknowledged survives a power cut.
+            connection.execute("PRAGMA synchronous = FULL")
+        return connection
+
+    engine = sa.create_engine("sqlite://", creator=connect, poolclass=sa.QueuePool)
+
+    @sa.event.listens_for(engine, "begin")
+    def _begin(connection: sa.Connection) -> None:
+        writing = connection.get_execution_options().get("mergeboard_write", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+
+    return engine
+
+
+def _postgres(url: sa.URL, read_only: bool) -> sa.Engine:
+    options = _POSTGRES_OPTIONS + (" -c default_transaction_read_only=on" if read_only else "")
+    arguments: dict[str, Any] = {
+        "application_name": "mergeboard",
+        "connect_timeout": 10,
+        "tcp_user_timeout": 30_000,
+        "options": options,
+    }
+    return sa.create_engine(url, connect_args=arguments)
+
+
+def _is_transient(error: BaseException) -> bool:
+    """Whether the same transaction may succeed a little later."""
+    if not isinstance(error, DBAPIError):
+        return False
+    state = getattr(error.orig, "sqlstate", None)
+    if isinstance(error.orig, sqlite3.OperationalError):
+        return "database is locked" in str(error.orig)
+    return error.connection_invalidated or state in _TRANSIENT_STATES or _cannot_connect(error, state)
+
+
+def _cannot_connect(error: DBAPIError, state: str | None) -> bool:
+    """Connection refused, reset or timed out; a server that answered 'no' (password, name) has a state or says FATAL."""
+    return isinstance(error, sa.exc.OperationalError) and state is None and "FATAL" not in str(error.orig)
+
+
+def _is_full(cause: BaseException) -> bool:
+    if isinstance(cause, sqlite3.OperationalError):
+        return "disk is full" in str(cause) or getattr(cause, "sqlite_errorname", "").startswith("SQLITE_IOERR_WRITE")
+    return getattr(cause, "sqlstate", None) in _FULL_STATES

@@ -1,0 +1,198 @@
+"""Queries of tables, cards and pages. Each costs as much as what it returns or the run that it is about."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from orchestrator.records import (
+    AttemptState,
+    CandidateInRun,
+    CandidateRecord,
+    CandidateScores,
+    FailureClass,
+    FailureCount,
+    LeaderboardPage,
+    LeaderboardQuery,
+    RunProgress,
+    SortKey,
+)
+from orchestrator.store.base import StorePart
+from orchestrator.store.results import EVALUATED, EVALUATION_COLUMNS
+from orchestrator.store.rows import candidate_record, evaluation_record
+from orchestrator.tables import (
+    attempts,
+    candidate_jobs,
+    candidates,
+    evaluations,
+    jobs,
+    outcomes,
+    protocols,
+    run_jobs,
+    runs,
+)
+
+
+class Queries(StorePart):
+    """The part of the store that answers questions over many rows."""
+
+    def progress(self, run_id: str) -> RunProgress:
+        """How many jobs of a run stand where."""
+
+        def work(connection: sa.Connection) -> RunProgress:
+            mine = run_jobs.c.run_id == run_id
+            done = run_jobs.c.job_digest.in_(sa.select(outcomes.c.job_digest))
+            live = attempts.c.state == AttemptState.RUNNING
+            running = run_jobs.c.job_digest.in_(sa.select(attempts.c.job_digest).where(live))
+            count = sa.select(sa.func.count()).select_from(run_jobs).where(mine)
+            return RunProgress(
+                run_id=run_id,
+                total=connection.scalar(count) or 0,
+                done=connection.scalar(count.where(done)) or 0,
+                running=connection.scalar(count.where(running, ~done)) or 0,
+                failed=connection.scalar(count.where(_failed_for_good(run_id), ~done, ~running)) or 0,
+            )
+
+        return self._database.read(work)
+
+    def failures(self, run_id: str) -> tuple[FailureCount, ...]:
+        """How often attempts of a run failed, by kind of failure, most frequent first."""
+        kind, count = attempts.c.failure_class, sa.func.count().label("count")
+        query = sa.select(kind, count).where(attempts.c.run_id == run_id, kind.is_not(None)).group_by(kind)
+        query = query.order_by(count.desc(), kind)
+        return self._database.read(
+            lambda connection: tuple(
+                FailureCount(failure_class=FailureClass(row[0]), count=row[1]) for row in connection.execute(query)
+            )
+        )
+
+    def candidates(self, run_id: str) -> tuple[CandidateRecord, ...]:
+        """The candidates of a run, in the sweep's order."""
+        query = sa.select(candidates).where(candidates.c.run_id == run_id).order_by(candidates.c.position)
+        return self._database.read(lambda connection: tuple(candidate_record(row) for row in connection.execute(query)))
+
+    def find_candidates(self, text: str, *, limit: int = 20) -> tuple[CandidateInRun, ...]:
+        """Candidates of this name or weights digest, those of the newest runs first."""
+        query = (
+            sa.select(candidates, runs.c.name.label("run_name"))
+            .join(runs, runs.c.id == candidates.c.run_id)
+            .where(sa.or_(candidates.c.name == text, candidates.c.weights_digest == text))
+            .order_by(runs.c.created_at.desc(), candidates.c.position)
+            .limit(limit)
+        )
+
+        def work(connection: sa.Connection) -> tuple[CandidateInRun, ...]:
+            return tuple(
+                CandidateInRun(run_id=row.run_id, run_name=row.run_name, candidate=candidate_record(row))
+                for row in connection.execute(query)
+            )
+
+        return self._database.read(work)
+
+    def candidate_scores(self, run_id: str, position: int) -> CandidateScores:
+        """One candidate of a run with its evaluations."""
+
+        def work(connection: sa.Connection) -> CandidateScores:
+            which = (candidates.c.run_id == run_id) & (candidates.c.position == position)
+            row = connection.execute(sa.select(candidates).where(which)).one()
+            return _with_evaluations(connection, run_id, [row], sa.true())[0]
+
+        return self._database.read(work)
+
+    def leaderboard(self, query: LeaderboardQuery) -> LeaderboardPage:
+        """One page of a run's candidates with their evaluations."""
+
+        def work(connection: sa.Connection) -> LeaderboardPage:
+            which = candidates.c.run_id == query.run_id
+            if query.search:
+                which &= candidates.c.name.icontains(query.search, autoescape=True)
+            total = connection.scalar(sa.select(sa.func.count()).select_from(candidates).where(which)) or 0
+            page = _sorted(query).where(which).limit(query.limit).offset(query.offset)
+            return LeaderboardPage(
+                total=total,
+                rows=tuple(_with_evaluations(connection, query.run_id, connection.execute(page).all(), _wanted(query))),
+            )
+
+        return self._database.read(work)
+
+
+def _failed_for_good(run_id: str) -> sa.ColumnElement[bool]:
+    """Whether the last attempt of this run at a job failed without a promise to try again."""
+    last = (
+        sa.select(attempts.c.job_digest, sa.func.max(attempts.c.number).label("number"))
+        .where(attempts.c.run_id == run_id)
+        .group_by(attempts.c.job_digest)
+        .subquery()
+    )
+    failed = sa.select(attempts.c.job_digest).join(
+        last, (last.c.job_digest == attempts.c.job_digest) & (last.c.number == attempts.c.number)
+    )
+    return run_jobs.c.job_digest.in_(failed.where(attempts.c.will_retry.is_(sa.false())))
+
+
+def _wanted(query: LeaderboardQuery) -> sa.ColumnElement[bool]:
+    """Which evaluations a leaderboard shows."""
+    conditions: list[sa.ColumnElement[bool]] = [sa.true()]
+    if query.suite is not None:
+        conditions.append(protocols.c.suite == query.suite)
+    if query.engine_digest is not None:
+        conditions.append(protocols.c.engine_digest == query.engine_digest)
+    return sa.and_(*conditions)
+
+
+def _sorted(query: LeaderboardQuery) -> sa.Select[Any]:
+    """Candidates in the order that the query asks for; those without a value come last."""
+    plain = {
+        SortKey.POSITION: candidates.c.position,
+        SortKey.NAME: candidates.c.name,
+        SortKey.LAYERS: candidates.c.layers,
+        SortKey.PARAMETERS: candidates.c.parameters,
+    }
+    if query.sort in plain:
+        key: sa.ColumnElement[Any] = plain[query.sort]
+        selected = sa.select(candidates)
+    else:
+        wanted = _wanted(query)
+        if query.sort is SortKey.BENCHMARK:
+            wanted &= protocols.c.benchmark == query.benchmark
+        means = (
+            sa.select(candidate_jobs.c.candidate, sa.func.avg(evaluations.c.normalized).label("mean"))
+            .select_from(_scored())
+            .where(candidate_jobs.c.run_id == query.run_id, wanted)
+            .group_by(candidate_jobs.c.candidate)
+            .subquery()
+        )
+        key = means.c.mean
+        selected = sa.select(candidates).join(means, means.c.candidate == candidates.c.position, isouter=True)
+    order = key.desc() if query.descending else key.asc()
+    return selected.order_by(key.is_(None), order, candidates.c.position)
+
+
+def _scored() -> sa.Join:
+    """Evaluations by way of the candidates that need them."""
+    return (
+        candidate_jobs.join(jobs, jobs.c.digest == candidate_jobs.c.job_digest)
+        .join(protocols, protocols.c.digest == jobs.c.protocol_digest)
+        .join(evaluations, evaluations.c.job_digest == jobs.c.digest)
+    )
+
+
+def _with_evaluations(
+    connection: sa.Connection, run_id: str, rows: Any, wanted: sa.ColumnElement[bool]
+) -> list[CandidateScores]:
+    """Candidates with their evaluations, in the plan's order, by one query for all of them."""
+    found = [candidate_record(row) for row in rows]
+    served = candidate_jobs.join(
+        run_jobs, (run_jobs.c.run_id == candidate_jobs.c.run_id) & (run_jobs.c.job_digest == candidate_jobs.c.job_digest)
+    )
+    query = (
+        sa.select(candidate_jobs.c.candidate, *EVALUATION_COLUMNS)
+        .select_from(served.join(EVALUATED, evaluations.c.job_digest == candidate_jobs.c.job_digest))
+        .where(candidate_jobs.c.run_id == run_id, candidate_jobs.c.candidate.in_([c.position for c in found]), wanted)
+        .order_by(candidate_jobs.c.candidate, run_jobs.c.position)
+    )
+    grouped: dict[int, list[Any]] = {}
+    for row in connection.execute(query):
+        grouped.setdefault(row.candidate, []).append(evaluation_record(row))
+    return [CandidateScores(candidate=c, evaluations=tuple(grouped.get(c.position, ()))) for c in found]

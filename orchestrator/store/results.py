@@ -1,0 +1,216 @@
+"""Outcomes: what is done, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import sqlalchemy as sa
+
+from evals.scores import Evaluation, Score
+from orchestrator.provenance import Hardware
+from orchestrator.records import (
+    BuildOutcome,
+    EvalOutcome,
+    EvaluationRecord,
+    PlannedJob,
+    Protocol,
+    Success,
+)
+from orchestrator.store.base import StorePart
+from orchestrator.store.rows import AnyRow, benchmark_score, chunks, evaluation_record, job_of, score_record
+from orchestrator.tables import (
+    builds,
+    candidate_jobs,
+    evaluations,
+    jobs,
+    outcomes,
+    protocols,
+    run_jobs,
+    scores,
+)
+
+EVALUATION_COLUMNS = (
+    *evaluations.c,
+    jobs.c.weights_digest,
+    jobs.c.layer_path,
+    jobs.c.protocol_digest,
+    protocols.c.suite,
+    protocols.c.benchmark,
+    outcomes.c.hardware,
+    outcomes.c.ended_at,
+)
+EVALUATED = (
+    evaluations.join(jobs, jobs.c.digest == evaluations.c.job_digest)
+    .join(protocols, protocols.c.digest == jobs.c.protocol_digest)
+    .join(outcomes, outcomes.c.job_digest == evaluations.c.job_digest)
+)
+
+
+class Results(StorePart):
+    """The part of the store that is about outcomes."""
+
+    def done(self, digests: Iterable[str]) -> frozenset[str]:
+        """Those of the given jobs whose outcome is there."""
+        wanted = list(digests)
+
+        def work(connection: sa.Connection) -> frozenset[str]:
+            found: set[str] = set()
+            for some in chunks(wanted):
+                found.update(connection.scalars(sa.select(outcomes.c.job_digest).where(outcomes.c.job_digest.in_(some))))
+            return frozenset(found)
+
+        return self._database.read(work)
+
+    def outcomes(self, digests: Iterable[str]) -> dict[str, Success]:
+        """The outcomes of the given jobs, by digest; jobs that are not done are left out."""
+        wanted = list(digests)
+
+        def work(connection: sa.Connection) -> dict[str, Success]:
+            found: dict[str, Success] = {}
+            for some in chunks(wanted):
+                found |= _builds(connection, some)
+                found |= _evaluations(connection, some)
+            return found
+
+        return self._database.read(work)
+
+    def forget_builds(self, digests: Iterable[str]) -> int:
+        """Make builds undone whose artifacts have been evicted, so that they are built again when needed; how many."""
+        wanted = list(digests)
+
+        def work(connection: sa.Connection) -> int:
+            count = 0
+            for some in chunks(wanted):
+                built = sa.select(builds.c.job_digest).where(builds.c.job_digest.in_(some))
+                gone = list(connection.scalars(built))
+                connection.execute(builds.delete().where(builds.c.job_digest.in_(gone)))
+                count += connection.execute(outcomes.delete().where(outcomes.c.job_digest.in_(gone))).rowcount
+            return count
+
+        return self._database.write(work)
+
+    def run_jobs(self, run_id: str) -> tuple[PlannedJob, ...]:
+        """The jobs of a run as it planned them, in its order."""
+
+        def work(connection: sa.Connection) -> tuple[PlannedJob, ...]:
+            served: dict[str, list[int]] = {}
+            pairs = sa.select(candidate_jobs.c.job_digest, candidate_jobs.c.candidate)
+            for digest, candidate in connection.execute(pairs.where(candidate_jobs.c.run_id == run_id)):
+                served.setdefault(digest, []).append(candidate)
+            mine = sa.select(jobs, run_jobs.c.spec, run_jobs.c.live_layers)
+            mine = mine.join(run_jobs, run_jobs.c.job_digest == jobs.c.digest).where(run_jobs.c.run_id == run_id)
+            rows = connection.execute(mine.order_by(run_jobs.c.position)).all()
+            known = _protocols(connection, {row.protocol_digest for row in rows if row.protocol_digest})
+            return tuple(
+                PlannedJob(job=job_of(row, known), candidates=tuple(sorted(served.get(row.digest, ())))) for row in rows
+            )
+
+        return self._database.read(work)
+
+    def protocols(self, digests: Iterable[str]) -> dict[str, Protocol]:
+        """Protocols by their digests; unknown ones are left out."""
+        wanted = set(digests)
+        return self._database.read(lambda connection: _protocols(connection, wanted))
+
+    def evaluations(self, digests: Iterable[str]) -> dict[str, EvaluationRecord]:
+        """Evaluations of the given jobs, without their subsets' scores."""
+        wanted = list(digests)
+
+        def work(connection: sa.Connection) -> dict[str, EvaluationRecord]:
+            query = sa.select(*EVALUATION_COLUMNS).select_from(EVALUATED)
+            return {
+                row.job_digest: evaluation_record(row)
+                for some in chunks(wanted)
+                for row in connection.execute(query.where(evaluations.c.job_digest.in_(some)))
+            }
+
+        return self._database.read(work)
+
+    def scores(self, digests: Iterable[str]) -> dict[str, tuple[Score, ...]]:
+        """The scores of the subsets of the given evaluation jobs."""
+        wanted = list(digests)
+
+        def work(connection: sa.Connection) -> dict[str, tuple[Score, ...]]:
+            found: dict[str, tuple[Score, ...]] = {}
+            for some in chunks(wanted):
+                found |= _scores(connection, some)
+            return found
+
+        return self._database.read(work)
+
+
+def _protocols(connection: sa.Connection, digests: set[str]) -> dict[str, Protocol]:
+    query = sa.select(protocols.c.digest, protocols.c.spec)
+    return {
+        row.digest: Protocol.model_validate_json(row.spec)
+        for some in chunks(sorted(digests))
+        for row in connection.execute(query.where(protocols.c.digest.in_(some)))
+    }
+
+
+def _scores(connection: sa.Connection, digests: list[str]) -> dict[str, tuple[Score, ...]]:
+    query = (
+        sa.select(scores, protocols.c.benchmark)
+        .join(jobs, jobs.c.digest == scores.c.job_digest)
+        .join(protocols, protocols.c.digest == jobs.c.protocol_digest)
+        .where(scores.c.job_digest.in_(digests))
+        .order_by(scores.c.job_digest, scores.c.position)
+    )
+    found: dict[str, list[Score]] = {}
+    for row in connection.execute(query):
+        found.setdefault(row.job_digest, []).append(score_record(row, row.benchmark))
+    return {digest: tuple(some) for digest, some in found.items()}
+
+
+def _builds(connection: sa.Connection, digests: list[str]) -> dict[str, Success]:
+    query = sa.select(builds, *_common()).join(outcomes, outcomes.c.job_digest == builds.c.job_digest)
+    return {
+        row.job_digest: BuildOutcome(
+            artifact=row.job_digest,
+            path=row.path,
+            size_bytes=row.size_bytes,
+            parameters=row.parameters,
+            layers=row.layers,
+            **_shared(row),
+        )
+        for row in connection.execute(query.where(builds.c.job_digest.in_(digests)))
+    }
+
+
+def _evaluations(connection: sa.Connection, digests: list[str]) -> dict[str, Success]:
+    query = sa.select(*EVALUATION_COLUMNS, outcomes.c.started_at).select_from(EVALUATED)
+    rows = connection.execute(query.where(evaluations.c.job_digest.in_(digests))).all()
+    details = _scores(connection, [row.job_digest for row in rows])
+    known = _protocols(connection, {row.protocol_digest for row in rows})
+    return {row.job_digest: _eval_outcome(row, known[row.protocol_digest], details[row.job_digest]) for row in rows}
+
+
+def _eval_outcome(row: AnyRow, protocol: Protocol, details: tuple[Score, ...]) -> EvalOutcome:
+    evaluation = Evaluation(
+        suite=protocol.suite,
+        benchmark_digest=protocol.benchmark_digest,
+        engine=protocol.engine,
+        settings=protocol.settings,
+        scores=details,
+        result=benchmark_score(row),
+        n_requests=row.n_requests,
+        n_replayed=row.n_replayed,
+        duration_s=row.duration_s,
+    )
+    return EvalOutcome(
+        evaluation=evaluation, samples_path=row.samples_path, samples_sha256=row.samples_sha256, **_shared(row)
+    )
+
+
+def _common() -> tuple[sa.Column[Any], ...]:
+    return (outcomes.c.hardware, outcomes.c.started_at, outcomes.c.ended_at)
+
+
+def _shared(row: AnyRow) -> dict[str, Any]:
+    """The fields that both kinds of outcome have."""
+    return {
+        "hardware": Hardware.model_validate_json(row.hardware),
+        "started_at": row.started_at,
+        "ended_at": row.ended_at,
+    }

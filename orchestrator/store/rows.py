@@ -1,0 +1,187 @@
+"""Records to rows and back."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from pydantic import TypeAdapter
+
+from evals.scores import Alarm, BenchmarkScore, Score
+from orchestrator.jobs import BuildJob, EvalJob, job_from_json
+from orchestrator.provenance import Hardware, Provenance
+from orchestrator.records import (
+    AttemptRecord,
+    BuildOutcome,
+    CandidateRecord,
+    EvalOutcome,
+    EvaluationRecord,
+    Protocol,
+    RunRecord,
+    RunState,
+)
+
+Row = dict[str, Any]
+AnyRow = sa.Row[*tuple[Any, ...]]
+T = TypeVar("T")
+_ALARMS: TypeAdapter[tuple[Alarm, ...]] = TypeAdapter(tuple[Alarm, ...])
+# Fewer than the smallest limit on bound parameters of both databases.
+_CHUNK = 10_000
+
+
+def chunks(items: Iterable[T]) -> Iterator[list[T]]:
+    """The items in pieces that fit into one statement."""
+    rest = list(items)
+    for start in range(0, len(rest), _CHUNK):
+        yield rest[start : start + _CHUNK]
+
+
+def run_record(row: AnyRow, now: datetime) -> RunRecord:
+    """A run, with the state that follows from its end and its lease."""
+    return RunRecord(
+        id=row.id,
+        name=row.name,
+        sweep=row.sweep,
+        sweep_digest=row.sweep_digest,
+        provenance=Provenance.model_validate_json(row.provenance),
+        plan=row.plan,
+        state=_state(row, now),
+        created_at=row.created_at,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        cancel_requested_at=row.cancel_requested_at,
+        owner=row.lease_owner,
+        lease_expires_at=row.lease_expires_at,
+    )
+
+
+def _state(row: AnyRow, now: datetime) -> RunState:
+    if row.ended_as is not None:
+        return RunState(row.ended_as)
+    if row.lease_expires_at is not None and row.lease_expires_at > now:
+        return RunState.RUNNING
+    return RunState.WAITING if row.started_at is None else RunState.INTERRUPTED
+
+
+def candidate_row(run_id: str, candidate: CandidateRecord) -> Row:
+    """A candidate's columns."""
+    return {"run_id": run_id, **{name: getattr(candidate, name) for name in CandidateRecord.model_fields}}
+
+
+def candidate_record(row: AnyRow) -> CandidateRecord:
+    """A candidate out of a row that holds at least its columns."""
+    return CandidateRecord(**{name: getattr(row, name) for name in CandidateRecord.model_fields})
+
+
+def attempt_record(row: AnyRow) -> AttemptRecord:
+    """An attempt out of its row."""
+    return AttemptRecord(**{name: getattr(row, name) for name in AttemptRecord.model_fields})
+
+
+def run_spec(job: BuildJob | EvalJob) -> str:
+    """What a run keeps of a job beside its identity: all of a build, place and tuning of an evaluation."""
+    if isinstance(job, BuildJob):
+        return job.model_dump_json()
+    place = job.place.model_dump(exclude_defaults=True)
+    tuning = job.tuning.model_dump(exclude_defaults=True)
+    return json.dumps({"place": place, "tuning": tuning} if tuning else {"place": place})
+
+
+def job_of(row: AnyRow, protocols: dict[str, Protocol]) -> BuildJob | EvalJob:
+    """A job as one run wants it, out of its identity and that run's own part."""
+    if row.protocol_digest is None:
+        return job_from_json(row.spec)
+    protocol = protocols[row.protocol_digest]
+    return EvalJob(
+        weights_digest=row.weights_digest,
+        layer_path=row.layer_path,
+        live_layers=row.live_layers,
+        **{name: getattr(protocol, name) for name in Protocol.model_fields},
+        **json.loads(row.spec),
+    )
+
+
+def outcome_row(job_digest: str, attempt_id: str, outcome: BuildOutcome | EvalOutcome, now: datetime) -> Row:
+    """The part that all outcomes share."""
+    return {
+        "job_digest": job_digest,
+        "attempt_id": attempt_id,
+        "accepted_at": now,
+        "started_at": outcome.started_at,
+        "ended_at": outcome.ended_at,
+        "hardware": outcome.hardware.model_dump_json(),
+    }
+
+
+def build_row(job_digest: str, outcome: BuildOutcome) -> Row:
+    """A build's own part."""
+    return {
+        "job_digest": job_digest,
+        "path": outcome.path,
+        "size_bytes": outcome.size_bytes,
+        "parameters": outcome.parameters,
+        "layers": outcome.layers,
+    }
+
+
+def evaluation_row(job_digest: str, outcome: EvalOutcome) -> Row:
+    """An evaluation's own part."""
+    result = outcome.evaluation.result
+    return {
+        "job_digest": job_digest,
+        **result.model_dump(exclude={"benchmark", "alarms"}),
+        "alarms": _alarms_text(result.alarms),
+        "samples_path": outcome.samples_path,
+        "samples_sha256": outcome.samples_sha256,
+        "n_requests": outcome.evaluation.n_requests,
+        "n_replayed": outcome.evaluation.n_replayed,
+        "duration_s": outcome.evaluation.duration_s,
+    }
+
+
+def score_rows(job_digest: str, scores: Sequence[Score]) -> list[Row]:
+    """The scores of one evaluation, in their order."""
+    return [
+        {
+            "job_digest": job_digest,
+            "position": position,
+            **score.model_dump(exclude={"benchmark", "alarms", "stderr"}),
+            "stderr": score.stderr if score.stderr is not None and math.isfinite(score.stderr) else None,
+            "alarms": _alarms_text(score.alarms),
+        }
+        for position, score in enumerate(scores)
+    ]
+
+
+def score_record(row: AnyRow, benchmark: str) -> Score:
+    """A score out of its row."""
+    names = set(Score.model_fields) - {"benchmark", "alarms"}
+    return Score(benchmark=benchmark, alarms=_alarms(row.alarms), **{name: getattr(row, name) for name in names})
+
+
+def benchmark_score(row: AnyRow) -> BenchmarkScore:
+    """A benchmark's result out of a row of evaluations joined with its protocol's benchmark."""
+    names = set(BenchmarkScore.model_fields) - {"alarms"}
+    return BenchmarkScore(alarms=_alarms(row.alarms), **{name: getattr(row, name) for name in names})
+
+
+def evaluation_record(row: AnyRow) -> EvaluationRecord:
+    """An evaluation out of a row of `results.EVALUATION_COLUMNS`."""
+    names = set(EvaluationRecord.model_fields) - {"result", "hardware"}
+    return EvaluationRecord(
+        result=benchmark_score(row),
+        hardware=Hardware.model_validate_json(row.hardware),
+        **{name: getattr(row, name) for name in names},
+    )
+
+
+def _alarms_text(alarms: tuple[Alarm, ...]) -> str | None:
+    return _ALARMS.dump_json(alarms).decode() if alarms else None
+
+
+def _alarms(text: str | None) -> tuple[Alarm, ...]:
+    return _ALARMS.validate_json(text) if text else ()

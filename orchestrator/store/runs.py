@@ -1,0 +1,309 @@
+"""Runs: writing one down whole, the lease of its driver, and how it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from orchestrator.errors import RunError, StoreError
+from orchestrator.jobs import EvalJob
+from orchestrator.records import (
+    ENDED,
+    AttemptState,
+    CandidateRecord,
+    NewRun,
+    PlannedJob,
+    Protocol,
+    Renewal,
+    RunLease,
+    RunRecord,
+    RunState,
+    job_kind,
+)
+from orchestrator.store.base import StorePart
+from orchestrator.store.database import clock
+from orchestrator.store.rows import AnyRow, Row, candidate_row, chunks, run_record, run_spec
+from orchestrator.tables import attempts, candidate_jobs, candidates, jobs, protocols, run_jobs, runs
+
+
+class Runs(StorePart):
+    """The part of the store that is about runs."""
+
+    def create_run(
+        self,
+        run: NewRun,
+        candidates_: Sequence[CandidateRecord],
+        planned: Sequence[PlannedJob],
+        *,
+        owner: str | None = None,
+    ) -> None:
+        """Write a run with its candidates and jobs, in one transaction; with an owner, its lease as well.
+
+        Jobs that the store knows already are shared. Writing the same run again changes nothing.
+        """
+        rows = _JobRows(run.id, planned)
+        unknown = rows.needs - set(rows.position)
+        if unknown:
+            raise StoreError(f"The run {run.name} needs jobs that it does not hold: {', '.join(sorted(unknown)[:3])}.")
+
+        def work(connection: sa.Connection) -> None:
+            now = clock(connection)
+            values = run.model_dump(exclude={"provenance"}) | {
+                "provenance": run.provenance.model_dump_json(),
+                "created_at": now,
+                "started_at": now if owner else None,
+                "lease_owner": owner,
+                "lease_token": 1 if owner else 0,
+                "lease_expires_at": self._expiry(now) if owner else None,
+            }
+            if insert_new(connection, runs, [values]) == 0:
+                return
+            fill(connection, candidates, [candidate_row(run.id, candidate) for candidate in candidates_])
+            insert_new(connection, protocols, rows.protocols)
+            insert_new(connection, jobs, rows.jobs)
+            fill(connection, run_jobs, rows.run_jobs)
+            fill(connection, candidate_jobs, rows.candidate_jobs)
+
+        self._database.write(work)
+
+    def take_lease(
+        self, run_id: str, owner: str, *, instead_of: str | None = None, reopen: bool = False
+    ) -> RunLease | None:
+        """Become the driver of a run that has none, or whose driver's lease has expired; None where another drives it.
+
+        `instead_of` names an owner that is known to be dead, whose lease need not expire first. `reopen` takes a
+        run that has ended, too. Attempts of an earlier driver count as lost from here on.
+        """
+
+        def work(connection: sa.Connection) -> RunLease | None:
+            row = _locked(connection, run_id)
+            now = clock(connection)
+            mine = row.lease_owner == owner
+            free = row.lease_owner in (None, instead_of) or row.lease_expires_at <= now
+            if not (mine or free) or (row.ended_as is not None and not reopen):
+                return None
+            token = row.lease_token if mine else row.lease_token + 1
+            values: Row = {"lease_owner": owner, "lease_token": token, "lease_expires_at": self._expiry(now)}
+            if row.started_at is None:
+                values["started_at"] = now
+            if row.ended_as is not None:
+                values |= {"ended_as": None, "ended_at": None, "cancel_requested_at": None}
+            connection.execute(runs.update().where(runs.c.id == run_id).values(values))
+            if not mine:
+                _orphan(connection, run_id, now, AttemptState.LOST, "The process that drove the run was lost.")
+            return RunLease(run_id=run_id, owner=owner, token=token)
+
+        return self._database.write(work)
+
+    def renew(self, lease: RunLease, attempt_ids: Sequence[str] = ()) -> Renewal:
+        """Renew a driver's lease and vouch for its attempts; what the driver must know in return."""
+
+        def work(connection: sa.Connection) -> Renewal:
+            row = _locked(connection, lease.run_id)
+            if not holds(row, lease):
+                return Renewal(held=False, cancel_requested=row.cancel_requested_at is not None, lost=())
+            now = clock(connection)
+            values = {"lease_expires_at": self._expiry(now)}
+            connection.execute(runs.update().where(runs.c.id == lease.run_id).values(values))
+            alive: set[str] = set()
+            for some in chunks(attempt_ids):
+                running = attempts.c.id.in_(some) & (attempts.c.state == AttemptState.RUNNING)
+                beat = attempts.update().where(running).values(heartbeat_at=now).returning(attempts.c.id)
+                alive.update(connection.scalars(beat))
+            lost = tuple(attempt for attempt in attempt_ids if attempt not in alive)
+            return Renewal(held=True, cancel_requested=row.cancel_requested_at is not None, lost=lost)
+
+        return self._database.write(work)
+
+    def release_lease(self, lease: RunLease) -> bool:
+        """Give a run back without ending it, so that another driver can take it at once."""
+
+        def work(connection: sa.Connection) -> bool:
+            row = _locked(connection, lease.run_id)
+            if not holds(row, lease):
+                return False
+            now = clock(connection)
+            _orphan(connection, lease.run_id, now, AttemptState.LOST, "The process that drove the run gave it back.")
+            values = {"lease_owner": None, "lease_expires_at": None}
+            connection.execute(runs.update().where(runs.c.id == lease.run_id).values(values))
+            return True
+
+        return self._database.write(work)
+
+    def finish_run(self, lease: RunLease, state: RunState) -> bool:
+        """End a run as done, failed or cancelled and give its lease back; False where the lease is lost."""
+        if state not in ENDED:
+            raise ValueError(f"a run cannot end as {state}")
+
+        def work(connection: sa.Connection) -> bool:
+            row = _locked(connection, lease.run_id)
+            if row.ended_as == state and row.lease_owner is None and row.lease_token == lease.token:
+                return True
+            if not holds(row, lease):
+                return False
+            _end(connection, lease.run_id, state)
+            return True
+
+        return self._database.write(work)
+
+    def cancel_run(self, run_id: str) -> RunRecord:
+        """Ask for the end of a run. Its driver stops at its next renewal; a run that nobody drives ends at once."""
+
+        def work(connection: sa.Connection) -> RunRecord:
+            row = _locked(connection, run_id)
+            now = clock(connection)
+            if row.ended_as is None:
+                asked = row.cancel_requested_at or now
+                connection.execute(runs.update().where(runs.c.id == run_id).values(cancel_requested_at=asked))
+                if row.lease_expires_at is None or row.lease_expires_at <= now:
+                    _end(connection, run_id, RunState.CANCELLED)
+            return run_record(connection.execute(sa.select(runs).where(runs.c.id == run_id)).one(), now)
+
+        return self._database.write(work)
+
+    def run(self, run_id: str) -> RunRecord:
+        """One run; RunError where there is none of that id."""
+
+        def work(connection: sa.Connection) -> RunRecord:
+            row = connection.execute(sa.select(runs).where(runs.c.id == run_id)).one_or_none()
+            return run_record(row if row is not None else _unknown(run_id), clock(connection))
+
+        return self._database.read(work)
+
+    def runs(
+        self,
+        *,
+        states: Sequence[RunState] = (),
+        sweep_digest: str | None = None,
+        limit: int = 100,
+        offset: int = 0,
+    ) -> tuple[RunRecord, ...]:
+        """Runs, newest first; only those in the given states and of the given sweep, where given."""
+
+        def work(connection: sa.Connection) -> tuple[RunRecord, ...]:
+            now = clock(connection)
+            query = sa.select(runs).order_by(runs.c.created_at.desc(), runs.c.id.desc()).limit(limit).offset(offset)
+            if sweep_digest is not None:
+                query = query.where(runs.c.sweep_digest == sweep_digest)
+            if states:
+                query = query.where(sa.or_(*(_in_state(state, now) for state in states)))
+            return tuple(run_record(row, now) for row in connection.execute(query))
+
+        return self._database.read(work)
+
+    def _expiry(self, now: datetime) -> datetime:
+        return now + timedelta(seconds=self.lease_s)
+
+
+class _JobRows:
+    """The rows that the jobs of one run need, sorted so that two runs that share jobs never wait for each other in a ring."""
+
+    def __init__(self, run_id: str, planned: Sequence[PlannedJob]) -> None:
+        self.position: dict[str, int] = {}
+        self.needs: set[str] = set()
+        self.jobs: list[Row] = []
+        self.run_jobs: list[Row] = []
+        self.candidate_jobs: list[Row] = []
+        self._protocols: dict[tuple[Any, ...], Row] = {}
+        served: set[tuple[int, str]] = set()
+        for item in planned:
+            digest = item.job.digest
+            served.update((candidate, digest) for candidate in item.candidates)
+            if digest not in self.position:
+                self.position[digest] = len(self.position)
+                self._add(run_id, digest, item)
+        self.candidate_jobs = [{"run_id": run_id, "candidate": c, "job_digest": d} for c, d in sorted(served)]
+        self.jobs.sort(key=lambda row: str(row["digest"]))
+
+    @property
+    def protocols(self) -> list[Row]:
+        """The protocols of all evaluations, each once."""
+        return sorted({row["digest"]: row for row in self._protocols.values()}.values(), key=lambda row: str(row["digest"]))
+
+    def _add(self, run_id: str, digest: str, item: PlannedJob) -> None:
+        job = item.job
+        self.needs.update(job.needs)
+        row: Row = {"digest": digest, "kind": job_kind(job), "protocol_digest": None}
+        row |= {"weights_digest": None, "layer_path": None}
+        live = None
+        if isinstance(job, EvalJob):
+            row["protocol_digest"] = self._protocol(job)
+            row |= {"weights_digest": job.weights_digest, "layer_path": job.layer_path}
+            live = job.live_layers
+        self.jobs.append(row)
+        position = self.position[digest]
+        self.run_jobs.append(
+            {"run_id": run_id, "job_digest": digest, "position": position, "spec": run_spec(job), "live_layers": live}
+        )
+
+    def _protocol(self, job: EvalJob) -> str:
+        """Digest of the job's protocol, computed once for all jobs that have the same."""
+        key = tuple(getattr(job, name) for name in Protocol.model_fields)
+        if key not in self._protocols:
+            protocol = Protocol.of(job)
+            self._protocols[key] = {
+                "digest": protocol.digest,
+                "suite": protocol.suite,
+                "benchmark": protocol.benchmark,
+                "engine_digest": protocol.engine.digest,
+                "spec": protocol.model_dump_json(),
+            }
+        return str(self._protocols[key]["digest"])
+
+
+def holds(row: AnyRow, lease: RunLease) -> bool:
+    """Whether a run, locked, is still driven by this lease."""
+    return row.ended_as is None and row.lease_owner == lease.owner and row.lease_token == lease.token
+
+
+def fill(connection: sa.Connection, table: sa.Table, rows: list[Row]) -> None:
+    """Insert rows that cannot be there yet."""
+    if rows:
+        connection.execute(table.insert(), rows)
+
+
+def insert_new(connection: sa.Connection, table: sa.Table, rows: list[Row]) -> int:
+    """Insert those rows whose key is not there yet; how many there were."""
+    if not rows:
+        return 0
+    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    return connection.execute(insert(table).on_conflict_do_nothing(), rows).rowcount
+
+
+def _locked(connection: sa.Connection, run_id: str) -> AnyRow:
+    """The run's row, which nobody else can change until this transaction ends."""
+    row = connection.execute(sa.select(runs).where(runs.c.id == run_id).with_for_update()).one_or_none()
+    return row if row is not None else _unknown(run_id)
+
+
+def _unknown(run_id: str) -> AnyRow:
+    raise RunError(f"There is no run {run_id} in this store; `mergeboard status` lists the runs.")
+
+
+def _in_state(state: RunState, now: datetime) -> sa.ColumnElement[bool]:
+    """The SQL of `rows.run_record`'s derived state."""
+    if state in ENDED:
+        return runs.c.ended_as == state
+    live = sa.func.coalesce(runs.c.lease_expires_at > now, sa.false())
+    if state is RunState.RUNNING:
+        return runs.c.ended_as.is_(None) & live
+    started = runs.c.started_at.is_not(None) if state is RunState.INTERRUPTED else runs.c.started_at.is_(None)
+    return runs.c.ended_as.is_(None) & ~live & started
+
+
+def _end(connection: sa.Connection, run_id: str, state: RunState) -> None:
+    now = clock(connection)
+    left = AttemptState.CANCELLED if state is RunState.CANCELLED else AttemptState.LOST
+    _orphan(connection, run_id, now, left, "The run ended first.")
+    values = {"ended_as": state, "ended_at": now, "lease_owner": None, "lease_expires_at": None}
+    connection.execute(runs.update().where(runs.c.id == run_id).values(values))
+
+
+def _orphan(connection: sa.Connection, run_id: str, now: datetime, state: AttemptState, message: str) -> None:
+    """Close the running attempts of a run that nobody vouches for any more."""
+    mine = (attempts.c.run_id == run_id) & (attempts.c.state == AttemptState.RUNNING)
+    connection.execute(attempts.update().where(mine).values(state=state, ended_at=now, message=message))

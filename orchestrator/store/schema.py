@@ -1,0 +1,86 @@
+"""Which schema a store has, and bringing it up to date with Alembic."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from functools import lru_cache
+from pathlib import Path
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from orchestrator.errors import StoreError
+from orchestrator.store.database import Database
+
+_MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
+# Any number, the same for all: who holds it may change the schema of a PostgreSQL store.
+_UPGRADE_LOCK = 0x6D62_7570
+
+
+class SchemaState(StrEnum):
+    """How a store's schema compares with this code's."""
+
+    EMPTY = "empty"
+    CURRENT = "current"
+    OLDER = "older"
+    NEWER = "newer"
+    FOREIGN = "foreign"
+
+
+def config() -> Config:
+    """Alembic's configuration, without any file of the user's."""
+    made = Config()
+    made.set_main_option("script_location", str(_MIGRATIONS))
+    return made
+
+
+@lru_cache(maxsize=1)
+def revisions() -> tuple[str, ...]:
+    """All revisions that this code knows, oldest first."""
+    script = ScriptDirectory.from_config(config())
+    return tuple(reversed([revision.revision for revision in script.walk_revisions()]))
+
+
+def state_of(connection: sa.Connection) -> SchemaState:
+    """Compare the connected store with this code."""
+    current = MigrationContext.configure(connection).get_current_revision()
+    if current == revisions()[-1]:
+        return SchemaState.CURRENT
+    if current is not None:
+        return SchemaState.OLDER if current in revisions() else SchemaState.NEWER
+    return SchemaState.FOREIGN if sa.inspect(connection).get_table_names() else SchemaState.EMPTY
+
+
+def require_current(database: Database, *, create: bool) -> None:
+    """Make an empty store if `create`, and raise StoreError for any other store that is not current."""
+    state = database.at_once(state_of)
+    if state is SchemaState.EMPTY and create and not database.read_only:
+        upgrade(database)
+        state = database.at_once(state_of)
+    where = f"The store {database.label}"
+    if state is SchemaState.EMPTY:
+        raise StoreError(f"{where} is empty; `mergeboard run` makes it, or check MERGEBOARD_DATABASE_URL.")
+    if state is SchemaState.NEWER:
+        raise StoreError(f"{where} was written by a newer mergeboard; update mergeboard on this machine.")
+    if state is SchemaState.OLDER:
+        raise StoreError(f"{where} was written by an older mergeboard; bring it up to date with `mergeboard db upgrade`.")
+    if state is SchemaState.FOREIGN:
+        raise StoreError(f"{where} holds tables that are not mergeboard's; point MERGEBOARD_DATABASE_URL elsewhere.")
+
+
+def upgrade(database: Database, revision: str = "head") -> None:
+    """Apply the migrations that are missing, in one transaction; several processes may call it at once."""
+
+    def work(connection: sa.Connection) -> None:
+        if connection.dialect.name == "postgresql":
+            connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _UPGRADE_LOCK})
+        if state_of(connection) in (SchemaState.NEWER, SchemaState.FOREIGN):
+            return
+        settings = config()
+        settings.attributes["connection"] = connection
+        command.upgrade(settings, revision)
+
+    database.at_once(work, writing=True)
