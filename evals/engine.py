@@ -44,9 +44,15 @@ class EngineSpec(Frozen):
 
     kind: EngineKind = Field(description="Inference backend.")
     version: str = Field(description="Version of the backend's package, for example '0.32.0+cpu'.")
-    dtype: str = Field(default="bfloat16", description="Dtype of weights and activations: bfloat16, float16 or float32.")
-    quantization: str | None = Field(default=None, description="How the checkpoint's weights are quantised, or null.")
-    kv_cache_dtype: str = Field(default="auto", description="Dtype of the KV cache; 'auto' is the model's dtype.")
+    dtype: str = Field(
+        default="bfloat16", description="Dtype of weights and activations: bfloat16, float16 or float32."
+    )
+    quantization: str | None = Field(
+        default=None, description="How the checkpoint's weights are quantised, or null."
+    )
+    kv_cache_dtype: str = Field(
+        default="auto", description="Dtype of the KV cache; 'auto' is the model's dtype."
+    )
     tensor_parallel: int = Field(default=1, ge=1, description="Number of GPUs that share each layer.")
     max_length: int | None = Field(
         default=None, description="Longest sequence in tokens; null is the checkpoint's own limit."
@@ -62,28 +68,52 @@ class EngineSpec(Frozen):
 class EngineTuning(Frozen):
     """Settings that change speed and memory but never a score; not part of any identity."""
 
-    batch_size: int | None = Field(default=None, description="Sequences per batch; null lets the engine choose.")
-    kv_cache_gib: float | None = Field(default=None, description="KV-cache size in GiB on a CPU; null chooses from memory.")
+    batch_size: int | None = Field(
+        default=None, description="Sequences per batch; null lets the engine choose."
+    )
+    kv_cache_gib: float | None = Field(
+        default=None, description="KV-cache size in GiB on a CPU; null chooses from memory."
+    )
     gpu_memory_share: float = Field(default=0.9, description="Share of GPU memory that vLLM may use.")
-    block_size: int | None = Field(default=None, description="KV-cache block in tokens; null is the machine's default.")
-    threads: int | None = Field(default=None, description="CPU threads; null uses all cores that the process may use.")
+    block_size: int | None = Field(
+        default=None, description="KV-cache block in tokens; null is the machine's default."
+    )
+    threads: int | None = Field(
+        default=None, description="CPU threads; null uses all cores that the process may use."
+    )
     extra_layer_slots: int = Field(
         default=0, description="KV-cache slots for layers beyond the checkpoint's own, for live layer paths."
     )
+
+
+class EngineMemory(Frozen):
+    """What an engine holds, over all its devices."""
+
+    weight_bytes: int | None = Field(description="Size of the weights; null where the engine cannot tell.")
+    layer_slots: int = Field(description="Layers that have a KV cache of their own.")
+    block_size: int = Field(description="Tokens of one KV-cache block.")
+    kv_cache_tokens: int = Field(description="Tokens that the KV cache holds, over all sequences.")
+    kv_cache_bytes: int = Field(description="Size of the KV cache.")
 
 
 class ScoreRequest(Frozen):
     """Log-probabilities of several continuations of one context (a multiple-choice question, or one string)."""
 
     context: tuple[int, ...] = Field(description="Token ids of the context, at least one.")
-    continuations: tuple[tuple[int, ...], ...] = Field(description="Token ids of each continuation, each at least one.")
+    continuations: tuple[tuple[int, ...], ...] = Field(
+        description="Token ids of each continuation, each at least one."
+    )
 
 
 class ScoreResult(Frozen):
     """Answer to a ScoreRequest: one entry per continuation, in order."""
 
-    logprobs: tuple[float, ...] = Field(description="Sum of the continuation's token log-probabilities, natural log.")
-    is_greedy: tuple[bool, ...] = Field(description="Whether greedy decoding would have written the continuation.")
+    logprobs: tuple[float, ...] = Field(
+        description="Sum of the continuation's token log-probabilities, natural log."
+    )
+    is_greedy: tuple[bool, ...] = Field(
+        description="Whether greedy decoding would have written the continuation."
+    )
 
 
 class GenerateRequest(Frozen):
@@ -91,7 +121,9 @@ class GenerateRequest(Frozen):
 
     prompt: tuple[int, ...] = Field(description="Token ids of the prompt, at least one.")
     max_new_tokens: int = Field(ge=1, description="Most tokens to generate.")
-    stop: tuple[str, ...] = Field(default=(), description="Strings that end the generation; not part of the text.")
+    stop: tuple[str, ...] = Field(
+        default=(), description="Strings that end the generation; not part of the text."
+    )
 
 
 class GenerateResult(Frozen):
@@ -99,7 +131,9 @@ class GenerateResult(Frozen):
 
     text: str = Field(description="The generated text, cut before the first stop string.")
     n_tokens: int = Field(description="Number of tokens that were generated.")
-    finish_reason: str = Field(description="'stop' (end token or stop string) or 'length' (ran into max_new_tokens).")
+    finish_reason: str = Field(
+        description="'stop' (end token or stop string) or 'length' (ran into max_new_tokens)."
+    )
 
 
 class Engine(Protocol):

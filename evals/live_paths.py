@@ -29,9 +29,13 @@ def read_config(checkpoint: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise EngineError(f"{checkpoint} is no checkpoint, it has no config.json: name its directory.") from None
+        raise EngineError(
+            f"{checkpoint} is no checkpoint, it has no config.json: name its directory."
+        ) from None
     except (OSError, ValueError) as error:
-        raise EngineError(f"{path} cannot be read ({error}): mend or download the checkpoint again.") from error
+        raise EngineError(
+            f"{path} cannot be read ({error}): mend or download the checkpoint again."
+        ) from error
     if not isinstance(config, dict):
         raise EngineError(f"{path} holds no JSON object: mend or download the checkpoint again.")
     return config
@@ -75,7 +79,9 @@ def check_layer_path(layers: tuple[int, ...], n_layers: int, slots: int | None, 
         raise EngineError(f"The layer path for {checkpoint} is empty: name at least one layer.")
     wrong = [layer for layer in layers if not 0 <= layer < n_layers]
     if wrong:
-        raise EngineError(f"{checkpoint} has layers [0, {n_layers}), and the layer path names layer {wrong[0]}.")
+        raise EngineError(
+            f"{checkpoint} has layers [0, {n_layers}), and the layer path names layer {wrong[0]}."
+        )
     if slots is not None and len(layers) > slots:
         raise EngineError(
             f"The layer path has {len(layers)} layers and the engine has slots for {slots}: open the engine with "

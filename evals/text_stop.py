@@ -9,7 +9,7 @@ def cut_at_stops(text: str, stops: Sequence[str]) -> str:
     """The text before the stop strings, cut at each in turn, as lm-eval does after every generation."""
     for stop in stops:
         if stop:
-            text = text.split(stop)[0]
+            text = text.split(stop, maxsplit=1)[0]
     return text
 
 

@@ -18,7 +18,14 @@ from evals.errors import EngineError
 from evals.live_paths import is_live_family, read_config, require_live_family
 from evals.transformers.generation import Generator
 from evals.transformers.layer_path import LivePaths
-from evals.transformers.loading import length_limit, load_model, load_tokenizer, pick_device, refuse, set_threads
+from evals.transformers.loading import (
+    length_limit,
+    load_model,
+    load_tokenizer,
+    pick_device,
+    refuse,
+    set_threads,
+)
 from evals.transformers.scoring import PlainScorer, TreeScorer
 
 BATCH_CPU = 16
@@ -76,7 +83,8 @@ class TransformersEngine:
             room = self._max_length + 1 - len(continuation)
             parts.append(self._scorer.score(context[-room:], [continuation]))
         return ScoreResult(
-            logprobs=tuple(part.logprobs[0] for part in parts), is_greedy=tuple(part.is_greedy[0] for part in parts)
+            logprobs=tuple(part.logprobs[0] for part in parts),
+            is_greedy=tuple(part.is_greedy[0] for part in parts),
         )
 
     def generate(self, requests: Sequence[GenerateRequest]) -> Iterator[tuple[int, GenerateResult]]:

@@ -19,7 +19,11 @@ class Generator:
     """Runs one batch of prompts at a time; all prompts of a batch have the same `max_new_tokens`."""
 
     def __init__(
-        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, device: torch.device, max_length: int
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        device: torch.device,
+        max_length: int,
     ) -> None:
         self._model = model
         self._tokenizer = tokenizer
@@ -28,7 +32,9 @@ class Generator:
         stated = model.generation_config.eos_token_id if model.generation_config else None
         listed = list(stated) if isinstance(stated, (list, tuple)) else [stated]
         self._ends: list[int] = [end for end in (*listed, tokenizer.eos_token_id) if end is not None]
-        self._end_text: str = tokenizer.decode([tokenizer.eos_token_id]) if tokenizer.eos_token_id is not None else ""
+        self._end_text: str = (
+            tokenizer.decode([tokenizer.eos_token_id]) if tokenizer.eos_token_id is not None else ""
+        )
 
     def run(self, requests: Sequence[GenerateRequest]) -> list[GenerateResult]:
         """The greedy continuations, in order; prompts that are too long lose tokens on the left."""

@@ -87,7 +87,9 @@ class TreeScorer:
         fresh = len(context) - start
         ids = torch.tensor([[*context[start:], *tree.tokens]], device=self._device)
         last = len(context) - 1
-        positions = torch.tensor([[*range(start, len(context)), *(last + d for d in tree.depths)]], device=self._device)
+        positions = torch.tensor(
+            [[*range(start, len(context)), *(last + d for d in tree.depths)]], device=self._device
+        )
         with torch.inference_mode():
             logits = self._model(
                 input_ids=ids,

@@ -1,0 +1,101 @@
+"""The vLLM engine behind the interface of `evals.engine`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from evals.engine import (
+    EngineMemory,
+    EngineSpec,
+    EngineTuning,
+    GenerateRequest,
+    GenerateResult,
+    ScoreRequest,
+    ScoreResult,
+)
+from evals.errors import EngineError
+from evals.live_paths import check_layer_path, read_config, require_live_family
+from evals.vllm.generation import generations
+from evals.vllm.loading import kv_bytes_per_token, plan_engine, start, stop
+from evals.vllm.queue import RequestQueue
+from evals.vllm.scoring import scores
+
+
+class VllmEngine:
+    """One vLLM engine in this process; see `evals.engine.Engine` for what it offers.
+
+    Contexts longer than `max_length` lose tokens on the left, counted as lm-eval's `vllm` model counts them: a score keeps
+    `max_length - 1` tokens with its continuation, a generation `max_length - max_new_tokens`.
+    """
+
+    def __init__(self, spec: EngineSpec, checkpoint: Path, tuning: EngineTuning | None = None) -> None:
+        tuning = tuning or EngineTuning()
+        self.spec = spec
+        self.checkpoint = checkpoint
+        self._closed = False
+        self._slots = tuning.extra_layer_slots
+        if tuning.extra_layer_slots:
+            self._slots += require_live_family(checkpoint)
+        self._plan = plan_engine(spec, checkpoint, tuning)
+        self._llm = start(spec, checkpoint, self._plan)
+        self._queue = RequestQueue(self._llm, self._plan.arguments["max_num_seqs"])
+        tokenizer = self._llm.get_tokenizer()
+        self._end_text = (
+            tokenizer.decode([tokenizer.eos_token_id]) if tokenizer.eos_token_id is not None else ""
+        )
+
+    @property
+    def max_length(self) -> int:
+        """Longest sequence in tokens that the engine takes."""
+        return int(self._llm.model_config.max_model_len)
+
+    @property
+    def memory(self) -> EngineMemory:
+        """What the engine holds."""
+        cache = self._llm.llm_engine.vllm_config.cache_config
+        config = read_config(self.checkpoint)
+        layers = max(self._slots, int(config["num_hidden_layers"]))
+        per_token = kv_bytes_per_token(self.spec, config, layers)
+        tokens = (cache.num_gpu_blocks or 0) * cache.block_size
+        return EngineMemory(
+            weight_bytes=sum(self._llm.collective_rpc("weight_bytes")) if self._plan.live else None,
+            layer_slots=layers,
+            block_size=cache.block_size,
+            kv_cache_tokens=tokens,
+            kv_cache_bytes=tokens * per_token,
+        )
+
+    def score(self, requests: Sequence[ScoreRequest]) -> Iterator[tuple[int, ScoreResult]]:
+        """Log-probabilities of continuations; what prompts have in common is computed once."""
+        yield from scores(self._queue, requests, self.max_length)
+
+    def generate(self, requests: Sequence[GenerateRequest]) -> Iterator[tuple[int, GenerateResult]]:
+        """Greedy generations."""
+        yield from generations(self._queue, requests, self.max_length, self._end_text)
+
+    def set_layer_path(self, layers: tuple[int, ...] | None) -> None:
+        """From the next request on, run these source layers in this order; None is the checkpoint as it is."""
+        if layers is None and not self._plan.live:
+            return
+        n_layers = require_live_family(self.checkpoint)
+        if not self._plan.live:
+            raise EngineError(
+                "This engine was started compiled, without layer slots: open it with extra_layer_slots=1 or more."
+            )
+        if layers is not None:
+            check_layer_path(layers, n_layers, max(self._slots, n_layers), self.checkpoint)
+        self._queue.require_idle("change the layer path")
+        self._llm.collective_rpc("set_layer_path", args=(layers,))
+        if not self._llm.reset_prefix_cache():
+            raise EngineError(
+                "vLLM keeps its prefix cache although no request runs: close the engine and open it again."
+            )
+
+    def close(self) -> None:
+        """End the engine and free its memory; another one can be opened in this process afterwards."""
+        if not self._closed:
+            self._closed = True
+            del self._queue
+            stop(self._llm)
+            del self._llm

@@ -1,0 +1,159 @@
+"""From an engine specification to a running vLLM engine."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from evals.engine import EngineSpec, EngineTuning
+from evals.errors import EngineError
+from evals.live_paths import is_live_family, quantization_of, read_config
+from evals.vllm.environment import answer_for_cpu_build, environment, process_settings, quiet_vllm
+
+if TYPE_CHECKING:
+    from vllm import LLM
+
+GIB = 1 << 30
+BLOCK_CPU = 32
+"""The CPU kernel's smallest block; only whole blocks are shared between prompts, so small is fast."""
+BATCH_CPU = 64
+BATCH_CUDA = 256
+TOKENS_PER_STEP_CPU = 2048
+KV_TOKENS_CPU = 32768
+"""KV cache on a CPU unless tuned: room for this many tokens, or for the longest sequence if that is more."""
+KV_SHARE_CPU = 0.25
+"""At most this share of the free memory goes to the KV cache on a CPU unless tuned."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an engine is started with."""
+
+    cpu: bool
+    live: bool
+    threads: int
+    kv_cache_bytes: int | None
+    arguments: dict[str, Any]
+
+
+def plan_engine(spec: EngineSpec, checkpoint: Path, tuning: EngineTuning) -> Plan:
+    """Settings for this machine; raises EngineError for what the checkpoint contradicts. Loads nothing."""
+    config = read_config(checkpoint)
+    stored = quantization_of(config)
+    if stored and spec.quantization is None:
+        raise EngineError(
+            f"{checkpoint} is stored quantised ({stored}) and the engine specification says it is not: "
+            f"set quantization to {stored}, since it is part of what a score means."
+        )
+    cpu = answer_for_cpu_build()
+    threads = tuning.threads or len(os.sched_getaffinity(0))
+    live = is_live_family(config) and (cpu or tuning.extra_layer_slots > 0)
+    arguments: dict[str, Any] = {
+        "model": str(checkpoint),
+        "dtype": spec.dtype,
+        "quantization": spec.quantization,
+        "kv_cache_dtype": spec.kv_cache_dtype,
+        "tensor_parallel_size": spec.tensor_parallel,
+        "max_model_len": spec.max_length,
+        "trust_remote_code": spec.trust_remote_code,
+        "seed": 0,
+        "max_num_seqs": tuning.batch_size or (BATCH_CPU if cpu else BATCH_CUDA),
+        "enable_prefix_caching": True,
+        "disable_log_stats": True,
+        "use_tqdm_on_load": False,
+        # A path cannot change under a compiled graph; on a CPU compiling takes longer than it saves.
+        "enforce_eager": cpu or live,
+    }
+    if live:
+        arguments["worker_cls"] = "evals.vllm.worker.LiveWorker"
+        arguments["additional_config"] = {"extra_layer_slots": tuning.extra_layer_slots}
+    if tuning.block_size or cpu:
+        arguments["block_size"] = tuning.block_size or BLOCK_CPU
+    kv_cache_bytes = None
+    if cpu:
+        kv_cache_bytes = _kv_cache_bytes(spec, config, tuning)
+        arguments |= {"kv_cache_memory_bytes": kv_cache_bytes, "max_num_batched_tokens": TOKENS_PER_STEP_CPU}
+    else:
+        arguments["gpu_memory_utilization"] = tuning.gpu_memory_share
+    return Plan(cpu, live, threads, kv_cache_bytes, arguments)
+
+
+def kv_bytes_per_token(spec: EngineSpec, config: dict[str, Any], layers: int) -> int:
+    """KV cache of one token in this many layers."""
+    heads = config.get("num_attention_heads") or 1
+    kv_heads = config.get("num_key_value_heads") or heads
+    head_size = config.get("head_dim") or (config.get("hidden_size") or 0) // heads
+    size = 4 if spec.dtype == "float32" else 2
+    return 2 * layers * kv_heads * head_size * (size if spec.kv_cache_dtype == "auto" else 1)
+
+
+def _kv_cache_bytes(spec: EngineSpec, config: dict[str, Any], tuning: EngineTuning) -> int:
+    if tuning.kv_cache_gib is not None:
+        return int(tuning.kv_cache_gib * GIB)
+    layers = int(config.get("num_hidden_layers") or 0) + tuning.extra_layer_slots
+    longest = spec.max_length or int(config.get("max_position_embeddings") or KV_TOKENS_CPU)
+    wanted = kv_bytes_per_token(spec, config, layers) * max(KV_TOKENS_CPU, longest + 4 * BLOCK_CPU)
+    free = int(psutil.virtual_memory().available * KV_SHARE_CPU)
+    return max(min(wanted or GIB, free), 64 << 20)
+
+
+def start(spec: EngineSpec, checkpoint: Path, plan: Plan) -> LLM:
+    """A running engine in this process; raises EngineError with the end of vLLM's log where it does not start."""
+    import torch
+
+    if plan.cpu:
+        torch.set_num_threads(plan.threads)
+    settings = process_settings(plan.cpu, plan.threads, spec.tensor_parallel)
+    with environment(settings), quiet_vllm() as log:
+        from vllm import LLM
+
+        if plan.cpu:
+            _register_in_process(read_config(checkpoint))
+        set_num_threads = torch.set_num_threads
+        try:
+            return LLM(**plan.arguments)
+        except torch.OutOfMemoryError:
+            raise
+        except (
+            ValueError,
+            RuntimeError,
+            OSError,
+            ImportError,
+            AssertionError,
+            LookupError,
+            TypeError,
+            AttributeError,
+        ) as error:
+            raise EngineError(
+                f"vLLM does not start on {checkpoint}: {error}\nThe end of its log:\n{log.tail()}"
+            ) from error
+        finally:
+            # The CPU worker replaces this function of torch for the whole process.
+            torch.set_num_threads = set_num_threads
+
+
+def _register_in_process(config: dict[str, Any]) -> None:
+    """Spare vLLM the subprocess (15 s) in which it looks at an architecture it does not know yet."""
+    if not is_live_family(config):
+        return
+    import importlib
+
+    from vllm.model_executor.models import ModelRegistry
+
+    name = (config.get("architectures") or [""])[0]
+    module = importlib.import_module(f"vllm.model_executor.models.{config['model_type']}")
+    if hasattr(module, name):
+        ModelRegistry.register_model(name, getattr(module, name))
+
+
+def stop(llm: LLM) -> None:
+    """End the engine's processes and free its memory, so that another can start in this process."""
+    import gc
+
+    llm.llm_engine.engine_core.shutdown()
+    del llm
+    gc.collect()

@@ -1,0 +1,87 @@
+"""Layer slots: N loaded layers hold the weights, N + E attention modules hold the KV caches.
+
+Slot k of a path runs a shallow copy of its source layer whose attention writes to KV holder k. No weight is copied and
+none is moved; a change of path makes a few Python objects.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import nn
+from vllm.config import VllmConfig, set_current_vllm_config
+from vllm.model_executor.layers.attention import Attention
+from vllm.utils.torch_utils import set_default_torch_dtype
+
+
+class LayerSlots:
+    """The slots of one worker's model (of its shard, under tensor parallelism)."""
+
+    def __init__(self, model: nn.Module, config: VllmConfig, device: torch.device, extra: int) -> None:
+        self._model = model
+        self._stack: Any = model.model
+        self._layers: nn.ModuleList = self._stack.layers
+        self._holders: list[nn.Module] = [layer.self_attn.attn for layer in self._layers]
+        dtype = config.model_config.dtype
+        with set_current_vllm_config(config), set_default_torch_dtype(dtype), device:
+            for index in range(len(self._layers), len(self._layers) + extra):
+                self._holders.append(_another_holder(self._holders[0], index, config, dtype))
+
+    @property
+    def holders(self) -> list[nn.Module]:
+        """The attention modules that hold the KV caches, by slot."""
+        return self._holders
+
+    @property
+    def sources(self) -> nn.ModuleList:
+        """The loaded layers, which hold the weights."""
+        return self._layers
+
+    def layer_at(self, source: int, slot: int) -> nn.Module:
+        """The source layer's weights with the slot's KV cache."""
+        twin = _shallow(self._layers[source])
+        attention = _shallow(twin.self_attn)
+        attention.attn = self._holders[slot]
+        twin.self_attn = attention
+        return twin
+
+    def set(self, layers: tuple[int, ...] | None) -> None:
+        """Thread the model through these source layers; null restores it as it was loaded."""
+        if layers is None:
+            self._stack.layers = self._layers
+        else:
+            self._stack.layers = nn.ModuleList(
+                self.layer_at(source, slot) for slot, source in enumerate(layers)
+            )
+        self._stack.start_layer, self._stack.end_layer = 0, len(self._stack.layers)
+
+    def weight_bytes(self) -> int:
+        """Size of the model's parameters; tied ones count once."""
+        seen = {p.data_ptr(): p.numel() * p.element_size() for p in self._model.parameters()}
+        return sum(seen.values())
+
+
+def _shallow(module: nn.Module) -> Any:
+    """A copy that shares every tensor and child but can be given other children."""
+    twin = copy.copy(module)
+    twin._modules = dict(module._modules)
+    return twin
+
+
+def _another_holder(like: Any, index: int, config: VllmConfig, dtype: torch.dtype) -> nn.Module:
+    """An attention module without weights, registered under a layer name of its own so that vLLM gives it KV cache."""
+    holder = Attention(
+        like.num_heads,
+        like.head_size,
+        like.impl.scale,
+        num_kv_heads=like.num_kv_heads,
+        cache_config=config.cache_config,
+        quant_config=None,
+        per_layer_sliding_window=like.sliding_window,
+        prefix=like.layer_name.replace(".0.", f".{index}.", 1),
+        attn_type=like.attn_type,
+    )
+    holder.process_weights_after_loading(dtype)
+    return holder
