@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import uuid
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -19,10 +20,11 @@ from orchestrator.estimate import ClusterFacts, NodeFacts, Resources, resources_
 from orchestrator.jobs import BuildJob, EvalJob, Frozen
 from orchestrator.records import Failure, FailureClass, Outcome
 from orchestrator.settings import Settings
-from orchestrator.worker import EngineHost, WorkerContext, run_build
+from orchestrator.worker import EngineHost, WorkerContext, read_and_write, run_build
 
 # Environment that every worker process needs to see; tokens are left to each node's own environment.
 _FORWARDED = ("MERGEBOARD_HOME", "MERGEBOARD_DATASETS", "COVERAGE_PROCESS_START", "COVERAGE_FILE")
+_NODE_CHECK_S = 60.0
 
 
 class Task(Frozen):
@@ -237,3 +239,25 @@ def _lost(error: Exception) -> Failure:
         else "The worker process died before it could answer.",
         log_tail="\n".join(text[-20:]),
     )
+
+
+def home_check(settings: Settings, facts: ClusterFacts) -> dict[str, str | None]:
+    """Write and read a file under MERGEBOARD_HOME from every node; host to what went wrong, or None."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    token = uuid.uuid4().hex
+    settings.home.mkdir(parents=True, exist_ok=True)
+    mark = settings.home / f".doctor-{token}"
+    mark.write_text(token)
+    results: dict[str, str | None] = {}
+    try:
+        for node in facts.nodes:
+            pinned = NodeAffinitySchedulingStrategy(node.node_id, soft=False)
+            task = ray.remote(read_and_write).options(num_cpus=0, max_retries=0, scheduling_strategy=pinned)
+            try:
+                results[node.host] = ray.get(task.remote(str(mark), token), timeout=_NODE_CHECK_S)
+            except (ray.exceptions.RayError, TimeoutError) as error:
+                results[node.host] = f"the node did not answer ({type(error).__name__})"
+    finally:
+        mark.unlink(missing_ok=True)
+    return results

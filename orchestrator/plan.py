@@ -71,6 +71,7 @@ class Plan(Frozen):
 
     sweep: Sweep = Field(description="The sweep that it was made from.")
     text: str = Field(description="The sweep file's text.")
+    folder: str = Field(description="Folder that the sweep's `file:` entries are relative to.")
     candidates: tuple[Candidate, ...] = Field(
         description="The base first, then the recipes in the file's order."
     )
@@ -92,8 +93,8 @@ class Plan(Frozen):
 
     @property
     def digest(self) -> str:
-        """Names the set of jobs."""
-        return digest_of(sorted(self.jobs))
+        """Names what the run is: its candidates and its jobs."""
+        return digest_of([sorted(self.jobs), [c.name for c in self.candidates]])
 
 
 def make_plan(file: SweepFile, settings: Settings) -> Plan:
@@ -115,7 +116,12 @@ def make_plan(file: SweepFile, settings: Settings) -> Plan:
     _check_names(candidates, file)
     evals = list(_evals(sweep, candidates, facts, benchmarks))
     return Plan(
-        sweep=sweep, text=file.text, candidates=tuple(candidates), evals=tuple(evals), missing=tuple(missing)
+        sweep=sweep,
+        text=file.text,
+        folder=file.folder,
+        candidates=tuple(candidates),
+        evals=tuple(evals),
+        missing=tuple(missing),
     )
 
 
@@ -346,10 +352,10 @@ class _Expander:
         return self._pins[key]
 
     def _build_job(self, recipe: Recipe, sources: dict[str, tuple[str, str]]) -> BuildJob:
-        digest = recipe.digest({name: weights for name, (_, weights) in sources.items()})
+        weights = {name: digest for name, (_, digest) in sources.items()}
         return BuildJob(
             recipe=recipe.canonical_text,
-            recipe_digest=digest_of([digest, self._sweep.build_seed]),
+            recipe_digest=recipe.digest(weights, self._sweep.build_seed),
             sources=tuple(RecipeSource(name=n, place=p, weights_digest=w) for n, (p, w) in sources.items()),
             seed=self._sweep.build_seed,
             trust_remote_code=self._sweep.trust_remote_code,

@@ -1,34 +1,113 @@
-"""Running a plan from start to end: the store, the cluster, the scheduler, in that order."""
+"""Running a plan from start to end: the store, the cluster, the scheduler, in that order.
+
+A run is named after its plan, so that the same command finds the same run again: a run that was cut short
+goes on, a finished one is only shown.
+"""
 
 from __future__ import annotations
 
-import os
-import uuid
-from contextlib import AbstractContextManager
-from typing import Protocol
+import json
+import re
+from pathlib import Path
 
-from orchestrator.plan import Plan
-from orchestrator.provenance import hardware
-from orchestrator.scheduler import Reporter, RunSummary
+from evals.engine import digest_of
+from orchestrator.errors import RunError
+from orchestrator.executors import RayExecutor, connect, disconnect
+from orchestrator.plan import Plan, make_plan
+from orchestrator.provenance import provenance
+from orchestrator.records import CandidateRecord, NewRun, PlannedJob, RunRecord
+from orchestrator.scheduler import Reporter, RunSummary, Scheduler
 from orchestrator.settings import Settings
 from orchestrator.store import Store
+from orchestrator.sweep import parse_sweep
 
 
-class ReporterContext(Reporter, AbstractContextManager["ReporterContext"], Protocol):
-    """A reporter that draws while it is entered."""
-
-
-def execute(
-    plan: Plan, settings: Settings, reporter: ReporterContext, *, address: str | None = None
-) -> RunSummary:
+def execute(plan: Plan, settings: Settings, reporter: Reporter, *, address: str | None = None) -> RunSummary:
     """Run a plan until nothing is left to do; what is in the store already is not run again."""
-    settings.home.mkdir(parents=True, exist_ok=True)
-    store = Store.open(settings.database_url)
-    try:
-        owner = f"{hardware().host}:{os.getpid()}:{uuid.uuid4().hex[:6]}"
-        run = store.open_run(plan.digest) or store.create_run(
-            new_run(plan), plan_candidates(plan), plan_jobs(plan)
+    with Store.open(settings.database_url) as store:
+        run_id = register(store, plan)
+        scheduler = Scheduler(store, plan, run_id=run_id, settings=settings, reporter=reporter)
+        finished = scheduler.nothing_to_do()
+        if finished is not None:
+            return finished
+        facts = connect(settings, address)
+        try:
+            return scheduler.run(RayExecutor(settings, facts))
+        finally:
+            disconnect()
+
+
+def register(store: Store, plan: Plan) -> str:
+    """Write the plan down as a run, unless it is there; the run's id."""
+    run_id = run_id_of(plan)
+    run = NewRun(
+        id=run_id,
+        name=plan.sweep.name,
+        sweep=plan.text,
+        sweep_digest=digest_of(plan.sweep),
+        provenance=provenance(),
+        plan=json.dumps(
+            {
+                "folder": plan.folder,
+                "jobs": len(plan.jobs),
+                "missing": [f"{m.suite} {m.benchmark}: {m.reason}" for m in plan.missing],
+            }
+        ),
+    )
+    store.create_run(run, _candidates(plan), _jobs(plan))
+    return run_id
+
+
+def run_id_of(plan: Plan) -> str:
+    """The sweep's name and the first digits of the plan's digest."""
+    slug = re.sub(r"[^a-z0-9]+", "-", plan.sweep.name.lower()).strip("-")[:40] or "run"
+    return f"{slug}-{plan.digest[:8]}"
+
+
+def stored_plan(run_id: str, settings: Settings) -> Plan:
+    """The plan of a stored run, made again from its sweep; RunError where it is not the same plan any more."""
+    with Store.open(settings.database_url, create=False) as store:
+        record = store.run(run_id)
+    folder = Path(json.loads(record.plan).get("folder", "."))
+    file = parse_sweep(record.sweep.encode(), origin=f"run {run_id}", folder=folder)
+    plan = make_plan(file, settings)
+    if run_id_of(plan) != run_id:
+        raise RunError(
+            f"Run {run_id} cannot go on as it was planned: its checkpoints, data sets or installed versions have changed "
+            f"since; run its sweep file again, which reuses what still holds."
         )
-        return drive(store, plan, run, settings, reporter, owner=owner, address=address)
-    finally:
-        store.close()
+    return plan
+
+
+def cancel_run(run_id: str, settings: Settings) -> RunRecord:
+    """Ask for the end of a run; its driver stops within seconds."""
+    with Store.open(settings.database_url, create=False) as store:
+        return store.cancel_run(run_id)
+
+
+def _candidates(plan: Plan) -> list[CandidateRecord]:
+    return [
+        CandidateRecord(
+            position=position,
+            name=candidate.name,
+            is_base=candidate.is_base,
+            weights_digest=candidate.weights_digest,
+            layer_path=candidate.layer_path,
+            recipe=candidate.recipe,
+            layers=candidate.layers,
+            parameters=candidate.parameters,
+        )
+        for position, candidate in enumerate(plan.candidates)
+    ]
+
+
+def _jobs(plan: Plan) -> list[PlannedJob]:
+    """Every job once, with the positions of the candidates that need it."""
+    position = {candidate.name: number for number, candidate in enumerate(plan.candidates)}
+    users: dict[str, list[int]] = {}
+    for candidate in plan.candidates:
+        if candidate.build is not None:
+            users.setdefault(candidate.build.digest, []).append(position[candidate.name])
+    for planned in plan.evals:
+        users.setdefault(planned.job.digest, []).append(position[planned.candidate])
+    return [PlannedJob(job=job, candidates=tuple(users[digest])) for digest, job in plan.jobs.items()]

@@ -6,24 +6,36 @@ scheduler that dies is replaced by another one that reads both again.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import platform
 import shutil
 import time
 from collections import Counter
 from pathlib import Path
 from typing import Protocol
 
+import psutil
 from pydantic import Field
 
 from evals.engine import EngineTuning
-from orchestrator.errors import RunError
+from orchestrator.errors import RunError, StoreError
 from orchestrator.executors import Executor, Finished, Task
 from orchestrator.frontier import Frontier, NodeState
 from orchestrator.jobs import BuildJob, EvalJob, Frozen
 from orchestrator.plan import Plan
-from orchestrator.records import Failure, FailureClass
+from orchestrator.records import (
+    Acceptance,
+    Failure,
+    FailureClass,
+    NotStarted,
+    RunLease,
+    RunState,
+    new_owner,
+)
 from orchestrator.settings import Settings
 from orchestrator.store import Store
+from recipes.artifact import ArtifactStore
 
 # How often a job is tried again after a failure of each class; classes that are not here are never retried.
 RETRIES = {
@@ -34,8 +46,6 @@ RETRIES = {
     FailureClass.UNKNOWN: 1,
 }
 _BACKOFF_S = {FailureClass.FULL_DISK: 20.0, FailureClass.LOST_NODE: 1.0}
-_LEASE_S = 60.0
-_HEARTBEAT_PERIOD_S = 10.0
 _POLL_S = 0.5
 
 
@@ -77,26 +87,17 @@ class Reporter(Protocol):
 
 
 class Scheduler:
-    """Executes one plan as one run."""
+    """Executes one plan as one run; holds the run's lease from `run` to its end."""
 
     def __init__(
-        self,
-        store: Store,
-        executor: Executor,
-        plan: Plan,
-        *,
-        run_id: str,
-        owner: str,
-        settings: Settings,
-        reporter: Reporter,
+        self, store: Store, plan: Plan, *, run_id: str, settings: Settings, reporter: Reporter
     ) -> None:
         self._store = store
-        self._executor = executor
         self._plan = plan
         self._run_id = run_id
-        self._owner = owner
         self._settings = settings
         self._reporter = reporter
+        self._artifacts = ArtifactStore(settings.artifacts)
         self._jobs = dict(plan.jobs)
         self._failures: Counter[tuple[str, FailureClass]] = Counter()
         self._messages: dict[str, str] = {}
@@ -104,105 +105,168 @@ class Scheduler:
         self._attempts: dict[str, str] = {}
         self._elsewhere: set[str] = set()
         self._started = time.monotonic()
-        self._last_beat = 0.0
+        self._last_beat = float("-inf")
         self._ran = 0
+        self._cached = 0
+        self._frontier = Frontier({})
 
-    def run(self) -> RunSummary:
+    def nothing_to_do(self) -> RunSummary | None:
+        """The summary of a run whose evaluations are all in the store and that has ended; None where work is left."""
+        record = self._store.run(self._run_id)
+        evals = {e.job.digest for e in self._plan.evals}
+        done = self._store.done(evals)
+        if done != evals or record.state is not RunState.DONE:
+            return None
+        self._cached = len(done)
+        return self._summary(len(done))
+
+    def run(self, executor: Executor) -> RunSummary:
         """Go on until nothing is left that could still run; the summary tells what failed."""
-        done = self._store.done(list(self._jobs))
-        frontier = Frontier(
-            {digest: job.needs for digest, job in self._jobs.items()}, done=_ordered(done, self._jobs)
-        )
-        _skip_unneeded_builds(frontier, self._jobs)
+        lease = take_lease(self._store, self._run_id)
+        self._frontier = self._first_frontier()
         try:
-            while not frontier.finished:
-                self._beat()
-                self._start(frontier)
-                for finished in self._executor.wait(_POLL_S):
-                    self._take(finished, frontier)
-                self._look_elsewhere(frontier)
-                self._report(frontier)
+            self._loop(lease, executor)
         except BaseException:
-            self._executor.cancel()
-            self._store.abandon_attempts(list(self._attempts.values()))
+            executor.cancel()
+            with contextlib.suppress(StoreError):
+                self._store.release_lease(lease)
             raise
-        self._executor.cancel()
-        self._report(frontier)
-        return RunSummary(
-            run_id=self._run_id,
-            done=frontier.count(NodeState.DONE),
-            cached=len(done),
-            failed=dict(self._messages),
-            blocked=frontier.count(NodeState.BLOCKED),
-            duration_s=time.monotonic() - self._started,
-        )
+        executor.cancel()
+        self._report()
+        self._store.finish_run(lease, RunState.FAILED if self._messages else RunState.DONE)
+        return self._summary(self._frontier.count(NodeState.DONE))
 
-    def _start(self, frontier: Frontier) -> None:
+    def _loop(self, lease: RunLease, executor: Executor) -> None:
+        while not self._frontier.finished:
+            self._beat(lease)
+            self._start(lease, executor)
+            for finished in executor.wait(_POLL_S):
+                self._take(finished)
+            self._look_elsewhere()
+            self._report()
+
+    def _first_frontier(self) -> Frontier:
+        """What is done already; a build whose artifact was evicted is done again if something still needs it."""
+        done = set(self._store.done(self._jobs))
+        evicted = {
+            d for d in done if isinstance(self._jobs[d], BuildJob) and self._artifacts.lookup(d) is None
+        }
+        pending = {other for d, job in self._jobs.items() if d not in done for other in job.needs}
+        if evicted & pending:
+            self._store.forget_builds(evicted & pending)
+            done -= evicted & pending
+        self._cached = len(done)
+        frontier = Frontier(
+            {digest: job.needs for digest, job in self._jobs.items()},
+            done=[d for d in self._jobs if d in done],
+        )
+        return frontier
+
+    def _start(self, lease: RunLease, executor: Executor) -> None:
         now = time.monotonic()
         ready = [
-            d for d in frontier.ready() if self._not_before.get(d, 0.0) <= now and d not in self._elsewhere
+            d
+            for d in self._frontier.ready()
+            if self._not_before.get(d, 0.0) <= now and d not in self._elsewhere
         ]
-        for job in self._executor.pick([self._jobs[digest] for digest in ready]):
-            attempt = self._store.start_attempt(job.digest, self._run_id, self._owner)
-            if attempt is None:
-                self._elsewhere.add(job.digest)
+        for job in executor.pick([self._jobs[digest] for digest in ready]):
+            attempt = self._store.start_attempt(lease, job.digest)
+            if isinstance(attempt, NotStarted):
+                self._not_started(attempt, job.digest)
                 continue
             self._attempts[job.digest] = attempt.id
-            frontier.started(job.digest)
-            self._executor.submit(Task(attempt_id=attempt.id, job=job))
+            self._frontier.started(job.digest)
+            executor.submit(Task(attempt_id=attempt.id, job=job))
 
-    def _take(self, finished: Finished, frontier: Frontier) -> None:
+    def _not_started(self, reason: NotStarted, digest: str) -> None:
+        if reason is NotStarted.LEASE_LOST:
+            raise self._taken_over()
+        if reason is NotStarted.RUN_CANCELLED:
+            raise self._cancelled()
+        # Done, or held by a live attempt of another run: its outcome will serve this run as well.
+        self._elsewhere.add(digest)
+
+    def _take(self, finished: Finished) -> None:
         """Write down what came back; only then is the job done."""
         digest = finished.job_digest
         self._attempts.pop(digest, None)
         if isinstance(finished.outcome, Failure):
-            self._failed(finished, finished.outcome, frontier)
+            self._failed(finished, finished.outcome)
             return
-        self._store.finish_attempt(finished.attempt_id, finished.outcome)
+        if self._store.finish_attempt(finished.attempt_id, finished.outcome) is Acceptance.REFUSED:
+            wrong = self._store.attempts(digest)[-1].message
+            self._messages[digest] = wrong or "The result does not fit its job."
+            self._frontier.failed(digest)
+            return
         self._ran += 1
-        frontier.done(digest)
+        self._frontier.done(digest)
         shutil.rmtree(self._settings.journals / digest, ignore_errors=True)
 
-    def _failed(self, finished: Finished, failure: Failure, frontier: Frontier) -> None:
+    def _failed(self, finished: Finished, failure: Failure) -> None:
         digest = finished.job_digest
-        self._store.fail_attempt(finished.attempt_id, failure)
         kind = failure.failure_class
         self._failures[digest, kind] += 1
         count = self._failures[digest, kind]
-        if count > RETRIES.get(kind, 0):
+        again = count <= RETRIES.get(kind, 0)
+        self._store.fail_attempt(finished.attempt_id, failure, will_retry=again)
+        if not again:
             self._messages[digest] = failure.message
-            frontier.failed(digest)
+            self._frontier.failed(digest)
             return
         if kind is FailureClass.OUT_OF_MEMORY:
             self._jobs[digest] = _smaller(self._jobs[digest])
         self._not_before[digest] = time.monotonic() + min(60.0, _BACKOFF_S.get(kind, 2.0) * 2 ** (count - 1))
-        frontier.again(digest)
+        self._frontier.again(digest)
 
-    def _look_elsewhere(self, frontier: Frontier) -> None:
-        """Jobs that another run holds: take over their outcome, or the job when its attempt was lost."""
+    def _look_elsewhere(self) -> None:
+        """Jobs that another run holds: take over their outcome, or try again, since their attempt may be lost."""
         if not self._elsewhere:
             return
-        for digest in self._store.done(list(self._elsewhere)):
+        for digest in self._store.done(self._elsewhere):
             self._elsewhere.discard(digest)
-            frontier.done(digest)
-        self._elsewhere -= self._store.free(list(self._elsewhere))
+            self._frontier.done(digest)
         if self._elsewhere and not self._attempts:
             time.sleep(_POLL_S)
-
-    def _beat(self) -> None:
         now = time.monotonic()
-        if now - self._last_beat < _HEARTBEAT_PERIOD_S:
+        for digest in self._elsewhere:
+            self._not_before[digest] = now + 2.0
+        self._elsewhere.clear()
+
+    def _beat(self, lease: RunLease) -> None:
+        now = time.monotonic()
+        if now - self._last_beat < self._store.lease_s / 10:
             return
         self._last_beat = now
-        if not self._store.renew_lease(self._run_id, self._owner, _LEASE_S):
-            raise RunError(
-                f"Run {self._run_id} was taken over by another process; this one stops here, nothing is lost."
-            )
-        self._store.heartbeat(list(self._attempts.values()))
+        renewal = self._store.renew(lease, list(self._attempts.values()))
+        if not renewal.held:
+            raise self._taken_over()
+        if renewal.cancel_requested:
+            self._store.finish_run(lease, RunState.CANCELLED)
+            raise self._cancelled()
 
-    def _report(self, frontier: Frontier) -> None:
+    def _taken_over(self) -> RunError:
+        return RunError(
+            f"Run {self._run_id} was taken over by another process; this one stops, nothing is lost."
+        )
+
+    def _cancelled(self) -> RunError:
+        return RunError(
+            f"Run {self._run_id} was cancelled; what was finished is kept, and `mergeboard resume {self._run_id}` goes on."
+        )
+
+    def _summary(self, done: int) -> RunSummary:
+        return RunSummary(
+            run_id=self._run_id,
+            done=done,
+            cached=self._cached,
+            failed=dict(self._messages),
+            blocked=self._frontier.count(NodeState.BLOCKED),
+            duration_s=time.monotonic() - self._started,
+        )
+
+    def _report(self) -> None:
         running = tuple(self._progress(digest) for digest in self._attempts)
-        counts = {state: frontier.count(state) for state in NodeState}
+        counts = {state: self._frontier.count(state) for state in NodeState}
         elapsed = time.monotonic() - self._started
         self._reporter.update(RunProgress(counts=counts, running=running, elapsed_s=elapsed, ran=self._ran))
 
@@ -230,17 +294,34 @@ def job_label(job: BuildJob | EvalJob, plan: Plan) -> str:
     return f"{names[0] if names else job.digest}: {job.suite} {job.benchmark}"
 
 
-def _skip_unneeded_builds(frontier: Frontier, jobs: dict[str, BuildJob | EvalJob]) -> None:
-    """A build whose evaluations are all in the store already is not made again for nothing."""
-    for digest, job in jobs.items():
-        if isinstance(job, BuildJob) and frontier.state(digest) is NodeState.READY:
-            users = [d for d, other in jobs.items() if digest in other.needs]
-            if users and all(frontier.state(d) is NodeState.DONE for d in users):
-                frontier.done(digest)
+def take_lease(store: Store, run_id: str) -> RunLease:
+    """Become the run's driver; a driver that died on this machine is replaced at once, another when its lease ends."""
+    owner = new_owner()
+    first_expiry = store.run(run_id).lease_expires_at
+    while True:
+        record = store.run(run_id)
+        lease = store.take_lease(run_id, owner, instead_of=_dead_owner(record.owner), reopen=True)
+        if lease is not None:
+            return lease
+        if record.owner is not None and (is_local(record.owner) or record.lease_expires_at != first_expiry):
+            host, process, _ = record.owner.rsplit(":", 2)
+            raise RunError(
+                f"Run {run_id} is driven by process {process} on {host}; `mergeboard watch {run_id}` shows it and "
+                f"`mergeboard cancel {run_id}` stops it."
+            )
+        time.sleep(0.5)
 
 
-def _ordered(done: set[str], jobs: dict[str, BuildJob | EvalJob]) -> list[str]:
-    return [digest for digest in jobs if digest in done]
+def is_local(owner: str) -> bool:
+    """Whether an owner, `host:process:chance`, is a process of this machine."""
+    return owner.rsplit(":", 2)[0] == platform.node()
+
+
+def _dead_owner(owner: str | None) -> str | None:
+    """The owner, if it is a process of this machine that is no more."""
+    if owner is None or not is_local(owner):
+        return None
+    return None if psutil.pid_exists(int(owner.rsplit(":", 2)[1])) else owner
 
 
 def _smaller(job: BuildJob | EvalJob) -> BuildJob | EvalJob:

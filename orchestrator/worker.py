@@ -220,21 +220,22 @@ def _failure(error: BaseException, log: Path) -> Failure:
     return Failure(failure_class=classify(error), message=message, log_tail=_tail(log))
 
 
+# First match decides; a BuildError is looked at through what caused it.
+_CLASSES: tuple[tuple[tuple[type[BaseException], ...], FailureClass], ...] = (
+    ((MemoryError,), FailureClass.OUT_OF_MEMORY),
+    ((recipes_errors.CheckpointError, recipes_errors.ArtifactError, evals_errors.EngineError), FailureClass.BAD_CHECKPOINT),
+    ((recipes_errors.RecipeError, evals_errors.EvaluationError), FailureClass.BAD_INPUT),
+)
+
+
 def classify(error: BaseException) -> FailureClass:
     """What kind of failure an exception is; decides whether and how the job is tried again."""
-    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
-        return FailureClass.OUT_OF_MEMORY
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    chain = [error, *([error.__cause__] if error.__cause__ else [])]
+    if any(isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT) for e in chain):
         return FailureClass.FULL_DISK
-    if isinstance(error, recipes_errors.BuildError) and isinstance(error.__cause__, OSError):
-        return classify(error.__cause__)
-    if isinstance(error, recipes_errors.CheckpointError | recipes_errors.ArtifactError):
-        return FailureClass.BAD_CHECKPOINT
-    if isinstance(error, evals_errors.EngineError):
-        return FailureClass.BAD_CHECKPOINT
-    if isinstance(error, recipes_errors.RecipeError | evals_errors.EvaluationError):
-        return FailureClass.BAD_INPUT
-    return FailureClass.UNKNOWN
+    if any("out of memory" in str(e).lower() for e in chain):
+        return FailureClass.OUT_OF_MEMORY
+    return next((kind for types, kind in _CLASSES if isinstance(error, types)), FailureClass.UNKNOWN)
 
 
 def _tail(log: Path) -> str:
@@ -244,3 +245,17 @@ def _tail(log: Path) -> str:
     except OSError:
         return ""
     return without_secrets("\n".join(lines[-_LOG_TAIL_LINES:]))
+
+
+def read_and_write(mark: str, token: str) -> str | None:
+    """Whether this node sees a file that the driver wrote, and can write beside it; what is wrong, or None."""
+    path = Path(mark)
+    try:
+        if path.read_text() != token:
+            return "it reads another file than the driver wrote"
+        own = path.with_name(f"{path.name}-{os.getpid()}")
+        own.write_text(token)
+        own.unlink()
+    except OSError as error:
+        return f"{error.strerror} ({error.filename})"
+    return None

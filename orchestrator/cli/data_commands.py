@@ -1,0 +1,129 @@
+"""doctor, cache, db, dashboard, export."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli import options
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command("doctor")(doctor)
+    app.command("export")(export)
+    app.command("dashboard")(dashboard)
+    cache = typer.Typer(help="Artifacts and model copies on disk.", no_args_is_help=True)
+    cache.command("list")(cache_list)
+    cache.command("prune")(cache_prune)
+    app.add_typer(cache, name="cache")
+    db = typer.Typer(help="The store's schema.", no_args_is_help=True)
+    db.command("upgrade")(db_upgrade)
+    db.command("check")(db_check)
+    app.add_typer(db, name="db")
+
+
+def doctor(address: options.Address = None, as_json: options.AsJson = False) -> None:
+    """What this machine or cluster can do, what is missing, and the command that mends it."""
+    from rich.console import Console
+
+    from orchestrator.doctor import Health, examine
+    from orchestrator.settings import Settings
+
+    console = Console(highlight=False)
+    findings = []
+    for finding in examine(Settings.from_environment(), address):
+        findings.append(finding)
+        if not as_json:
+            mark = {Health.OK: "ok     ", Health.MISSING: "missing", Health.BROKEN: "BROKEN "}[finding.health]
+            console.print(f"{mark} {finding.name}: {finding.message}", markup=False, soft_wrap=True)
+            if finding.mend:
+                console.print(f"        mend: {finding.mend}", markup=False, soft_wrap=True)
+    if as_json:
+        print(json.dumps([f.model_dump(mode="json") for f in findings], indent=2))
+    if any(f.health is Health.BROKEN for f in findings):
+        raise typer.Exit(1)
+
+
+def export(
+    out: Annotated[Path, typer.Option("--out", help="Folder for the Parquet files.")],
+    run_id: Annotated[str | None, typer.Option("--run", help="Only this run.")] = None,
+) -> None:
+    """Write scores and samples as Parquet."""
+    from orchestrator.export import export_parquet
+    from orchestrator.settings import Settings
+
+    settings = Settings.from_environment()
+    for path in export_parquet(settings, out, run_id=run_id):
+        typer.echo(str(path))
+
+
+def dashboard(
+    port: Annotated[int, typer.Option("--port", help="Port on this machine.")] = 8501,
+    host: Annotated[str, typer.Option("--host", help="Address to listen on; loopback unless you say otherwise.")] = "127.0.0.1",
+) -> None:
+    """Open the Streamlit app on the store."""
+    import os
+    import sys
+
+    import dashboard as package
+    from orchestrator.settings import Settings
+
+    Settings.from_environment()
+    app = Path(package.__file__).parent / "app.py"
+    words = ["--server.port", str(port), "--server.address", host, "--server.headless", "true", "--browser.gatherUsageStats", "false"]
+    typer.echo(f"Dashboard: http://{host}:{port} (Ctrl-C ends it)")
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, "-m", "streamlit", "run", str(app), *words])
+
+
+def cache_list(as_json: options.AsJson = False) -> None:
+    """List built checkpoints with their sizes and last use."""
+    from orchestrator.settings import Settings
+    from recipes.artifact import ArtifactStore
+
+    rows = ArtifactStore(Settings.from_environment().artifacts).list()
+    if as_json:
+        print(json.dumps([{"digest": a.digest, "path": str(a.path), "size_bytes": a.size_bytes} for a in rows], indent=2))
+        return
+    for artifact in rows:
+        typer.echo(f"{artifact.digest}  {artifact.size_bytes / 1e9:8.2f} GB  {artifact.path}")
+    typer.echo(f"{len(rows)} artifacts, {sum(a.size_bytes for a in rows) / 1e9:.2f} GB")
+
+
+def cache_prune(
+    budget_gb: Annotated[float, typer.Option("--budget-gb", min=0, help="Keep at most this much; the least recently used go first.")],
+) -> None:
+    """Evict built checkpoints by last use until they fit a budget; what is in use stays."""
+    from orchestrator.settings import Settings
+    from recipes.artifact import ArtifactStore
+
+    pruned = ArtifactStore(Settings.from_environment().artifacts).prune(int(budget_gb * 1e9))
+    freed = sum(artifact.size_bytes for artifact in pruned.evicted)
+    typer.echo(
+        f"Evicted {len(pruned.evicted)} artifacts ({freed / 1e9:.2f} GB); {pruned.kept_bytes / 1e9:.2f} GB are left"
+        + (f", {len(pruned.leased)} of them in use." if pruned.leased else ".")
+    )
+
+
+def db_upgrade() -> None:
+    """Bring the store's schema up to this version of mergeboard."""
+    from orchestrator.provenance import without_secrets
+    from orchestrator.settings import Settings
+    from orchestrator.store import upgrade_store
+
+    url = Settings.from_environment().database_url
+    before = upgrade_store(url)
+    typer.echo(f"{without_secrets(url)} is up to date (was: {before}).")
+
+
+def db_check() -> None:
+    """Tell whether the store can be opened by this version of mergeboard."""
+    from orchestrator.settings import Settings
+    from orchestrator.store import Store
+
+    with Store.open(Settings.from_environment().database_url, create=False) as store:
+        typer.echo(f"{store.label} is fine.")
