@@ -1,0 +1,220 @@
+"""lm-eval's view of an engine: its requests become the engine's, and answers are taken from the journal first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, cast
+
+from lm_eval.api.instance import Instance
+from lm_eval.api.model import TemplateLM
+from lm_eval.models.utils import normalize_gen_kwargs
+
+from evals.engine import Engine, GenerateRequest, GenerateResult, ScoreRequest, ScoreResult
+from evals.errors import EngineError, EvaluationError
+from evals.harness.progress import ProgressTracker
+from evals.harness.tokenization import Tokenization
+from evals.journal import Journal, Request, Result, request_digest
+
+DEFAULT_MAX_NEW_TOKENS = 256
+"""lm-eval's limit for tasks that set none."""
+
+TEXTS_AT_ONCE = 4096
+"""Texts whose tokens are held at a time while requests are made."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """What an engine wrote for one document."""
+
+    n_tokens: int
+    truncated: bool
+
+
+class EngineLM(TemplateLM):
+    """An engine behind lm-eval's interface.
+
+    Choices of one question share one request, and identical requests are asked once. Tokenization follows
+    `TemplateLM._encode_pair`, which lm-eval's own models use.
+    """
+
+    def __init__(
+        self, engine: Engine, tokenization: Tokenization, journal: Journal, progress: ProgressTracker
+    ) -> None:
+        super().__init__()
+        self.tokenizer = tokenization.tokenizer
+        self._engine = engine
+        self._tokenization = tokenization
+        self._journal = journal
+        self._progress = progress
+        self.written: dict[tuple[str, int], Written] = {}
+
+    @property
+    def eot_token_id(self) -> int:
+        """The end-of-text token."""
+        return int(self.tokenizer.eos_token_id)
+
+    @property
+    def prefix_token_id(self) -> int:
+        """The token that stands in for an empty context."""
+        token = self._tokenization.prefix_token_id
+        if token is None:
+            raise EvaluationError(
+                f"The tokenizer of {self._engine.checkpoint} has neither a BOS nor an EOS token, and a task has an empty "
+                "prompt; name one in its tokenizer_config.json."
+            )
+        return token
+
+    @property
+    def tokenizer_name(self) -> str:
+        """Name of the tokenizer."""
+        return str(self._engine.checkpoint).replace("/", "__")
+
+    def tok_encode(self, string: str, add_special_tokens: bool | None = None, **kwargs: object) -> list[int]:
+        """Token ids of a text."""
+        return self._tokenization.encode(string, add_special_tokens=add_special_tokens)
+
+    def apply_chat_template(
+        self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
+    ) -> str:
+        """A chat as one text."""
+        return self._tokenization.render(chat_history, add_generation_prompt)
+
+    def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+        """Log-probability of each continuation, and whether greedy decoding would write it."""
+        asked: list[ScoreRequest] = []
+        places: list[tuple[int, int] | None] = []
+        for begin in range(0, len(requests), TEXTS_AT_ONCE):
+            self._score_requests(requests[begin : begin + TEXTS_AT_ONCE], asked, places)
+        answers = cast("list[ScoreResult]", self._answer(asked))
+        return [
+            (answers[place[0]].logprobs[place[1]], answers[place[0]].is_greedy[place[1]])
+            if place
+            else (0.0, True)
+            for place in places
+        ]
+
+    def _score_requests(
+        self, requests: Sequence[Instance], asked: list[ScoreRequest], places: list[tuple[int, int] | None]
+    ) -> None:
+        """Appends the engine's requests, and where in them each of lm-eval's has its answer; none where nothing is to score."""
+        self._learn_pairs([request.args for request in requests])
+        for _, group in groupby(requests, key=lambda r: (r.task_name, r.doc_id)):
+            pairs = [self._encode(*request.args) for request in group]
+            for context, same in groupby(pairs, key=lambda pair: pair[0]):
+                continuations = [continuation for _, continuation in same]
+                scored = [c for c in continuations if c]
+                if scored:
+                    asked.append(ScoreRequest(context=context, continuations=tuple(scored)))
+                rank = iter(range(len(scored)))
+                places += [(len(asked) - 1, next(rank)) if c else None for c in continuations]
+
+    def _learn_pairs(self, pairs: Sequence[tuple[str, str]]) -> None:
+        # `_encode_pair` moves spaces from the end of the context to the continuation, which leaves the whole as it is.
+        texts = {
+            text for context, continuation in pairs for text in (context.rstrip(), context + continuation)
+        }
+        self._tokenization.learn(text for text in texts if text)
+
+    def _encode(self, context: str, continuation: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        if context == "":
+            tokens = self.tok_encode(continuation, add_special_tokens=False)
+            if tokens and tokens[0] == self.prefix_token_id:
+                return tuple(tokens[:1]), tuple(tokens[1:])
+            return (self.prefix_token_id,), tuple(tokens)
+        before, after = self._encode_pair(context, continuation)
+        if not before:  # nothing but spaces
+            return (self.prefix_token_id,), tuple(after)
+        return tuple(before), tuple(after)
+
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
+        """The greedy continuation of each prompt."""
+        self._tokenization.learn(request.args[0] for request in requests)
+        asked = [self._generate_request(*request.args) for request in requests]
+        answers = cast("list[GenerateResult]", self._answer(asked))
+        for request, answer in zip(requests, answers, strict=True):
+            self.written[request.task_name, request.doc_id] = Written(
+                n_tokens=answer.n_tokens, truncated=answer.finish_reason == "length"
+            )
+        return [answer.text for answer in answers]
+
+    def _generate_request(self, prompt: str, gen_kwargs: dict[str, Any]) -> GenerateRequest:
+        kwargs = normalize_gen_kwargs(gen_kwargs, DEFAULT_MAX_NEW_TOKENS)
+        if kwargs["do_sample"]:
+            raise EvaluationError(
+                "A task asks for sampling; engines decode greedily: set do_sample to false in the task."
+            )
+        tokens = self.tok_encode(prompt) or [self.prefix_token_id]
+        return GenerateRequest(
+            prompt=tuple(tokens),
+            max_new_tokens=int(kwargs["max_gen_toks"]),
+            stop=tuple(s for s in kwargs["until"] if s),
+        )
+
+    def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
+        """Not offered: no leaderboard asks for perplexity."""
+        raise EvaluationError(
+            "A task asks for perplexity (loglikelihood_rolling); choose a task with choices or answers."
+        )
+
+    def _loglikelihood_tokens(self, requests: list[Any], **kwargs: object) -> list[tuple[float, bool]]:
+        raise NotImplementedError("`loglikelihood` asks the engine itself.")
+
+    def _answer(self, requests: Sequence[Request]) -> list[Result]:
+        """Answers to all requests: from the journal, else from the engine, and then into the journal at once."""
+        digests = [request_digest(request) for request in requests]
+        first = {digest: i for i, digest in reversed(list(enumerate(digests)))}
+        waiting = sorted(
+            (i for digest, i in first.items() if self._journal.get(digest) is None),
+            key=lambda i: _tokens(requests[i]),
+        )
+        to_ask = [requests[i] for i in waiting]
+        n_asked = {digests[i]: 0 for i in waiting}
+        for digest in digests:
+            if digest in n_asked:
+                n_asked[digest] += 1
+        n_replayed = len(requests) - sum(n_asked.values())
+        self._progress.plan(len(requests), sum(map(_cost, to_ask)), n_replayed)
+        for index, result in self._ask(to_ask):
+            digest = digests[waiting[index]]
+            self._journal.put(digest, result)
+            written = result.n_tokens if isinstance(result, GenerateResult) else 0
+            cost = _cost(to_ask[index])
+            self._progress.answered(n_asked[digest], _n_tokens(to_ask[index]) + written, cost)
+        self._journal.sync()
+        self._progress.show()
+        return [self._known(digest) for digest in digests]
+
+    def _ask(self, requests: Sequence[Request]) -> Iterator[tuple[int, Result]]:
+        if not requests:
+            return
+        if isinstance(requests[0], ScoreRequest):
+            yield from self._engine.score(cast("Sequence[ScoreRequest]", requests))
+        else:
+            yield from self._engine.generate(cast("Sequence[GenerateRequest]", requests))
+
+    def _known(self, digest: str) -> Result:
+        result = self._journal.get(digest)
+        if result is None:
+            raise EngineError(
+                f"The {self._engine.spec.kind} engine left a request without an answer; run the same command again to resume."
+            )
+        return result
+
+
+def _tokens(request: Request) -> tuple[int, ...]:
+    return request.context if isinstance(request, ScoreRequest) else request.prompt
+
+
+def _n_tokens(request: Request) -> int:
+    if isinstance(request, ScoreRequest):
+        return len(request.context) + sum(map(len, request.continuations))
+    return len(request.prompt)
+
+
+def _cost(request: Request) -> int:
+    """Rough work in tokens: a written token takes a pass of its own, read ones share passes."""
+    if isinstance(request, ScoreRequest):
+        return _n_tokens(request)
+    return len(request.prompt) + 2 * request.max_new_tokens

@@ -1,0 +1,158 @@
+"""From lm-eval's results to typed scores and samples."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+from lm_eval.api.task import Task
+
+from evals.alarms import find_alarms
+from evals.harness.adapter import Written
+from evals.scores import Sample, Score
+from evals.suite import Benchmark, Extraction, Subset
+
+NO_FILTER = "none"
+NO_MATCH = "[invalid]"
+"""What lm-eval's regex filter leaves where nothing matched."""
+
+
+def metric_label(metric: str, filter_name: str) -> str:
+    """A metric's name here: lm-eval's own, with its filter where it has one."""
+    return metric if filter_name == NO_FILTER else f"{metric},{filter_name}"
+
+
+def collect_samples(
+    benchmark: Benchmark,
+    task: Task,
+    logged: Iterable[Mapping[str, Any]],
+    written: Mapping[tuple[str, int], Written],
+) -> tuple[Sample, ...]:
+    """One sample per document, from lm-eval's log of one task, where each filter has its own entry."""
+    by_doc: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
+    for entry in logged:
+        by_doc[entry["doc_id"]].append(entry)
+    return tuple(_sample(benchmark, task, entries, written) for _, entries in sorted(by_doc.items()))
+
+
+def collect_scores(
+    benchmark: Benchmark, subset: Subset, results: Mapping[str, Any], samples: tuple[Sample, ...]
+) -> tuple[Score, ...]:
+    """Every metric of one subset, from what lm-eval returned for all tasks."""
+    counts = results["n-samples"][subset.task]
+    alarms = find_alarms(benchmark, samples)
+    scores = []
+    for key, value in results["results"][subset.task].items():
+        metric, _, filter_name = key.partition(",")
+        if not filter_name or metric.endswith("_stderr"):
+            continue
+        stderr = results["results"][subset.task].get(f"{metric}_stderr,{filter_name}")
+        scores.append(
+            Score(
+                benchmark=benchmark.name,
+                subset=subset.task,
+                metric=metric_label(metric, filter_name),
+                value=float(value),
+                stderr=float(stderr) if isinstance(stderr, int | float) else None,
+                n=counts["effective"],
+                n_full=counts["original"],
+                lower_bound=subset.lower_bound,
+                task_version=str(results["versions"][subset.task]),
+                alarms=alarms,
+            )
+        )
+    return tuple(scores)
+
+
+def _sample(
+    benchmark: Benchmark,
+    task: Task,
+    entries: list[Mapping[str, Any]],
+    written: Mapping[tuple[str, int], Written],
+) -> Sample:
+    first = entries[0]
+    name = task.config.task
+    metrics, weights = _metrics(entries)
+    choices, logprobs = _choices(task, first)
+    response = choices[_pick(benchmark, choices, logprobs)] if choices else str(first["resps"][0][0])
+    notes = written.get((name, first["doc_id"]), Written(n_tokens=0, truncated=False))
+    return Sample(
+        benchmark=benchmark.name,
+        subset=name,
+        doc_id=first["doc_id"],
+        doc_hash=first["doc_hash"][:16],
+        prompt_hash=first["prompt_hash"][:16],
+        target=_target(task, first, choices),
+        choices=choices,
+        logprobs=logprobs,
+        response=response,
+        extracted=_extracted(benchmark, entries, response),
+        n_tokens=notes.n_tokens,
+        truncated=notes.truncated,
+        metrics=metrics,
+        correct=fmean(metrics[m] for m in benchmark.metrics),
+        weights=weights,
+    )
+
+
+def _metrics(entries: list[Mapping[str, Any]]) -> tuple[dict[str, float], dict[str, float]]:
+    metrics: dict[str, float] = {}
+    weights: dict[str, float] = {}
+    for entry in entries:
+        for metric in entry["metrics"]:
+            label, value = metric_label(metric, entry["filter"]), entry[metric]
+            if isinstance(
+                value, list | tuple
+            ):  # several items of one document, such as IFEval's instructions
+                metrics[label] = fmean(map(float, value)) if value else 0.0
+                weights[label] = float(len(value))
+            else:
+                metrics[label] = float(value)
+    return metrics, weights
+
+
+def _choices(task: Task, entry: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[float, ...]]:
+    if task.OUTPUT_TYPE != "multiple_choice":
+        return (), ()
+    choices = tuple(str(choice) for choice in task.doc_to_choice(entry["doc"]))
+    return choices, tuple(float(resps[0][0]) for resps in entry["resps"][: len(choices)])
+
+
+def _pick(benchmark: Benchmark, choices: tuple[str, ...], logprobs: tuple[float, ...]) -> int:
+    """The choice that lm-eval's metric picks; the first wins where several are equal."""
+    values = np.array(logprobs)
+    if benchmark.extraction is Extraction.CHOICE_PER_CHARACTER:
+        values = values / np.array([float(len(choice)) for choice in choices])
+    return int(np.argmax(values))
+
+
+def _target(task: Task, entry: Mapping[str, Any], choices: tuple[str, ...]) -> str:
+    # Where each choice completes the prompt, lm-eval has the right one's index in place of the text.
+    target = task.doc_to_text(entry["doc"]) if getattr(task, "multiple_input", 0) else entry["target"]
+    if isinstance(target, int) and 0 <= target < len(choices):
+        return choices[target]
+    return str(target)
+
+
+def _extracted(benchmark: Benchmark, entries: list[Mapping[str, Any]], response: str) -> str | None:
+    match benchmark.extraction:
+        case Extraction.CHOICE | Extraction.CHOICE_PER_CHARACTER:
+            return response
+        case Extraction.FILTER:
+            wanted = {m.partition(",")[2] or NO_FILTER for m in benchmark.metrics}
+            found = next((str(e["filtered_resps"][0]) for e in entries if e["filter"] in wanted), NO_MATCH)
+            return None if found == NO_MATCH else found
+        case Extraction.MATH:
+            return _math_answer(response)
+        case Extraction.NONE:
+            return None
+
+
+def _math_answer(response: str) -> str | None:
+    from math_verify import parse  # type: ignore[import-untyped]  # it has no types
+
+    found = parse(response)
+    return str(found[-1]) if found else None

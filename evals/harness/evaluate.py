@@ -1,0 +1,104 @@
+"""One benchmark on one engine: lm-eval's own prompts, filters, metrics and aggregation around the engine's answers."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lm_eval.evaluator
+
+from evals.engine import Engine, digest_of
+from evals.errors import EvaluationError
+from evals.harness.adapter import EngineLM
+from evals.harness.collect import collect_samples, collect_scores
+from evals.harness.progress import Progress, ProgressTracker
+from evals.harness.tasks import load_tasks, quiet, set_seeds
+from evals.harness.tokenization import Tokenization
+from evals.journal import Journal
+from evals.normalize import benchmark_score
+from evals.samples import write_samples
+from evals.scores import ChatTemplate, EvalSettings, Evaluation, Sample, Score
+from evals.suite import Benchmark, Suite
+
+
+def evaluate(
+    engine: Engine,
+    suite: Suite,
+    benchmark: Benchmark,
+    settings: EvalSettings,
+    *,
+    mirror: Path | None,
+    journal_dir: Path,
+    samples_path: Path,
+    on_progress: Callable[[Progress], None] | None = None,
+    job: str = "",
+) -> Evaluation:
+    """Scores one benchmark and writes its samples.
+
+    Answers that `journal_dir` has are not computed again. `job` is the digest of the job: a journal of another job,
+    engine, benchmark or of other settings is refused. The checkpoint and layer path are the engine's; only `job` knows them.
+    """
+    begun_at = time.monotonic()
+    tokenization = Tokenization(
+        engine.checkpoint,
+        trust_remote_code=engine.spec.trust_remote_code,
+        add_bos_token=settings.add_bos_token,
+    )
+    tasks = load_tasks(benchmark, settings, mirror)
+    tracker = ProgressTracker(benchmark.name, on_progress)
+    with Journal(journal_dir, journal_identity(engine, benchmark, settings, job)) as journal, quiet():
+        lm = EngineLM(engine, tokenization, journal, tracker)
+        set_seeds(settings)
+        results: Any = lm_eval.evaluator.evaluate(
+            lm,
+            {"tasks": tasks, "groups": {}, "group_map": {}},
+            limit=settings.limit,
+            apply_chat_template=settings.chat_template is ChatTemplate.ON,
+            fewshot_as_multiturn=settings.fewshot_as_multiturn,
+        )
+        if results is None:
+            raise EvaluationError("lm-eval gave no results: LOCAL_RANK is set; unset it and run again.")
+    scores: list[Score] = []
+    samples: list[Sample] = []
+    for subset in benchmark.subsets:
+        found = collect_samples(benchmark, tasks[subset.task], results["samples"][subset.task], lm.written)
+        samples += found
+        scores += collect_scores(benchmark, subset, results, found)
+    write_samples(samples_path, samples)
+    differences = (*suite.differences(settings, engine.max_length), *_other_documents(benchmark, scores))
+    return Evaluation(
+        suite=suite.name,
+        benchmark_digest=benchmark.digest,
+        engine=engine.spec,
+        settings=settings,
+        scores=tuple(scores),
+        result=benchmark_score(benchmark, scores, differences=differences),
+        n_requests=tracker.n_total,
+        n_replayed=tracker.n_replayed,
+        duration_s=time.monotonic() - begun_at,
+    )
+
+
+def journal_identity(engine: Engine, benchmark: Benchmark, settings: EvalSettings, job: str) -> str:
+    """What a journal's answers depend on."""
+    return digest_of(
+        {
+            "job": job,
+            "engine": engine.spec.digest,
+            "benchmark": benchmark.digest,
+            "settings": settings.model_dump(mode="json"),
+            "harness": importlib.metadata.version("lm_eval"),
+        }
+    )
+
+
+def _other_documents(benchmark: Benchmark, scores: list[Score]) -> list[str]:
+    sizes = {score.subset: score.n_full for score in scores}
+    return [
+        f"The board had {subset.n_documents} documents in {subset.task}, the data here {sizes[subset.task]}."
+        for subset in benchmark.subsets
+        if subset.n_documents is not None and sizes.get(subset.task) != subset.n_documents
+    ]

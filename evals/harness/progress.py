@@ -1,0 +1,80 @@
+"""How far an evaluation is, and when it will be done."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from pydantic import Field
+
+from evals.engine import Frozen
+
+REPORT_EVERY_S = 0.5
+
+
+class Progress(Frozen):
+    """A moment of an evaluation."""
+
+    benchmark: str = Field(description="Benchmark that is being evaluated.")
+    n_done: int = Field(description="Requests that are answered.")
+    n_total: int = Field(description="Requests of the whole benchmark.")
+    n_replayed: int = Field(description="Of the answered ones, those whose answers came from the journal.")
+    n_tokens: int = Field(
+        description="Tokens that the engine was given and wrote so far, the journal's left out."
+    )
+    elapsed_s: float = Field(description="Seconds since the first request went to the engine.")
+    tokens_per_s: float | None = Field(description="Tokens per second so far; null where nothing is known.")
+    remaining_s: float | None = Field(
+        description="Estimated seconds until the last answer; null where nothing is known."
+    )
+
+
+class ProgressTracker:
+    """Counts answers and reports them, at most every `REPORT_EVERY_S` seconds and once at the end."""
+
+    def __init__(self, benchmark: str, report: Callable[[Progress], None] | None) -> None:
+        self._benchmark = benchmark
+        self._report = report
+        self._begun_at: float | None = None
+        self._reported_at = float("-inf")
+        self.n_total = self.n_done = self.n_replayed = 0
+        self._n_tokens = 0
+        self._cost_total = self._cost_done = 0
+
+    def plan(self, n_requests: int, cost_tokens: int, n_replayed: int) -> None:
+        """Adds requests, of which some are answered already; the cost is that of the others."""
+        self.n_total += n_requests
+        self.n_done += n_replayed
+        self.n_replayed += n_replayed
+        self._cost_total += cost_tokens
+        self._begun_at = self._begun_at or time.monotonic()
+        self.show()
+
+    def answered(self, n_requests: int, n_tokens: int, cost_tokens: int) -> None:
+        """Counts answers of the engine."""
+        self.n_done += n_requests
+        self._n_tokens += n_tokens
+        self._cost_done += cost_tokens
+        if time.monotonic() - self._reported_at >= REPORT_EVERY_S:
+            self.show()
+
+    def show(self) -> None:
+        """Reports now."""
+        if self._report is None or self._begun_at is None:
+            return
+        self._reported_at = time.monotonic()
+        elapsed = self._reported_at - self._begun_at
+        known = self._cost_done > 0 and elapsed > 0
+        left = self._cost_total - self._cost_done
+        self._report(
+            Progress(
+                benchmark=self._benchmark,
+                n_done=self.n_done,
+                n_total=self.n_total,
+                n_replayed=self.n_replayed,
+                n_tokens=self._n_tokens,
+                elapsed_s=elapsed,
+                tokens_per_s=self._n_tokens / elapsed if known else None,
+                remaining_s=elapsed * left / self._cost_done if known else (0.0 if left == 0 else None),
+            )
+        )

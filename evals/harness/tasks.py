@@ -1,0 +1,129 @@
+"""Benchmarks as lm-eval's own tasks: its code, with the data taken from a mirror and the suite's changes laid over it."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import lm_eval.api.task
+import lm_eval.tasks
+from lm_eval.api.task import Task
+
+from evals.datasets import find
+from evals.errors import DatasetError, SuiteError
+from evals.scores import EvalSettings
+from evals.suite import OWN_PREFIX, OWN_TASKS_DIR, Benchmark
+
+NLTK_DATA = OWN_TASKS_DIR / "nltk_data"
+_LM_EVAL_TASKS = Path(lm_eval.tasks.__file__).parent
+
+
+def load_tasks(benchmark: Benchmark, settings: EvalSettings, mirror: Path | None) -> dict[str, Task]:
+    """The benchmark's tasks by name, ready to render their prompts."""
+    _prepare_libraries()
+    set_seeds(settings)
+    location = find(benchmark, mirror)
+    folder = _task_folder(benchmark)
+    manager = lm_eval.tasks.TaskManager(include_defaults=False, include_path=str(folder))
+    missing = [s.task for s in benchmark.subsets if s.task not in manager.task_index]
+    if missing:
+        raise SuiteError(
+            f"Benchmark '{benchmark.name}' names the task '{missing[0]}', which {folder} does not have."
+        )
+    functions = {field: _function(name) for field, name in benchmark.functions.items()}
+    members = [
+        {
+            "task": subset.task,
+            "dataset_path": str(location),
+            "num_fewshot": benchmark.shots,
+            **functions,
+            **benchmark.overrides,
+            **subset.overrides,
+        }
+        for subset in benchmark.subsets
+    ]
+    with quiet():
+        try:
+            loaded = manager.load([{"group": benchmark.name, "task": members}])["tasks"]
+        except (OSError, ValueError, KeyError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise DatasetError(
+                f"The data of benchmark '{benchmark.name}' in {location} is not as its tasks need it ({reason}); "
+                f"get {benchmark.dataset.path} again."
+            ) from error
+    for task in loaded.values():
+        task.set_fewshot_seed(seed=settings.seeds.fewshot)
+    return {subset.task: loaded[subset.task] for subset in benchmark.subsets}
+
+
+def set_seeds(settings: EvalSettings) -> None:
+    """Sets the global seeds that lm-eval sets before it loads tasks."""
+    import random
+
+    import numpy
+    import torch
+
+    random.seed(settings.seeds.random)
+    numpy.random.seed(settings.seeds.numpy)
+    torch.manual_seed(settings.seeds.torch)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps lm-eval and datasets from writing bars and per-document notes to the terminal."""
+    import datasets
+
+    logger = logging.getLogger("lm_eval")
+    level, bar = logger.level, lm_eval.api.task.tqdm
+    bars = datasets.are_progress_bars_disabled()
+    logger.setLevel(logging.ERROR)
+    # lm-eval has no switch for the bar that it shows while it renders prompts.
+    lm_eval.api.task.tqdm = _no_bar
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        lm_eval.api.task.tqdm = bar
+        if not bars:
+            datasets.enable_progress_bars()
+
+
+def _no_bar(items: Any, **_: object) -> Any:
+    return items
+
+
+def _prepare_libraries() -> None:
+    """Makes IFEval's checkers work without a download, and the same each time."""
+    import langdetect  # type: ignore[import-untyped]  # it has no types
+    import nltk
+
+    if str(NLTK_DATA) not in nltk.data.path:
+        nltk.data.path.insert(0, str(NLTK_DATA))
+    # Unseeded, langdetect gives some texts another language from run to run.
+    langdetect.DetectorFactory.seed = 0
+
+
+def _task_folder(benchmark: Benchmark) -> Path:
+    own = benchmark.tasks.startswith(OWN_PREFIX)
+    folder = (
+        OWN_TASKS_DIR / benchmark.tasks.removeprefix(OWN_PREFIX) if own else _LM_EVAL_TASKS / benchmark.tasks
+    )
+    if not folder.is_dir():
+        raise SuiteError(f"Benchmark '{benchmark.name}' names the task folder {folder}, which is not there.")
+    return folder
+
+
+def _function(dotted: str) -> Callable[..., Any]:
+    module, _, name = dotted.rpartition(".")
+    if not module.startswith("evals.tasks."):
+        raise SuiteError(f"A suite may name functions below evals.tasks only, not '{dotted}'.")
+    try:
+        found: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise SuiteError(f"There is no function '{dotted}'; mend the suite.") from error
+    return found

@@ -1,0 +1,158 @@
+"""The request journal: every answer of an engine, written down as soon as it is known, so that nothing is computed twice.
+
+A journal is a folder that belongs to one job. Each writer appends to a file of its own, so that a job may be resumed by
+another worker, or by several, at any moment: a reader takes in all files. A record is one line, its checksum before its
+JSON; a line that was cut short by a crash does not match and is passed over, as is everything unknown. Records reach the
+operating system at once (`kill -9` loses only the answers in flight) and the disk at least every `SYNC_EVERY_S` seconds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+import time
+import uuid
+import zlib
+from array import array
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from evals.engine import GenerateRequest, GenerateResult, ScoreRequest, ScoreResult
+from evals.errors import JournalError
+
+FORMAT = 1
+SYNC_EVERY_S = 2.0
+
+Request = ScoreRequest | GenerateRequest
+Result = ScoreResult | GenerateResult
+
+
+def request_digest(request: Request) -> str:
+    """Identity of a request: 32 hex digits over its tokens and limits."""
+    digest = hashlib.sha256()
+    if isinstance(request, ScoreRequest):
+        digest.update(b"score")
+        for tokens in (request.context, *request.continuations):
+            digest.update(len(tokens).to_bytes(4, "little"))
+            digest.update(array("q", tokens).tobytes())
+    else:
+        digest.update(b"generate")
+        digest.update(array("q", request.prompt).tobytes())
+        digest.update(json.dumps([request.max_new_tokens, *request.stop]).encode())
+    return digest.hexdigest()[:32]
+
+
+class Journal:
+    """The answers of one job. Open it with `with`; only the process that opened it writes to its file."""
+
+    def __init__(self, folder: Path, identity: str) -> None:
+        """`identity` names the job; a folder that holds another job's answers is refused."""
+        self.folder = folder
+        self.identity = identity
+        self._answers: dict[str, Result] = {}
+        self._fd: int | None = None
+        self._synced_at = 0.0
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in sorted(folder.glob("*.journal")):
+            self._take_in(path)
+        self.n_replayable = len(self._answers)
+
+    def __enter__(self) -> Journal:
+        """The journal itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Closes the file of this writer."""
+        self.close()
+
+    def get(self, digest: str) -> Result | None:
+        """The answer to the request of this digest, if it is known."""
+        return self._answers.get(digest)
+
+    def put(self, digest: str, result: Result) -> None:
+        """Writes an answer down."""
+        if digest in self._answers:
+            return
+        self._write({"k": digest, **_encode(result)})
+        self._answers[digest] = result
+        now = time.monotonic()
+        if now - self._synced_at >= SYNC_EVERY_S:
+            self.sync()
+
+    def sync(self) -> None:
+        """Forces what was written to the disk."""
+        if self._fd is not None:
+            os.fsync(self._fd)
+        self._synced_at = time.monotonic()
+
+    def close(self) -> None:
+        """Syncs and closes the file of this writer."""
+        if self._fd is not None:
+            self.sync()
+            os.close(self._fd)
+            self._fd = None
+
+    def _write(self, record: dict[str, Any]) -> None:
+        if self._fd is None:
+            name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.journal"
+            self._fd = os.open(self.folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
+            self._synced_at = time.monotonic()
+            self._append({"format": FORMAT, "job": self.identity})
+        self._append(record)
+
+    def _append(self, record: dict[str, Any]) -> None:
+        assert self._fd is not None
+        line = _seal(record)
+        while line:
+            line = line[os.write(self._fd, line) :]
+
+    def _take_in(self, path: Path) -> None:
+        records = _records(path)
+        head = next(records, None)
+        if head is None:
+            return
+        if head.get("format") != FORMAT or head.get("job") != self.identity:
+            raise JournalError(
+                f"Journal {path} belongs to another job ({head.get('job')}, format {head.get('format')}), not to "
+                f"{self.identity}; choose another journal folder, or delete this one to compute its answers anew."
+            )
+        for record in records:
+            result = _decode(record)
+            if result is not None:
+                self._answers[record["k"]] = result
+
+
+def _seal(record: dict[str, Any]) -> bytes:
+    body = json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+    return b"%08x %s\n" % (zlib.crc32(body), body)
+
+
+def _records(path: Path) -> Iterator[dict[str, Any]]:
+    """The records of a file whose checksums match; the first one only if it is the file's first line."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file):
+            if not line.endswith(b"\n") or line[8:9] != b" " or line[:8] != b"%08x" % zlib.crc32(line[9:-1]):
+                if number == 0:
+                    return
+                continue
+            yield json.loads(line[9:-1].decode("utf-8", "surrogatepass"))
+
+
+def _encode(result: Result) -> dict[str, Any]:
+    if isinstance(result, ScoreResult):
+        return {"l": result.logprobs, "g": [int(g) for g in result.is_greedy]}
+    return {"t": result.text, "n": result.n_tokens, "f": result.finish_reason}
+
+
+def _decode(record: dict[str, Any]) -> Result | None:
+    if "l" in record:
+        return ScoreResult(logprobs=tuple(record["l"]), is_greedy=tuple(bool(g) for g in record["g"]))
+    if "t" in record:
+        return GenerateResult(text=record["t"], n_tokens=record["n"], finish_reason=record["f"])
+    return None
