@@ -114,7 +114,9 @@ class NewRun(Frozen):
     name: str = Field(description="Name of the sweep.")
     sweep: str = Field(description="Text of the sweep file.")
     sweep_digest: str = Field(description="Digest of what the sweep asks for.")
-    provenance: Provenance = Field(description="Versions, commit, machine and command of the process that made the run.")
+    provenance: Provenance = Field(
+        description="Versions, commit, machine and command of the process that made the run."
+    )
     plan: str = Field(default="{}", description="The plan's summary as JSON.")
 
 
@@ -125,9 +127,15 @@ class RunRecord(NewRun):
     created_at: AwareDatetime = Field(description="When the run was written, on the store's clock.")
     started_at: AwareDatetime | None = Field(description="When a driver first took it.")
     ended_at: AwareDatetime | None = Field(description="When it ended; null while it has not.")
-    cancel_requested_at: AwareDatetime | None = Field(description="When someone asked for its end; null if nobody did.")
-    owner: str | None = Field(description="Driver that holds the lease or held it last; null if it was given back.")
-    lease_expires_at: AwareDatetime | None = Field(description="When the driver's lease ends unless it is renewed.")
+    cancel_requested_at: AwareDatetime | None = Field(
+        description="When someone asked for its end; null if nobody did."
+    )
+    owner: str | None = Field(
+        description="Driver that holds the lease or held it last; null if it was given back."
+    )
+    lease_expires_at: AwareDatetime | None = Field(
+        description="When the driver's lease ends unless it is renewed."
+    )
 
 
 class CandidateRecord(Frozen):
@@ -137,9 +145,15 @@ class CandidateRecord(Frozen):
     name: str = Field(description="Name for tables.")
     is_base: bool = Field(description="Whether the others are compared with this one.")
     weights_digest: str = Field(description="Digest of the weights, or of the recipe that makes them.")
-    layer_path: tuple[int, ...] | None = Field(default=None, description="Source layers in order; null is all, once.")
-    recipe: str | None = Field(default=None, description="Canonical text of the recipe; null for a checkpoint as it is.")
-    layers: int | None = Field(default=None, ge=0, description="Layers of a forward pass; null where not known yet.")
+    layer_path: tuple[int, ...] | None = Field(
+        default=None, description="Source layers in order; null is all, once."
+    )
+    recipe: str | None = Field(
+        default=None, description="Canonical text of the recipe; null for a checkpoint as it is."
+    )
+    layers: int | None = Field(
+        default=None, ge=0, description="Layers of a forward pass; null where not known yet."
+    )
     parameters: int | None = Field(default=None, ge=0, description="Parameters of the checkpoint when built.")
 
 
@@ -163,7 +177,9 @@ class Renewal(Frozen):
 
     held: bool = Field(description="Whether the lease is still this driver's; if not it must stop driving.")
     cancel_requested: bool = Field(description="Whether someone asked for the end of the run.")
-    lost: tuple[str, ...] = Field(description="Ids of the given attempts that are not running any more for the store.")
+    lost: tuple[str, ...] = Field(
+        description="Ids of the given attempts that are not running any more for the store."
+    )
 
 
 class Protocol(Frozen):
@@ -277,7 +293,9 @@ class AttemptRecord(Frozen):
     failure_class: FailureClass | None = Field(description="What kind of failure ended it.")
     message: str | None = Field(description="The failure in one sentence.")
     log_tail: str | None = Field(description="Last lines of its log, where it failed.")
-    will_retry: bool | None = Field(description="Whether the scheduler meant to try again after this failure.")
+    will_retry: bool | None = Field(
+        description="Whether the scheduler meant to try again after this failure."
+    )
 
 
 class RunProgress(Frozen):
@@ -332,7 +350,9 @@ class CandidateScores(Frozen):
     """A row of a leaderboard: a candidate and its benchmarks."""
 
     candidate: CandidateRecord = Field(description="The candidate.")
-    evaluations: tuple[EvaluationRecord, ...] = Field(description="Its evaluations, in the order of the plan.")
+    evaluations: tuple[EvaluationRecord, ...] = Field(
+        description="Its evaluations, in the order of the plan."
+    )
 
 
 class SortKey(StrEnum):
@@ -352,8 +372,12 @@ class LeaderboardQuery(Frozen):
     run_id: str = Field(description="The run.")
     suite: str | None = Field(default=None, description="Only this suite; null is all.")
     engine_digest: str | None = Field(default=None, description="Only scores of this engine; null is all.")
-    sort: SortKey = Field(default=SortKey.POSITION, description="What the rows are sorted by; candidates without it come last.")
-    benchmark: str | None = Field(default=None, description="The benchmark to sort by, where that is the key.")
+    sort: SortKey = Field(
+        default=SortKey.POSITION, description="What the rows are sorted by; candidates without it come last."
+    )
+    benchmark: str | None = Field(
+        default=None, description="The benchmark to sort by, where that is the key."
+    )
     descending: bool = Field(default=False, description="Whether the largest come first.")
     search: str | None = Field(default=None, description="Only candidates whose name contains this text.")
     offset: int = Field(default=0, ge=0, description="Rows to leave out at the top.")

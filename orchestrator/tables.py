@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -57,23 +58,29 @@ class LayerPathText(sa.types.TypeDecorator[tuple[int, ...]]):
     cache_ok = True
 
     def process_bind_param(self, value: tuple[int, ...] | None, dialect: Dialect) -> str | None:
-        """Runs of consecutive layers become ranges."""
-        if value is None:
-            return None
-        ranges: list[list[int]] = []
-        for layer in value:
-            if ranges and ranges[-1][1] == layer:
-                ranges[-1][1] = layer + 1
-            else:
-                ranges.append([layer, layer + 1])
-        return ",".join(f"{first}:{end}" for first, end in ranges)
+        """Stretches of consecutive layers become ranges."""
+        return None if value is None else _ranges(value)
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> tuple[int, ...] | None:
         """Back to single layers."""
-        if value is None:
-            return None
-        ranges = (part.split(":") for part in value.split(",") if part)
-        return tuple(layer for first, end in ranges for layer in range(int(first), int(end)))
+        return None if value is None else _layers(value)
+
+
+@lru_cache(maxsize=8192)
+def _ranges(layers: tuple[int, ...]) -> str:
+    ranges: list[list[int]] = []
+    for layer in layers:
+        if ranges and ranges[-1][1] == layer:
+            ranges[-1][1] = layer + 1
+        else:
+            ranges.append([layer, layer + 1])
+    return ",".join(f"{first}:{end}" for first, end in ranges)
+
+
+@lru_cache(maxsize=8192)
+def _layers(ranges: str) -> tuple[int, ...]:
+    bounds = (part.split(":") for part in ranges.split(",") if part)
+    return tuple(layer for first, end in bounds for layer in range(int(first), int(end)))
 
 
 def _refuse_naive(value: datetime) -> datetime:
@@ -82,7 +89,9 @@ def _refuse_naive(value: datetime) -> datetime:
 
 def _enum(kind: type[StrEnum]) -> sa.Enum:
     """An enum as text; a new member needs no migration."""
-    return sa.Enum(kind, native_enum=False, length=32, values_callable=lambda members: [m.value for m in members])
+    return sa.Enum(
+        kind, native_enum=False, length=32, values_callable=lambda members: [m.value for m in members]
+    )
 
 
 def _job(**options: Any) -> sa.Column[str]:
@@ -90,7 +99,9 @@ def _job(**options: Any) -> sa.Column[str]:
 
 
 def _run(**options: Any) -> sa.Column[str]:
-    return sa.Column("run_id", sa.String(32), sa.ForeignKey("runs.id", ondelete="CASCADE"), nullable=False, **options)
+    return sa.Column(
+        "run_id", sa.String(64), sa.ForeignKey("runs.id", ondelete="CASCADE"), nullable=False, **options
+    )
 
 
 NAMES = {
@@ -105,7 +116,7 @@ metadata = sa.MetaData(naming_convention=NAMES)
 runs = sa.Table(
     "runs",
     metadata,
-    sa.Column("id", sa.String(32), primary_key=True),
+    sa.Column("id", sa.String(64), primary_key=True),
     sa.Column("name", sa.Text, nullable=False),
     sa.Column("sweep", sa.Text, nullable=False),
     sa.Column("sweep_digest", sa.String(64), nullable=False, index=True),
@@ -174,13 +185,15 @@ run_jobs = sa.Table(
 candidate_jobs = sa.Table(
     "candidate_jobs",
     metadata,
-    sa.Column("run_id", sa.String(32), primary_key=True),
+    sa.Column("run_id", sa.String(64), primary_key=True),
     sa.Column("candidate", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("job_digest", sa.String(64), primary_key=True),
     sa.ForeignKeyConstraint(
         ["run_id", "candidate"], ["candidates.run_id", "candidates.position"], ondelete="CASCADE"
     ),
-    sa.ForeignKeyConstraint(["run_id", "job_digest"], ["run_jobs.run_id", "run_jobs.job_digest"], ondelete="CASCADE"),
+    sa.ForeignKeyConstraint(
+        ["run_id", "job_digest"], ["run_jobs.run_id", "run_jobs.job_digest"], ondelete="CASCADE"
+    ),
 )
 
 attempts = sa.Table(

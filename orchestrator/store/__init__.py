@@ -44,7 +44,9 @@ class Store(Runs, Attempts, Results, Queries):
         file = database.file
         if file is not None and not file.exists():
             if not create or read_only:
-                raise StoreError(f"There is no store at {file}; `mergeboard run` makes it, or check MERGEBOARD_DATABASE_URL.")
+                raise StoreError(
+                    f"There is no store at {file}; `mergeboard run` makes it, or check MERGEBOARD_DATABASE_URL."
+                )
             _make_folder(database)
         try:
             schema.require_current(database, create=create)
@@ -95,4 +97,6 @@ def _make_folder(database: Database) -> None:
     try:
         database.file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StoreError(f"{database.file.parent} cannot be made ({error.strerror}); set MERGEBOARD_HOME elsewhere.") from error
+        raise StoreError(
+            f"{database.file.parent} cannot be made ({error.strerror}); set MERGEBOARD_HOME elsewhere."
+        ) from error

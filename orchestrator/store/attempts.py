@@ -104,7 +104,11 @@ class Attempts(StorePart):
                 return Acceptance.ALREADY_THERE
             wrong = _contradiction(job, outcome)
             if wrong is not None:
-                failed = {"state": AttemptState.FAILED, "failure_class": FailureClass.WRONG_RESULT, "message": wrong}
+                failed = {
+                    "state": AttemptState.FAILED,
+                    "failure_class": FailureClass.WRONG_RESULT,
+                    "message": wrong,
+                }
                 _close(connection, attempt_id, {**failed, "will_retry": False, **node})
                 return Acceptance.REFUSED
             fill(connection, outcomes, [outcome_row(attempt.job_digest, attempt_id, outcome, now)])
@@ -117,7 +121,9 @@ class Attempts(StorePart):
 
     def fail_attempt(self, attempt_id: str, failure: Failure, *, will_retry: bool) -> bool:
         """Note a failure; False where the attempt had been closed before, for example as lost."""
-        state = AttemptState.CANCELLED if failure.failure_class is FailureClass.CANCELLED else AttemptState.FAILED
+        state = (
+            AttemptState.CANCELLED if failure.failure_class is FailureClass.CANCELLED else AttemptState.FAILED
+        )
         if failure.failure_class is FailureClass.LOST_NODE:
             state = AttemptState.LOST
 
@@ -158,7 +164,9 @@ class Attempts(StorePart):
     ) -> tuple[AttemptRecord, ...]:
         query = sa.select(attempts).where(which).order_by(attempts.c.job_digest, attempts.c.number)
         query = query.limit(limit).offset(offset) if limit is not None else query
-        return self._database.read(lambda connection: tuple(attempt_record(row) for row in connection.execute(query)))
+        return self._database.read(
+            lambda connection: tuple(attempt_record(row) for row in connection.execute(query))
+        )
 
     def _clear(self, connection: sa.Connection, job_digest: str) -> bool:
         """Whether no live attempt holds the job; one that nobody vouches for is closed as lost."""
@@ -207,10 +215,17 @@ def _attempt(connection: sa.Connection, attempt_id: str) -> AnyRow:
 
 
 def _insert(
-    connection: sa.Connection, attempt_id: str, run_id: str, job_digest: str, node: str | None, worker: str | None
+    connection: sa.Connection,
+    attempt_id: str,
+    run_id: str,
+    job_digest: str,
+    node: str | None,
+    worker: str | None,
 ) -> AttemptRecord:
     now = clock(connection)
-    last = connection.scalar(sa.select(sa.func.max(attempts.c.number)).where(attempts.c.job_digest == job_digest))
+    last = connection.scalar(
+        sa.select(sa.func.max(attempts.c.number)).where(attempts.c.job_digest == job_digest)
+    )
     values: Row = {
         "id": attempt_id,
         "job_digest": job_digest,
@@ -234,8 +249,10 @@ def _close(connection: sa.Connection, attempt_id: str, values: Row) -> None:
 def _contradiction(job: BuildJob | EvalJob, outcome: Success) -> str | None:
     """Why the outcome cannot be this job's, or None."""
     if isinstance(job, BuildJob):
-        return None if isinstance(outcome, BuildOutcome) and outcome.artifact == job.digest else (
-            f"The outcome is not that of the build {job.digest}."
+        return (
+            None
+            if isinstance(outcome, BuildOutcome) and outcome.artifact == job.digest
+            else (f"The outcome is not that of the build {job.digest}.")
         )
     if isinstance(outcome, EvalOutcome):
         return outcome.contradiction(job)

@@ -40,8 +40,10 @@ class Database:
         self._patience_s = patience_s
         self._engine = _sqlite(self.url, read_only) if self.is_sqlite else _postgres(self.url, read_only)
         self._writer = self._engine.execution_options(mergeboard_write=True)
-        self._reader = self._engine if self.is_sqlite else self._engine.execution_options(
-            isolation_level="REPEATABLE READ", postgresql_readonly=True
+        self._reader = (
+            self._engine
+            if self.is_sqlite
+            else self._engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         )
 
     @property
@@ -107,7 +109,9 @@ class Database:
             return f"{where} is held by another process for over {_BUSY_S} s; end it, or use PostgreSQL for many writers."
         if _is_transient(error):
             return f"{where} does not answer ({text}); check MERGEBOARD_DATABASE_URL and that the server is running."
-        return f"{where} refused a request ({type(cause).__name__}: {text}); `mergeboard db check` examines it."
+        return (
+            f"{where} refused a request ({type(cause).__name__}: {text}); `mergeboard db check` examines it."
+        )
 
 
 def clock(connection: sa.Connection) -> datetime:
@@ -137,11 +141,15 @@ def _parse(text: str) -> sa.URL:
         return url.set(drivername="sqlite", database=str(Path(url.database).expanduser().absolute()))
     if backend == "postgresql":
         return url.set(drivername="postgresql+psycopg")
-    raise StoreError(f"A store cannot be kept in {_without_secrets(url)}; write sqlite:///FILE or postgresql://USER@HOST/NAME.")
+    raise StoreError(
+        f"A store cannot be kept in {_without_secrets(url)}; write sqlite:///FILE or postgresql://USER@HOST/NAME."
+    )
 
 
 def _without_secrets(url: sa.URL) -> str:
-    return url.difference_update_query(["password", "passfile", "sslpassword"]).render_as_string(hide_password=True)
+    return url.difference_update_query(["password", "passfile", "sslpassword"]).render_as_string(
+        hide_password=True
+    )
 
 
 def _sqlite(url: sa.URL, read_only: bool) -> sa.Engine:
@@ -149,7 +157,9 @@ def _sqlite(url: sa.URL, read_only: bool) -> sa.Engine:
     target = f"file:{quote(path)}?mode={'ro' if read_only else 'rwc'}"
 
     def connect() -> sqlite3.Connection:
-        connection = sqlite3.connect(target, uri=True, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(
+            target, uri=True, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
+        )
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA cache_size = -65536")
         if not read_only:
@@ -196,5 +206,7 @@ def _cannot_connect(error: DBAPIError, state: str | None) -> bool:
 
 def _is_full(cause: BaseException) -> bool:
     if isinstance(cause, sqlite3.OperationalError):
-        return "disk is full" in str(cause) or getattr(cause, "sqlite_errorname", "").startswith("SQLITE_IOERR_WRITE")
+        return "disk is full" in str(cause) or getattr(cause, "sqlite_errorname", "").startswith(
+            "SQLITE_IOERR_WRITE"
+        )
     return getattr(cause, "sqlstate", None) in _FULL_STATES

@@ -63,14 +63,17 @@ class Queries(StorePart):
         query = query.order_by(count.desc(), kind)
         return self._database.read(
             lambda connection: tuple(
-                FailureCount(failure_class=FailureClass(row[0]), count=row[1]) for row in connection.execute(query)
+                FailureCount(failure_class=FailureClass(row[0]), count=row[1])
+                for row in connection.execute(query)
             )
         )
 
     def candidates(self, run_id: str) -> tuple[CandidateRecord, ...]:
         """The candidates of a run, in the sweep's order."""
         query = sa.select(candidates).where(candidates.c.run_id == run_id).order_by(candidates.c.position)
-        return self._database.read(lambda connection: tuple(candidate_record(row) for row in connection.execute(query)))
+        return self._database.read(
+            lambda connection: tuple(candidate_record(row) for row in connection.execute(query))
+        )
 
     def find_candidates(self, text: str, *, limit: int = 20) -> tuple[CandidateInRun, ...]:
         """Candidates of this name or weights digest, those of the newest runs first."""
@@ -111,7 +114,11 @@ class Queries(StorePart):
             page = _sorted(query).where(which).limit(query.limit).offset(query.offset)
             return LeaderboardPage(
                 total=total,
-                rows=tuple(_with_evaluations(connection, query.run_id, connection.execute(page).all(), _wanted(query))),
+                rows=tuple(
+                    _with_evaluations(
+                        connection, query.run_id, connection.execute(page).all(), _wanted(query)
+                    )
+                ),
             )
 
         return self._database.read(work)
@@ -184,12 +191,18 @@ def _with_evaluations(
     """Candidates with their evaluations, in the plan's order, by one query for all of them."""
     found = [candidate_record(row) for row in rows]
     served = candidate_jobs.join(
-        run_jobs, (run_jobs.c.run_id == candidate_jobs.c.run_id) & (run_jobs.c.job_digest == candidate_jobs.c.job_digest)
+        run_jobs,
+        (run_jobs.c.run_id == candidate_jobs.c.run_id)
+        & (run_jobs.c.job_digest == candidate_jobs.c.job_digest),
     )
     query = (
         sa.select(candidate_jobs.c.candidate, *EVALUATION_COLUMNS)
         .select_from(served.join(EVALUATED, evaluations.c.job_digest == candidate_jobs.c.job_digest))
-        .where(candidate_jobs.c.run_id == run_id, candidate_jobs.c.candidate.in_([c.position for c in found]), wanted)
+        .where(
+            candidate_jobs.c.run_id == run_id,
+            candidate_jobs.c.candidate.in_([c.position for c in found]),
+            wanted,
+        )
         .order_by(candidate_jobs.c.candidate, run_jobs.c.position)
     )
     grouped: dict[int, list[Any]] = {}

@@ -18,7 +18,7 @@ from orchestrator.records import (
     Success,
 )
 from orchestrator.store.base import StorePart
-from orchestrator.store.rows import AnyRow, benchmark_score, chunks, evaluation_record, job_of, score_record
+from orchestrator.store.rows import AnyRow, among, benchmark_score, evaluation_record, job_of, score_record
 from orchestrator.tables import (
     builds,
     candidate_jobs,
@@ -55,10 +55,8 @@ class Results(StorePart):
         wanted = list(digests)
 
         def work(connection: sa.Connection) -> frozenset[str]:
-            found: set[str] = set()
-            for some in chunks(wanted):
-                found.update(connection.scalars(sa.select(outcomes.c.job_digest).where(outcomes.c.job_digest.in_(some))))
-            return frozenset(found)
+            there = sa.select(outcomes.c.job_digest).where(among(connection, outcomes.c.job_digest, wanted))
+            return frozenset(connection.scalars(there))
 
         return self._database.read(work)
 
@@ -67,11 +65,7 @@ class Results(StorePart):
         wanted = list(digests)
 
         def work(connection: sa.Connection) -> dict[str, Success]:
-            found: dict[str, Success] = {}
-            for some in chunks(wanted):
-                found |= _builds(connection, some)
-                found |= _evaluations(connection, some)
-            return found
+            return _builds(connection, wanted) | _evaluations(connection, wanted)
 
         return self._database.read(work)
 
@@ -80,13 +74,12 @@ class Results(StorePart):
         wanted = list(digests)
 
         def work(connection: sa.Connection) -> int:
-            count = 0
-            for some in chunks(wanted):
-                built = sa.select(builds.c.job_digest).where(builds.c.job_digest.in_(some))
-                gone = list(connection.scalars(built))
-                connection.execute(builds.delete().where(builds.c.job_digest.in_(gone)))
-                count += connection.execute(outcomes.delete().where(outcomes.c.job_digest.in_(gone))).rowcount
-            return count
+            built = sa.select(builds.c.job_digest).where(among(connection, builds.c.job_digest, wanted))
+            gone = connection.scalars(built).all()
+            connection.execute(builds.delete().where(among(connection, builds.c.job_digest, gone)))
+            return connection.execute(
+                outcomes.delete().where(among(connection, outcomes.c.job_digest, gone))
+            ).rowcount
 
         return self._database.write(work)
 
@@ -99,11 +92,14 @@ class Results(StorePart):
             for digest, candidate in connection.execute(pairs.where(candidate_jobs.c.run_id == run_id)):
                 served.setdefault(digest, []).append(candidate)
             mine = sa.select(jobs, run_jobs.c.spec, run_jobs.c.live_layers)
-            mine = mine.join(run_jobs, run_jobs.c.job_digest == jobs.c.digest).where(run_jobs.c.run_id == run_id)
+            mine = mine.join(run_jobs, run_jobs.c.job_digest == jobs.c.digest).where(
+                run_jobs.c.run_id == run_id
+            )
             rows = connection.execute(mine.order_by(run_jobs.c.position)).all()
             known = _protocols(connection, {row.protocol_digest for row in rows if row.protocol_digest})
             return tuple(
-                PlannedJob(job=job_of(row, known), candidates=tuple(sorted(served.get(row.digest, ())))) for row in rows
+                PlannedJob(job=job_of(row, known), candidates=tuple(sorted(served.get(row.digest, ()))))
+                for row in rows
             )
 
         return self._database.read(work)
@@ -119,34 +115,22 @@ class Results(StorePart):
 
         def work(connection: sa.Connection) -> dict[str, EvaluationRecord]:
             query = sa.select(*EVALUATION_COLUMNS).select_from(EVALUATED)
-            return {
-                row.job_digest: evaluation_record(row)
-                for some in chunks(wanted)
-                for row in connection.execute(query.where(evaluations.c.job_digest.in_(some)))
-            }
+            query = query.where(among(connection, evaluations.c.job_digest, wanted))
+            return {row.job_digest: evaluation_record(row) for row in connection.execute(query)}
 
         return self._database.read(work)
 
     def scores(self, digests: Iterable[str]) -> dict[str, tuple[Score, ...]]:
         """The scores of the subsets of the given evaluation jobs."""
         wanted = list(digests)
-
-        def work(connection: sa.Connection) -> dict[str, tuple[Score, ...]]:
-            found: dict[str, tuple[Score, ...]] = {}
-            for some in chunks(wanted):
-                found |= _scores(connection, some)
-            return found
-
-        return self._database.read(work)
+        return self._database.read(lambda connection: _scores(connection, wanted))
 
 
 def _protocols(connection: sa.Connection, digests: set[str]) -> dict[str, Protocol]:
-    query = sa.select(protocols.c.digest, protocols.c.spec)
-    return {
-        row.digest: Protocol.model_validate_json(row.spec)
-        for some in chunks(sorted(digests))
-        for row in connection.execute(query.where(protocols.c.digest.in_(some)))
-    }
+    query = sa.select(protocols.c.digest, protocols.c.spec).where(
+        among(connection, protocols.c.digest, digests)
+    )
+    return {row.digest: Protocol.model_validate_json(row.spec) for row in connection.execute(query)}
 
 
 def _scores(connection: sa.Connection, digests: list[str]) -> dict[str, tuple[Score, ...]]:
@@ -154,7 +138,7 @@ def _scores(connection: sa.Connection, digests: list[str]) -> dict[str, tuple[Sc
         sa.select(scores, protocols.c.benchmark)
         .join(jobs, jobs.c.digest == scores.c.job_digest)
         .join(protocols, protocols.c.digest == jobs.c.protocol_digest)
-        .where(scores.c.job_digest.in_(digests))
+        .where(among(connection, scores.c.job_digest, digests))
         .order_by(scores.c.job_digest, scores.c.position)
     )
     found: dict[str, list[Score]] = {}
@@ -174,16 +158,19 @@ def _builds(connection: sa.Connection, digests: list[str]) -> dict[str, Success]
             layers=row.layers,
             **_shared(row),
         )
-        for row in connection.execute(query.where(builds.c.job_digest.in_(digests)))
+        for row in connection.execute(query.where(among(connection, builds.c.job_digest, digests)))
     }
 
 
 def _evaluations(connection: sa.Connection, digests: list[str]) -> dict[str, Success]:
     query = sa.select(*EVALUATION_COLUMNS, outcomes.c.started_at).select_from(EVALUATED)
-    rows = connection.execute(query.where(evaluations.c.job_digest.in_(digests))).all()
+    rows = connection.execute(query.where(among(connection, evaluations.c.job_digest, digests))).all()
     details = _scores(connection, [row.job_digest for row in rows])
     known = _protocols(connection, {row.protocol_digest for row in rows})
-    return {row.job_digest: _eval_outcome(row, known[row.protocol_digest], details[row.job_digest]) for row in rows}
+    return {
+        row.job_digest: _eval_outcome(row, known[row.protocol_digest], details[row.job_digest])
+        for row in rows
+    }
 
 
 def _eval_outcome(row: AnyRow, protocol: Protocol, details: tuple[Score, ...]) -> EvalOutcome:
@@ -199,7 +186,10 @@ def _eval_outcome(row: AnyRow, protocol: Protocol, details: tuple[Score, ...]) -
         duration_s=row.duration_s,
     )
     return EvalOutcome(
-        evaluation=evaluation, samples_path=row.samples_path, samples_sha256=row.samples_sha256, **_shared(row)
+        evaluation=evaluation,
+        samples_path=row.samples_path,
+        samples_sha256=row.samples_sha256,
+        **_shared(row),
     )
 
 

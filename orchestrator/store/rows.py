@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from functools import lru_cache
+from typing import Any
 
 import sqlalchemy as sa
 from pydantic import TypeAdapter
+from sqlalchemy.dialects import postgresql
 
+from evals.engine import EngineTuning
 from evals.scores import Alarm, BenchmarkScore, Score
-from orchestrator.jobs import BuildJob, EvalJob, job_from_json
+from orchestrator.jobs import BuildJob, CheckpointPlace, EvalJob, job_from_json
 from orchestrator.provenance import Hardware, Provenance
 from orchestrator.records import (
     AttemptRecord,
@@ -27,17 +30,18 @@ from orchestrator.records import (
 
 Row = dict[str, Any]
 AnyRow = sa.Row[*tuple[Any, ...]]
-T = TypeVar("T")
 _ALARMS: TypeAdapter[tuple[Alarm, ...]] = TypeAdapter(tuple[Alarm, ...])
-# Fewer than the smallest limit on bound parameters of both databases.
-_CHUNK = 10_000
 
 
-def chunks(items: Iterable[T]) -> Iterator[list[T]]:
-    """The items in pieces that fit into one statement."""
-    rest = list(items)
-    for start in range(0, len(rest), _CHUNK):
-        yield rest[start : start + _CHUNK]
+def among(
+    connection: sa.Connection, column: sa.ColumnElement[str], values: Iterable[str]
+) -> sa.ColumnElement[bool]:
+    """Whether a column is one of the values, however many, with one bound parameter."""
+    wanted = list(values)
+    if connection.dialect.name == "postgresql":
+        return column == sa.any_(sa.cast(wanted, postgresql.ARRAY(sa.Text)))
+    given = sa.func.json_each(json.dumps(wanted)).table_valued("value")
+    return column.in_(sa.select(given.c.value))
 
 
 def run_record(row: AnyRow, now: datetime) -> RunRecord:
@@ -86,9 +90,16 @@ def run_spec(job: BuildJob | EvalJob) -> str:
     """What a run keeps of a job beside its identity: all of a build, place and tuning of an evaluation."""
     if isinstance(job, BuildJob):
         return job.model_dump_json()
-    place = job.place.model_dump(exclude_defaults=True)
-    tuning = job.tuning.model_dump(exclude_defaults=True)
-    return json.dumps({"place": place, "tuning": tuning} if tuning else {"place": place})
+    return _eval_spec(job.place, job.tuning)
+
+
+@lru_cache(maxsize=1024)
+def _eval_spec(place: CheckpointPlace, tuning: EngineTuning) -> str:
+    whole = {
+        "place": place.model_dump(exclude_defaults=True),
+        "tuning": tuning.model_dump(exclude_defaults=True),
+    }
+    return json.dumps({name: part for name, part in whole.items() if part})
 
 
 def job_of(row: AnyRow, protocols: dict[str, Protocol]) -> BuildJob | EvalJob:
@@ -160,7 +171,9 @@ def score_rows(job_digest: str, scores: Sequence[Score]) -> list[Row]:
 def score_record(row: AnyRow, benchmark: str) -> Score:
     """A score out of its row."""
     names = set(Score.model_fields) - {"benchmark", "alarms"}
-    return Score(benchmark=benchmark, alarms=_alarms(row.alarms), **{name: getattr(row, name) for name in names})
+    return Score(
+        benchmark=benchmark, alarms=_alarms(row.alarms), **{name: getattr(row, name) for name in names}
+    )
 
 
 def benchmark_score(row: AnyRow) -> BenchmarkScore:

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
+from pydantic import BaseModel
 from sqlalchemy.dialects import postgresql, sqlite
 
 from orchestrator.errors import RunError, StoreError
@@ -26,7 +27,7 @@ from orchestrator.records import (
 )
 from orchestrator.store.base import StorePart
 from orchestrator.store.database import clock
-from orchestrator.store.rows import AnyRow, Row, candidate_row, chunks, run_record, run_spec
+from orchestrator.store.rows import AnyRow, Row, among, candidate_row, run_record, run_spec
 from orchestrator.tables import attempts, candidate_jobs, candidates, jobs, protocols, run_jobs, runs
 
 
@@ -48,7 +49,9 @@ class Runs(StorePart):
         rows = _JobRows(run.id, planned)
         unknown = rows.needs - set(rows.position)
         if unknown:
-            raise StoreError(f"The run {run.name} needs jobs that it does not hold: {', '.join(sorted(unknown)[:3])}.")
+            raise StoreError(
+                f"The run {run.name} needs jobs that it does not hold: {', '.join(sorted(unknown)[:3])}."
+            )
 
         def work(connection: sa.Connection) -> None:
             now = clock(connection)
@@ -94,7 +97,9 @@ class Runs(StorePart):
                 values |= {"ended_as": None, "ended_at": None, "cancel_requested_at": None}
             connection.execute(runs.update().where(runs.c.id == run_id).values(values))
             if not mine:
-                _orphan(connection, run_id, now, AttemptState.LOST, "The process that drove the run was lost.")
+                _orphan(
+                    connection, run_id, now, AttemptState.LOST, "The process that drove the run was lost."
+                )
             return RunLease(run_id=run_id, owner=owner, token=token)
 
         return self._database.write(work)
@@ -110,9 +115,11 @@ class Runs(StorePart):
             values = {"lease_expires_at": self._expiry(now)}
             connection.execute(runs.update().where(runs.c.id == lease.run_id).values(values))
             alive: set[str] = set()
-            for some in chunks(attempt_ids):
-                running = attempts.c.id.in_(some) & (attempts.c.state == AttemptState.RUNNING)
-                beat = attempts.update().where(running).values(heartbeat_at=now).returning(attempts.c.id)
+            if attempt_ids:
+                given = among(connection, attempts.c.id, attempt_ids) & (
+                    attempts.c.state == AttemptState.RUNNING
+                )
+                beat = attempts.update().where(given).values(heartbeat_at=now).returning(attempts.c.id)
                 alive.update(connection.scalars(beat))
             lost = tuple(attempt for attempt in attempt_ids if attempt not in alive)
             return Renewal(held=True, cancel_requested=row.cancel_requested_at is not None, lost=lost)
@@ -127,7 +134,13 @@ class Runs(StorePart):
             if not holds(row, lease):
                 return False
             now = clock(connection)
-            _orphan(connection, lease.run_id, now, AttemptState.LOST, "The process that drove the run gave it back.")
+            _orphan(
+                connection,
+                lease.run_id,
+                now,
+                AttemptState.LOST,
+                "The process that drove the run gave it back.",
+            )
             values = {"lease_owner": None, "lease_expires_at": None}
             connection.execute(runs.update().where(runs.c.id == lease.run_id).values(values))
             return True
@@ -186,7 +199,12 @@ class Runs(StorePart):
 
         def work(connection: sa.Connection) -> tuple[RunRecord, ...]:
             now = clock(connection)
-            query = sa.select(runs).order_by(runs.c.created_at.desc(), runs.c.id.desc()).limit(limit).offset(offset)
+            query = (
+                sa.select(runs)
+                .order_by(runs.c.created_at.desc(), runs.c.id.desc())
+                .limit(limit)
+                .offset(offset)
+            )
             if sweep_digest is not None:
                 query = query.where(runs.c.sweep_digest == sweep_digest)
             if states:
@@ -222,7 +240,10 @@ class _JobRows:
     @property
     def protocols(self) -> list[Row]:
         """The protocols of all evaluations, each once."""
-        return sorted({row["digest"]: row for row in self._protocols.values()}.values(), key=lambda row: str(row["digest"]))
+        return sorted(
+            {row["digest"]: row for row in self._protocols.values()}.values(),
+            key=lambda row: str(row["digest"]),
+        )
 
     def _add(self, run_id: str, digest: str, item: PlannedJob) -> None:
         job = item.job
@@ -237,12 +258,20 @@ class _JobRows:
         self.jobs.append(row)
         position = self.position[digest]
         self.run_jobs.append(
-            {"run_id": run_id, "job_digest": digest, "position": position, "spec": run_spec(job), "live_layers": live}
+            {
+                "run_id": run_id,
+                "job_digest": digest,
+                "position": position,
+                "spec": run_spec(job),
+                "live_layers": live,
+            }
         )
 
     def _protocol(self, job: EvalJob) -> str:
         """Digest of the job's protocol, computed once for all jobs that have the same."""
-        key = tuple(getattr(job, name) for name in Protocol.model_fields)
+        # Jobs of one plan share their nested records, and hashing those again for every job is what would take the time.
+        values = (getattr(job, name) for name in Protocol.model_fields)
+        key = tuple(id(value) if isinstance(value, BaseModel) else value for value in values)
         if key not in self._protocols:
             protocol = Protocol.of(job)
             self._protocols[key] = {

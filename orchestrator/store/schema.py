@@ -66,9 +66,13 @@ def require_current(database: Database, *, create: bool) -> None:
     if state is SchemaState.NEWER:
         raise StoreError(f"{where} was written by a newer mergeboard; update mergeboard on this machine.")
     if state is SchemaState.OLDER:
-        raise StoreError(f"{where} was written by an older mergeboard; bring it up to date with `mergeboard db upgrade`.")
+        raise StoreError(
+            f"{where} was written by an older mergeboard; bring it up to date with `mergeboard db upgrade`."
+        )
     if state is SchemaState.FOREIGN:
-        raise StoreError(f"{where} holds tables that are not mergeboard's; point MERGEBOARD_DATABASE_URL elsewhere.")
+        raise StoreError(
+            f"{where} holds tables that are not mergeboard's; point MERGEBOARD_DATABASE_URL elsewhere."
+        )
 
 
 def upgrade(database: Database, revision: str = "head") -> None:

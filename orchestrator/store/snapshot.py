@@ -37,8 +37,8 @@ _CIRCUMSTANCES = {
 
 
 def snapshot(connection: sa.Connection) -> str:
-    """Canonical JSON of runs in the order of their making, and of jobs and their results by digest."""
-    order = sa.select(runs.c.id).order_by(runs.c.created_at, runs.c.id)
+    """Canonical JSON of runs in the order of their ids, and of jobs and their results by digest."""
+    order = sa.select(runs.c.id).order_by(runs.c.id)
     content = {
         "runs": [_run(connection, run_id) for run_id in connection.scalars(order).all()],
         "protocols": _all(connection, protocols, "digest"),

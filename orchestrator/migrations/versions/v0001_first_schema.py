@@ -24,7 +24,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "runs",
-        sa.Column("id", sa.String(length=32), nullable=False),
+        sa.Column("id", sa.String(length=64), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("sweep", sa.Text(), nullable=False),
         sa.Column("sweep_digest", sa.String(length=64), nullable=False),
@@ -45,7 +45,7 @@ def upgrade() -> None:
     op.create_index("ix_runs_sweep_digest", "runs", ["sweep_digest"], unique=False)
     op.create_table(
         "candidates",
-        sa.Column("run_id", sa.String(length=32), nullable=False),
+        sa.Column("run_id", sa.String(length=64), nullable=False),
         sa.Column("position", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("is_base", sa.Boolean(), nullable=False),
@@ -76,7 +76,7 @@ def upgrade() -> None:
         "attempts",
         sa.Column("id", sa.String(length=32), nullable=False),
         sa.Column("job_digest", sa.String(length=64), nullable=False),
-        sa.Column("run_id", sa.String(length=32), nullable=False),
+        sa.Column("run_id", sa.String(length=64), nullable=False),
         sa.Column("number", sa.Integer(), nullable=False),
         sa.Column("state", sa.String(length=32), nullable=False),
         sa.Column("node", sa.Text(), nullable=True),
@@ -104,7 +104,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "run_jobs",
-        sa.Column("run_id", sa.String(length=32), nullable=False),
+        sa.Column("run_id", sa.String(length=64), nullable=False),
         sa.Column("job_digest", sa.String(length=64), nullable=False),
         sa.Column("position", sa.Integer(), nullable=False),
         sa.Column("spec", sa.Text(), nullable=False),
@@ -116,7 +116,7 @@ def upgrade() -> None:
     op.create_index("ix_run_jobs_job_digest", "run_jobs", ["job_digest"], unique=False)
     op.create_table(
         "candidate_jobs",
-        sa.Column("run_id", sa.String(length=32), nullable=False),
+        sa.Column("run_id", sa.String(length=64), nullable=False),
         sa.Column("candidate", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("job_digest", sa.String(length=64), nullable=False),
         sa.ForeignKeyConstraint(
