@@ -157,8 +157,8 @@ class RayExecutor:
             )
             self._running[remote.remote(self._context, task.attempt_id, task.job)] = (task, None)
             return
-        engine = next((e for e in self._engines if e.key == task.job.engine_key and not e.busy), None)
-        engine = engine or self._open(task.job)
+        idle = (e for e in self._engines if e.key == task.job.engine_key and not e.busy)
+        engine = next(idle, None) or self._open(task.job)
         engine.busy = True
         self._running[engine.actor.run.remote(task.attempt_id, task.job)] = (task, engine)
 

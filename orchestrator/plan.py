@@ -11,11 +11,10 @@ from pathlib import Path
 
 from pydantic import Field
 from recipes.catalog import load_catalog
-from recipes.recipe import Recipe, SourceRef
-from recipes.sources import PinnedSource, SourceFacts, describe, pin
 
 from evals.datasets import check, content_digest
-from evals.engine import EngineSpec, EngineTuning, digest_of, installed_version, supports_live_layer_paths
+from evals.engine import EngineSpec, EngineTuning, digest_of, installed_version
+from evals.live_paths import LIVE_FAMILIES
 from evals.scores import ChatTemplate, EvalSettings
 from evals.suite import Benchmark, Suite, load_suite
 from orchestrator.errors import PlanError, SweepError
@@ -25,6 +24,8 @@ from orchestrator.settings import Settings
 from orchestrator.sweep import EngineEntry, RecipeEntry, SuiteEntry, Sweep, SweepFile
 from recipes.errors import RecipeError
 from recipes.layer_path import LayerPath, LayerPathSpec
+from recipes.recipe import Recipe, SourceRef
+from recipes.sources import PinnedSource, SourceFacts, describe, pin
 
 BASE_NAME = "base"
 _MAX_CANDIDATES = 100_000
@@ -40,6 +41,7 @@ class Candidate(Frozen):
     layer_path: tuple[int, ...] | None = Field(
         default=None, description="Layers in order, where it is a path of the base."
     )
+    source_layers: int = Field(default=0, description="Layers of the checkpoint that the path is of.")
     recipe: str | None = Field(default=None, description="Canonical text of its recipe, where it has one.")
     build: BuildJob | None = Field(
         default=None, description="The job that makes its weights, where one is needed."
@@ -107,7 +109,7 @@ def make_plan(file: SweepFile, settings: Settings) -> Plan:
         is_base=True,
         place=CheckpointPlace(name=base_pin.reference),
         weights_digest=base_pin.weights_digest,
-        layers=facts.n_layers,
+        layers=facts.config.n_layers,
         parameters=facts.parameters,
     )
     benchmarks, missing = _benchmarks(sweep, settings)
@@ -156,13 +158,10 @@ def _evals(
 ) -> Iterator[PlannedEval]:
     template = _chat_template(sweep, facts)
     scorer = scorer_identity()
+    live = _runs_live(sweep, facts)
+    slots = _slots(candidates) if live else {}
     for entry in sweep.engines:
-        live = not sweep.materialize and supports_live_layer_paths(entry.kind, facts.model_type)
         version = installed_version(entry.kind)
-        slots = max(
-            (len(c.layer_path) - (facts.n_layers or 0) for c in candidates if c.layer_path), default=0
-        )
-        tuning = EngineTuning(extra_layer_slots=max(0, slots) if live else 0)
         for candidate in candidates:
             place, layers = _place(candidate, live)
             for suite, benchmark, suite_entry, dataset_digest in benchmarks:
@@ -178,7 +177,7 @@ def _evals(
                     scorer=scorer,
                     place=place,
                     live_layers=layers,
-                    tuning=tuning if place == candidates[0].place else EngineTuning(),
+                    tuning=EngineTuning(extra_layer_slots=slots.get(place, 0)),
                 )
                 yield PlannedEval(candidate=candidate.name, job=job)
 
@@ -189,8 +188,24 @@ def _settings(
     """The board's own settings; a board that never used a template keeps to that unless the sweep says `on`."""
     if sweep.chat_template == "auto" and suite.settings.chat_template is not None:
         template = suite.settings.chat_template
-    settings = suite.eval_settings(template, model_type=facts.model_type, limit=limit)
+    settings = suite.eval_settings(template, model_type=facts.config.model_type, limit=limit)
     return settings.model_copy(update={"seeds": sweep.seeds})
+
+
+def _runs_live(sweep: Sweep, facts: SourceFacts) -> bool:
+    """Whether layer paths are switched in a live engine instead of built."""
+    mixed = len(set(facts.config.layer_types)) > 1
+    return not sweep.materialize and facts.config.model_type in LIVE_FAMILIES and not mixed
+
+
+def _slots(candidates: list[Candidate]) -> dict[CheckpointPlace, int]:
+    """KV-cache slots that each checkpoint's engine needs beyond its own layers, for the longest of its paths."""
+    slots: dict[CheckpointPlace, int] = {}
+    for candidate in candidates:
+        if candidate.layer_path is not None:
+            added = len(candidate.layer_path) - candidate.source_layers
+            slots[candidate.place] = max(slots.get(candidate.place, 0), added)
+    return slots
 
 
 def _place(candidate: Candidate, live: bool) -> tuple[CheckpointPlace, tuple[int, ...] | None]:
@@ -205,12 +220,12 @@ def _place(candidate: Candidate, live: bool) -> tuple[CheckpointPlace, tuple[int
 def _engine(
     entry: EngineEntry, version: str, suite: Suite, facts: SourceFacts, trust_remote_code: bool
 ) -> EngineSpec:
-    limits = [n for n in (entry.max_length or suite.settings.max_length, facts.max_length) if n]
+    limits = [n for n in (entry.max_length or suite.settings.max_length, facts.config.max_length) if n]
     return EngineSpec(
         kind=entry.kind,
         version=version,
         dtype=entry.dtype,
-        quantization=facts.quantization,
+        quantization=facts.config.quantization,
         kv_cache_dtype=entry.kv_cache_dtype,
         tensor_parallel=entry.tensor_parallel,
         max_length=min(limits) if limits else None,
@@ -254,7 +269,7 @@ class _Expander:
         self._settings = settings
         self._base = base
         self._facts = facts
-        self._pins: dict[str, PinnedSource] = {}
+        self._live = _runs_live(self._sweep, facts)
 
     def candidates(self) -> Iterator[Candidate]:
         """One candidate per recipe; a grid gives many."""
@@ -273,44 +288,37 @@ class _Expander:
 
     def _expand(self, entry: RecipeEntry, position: int) -> Iterator[Candidate]:
         if entry.grid is not None:
-            for path in LayerPath.grid(self._layers(), entry.grid):
+            for path in LayerPath.grid(self._facts.config.n_layers, entry.grid):
                 if not path.is_baseline:
                     yield self._from_path(path, path.label)
         elif entry.layer_path is not None:
-            path = LayerPathSpec.parse(entry.layer_path).resolve(self._layers())
+            path = LayerPathSpec.parse(entry.layer_path).resolve(self._facts.config.n_layers)
             yield self._from_path(path, entry.name or path.label)
         else:
             yield self._from_recipe(*self._read(entry, position))
 
-    def _layers(self) -> int:
-        if self._facts.n_layers is None:
-            raise PlanError(
-                f"The number of layers of {self._sweep.base} is not in its config; layer paths need it."
-            )
-        return self._facts.n_layers
-
-    def _from_path(self, path: LayerPath, name: str, source: PinnedSource | None = None) -> Candidate:
+    def _from_path(
+        self, path: LayerPath, name: str, source: PinnedSource | None = None, facts: SourceFacts | None = None
+    ) -> Candidate:
         """A layer path of the base, or of another source; its weights identity is the source's."""
         place = CheckpointPlace(name=source.reference) if source else self._base.place
         weights = source.weights_digest if source else self._base.weights_digest
         build = None
-        if not path.is_baseline and (self._sweep.materialize or not self._any_live()):
+        if not path.is_baseline and not self._live:
             reference = place.name or ""
-            recipe = Recipe.from_layer_path(SourceRef(name=reference), path)
-            build = self._build_job(recipe, {reference: (reference, weights)})
+            ref = SourceRef(name=reference) if Path(reference).is_dir() else SourceRef.parse(reference)
+            build = self._build_job(Recipe.from_layer_path(ref, path), {str(ref): (reference, weights)})
         return Candidate(
             name=name,
             place=place,
             weights_digest=weights,
             layer_path=None if path.is_baseline else path.layers,
+            source_layers=path.n_layers,
             recipe=path.canonical,
             build=build,
             layers=len(path.layers),
-            parameters=self._facts.parameters_of_layers(path.layers) if source is None else None,
+            parameters=(facts or self._facts).parameters_of(len(path.layers)),
         )
-
-    def _any_live(self) -> bool:
-        return all(supports_live_layer_paths(e.kind, self._facts.model_type) for e in self._sweep.engines)
 
     def _read(self, entry: RecipeEntry, position: int) -> tuple[Recipe, str]:
         if entry.catalog is not None:
@@ -325,14 +333,15 @@ class _Expander:
 
     def _from_recipe(self, recipe: Recipe, name: str) -> Candidate:
         recipe = recipe.with_sources(self._sweep.sources)
-        pins = {source.name: self._pin(source) for source in recipe.sources}
-        layers = {n: f for n, p in pins.items() if (f := describe(p, home=self._settings.home).n_layers)}
-        as_path = recipe.as_layer_path(layers)
+        pins = {str(source): self._pin(source) for source in recipe.sources}
+        facts = {name: describe(pinned, home=self._settings.home) for name, pinned in pins.items()}
+        layers = {name: known.config.n_layers for name, known in facts.items()}
+        as_path = recipe.as_layer_path(layers, {n: d for n, k in facts.items() if (d := k.config.dtype)})
         if as_path is not None:
             source, path = as_path
-            pinned = pins[source.name]
+            pinned = pins[str(source)]
             same = pinned.weights_digest == self._base.weights_digest
-            return self._from_path(path, name, None if same else pinned)
+            return self._from_path(path, name, None if same else pinned, facts[str(source)])
         job = self._build_job(recipe, {n: (p.reference, p.weights_digest) for n, p in pins.items()})
         return Candidate(
             name=name,
@@ -345,11 +354,8 @@ class _Expander:
         )
 
     def _pin(self, source: SourceRef) -> PinnedSource:
-        key = str(source)
-        if key not in self._pins:
-            name = _absolute(source.name, Path(self._file.folder))
-            self._pins[key] = pin(name, source.revision, home=self._settings.home)
-        return self._pins[key]
+        name = _absolute(source.name, Path(self._file.folder))
+        return pin(name, source.revision, home=self._settings.home)
 
     def _build_job(self, recipe: Recipe, sources: dict[str, tuple[str, str]]) -> BuildJob:
         weights = {name: digest for name, (_, digest) in sources.items()}

@@ -17,7 +17,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from evals.engine import EngineKind
 from evals.scores import Seeds
@@ -202,7 +202,7 @@ def _unknown_field(name: str, location: tuple[int | str, ...]) -> str:
     """The sentence for a field that does not exist, with the nearest one that does."""
     import difflib
 
-    model: type[Frozen] = Sweep
+    model: type[BaseModel] = Sweep
     if location[0] in ("recipes", "suites", "engines", "seeds") and len(location) > 1:
         model = {"recipes": RecipeEntry, "suites": SuiteEntry, "engines": EngineEntry, "seeds": Seeds}[
             str(location[0])

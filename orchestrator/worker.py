@@ -10,7 +10,6 @@ import contextlib
 import errno
 import hashlib
 import json
-import logging
 import os
 import shutil
 import sys
@@ -208,7 +207,6 @@ def _captured(log: Path) -> Iterator[None]:
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
-        logging.getLogger().handlers and [h.flush() for h in logging.getLogger().handlers]
         for number, descriptor in zip((1, 2), kept, strict=True):
             os.dup2(descriptor, number)
             os.close(descriptor)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 
@@ -51,6 +51,7 @@ def load_yaml_documents(data: bytes | str, origin: str) -> list[YamlDocument]:
         loader = yaml.SafeLoader(text)
         while loader.check_node():
             node = loader.get_node()
+            assert node is not None
             reader = _Reader(origin, loader)
             reader.check(node)
             value = reader.value(node, ())
@@ -159,10 +160,11 @@ class _Reader:
         for part in parts:
             if not isinstance(part, yaml.MappingNode):
                 self._refuse(part, "a merge key `<<` whose value is not a mapping")
-            merged = {**self._mapping(part, path), **merged}
+            else:
+                merged = {**self._mapping(part, path), **merged}
         return merged
 
-    def _refuse(self, node: yaml.Node, what: str) -> None:
+    def _refuse(self, node: yaml.Node, what: str) -> NoReturn:
         raise RecipeSyntaxError(
             f"{self._origin}:{node.start_mark.line + 1}: the YAML has {what}; it is not read."
         )
