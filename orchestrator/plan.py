@@ -10,47 +10,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pydantic import Field
-from recipes.catalog import load_catalog
 
 from evals.datasets import check, content_digest
 from evals.engine import EngineSpec, EngineTuning, digest_of, installed_version
 from evals.live_paths import LIVE_FAMILIES
 from evals.scores import ChatTemplate, EvalSettings
 from evals.suite import Benchmark, Suite, load_suite
+from orchestrator.candidates import BASE_NAME, Candidate, Expander, absolute_place
 from orchestrator.errors import PlanError, SweepError
-from orchestrator.jobs import BuildJob, CheckpointPlace, EvalJob, Frozen, RecipeSource
+from orchestrator.jobs import BuildJob, CheckpointPlace, EvalJob, Frozen
 from orchestrator.provenance import scorer_identity
 from orchestrator.settings import Settings
-from orchestrator.sweep import EngineEntry, RecipeEntry, SuiteEntry, Sweep, SweepFile
-from recipes.errors import RecipeError
-from recipes.layer_path import LayerPath, LayerPathSpec
-from recipes.recipe import Recipe, SourceRef
-from recipes.sources import PinnedSource, SourceFacts, describe, pin
-
-BASE_NAME = "base"
-_MAX_CANDIDATES = 100_000
-
-
-class Candidate(Frozen):
-    """One row of the result tables: the base, or one recipe."""
-
-    name: str = Field(description="How tables call it.")
-    is_base: bool = Field(default=False, description="Whether it is what the others are compared with.")
-    place: CheckpointPlace = Field(description="Where its weights are found.")
-    weights_digest: str = Field(description="Digest of the weights, or of the recipe that makes them.")
-    layer_path: tuple[int, ...] | None = Field(
-        default=None, description="Layers in order, where it is a path of the base."
-    )
-    source_layers: int = Field(default=0, description="Layers of the checkpoint that the path is of.")
-    recipe: str | None = Field(default=None, description="Canonical text of its recipe, where it has one.")
-    build: BuildJob | None = Field(
-        default=None, description="The job that makes its weights, where one is needed."
-    )
-    layers: int | None = Field(default=None, description="Number of layers, where known.")
-    parameters: int | None = Field(default=None, description="Number of parameters, where known.")
-    remarks: tuple[str, ...] = Field(
-        default=(), description="What its recipe says that has no effect, and the like."
-    )
+from orchestrator.sweep import EngineEntry, SuiteEntry, Sweep, SweepFile
+from recipes.sources import SourceFacts, describe, pin
 
 
 class MissingBenchmark(Frozen):
@@ -102,7 +74,7 @@ class Plan(Frozen):
 def make_plan(file: SweepFile, settings: Settings) -> Plan:
     """Expand a sweep; raises SweepError, PlanError or a RecipeError with one sentence."""
     sweep = file.sweep
-    base_pin = pin(_absolute(sweep.base, Path.cwd()), None, home=settings.home)
+    base_pin = pin(absolute_place(sweep.base, Path.cwd()), None, home=settings.home)
     facts = describe(base_pin, home=settings.home)
     base = Candidate(
         name=BASE_NAME,
@@ -113,7 +85,7 @@ def make_plan(file: SweepFile, settings: Settings) -> Plan:
         parameters=facts.parameters,
     )
     benchmarks, missing = _benchmarks(sweep, settings)
-    expander = _Expander(file, settings, base, facts)
+    expander = Expander(file, settings, base, facts, live=_runs_live(sweep, facts))
     candidates = [base, *expander.candidates()]
     _check_names(candidates, file)
     evals = list(_evals(sweep, candidates, facts, benchmarks))
@@ -252,118 +224,3 @@ def _check_names(candidates: list[Candidate], file: SweepFile) -> None:
                 f"{file.origin}: two recipes are called {candidate.name!r}; give one of them another `name`."
             )
         seen.add(candidate.name)
-
-
-def _absolute(name: str, folder: Path) -> str:
-    """A local directory as an absolute path; any other name as it is."""
-    path = (folder / name).expanduser()
-    return str(path) if path.is_dir() else name
-
-
-class _Expander:
-    """Turns the entries of `recipes` into candidates."""
-
-    def __init__(self, file: SweepFile, settings: Settings, base: Candidate, facts: SourceFacts) -> None:
-        self._file = file
-        self._sweep = file.sweep
-        self._settings = settings
-        self._base = base
-        self._facts = facts
-        self._live = _runs_live(self._sweep, facts)
-
-    def candidates(self) -> Iterator[Candidate]:
-        """One candidate per recipe; a grid gives many."""
-        count = 0
-        for position, entry in enumerate(self._sweep.recipes):
-            try:
-                for candidate in self._expand(entry, position):
-                    count += 1
-                    if count > _MAX_CANDIDATES:
-                        raise SweepError(
-                            f"{self._file.origin}: more than {_MAX_CANDIDATES:,} recipes; split the sweep."
-                        )
-                    yield candidate
-            except RecipeError as error:
-                raise SweepError(f"{self._file.origin}: recipes.{position}: {error}") from error
-
-    def _expand(self, entry: RecipeEntry, position: int) -> Iterator[Candidate]:
-        if entry.grid is not None:
-            for path in LayerPath.grid(self._facts.config.n_layers, entry.grid):
-                if not path.is_baseline:
-                    yield self._from_path(path, path.label)
-        elif entry.layer_path is not None:
-            path = LayerPathSpec.parse(entry.layer_path).resolve(self._facts.config.n_layers)
-            yield self._from_path(path, entry.name or path.label)
-        else:
-            yield self._from_recipe(*self._read(entry, position))
-
-    def _from_path(
-        self, path: LayerPath, name: str, source: PinnedSource | None = None, facts: SourceFacts | None = None
-    ) -> Candidate:
-        """A layer path of the base, or of another source; its weights identity is the source's."""
-        place = CheckpointPlace(name=source.reference) if source else self._base.place
-        weights = source.weights_digest if source else self._base.weights_digest
-        build = None
-        if not path.is_baseline and not self._live:
-            reference = place.name or ""
-            ref = SourceRef(name=reference) if Path(reference).is_dir() else SourceRef.parse(reference)
-            build = self._build_job(Recipe.from_layer_path(ref, path), {str(ref): (reference, weights)})
-        return Candidate(
-            name=name,
-            place=place,
-            weights_digest=weights,
-            layer_path=None if path.is_baseline else path.layers,
-            source_layers=path.n_layers,
-            recipe=path.canonical,
-            build=build,
-            layers=len(path.layers),
-            parameters=(facts or self._facts).parameters_of(len(path.layers)),
-        )
-
-    def _read(self, entry: RecipeEntry, position: int) -> tuple[Recipe, str]:
-        if entry.catalog is not None:
-            return load_catalog(entry.catalog).recipe, entry.name or entry.catalog
-        if entry.file is not None:
-            path = Path(self._file.folder) / entry.file
-            return Recipe.load(path), entry.name or path.stem
-        assert entry.mergekit is not None
-        return Recipe.from_data(
-            entry.mergekit, origin=f"recipes.{position}.mergekit"
-        ), entry.name or f"recipe-{position + 1}"
-
-    def _from_recipe(self, recipe: Recipe, name: str) -> Candidate:
-        recipe = recipe.with_sources(self._sweep.sources)
-        pins = {str(source): self._pin(source) for source in recipe.sources}
-        facts = {name: describe(pinned, home=self._settings.home) for name, pinned in pins.items()}
-        layers = {name: known.config.n_layers for name, known in facts.items()}
-        as_path = recipe.as_layer_path(layers, {n: d for n, k in facts.items() if (d := k.config.dtype)})
-        if as_path is not None:
-            source, path = as_path
-            pinned = pins[str(source)]
-            same = pinned.weights_digest == self._base.weights_digest
-            return self._from_path(path, name, None if same else pinned, facts[str(source)])
-        job = self._build_job(recipe, {n: (p.reference, p.weights_digest) for n, p in pins.items()})
-        return Candidate(
-            name=name,
-            place=CheckpointPlace(artifact=job.digest),
-            weights_digest=f"recipe:{job.digest}",
-            recipe=recipe.canonical_text,
-            build=job,
-            layers=recipe.n_layers(layers),
-            remarks=tuple(recipe.remarks),
-        )
-
-    def _pin(self, source: SourceRef) -> PinnedSource:
-        name = _absolute(source.name, Path(self._file.folder))
-        return pin(name, source.revision, home=self._settings.home)
-
-    def _build_job(self, recipe: Recipe, sources: dict[str, tuple[str, str]]) -> BuildJob:
-        weights = {name: digest for name, (_, digest) in sources.items()}
-        return BuildJob(
-            recipe=recipe.canonical_text,
-            recipe_digest=recipe.digest(weights, self._sweep.build_seed),
-            sources=tuple(RecipeSource(name=n, place=p, weights_digest=w) for n, (p, w) in sources.items()),
-            seed=self._sweep.build_seed,
-            trust_remote_code=self._sweep.trust_remote_code,
-            allow_pickles=self._sweep.allow_pickles,
-        )
