@@ -92,9 +92,9 @@ class Checkpoint(Frozen):
         )
 
     @property
-    def layers(self) -> int:
+    def n_layers(self) -> int:
         """Number of layers."""
-        return self.config.layers
+        return self.config.n_layers
 
     @property
     def quantization(self) -> str | None:

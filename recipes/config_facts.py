@@ -41,7 +41,7 @@ class ConfigFacts(Frozen):
 
     architecture: str = Field(description="First entry of `architectures`, for example LlamaForCausalLM.")
     model_type: str = Field(description="`model_type`, for example llama.")
-    layers: int = Field(ge=1, le=MAX_LAYERS, description="Number of decoder layers.")
+    n_layers: int = Field(ge=1, le=MAX_LAYERS, description="Number of decoder layers.")
     hidden_size: int = Field(ge=1, description="Width of the residual stream.")
     intermediate_size: int | None = Field(
         default=None, description="Width of the feed-forward part; null if not uniform."
@@ -92,7 +92,7 @@ class ConfigFacts(Frozen):
             return cls(
                 architecture=architectures[0],
                 model_type=model_type,
-                layers=text[layer_count_key(config, where)],
+                n_layers=text[layer_count_key(config, where)],
                 hidden_size=merged.get("hidden_size") or merged.get("n_embd") or merged.get("d_model"),
                 vocab_size=merged.get("vocab_size"),
                 tied=_tied(merged, model_type),
@@ -128,7 +128,7 @@ class ConfigFacts(Frozen):
         if each is None:
             return None
         embeddings = self.vocab_size * self.hidden_size * (1 if self.tied else 2)
-        return embeddings + self.hidden_size + each * (self.layers if layers is None else layers)
+        return embeddings + self.hidden_size + each * (self.n_layers if layers is None else layers)
 
 
 def read_config(path: Path) -> dict[str, Any]:
