@@ -1,0 +1,280 @@
+"""What a card's figures say against each other. Pure functions over figures."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+
+from pydantic import Field
+
+from evals.claims.board import BoardRow
+from evals.claims.records import CardCheck, CheckKind, CheckOutcome, Figure, Unit
+from evals.engine import Frozen
+from evals.suite import Suite
+
+Key = str | None  # a benchmark, or None for the average
+
+
+class Base(Frozen):
+    """Figures of a checkpoint that changes may be relative to."""
+
+    name: str = Field(description="The checkpoint.")
+    values: dict[str, tuple[float, ...]] = Field(
+        description="Possible values by benchmark; '' is the average."
+    )
+
+    def of(self, benchmark: Key) -> tuple[float, ...]:
+        """The values that a benchmark, or for None the average, was published with."""
+        return self.values.get(benchmark or "", ())
+
+
+class RecipeSize(Frozen):
+    """What a recipe makes."""
+
+    name: str = Field(description="The recipe, for people.")
+    layers: int = Field(ge=1, description="Layers of the checkpoint that it makes.")
+    parameters: int = Field(ge=1, description="Parameters of the checkpoint that it makes.")
+    parameters_per_layer: int = Field(ge=1, description="Parameters of one of its layers.")
+
+
+def base_of_row(row: BoardRow) -> Base:
+    """A published row as a base of comparison."""
+    keys: list[Key] = [*row.scores, None]
+    return Base(name=row.checkpoint, values={k or "": tuple(row.values(k).values()) for k in keys})
+
+
+def bases_in(figures: Sequence[Figure]) -> tuple[Base, ...]:
+    """Every other checkpoint whose scores stand in the card."""
+    by_subject: dict[str, dict[str, tuple[float, ...]]] = defaultdict(dict)
+    for figure in figures:
+        known = figure.benchmark is not None or figure.is_average
+        if figure.subject is not None and known and figure.unit is not Unit.CHANGE:
+            by_subject[figure.subject].setdefault(figure.benchmark or "", (figure.points,))
+    return tuple(Base(name=name, values=values) for name, values in by_subject.items())
+
+
+def check_averages(figures: Sequence[Figure], suites: Sequence[Suite]) -> tuple[CardCheck, ...]:
+    """Every average against the mean of the figures beside it."""
+    checks = []
+    for average in figures:
+        if not average.is_average or average.unit is Unit.CHANGE:
+            continue
+        beside = _beside(average, figures)
+        if len(beside) < 2:
+            continue
+        known = [f for f in beside if f.benchmark is not None]
+        # A table may hold further numbers that the average leaves out.
+        if len(known) >= 2 and _is_mean(average, known):
+            beside = known
+        mean, holds = fmean(f.points for f in beside), _is_mean(average, beside)
+        whole = _board_size(beside, suites)
+        text = f"{_whose(average)}{average.label} {average.written}"
+        if not holds and whole is not None and len(beside) < whole:
+            sentence = f"{text} cannot be checked: only {len(beside)} of the {whole} figures are beside it."
+            outcome = CheckOutcome.NOTE
+        elif holds and whole is not None and len(beside) < whole:
+            sentence = (
+                f"{text} is the mean of {len(beside)} of {whole} benchmarks: it is not the board's average."
+            )
+            outcome = CheckOutcome.NOTE
+        elif holds:
+            sentence, outcome = (
+                f"{text} is the mean of the {len(beside)} figures beside it.",
+                CheckOutcome.HOLDS,
+            )
+        else:
+            sentence = f"{text} is not the mean of the {len(beside)} figures beside it, which is {mean:.2f}."
+            outcome = CheckOutcome.FAILS
+        checks.append(
+            CardCheck(kind=CheckKind.AVERAGE, outcome=outcome, sentence=sentence, line=average.line)
+        )
+    return tuple(checks)
+
+
+def check_contradictions(figures: Sequence[Figure]) -> tuple[CardCheck, ...]:
+    """The same score in two places of the card, with different values."""
+    checks = []
+    first: dict[tuple[str, str | None], Figure] = {}
+    for figure in figures:
+        if figure.subject is not None or figure.suite is None or figure.benchmark is None:
+            continue
+        if figure.unit is Unit.CHANGE:
+            continue
+        before = first.setdefault((figure.suite, figure.benchmark), figure)
+        slack = before.rounding_points + figure.rounding_points
+        if abs(before.points - figure.points) > slack + 1e-9:
+            sentence = (
+                f"{figure.label} is {figure.written} in the {figure.where} (line {figure.line}) and "
+                f"{before.written} in the {before.where} (line {before.line})."
+            )
+            checks.append(
+                CardCheck(
+                    kind=CheckKind.CONTRADICTION,
+                    outcome=CheckOutcome.FAILS,
+                    sentence=sentence,
+                    line=figure.line,
+                )
+            )
+    return tuple(checks)
+
+
+def check_changes(figures: Sequence[Figure], bases: Sequence[Base]) -> tuple[CardCheck, ...]:
+    """Every list of signed percentages: relative changes, differences in points, or neither."""
+    groups: dict[tuple[int, str | None], list[Figure]] = defaultdict(list)
+    for figure in figures:
+        if figure.unit is Unit.CHANGE and (figure.benchmark is not None or figure.is_average):
+            groups[figure.group, figure.subject].append(figure)
+    return tuple(_check_group(group, _own_values(figures, group[0]), bases) for group in groups.values())
+
+
+def fitting_base(figures: Sequence[Figure], bases: Sequence[Base]) -> Base | None:
+    """The base from which all changes that a card gives follow, relatively or in points."""
+    changes = [f for f in figures if f.unit is Unit.CHANGE and (f.benchmark is not None or f.is_average)]
+    if not changes:
+        return None
+    own = _own_values(figures, changes[0])
+    for base in bases:
+        if any(all(_fits(c, own, base, relative) for c in changes) for relative in (True, False)):
+            return base
+    return None
+
+
+def check_parameters(published_b: float, rounding_b: float, recipe: RecipeSize, source: str) -> CardCheck:
+    """A published count of parameters (in 1e9) against what the recipe makes."""
+    expected_b = recipe.parameters / 1e9
+    makes = f"{recipe.name} makes {recipe.layers} layers and {expected_b:.3f} B parameters"
+    if abs(published_b - expected_b) <= rounding_b + 1e-9:
+        sentence = f"{makes}, as {source} says ({published_b:g} B)."
+        return CardCheck(kind=CheckKind.PARAMETERS, outcome=CheckOutcome.HOLDS, sentence=sentence)
+    per_layer_b = recipe.parameters_per_layer / 1e9
+    layers = (published_b - expected_b) / per_layer_b
+    sentence = f"{makes}, but {source} says {published_b:g} B"
+    if (
+        abs(layers - round(layers)) <= max(0.02, rounding_b / per_layer_b)
+        and recipe.layers + round(layers) > 0
+    ):
+        sentence += f", which is {recipe.layers + round(layers)} layers"
+    sentence += ": the described recipe and the published file disagree."
+    return CardCheck(kind=CheckKind.PARAMETERS, outcome=CheckOutcome.FAILS, sentence=sentence)
+
+
+def _check_group(changes: Sequence[Figure], own: Mapping[Key, float], bases: Sequence[Base]) -> CardCheck:
+    what = f"{_whose(changes[0])}{_count(changes)}"
+    line = changes[0].line
+    for base in bases:
+        relative = [_fits(c, own, base, relative=True) for c in changes]
+        points = [_fits(c, own, base, relative=False) for c in changes]
+        if all(relative) and not all(points):
+            largest = max(changes, key=lambda c: abs(c.value))
+            gain = _change(largest, own, base, relative=False)
+            sentence = (
+                f"{what} marked '%' follow from {base.name} as relative changes (score / base - 1); "
+                f"{largest.label} {largest.written} is {gain:+.2f} points."
+            )
+            return CardCheck(
+                kind=CheckKind.RELATIVE_CHANGE, outcome=CheckOutcome.NOTE, sentence=sentence, line=line
+            )
+        if all(points):
+            sentence = f"{what} follow from {base.name} as differences in points."
+            return CardCheck(
+                kind=CheckKind.RELATIVE_CHANGE, outcome=CheckOutcome.HOLDS, sentence=sentence, line=line
+            )
+    comparable = [b for b in bases if any(_change(c, own, b, relative=True) is not None for c in changes)]
+    if not own or not comparable:
+        sentence = f"{what} marked '%' cannot be checked: the scores that they are relative to are not known."
+        return CardCheck(
+            kind=CheckKind.RELATIVE_CHANGE, outcome=CheckOutcome.NOTE, sentence=sentence, line=line
+        )
+    return _wrong_changes(what, changes, own, comparable)
+
+
+def _wrong_changes(
+    what: str, changes: Sequence[Figure], own: Mapping[Key, float], bases: Sequence[Base]
+) -> CardCheck:
+    """The sentence for changes that follow from no base: the closest one and the first figure that is off."""
+    base = max(bases, key=lambda b: sum(_fits(c, own, b, relative=True) for c in changes))
+    wrong = next(c for c in changes if not _fits(c, own, base, relative=True))
+    relative, points = (_change(wrong, own, base, relative=r) for r in (True, False))
+    if relative is None or points is None:
+        detail = f"{base.name} has no {wrong.label}"
+    else:
+        detail = f"against {base.name}, {wrong.label} {wrong.written} would be {relative:+.2f} % or {points:+.2f} points"
+    return CardCheck(
+        kind=CheckKind.RELATIVE_CHANGE,
+        outcome=CheckOutcome.FAILS,
+        sentence=f"{what} marked '%' do not follow from the scores: {detail}.",
+        line=wrong.line,
+    )
+
+
+def _fits(change: Figure, own: Mapping[Key, float], base: Base, relative: bool) -> bool:
+    found = _closest(change, own, base, relative)
+    if found is None:
+        return False
+    expected, from_value = found
+    # What is left open by scores that are known to two decimals.
+    slack = 0.005 * (1 + abs(own[change.benchmark]) / from_value) * 100 / from_value if relative else 0.01
+    return abs(expected - change.value) <= change.rounding_points + slack + 1e-9
+
+
+def _change(change: Figure, own: Mapping[Key, float], base: Base, relative: bool) -> float | None:
+    """The change that the scores give; None where one of them is unknown."""
+    found = _closest(change, own, base, relative)
+    return found[0] if found is not None else None
+
+
+def _closest(
+    change: Figure, own: Mapping[Key, float], base: Base, relative: bool
+) -> tuple[float, float] | None:
+    """The change that the scores give and the base's value; of several published ones the value that fits best."""
+    if change.benchmark not in own:
+        return None
+    mine = own[change.benchmark]
+    options = [
+        ((mine / v - 1) * 100 if relative else mine - v, v) for v in base.of(change.benchmark) if v > 0
+    ]
+    return min(options, key=lambda o: abs(o[0] - change.value), default=None)
+
+
+def _own_values(figures: Sequence[Figure], change: Figure) -> dict[Key, float]:
+    """The card's own scores: those of its own model, else of the subject that the changes are about."""
+    own: dict[Key, float] = {}
+    for subject in (None, change.subject):
+        for figure in figures:
+            known = figure.benchmark is not None or figure.is_average
+            if figure.subject == subject and known and figure.unit is not Unit.CHANGE:
+                own.setdefault(figure.benchmark, figure.points)
+    return own
+
+
+def _is_mean(average: Figure, beside: Sequence[Figure]) -> bool:
+    slack = average.rounding_points + fmean(f.rounding_points for f in beside)
+    return abs(fmean(f.points for f in beside) - average.points) <= slack + 1e-9
+
+
+def _beside(average: Figure, figures: Sequence[Figure]) -> list[Figure]:
+    """The scores of the same table and subject."""
+    return [
+        f
+        for f in figures
+        if f.group == average.group
+        and f.subject == average.subject
+        and not f.is_average
+        and f.unit is average.unit
+    ]
+
+
+def _board_size(beside: Sequence[Figure], suites: Sequence[Suite]) -> int | None:
+    """How many benchmarks the board has that all these figures belong to; None if they are not of one board."""
+    names = {f.suite for f in beside}
+    sizes = [len(s.benchmarks) for s in suites if names == {s.name}]
+    return sizes[0] if sizes else None
+
+
+def _whose(figure: Figure) -> str:
+    return f"{figure.subject}: " if figure.subject is not None else ""
+
+
+def _count(changes: Sequence[Figure]) -> str:
+    return "the figure" if len(changes) == 1 else f"the {len(changes)} figures"

@@ -1,0 +1,123 @@
+"""Rows that a leaderboard has published, and what they say about a claim: settings, stage, confounds."""
+
+from __future__ import annotations
+
+import datetime
+import functools
+from collections.abc import Sequence
+
+import yaml
+from pydantic import Field
+
+from evals.claims.facts import ALL_DOCUMENTS, NOT_QUANTIZED, Fact, Facts
+from evals.claims.labels import BOARD_DIR
+from evals.claims.records import CardCheck, CheckKind, CheckOutcome, Figure, Unit
+from evals.engine import Frozen
+from evals.scores import ChatTemplate
+
+_ROUNDING = 0.005 + 1e-9
+
+
+class BoardRow(Frozen):
+    """One row of a leaderboard, as published."""
+
+    suite: str = Field(description="Suite of the board.")
+    source: str = Field(description="Where the row was published.")
+    checkpoint: str = Field(description="Repository on the hub.")
+    dtype: str = Field(description="Precision that the submission asked for.")
+    chat_template: ChatTemplate = Field(description="Whether the submission asked for the chat template.")
+    submitted: datetime.date = Field(description="Day of the submission.")
+    parameters_b: float | None = Field(
+        default=None, gt=0, description="The board's count of parameters, in 1e9."
+    )
+    scores: dict[str, float | dict[str, float]] = Field(
+        description="Normalized score of each benchmark; by scoring stage where the board changed it."
+    )
+    average: dict[str, float] = Field(description="The board's average at each scoring stage.")
+
+    def values(self, benchmark: str | None) -> dict[str | None, float]:
+        """The published values of a benchmark, or of the average for None, by stage; stage None is any."""
+        found = self.average if benchmark is None else self.scores.get(benchmark, {})
+        return {stage: value for stage, value in found.items()} if isinstance(found, dict) else {None: found}
+
+    def stage_of(self, benchmark: str | None, value: float) -> str | None:
+        """The only stage at which the row has this value, if there is one; None if several or none fit."""
+        fits = [s for s, v in self.values(benchmark).items() if s is not None and abs(v - value) <= _ROUNDING]
+        return fits[0] if len(fits) == 1 else None
+
+    def has(self, benchmark: str | None, value: float, slack: float = _ROUNDING) -> bool:
+        """Whether the board showed this value at any time."""
+        return any(abs(v - value) <= max(slack, _ROUNDING) for v in self.values(benchmark).values())
+
+    @property
+    def facts(self) -> Facts:
+        """The circumstances of the row's run that are known."""
+        return Facts(
+            known={
+                Fact.SUITE: self.suite,
+                Fact.TEMPLATE: self.chat_template.value,
+                Fact.DTYPE: self.dtype,
+                Fact.QUANTIZATION: NOT_QUANTIZED,
+                Fact.LIMIT: ALL_DOCUMENTS,
+                Fact.HARNESS: "lm-eval",
+            }
+        )
+
+
+@functools.cache
+def board_rows() -> tuple[BoardRow, ...]:
+    """The rows that the project brings along."""
+    data = yaml.safe_load((BOARD_DIR / "rows.yaml").read_text(encoding="utf-8"))
+    shared = {"suite": data["suite"], "source": data["source"]}
+    return tuple(BoardRow.model_validate({**shared, **row}) for row in data["rows"])
+
+
+def rows_of(checkpoint: str, rows: Sequence[BoardRow]) -> tuple[BoardRow, ...]:
+    """The rows of a repository; one that was submitted at several precisions has several."""
+    return tuple(row for row in rows if row.checkpoint.lower() == checkpoint.lower())
+
+
+def row_behind(
+    figures: Sequence[Figure], checkpoint: str | None, rows: Sequence[BoardRow]
+) -> BoardRow | None:
+    """The row that these figures were copied from: the checkpoint's own, or one that shares at least four values."""
+    scores = [f for f in figures if f.suite is not None and f.unit is not Unit.CHANGE and not f.is_average]
+    counts = [
+        (sum(f.suite == row.suite and row.has(f.benchmark, f.points, f.rounding_points) for f in scores), row)
+        for row in rows
+    ]
+    named = [
+        (n, row)
+        for n, row in counts
+        if checkpoint is not None and row.checkpoint.lower() == checkpoint.lower()
+    ]
+    best = max(named or counts, key=lambda c: c[0], default=(0, None))
+    return best[1] if best[0] >= (1 if named else 4) else None
+
+
+def confounds(row: BoardRow, base: BoardRow) -> tuple[CardCheck, ...]:
+    """What else differs between a row and its base's, so that their difference is not the recipe's alone."""
+    checks = []
+    if row.chat_template is not base.chat_template:
+        checks.append(
+            CardCheck(
+                kind=CheckKind.CONFOUND,
+                outcome=CheckOutcome.FAILS,
+                sentence=f"The board evaluated {row.checkpoint} {_template(row)} and its base {base.checkpoint} "
+                f"{_template(base)}: the differences between them are not like for like.",
+            )
+        )
+    if row.dtype != base.dtype:
+        checks.append(
+            CardCheck(
+                kind=CheckKind.CONFOUND,
+                outcome=CheckOutcome.FAILS,
+                sentence=f"The board evaluated {row.checkpoint} in {row.dtype} and its base {base.checkpoint} in "
+                f"{base.dtype}: the differences between them are not like for like.",
+            )
+        )
+    return tuple(checks)
+
+
+def _template(row: BoardRow) -> str:
+    return "with a chat template" if row.chat_template is ChatTemplate.ON else "without a chat template"

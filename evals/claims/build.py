@@ -1,0 +1,98 @@
+"""From a card's figures to the claims that can be checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from evals.claims.board import BoardRow, row_behind
+from evals.claims.facts import ALL_DOCUMENTS, Fact, Facts
+from evals.claims.records import Claim, Figure, Scale, Unit, Where
+from evals.suite import Suite
+
+
+def claims_of(
+    figures: Sequence[Figure],
+    *,
+    source: str,
+    checkpoint: str | None,
+    stated: Facts,
+    suites: Sequence[Suite],
+    rows: Sequence[BoardRow],
+) -> tuple[Claim, ...]:
+    """One claim for every score and average that the card gives for its own model; repetitions are left out.
+
+    What a claim is known to have been measured with comes from the card's words (`stated`) and, where its
+    figures are those of a published row, from that row.
+    """
+    by_name = {suite.name: suite for suite in suites}
+    row = row_behind(figures, checkpoint, rows)
+    found: dict[tuple[str, str | None, float], Claim] = {}
+    for figure in sorted(figures, key=lambda f: f.where is not Where.MODEL_INDEX):
+        suite = by_name.get(figure.suite or _suite_beside(figure, figures) or "")
+        if suite is None or figure.subject is not None or figure.unit is Unit.CHANGE:
+            continue
+        if figure.benchmark is None and not figure.is_average:
+            continue
+        claim = _claim(figure, suite, checkpoint, source, (figures, stated, row))
+        found.setdefault((suite.name, figure.benchmark, round(claim.value, 6)), claim)
+    order = {(s.name, b): i for s in suites for i, b in enumerate([*(x.name for x in s.benchmarks), None])}
+    return tuple(sorted(found.values(), key=lambda c: order.get((c.suite, c.benchmark), 0)))
+
+
+def _claim(
+    figure: Figure,
+    suite: Suite,
+    checkpoint: str | None,
+    source: str,
+    context: tuple[Sequence[Figure], Facts, BoardRow | None],
+) -> Claim:
+    figures, stated, row = context
+    in_row = row is not None and row.suite == suite.name
+    copied = row if in_row and row is not None and row.has(figure.benchmark, figure.points) else None
+    of_board = copied is not None or _from_board(figure, figures, suite)
+    facts = Facts(known={Fact.SUITE: suite.name})
+    if figure.benchmark is not None:
+        facts = facts.plus({Fact.BENCHMARK: figure.benchmark})
+    if figure.shots is not None and figure.benchmark is not None:
+        facts = facts.plus({Fact.SHOTS: str(figure.shots)})
+    if of_board:
+        facts = facts.plus({Fact.LIMIT: ALL_DOCUMENTS, Fact.HARNESS: "lm-eval"})
+    facts = facts.plus(stated.known).plus(figure.facts.known)
+    if copied is not None:
+        stage = copied.stage_of(figure.benchmark, figure.points) if _staged(figure, suite) else None
+        facts = facts.plus(copied.facts.known).plus({Fact.STAGE: stage})
+    return Claim(
+        subject=checkpoint,
+        suite=suite.name,
+        benchmark=figure.benchmark,
+        title=figure.label,
+        value=figure.points,
+        rounding_points=figure.rounding_points,
+        scale=Scale.RAW if figure.unit is Unit.FRACTION and not of_board else Scale.NORMALIZED,
+        source=f"{source}, {figure.where}, line {figure.line}",
+        source_url=figure.source_url,
+        of_board=of_board,
+        facts=facts,
+    )
+
+
+def _from_board(figure: Figure, figures: Sequence[Figure], suite: Suite) -> bool:
+    """Whether the card says that the board measured it, here or where it gives the same figure."""
+    if suite.card_source_url is None:
+        return False
+    page = suite.card_source_url.partition("?")[0]
+    same = [f for f in figures if f.benchmark == figure.benchmark and abs(f.points - figure.points) < 0.006]
+    return any(f.source_url is not None and f.source_url.startswith(page) for f in (figure, *same))
+
+
+def _staged(figure: Figure, suite: Suite) -> bool:
+    """Whether the scoring stage matters: for the benchmark itself, or for an average that it is part of."""
+    return any(b.stages for b in suite.benchmarks if figure.benchmark in (None, b.name))
+
+
+def _suite_beside(average: Figure, figures: Sequence[Figure]) -> str | None:
+    """The suite of the scores in the same table, for an average."""
+    if not average.is_average:
+        return None
+    names = {f.suite for f in figures if f.group == average.group and f.suite is not None}
+    return names.pop() if len(names) == 1 else None

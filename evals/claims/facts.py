@@ -1,0 +1,163 @@
+"""What is known of how a score came about, and in what two scores differ besides their weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from typing import Any
+
+from pydantic import Field
+
+from evals.engine import EngineSpec, Frozen
+from evals.scores import ChatTemplate, EvalSettings, Evaluation
+from evals.suite import Benchmark
+
+NOT_QUANTIZED = "none"
+ALL_DOCUMENTS = "all documents"
+_OWN = "the checkpoint's own"
+_DEFAULT = "the tokenizer's default"
+
+
+class Fact(StrEnum):
+    """One thing that affects a score besides the weights; the value is its name for people."""
+
+    SUITE = "suite"
+    BENCHMARK = "benchmark"
+    STAGE = "scoring stage"
+    LIMIT = "number of documents"
+    SHOTS = "few-shot examples"
+    TEMPLATE = "chat template"
+    TEMPLATE_TEXT = "text of the chat template"
+    SYSTEM_PROMPT = "system prompt"
+    MULTITURN = "few-shot examples as turns"
+    DTYPE = "precision"
+    QUANTIZATION = "quantisation"
+    DEFINITION = "definition of the benchmark"
+    TASK_VERSION = "task version"
+    DATA = "data set"
+    PROMPTS = "prompts"
+    BOS = "BOS token"
+    MAX_LENGTH = "longest sequence"
+    GENERATION = "generation settings"
+    KV_CACHE = "KV-cache type"
+    ENGINE = "engine"
+    ENGINE_VERSION = "engine version"
+    TENSOR_PARALLEL = "tensor parallelism"
+    HARNESS = "harness"
+    HARNESS_VERSION = "harness version"
+    SEEDS = "seeds"
+
+
+# A published number names few of its circumstances, and they are never all ours: the board's engine and harness
+# version are not. These are the ones whose difference makes a claim not comparable.
+OF_CLAIMS = (
+    Fact.SUITE,
+    Fact.BENCHMARK,
+    Fact.STAGE,
+    Fact.LIMIT,
+    Fact.SHOTS,
+    Fact.TEMPLATE,
+    Fact.SYSTEM_PROMPT,
+    Fact.DTYPE,
+    Fact.QUANTIZATION,
+    Fact.HARNESS,
+)
+
+
+class Difference(Frozen):
+    """One known circumstance in which two scores differ."""
+
+    fact: Fact = Field(description="The circumstance.")
+    left: str = Field(description="Its value on the first side.")
+    right: str = Field(description="Its value on the second side.")
+
+    def sentence(self, left_name: str = "base", right_name: str = "candidate") -> str:
+        """The difference in words, for example 'chat template: on (base), off (candidate)'."""
+        return f"{self.fact}: {self.left} ({left_name}), {self.right} ({right_name})"
+
+
+class Facts(Frozen):
+    """Known circumstances of one score; what is not in `known` is unknown, not absent."""
+
+    known: dict[Fact, str] = Field(
+        default_factory=dict, description="Value of each known circumstance, as text."
+    )
+
+    def get(self, fact: Fact) -> str | None:
+        """The value of a circumstance; None where it is unknown."""
+        return self.known.get(fact)
+
+    def plus(self, more: Mapping[Fact, str | None]) -> Facts:
+        """These facts with others added or put in their place; None is passed over."""
+        return Facts(known={**self.known, **{k: v for k, v in more.items() if v is not None}})
+
+    def differences(self, other: Facts, of: Iterable[Fact] = tuple(Fact)) -> tuple[Difference, ...]:
+        """The circumstances that are known on both sides and differ."""
+        both = [f for f in of if f in self.known and f in other.known]
+        return tuple(
+            Difference(fact=f, left=self.known[f], right=other.known[f])
+            for f in both
+            if self.known[f] != other.known[f]
+        )
+
+
+def facts_of(evaluation: Evaluation) -> Facts:
+    """The circumstances of one of our own evaluations: everything is known."""
+    versions = {s.subset: s.task_version for s in evaluation.scores}
+    return measured_facts(
+        evaluation.suite, evaluation.result.benchmark, evaluation.engine, evaluation.settings
+    ).plus(
+        {
+            Fact.DEFINITION: evaluation.benchmark_digest,
+            Fact.TASK_VERSION: versions_text(versions),
+        }
+    )
+
+
+def measured_facts(suite: str, benchmark: str, engine: EngineSpec, settings: EvalSettings) -> Facts:
+    """The circumstances that follow from an engine and its settings."""
+    seeds = settings.seeds
+    return Facts(
+        known={
+            Fact.SUITE: suite,
+            Fact.BENCHMARK: benchmark,
+            Fact.HARNESS: "lm-eval",
+            Fact.LIMIT: limit_text(settings.limit),
+            Fact.TEMPLATE: settings.chat_template.value,
+            Fact.MULTITURN: on_off(settings.fewshot_as_multiturn),
+            Fact.DTYPE: engine.dtype,
+            Fact.QUANTIZATION: engine.quantization or NOT_QUANTIZED,
+            Fact.BOS: _DEFAULT if settings.add_bos_token is None else on_off(settings.add_bos_token),
+            Fact.MAX_LENGTH: _OWN if engine.max_length is None else str(engine.max_length),
+            Fact.KV_CACHE: engine.kv_cache_dtype,
+            Fact.ENGINE: engine.kind.value,
+            Fact.ENGINE_VERSION: engine.version,
+            Fact.TENSOR_PARALLEL: str(engine.tensor_parallel),
+            Fact.SEEDS: f"{seeds.random}, {seeds.numpy}, {seeds.torch}, {seeds.fewshot}",
+        }
+    )
+
+
+def stage_of(benchmark: Benchmark, metric: str) -> str | None:
+    """The scoring stage that a metric stands for, where the benchmark had several."""
+    return next((s.name for s in benchmark.stages if s.metric == metric), None)
+
+
+def on_off(value: bool) -> str:
+    """A yes or no as it is shown."""
+    return ChatTemplate.ON.value if value else ChatTemplate.OFF.value
+
+
+def limit_text(limit: float | None) -> str:
+    """A limit as it is shown; a limit below 1 is a share, as in lm-eval."""
+    if limit is None:
+        return ALL_DOCUMENTS
+    return f"{limit:.0%} of the documents" if 0 < limit < 1 else f"the first {limit:g} of each subset"
+
+
+def versions_text(versions: Mapping[str, Any]) -> str | None:
+    """Task versions of all subsets as one text; a single one where all are equal."""
+    if not versions:
+        return None
+    distinct = sorted({str(v) for v in versions.values()})
+    return distinct[0] if len(distinct) == 1 else ", ".join(f"{k} {versions[k]}" for k in sorted(versions))

@@ -1,0 +1,34 @@
+"""The only reader and writer of model cards: figures to claims, scores to metadata and tables."""
+
+from orchestrator.cards.reading import Card, StatedSize, card_checks, card_claims, load_card, read_card
+from orchestrator.cards.writing import (
+    CardSource,
+    board_source,
+    eval_results_yaml,
+    improvement_table,
+    markdown_table,
+    model_index,
+    model_index_yaml,
+    update_readme,
+    update_readme_file,
+    writable,
+)
+
+__all__ = [
+    "Card",
+    "CardSource",
+    "StatedSize",
+    "board_source",
+    "card_checks",
+    "card_claims",
+    "eval_results_yaml",
+    "improvement_table",
+    "load_card",
+    "markdown_table",
+    "model_index",
+    "model_index_yaml",
+    "read_card",
+    "update_readme",
+    "update_readme_file",
+    "writable",
+]

@@ -1,0 +1,185 @@
+"""The metadata block at the head of a card: found, read strictly, and its `model-index` put in place byte by byte."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+from huggingface_hub.repocard import REGEX_YAML_BLOCK
+from huggingface_hub.utils import yaml_dump
+
+from orchestrator.errors import CardError
+from recipes.errors import RecipeSyntaxError
+from recipes.yaml_text import YamlDocument, load_yaml_documents
+
+KEY = "model-index"
+MAX_BYTES = 4_000_000
+_BOM = "\ufeff"
+_PASTED_LINE = re.compile(r"[ \t]*(?:- |-$|[\w\"'.-]+ *:|\S+$)|[ \t]+\S")
+
+
+@dataclass(frozen=True)
+class FrontMatter:
+    """The metadata of a card and where it stands: text[start:end] is the YAML between the two `---` lines."""
+
+    document: YamlDocument
+    start: int
+    end: int
+    first_line: int
+    fenced: bool
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The metadata."""
+        data: dict[str, Any] = self.document.data
+        return data
+
+    def line_of(self, *location: int | str) -> int:
+        """Line of the card (from 1) where a value stands."""
+        return self.first_line + self.document.line_of(location) - 1
+
+
+def decoded(card: str | bytes, source: str) -> str:
+    """The card as text, its line ends untouched; CardError in one sentence where it is none."""
+    if len(card) > MAX_BYTES:
+        raise CardError(f"{source} has {len(card):,} bytes; a card of more than {MAX_BYTES:,} is not read.")
+    if isinstance(card, bytes):
+        try:
+            card = card.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise CardError(
+                f"{source} is not text (byte {error.start} is not UTF-8); give a Markdown file."
+            ) from error
+    if "\0" in card:
+        raise CardError(f"{source} is not text (it holds a NUL character); give a Markdown file.")
+    if not card.strip():
+        raise CardError(f"{source} is empty; give a model card.")
+    return card
+
+
+def find_front_matter(text: str, source: str) -> FrontMatter | None:
+    """The metadata between the first two `---` lines; None where the card does not begin with them."""
+    skipped = len(_BOM) if text.startswith(_BOM) else 0
+    match = REGEX_YAML_BLOCK.search(text[skipped:])
+    if match is None:
+        return None
+    start, end = (skipped + position for position in match.span(2))
+    document = _mapping(text[start:end], source)
+    return FrontMatter(document, start, end, text.count("\n", 0, start) + 1, fenced=True)
+
+
+def find_pasted(text: str, source: str) -> FrontMatter | None:
+    """Metadata in a card that was copied from its web page, where the `---` lines are lost: around `model-index:`."""
+    lines = text.splitlines(keepends=True)
+    fenced = _in_code(lines)
+    at = next((i for i, line in enumerate(lines) if line.startswith(f"{KEY}:") and not fenced[i]), None)
+    if at is None:
+        return None
+    first, last = at, at
+    while first > 0 and _PASTED_LINE.match(lines[first - 1]):
+        first -= 1
+    while last + 1 < len(lines) and lines[last + 1].strip():
+        last += 1
+    for begin in range(first, at + 1):
+        block = "".join(lines[begin : last + 1])
+        try:
+            document = _mapping(block, source)
+        except CardError:
+            if begin == at:
+                raise
+            continue
+        start = sum(map(len, lines[:begin]))
+        return FrontMatter(document, start, start + len(block), begin + 1, fenced=False)
+    return None
+
+
+def with_model_index(text: str, model_index: list[dict[str, Any]], source: str) -> str:
+    """The card with this `model-index` in its metadata; every other byte is as it was."""
+    found = find_front_matter(text, source)
+    if found is None:
+        raise CardError(
+            f"{source} has no metadata block to update; begin it with a line '---', metadata, and a line '---'."
+        )
+    block = text[found.start : found.end]
+    start, end = _span_of_key(block, source)
+    newline = "\r\n" if "\r\n" in text[: found.end] else "\n"
+    new = yaml_dump({KEY: model_index}, sort_keys=False).rstrip("\n").replace("\n", newline)
+    if start == end:  # not there yet: after all that is
+        body = block[:start].rstrip("\r\n")
+        kept = block[len(body) :]
+        updated = f"{body}{newline if body.strip() else ''}{new}{kept if body.strip() else ''}"
+    else:
+        updated = block[:start] + new + block[end:]
+    result = text[: found.start] + updated + text[found.end :]
+    _check(result, found.data, model_index, source)
+    return result
+
+
+def _mapping(block: str, source: str) -> YamlDocument:
+    try:
+        documents = load_yaml_documents(block, f"the metadata of {source}")
+    except RecipeSyntaxError as error:
+        raise CardError(str(error)[:1].upper() + str(error)[1:]) from error
+    if not documents:
+        return YamlDocument({})
+    if len(documents) > 1 or not isinstance(documents[0].data, dict):
+        raise CardError(f"The metadata of {source} is not a list of 'key: value' lines; mend it first.")
+    return documents[0]
+
+
+def _span_of_key(block: str, source: str) -> tuple[int, int]:
+    """Characters from the key to the end of its value's last line; an empty span at the end where it is missing."""
+    root = yaml.compose(block, Loader=yaml.SafeLoader)
+    if root is None:
+        return len(block), len(block)
+    if not isinstance(root, yaml.MappingNode) or root.flow_style:
+        raise CardError(
+            f"The metadata of {source} is written in braces; write one 'key: value' per line first."
+        )
+    for key, value in root.value:
+        if key.value == KEY:
+            start: int = key.start_mark.index
+            end = max(value.end_mark.index, key.end_mark.index)
+            return start, _last_content(block, start, end)
+    return len(block), len(block)
+
+
+def _last_content(block: str, start: int, end: int) -> int:
+    """The end of the value's last line that is neither blank nor a comment (those belong to what follows)."""
+    lines = block[start:end].splitlines(keepends=True)
+    while len(lines) > 1 and (not lines[-1].strip() or lines[-1].lstrip().startswith("#")):
+        lines.pop()
+    stop = start + sum(map(len, lines))
+    rest = re.compile(r"[^\r\n]*").match(block, stop)
+    if rest is not None and not block[:stop].endswith(("\n", "\r")):
+        stop = rest.end()
+    return start + len(block[start:stop].rstrip())
+
+
+def _check(result: str, before: dict[str, Any], model_index: list[dict[str, Any]], source: str) -> None:
+    """Refuses a result that would not read back as meant, for example where an anchor of the old value was used."""
+    try:
+        after = find_front_matter(result, source)
+    except CardError:
+        after = None
+    wanted = {**before, KEY: model_index}
+    if after is None or after.data != wanted:
+        raise CardError(
+            f"The {KEY} of {source} is tied to other metadata (by an anchor or its place) and cannot be replaced "
+            "alone; move it to the end of the metadata first."
+        )
+
+
+def _in_code(lines: list[str]) -> list[bool]:
+    """For each line whether it is inside a fenced code block."""
+    inside, fence, flags = False, "", []
+    for line in lines:
+        mark = re.match(r" {0,3}(`{3,}|~{3,})", line)
+        flags.append(inside)
+        if mark is not None and not inside:
+            inside, fence = True, mark[1]
+        elif mark is not None and line.strip().startswith(fence) and not line.strip().strip(fence[0]):
+            inside = False
+    return flags
