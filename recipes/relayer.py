@@ -130,13 +130,21 @@ def write_passthrough(
 
 
 def why_not_bytes(sources: Sequence[Checkpoint], dtype: str | None, out_dtype: str | None) -> str | None:
-    """Why a passthrough of these sources is more than moving bytes, or null where it is only that."""
+    """Why a passthrough of these sources is more than moving bytes, or null where it is only that.
+
+    `dtype` is what mergekit loads tensors as, `out_dtype` what it writes them as. Going up to float32 and back down
+    changes nothing, so only the last of the two must be the weights' own.
+    """
+    wanted = {name.removeprefix("torch.") for name in [out_dtype or dtype] if name}
+    loaded = (dtype or "").removeprefix("torch.")
     for checkpoint in sources:
         if checkpoint.pickled:
             return f"{checkpoint.directory} holds pickled weights"
-        for wanted in (dtype, out_dtype):
-            if wanted is not None and checkpoint.dtypes != {wanted.removeprefix("torch.")}:
-                return f"{checkpoint.directory} is not all {wanted}"
+        if wanted and checkpoint.dtypes != wanted:
+            return f"{checkpoint.directory} is not all {next(iter(wanted))}"
+        exact = {"float32", "float64"} if checkpoint.dtypes <= {"bfloat16", "float16", "float32"} else set()
+        if loaded and loaded not in exact and checkpoint.dtypes != {loaded}:
+            return f"{checkpoint.directory} would lose digits as {loaded}"
     return None
 
 
