@@ -1,7 +1,6 @@
 """Writes layer paths, and any passthrough without parameters, by moving tensor bytes from file to file.
 
-Nothing is computed, so nothing is loaded: no torch, and no more memory than the headers need. The kernel copies the
-bytes (`copy_file_range`, or `sendfile` where the file systems do not take part in that).
+Nothing is computed, so nothing is loaded: no torch, and no more memory than the headers need.
 """
 
 from __future__ import annotations
@@ -11,19 +10,21 @@ import json
 import os
 import re
 import shutil
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
+from recipes.byte_copy import Meter, OnProgress, Progress, copy_bytes
 from recipes.checkpoint import INDEX_NAME, SINGLE_NAME, Checkpoint, layer_tensor_name
 from recipes.config_facts import read_config
 from recipes.errors import BuildError
 from recipes.layer_config import differing_layers, relayered_config
 from recipes.tensor_file import DTYPE_BITS, Frozen, Tensor, header_bytes
+
+__all__ = ["SHARD_BYTES", "Progress", "Slice", "why_not_bytes", "write_layer_path", "write_passthrough"]
 
 SHARD_BYTES = 5_000_000_000
 
@@ -46,19 +47,6 @@ _EMBEDDING = re.compile(
 )
 _HEAD = re.compile(r"(^|\.)(norm|final_layernorm|final_layer_norm|ln_f|norm_f|lm_head|embed_out|output)\.")
 _LAYER_NAMES = re.compile(r"(layers|h|blocks)\\?\.\d")
-
-_COPY_STEP_BYTES = 64 << 20
-_READ_STEP_BYTES = 8 << 20
-
-
-class Progress(Frozen):
-    """How far a build is."""
-
-    done_bytes: int = Field(description="Bytes of weights that are written.")
-    total_bytes: int = Field(description="Bytes of weights that will be written.")
-
-
-OnProgress = Callable[[Progress], None]
 
 
 class Slice(Frozen):
@@ -120,7 +108,9 @@ def write_passthrough(
     moves = list(_moves(sources, pieces, embed_from, head_from))
     try:
         out.mkdir(parents=True, exist_ok=True)
-        _write_shards(moves, out, shard_bytes, _Meter(moves, on_progress))
+        _write_shards(
+            moves, out, shard_bytes, Meter(sum(move.tensor.size_bytes for move in moves), on_progress)
+        )
         _write_json(out / "config.json", config)
         for name in COPIED_FILES:
             if (config_from / name).is_file():
@@ -286,7 +276,7 @@ def _shards(moves: Sequence[_Move], shard_bytes: int) -> list[list[_Move]]:
     return [sorted(shard, key=lambda move: -DTYPE_BITS[move.tensor.dtype]) for shard in shards]
 
 
-def _write_shards(moves: Sequence[_Move], out: Path, shard_bytes: int, meter: _Meter) -> None:
+def _write_shards(moves: Sequence[_Move], out: Path, shard_bytes: int, meter: Meter) -> None:
     shards = _shards(moves, shard_bytes)
     count = len(shards)
     names = (
@@ -311,12 +301,12 @@ def _write_shards(moves: Sequence[_Move], out: Path, shard_bytes: int, meter: _M
         _write_json(out / INDEX_NAME, index)
 
 
-def _write_shard(shard: Sequence[_Move], path: Path, meter: _Meter) -> None:
+def _write_shard(shard: Sequence[_Move], path: Path, meter: Meter) -> None:
     with path.open("xb", buffering=0) as target:
         target.write(header_bytes(move.tensor for move in shard))
         for run in _runs(shard):
             with run.path.open("rb", buffering=0) as source:
-                _copy(source.fileno(), target.fileno(), run.start, run.size_bytes, meter)
+                copy_bytes(source.fileno(), target.fileno(), run.start, run.size_bytes, meter)
 
 
 class _Run(Frozen):
@@ -339,66 +329,6 @@ def _runs(shard: Sequence[_Move]) -> Iterator[_Run]:
         run = _Run(path=move.path, start=start, size_bytes=size)
     if run is not None:
         yield run
-
-
-# --- copying --------------------------------------------------------------------------------------------------------
-
-
-class _Meter:
-    """Counts written bytes over all shards, and lets the rest stop when one of them fails."""
-
-    def __init__(self, moves: Sequence[_Move], on_progress: OnProgress | None) -> None:
-        self.total_bytes = sum(move.tensor.size_bytes for move in moves)
-        self.cancelled = False
-        self._done_bytes = 0
-        self._on_progress = on_progress
-        self._lock = threading.Lock()
-
-    def add(self, count: int) -> None:
-        with self._lock:
-            self._done_bytes += count
-            if self._on_progress:
-                self._on_progress(Progress(done_bytes=self._done_bytes, total_bytes=self.total_bytes))
-
-
-def _copy(source: int, target: int, start: int, size: int, meter: _Meter) -> None:
-    """Append `size` bytes of one file to another; the kernel does it where it can."""
-    position, end = start, start + size
-    ways = [_by_range, _by_sendfile, _by_buffer]
-    while position < end and not meter.cancelled:
-        try:
-            count = ways[0](source, target, position, min(_COPY_STEP_BYTES, end - position))
-        except OSError as error:
-            unsupported = {
-                errno.EXDEV,
-                errno.EINVAL,
-                errno.ENOSYS,
-                errno.EOPNOTSUPP,
-                errno.EBADF,
-                errno.EPERM,
-            }
-            if len(ways) == 1 or error.errno not in unsupported:
-                raise
-            ways.pop(0)
-            continue
-        if count == 0:
-            raise BuildError(
-                "A source file became shorter while it was copied: download it again and rebuild."
-            )
-        position += count
-        meter.add(count)
-
-
-def _by_range(source: int, target: int, position: int, count: int) -> int:
-    return os.copy_file_range(source, target, count, offset_src=position)
-
-
-def _by_sendfile(source: int, target: int, position: int, count: int) -> int:
-    return os.sendfile(target, source, position, count)
-
-
-def _by_buffer(source: int, target: int, position: int, count: int) -> int:
-    return os.write(target, os.pread(source, min(count, _READ_STEP_BYTES), position))
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
