@@ -6,12 +6,14 @@ the same on SQLite and PostgreSQL; `tests/orchestrator/test_store_contract.py` h
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from types import TracebackType
 
 from orchestrator.errors import StoreError
 from orchestrator.store import schema
 from orchestrator.store.attempts import Attempts
-from orchestrator.store.database import Database
+from orchestrator.store.database import Database, full_disk
 from orchestrator.store.queries import Queries
 from orchestrator.store.results import Results
 from orchestrator.store.runs import Runs
@@ -20,6 +22,7 @@ from orchestrator.store.snapshot import snapshot
 __all__ = ["Store", "upgrade_store"]
 
 LEASE_S = 30.0
+_SMALLEST_BYTES = 1024 * 1024
 
 
 class Store(Runs, Attempts, Results, Queries):
@@ -47,7 +50,7 @@ class Store(Runs, Attempts, Results, Queries):
                 raise StoreError(
                     f"There is no store at {file}; `mergeboard run` makes it, or check MERGEBOARD_DATABASE_URL."
                 )
-            _make_folder(database)
+            _make_folder(database, file)
         try:
             schema.require_current(database, create=create)
         except StoreError:
@@ -91,12 +94,14 @@ def upgrade_store(url: str) -> schema.SchemaState:
     return before
 
 
-def _make_folder(database: Database) -> None:
-    """The folder of a SQLite store that is yet to be made."""
-    assert database.file is not None
+def _make_folder(database: Database, file: Path) -> None:
+    """The folder of a SQLite store that is yet to be made; on a full disk nothing is begun."""
+    there = next(parent for parent in file.parents if parent.exists())
+    if shutil.disk_usage(there).free < _SMALLEST_BYTES:
+        raise StoreError(full_disk(database.label))
     try:
-        database.file.parent.mkdir(parents=True, exist_ok=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(
-            f"{database.file.parent} cannot be made ({error.strerror}); set MERGEBOARD_HOME elsewhere."
+            f"{file.parent} cannot be made ({error.strerror}); set MERGEBOARD_HOME elsewhere."
         ) from error

@@ -28,6 +28,8 @@ _BUSY_S = 60
 # shutdown, crash, starting up, too many connections.
 _TRANSIENT_STATES = {"40001", "40P01", "57P01", "57P02", "57P03", "53300"}
 _FULL_STATES = {"53100"}
+# What SQLite says when it cannot make its files larger.
+_FULL_NAMES = ("SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE")
 _POSTGRES_OPTIONS = "-c idle_in_transaction_session_timeout=60000 -c lock_timeout=60000 -c timezone=UTC"
 
 
@@ -100,7 +102,7 @@ class Database:
         text = (str(cause).strip().splitlines() or [type(cause).__name__])[0].rstrip(".")
         where = f"The store {self.label}"
         if _is_full(cause):
-            return f"{where} cannot be written: its disk is full; free some space and run the same command again."
+            return full_disk(self.label)
         if "not a database" in text:
             return f"{where} is not a mergeboard store; point MERGEBOARD_DATABASE_URL at another file."
         if "readonly database" in text or "unable to open database file" in text:
@@ -112,6 +114,11 @@ class Database:
         return (
             f"{where} refused a request ({type(cause).__name__}: {text}); `mergeboard db check` examines it."
         )
+
+
+def full_disk(label: str) -> str:
+    """The sentence for a store whose disk is full."""
+    return f"The store {label} cannot be written: its disk is full; free some space and run the same command again."
 
 
 def clock(connection: sa.Connection) -> datetime:
@@ -179,14 +186,15 @@ def _sqlite(url: sa.URL, read_only: bool) -> sa.Engine:
 
 
 def _postgres(url: sa.URL, read_only: bool) -> sa.Engine:
-    options = _POSTGRES_OPTIONS + (" -c default_transaction_read_only=on" if read_only else "")
+    own = url.query.get("options", "")
+    options = f"{own if isinstance(own, str) else ' '.join(own)} {_POSTGRES_OPTIONS}".strip()
     arguments: dict[str, Any] = {
         "application_name": "mergeboard",
         "connect_timeout": 10,
         "tcp_user_timeout": 30_000,
         "options": options,
     }
-    return sa.create_engine(url, connect_args=arguments)
+    return sa.create_engine(url, connect_args=arguments, execution_options={"postgresql_readonly": read_only})
 
 
 def _is_transient(error: BaseException) -> bool:
@@ -206,7 +214,5 @@ def _cannot_connect(error: DBAPIError, state: str | None) -> bool:
 
 def _is_full(cause: BaseException) -> bool:
     if isinstance(cause, sqlite3.OperationalError):
-        return "disk is full" in str(cause) or getattr(cause, "sqlite_errorname", "").startswith(
-            "SQLITE_IOERR_WRITE"
-        )
+        return getattr(cause, "sqlite_errorname", None) in _FULL_NAMES
     return getattr(cause, "sqlstate", None) in _FULL_STATES

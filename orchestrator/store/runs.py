@@ -63,7 +63,7 @@ class Runs(StorePart):
                 "lease_token": 1 if owner else 0,
                 "lease_expires_at": self._expiry(now) if owner else None,
             }
-            if insert_new(connection, runs, [values]) == 0:
+            if connection.scalar(_new(connection, runs).values(values).returning(runs.c.id)) is None:
                 return
             fill(connection, candidates, [candidate_row(run.id, candidate) for candidate in candidates_])
             insert_new(connection, protocols, rows.protocols)
@@ -295,12 +295,16 @@ def fill(connection: sa.Connection, table: sa.Table, rows: list[Row]) -> None:
         connection.execute(table.insert(), rows)
 
 
-def insert_new(connection: sa.Connection, table: sa.Table, rows: list[Row]) -> int:
-    """Insert those rows whose key is not there yet; how many there were."""
-    if not rows:
-        return 0
+def insert_new(connection: sa.Connection, table: sa.Table, rows: list[Row]) -> None:
+    """Insert those rows whose key is not there yet."""
+    if rows:
+        connection.execute(_new(connection, table), rows)
+
+
+def _new(connection: sa.Connection, table: sa.Table) -> postgresql.Insert | sqlite.Insert:
+    """An insertion that leaves rows alone that are there."""
     insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    return connection.execute(insert(table).on_conflict_do_nothing(), rows).rowcount
+    return insert(table).on_conflict_do_nothing()
 
 
 def _locked(connection: sa.Connection, run_id: str) -> AnyRow:

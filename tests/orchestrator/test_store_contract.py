@@ -1,0 +1,489 @@
+"""What every store must do, on SQLite and on PostgreSQL alike: runs, leases, attempts, outcomes."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import sqlalchemy as sa
+
+from evals.engine import EngineSpec
+from orchestrator.errors import RunError, StoreError
+from orchestrator.jobs import EvalJob
+from orchestrator.records import (
+    Acceptance,
+    AttemptRecord,
+    AttemptState,
+    Failure,
+    FailureClass,
+    NotStarted,
+    PlannedJob,
+    Protocol,
+    RunLease,
+    RunState,
+)
+from orchestrator.store import Store
+from tests.orchestrator.store_data import (
+    build_job,
+    build_outcome,
+    candidate,
+    demo_run,
+    eval_job,
+    eval_outcome,
+    new_run,
+    outcome_of,
+)
+from tests.orchestrator.store_fixtures import *  # noqa: F403 - fixtures
+
+BAD_INPUT = Failure(failure_class=FailureClass.BAD_INPUT, message="No.", log_tail="last line")
+
+
+def driven(store: Store, owner: str = "me", name: str = "a sweep") -> RunLease:
+    """The demo's run with its lease."""
+    run, candidates, planned = demo_run(name)
+    store.create_run(run, candidates, planned, owner=owner)
+    lease = store.take_lease(run.id, owner)
+    assert lease is not None
+    return lease
+
+
+def started(store: Store, lease: RunLease, digest: str) -> AttemptRecord:
+    attempt = store.start_attempt(lease, digest)
+    assert isinstance(attempt, AttemptRecord), attempt
+    return attempt
+
+
+def finish_all(store: Store, lease: RunLease) -> None:
+    for planned in store.run_jobs(lease.run_id):
+        attempt = started(store, lease, planned.job.digest)
+        assert store.finish_attempt(attempt.id, outcome_of(planned.job)) is Acceptance.ACCEPTED
+    assert store.finish_run(lease, RunState.DONE)
+
+
+class TestRuns:
+    def test_a_run_comes_back_as_it_was_written(self, store: Store) -> None:
+        run, candidates, planned = demo_run()
+        store.create_run(run, candidates, planned)
+        found = store.run(run.id)
+        assert {name: getattr(found, name) for name in type(run).model_fields} == run.model_dump() | {
+            "provenance": run.provenance
+        }
+        assert found.state is RunState.WAITING
+        assert found.created_at.utcoffset().total_seconds() == 0  # type: ignore[union-attr] # aware by its type
+        assert abs(found.created_at.timestamp() - time.time()) < 60
+        assert store.candidates(run.id) == tuple(candidates)
+        assert store.run_jobs(run.id) == tuple(planned)
+
+    def test_writing_a_run_again_changes_nothing(self, store: Store) -> None:
+        run, candidates, planned = demo_run()
+        store.create_run(run, candidates, planned)
+        before = store.snapshot()
+        store.create_run(run, candidates, planned, owner="someone")
+        assert store.snapshot() == before
+        assert store.run(run.id).owner is None
+
+    def test_a_run_is_written_whole_or_not_at_all(self, store: Store) -> None:
+        run, candidates, planned = demo_run()
+        with pytest.raises(StoreError, match="refused"):
+            store.create_run(run, [*candidates, candidates[0]], planned)
+        assert store.runs() == ()
+        assert store.done([planned[0].job.digest]) == frozenset()
+        store.create_run(run, candidates, planned)
+        assert len(store.run_jobs(run.id)) == 7
+
+    def test_a_run_that_lacks_a_job_it_needs_is_refused(self, store: Store) -> None:
+        with pytest.raises(StoreError, match="recipe-built"):
+            store.create_run(
+                new_run(), [candidate(0)], [PlannedJob(job=eval_job(built="built"), candidates=(0,))]
+            )
+
+    def test_two_candidates_may_share_a_job_and_two_runs_may_find_its_weights_in_different_places(
+        self, store: Store
+    ) -> None:
+        live = eval_job("bbh", (0, 1, 1, 2))
+        built = live.model_copy(
+            update={
+                "place": build_place(),
+                "live_layers": None,
+                "tuning": live.tuning.model_copy(update={"threads": 2}),
+            }
+        )
+        assert live.digest == built.digest
+        first, second = new_run("live"), new_run("built")
+        store.create_run(first, [candidate(0), candidate(1)], [PlannedJob(job=live, candidates=(0, 1))])
+        store.create_run(
+            second,
+            [candidate(0)],
+            [PlannedJob(job=build_job(), candidates=(0,)), PlannedJob(job=built, candidates=(0,))],
+        )
+        assert store.run_jobs(first.id)[0] == PlannedJob(job=live, candidates=(0, 1))
+        assert store.run_jobs(second.id)[1].job == built
+
+    def test_unknown_runs_are_named(self, store: Store) -> None:
+        with pytest.raises(RunError, match="no run nowhere"):
+            store.run("nowhere")
+        with pytest.raises(RunError, match="nowhere"):
+            store.take_lease("nowhere", "me")
+
+    def test_runs_are_listed_newest_first_by_state_and_sweep(self, store: Store) -> None:
+        old = driven(store, name="old")
+        time.sleep(0.01)
+        new = new_run("new", sweep_digest="another")
+        store.create_run(new, [candidate(0)], [])
+        assert [run.name for run in store.runs()] == ["new", "old"]
+        assert [run.name for run in store.runs(limit=1, offset=1)] == ["old"]
+        assert [run.name for run in store.runs(states=[RunState.RUNNING])] == ["old"]
+        assert [run.name for run in store.runs(states=[RunState.WAITING, RunState.DONE])] == ["new"]
+        assert [run.name for run in store.runs(sweep_digest="another")] == ["new"]
+        store.release_lease(old)
+        assert [run.name for run in store.runs(states=[RunState.INTERRUPTED])] == ["old"]
+        assert store.run(old.run_id).state is RunState.INTERRUPTED
+
+
+def build_place():  # type: ignore[no-untyped-def] # a short cut of one test
+    return eval_job(built="built").place
+
+
+class TestLeases:
+    def test_one_driver_at_a_time(self, store: Store) -> None:
+        lease = driven(store)
+        assert store.take_lease(lease.run_id, "another") is None
+        assert store.take_lease(lease.run_id, "me") == lease
+        assert store.run(lease.run_id).state is RunState.RUNNING
+
+    def test_an_expired_lease_goes_to_whoever_comes_and_the_old_driver_notices(self, url: str) -> None:
+        with Store.open(url, lease_s=0.2) as store:
+            old = driven(store)
+            attempt = started(store, old, build_job().digest)
+            time.sleep(0.3)
+            assert store.run(old.run_id).state is RunState.INTERRUPTED
+            new = store.take_lease(old.run_id, "another")
+            assert new is not None
+            assert new.token == old.token + 1
+            assert not store.renew(old).held
+            assert store.start_attempt(old, eval_job().digest) is NotStarted.LEASE_LOST
+            assert not store.finish_run(old, RunState.DONE)
+            assert not store.release_lease(old)
+            assert store.attempts(attempt.job_digest)[0].state is AttemptState.LOST
+            assert started(store, new, attempt.job_digest).number == 2
+
+    def test_renewing_keeps_a_lease_and_its_attempts_alive(self, url: str) -> None:
+        with Store.open(url, lease_s=0.4) as store:
+            lease = driven(store)
+            attempt = started(store, lease, build_job().digest)
+            for _ in range(4):
+                time.sleep(0.2)
+                assert store.renew(lease, [attempt.id]).lost == ()
+            assert store.take_lease(lease.run_id, "another") is None
+            heartbeat = store.attempts(attempt.job_digest)[0].heartbeat_at
+            assert heartbeat > attempt.heartbeat_at
+            assert store.renew(lease, ["gone", attempt.id]).lost == ("gone",)
+
+    def test_the_lease_of_a_driver_known_to_be_dead_need_not_expire(self, store: Store) -> None:
+        lease = driven(store, owner="dead")
+        assert store.take_lease(lease.run_id, "me", instead_of="someone else") is None
+        assert store.take_lease(lease.run_id, "me", instead_of="dead") is not None
+
+    def test_a_driver_that_came_back_after_another_is_not_the_driver(self, store: Store) -> None:
+        old = driven(store, owner="a")
+        assert store.take_lease(old.run_id, "b", instead_of="a") is not None
+        back = store.take_lease(old.run_id, "a", instead_of="b")
+        assert back is not None
+        assert not store.renew(old).held
+        assert store.renew(back).held
+
+    def test_an_ended_run_is_taken_only_to_reopen_it(self, store: Store) -> None:
+        lease = driven(store)
+        assert store.finish_run(lease, RunState.FAILED)
+        assert store.finish_run(lease, RunState.FAILED)
+        ended = store.run(lease.run_id)
+        assert (ended.state, ended.owner) == (RunState.FAILED, None)
+        assert ended.ended_at is not None
+        assert store.take_lease(lease.run_id, "me") is None
+        assert store.take_lease(lease.run_id, "me", reopen=True) is not None
+        assert store.run(lease.run_id).state is RunState.RUNNING
+        with pytest.raises(ValueError, match="interrupted"):
+            store.finish_run(lease, RunState.INTERRUPTED)
+
+
+class TestCancelling:
+    def test_a_driver_hears_of_it_at_its_next_renewal_and_starts_nothing_more(self, store: Store) -> None:
+        lease = driven(store)
+        attempt = started(store, lease, build_job().digest)
+        assert store.cancel_run(lease.run_id).state is RunState.RUNNING
+        assert store.renew(lease).cancel_requested
+        assert store.start_attempt(lease, eval_job().digest) is NotStarted.RUN_CANCELLED
+        assert store.finish_run(lease, RunState.CANCELLED)
+        assert store.attempts(attempt.job_digest)[0].state is AttemptState.CANCELLED
+        asked = store.run(lease.run_id).cancel_requested_at
+        assert store.cancel_run(lease.run_id).cancel_requested_at == asked
+
+    def test_a_run_that_nobody_drives_ends_at_once_and_can_be_resumed(self, store: Store) -> None:
+        run, candidates, planned = demo_run()
+        store.create_run(run, candidates, planned)
+        assert store.cancel_run(run.id).state is RunState.CANCELLED
+        lease = store.take_lease(run.id, "me", reopen=True)
+        assert lease is not None
+        assert not store.renew(lease).cancel_requested
+
+    def test_what_is_finished_is_kept(self, store: Store) -> None:
+        lease = driven(store)
+        job = build_job()
+        store.finish_attempt(started(store, lease, job.digest).id, build_outcome(job))
+        store.cancel_run(lease.run_id)
+        store.finish_run(lease, RunState.CANCELLED)
+        assert store.done([job.digest]) == {job.digest}
+
+
+class TestAttempts:
+    def test_a_job_is_tried_by_one_attempt_at_a_time_and_never_again_once_done(self, store: Store) -> None:
+        first, second = driven(store, "a", "one"), driven(store, "b", "two")
+        job = build_job()
+        attempt = started(store, first, job.digest)
+        assert store.start_attempt(second, job.digest) is NotStarted.HELD
+        assert store.start_attempt(first, job.digest) is NotStarted.HELD
+        assert store.running_attempts() == (attempt,)
+        assert store.running_attempts(second.run_id) == ()
+        assert store.finish_attempt(attempt.id, build_outcome(job)) is Acceptance.ACCEPTED
+        assert store.start_attempt(second, job.digest) is NotStarted.JOB_DONE
+
+    def test_an_attempt_that_nobody_vouches_for_makes_room(self, url: str) -> None:
+        with Store.open(url, lease_s=0.2) as store:
+            dead, alive = driven(store, "dead", "one"), driven(store, "alive", "two")
+            job = build_job()
+            lost = started(store, dead, job.digest)
+            time.sleep(0.3)
+            attempt = started(store, alive, job.digest)
+            assert attempt.number == 2
+            assert [a.state for a in store.attempts(job.digest)] == [AttemptState.LOST, AttemptState.RUNNING]
+            assert store.renew(dead, [lost.id]).lost == (lost.id,)
+
+    def test_a_job_of_another_run_cannot_be_started(self, store: Store) -> None:
+        lease = driven(store)
+        with pytest.raises(StoreError, match="no job"):
+            store.start_attempt(lease, "unknown")
+
+    def test_a_failure_is_kept_with_its_log(self, store: Store) -> None:
+        lease = driven(store)
+        attempt = started(store, lease, build_job().digest)
+        failure = Failure(
+            failure_class=FailureClass.FULL_DISK,
+            message="Full.\0\ud800",
+            log_tail="x" * 100_000,
+            node="node-7",
+        )
+        assert store.fail_attempt(attempt.id, failure, will_retry=True)
+        assert store.fail_attempt(attempt.id, failure, will_retry=True)
+        found = store.attempts(attempt.job_digest)[0]
+        assert (found.state, found.failure_class, found.node) == (
+            AttemptState.FAILED,
+            FailureClass.FULL_DISK,
+            "node-7",
+        )
+        assert found.message == "Full.\ufffd?"
+        assert found.log_tail is not None
+        assert found.log_tail.endswith("xxx")
+        assert len(found.log_tail) < 70_000
+        assert store.failed_attempts(lease.run_id) == (found,)
+        assert not store.fail_attempt(attempt.id, BAD_INPUT, will_retry=False)
+        assert started(store, lease, attempt.job_digest).number == 2
+
+    def test_states_follow_the_kind_of_failure(self, store: Store) -> None:
+        lease = driven(store)
+        expected = {
+            FailureClass.CANCELLED: AttemptState.CANCELLED,
+            FailureClass.LOST_NODE: AttemptState.LOST,
+            FailureClass.OUT_OF_MEMORY: AttemptState.FAILED,
+        }
+        for kind in expected:
+            attempt = started(store, lease, build_job().digest)
+            store.fail_attempt(attempt.id, Failure(failure_class=kind, message="x"), will_retry=True)
+        assert [a.state for a in store.attempts(build_job().digest)] == list(expected.values())
+        assert {f.failure_class: f.count for f in store.failures(lease.run_id)} == dict.fromkeys(expected, 1)
+
+    def test_where_an_attempt_runs_can_be_added(self, store: Store) -> None:
+        lease = driven(store)
+        attempt = started(store, lease, build_job().digest)
+        store.place_attempt(attempt.id, node="node-3", worker="actor-9")
+        found = store.attempts(attempt.job_digest)[0]
+        assert (found.node, found.worker) == ("node-3", "actor-9")
+
+    def test_unknown_attempts_are_named(self, store: Store) -> None:
+        with pytest.raises(RunError, match="no attempt x"):
+            store.fail_attempt("x", BAD_INPUT, will_retry=False)
+        with pytest.raises(RunError, match="no attempt x"):
+            store.finish_attempt("x", build_outcome(build_job()))
+
+    def test_the_database_itself_refuses_a_second_live_attempt(self, store: Store) -> None:
+        lease = driven(store)
+        attempt = started(store, lease, build_job().digest)
+        values = attempt.model_dump() | {"id": "forged", "number": 2}
+
+        def forge(connection: sa.Connection) -> None:
+            from orchestrator.tables import attempts
+
+            connection.execute(attempts.insert(), values)
+
+        with pytest.raises(StoreError, match="refused"):
+            store._database.write(forge)
+
+
+class TestOutcomes:
+    def test_outcomes_come_back_as_they_were_given(self, store: Store) -> None:
+        lease = driven(store)
+        build, job = build_job(), eval_job("bbh", (0, 1, 2, 1, 2, 3))
+        given = {build.digest: build_outcome(build), job.digest: eval_outcome(job, value=1 / 3, subsets=24)}
+        for digest, outcome in given.items():
+            assert store.finish_attempt(started(store, lease, digest).id, outcome) is Acceptance.ACCEPTED
+        everything = [planned.job.digest for planned in store.run_jobs(lease.run_id)]
+        assert store.outcomes(everything) == given
+        assert store.done(everything) == set(given)
+        assert store.attempts(job.digest)[0].state is AttemptState.SUCCEEDED
+        assert store.attempts(job.digest)[0].node == "node-1"
+        assert store.scores([job.digest]) == {job.digest: given[job.digest].evaluation.scores}  # type: ignore[union-attr] # an evaluation
+
+    def test_the_same_outcome_twice_is_stored_once(self, store: Store) -> None:
+        lease = driven(store)
+        job = eval_job()
+        attempt = started(store, lease, job.digest)
+        outcome = eval_outcome(job)
+        for _ in range(2):
+            assert store.finish_attempt(attempt.id, outcome) is Acceptance.ACCEPTED
+        assert store.outcomes([job.digest]) == {job.digest: outcome}
+
+    def test_a_late_outcome_of_an_attempt_thought_dead_is_taken_once(self, url: str) -> None:
+        with Store.open(url, lease_s=0.2) as store:
+            old = driven(store)
+            job = eval_job()
+            late = started(store, old, job.digest)
+            time.sleep(0.3)
+            new = store.take_lease(old.run_id, "another")
+            assert new is not None
+            again = started(store, new, job.digest)
+            assert store.finish_attempt(late.id, eval_outcome(job, value=0.5)) is Acceptance.ACCEPTED
+            assert store.finish_attempt(again.id, eval_outcome(job, value=0.6)) is Acceptance.ALREADY_THERE
+            states = [a.state for a in store.attempts(job.digest)]
+            assert states == [AttemptState.SUCCEEDED, AttemptState.SUPERSEDED]
+            assert store.evaluations([job.digest])[job.digest].result.raw == 0.5
+
+    @pytest.mark.parametrize(
+        ("change", "reason"),
+        [
+            ({"suite": "leaderboard-v2"}, "another suite"),
+            ({"engine": EngineSpec(kind="vllm", version="1")}, "another engine"),
+            ({"benchmark_digest": "x"}, "another benchmark_digest"),
+        ],
+    )
+    def test_an_outcome_that_contradicts_its_job_is_refused_with_the_reason(
+        self, store: Store, change: dict[str, object], reason: str
+    ) -> None:
+        lease = driven(store)
+        job = eval_job()
+        attempt = started(store, lease, job.digest)
+        good = eval_outcome(job)
+        wrong = good.model_copy(update={"evaluation": good.evaluation.model_copy(update=change)})
+        assert store.finish_attempt(attempt.id, wrong) is Acceptance.REFUSED
+        found = store.attempts(job.digest)[0]
+        assert found.failure_class is FailureClass.WRONG_RESULT
+        assert reason in str(found.message)
+        assert store.done([job.digest]) == frozenset()
+
+    def test_outcomes_of_another_kind_benchmark_or_without_a_number_are_refused(self, store: Store) -> None:
+        lease = driven(store)
+        job, build = eval_job(), build_job()
+        not_a_number = eval_outcome(job, value=float("nan"))
+        for digest, outcome in (
+            (job.digest, eval_outcome(eval_job("ifeval"))),
+            (job.digest, build_outcome(build)),
+            (job.digest, not_a_number),
+            (build.digest, eval_outcome(job)),
+            (build.digest, build_outcome(build_job("other"))),
+        ):
+            assert store.finish_attempt(started(store, lease, digest).id, outcome) is Acceptance.REFUSED
+        assert store.outcomes([job.digest, build.digest]) == {}
+
+    def test_a_stderr_that_is_not_a_number_is_none(self, store: Store) -> None:
+        lease = driven(store)
+        job = eval_job()
+        outcome = eval_outcome(job)
+        odd = outcome.evaluation.scores[0].model_copy(update={"stderr": float("nan")})
+        outcome = outcome.model_copy(
+            update={"evaluation": outcome.evaluation.model_copy(update={"scores": (odd,)})}
+        )
+        store.finish_attempt(started(store, lease, job.digest).id, outcome)
+        assert store.scores([job.digest])[job.digest][0].stderr is None
+
+    def test_a_build_whose_artifact_was_evicted_is_built_again(self, store: Store) -> None:
+        lease = driven(store)
+        finish_all(store, lease)
+        build, evaluated = build_job(), eval_job()
+        assert store.forget_builds([build.digest, evaluated.digest, "unknown"]) == 1
+        assert store.done([build.digest, evaluated.digest]) == {evaluated.digest}
+        again = store.take_lease(lease.run_id, "me", reopen=True)
+        assert again is not None
+        assert started(store, again, build.digest).number == 2
+
+    def test_nothing_given_nothing_found(self, store: Store) -> None:
+        assert store.outcomes([]) == {}
+        assert store.done([]) == frozenset()
+        assert store.scores(["unknown"]) == {}
+        assert store.evaluations(["unknown"]) == {}
+        assert store.protocols(["unknown"]) == {}
+
+    def test_any_number_of_jobs_can_be_asked_for(self, store: Store) -> None:
+        assert store.done(str(number) for number in range(100_000)) == frozenset()
+
+
+class TestIdentity:
+    def test_a_protocol_and_what_a_run_adds_make_up_a_whole_job(self) -> None:
+        """A field that is added to EvalJob has to be given a place in the store."""
+        elsewhere = {"kind", "weights_digest", "layer_path", "place", "live_layers", "tuning"}
+        assert set(EvalJob.model_fields) == set(Protocol.model_fields) | elsewhere
+
+    def test_protocols_say_how_they_differ(self, store: Store) -> None:
+        lease = driven(store)
+        job = eval_job()
+        (stored,) = [p for p in store.protocols([Protocol.of(job).digest]).values()]
+        assert stored == Protocol.of(job)
+        other = job.model_copy(
+            update={
+                "settings": job.settings.model_copy(update={"limit": 7}),
+                "engine": job.engine.model_copy(update={"dtype": "bfloat16"}),
+                "scorer": "scorer=2",
+            }
+        )
+        assert stored.differences(Protocol.of(other)) == ("engine.dtype", "settings.limit", "scorer")
+        assert stored.differences(stored) == ()
+        assert lease.token == 1
+
+
+class TestSnapshots:
+    def test_equal_results_by_different_histories_are_equal(self, url: str, tmp_path: object) -> None:
+        with (
+            Store.open(url, lease_s=0.2) as disturbed,
+            Store.open(f"sqlite:///{tmp_path}/calm.sqlite") as calm,
+        ):
+            finish_all(calm, driven(calm))
+            lease = driven(disturbed)
+            job = build_job()
+            lost = started(disturbed, lease, job.digest)
+            time.sleep(0.3)
+            taken = disturbed.take_lease(lease.run_id, "another")
+            assert taken is not None
+            failed = started(disturbed, taken, eval_job().digest)
+            disturbed.fail_attempt(failed.id, BAD_INPUT, will_retry=True)
+            assert disturbed.snapshot() != calm.snapshot()
+            disturbed.finish_attempt(lost.id, build_outcome(job))
+            for planned in reversed(disturbed.run_jobs(lease.run_id)[1:]):
+                attempt = started(disturbed, taken, planned.job.digest)
+                outcome = outcome_of(planned.job)
+                disturbed.finish_attempt(attempt.id, outcome)
+            disturbed.finish_run(taken, RunState.DONE)
+            assert disturbed.snapshot() == calm.snapshot()
+
+    def test_another_score_is_another_snapshot(self, store: Store) -> None:
+        lease = driven(store)
+        before = store.snapshot()
+        job = eval_job()
+        store.finish_attempt(started(store, lease, job.digest).id, eval_outcome(job))
+        assert store.snapshot() != before
