@@ -27,7 +27,7 @@ from pydantic import Field, ValidationError
 
 from recipes.errors import ArtifactError, BuildError
 from recipes.file_hash import file_sha256
-from recipes.lease import file_system_time_s, is_alive, owned
+from recipes.lease import Owner, file_system_time_s, is_alive, touched
 from recipes.tensor_file import Frozen
 
 _DIGEST = re.compile(r"[0-9a-f]{8,64}")
@@ -121,12 +121,14 @@ class ArtifactStore:
     @contextmanager
     def lease(self, digest: str) -> Iterator[Artifact]:
         """Keep the artifact from being evicted while the block runs."""
-        lease = self.root / ".leases" / f"{_checked(digest)}.{uuid.uuid4().hex}"
+        lease = self.root / ".leases" / Owner.me().name(_checked(digest))
         with contextlib.ExitStack() as stack:
             with self._explained():
                 self._prepare()
                 with self._locked(f"{digest}.use"):
-                    stack.enter_context(owned(lease))
+                    lease.touch()
+                    stack.callback(lease.unlink, missing_ok=True)
+                    stack.enter_context(touched(lease))
                     artifact = self._require(digest)
             yield artifact
 
@@ -201,15 +203,15 @@ class ArtifactStore:
         return Artifact(digest=digest, path=directory / _CHECKPOINT, manifest=manifest, last_used_at=used_at)
 
     def _write(self, digest: str, writer: Callable[[Path], None], meta: Mapping[str, str]) -> None:
-        aside = self.root / ".building" / f"{digest}.{uuid.uuid4().hex}"
-        with owned(aside.with_suffix(aside.suffix + ".owner")):
-            try:
-                (aside / _CHECKPOINT).mkdir(parents=True)
+        aside = self.root / ".building" / Owner.me().name(digest)
+        try:
+            (aside / _CHECKPOINT).mkdir(parents=True)
+            with touched(aside):
                 writer(aside / _CHECKPOINT)
                 _seal(aside, digest, meta)
-                self._publish(aside, self.root / digest)
-            finally:
-                shutil.rmtree(aside, ignore_errors=True)
+            self._publish(aside, self.root / digest)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
 
     def _publish(self, aside: Path, target: Path) -> None:
         try:
@@ -231,26 +233,33 @@ class ArtifactStore:
 
     def _evict(self, digest: str) -> bool:
         with self._locked(f"{digest}.use"):
-            now_s = file_system_time_s(self.root / ".leases")
+            now_s = self._now_s()
             leases = (self.root / ".leases").glob(f"{digest}.*")
             if any(is_alive(lease, now_s) for lease in leases):
                 return False
-            self._discard(self.root / digest)
+            with contextlib.suppress(FileNotFoundError):  # another prune was first
+                self._discard(self.root / digest)
             return True
 
     def _clear_dead(self) -> None:
         """Delete what dead processes left: half-written builds, leases, trash."""
-        building = self.root / ".building"
-        now_s = file_system_time_s(building)
-        for directory in [path for path in building.iterdir() if path.is_dir()]:
-            owner = directory.with_suffix(directory.suffix + ".owner")
-            if not is_alive(owner, now_s):
-                shutil.rmtree(directory, ignore_errors=True)
-        for owner in (*building.glob("*.owner"), *(self.root / ".leases").glob("*.*")):
-            if not is_alive(owner, now_s):
-                owner.unlink(missing_ok=True)
-        for directory in (self.root / ".trash").iterdir():
-            shutil.rmtree(directory, ignore_errors=True)
+        now_s = self._now_s()
+        for path in (*(self.root / ".building").iterdir(), *(self.root / ".leases").iterdir()):
+            if not is_alive(path, now_s):
+                _remove(path)
+        for path in (self.root / ".trash").iterdir():
+            _remove(path)
+
+    def _now_s(self) -> float:
+        return file_system_time_s(self.root / ".locks" / "clock")
+
+
+def _remove(path: Path) -> None:
+    """Delete a file or directory that another process may be deleting too."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _checked(digest: str) -> str:

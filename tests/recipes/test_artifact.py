@@ -197,17 +197,21 @@ def test_a_lease_of_a_killed_process_ends_with_it(tmp_path: Path) -> None:
 
 
 def test_owners_on_other_machines_are_judged_by_the_age_of_their_file(tmp_path: Path) -> None:
-    path = tmp_path / "owner"
     mine = Owner.me()
-    path.write_text(mine.model_copy(update={"host": "elsewhere"}).model_dump_json())
-    now_s = file_system_time_s(tmp_path)
-    assert is_alive(path, now_s)
-    assert not is_alive(path, now_s + lease_module.DEAD_AFTER_S + 1)
-    path.write_text(mine.model_dump_json())
-    assert is_alive(path, now_s + 1e9)  # on this machine the process itself is asked
-    path.write_text(mine.model_copy(update={"started_s": mine.started_s - 100}).model_dump_json())
-    assert not is_alive(path, now_s)  # its process id was given to a later process
-    assert not is_alive(tmp_path / "missing", now_s)
+    now_s = file_system_time_s(tmp_path / "clock")
+
+    def owned(**changes: str | int) -> Path:
+        path = tmp_path / mine.model_copy(update=changes).name("lease")
+        path.touch()
+        return path
+
+    elsewhere = owned(host="0" * 16)
+    assert is_alive(elsewhere, now_s)
+    assert not is_alive(elsewhere, now_s + lease_module.DEAD_AFTER_S + 1)
+    assert is_alive(owned(), now_s + 1e9)  # on this machine the process itself is asked
+    assert not is_alive(owned(started_s=mine.started_s - 100), now_s)  # its id was given to a later process
+    assert not is_alive(tmp_path / mine.model_copy(update={"host": "0" * 16}).name("gone"), now_s)
+    assert not is_alive(tmp_path / "no owner in the name", now_s)
 
 
 def test_a_lease_is_kept_alive_by_its_holder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,7 +262,7 @@ def kill_at_random_moments(tmp_path: Path, times: int) -> None:
     expected = tmp_path / "expected"
     write_layer_path(source, (0, 1, 2, 3, 2, 3), expected, shard_bytes=60_000)
     root, log = tmp_path / "artifacts", tmp_path / "log"
-    undisturbed = start(root, source, log, pause_s=0.002)
+    undisturbed = start(root, source, log, pause_s=0.01)
     started = time.monotonic()
     go(undisturbed)
     undisturbed.communicate()
@@ -267,7 +271,7 @@ def kill_at_random_moments(tmp_path: Path, times: int) -> None:
     chance = random.Random(0)
     whole = 0
     for _ in range(times):
-        process = start(root, source, log, pause_s=0.002)
+        process = start(root, source, log, pause_s=0.01)
         go(process)
         time.sleep(chance.uniform(0.0, duration_s))
         process.send_signal(signal.SIGKILL)
