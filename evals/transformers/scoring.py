@@ -8,10 +8,10 @@ ancestors. The last token of a continuation is never run, only looked up.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from evals.engine import ScoreResult
+from evals.token_tree import TokenTree, common_prefix
 
 if TYPE_CHECKING:
     import torch
@@ -19,45 +19,6 @@ if TYPE_CHECKING:
 
 ROWS_PER_SOFTMAX = 256
 """Rows of the vocabulary that are in float32 at once."""
-
-
-@dataclass(frozen=True)
-class TokenTree:
-    """The inner nodes of the continuations' tree. Row 0 is the context's last token, row r is node r - 1."""
-
-    tokens: tuple[int, ...]
-    parents: tuple[int, ...]
-    depths: tuple[int, ...]
-    rows: tuple[tuple[int, ...], ...]
-
-    @classmethod
-    def of(cls, continuations: Sequence[Sequence[int]]) -> TokenTree:
-        """The tree of these continuations; `rows[c][t]` predicts token t of continuation c."""
-        known: dict[tuple[int, int], int] = {}
-        tokens: list[int] = []
-        parents: list[int] = []
-        depths: list[int] = [0]
-        rows = []
-        for continuation in continuations:
-            row, path = 0, [0]
-            for token in continuation[:-1]:
-                if (row, token) not in known:
-                    tokens.append(token)
-                    parents.append(row)
-                    depths.append(depths[row] + 1)
-                    known[row, token] = len(tokens)
-                row = known[row, token]
-                path.append(row)
-            rows.append(tuple(path))
-        return cls(tuple(tokens), tuple(parents), tuple(depths[1:]), tuple(rows))
-
-
-def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
-    """Number of leading tokens that are equal."""
-    for index, (x, y) in enumerate(zip(a, b, strict=False)):
-        if x != y:
-            return index
-    return min(len(a), len(b))
 
 
 class TreeScorer:

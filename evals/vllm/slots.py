@@ -24,6 +24,7 @@ class LayerSlots:
         self._stack: Any = model.model
         self._layers: nn.ModuleList = self._stack.layers
         self._holders: list[nn.Module] = [layer.self_attn.attn for layer in self._layers]
+        self.path: tuple[int, ...] = tuple(range(len(self._layers)))
         dtype = config.model_config.dtype
         with set_current_vllm_config(config), set_default_torch_dtype(dtype), device:
             for index in range(len(self._layers), len(self._layers) + extra):
@@ -49,6 +50,7 @@ class LayerSlots:
 
     def set(self, layers: tuple[int, ...] | None) -> None:
         """Thread the model through these source layers; null restores it as it was loaded."""
+        self.path = tuple(range(len(self._layers))) if layers is None else layers
         if layers is None:
             self._stack.layers = self._layers
         else:

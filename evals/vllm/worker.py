@@ -6,7 +6,9 @@ from typing import Any
 
 from vllm.platforms import current_platform
 
+from evals.vllm.forward import Forward
 from evals.vllm.slots import LayerSlots
+from evals.vllm.steps import Step, StepResult
 
 if current_platform.is_cpu():
     from vllm.v1.worker.cpu_worker import CPUWorker as _Worker
@@ -26,6 +28,22 @@ class LiveWorker(_Worker):
     def set_layer_path(self, layers: tuple[int, ...] | None) -> None:
         """Run these source layers from the next step on; null is the checkpoint as it is."""
         self.layer_slots.set(layers)
+
+    def can_run_steps(self) -> bool:
+        """Whether `run_steps` is written for this machine and model."""
+        # Tried on CPUs alone; the scheduler serves the others.
+        if not current_platform.is_cpu() or not Forward.is_possible(self.model_runner):
+            return False
+        self.forward = Forward(self.model_runner, self.layer_slots, self.vllm_config, self.device)
+        return True
+
+    def run_steps(self, steps: list[Step]) -> list[StepResult]:
+        """Forward passes through the current layer path, outside the scheduler, which must be idle."""
+        return self.forward.run(steps, self.layer_slots.path)
+
+    def clear_cache(self) -> None:
+        """Zero the KV cache."""
+        self.forward.clear_cache()
 
     def weight_bytes(self) -> int:
         """Size of the weights on this rank; tied ones count once."""
