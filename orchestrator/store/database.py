@@ -36,11 +36,15 @@ _POSTGRES_OPTIONS = "-c idle_in_transaction_session_timeout=60000 -c lock_timeou
 class Database:
     """One database, opened for reading and writing or for reading alone."""
 
-    def __init__(self, url: str, *, read_only: bool = False, patience_s: float = 60.0) -> None:
+    def __init__(
+        self, url: str, *, read_only: bool = False, patience_s: float = 60.0, foreign_keys: bool = True
+    ) -> None:
         self.url = _parse(url)
         self.read_only = read_only
         self._patience_s = patience_s
-        self._engine = _sqlite(self.url, read_only) if self.is_sqlite else _postgres(self.url, read_only)
+        self._engine = (
+            _sqlite(self.url, read_only, foreign_keys) if self.is_sqlite else _postgres(self.url, read_only)
+        )
         self._writer = self._engine.execution_options(mergeboard_write=True)
         self._reader = (
             self._engine
@@ -79,6 +83,10 @@ class Database:
             return _in_transaction(self._writer if writing else self._reader, work)
         except SQLAlchemyError as error:
             raise StoreError(self._sentence(error)) from error
+
+    def for_migration(self) -> Database:
+        """The same database as migrations need it: SQLite rebuilds a table by dropping it, and would cascade."""
+        return Database(self.url.render_as_string(hide_password=False), foreign_keys=False)
 
     def close(self) -> None:
         """Give the connections back."""
@@ -154,12 +162,13 @@ def _parse(text: str) -> sa.URL:
 
 
 def _without_secrets(url: sa.URL) -> str:
-    return url.difference_update_query(["password", "passfile", "sslpassword"]).render_as_string(
-        hide_password=True
+    plain = url.set(drivername=url.get_backend_name()).difference_update_query(
+        ["password", "passfile", "sslpassword"]
     )
+    return plain.render_as_string(hide_password=True)
 
 
-def _sqlite(url: sa.URL, read_only: bool) -> sa.Engine:
+def _sqlite(url: sa.URL, read_only: bool, foreign_keys: bool) -> sa.Engine:
     path = str(url.database)
     target = f"file:{quote(path)}?mode={'ro' if read_only else 'rwc'}"
 
@@ -167,7 +176,7 @@ def _sqlite(url: sa.URL, read_only: bool) -> sa.Engine:
         connection = sqlite3.connect(
             target, uri=True, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
         )
-        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute(f"PRAGMA foreign_keys = {'ON' if foreign_keys else 'OFF'}")
         connection.execute("PRAGMA cache_size = -65536")
         if not read_only:
             connection.execute("PRAGMA journal_mode = WAL")

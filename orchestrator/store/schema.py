@@ -86,5 +86,16 @@ def upgrade(database: Database, revision: str = "head") -> None:
         settings = config()
         settings.attributes["connection"] = connection
         command.upgrade(settings, revision)
+        if (
+            connection.dialect.name == "sqlite"
+            and connection.execute(sa.text("PRAGMA foreign_key_check")).first()
+        ):
+            raise StoreError(
+                f"The store {database.label} cannot be brought up to date: rows would lose what they refer to."
+            )
 
-    database.at_once(work, writing=True)
+    migrating = database.for_migration()
+    try:
+        migrating.at_once(work, writing=True)
+    finally:
+        migrating.close()
