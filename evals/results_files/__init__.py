@@ -1,0 +1,23 @@
+"""Result files made elsewhere: lm-eval's of every age, both leaderboards', with their samples."""
+
+from evals.results_files.assemble import imported
+from evals.results_files.find import import_results, one_line, samples_of, with_samples
+from evals.results_files.parse import parse_results, read_result_file
+from evals.results_files.records import FileFormat, ImportedBenchmark, ImportedRun, ResultFile, TaskResult
+from evals.results_files.samples import read_logged_samples
+
+__all__ = [
+    "FileFormat",
+    "ImportedBenchmark",
+    "ImportedRun",
+    "ResultFile",
+    "TaskResult",
+    "import_results",
+    "imported",
+    "one_line",
+    "parse_results",
+    "read_logged_samples",
+    "read_result_file",
+    "samples_of",
+    "with_samples",
+]

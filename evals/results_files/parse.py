@@ -1,0 +1,319 @@
+"""Result files of lm-eval and of both leaderboards, old and new, read into one form.
+
+Unknown extra fields are passed over; what is used must be what it should be, or the file is refused in a sentence.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from evals.claims.facts import NOT_QUANTIZED, Fact, Facts, limit_text, on_off
+from evals.errors import ClaimError
+from evals.results_files.records import FileFormat, ResultFile, TaskResult
+
+MAX_BYTES = 1_000_000_000
+_STAMP = re.compile(r"(20\d\d)[-_](\d\d)[-_](\d\d)T(\d\d)[-_:](\d\d)[-_:](\d\d)")
+_BLOCK = re.compile(
+    r"^```(?:python|json)?[ \t]*\r?\n(?P<json>\{.*?^\})[ \t]*\r?\n```", re.DOTALL | re.MULTILINE
+)
+_SUBJECT = re.compile(r"Evaluation run of (?:model )?\[?([\w.-]+/[\w.-]+)\]?")
+_BOARD_KEY = re.compile(r"harness\|[^|]+\|(?P<shots>\d+)$")
+_ENGINES = {"hf": "transformers", "hf-auto": "transformers", "huggingface": "transformers", "vllm": "vllm"}
+_QUANTIZED_NAME = re.compile(
+    r"(?i)(?<![a-z0-9])(gptq|awq|gguf|exl2|hqq|fp8|nf4|(?:bnb-)?[48]-?bit|int[48]|i?q[2-8]_[0-9a-z_]+)(?![a-z0-9])"
+)
+_DEFAULT = "the tokenizer's default"
+
+
+def read_result_file(path: Path) -> ResultFile:
+    """A result file; ClaimError in one sentence where it is none."""
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise ClaimError(
+                f"{path} has {size:,} bytes; a result file of more than {MAX_BYTES:,} is not read."
+            )
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ClaimError(
+            f"{path} cannot be read ({error.strerror}); give a result file of lm-eval."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ClaimError(f"{path} is not text; give a result file of lm-eval (results_*.json).") from error
+    return parse_results(text, str(path))
+
+
+def parse_results(text: str, source: str) -> ResultFile:
+    """A result file from its text: JSON, or a leaderboard's details card with the results in it."""
+    card = None if text.lstrip()[:1] == "{" else _BLOCK.search(text)
+    if card is not None:
+        return _details_card(_object(card["json"], source), text, source)
+    data = _object(text, source)
+    results = data.get("results")
+    if isinstance(results, dict) and any(_BOARD_KEY.match(k) for k in results):
+        return _board_v1(data, results, source)
+    if isinstance(results, dict) and results:
+        return _harness(data, results, source)
+    raise ClaimError(f"{source} has no 'results' of tasks; give a result file of lm-eval (results_*.json).")
+
+
+def _object(text: str, source: str) -> dict[str, Any]:
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        reason = str(error)[:120]
+        raise ClaimError(
+            f"{source} is not JSON ({reason}); give a result file of lm-eval (results_*.json)."
+        ) from error
+    except RecursionError as error:
+        raise ClaimError(f"{source} is nested too deeply to be a result file.") from error
+    if not isinstance(data, dict):
+        raise ClaimError(
+            f"{source} is a JSON {type(data).__name__}, not a result; give a results_*.json of lm-eval."
+        )
+    return data
+
+
+def _harness(data: Mapping[str, Any], results: Mapping[str, Any], source: str) -> ResultFile:
+    """lm-eval's own results, 0.4 and before; the second board's files are of this kind."""
+    config = _section(data, "config")
+    arguments = _arguments(config.get("model_args"))
+    versions, shots, hashes, counts = (
+        _section(data, k) for k in ("versions", "n-shot", "task_hashes", "n-samples")
+    )
+    configs = _section(data, "configs")
+    tasks = tuple(
+        _task(
+            key, value, version=versions.get(key), shots=_shots(shots.get(key), _section(configs, key))
+        ).model_copy(update={**_counts(counts.get(key), value), "prompts_hash": _text(hashes.get(key))})
+        for key, value in results.items()
+        if isinstance(value, dict)
+    )
+    new = any("," in metric for value in results.values() if isinstance(value, dict) for metric in value)
+    subtasks = _section(data, "group_subtasks")
+    checkpoint = (
+        _text(data.get("model_name")) or _text(arguments.get("pretrained")) or _text(arguments.get("model"))
+    )
+    facts = _harness_facts(data, config, arguments, checkpoint or "")
+    return ResultFile(
+        source=source,
+        format=FileFormat.HARNESS if new else FileFormat.HARNESS_OLD,
+        checkpoint=checkpoint or "unknown",
+        revision=_text(config.get("model_sha")) or _text(arguments.get("revision")),
+        measured_at=_when(data.get("date"), source),
+        facts=facts,
+        tasks=tasks,
+        groups=tuple(k for k, v in subtasks.items() if v),
+    )
+
+
+def _harness_facts(
+    data: Mapping[str, Any], config: Mapping[str, Any], arguments: Mapping[str, str], checkpoint: str
+) -> Facts:
+    engine = _text(config.get("model")) or _text(data.get("model_source"))
+    facts: dict[Fact, str | None] = {
+        Fact.HARNESS: "lm-eval",
+        Fact.HARNESS_VERSION: _text(data.get("lm_eval_version")) or _text(data.get("git_hash")),
+        Fact.ENGINE: _ENGINES.get(engine, engine) if engine else None,
+        Fact.DTYPE: _dtype(config.get("model_dtype")) or _dtype(arguments.get("dtype")),
+        Fact.MAX_LENGTH: _text(data.get("max_length"))
+        or arguments.get("max_length")
+        or arguments.get("max_model_len"),
+    }
+    if facts[Fact.ENGINE] == "transformers":
+        facts[Fact.ENGINE_VERSION] = _text(data.get("transformers_version"))
+    if "limit" in config:
+        facts[Fact.LIMIT] = limit_text(_number(config["limit"]))
+    if "chat_template" in data:
+        template = data["chat_template"]
+        facts[Fact.TEMPLATE] = on_off(template not in (None, False, ""))
+        facts[Fact.TEMPLATE_TEXT] = (_text(data.get("chat_template_sha")) or "")[:16] or None
+    if isinstance(data.get("fewshot_as_multiturn"), bool):  # without a template there are no turns
+        has_turns = data["fewshot_as_multiturn"] and facts.get(Fact.TEMPLATE) != on_off(False)
+        facts[Fact.MULTITURN] = on_off(has_turns)
+    if "system_instruction" in data:
+        facts[Fact.SYSTEM_PROMPT] = (_text(data.get("system_instruction_sha")) or "none")[:16]
+    if "gen_kwargs" in config:
+        facts[Fact.GENERATION] = (
+            json.dumps(config["gen_kwargs"], sort_keys=True) if config["gen_kwargs"] else "the task's own"
+        )
+    seeds = [config.get(f"{k}_seed") for k in ("random", "numpy", "torch", "fewshot")]
+    if all(isinstance(s, int) for s in seeds):
+        facts[Fact.SEEDS] = ", ".join(map(str, seeds))
+    if arguments:
+        facts |= _argument_facts(arguments)
+    named = _QUANTIZED_NAME.search(checkpoint)
+    if named is not None and facts.get(Fact.QUANTIZATION, NOT_QUANTIZED) == NOT_QUANTIZED:
+        facts[Fact.QUANTIZATION] = named[1].lower()
+    return Facts().plus(facts)
+
+
+def _argument_facts(arguments: Mapping[str, str]) -> dict[Fact, str | None]:
+    """What the model's arguments say, and what their absence says."""
+    bos = arguments.get("add_bos_token")
+    quantized = [
+        k for k in ("load_in_4bit", "load_in_8bit", "autogptq", "gptqmodel") if _truth(arguments.get(k))
+    ]
+    quantized += [
+        arguments[k] for k in ("quantization", "gguf_file") if arguments.get(k) not in (None, "None", "")
+    ]
+    return {
+        Fact.BOS: _DEFAULT if bos is None else on_off(_truth(bos)),
+        Fact.QUANTIZATION: quantized[0].removeprefix("load_in_") if quantized else NOT_QUANTIZED,
+        Fact.TENSOR_PARALLEL: arguments.get("tensor_parallel_size", "1"),
+        Fact.KV_CACHE: arguments.get("kv_cache_dtype", "auto"),
+    }
+
+
+def _board_v1(data: Mapping[str, Any], results: Mapping[str, Any], source: str) -> ResultFile:
+    """A file of the first board: one harness commit, no chat template, keys such as 'harness|arc:challenge|25'."""
+    config = _section(data, "config_general") or _section(data, "config")
+    versions = _section(data, "versions")
+    arguments = _arguments(config.get("model_args"))
+    dtype = _text(config.get("model_dtype"))
+    facts = Facts(known=_V1_FACTS).plus(
+        {
+            Fact.DTYPE: _dtype(dtype),
+            Fact.QUANTIZATION: NOT_QUANTIZED if _dtype(dtype) else dtype,
+            Fact.HARNESS_VERSION: _text(config.get("lighteval_sha")),
+            Fact.LIMIT: limit_text(_number(config.get("max_samples"))) if "max_samples" in config else None,
+        }
+    )
+    return ResultFile(
+        source=source,
+        format=FileFormat.BOARD_V1,
+        checkpoint=_text(config.get("model_name")) or arguments.get("pretrained") or "unknown",
+        revision=_text(config.get("model_sha")),
+        measured_at=_when(None, source),
+        facts=facts,
+        tasks=_board_tasks(results, versions),
+    )
+
+
+def _details_card(data: dict[str, Any], text: str, source: str) -> ResultFile:
+    """The card of a board's details data set, which holds the latest results but not how they were made."""
+    everything = data.get("all")
+    nested = isinstance(everything, dict) and any(isinstance(v, dict) for v in everything.values())
+    results: Mapping[str, Any] = everything if nested and isinstance(everything, dict) else data
+    subject, stamp = _SUBJECT.search(text), re.search(r"latest results from\s+run ([^\]\s]+)", text)
+    if any(_BOARD_KEY.match(k) for k in results):
+        tasks, facts = _board_tasks(results, {}), Facts(known=_V1_FACTS)
+    else:
+        tasks = tuple(_task(k, v) for k, v in results.items() if isinstance(v, dict))
+        facts = Facts(known={Fact.HARNESS: "lm-eval"})
+    if not tasks:
+        raise ClaimError(
+            f"{source} has no results of tasks in it; give a result file of lm-eval (results_*.json)."
+        )
+    return ResultFile(
+        source=source,
+        format=FileFormat.DETAILS_CARD,
+        checkpoint=subject[1].rstrip(".") if subject else "unknown",
+        measured_at=_when(None, stamp[1] if stamp else source),
+        facts=facts,
+        tasks=tasks,
+    )
+
+
+_V1_FACTS = {Fact.HARNESS: "lm-eval", Fact.TEMPLATE: on_off(False), Fact.MULTITURN: on_off(False)}
+
+
+def _board_tasks(results: Mapping[str, Any], versions: Mapping[str, Any]) -> tuple[TaskResult, ...]:
+    tasks = []
+    for key, value in results.items():
+        match = _BOARD_KEY.match(key)
+        if match is not None and isinstance(value, dict):
+            tasks.append(_task(key, value, version=versions.get(key), shots=int(match["shots"])))
+    return tuple(tasks)
+
+
+def _task(key: str, values: Mapping[str, Any], version: Any = None, shots: int | None = None) -> TaskResult:
+    metrics: dict[str, float] = {}
+    stderrs: dict[str, float] = {}
+    not_numbers = []
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            continue
+        metric, _, kind = name.partition(",")
+        kind = "" if kind == "none" else kind
+        is_stderr = metric.endswith("_stderr")
+        label = metric.removesuffix("_stderr") + (f",{kind}" if kind else "")
+        if math.isnan(value):
+            not_numbers += [] if is_stderr else [label]
+        elif math.isfinite(value):
+            (stderrs if is_stderr else metrics)[label] = float(value)
+    return TaskResult(
+        key=key,
+        metrics=metrics,
+        stderrs=stderrs,
+        version=None if version is None or version == "N/A" else str(version),
+        shots=shots,
+        nan_metrics=tuple(not_numbers),
+    )
+
+
+def _counts(counts: Any, values: Mapping[str, Any]) -> dict[str, int | None]:
+    """How many documents were evaluated, and how many there are."""
+    if isinstance(counts, dict):
+        pair = {"n": counts.get("effective"), "n_full": counts.get("original")}
+        return {k: v if isinstance(v, int) and v >= 0 else None for k, v in pair.items()}
+    length = values.get("sample_len")
+    return {"n": length if isinstance(length, int) and length > 0 else None}
+
+
+def _shots(value: Any, config: Mapping[str, Any]) -> int | None:
+    found = value if value is not None else config.get("num_fewshot")
+    return found if isinstance(found, int) and not isinstance(found, bool) and found >= 0 else None
+
+
+def _arguments(value: Any) -> dict[str, str]:
+    """The model's arguments, which lm-eval writes as 'a=b,c=d' or as an object."""
+    if isinstance(value, dict):
+        return {str(k): str(v) for k, v in value.items()}
+    if not isinstance(value, str):
+        return {}
+    return {k.strip(): v.strip() for k, sep, v in (part.partition("=") for part in value.split(",")) if sep}
+
+
+def _dtype(value: Any) -> str | None:
+    text = _text(value)
+    name = text.lower().removeprefix("torch.") if text else ""
+    return name if name in ("bfloat16", "float16", "float32") else None
+
+
+def _when(date: Any, source: str) -> datetime.datetime | None:
+    """The time in the file's name, when it was written (and scored), else the one inside, when the run began."""
+    stamp = _STAMP.search(Path(source).name)
+    try:
+        if stamp is not None:
+            year, month, day, hour, minute, second = map(int, stamp.groups())
+            return datetime.datetime(year, month, day, hour, minute, second, tzinfo=datetime.UTC)
+    except ValueError:
+        return None
+    number = _number(date)
+    return datetime.datetime.fromtimestamp(number, datetime.UTC) if number and 1e9 < number < 1e11 else None
+
+
+def _section(data: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = data.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _text(value: Any) -> str | None:
+    if isinstance(value, str) and value and value != "None":
+        return value
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _truth(value: str | None) -> bool:
+    return value is not None and value.lower() in ("true", "1", "yes")

@@ -1,0 +1,224 @@
+"""Samples that lm-eval logged: JSON lines, or the JSON arrays of 2024, streamed so that size does not matter."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from evals.errors import ClaimError
+from evals.results_files.records import TaskResult
+from evals.results_files.rules import renamed
+from evals.scores import Sample
+from evals.suite import Benchmark, Extraction, OutputKind
+
+_NAME = re.compile(r"samples_(?P<task>.+?)_(?P<stamp>\d{4}-\d\d-\d\dT[\d.:-]+)\.jsonl?$")
+_CHUNK = 4_000_000
+_MAX_ENTRY = 64_000_000
+_KNOWN = frozenset(
+    [
+        "doc_id",
+        "doc",
+        "target",
+        "arguments",
+        "resps",
+        "filtered_resps",
+        "filter",
+        "metrics",
+        "doc_hash",
+        "prompt_hash",
+        "target_hash",
+        "choices",
+    ]
+)
+
+
+def task_of(path: Path) -> str | None:
+    """The task that a samples file is of, by its name; None where it is no samples file."""
+    match = _NAME.match(path.name)
+    return match["task"] if match else None
+
+
+def stamp_of(path: Path) -> str | None:
+    """The time in a samples file's name."""
+    match = _NAME.match(path.name)
+    return match["stamp"] if match else None
+
+
+def read_logged_samples(path: Path, benchmark: Benchmark, task: str) -> tuple[Sample, ...]:
+    """The samples of one task of a benchmark; ClaimError names the file and entry that is not as it should be."""
+    by_doc: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
+    for number, entry in enumerate(entries(path), start=1):
+        doc_id = entry.get("doc_id")
+        if not isinstance(doc_id, int) or isinstance(doc_id, bool) or doc_id < 0:
+            raise ClaimError(
+                f"{path}: entry {number} has no doc_id; give the samples file as lm-eval wrote it."
+            )
+        by_doc[doc_id].append(_slim(entry))
+    if not by_doc:
+        raise ClaimError(f"{path} holds no samples; give the samples file as lm-eval wrote it.")
+    return tuple(_sample(benchmark, task, doc_id, by_doc[doc_id], path) for doc_id in sorted(by_doc))
+
+
+def entries(path: Path) -> Iterator[dict[str, Any]]:
+    """The entries of a file, one at a time: one per line, or one after another in an array."""
+    decoder = json.JSONDecoder()
+    buffer, number, ended = "", 0, False
+    try:
+        with path.open(encoding="utf-8") as file:
+            while True:
+                buffer = buffer.lstrip(" \t\r\n,[")
+                if not ended and len(buffer) < _CHUNK // 2:
+                    chunk = file.read(_CHUNK)
+                    ended = not chunk
+                    buffer += chunk
+                    continue
+                if not buffer or buffer.strip() == "]":
+                    return
+                try:
+                    entry, end = decoder.raw_decode(buffer)
+                except ValueError as error:
+                    chunk = file.read(_CHUNK) if not ended and len(buffer) < _MAX_ENTRY else ""
+                    if not chunk:
+                        raise ClaimError(
+                            f"{path}: entry {number + 1} is cut short or not JSON; give the file as lm-eval wrote it."
+                        ) from error
+                    buffer += chunk
+                    continue
+                number += 1
+                if not isinstance(entry, dict):
+                    raise ClaimError(
+                        f"{path}: entry {number} is not an object; give the samples file of lm-eval."
+                    )
+                buffer = buffer[end:]
+                yield entry
+    except OSError as error:
+        raise ClaimError(f"{path} cannot be read ({error.strerror}).") from error
+    except UnicodeDecodeError as error:
+        raise ClaimError(f"{path} is not text; give the samples file as lm-eval wrote it.") from error
+    except RecursionError as error:
+        raise ClaimError(f"{path}: entry {number + 1} is nested too deeply.") from error
+
+
+def _slim(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """The entry without the texts of its prompts, which are most of a file."""
+    kept = {k: v for k, v in entry.items() if k not in ("doc", "arguments")}
+    kept["choices"] = _choices(entry.get("arguments"))
+    if not isinstance(entry.get("doc_hash"), str):
+        document = json.dumps(entry.get("doc"), indent=2, ensure_ascii=False, default=str)
+        kept["doc_hash"] = hashlib.sha256(document.encode("utf-8", "replace")).hexdigest()
+    if not isinstance(entry.get("prompt_hash"), str):
+        kept["prompt_hash"] = hashlib.sha256(
+            _prompt(entry.get("arguments")).encode("utf-8", "replace")
+        ).hexdigest()
+    return kept
+
+
+def _pairs(arguments: Any) -> list[list[Any]]:
+    """The requests of an entry, which lm-eval writes as lists or as {'gen_args_0': {'arg_0': ...}}."""
+    found = list(arguments.values()) if isinstance(arguments, dict) else arguments
+    pairs = [list(p.values()) if isinstance(p, dict) else p for p in found] if isinstance(found, list) else []
+    return [p for p in pairs if isinstance(p, list)]
+
+
+def _choices(arguments: Any) -> list[str]:
+    """The continuations that were scored; empty where text was written."""
+    pairs = _pairs(arguments)
+    return (
+        [p[1] for p in pairs] if pairs and all(len(p) == 2 and isinstance(p[1], str) for p in pairs) else []
+    )
+
+
+def _prompt(arguments: Any) -> str:
+    pairs = _pairs(arguments)
+    return str(pairs[0][0]) if pairs and pairs[0] else ""
+
+
+def _sample(
+    benchmark: Benchmark, task: str, doc_id: int, logged: list[Mapping[str, Any]], path: Path
+) -> Sample:
+    first = logged[0]
+    metrics, weights = _metrics(task, logged)
+    missing = [m for m in benchmark.metrics if not 0 <= metrics.get(m, math.nan) <= 1]
+    if missing:
+        raise ClaimError(
+            f"{path}: document {doc_id} has no {missing[0]} from 0 to 1; give the file as lm-eval wrote it."
+        )
+    choices, logprobs = _scored(first)
+    response = choices[_pick(benchmark, choices, logprobs)] if choices else _written(first.get("resps"))
+    filtered = _written(first.get("filtered_resps"))
+    return Sample(
+        benchmark=benchmark.name,
+        subset=task,
+        doc_id=doc_id,
+        doc_hash=first["doc_hash"][:16],
+        prompt_hash=first["prompt_hash"][:16],
+        target=str(first.get("target", "")),
+        choices=tuple(choices),
+        logprobs=tuple(logprobs),
+        response=response,
+        extracted=response if choices else (filtered or None),
+        metrics=metrics,
+        correct=fmean(metrics[m] for m in benchmark.metrics),
+        weights=weights,
+    )
+
+
+def _metrics(task: str, logged: Iterable[Mapping[str, Any]]) -> tuple[dict[str, float], dict[str, float]]:
+    """Every metric of a document under the suite's names, and the number of items behind those that have several."""
+    metrics: dict[str, float] = {}
+    weights: dict[str, float] = {}
+    for entry in logged:
+        kind = entry.get("filter")
+        named = entry.get("metrics")
+        names = named if isinstance(named, list) else [k for k in entry if k not in _KNOWN]
+        for name in names:
+            value = entry.get(name)
+            label = f"{name},{kind}" if isinstance(kind, str) and kind != "none" else str(name)
+            if isinstance(value, list) and value and all(isinstance(v, int | float) for v in value):
+                metrics[label], weights[label] = fmean(map(float, value)), float(len(value))
+            elif isinstance(value, bool | int | float):
+                metrics[label] = float(value)
+    own, rule = renamed(TaskResult(key=task, metrics=metrics, stderrs=weights))
+    return (own.metrics, own.stderrs) if rule is not None else (metrics, weights)
+
+
+def _scored(entry: Mapping[str, Any]) -> tuple[list[str], list[float]]:
+    """Continuations and their log-probabilities."""
+    choices = entry["choices"]
+    found = entry.get("filtered_resps") or entry.get("resps")
+    if not choices or not isinstance(found, list) or len(found) < len(choices):
+        return [], []
+    try:
+        logprobs = [float(_first(response)) for response in found[: len(choices)]]
+    except (TypeError, ValueError):
+        return [], []
+    return choices, logprobs
+
+
+def _pick(benchmark: Benchmark, choices: list[str], logprobs: list[float]) -> int:
+    """The choice that the benchmark's metric picks; the first wins where several are equal."""
+    per_character = benchmark.extraction is Extraction.CHOICE_PER_CHARACTER
+    weighed = [
+        lp / max(1, len(c)) if per_character and benchmark.output is OutputKind.MULTIPLE_CHOICE else lp
+        for c, lp in zip(choices, logprobs, strict=True)
+    ]
+    return weighed.index(max(weighed))
+
+
+def _first(value: Any) -> Any:
+    """The first element, however deep: lm-eval nests responses by request, repeat and (log-probability, greedy)."""
+    while isinstance(value, list):
+        value = value[0] if value else None
+    return value
+
+
+def _written(responses: Any) -> str:
+    first = _first(responses)
+    return "" if first is None else str(first)

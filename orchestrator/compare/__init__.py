@@ -1,0 +1,22 @@
+"""Candidates against a base: what may be compared, the differences, their correction, and the table."""
+
+from orchestrator.compare.measure import Side, all_stages, measurement_of, sides_of_import, suite_measurement
+from orchestrator.compare.pairs import comparability, compare, sample_differences
+from orchestrator.compare.records import SIGNIFICANT, Comparison, ComparisonRow
+from orchestrator.compare.table import comparison_text, print_comparisons
+
+__all__ = [
+    "SIGNIFICANT",
+    "Comparison",
+    "ComparisonRow",
+    "Side",
+    "all_stages",
+    "comparability",
+    "compare",
+    "comparison_text",
+    "measurement_of",
+    "print_comparisons",
+    "sample_differences",
+    "sides_of_import",
+    "suite_measurement",
+]

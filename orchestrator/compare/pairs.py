@@ -1,0 +1,198 @@
+"""Candidates against a base: what may be compared, the differences, and their correction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from evals.claims.facts import Fact
+from evals.claims.records import Measurement
+from evals.scores import Sample
+from evals.stats import Delta, Documents, average_delta, corrected, delta, documents, unpaired_delta
+from evals.suite import Benchmark, Suite
+from orchestrator.compare.measure import Side
+from orchestrator.compare.records import Comparison, ComparisonRow
+
+Key = tuple[str, str]  # suite and benchmark
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """A row and the paired documents behind it, where there are some."""
+
+    row: ComparisonRow
+    docs: Documents | None
+
+
+def comparability(base: Measurement, candidate: Measurement) -> tuple[str, ...]:
+    """Why two measurements may not be compared, besides their weights; nothing where they may."""
+    return tuple(d.sentence() for d in base.facts.differences(candidate.facts))
+
+
+def sample_differences(base: Sequence[Sample], candidate: Sequence[Sample]) -> tuple[str, ...]:
+    """In what the questions or prompts of two sets of samples differ."""
+    theirs = {(s.subset, s.doc_id): s for s in base}
+    both = [(theirs[s.subset, s.doc_id], s) for s in candidate if (s.subset, s.doc_id) in theirs]
+    if not both:
+        return ("no document is in both sets of samples",) if base and candidate else ()
+    found = []
+    other_docs = sum(a.doc_hash != b.doc_hash for a, b in both)
+    other_prompts = sum(a.prompt_hash != b.prompt_hash for a, b in both)
+    if other_docs:
+        found.append(f"the questions of {other_docs} of {len(both)} documents differ")
+    elif other_prompts:
+        found.append(f"{Fact.PROMPTS}: those of {other_prompts} of {len(both)} documents differ")
+    if len(both) < max(len(base), len(candidate)):
+        found.append(f"{Fact.LIMIT}: {len(base)} (base), {len(candidate)} (candidate)")
+    return tuple(found)
+
+
+def compare(
+    base: Sequence[Side],
+    candidates: Mapping[str, Sequence[Side]],
+    suites: Sequence[Suite],
+    *,
+    force: bool = False,
+    other_tests: int = 0,
+    seed: int = 0,
+) -> tuple[Comparison, ...]:
+    """Every candidate against the base.
+
+    The p-values are corrected over all benchmarks of all candidates given, and over `other_tests` more that were
+    made on the way to choosing them (taken as having shown nothing, which is the strict reading).
+    """
+    pairs = {name: _pairs(base, sides, suites, force, seed) for name, sides in candidates.items()}
+    flat = [pair.row.delta.p if pair.row.delta else None for found in pairs.values() for pair in found]
+    adjusted = iter(corrected([*flat, *[1.0] * other_tests])[: len(flat)])
+    n_tests = sum(p is not None for p in flat) + other_tests
+    finished: dict[str, list[_Pair]] = {
+        name: [_Pair(p.row.model_copy(update={"p_corrected": next(adjusted)}), p.docs) for p in found]
+        for name, found in pairs.items()
+    }
+    averages = {name: _averages(found, suites, seed) for name, found in finished.items()}
+    means = [row.delta.p if row.delta else None for rows in averages.values() for row in rows]
+    of_means = iter(corrected(means))
+    who = base[0].measurement.checkpoint if base else "base"
+    return tuple(
+        Comparison(
+            base=who,
+            candidate=name,
+            rows=tuple(p.row for p in found),
+            averages=tuple(r.model_copy(update={"p_corrected": next(of_means)}) for r in averages[name]),
+            n_tests=n_tests,
+        )
+        for name, found in finished.items()
+    )
+
+
+def _pairs(
+    base: Sequence[Side], candidate: Sequence[Side], suites: Sequence[Suite], force: bool, seed: int
+) -> list[_Pair]:
+    """One pair per benchmark that either side has, in the suites' order."""
+    left, right = _by_key(base), _by_key(candidate)
+    found = []
+    for suite in suites:
+        for benchmark in suite.benchmarks:
+            key = (suite.name, benchmark.name)
+            if key in left or key in right:
+                found.append(_pair(suite, benchmark, (left.get(key), right.get(key)), force, seed))
+    return found
+
+
+def _pair(
+    suite: Suite, benchmark: Benchmark, sides: tuple[Side | None, Side | None], force: bool, seed: int
+) -> _Pair:
+    base, candidate = sides
+    row = ComparisonRow(
+        suite=suite.name,
+        benchmark=benchmark.name,
+        title=benchmark.title,
+        base=base.measurement.result.normalized if base else None,
+        candidate=candidate.measurement.result.normalized if candidate else None,
+        delta=None,
+        notes=_notes(base, candidate),
+    )
+    if base is None or candidate is None:
+        return _Pair(
+            row.model_copy(
+                update={"refused": (f"only the {'candidate' if base is None else 'base'} has it",)}
+            ),
+            None,
+        )
+    reasons = comparability(base.measurement, candidate.measurement)
+    reasons += tuple(r for r in sample_differences(base.samples, candidate.samples) if not _said(r, reasons))
+    if reasons and not force:
+        return _Pair(row.model_copy(update={"refused": reasons}), None)
+    docs, difference = _difference(benchmark, base, candidate, seed)
+    notes = row.notes if docs else (*row.notes, "without samples: compared as if on different documents")
+    update = {"delta": difference, "refused": reasons, "forced": bool(reasons), "notes": notes}
+    return _Pair(row.model_copy(update=update), docs)
+
+
+def _difference(
+    benchmark: Benchmark, base: Side, candidate: Side, seed: int
+) -> tuple[Documents | None, Delta]:
+    metric = base.measurement.result.metric
+    if metric not in benchmark.metrics and len(benchmark.metrics) == 1:  # scored at another stage
+        benchmark = benchmark.model_copy(update={"metrics": (metric,)})
+    if base.samples and candidate.samples:
+        docs = documents([base.samples, candidate.samples], benchmark)
+        return docs, delta(docs, seed=seed)
+    return None, unpaired_delta(base.measurement.scores, candidate.measurement.scores, benchmark, seed=seed)
+
+
+def _averages(pairs: Sequence[_Pair], suites: Sequence[Suite], seed: int) -> list[ComparisonRow]:
+    """One mean per suite over the benchmarks that were compared on samples, if they are several."""
+    rows = []
+    for suite in suites:
+        used = [p for p in pairs if p.row.suite == suite.name and p.docs is not None]
+        docs = [p.docs for p in used if p.docs is not None]
+        if len(docs) < 2:
+            continue
+        whole = len(used) == len(suite.benchmarks) and not any(_is_partial(p.row) for p in used)
+        mean = average_delta(docs, seed=seed)
+        rows.append(
+            ComparisonRow(
+                suite=suite.name,
+                benchmark=None,
+                title="Average" if whole else f"Mean of {len(used)} of {len(suite.benchmarks)}",
+                base=mean.base,
+                candidate=mean.candidate,
+                delta=mean,
+                forced=any(p.row.forced for p in used),
+                notes=() if whole else ("not the board's average",),
+            )
+        )
+    return rows
+
+
+def _notes(base: Side | None, candidate: Side | None) -> tuple[str, ...]:
+    notes = []
+    for name, side in (("base", base), ("candidate", candidate)):
+        if side is None:
+            continue
+        result = side.measurement.result
+        if result.partial:
+            notes.append(f"{_PARTIAL} ({name}: {result.n} documents)")
+        notes += [f"{name}: {a.share:.0%} of the responses are {a.kind}" for a in result.alarms]
+    if any(s is not None and not s.measurement.result.comparable_to_board for s in (base, candidate)):
+        remarks = {s.measurement.result.remark for s in (base, candidate) if s is not None}
+        notes += [f"not the board's: {r}" for r in sorted(r for r in remarks if r)]
+    return tuple(notes)
+
+
+_PARTIAL = "partial"
+
+
+def _is_partial(row: ComparisonRow) -> bool:
+    return any(note.startswith(_PARTIAL) for note in row.notes)
+
+
+def _said(reason: str, reasons: Sequence[str]) -> bool:
+    """Whether a reason of this kind is among those that are known already."""
+    kind = reason.partition(":")[0]
+    return any(r.partition(":")[0] == kind for r in reasons)
+
+
+def _by_key(sides: Sequence[Side]) -> dict[Key, Side]:
+    return {(s.measurement.facts.known[Fact.SUITE], s.measurement.result.benchmark): s for s in sides}

@@ -1,0 +1,111 @@
+"""A comparison as a table that reads well in 100 columns."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from orchestrator.compare.records import SIGNIFICANT, Comparison, ComparisonRow
+
+_SIGNS = {
+    "better": "[green]better ▲[/]",
+    "worse": "[red]worse ▼[/]",
+    "no difference shown": "[dim]not shown[/]",
+}
+
+
+def print_comparisons(comparisons: Sequence[Comparison], console: Console) -> None:
+    """Prints one table per candidate, and below it what must be known to read it."""
+    for comparison in comparisons:
+        console.print(_table(comparison))
+        for line in _below(comparison):
+            console.print(line, highlight=False)
+        console.print()
+
+
+def comparison_text(comparisons: Sequence[Comparison], width: int = 100) -> str:
+    """The tables as plain text."""
+    buffer = io.StringIO()
+    print_comparisons(comparisons, Console(file=buffer, width=width, color_system=None, legacy_windows=False))
+    return buffer.getvalue()
+
+
+def _table(comparison: Comparison) -> Table:
+    title = f"{escape(comparison.candidate)} against {escape(comparison.base)}"
+    table = Table(
+        title=title, title_justify="left", header_style="bold", pad_edge=False, box=None, padding=(0, 1)
+    )
+    table.add_column("Benchmark", no_wrap=True, max_width=16, overflow="ellipsis")
+    for name in ("n", "Base", "Cand.", "Δ points", "95 % interval", "Δ percent", "flips", "p corr."):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    marks = _marks(comparison)
+    for row in comparison.rows:
+        table.add_row(*_cells(row, marks))
+    if comparison.averages:
+        table.add_section()
+    for row in comparison.averages:
+        table.add_row(*_cells(row, marks), style="bold")
+    return table
+
+
+def _cells(row: ComparisonRow, marks: dict[str, int]) -> list[str]:
+    numbers = "".join(f"[{marks[text]}]" for text in _texts(row))
+    title = escape(f"{row.title}{' ' + numbers if numbers else ''}")
+    base, candidate = (f"{v:.2f}" if v is not None else "–" for v in (row.base, row.candidate))
+    if row.delta is None:
+        return [title, "", base, candidate, "", "", "", "", "", "not compared"]
+    d = row.delta
+    span = f"{d.interval.low:+.2f} … {d.interval.high:+.2f}"
+    percent = f"{d.delta_percent:+.1f} %" if d.delta_percent is not None else "–"
+    flips = f"+{d.gained} −{d.lost}" if d.gained is not None else "–"
+    word = _SIGNS[row.verdict] + (" [yellow]forced[/]" if row.forced else "")
+    return [
+        title,
+        f"{d.n:,}",
+        base,
+        candidate,
+        f"{d.delta_points:+.2f}",
+        span,
+        percent,
+        flips,
+        _p(row.p_corrected),
+        word,
+    ]
+
+
+def _below(comparison: Comparison) -> list[str]:
+    """Remarks by number, what could have been found, and what the p-values are corrected for."""
+    lines = [f"  [{number}] {text}" for text, number in _marks(comparison).items()]
+    lines = [escape(line) for line in lines]
+    silent = [r for r in comparison.rows if r.delta is not None and not r.significant]
+    if silent:
+        found = ", ".join(
+            f"{escape(r.title)} {r.delta.detectable_points:.1f}" for r in silent if r.delta is not None
+        )
+        lines.append(f"  Smallest true difference that would mostly have been found, in points: {found}.")
+    tests = "test" if comparison.n_tests == 1 else "tests"
+    lines.append(
+        f"  p corrected (Benjamini-Hochberg) for {comparison.n_tests} {tests}; better or worse is p corr. < {SIGNIFICANT}."
+    )
+    return lines
+
+
+def _marks(comparison: Comparison) -> dict[str, int]:
+    texts = dict.fromkeys(text for row in (*comparison.rows, *comparison.averages) for text in _texts(row))
+    return {text: number for number, text in enumerate(texts, start=1)}
+
+
+def _texts(row: ComparisonRow) -> list[str]:
+    prefix = "forced although: " if row.forced else ""
+    return [*(f"{prefix}{reason}" for reason in row.refused), *row.notes]
+
+
+def _p(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
