@@ -15,6 +15,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated
 
+import psutil
 from pydantic import AfterValidator, AwareDatetime, Field
 
 from evals.engine import EngineSpec, digest_of
@@ -37,8 +38,22 @@ def new_id() -> str:
 
 
 def new_owner() -> str:
-    """A name for this process that no other process has: host, process id and a piece of chance."""
-    return f"{platform.node()}:{os.getpid()}:{secrets.token_hex(4)}"
+    """A name for a driver in this process: host, process id, and when the process began with a piece of chance."""
+    return f"{platform.node()}:{os.getpid()}:{_began_ms(os.getpid())}-{secrets.token_hex(4)}"
+
+
+def owner_is_gone(owner: str) -> bool:
+    """Whether an owner was a process of this machine and is no more; False where that cannot be known from here."""
+    host, process, rest = owner.rsplit(":", 2)
+    return host == platform.node() and _began_ms(int(process)) != int(rest.split("-")[0])
+
+
+def _began_ms(process: int) -> int:
+    """When a process began, or -1 where there is none; tells it from a later one that was given the same id."""
+    try:
+        return round(psutil.Process(process).create_time() * 1000)
+    except psutil.NoSuchProcess:
+        return -1
 
 
 def _plain_text(text: str) -> str:

@@ -60,6 +60,14 @@ class Results(StorePart):
 
         return self._database.read(work)
 
+    def evaluated(self, run_id: str | None = None) -> tuple[str, ...]:
+        """Digests of all evaluations, in their order; only those that a run needs, where given."""
+        query = sa.select(evaluations.c.job_digest).order_by(evaluations.c.job_digest)
+        if run_id is not None:
+            mine = sa.select(run_jobs.c.job_digest).where(run_jobs.c.run_id == run_id)
+            query = query.where(evaluations.c.job_digest.in_(mine))
+        return self._database.read(lambda connection: tuple(connection.scalars(query)))
+
     def outcomes(self, digests: Iterable[str]) -> dict[str, Success]:
         """The outcomes of the given jobs, by digest; jobs that are not done are left out."""
         wanted = list(digests)
