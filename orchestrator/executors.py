@@ -59,12 +59,14 @@ class Executor(Protocol):
 
 
 def connect(settings: Settings, address: str | None = None) -> ClusterFacts:
-    """Connect to the cluster, or start Ray on this machine, loopback only; what it has.
+    """Connect to the cluster, or start Ray on this machine, with its token authentication; what it has.
 
     Raises ClusterError where the address does not answer.
     """
     target = address or settings.ray_address
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # Ray's own 30 s are too few for a laptop that is busy with something else.
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")
     common: dict[str, Any] = {
         "logging_level": logging.ERROR,
         "log_to_driver": False,
@@ -75,7 +77,7 @@ def connect(settings: Settings, address: str | None = None) -> ClusterFacts:
             if target:
                 ray.init(address=target, **common)
             else:
-                ray.init(include_dashboard=False, _node_ip_address="127.0.0.1", **common)
+                ray.init(include_dashboard=False, **common)
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             raise ClusterError(
                 f"Ray at {target or 'this machine'} cannot be reached ({str(error).splitlines()[0]}); check the address with "

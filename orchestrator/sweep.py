@@ -204,9 +204,13 @@ def _unknown_field(name: str, location: tuple[int | str, ...]) -> str:
 
     model: type[BaseModel] = Sweep
     if location[0] in ("recipes", "suites", "engines", "seeds") and len(location) > 1:
-        model = {"recipes": RecipeEntry, "suites": SuiteEntry, "engines": EngineEntry, "seeds": Seeds}[
-            str(location[0])
-        ]
+        inner: dict[str, type[BaseModel]] = {
+            "recipes": RecipeEntry,
+            "suites": SuiteEntry,
+            "engines": EngineEntry,
+            "seeds": Seeds,
+        }
+        model = inner[str(location[0])]
     near = difflib.get_close_matches(name, model.model_fields, n=1)
     hint = f"did you mean `{near[0]}`?" if near else f"known fields: {', '.join(model.model_fields)}."
     return f"there is no such field; {hint}"

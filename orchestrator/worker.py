@@ -20,9 +20,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pydantic import Field
-from recipes.merge import BuildOptions, build
-from recipes.recipe import Recipe
-from recipes.sources import resolve
 
 from evals import errors as evals_errors
 from evals.engine import Engine, open_engine
@@ -34,6 +31,9 @@ from orchestrator.records import BuildOutcome, EvalOutcome, Failure, FailureClas
 from recipes import errors as recipes_errors
 from recipes.artifact import ArtifactStore
 from recipes.checkpoint import Checkpoint
+from recipes.merge import BuildOptions, BuildProgress, build
+from recipes.recipe import Recipe
+from recipes.sources import resolve
 
 _LOG_TAIL_LINES = 40
 _PROGRESS_PERIOD_S = 0.5
@@ -133,7 +133,7 @@ def _build(context: WorkerContext, job: BuildJob) -> BuildOutcome:
     report = _ProgressFile(context.home_path / "journals" / job.digest)
 
     def write(out: Path) -> None:
-        build(recipe, sources, out, options=options, on_progress=report.stage)
+        build(recipe, sources, out, options=options, on_progress=report.build)
 
     artifact = ArtifactStore(context.home_path / "artifacts").build(
         job.digest, write, meta={"recipe": job.recipe}
@@ -176,6 +176,14 @@ class _ProgressFile:
     def stage(self, text: str) -> None:
         """Say what is being done where there is nothing to count."""
         self._write({"stage": text})
+
+    def build(self, progress: BuildProgress) -> None:
+        """Say how far a build is, in MB."""
+        now = time.monotonic()
+        if now - self._last >= _PROGRESS_PERIOD_S or progress.done_bytes == progress.total_bytes:
+            self._last = now
+            done, total = progress.done_bytes // 1_000_000, progress.total_bytes // 1_000_000
+            self._write({"stage": f"building {progress.stage} (MB)", "done": done, "total": total})
 
     def __call__(self, progress: Progress) -> None:
         now = time.monotonic()
@@ -221,7 +229,10 @@ def _failure(error: BaseException, log: Path) -> Failure:
 # First match decides; a BuildError is looked at through what caused it.
 _CLASSES: tuple[tuple[tuple[type[BaseException], ...], FailureClass], ...] = (
     ((MemoryError,), FailureClass.OUT_OF_MEMORY),
-    ((recipes_errors.CheckpointError, recipes_errors.ArtifactError, evals_errors.EngineError), FailureClass.BAD_CHECKPOINT),
+    (
+        (recipes_errors.CheckpointError, recipes_errors.ArtifactError, evals_errors.EngineError),
+        FailureClass.BAD_CHECKPOINT,
+    ),
     ((recipes_errors.RecipeError, evals_errors.EvaluationError), FailureClass.BAD_INPUT),
 )
 

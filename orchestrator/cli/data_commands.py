@@ -63,7 +63,9 @@ def export(
 
 def dashboard(
     port: Annotated[int, typer.Option("--port", help="Port on this machine.")] = 8501,
-    host: Annotated[str, typer.Option("--host", help="Address to listen on; loopback unless you say otherwise.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option("--host", help="Address to listen on; loopback unless you say otherwise.")
+    ] = "127.0.0.1",
 ) -> None:
     """Open the Streamlit app on the store."""
     import os
@@ -74,7 +76,16 @@ def dashboard(
 
     Settings.from_environment()
     app = Path(package.__file__).parent / "app.py"
-    words = ["--server.port", str(port), "--server.address", host, "--server.headless", "true", "--browser.gatherUsageStats", "false"]
+    words = [
+        "--server.port",
+        str(port),
+        "--server.address",
+        host,
+        "--server.headless",
+        "true",
+        "--browser.gatherUsageStats",
+        "false",
+    ]
     typer.echo(f"Dashboard: http://{host}:{port} (Ctrl-C ends it)")
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, "-m", "streamlit", "run", str(app), *words])
@@ -87,7 +98,12 @@ def cache_list(as_json: options.AsJson = False) -> None:
 
     rows = ArtifactStore(Settings.from_environment().artifacts).list()
     if as_json:
-        print(json.dumps([{"digest": a.digest, "path": str(a.path), "size_bytes": a.size_bytes} for a in rows], indent=2))
+        print(
+            json.dumps(
+                [{"digest": a.digest, "path": str(a.path), "size_bytes": a.size_bytes} for a in rows],
+                indent=2,
+            )
+        )
         return
     for artifact in rows:
         typer.echo(f"{artifact.digest}  {artifact.size_bytes / 1e9:8.2f} GB  {artifact.path}")
@@ -95,7 +111,10 @@ def cache_list(as_json: options.AsJson = False) -> None:
 
 
 def cache_prune(
-    budget_gb: Annotated[float, typer.Option("--budget-gb", min=0, help="Keep at most this much; the least recently used go first.")],
+    budget_gb: Annotated[
+        float,
+        typer.Option("--budget-gb", min=0, help="Keep at most this much; the least recently used go first."),
+    ],
 ) -> None:
     """Evict built checkpoints by last use until they fit a budget; what is in use stays."""
     from orchestrator.settings import Settings

@@ -1,0 +1,84 @@
+"""What is printed at the end of a run, and by `compare`."""
+
+from __future__ import annotations
+
+import json
+
+from rich.console import Console
+from rich.table import Table
+
+from orchestrator.compare import Comparison, print_comparisons
+from orchestrator.plan import Plan
+from orchestrator.results import CandidateResult, benchmark_scores, results_of_run, run_comparisons
+from orchestrator.scheduler import RunSummary
+from orchestrator.settings import Settings
+from orchestrator.store import Store
+
+
+def show_results(summary: RunSummary, plan: Plan, settings: Settings, *, as_json: bool) -> None:
+    """The base's scores, every candidate's differences, and what did not run."""
+    with Store.open(settings.database_url, create=False, read_only=True) as store:
+        results = results_of_run(store, summary.run_id)
+    compared = run_comparisons(results, settings.home)
+    if as_json:
+        print(json.dumps(_data(summary, plan, results, compared), indent=2))
+        return
+    console = Console(highlight=False)
+    for result in results:
+        if result.candidate.is_base or len(results) == 1:
+            console.print(score_table(result))
+            console.print()
+    print_comparisons(compared, console)
+    reused = f", {summary.cached} of them reused" if summary.cached else ""
+    console.print(f"Run {summary.run_id}: {summary.done} jobs done{reused}, {summary.duration_s:.0f} s.")
+    console.print(f"Store: {settings.database_url}", soft_wrap=True)
+
+
+def score_table(result: CandidateResult) -> Table:
+    """One candidate's benchmarks: raw, normalized, how many questions, and what to know about them."""
+    title = (
+        f"{result.candidate.name}: {', '.join(result.suites)} with {result.engine.kind} {result.engine.dtype}"
+    )
+    table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
+    table.add_column("Benchmark")
+    for column in ("n", "raw", "normalized"):
+        table.add_column(column, justify="right")
+    table.add_column("remarks")
+    for score in benchmark_scores(result):
+        remarks = ["partial"] if score.partial else []
+        remarks += [f"alarm: {alarm.share:.0%} {alarm.kind}" for alarm in score.alarms]
+        if score.remark:
+            remarks.append(score.remark)
+        table.add_row(
+            score.title, str(score.n), f"{score.raw:.4f}", f"{score.normalized:.2f}", "; ".join(remarks)
+        )
+    return table
+
+
+def _data(
+    summary: RunSummary, plan: Plan, results: tuple[CandidateResult, ...], compared: tuple[Comparison, ...]
+) -> dict[str, object]:
+    return {
+        "summary": summary.model_dump(mode="json"),
+        "missing": [missing.model_dump(mode="json") for missing in plan.missing],
+        "results": [
+            {
+                "candidate": result.candidate.name,
+                "is_base": result.candidate.is_base,
+                "engine": result.engine.model_dump(mode="json"),
+                "benchmarks": [score.model_dump(mode="json") for score in benchmark_scores(result)],
+            }
+            for result in results
+        ],
+        "comparisons": [
+            {**comparison.model_dump(mode="json"), "rows": [_row(row) for row in comparison.rows]}
+            for comparison in compared
+        ],
+    }
+
+
+def _row(row: object) -> dict[str, object]:
+    from orchestrator.compare import ComparisonRow
+
+    assert isinstance(row, ComparisonRow)
+    return {**row.model_dump(mode="json"), "significant": row.significant, "verdict": row.verdict}

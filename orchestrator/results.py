@@ -1,0 +1,165 @@
+"""Stored outcomes as comparisons: one run's candidates against its base, engine by engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import Field
+
+from evals.claims.records import Measurement
+from evals.engine import EngineSpec
+from evals.normalize import suite_score
+from evals.samples import read_samples
+from evals.scores import BenchmarkScore, Sample, SuiteScore
+from evals.suite import Suite, load_suite
+from orchestrator.compare import Comparison, Side, compare, measurement_of
+from orchestrator.errors import RunError
+from orchestrator.jobs import EvalJob, Frozen
+from orchestrator.records import CandidateInRun, CandidateRecord, EvalOutcome, PlannedJob, Protocol
+from orchestrator.settings import Settings
+from orchestrator.store import Store
+
+
+class CandidateResult(Frozen):
+    """One candidate's scores with one engine."""
+
+    run_id: str = Field(description="The run that it was found in.")
+    candidate: CandidateRecord = Field(description="The candidate.")
+    engine: EngineSpec = Field(description="The engine.")
+    evaluated: tuple[tuple[EvalJob, EvalOutcome], ...] = Field(
+        description="Its evaluations, in the plan's order."
+    )
+
+    @property
+    def suites(self) -> tuple[str, ...]:
+        """Names of the suites that it has scores of, in order."""
+        return tuple(dict.fromkeys(job.suite for job, _ in self.evaluated))
+
+    def suite_score(self, suite: Suite) -> SuiteScore:
+        """Its benchmarks of one suite as the leaderboard shows them."""
+        return suite_score(suite, [o.evaluation.result for j, o in self.evaluated if j.suite == suite.name])
+
+    def outcome(self, suite: str, benchmark: str) -> EvalOutcome | None:
+        """The outcome of one benchmark."""
+        found = (o for j, o in self.evaluated if (j.suite, j.benchmark) == (suite, benchmark))
+        return next(found, None)
+
+
+def results_of_run(store: Store, run_id: str) -> tuple[CandidateResult, ...]:
+    """Every candidate's scores, per engine, as far as they are in the store."""
+    jobs = [planned for planned in store.run_jobs(run_id) if isinstance(planned.job, EvalJob)]
+    outcomes = store.outcomes([planned.job.digest for planned in jobs])
+    engines: dict[str, EngineSpec] = {}
+    for planned in jobs:
+        assert isinstance(planned.job, EvalJob)
+        engines.setdefault(
+            planned.job.engine.model_copy(update={"max_length": None}).digest, planned.job.engine
+        )
+    found = []
+    for engine in engines.values():
+        for candidate in store.candidates(run_id):
+            evaluated = tuple(_evaluated(jobs, outcomes, candidate.position, engine))
+            if evaluated:
+                found.append(
+                    CandidateResult(run_id=run_id, candidate=candidate, engine=engine, evaluated=evaluated)
+                )
+    return tuple(found)
+
+
+def _evaluated(
+    jobs: Sequence[PlannedJob], outcomes: dict[str, object], position: int, engine: EngineSpec
+) -> list[tuple[EvalJob, EvalOutcome]]:
+    """The finished evaluations of one candidate with one engine; suites may differ in the longest sequence."""
+    found = []
+    for planned in jobs:
+        job, outcome = planned.job, outcomes.get(planned.job.digest)
+        if isinstance(job, EvalJob) and isinstance(outcome, EvalOutcome) and position in planned.candidates:
+            if job.engine.model_copy(update={"max_length": engine.max_length}) == engine:
+                found.append((job, outcome))
+    return found
+
+
+def sides(result: CandidateResult, home: Path) -> list[Side]:
+    """What is compared: each benchmark's measurement with its samples."""
+    made = []
+    for job, outcome in result.evaluated:
+        benchmark = load_suite(job.suite).benchmark(job.benchmark)
+        samples = stored_samples(outcome, home)
+        made.append(
+            Side(
+                measurement_of(
+                    outcome.evaluation,
+                    benchmark,
+                    result.candidate.name,
+                    samples,
+                    protocol=Protocol.of(job),
+                    quantization=job.engine.quantization,
+                ),
+                samples,
+            )
+        )
+    return made
+
+
+def stored_samples(outcome: EvalOutcome, home: Path) -> tuple[Sample, ...]:
+    """The samples of an outcome; RunError where their file is gone."""
+    path = home / outcome.samples_path
+    if not path.is_file():
+        raise RunError(
+            f"The samples {path} are gone; restore MERGEBOARD_HOME, or run the sweep again with a new store."
+        )
+    return tuple(read_samples(path))
+
+
+def comparisons(
+    base: CandidateResult,
+    candidates: Sequence[CandidateResult],
+    home: Path,
+    *,
+    force: bool = False,
+    tried: int = 0,
+) -> tuple[Comparison, ...]:
+    """Candidates against a base; `tried` counts further candidates that the correction has to take into account."""
+    suites = [load_suite(name) for name in dict.fromkeys(n for r in (base, *candidates) for n in r.suites)]
+    named = {result.candidate.name: sides(result, home) for result in candidates}
+    return compare(sides(base, home), named, suites, force=force, other_tests=tried * len(base.evaluated))
+
+
+def run_comparisons(
+    results: Sequence[CandidateResult], home: Path, *, force: bool = False
+) -> tuple[Comparison, ...]:
+    """All candidates of a run against its base, engine by engine."""
+    found: list[Comparison] = []
+    for engine in dict.fromkeys(result.engine for result in results):
+        ours = [result for result in results if result.engine == engine]
+        base = next((result for result in ours if result.candidate.is_base), None)
+        others = [result for result in ours if not result.candidate.is_base]
+        if base is not None and others:
+            found += comparisons(base, others, home, force=force)
+    return tuple(found)
+
+
+def find_result(
+    store: Store, name: str, run_id: str | None, engine: EngineSpec | None = None
+) -> CandidateResult:
+    """The newest stored result of a candidate by its name or weights digest; RunError where there is none."""
+    matches: Sequence[CandidateInRun] = store.find_candidates(name)
+    for match in matches:
+        if run_id is not None and match.run_id != run_id:
+            continue
+        for result in results_of_run(store, match.run_id):
+            if result.candidate == match.candidate and engine in (None, result.engine):
+                return result
+    where = f" in run {run_id}" if run_id else ""
+    raise RunError(f"There are no scores of {name}{where} in the store; `mergeboard status` lists the runs.")
+
+
+def benchmark_scores(result: CandidateResult) -> tuple[BenchmarkScore, ...]:
+    """The benchmarks of a result, in the plan's order."""
+    return tuple(outcome.evaluation.result for _, outcome in result.evaluated)
+
+
+def measurements(result: CandidateResult, settings: Settings) -> tuple[Measurement, ...]:
+    """The measurements of a result, for verdicts on claims."""
+    return tuple(side.measurement for side in sides(result, settings.home))
