@@ -1,0 +1,420 @@
+"""Result files of lm-eval and of both boards, whole and broken, small and large."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from statistics import fmean
+
+import numpy as np
+import pytest
+
+from evals.claims.facts import Fact
+from evals.errors import ClaimError
+from evals.harness.tasks import load_tasks
+from evals.results_files import (
+    FileFormat,
+    ImportedRun,
+    import_results,
+    imported,
+    one_line,
+    parse_results,
+    read_logged_samples,
+    samples_of,
+    with_samples,
+)
+from evals.results_files.rules import key_rules
+from evals.scores import ChatTemplate
+from evals.suite import load_suite, suite_names
+from tests.evals.board_files import (
+    V2,
+    benchmark,
+    board_v2,
+    harness_0413,
+    logged,
+    right_answers,
+    write,
+    write_samples,
+)
+
+
+def run_of(data: dict, name: str = "results_2025-01-28T10-22-20.980995.json") -> ImportedRun:
+    return imported(parse_results(json.dumps(data), name))
+
+
+def result(run: ImportedRun, name: str):
+    return next(b for b in run.benchmarks if b.measurement.result.benchmark == name and b.primary)
+
+
+def norm(value: float, k: float) -> float:
+    return max(0.0, (value - 1 / k) / (1 - 1 / k)) * 100
+
+
+def test_a_board_file_gives_the_boards_columns() -> None:
+    """Against the board's published formula, written out here a second time."""
+    counts = right_answers()
+    run = run_of(board_v2(counts))
+    raw = {s.task: counts[s.task] / s.n_documents for b in V2.benchmarks for s in b.subsets}
+    prompts = counts["leaderboard_ifeval"]
+    instructions = (prompts + 40) / (541 + 293)
+    gpqa = [s for s in benchmark("gpqa").subsets]
+    expected = {
+        "ifeval": 50 * (instructions + prompts / 541),
+        "bbh": fmean(norm(raw[s.task], s.choices) for s in benchmark("bbh").subsets),
+        "math": 100 * sum(counts[s.task] for s in benchmark("math").subsets) / 1324,
+        "gpqa": norm(sum(counts[s.task] for s in gpqa) / 1192, 4),
+        "musr": fmean(norm(raw[s.task], s.choices) for s in benchmark("musr").subsets),
+        "mmlu-pro": norm(raw["leaderboard_mmlu_pro"], 10),
+    }
+    for name, value in expected.items():
+        assert result(run, name).measurement.result.normalized == pytest.approx(value, abs=1e-9), name
+    assert run.suites[0].average == pytest.approx(fmean(expected.values()), abs=1e-9)
+    assert not run.ignored
+    assert not run.problems
+    assert not any(b.problems for b in run.benchmarks)
+
+
+def test_what_is_known_of_the_run_is_read() -> None:
+    run = run_of(board_v2(right_answers()))
+    facts = result(run, "bbh").measurement.facts
+    expected = {
+        Fact.TEMPLATE: "on",
+        Fact.MULTITURN: "on",
+        Fact.DTYPE: "bfloat16",
+        Fact.QUANTIZATION: "none",
+        Fact.ENGINE: "transformers",
+        Fact.ENGINE_VERSION: "4.46.0",
+        Fact.LIMIT: "all documents",
+        Fact.SHOTS: "3",
+        Fact.SEEDS: "0, 1234, 1234, 1234",
+        Fact.HARNESS_VERSION: "b569ab0",
+        Fact.SYSTEM_PROMPT: "none",
+    }
+    assert {fact: facts.get(fact) for fact in expected} == expected
+    assert (run.file.checkpoint, run.file.revision) == ("org/model", "0123abcd")
+    assert run.file.measured_at is not None
+    assert run.file.measured_at.isoformat().startswith("2025-01-28T10:22:20")
+    assert "org/model" in one_line(run)
+
+
+def test_without_a_template_there_are_no_turns() -> None:
+    run = run_of(board_v2(right_answers(), chat_template=None, chat_template_sha=None))
+    facts = result(run, "bbh").measurement.facts
+    assert (facts.get(Fact.TEMPLATE), facts.get(Fact.MULTITURN)) == ("off", "off")
+    old = board_v2(right_answers())
+    del old["chat_template"]
+    assert result(run_of(old), "bbh").measurement.facts.get(Fact.TEMPLATE) is None, "not known is not off"
+
+
+@pytest.mark.parametrize(
+    ("version", "stamp", "extra", "stage"),
+    [
+        (1.0, "2024-07-01T00-00-00", {}, "A"),
+        (1.0, "2024-10-23T00-00-00", {}, "A"),
+        (2.0, "2024-11-02T00-00-00", {}, "B"),
+        (2.0, "2025-02-20T00-00-00", {}, "C"),
+        (1.0, "2025-02-13T18-27-04.338360", {}, "C"),
+        (2.0, "2025-06-01T00-00-00", {"lm_eval_version": "0.4.7"}, "B"),
+        (3.0, "2025-06-01T00-00-00", {"lm_eval_version": "0.4.9"}, "C"),
+        (7.0, "2025-06-01T00-00-00", {}, None),
+    ],
+)
+def test_the_scoring_stage_is_told_apart(version: float, stamp: str, extra: dict, stage: str | None) -> None:
+    found = result(
+        run_of(board_v2(right_answers(), version=version, **extra), f"results_{stamp}.json"), "math"
+    )
+    assert found.stage == stage
+    metric = {"A": "exact_match", "B": "exact_match_original", "C": "exact_match", None: "exact_match"}[stage]
+    assert {s.metric for s in found.measurement.scores} == {metric}
+    assert (found.stage_reason is None) == (stage is None)
+    assert found.measurement.facts.get(Fact.STAGE) == stage
+
+
+def test_the_stage_is_that_of_the_scoring_not_of_the_run() -> None:
+    """The board scored old responses again: the name has the day of scoring, the file the day of the run."""
+    data = board_v2(right_answers(), date=1719000000.0)
+    assert result(run_of(data, "results_2025-02-13T18-27-04.338360.json"), "math").stage == "C"
+    assert (
+        result(
+            run_of(board_v2(right_answers(), version=1.0, date=1719000000.0), "results.json"), "math"
+        ).stage
+        == "A"
+    )
+
+
+def test_both_stages_of_a_new_file_are_kept() -> None:
+    run = run_of(harness_0413(right_answers()))
+    both = [b for b in run.benchmarks if b.measurement.result.benchmark == "math"]
+    assert [(b.stage, b.primary) for b in both] == [("C", True), ("B", False)]
+    assert both[1].measurement.result.normalized < both[0].measurement.result.normalized
+    assert both[1].measurement.result.metric == "exact_match_original"
+
+
+def test_a_part_of_a_file_says_what_is_missing() -> None:
+    counts = {k: v for k, v in right_answers().items() if "bbh" in k and "snarks" not in k}
+    run = run_of(board_v2(counts))
+    bbh = result(run, "bbh")
+    assert bbh.measurement.result.partial
+    assert "leaderboard_bbh_snarks" in bbh.problems[0]
+    assert run.suites[0].average is None
+    assert len(run.suites[0].missing) == 5
+
+
+def test_a_limited_run_is_partial() -> None:
+    data = harness_0413({"leaderboard_musr_team_allocation": 100})
+    data["n-samples"]["leaderboard_musr_team_allocation"] = {"original": 250, "effective": 20}
+    data["results"]["leaderboard_musr_team_allocation"]["acc_norm,none"] = 0.4
+    data["config"]["limit"] = 20
+    found = result(run_of(data), "musr")
+    assert (found.measurement.result.partial, found.measurement.result.n) == (True, 20)
+    assert found.measurement.facts.get(Fact.LIMIT) == "the first 20 of each subset"
+
+
+def test_a_limited_run_is_found_out_without_counts() -> None:
+    """Old files have no counts, but their standard error tells."""
+    counts = right_answers()
+    data = board_v2(counts)
+    del data["n-samples"], data["config"]["limit"]
+    entry = data["results"]["leaderboard_bbh_navigate"]
+    entry["acc_norm,none"], entry["acc_norm_stderr,none"] = 0.5, math.sqrt(0.25 / 39)
+    found = result(run_of(data), "bbh")
+    assert found.measurement.result.partial
+    assert any("of 40 documents" in p for p in found.problems)
+    assert found.measurement.facts.get(Fact.LIMIT) != "all documents"
+
+
+def test_all_levels_instead_of_the_hard_ones_are_not_the_boards() -> None:
+    """lm-eval 0.4.8 evaluates MATH at all levels under the board's name."""
+    data = harness_0413(right_answers(), lm_eval_version="0.4.8")
+    data["n-samples"]["leaderboard_math_algebra_hard"] = {"original": 1187, "effective": 1187}
+    found = result(run_of(data), "math").measurement.result
+    assert not found.comparable_to_board
+    assert "1,187 documents" in (found.remark or "")
+
+
+def test_other_shots_are_not_the_boards() -> None:
+    data = board_v2(right_answers())
+    data["n-shot"]["leaderboard_mmlu_pro"] = 0
+    found = result(run_of(data), "mmlu-pro").measurement.result
+    assert "0 few-shot examples, the board used 5" in (found.remark or "")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"acc,none": 61.2}, "not a share from 0 to 1"),
+        ({"acc,none": math.nan}, "not a number"),
+        ({"acc,none": "0.4"}, "lacks acc"),
+        ({"acc,none": True}, "lacks acc"),
+    ],
+)
+def test_values_that_are_no_shares_are_refused(change: dict, words: str) -> None:
+    data = board_v2({"leaderboard_mmlu_pro": 5000})
+    data["results"]["leaderboard_mmlu_pro"] |= change
+    run = run_of(data)
+    assert not run.benchmarks
+    assert words in run.problems[0]
+
+
+def test_a_file_that_was_edited_is_found_out() -> None:
+    data = board_v2(right_answers())
+    data["results"]["leaderboard_musr"]["acc_norm,none"] += 0.05
+    assert "its tasks come to" in result(run_of(data), "musr").problems[0]
+    data = board_v2(right_answers())
+    value = data["results"]["leaderboard_mmlu_pro"]["acc,none"] + 0.00002
+    data["results"]["leaderboard_mmlu_pro"] |= {
+        "acc,none": value,
+        "acc_stderr,none": math.sqrt(value * (1 - value) / 12031),
+    }
+    assert "not a number of right answers" in result(run_of(data), "mmlu-pro").problems[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "not JSON"),
+        ("[1, 2]", "JSON list"),
+        ("{}", "no 'results'"),
+        ('{"results": {}}', "no 'results'"),
+        ('{"results": {"a": {"acc,none": 0.5}', "not JSON"),
+        ("[" * 100_000, "nested too deeply"),
+        ("# A card\n\nwithout results\n", "not JSON"),
+    ],
+)
+def test_what_is_no_result_file_says_so_in_a_sentence(text: str, words: str) -> None:
+    with pytest.raises(ClaimError, match=words) as caught:
+        parse_results(text, "x.json")
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_tasks_are_named() -> None:
+    data = board_v2({"leaderboard_ifeval": 100})
+    data["results"]["leaderboard_arc_challenge"] = {"acc_norm,none": 0.4}
+    assert run_of(data).ignored == ("leaderboard_arc_challenge",)
+
+
+def test_quantised_weights_are_read_from_arguments_and_names() -> None:
+    four = board_v2(right_answers())
+    four["config"]["model_args"] += ",load_in_4bit=True"
+    assert result(run_of(four), "bbh").measurement.facts.get(Fact.QUANTIZATION) == "4bit"
+    named = board_v2(right_answers(), model_name="TheBloke/Some-7B-GPTQ")
+    assert result(run_of(named), "bbh").measurement.facts.get(Fact.QUANTIZATION) == "gptq"
+
+
+def test_a_details_card_is_read() -> None:
+    data = board_v2(right_answers())
+    results = {"all": data["results"], **data["results"]}
+    text = (
+        "---\npretty_name: Evaluation run of org/other\n---\n# Dataset Card for Evaluation run of org/other\n\n"
+        "These are the [latest results from run 2025-01-28T10-22-20.980995](https://example.org/x.json):\n\n"
+        f"```python\n{json.dumps(results, indent=4)}\n```\n\n## Dataset Details\n"
+    )
+    run = imported(parse_results(text, "README.md"))
+    assert (run.file.format, run.file.checkpoint) == (FileFormat.DETAILS_CARD, "org/other")
+    whole = run_of(data)
+    assert run.suites[0].average == pytest.approx(whole.suites[0].average)
+    assert result(run, "math").stage == "B"
+    assert result(run, "bbh").measurement.facts.get(Fact.TEMPLATE) is None
+
+
+def test_every_rule_leads_to_a_task_of_a_suite() -> None:
+    tasks = {s.task for name in suite_names() for b in load_suite(name).benchmarks for s in b.subsets}
+    for rule in key_rules():
+        assert any(rule.task.partition("\\")[0] in task for task in tasks), rule.task
+
+
+# Samples
+
+
+def test_a_folder_with_samples_is_imported_and_agrees(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    subsets = benchmark("musr").subsets
+    right = {s.task: rng.random(s.n_documents) < 0.6 for s in subsets}
+    data = board_v2({k: int(v.sum()) for k, v in right.items()})
+    write(tmp_path / "org__model", data)
+    for task, answers in right.items():
+        write_samples(tmp_path / "org__model", task, logged(task, answers))
+    write_samples(
+        tmp_path / "org__model", "leaderboard_musr_team_allocation", [], stamp="2023-01-01T00-00-00"
+    )
+    (run,) = import_results(tmp_path)
+    musr = result(run, "musr")
+    samples = samples_of(run, musr)
+    assert len(samples) == 756
+    better = with_samples(musr, samples, V2)
+    assert better.measurement.estimate.value == pytest.approx(musr.measurement.result.normalized)
+    assert not better.problems
+    first = samples[0]
+    assert (first.choices, first.response[:7]) == ((" answer 0", " answer 1"), " answer")
+    assert first.prompt_hash == f"{7:064x}"[:16]
+
+
+def test_samples_that_tell_another_score_are_pointed_out(tmp_path: Path) -> None:
+    tasks = [s.task for s in benchmark("musr").subsets]
+    write(tmp_path, board_v2({t: 200 for t in tasks}))
+    for s in benchmark("musr").subsets:
+        write_samples(tmp_path, s.task, logged(s.task, np.arange(s.n_documents) < 100))
+    (run,) = import_results(tmp_path)
+    musr = result(run, "musr")
+    assert "The samples come to" in with_samples(musr, samples_of(run, musr), V2).problems[-1]
+
+
+def test_arrays_of_2024_and_lists_of_values_are_read(tmp_path: Path) -> None:
+    entries = [
+        {
+            "doc_id": i,
+            "doc": {"prompt": f"p{i}"},
+            "target": "0",
+            "arguments": [[f"p{i}", {"until": []}]],
+            "resps": [["An answer"]],
+            "filtered_resps": ["An answer"],
+            "prompt_level_strict_acc": i % 2 == 0,
+            "inst_level_strict_acc": [True, i % 2 == 0],
+            "prompt_level_loose_acc": True,
+        }
+        for i in range(4)
+    ]
+    path = write_samples(tmp_path, "leaderboard_ifeval", entries, lines=False)
+    samples = read_logged_samples(path, benchmark("ifeval"), "leaderboard_ifeval")
+    assert [s.metrics["inst_level_strict_acc"] for s in samples] == [1.0, 0.5, 1.0, 0.5]
+    assert samples[0].weights == {"inst_level_strict_acc": 2.0}
+    assert (samples[0].response, samples[0].choices) == ("An answer", ())
+    assert len({s.doc_hash for s in samples}) == 4
+
+
+@pytest.mark.parametrize("lines", [True, False])
+def test_large_files_are_streamed(tmp_path: Path, lines: bool) -> None:
+    """Thirty megabytes of prompts leave a few kilobytes of samples, entries longer than a chunk included."""
+    entries = logged("leaderboard_mmlu_pro", np.arange(60) % 3 == 0, k=10, metric="acc")
+    for i, entry in enumerate(entries):
+        entry["doc"]["long"] = "é" * (5_000_000 if i == 7 else 300_000)
+    path = write_samples(tmp_path, "leaderboard_mmlu_pro", entries, lines=lines)
+    samples = read_logged_samples(path, benchmark("mmlu-pro"), "leaderboard_mmlu_pro")
+    assert [s.doc_id for s in samples] == list(range(60))
+    assert sum(s.correct for s in samples) == 20
+    assert max(len(s.model_dump_json()) for s in samples) < 2000
+
+
+def test_what_lm_eval_itself_writes_is_read(tmp_path: Path) -> None:
+    """A real run of its dummy model, saved by its own tracker: every figure and sample agrees."""
+    import lm_eval
+    from lm_eval.loggers import EvaluationTracker
+
+    smoke = load_suite("smoke")
+    settings = smoke.eval_settings(ChatTemplate.OFF)
+    tasks = {name: task for b in smoke.benchmarks[:2] for name, task in load_tasks(b, settings, None).items()}
+    tracker = EvaluationTracker(output_path=str(tmp_path))
+    results = lm_eval.simple_evaluate(
+        model="dummy",
+        model_args="pretrained=org/dummy",
+        tasks=list(tasks.values()),
+        limit=12,
+        log_samples=True,
+        evaluation_tracker=tracker,
+        bootstrap_iters=0,
+    )
+    samples = results.pop("samples")
+    tracker.save_results_aggregated(results=results, samples=samples)
+    for name, entries in samples.items():
+        tracker.save_results_samples(task_name=name, samples=entries)
+    (run,) = import_results(tmp_path, [smoke])
+    assert (run.file.checkpoint, run.file.format) == ("org/dummy", FileFormat.HARNESS)
+    assert run.file.facts.get(Fact.HARNESS_VERSION) == "0.4.13"
+    for name in ("ifeval", "bbh"):
+        found = result(run, name)
+        answered = samples_of(run, found, [smoke])
+        assert len(answered) == 12 * len(smoke.benchmark(name).subsets)
+        better = with_samples(found, answered, smoke)
+        assert better.measurement.estimate.value == pytest.approx(found.measurement.result.normalized)
+        assert not better.problems
+        assert found.measurement.result.partial
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "no samples"),
+        ('{"doc_id": 0, "acc_norm": 1.0}\n{"doc_id"', "entry 2 is cut short"),
+        ("[1]", "entry 1 is not an object"),
+        ('{"acc_norm": 1.0}', "no doc_id"),
+        ('{"doc_id": 0, "acc_norm": NaN}', "no acc_norm"),
+        ('{"doc_id": 0}', "no acc_norm"),
+        ('{"doc_id": -1, "acc_norm": 1}', "no doc_id"),
+    ],
+)
+def test_broken_samples_say_where(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "samples_leaderboard_musr_team_allocation_2025-01-01T00-00-00.jsonl"
+    path.write_text(text)
+    with pytest.raises(ClaimError, match=words):
+        read_logged_samples(path, benchmark("musr"), "leaderboard_musr_team_allocation")
+
+
+def test_paths_that_lead_nowhere(tmp_path: Path) -> None:
+    with pytest.raises(ClaimError, match="does not exist"):
+        import_results(tmp_path / "nothing")
+    with pytest.raises(ClaimError, match="holds no result file"):
+        import_results(tmp_path)
+    (tmp_path / "results_x.json").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ClaimError, match="not text"):
+        import_results(tmp_path)
