@@ -1,47 +1,55 @@
-"""From the name of a checkpoint to its directory: a local folder, an embedded name, or a repository of the hub.
+"""From the name of a checkpoint to its directory: a local directory, an embedded name, or a repository of the hub.
 
-`pin` fixes what a name means now (a commit, or the hash of local weights), `describe` reads its facts without
-its weights, `resolve` brings it to this machine.
+`pin` fixes what a name means now (a commit, or the hash of local weights), `describe` and `look` read its facts
+without its weights, `resolve` brings it to this machine.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
+from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
-from typing import TypeVar
 
-from huggingface_hub import HfApi, hf_hub_download, snapshot_download
-from huggingface_hub import errors as hub_errors
 from pydantic import Field
 
-from recipes.checkpoint import Checkpoint, weights_digest
-from recipes.config_facts import ConfigFacts, read_config
-from recipes.demo import DEMO_NAMES, ensure_demo_checkpoint
+from recipes.checkpoint import Checkpoint, layer_tensor_name, weights_digest
+from recipes.config_facts import ConfigFacts
+from recipes.demo import ensure_demo_checkpoint
 from recipes.errors import CheckpointError
 from recipes.recipe.refs import SourceKind, SourceRef
-from recipes.tensor_file import Frozen
-
-_FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
-_PICKLES = ("*.bin", "*.pt", "*.pth")
-_TIMEOUT_S = 15.0
-T = TypeVar("T")
+from recipes.tensor_file import Frozen, Tensor
 
 
 class PinnedSource(Frozen):
     """A checkpoint's name with what it means fixed."""
 
-    reference: str = Field(description="What to resolve: an absolute directory, an embedded name, or `repo@commit`.")
+    reference: str = Field(
+        description="What to resolve: an absolute directory, an embedded name, or `repo@commit`."
+    )
     weights_digest: str = Field(description="Hash of local weights and config, or `repo@commit` on the hub.")
+
+
+class Known(StrEnum):
+    """What a checkpoint's figures were read from."""
+
+    HEADERS = "headers"
+    CONFIG = "config"
 
 
 class SourceFacts(Frozen):
     """What planning needs to know of a checkpoint, read from its config and headers."""
 
     config: ConfigFacts = Field(description="The facts of its config.json.")
-    parameters: int | None = Field(description="Number of parameters; null where neither headers nor config tell.")
-    layer_parameters: int | None = Field(description="Parameters of one decoder layer, where all have the same.")
+    parameters: int | None = Field(
+        description="Number of parameters; null where neither headers nor config tell."
+    )
+    layer_parameters: int | None = Field(
+        description="Parameters of one decoder layer, where all have the same."
+    )
     has_chat_template: bool = Field(description="Whether its tokenizer brings a chat template.")
+    known_from: Known = Field(default=Known.HEADERS, description="What the two figures come from.")
+    size_bytes: int | None = Field(default=None, description="Bytes of its weights; null where unknown.")
+    dtype: str | None = Field(default=None, description="Dtype of most of its weights; null where unknown.")
 
     def parameters_of(self, layers: int) -> int | None:
         """Parameters with this many layers instead of its own."""
@@ -52,56 +60,59 @@ class SourceFacts(Frozen):
 
 def pin(name: str, revision: str | None, *, home: Path) -> PinnedSource:
     """Fix what a name means; CheckpointError with the step that mends it where it means nothing."""
-    source = _parsed(name, revision)
+    source = parse(name, revision)
     local = _local(source, home)
     if local is not None:
         reference = source.name if source.kind is SourceKind.DEMO else str(local)
         return PinnedSource(reference=reference, weights_digest=weights_digest(local, home / "cache"))
-    commit = _commit(source)
-    return PinnedSource(reference=f"{source.name}@{commit}", weights_digest=f"{source.name}@{commit}")
+    from recipes import hub
+
+    pinned = f"{source.name}@{hub.commit_of(source, home)}"
+    return PinnedSource(reference=pinned, weights_digest=pinned)
 
 
-def describe(pinned: PinnedSource, *, home: Path) -> SourceFacts:
-    """The facts of a pinned checkpoint; from the hub only its small files are fetched."""
-    source = _parsed(pinned.reference, None)
+def describe(pinned: PinnedSource, *, home: Path, allow_pickles: bool = False) -> SourceFacts:
+    """The facts of a pinned checkpoint; from the hub only its small files and headers are fetched."""
+    return look(parse(pinned.reference, None), home=home, allow_pickles=allow_pickles)
+
+
+def look(source: SourceRef, *, home: Path, allow_pickles: bool = False) -> SourceFacts:
+    """The facts of a checkpoint as it is now, without reading a weight."""
     local = _local(source, home)
-    if local is not None:
-        checkpoint = Checkpoint.open(local)
-        return SourceFacts(
-            config=checkpoint.config,
-            parameters=checkpoint.parameters,
-            layer_parameters=_equal_layers(checkpoint),
-            has_chat_template=checkpoint.has_chat_template,
-        )
-    return _described_by_hub(source)
+    if local is None:
+        return _on_hub(source, home, allow_pickles)
+    checkpoint = Checkpoint.open(local, allow_pickles=allow_pickles)
+    return _facts(checkpoint.config, checkpoint.tensors, checkpoint.has_chat_template)
 
 
-def resolve(name: str, revision: str | None, *, home: Path, allow_pickles: bool = False) -> Path:
+def facts_of_config(config: ConfigFacts) -> SourceFacts:
+    """What a config alone tells; nothing about the tokenizer."""
+    return _facts(config, (), has_chat_template=False)
+
+
+def resolve(
+    name: str, revision: str | None, *, home: Path, allow_pickles: bool = False, offline: bool = False
+) -> Path:
     """The directory of a checkpoint on this machine, downloaded if it must be."""
-    source = _parsed(name, revision)
+    source = parse(name, revision)
     local = _local(source, home)
     if local is not None:
         return local
-    patterns = [*_FILES, *(_PICKLES if allow_pickles else ())]
+    from recipes import hub
 
-    def download() -> str:
-        return snapshot_download(source.name, revision=source.revision, allow_patterns=patterns, etag_timeout=_TIMEOUT_S)
-
-    return Path(_ask_hub(source, download))
+    return hub.snapshot(source, home, allow_pickles=allow_pickles, offline=offline)
 
 
-def _parsed(name: str, revision: str | None) -> SourceRef:
+def parse(name: str, revision: str | None) -> SourceRef:
     """The name and its revision; a path keeps its `@`, if it has one."""
-    if revision is None and not Path(name).is_dir():
+    if revision is None and not Path(name).expanduser().is_dir():
         return SourceRef.parse(name)
     return SourceRef(name=name, revision=revision)
 
 
 def _local(source: SourceRef, home: Path) -> Path | None:
-    """The directory of a source that needs no hub, None for one that does."""
+    """The directory of a source that needs no hub, null for one that does."""
     if source.kind is SourceKind.DEMO:
-        if source.name not in DEMO_NAMES:
-            raise CheckpointError(f"There is no embedded checkpoint {source.name}; there are {', '.join(DEMO_NAMES)}.")
         return ensure_demo_checkpoint(home, source.name)
     path = Path(source.name).expanduser()
     if path.is_dir():
@@ -109,69 +120,55 @@ def _local(source: SourceRef, home: Path) -> Path | None:
     if source.kind is SourceKind.HUB:
         return None
     raise CheckpointError(
-        f"{source.name} is neither a folder here nor a repository of the hub (org/name@commit); check the name."
+        f"{source.name} is neither a directory here nor a repository of the hub (org/name@commit): check the name."
     )
 
 
-def _commit(source: SourceRef) -> str:
-    """The commit that a repository's revision stands for now."""
+def _on_hub(source: SourceRef, home: Path, allow_pickles: bool) -> SourceFacts:
+    from recipes import hub
 
-    def ask() -> str:
-        info = HfApi().model_info(source.name, revision=source.revision, timeout=_TIMEOUT_S)
-        return str(info.sha)
+    pinned = source.model_copy(update={"revision": hub.commit_of(source, home)})
+    raw = hub.small_file(pinned, "config.json", home)
+    if raw is None:
+        raise CheckpointError(f"{source} has no config.json: it is not a whole checkpoint.")
+    tokenizer = hub.small_file(pinned, "tokenizer_config.json", home) or {}
+    template = bool(tokenizer.get("chat_template")) or hub.has_file(pinned, "chat_template.jinja", home)
+    tensors = hub.tensors(pinned)
+    if not tensors and not allow_pickles:
+        raise CheckpointError(
+            f"{source} has no safetensors weights on the hub: use a safetensors copy, or allow pickles by name."
+        )
+    return _facts(ConfigFacts.from_config(raw, f"{source}/config.json"), tensors, template)
 
-    if source.revision and len(source.revision) == 40 and all(c in "0123456789abcdef" for c in source.revision):
-        return source.revision
-    return _ask_hub(source, ask)
 
-
-def _described_by_hub(source: SourceRef) -> SourceFacts:
-    def small(file: str) -> Path:
-        return Path(hf_hub_download(source.name, file, revision=source.revision, etag_timeout=_TIMEOUT_S))
-
-    config = ConfigFacts.from_config(read_config(_ask_hub(source, lambda: small("config.json"))), f"{source}/config.json")
-    try:
-        tokenizer = read_config(_ask_hub(source, lambda: small("tokenizer_config.json")))
-    except CheckpointError:
-        tokenizer = {}
-    jinja = True
-    try:
-        _ask_hub(source, lambda: small("chat_template.jinja"))
-    except CheckpointError:
-        jinja = False
+def _facts(config: ConfigFacts, tensors: Sequence[Tensor], has_chat_template: bool) -> SourceFacts:
+    if not tensors or config.quantization:
+        # Packed weights hold several parameters in one element, so headers do not count them.
+        return SourceFacts(
+            config=config,
+            parameters=config.parameters(),
+            layer_parameters=config.layer_parameters,
+            has_chat_template=has_chat_template,
+            known_from=Known.CONFIG,
+            size_bytes=sum(t.size_bytes for t in tensors) or None,
+            dtype=config.dtype,
+        )
+    checkpoint = Checkpoint(directory=Path(), config=config, tensors=tuple(tensors), has_chat_template=False)
     return SourceFacts(
         config=config,
-        parameters=config.parameters(),
-        layer_parameters=config.layer_parameters,
-        has_chat_template=jinja or bool(tokenizer.get("chat_template")),
+        parameters=checkpoint.parameters,
+        layer_parameters=_equal_layers(tensors, config.n_layers),
+        has_chat_template=has_chat_template,
+        size_bytes=checkpoint.size_bytes,
+        dtype=checkpoint.dtype,
     )
 
 
-def _equal_layers(checkpoint: Checkpoint) -> int | None:
+def _equal_layers(tensors: Sequence[Tensor], n_layers: int) -> int | None:
     """Parameters of one layer, if all have the same."""
-    if checkpoint.pickled or checkpoint.quantization:
-        return checkpoint.config.layer_parameters
-    sizes = {sum(t.parameters for t in checkpoint.layer_tensors(layer)) for layer in range(checkpoint.config.n_layers)}
-    return sizes.pop() if len(sizes) == 1 else None
-
-
-def _ask_hub(source: SourceRef, ask: Callable[[], T]) -> T:
-    """One question to the hub; its errors become one sentence with the step that mends them."""
-    try:
-        return ask()
-    except hub_errors.GatedRepoError as error:
-        raise CheckpointError(
-            f"{source} is gated: accept its terms at https://huggingface.co/{source.name} and set HF_TOKEN to a token of that account."
-        ) from error
-    except hub_errors.RepositoryNotFoundError as error:
-        token = "" if os.environ.get("HF_TOKEN") else " (for a private one set HF_TOKEN)"
-        raise CheckpointError(f"{source.name} is neither a folder here nor a repository of the hub{token}; check the name.") from error
-    except hub_errors.RevisionNotFoundError as error:
-        raise CheckpointError(f"{source.name} has no revision {source.revision}; check the commit, tag or branch.") from error
-    except hub_errors.EntryNotFoundError as error:
-        raise CheckpointError(f"{source} lacks {str(error).splitlines()[0][:120]}; it is no complete checkpoint.") from error
-    except (hub_errors.HfHubHTTPError, hub_errors.OfflineModeIsEnabled, OSError) as error:
-        raise CheckpointError(
-            f"{source} is no folder here, and the hub cannot be asked for it ({type(error).__name__}); check the name, the network, "
-            "or download it elsewhere and give its folder."
-        ) from error
+    sums = dict.fromkeys(range(n_layers), 0)
+    for tensor in tensors:
+        part = layer_tensor_name(tensor.name)
+        if part and part.layer in sums:
+            sums[part.layer] += tensor.parameters
+    return sums[0] if len(set(sums.values())) == 1 else None

@@ -1,0 +1,137 @@
+"""A hub on this machine: enough of its protocol for huggingface_hub to find, describe and download checkpoints."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+COMMIT = "c0ffee" * 6 + "c0ff"
+
+
+class HubServer:
+    """Serves directories as repositories `org/name` at one commit; gated ones need the token."""
+
+    def __init__(self) -> None:
+        self.repositories: dict[str, Path] = {}
+        self.gated: set[str] = set()
+        self.requests: list[str] = []
+        self.sent_bytes = 0
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": self}))
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def start(self) -> None:
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@contextmanager
+def running() -> Iterator[HubServer]:
+    server = HubServer()
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    hub: HubServer
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_args: object) -> None:
+        pass
+
+    def do_HEAD(self) -> None:
+        self._answer(body=False)
+
+    def do_GET(self) -> None:
+        self._answer(body=True)
+
+    def _answer(self, body: bool) -> None:
+        path = unquote(urlsplit(self.path).path)
+        self.hub.requests.append(f"{self.command} {path}")
+        api = re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/(revision|tree)/([^/]+))?", path)
+        file = re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path)
+        if api:
+            self._api(api[1], api[2], api[3], body)
+        elif file:
+            self._file(file[1], file[2], file[3], body)
+        else:
+            self._error(404, "EntryNotFound", body)
+
+    def _api(self, repo: str, what: str | None, revision: str | None, body: bool) -> None:
+        if self._refused(repo, revision, files=what == "tree", body=body):
+            return
+        if what == "tree":
+            paths = sorted(p for p in self.hub.repositories[repo].iterdir() if p.is_file())
+            value: object = [
+                {"type": "file", "path": p.name, "size": p.stat().st_size, "oid": _sha1(p)} for p in paths
+            ]
+        else:
+            value = {
+                "id": repo,
+                "modelId": repo,
+                "sha": COMMIT,
+                "siblings": [],
+                "tags": [],
+                "private": False,
+            }
+        self._send(200, json.dumps(value).encode(), {"Content-Type": "application/json"}, body)
+
+    def _file(self, repo: str, revision: str, name: str, body: bool) -> None:
+        if self._refused(repo, revision, files=True, body=body):
+            return
+        path = self.hub.repositories[repo] / name
+        if not path.is_file():
+            self._error(404, "EntryNotFound", body)
+            return
+        data = path.read_bytes()
+        headers = {"ETag": f'"{_sha1(path)}"', "X-Repo-Commit": COMMIT, "Accept-Ranges": "bytes"}
+        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or "")
+        if asked and body:
+            start, end = int(asked[1]), min(int(asked[2] or len(data)), len(data) - 1)
+            headers["Content-Range"] = f"bytes {start}-{end}/{len(data)}"
+            self._send(206, data[start : end + 1], headers, body)
+        else:
+            self._send(200, data, headers, body)
+
+    def _refused(self, repo: str, revision: str | None, *, files: bool, body: bool) -> bool:
+        if repo not in self.hub.repositories:
+            self._error(404 if self.headers.get("Authorization") else 401, "RepoNotFound", body)
+        elif revision not in (None, "main", COMMIT):
+            self._error(404, "RevisionNotFound", body)
+        elif files and repo in self.hub.gated and self.headers.get("Authorization") != "Bearer hf_good":
+            self._error(403, "GatedRepo", body)
+        else:
+            return False
+        return True
+
+    def _error(self, status: int, code: str, body: bool) -> None:
+        self._send(status, b"{}", {"X-Error-Code": code, "X-Error-Message": code}, body)
+
+    def _send(self, status: int, data: bytes, headers: dict[str, str], body: bool) -> None:
+        self.send_response(status)
+        for key, value in {**headers, "Content-Length": str(len(data))}.items():
+            self.send_header(key, value)
+        self.end_headers()
+        if body:
+            self.hub.sent_bytes += len(data)
+            self.wfile.write(data)
+
+
+def _sha1(path: Path) -> str:
+    data = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
