@@ -16,11 +16,13 @@ from evals.engine import (
 )
 from evals.errors import EngineError
 from evals.live_paths import check_layer_path, read_config, require_live_family
+from evals.vllm.batch import Step, StepResult
 from evals.vllm.generation import generations
-from evals.vllm.loading import TOKENS_PER_STEP_CPU, kv_bytes_per_token, plan_engine, start, stop
+from evals.vllm.loading import kv_bytes_per_token, plan_engine, start, stop
 from evals.vllm.queue import RequestQueue
+from evals.vllm.schedule import Path as LayerPath
+from evals.vllm.schedule import Stride
 from evals.vllm.scoring import scores
-from evals.vllm.steps import Step, StepResult
 from evals.vllm.tree_scoring import TreeScorer
 
 
@@ -36,13 +38,14 @@ class VllmEngine:
         self.spec = spec
         self.checkpoint = checkpoint
         self._closed = False
-        self._scheduled = False
         self._slots = tuning.extra_layer_slots
         if tuning.extra_layer_slots:
             self._slots += require_live_family(checkpoint)
         self._plan = plan_engine(spec, checkpoint, tuning)
         self._llm = start(spec, checkpoint, self._plan)
         self._queue = RequestQueue(self._llm, self._plan.arguments["max_num_seqs"])
+        self._path: LayerPath = tuple(range(int(read_config(checkpoint)["num_hidden_layers"])))
+        self._trees_ready = False
         self._trees = self._tree_scorer()
         tokenizer = self._llm.get_tokenizer()
         self._end_text = (
@@ -76,15 +79,15 @@ class VllmEngine:
             yield from scores(self._queue, requests, self.max_length)
             return
         self._queue.require_idle("score")
-        if self._scheduled:
+        if not self._trees_ready:
             self._reset_prefix_cache()
+            self._trees.start(self._path)
+            self._trees_ready = True
         yield from self._trees.scores(requests)
 
     def generate(self, requests: Sequence[GenerateRequest]) -> Iterator[tuple[int, GenerateResult]]:
         """Greedy generations."""
-        self._scheduled = True
-        if self._trees is not None:
-            self._trees.forget()
+        self._trees_ready = False
         yield from generations(self._queue, requests, self.max_length, self._end_text)
 
     def set_layer_path(self, layers: tuple[int, ...] | None) -> None:
@@ -100,16 +103,15 @@ class VllmEngine:
             check_layer_path(layers, n_layers, max(self._slots, n_layers), self.checkpoint)
         self._queue.require_idle("change the layer path")
         self._llm.collective_rpc("set_layer_path", args=(layers,))
+        self._path = tuple(range(n_layers)) if layers is None else layers
+        self._trees_ready = False
         self._reset_prefix_cache()
-        if self._trees is not None:
-            self._trees.forget()
 
     def _reset_prefix_cache(self) -> None:
         if not self._llm.reset_prefix_cache():
             raise EngineError(
                 "vLLM keeps its prefix cache although no request runs: close the engine and open it again."
             )
-        self._scheduled = False
 
     def _tree_scorer(self) -> TreeScorer | None:
         """Scoring outside the scheduler, where the workers can."""
@@ -117,11 +119,11 @@ class VllmEngine:
             return None
         cache = self._llm.llm_engine.vllm_config.cache_config
 
-        def run(steps: list[Step]) -> list[StepResult]:
-            results: list[list[StepResult]] = self._llm.collective_rpc("run_steps", args=(steps,))
+        def run(step: Step, paths: list[LayerPath], stride: Stride) -> list[StepResult]:
+            results: list[list[StepResult]] = self._llm.collective_rpc("run_step", args=(step, paths, stride))
             return results[0]
 
-        return TreeScorer(run, cache.num_gpu_blocks, cache.block_size, TOKENS_PER_STEP_CPU, self.max_length)
+        return TreeScorer(run, cache.num_gpu_blocks, cache.block_size, self.max_length)
 
     def close(self) -> None:
         """End the engine and free its memory; another one can be opened in this process afterwards."""

@@ -1,8 +1,9 @@
-"""How many sequences are computed with every shared token once: a radix tree, cut into steps, laid out in KV blocks.
+"""How many sequences are computed with every shared token once: a radix tree, laid out in KV blocks.
 
-Pure planning, no torch. A segment is a run of tokens that the same sequences share. Segments of one depth run in one
-step, after those they follow; a segment finds its past through the block tables of its ancestors, and where it begins
-inside a block it continues in that block (the first to follow) or in a copy of it (the others).
+Pure planning, no torch. A segment is a run of tokens that the same sequences share; it is computed once. All segments run in
+one forward pass: within a layer every key and value is written before any is read, so a segment finds its past through the
+blocks of its ancestors though they run beside it. Where two segments branch inside a block, the first goes on in that block,
+and what the others need of it is written to blocks of their own as well.
 """
 
 from __future__ import annotations
@@ -13,11 +14,8 @@ from dataclasses import dataclass, field
 from evals.errors import EngineError
 from evals.token_tree import common_prefix
 
-MIN_SAVED_TOKENS = 16
-"""A shared run is computed apart only where that spares this many tokens; a step of its own costs about as much."""
-
 Mark = tuple[int, int]
-"""Who wants the prediction after a token: (request, row of its TokenTree)."""
+"""Who wants the prediction after a token: (number of the sequence's owner, a number of the owner's own)."""
 
 
 @dataclass
@@ -27,18 +25,26 @@ class Segment:
     start: int
     tokens: tuple[int, ...]
     marks: list[tuple[int, Mark]] = field(default_factory=list)
+    """(offset in the run, who wants the prediction after that token)"""
     children: list[Segment] = field(default_factory=list)
     resident: bool = False
     """Whether its keys and values are in the KV cache already, at the resident sequence's place."""
     again: bool = False
     """Whether a resident run is computed again, because what follows its last token is wanted and was not kept."""
     table: tuple[int, ...] = ()
-    copy_block: tuple[int, int] | None = None
+    """Blocks of the sequence up to the end of the run."""
+    private: int | None = None
+    """The block that repeats the part of an ancestors' block before this run, if it has one."""
 
     @property
     def end(self) -> int:
         """Position after the last token."""
         return self.start + len(self.tokens)
+
+    @property
+    def computed(self) -> bool:
+        """Whether the run takes part in the forward pass."""
+        return self.again or not self.resident
 
     def split(self, offset: int) -> None:
         """Cut the run in two, so that another one can branch off between."""
@@ -84,8 +90,7 @@ class RadixTree:
     """The sequences of one batch, with the resident one as a branch that is computed already."""
 
     def __init__(self, resident: Resident) -> None:
-        self.root = Segment(0, ())
-        self.root.resident = True
+        self.root = Segment(0, (), resident=True)
         self._resident = resident
         if resident.tokens:
             self.root.children.append(Segment(0, resident.tokens, resident=True))
@@ -110,74 +115,50 @@ class RadixTree:
             node.again = True
         node.marks.append((len(node.tokens) - 1, mark))
 
-    def prepare(self) -> None:
-        """Drop what no request follows, and merge runs that are not worth a step of their own."""
-        _drop_unused(self.root)
-        _collapse(self.root)
+    def insert_alone(self, tokens: tuple[int, ...], mark: Mark) -> None:
+        """Add a sequence that shares nothing, so that its blocks are its own to the end."""
+        self.root.children.append(Segment(0, tokens, marks=[(len(tokens) - 1, mark)]))
 
     def place(self, pool: BlockPool) -> set[int]:
-        """Give every segment its block table; returns the blocks that were taken."""
+        """Drop what no sequence follows and give every segment its blocks; returns the blocks that were taken."""
+        _drop_unused(self.root)
         taken: set[int] = set()
         self._place(self.root, pool, taken)
         return taken
 
     def _place(self, node: Segment, pool: BlockPool, taken: set[int]) -> None:
         size = pool.block_size
-        busy = any(child.resident for child in node.children)
+
+        def take() -> int:
+            block = pool.take()
+            taken.add(block)
+            return block
+
+        in_place = any(child.resident for child in node.children)
         for child in node.children:
             if child.resident:
                 child.table = self._resident.table[: -(-child.end // size)]
             else:
                 table = list(node.table[: child.start // size])
                 if child.start % size:
-                    partial = node.table[child.start // size]
-                    if busy:
-                        block = pool.take()
-                        taken.add(block)
-                        child.copy_block = (partial, block)
-                        table.append(block)
-                    else:
-                        table.append(partial)
-                        busy = True
+                    if in_place:
+                        child.private = take()
+                    table.append(node.table[child.start // size] if child.private is None else child.private)
+                    in_place = True
                 while len(table) * size < child.end:
-                    table.append(pool.take())
-                    taken.add(table[-1])
+                    table.append(take())
                 child.table = tuple(table)
             self._place(child, pool, taken)
 
-    def levels(self) -> Iterator[list[Segment]]:
-        """Segments to compute, parents before children."""
-        level = self.root.children
-        while level:
-            todo = [segment for segment in level if segment.again or not segment.resident]
-            if todo:
-                yield todo
-            level = [child for segment in level for child in segment.children]
+    def lines(self) -> Iterator[tuple[Segment, ...]]:
+        """Every segment but the root, as the last of the line of segments that leads to it."""
+        stack: list[tuple[Segment, ...]] = [(child,) for child in reversed(self.root.children)]
+        while stack:
+            line = stack.pop()
+            yield line
+            stack.extend((*line, child) for child in reversed(line[-1].children))
 
 
 def _drop_unused(node: Segment) -> bool:
     node.children = [child for child in node.children if _drop_unused(child)]
     return bool(node.children or node.marks)
-
-
-def _collapse(node: Segment) -> None:
-    merged: list[Segment] = []
-    for child in node.children:
-        _collapse(child)
-        if child.resident or not _is_worthless(child):
-            merged.append(child)
-            continue
-        for number, grandchild in enumerate(child.children):
-            shift = len(child.tokens)
-            grandchild.marks = [(at + shift, mark) for at, mark in grandchild.marks]
-            if number == 0:
-                grandchild.marks += child.marks
-            grandchild.start, grandchild.tokens = child.start, child.tokens + grandchild.tokens
-            merged.append(grandchild)
-    node.children = merged
-
-
-def _is_worthless(segment: Segment) -> bool:
-    """Whether computing the run with each of its followers costs less than a step of its own."""
-    branches = len(segment.children)
-    return branches > 0 and len(segment.tokens) * (branches - 1) < MIN_SAVED_TOKENS

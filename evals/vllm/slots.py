@@ -42,8 +42,8 @@ class LayerSlots:
 
     def layer_at(self, source: int, slot: int) -> nn.Module:
         """The source layer's weights with the slot's KV cache."""
-        twin = _shallow(self._layers[source])
-        attention = _shallow(twin.self_attn)
+        twin = shallow(self._layers[source])
+        attention = shallow(twin.self_attn)
         attention.attn = self._holders[slot]
         twin.self_attn = attention
         return twin
@@ -65,7 +65,7 @@ class LayerSlots:
         return sum(seen.values())
 
 
-def _shallow(module: nn.Module) -> Any:
+def shallow(module: nn.Module) -> Any:
     """A copy that shares every tensor and child but can be given other children."""
     twin = copy.copy(module)
     twin._modules = dict(module._modules)

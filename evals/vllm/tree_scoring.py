@@ -8,30 +8,31 @@ import numpy as np
 
 from evals.engine import ScoreRequest, ScoreResult
 from evals.token_tree import TokenTree, common_prefix
-from evals.vllm.radix import BlockPool, RadixTree, Resident, Segment
+from evals.vllm.batch import Batch, Step, StepResult, batch_of
+from evals.vllm.radix import BlockPool, Mark, RadixTree, Resident
+from evals.vllm.schedule import Path, Stride, most_repeats
 from evals.vllm.scoring import truncated
-from evals.vllm.steps import Step, StepResult, batch_of, chunks, marked_rows
 
 BATCH_TOKENS = 4096
 """New tokens after which a batch is run and its results handed out."""
 
-Run = Callable[[list[Step]], list[StepResult]]
+Run = Callable[[Step, list[Path], Stride], list[StepResult]]
 
 
 class TreeScorer:
     """Scores batch by batch; the last context of a batch stays in the KV cache for the next one."""
 
-    def __init__(self, run: Run, n_blocks: int, block_size: int, step_tokens: int, max_length: int) -> None:
+    def __init__(self, run: Run, n_blocks: int, block_size: int, max_length: int) -> None:
         self._run = run
-        self._size = (n_blocks, block_size)
-        self._step_tokens = step_tokens
+        self._n_blocks = n_blocks
+        self._block_size = block_size
         self._max_length = max_length
-        self.forget()
 
-    def forget(self) -> None:
-        """Nothing of ours is in the KV cache any more."""
-        n_blocks, block_size = self._size
-        self._pool = BlockPool(1, n_blocks, block_size)  # vLLM keeps block 0 for itself
+    def start(self, path: Path) -> None:
+        """Score through this layer path from now on, with an empty KV cache."""
+        self._path = path
+        self._repeats = most_repeats([path])
+        self._pool = BlockPool(1, self._n_blocks // self._repeats, self._block_size)
         self._resident = Resident()
 
     def scores(self, requests: Sequence[ScoreRequest]) -> Iterator[tuple[int, ScoreResult]]:
@@ -59,7 +60,7 @@ class TreeScorer:
 
     def _batches(self, parts: Sequence[_Part]) -> Iterator[list[_Part]]:
         """Neighbours until enough tokens are new, or the KV cache might not hold more."""
-        block_size = self._size[1]
+        block_size = self._block_size
         batch: list[_Part] = []
         tokens = blocks = 0
         before: tuple[int, ...] = self._resident.tokens
@@ -80,44 +81,38 @@ class TreeScorer:
         for number, part in enumerate(batch):
             for row, tokens in part.sequences():
                 tree.insert(tokens, (number, row))
-        tree.prepare()
         taken = tree.place(self._pool)
-        steps, wanted = [], []
-        for level in tree.levels():
-            for segments in chunks(level, self._step_tokens):
-                step, marks = self._step(segments, batch)
-                steps.append(step)
-                wanted.append(marks)
-        for step, marks, result in zip(steps, wanted, self._run(steps), strict=True):
-            _hand_out(step, marks, result, batch)
+        packed, marks = batch_of(tree, self._block_size)
+        step = _step(packed, marks, batch)
+        (result,) = self._run(step, [self._path], Stride(1, self._repeats))
+        _hand_out(step, list(marks.values()), result, batch)
         for part in batch:
             part.finish()
-        self._keep_last(tree.root, batch[-1].context, taken)
+        self._keep(tree, batch[-1].context, taken)
 
-    def _step(self, segments: list[Segment], batch: list[_Part]) -> tuple[Step, list[list[tuple[int, int]]]]:
-        packed = batch_of(segments, self._size[1])
-        rows, marks = marked_rows(segments, packed.starts)
-        lookups = [
-            (index, token)
-            for index, owners in enumerate(marks)
-            for token in sorted({token for number, row in owners for token in batch[number].wanted[row]})
-        ]
-        return Step(
-            packed, np.array(rows, dtype=np.int64), np.array(lookups, dtype=np.int64).reshape(-1, 2)
-        ), marks
-
-    def _keep_last(self, root: Segment, context: tuple[int, ...], taken: set[int]) -> None:
-        node, at = root, 0
-        while at < len(context):
-            node = next(
-                child
-                for child in node.children
-                if context[at : at + len(child.tokens)] == child.tokens[: len(context) - at]
-            )
-            at = node.end
-        table = node.table[: -(-len(context) // self._size[1])]
+    def _keep(self, tree: RadixTree, context: tuple[int, ...], taken: set[int]) -> None:
+        """Let the last context stay in the KV cache."""
+        n_blocks = -(-len(context) // self._block_size)
+        line = next(
+            line
+            for line in tree.lines()
+            if line[-1].end >= len(context)
+            and tuple(token for segment in line for token in segment.tokens)[: len(context)] == context
+        )
+        table = line[-1].table[:n_blocks]
         self._pool.give_back((taken | set(self._resident.table)) - set(table))
         self._resident = Resident(context, table)
+
+
+def _step(packed: Batch, marks: dict[int, list[Mark]], batch: list[_Part]) -> Step:
+    lookups = [
+        (index, token)
+        for index, owners in enumerate(marks.values())
+        for token in sorted({token for number, row in owners for token in batch[number].wanted[row]})
+    ]
+    return Step(
+        packed, np.array(list(marks), dtype=np.int64), np.array(lookups, dtype=np.int64).reshape(-1, 2)
+    )
 
 
 class _Part:

@@ -5,15 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 from vllm.platforms import current_platform
+from vllm.v1.kv_cache_interface import FullAttentionSpec
 
+from evals.vllm.batch import Step, StepResult
 from evals.vllm.forward import Forward
+from evals.vllm.schedule import Stride
 from evals.vllm.slots import LayerSlots
-from evals.vllm.steps import Step, StepResult
 
 if current_platform.is_cpu():
     from vllm.v1.worker.cpu_worker import CPUWorker as _Worker
 else:
     from vllm.v1.worker.gpu_worker import Worker as _Worker
+
+
+def has_plain_cache(runner: Any) -> bool:
+    """Whether the KV cache is one plain group that a single block table addresses."""
+    groups = runner.kv_cache_config.kv_cache_groups
+    return len(groups) == 1 and type(groups[0].kv_cache_spec) is FullAttentionSpec
 
 
 class LiveWorker(_Worker):
@@ -30,16 +38,16 @@ class LiveWorker(_Worker):
         self.layer_slots.set(layers)
 
     def can_run_steps(self) -> bool:
-        """Whether `run_steps` is written for this machine and model."""
-        # Tried on CPUs alone; the scheduler serves the others.
-        if not current_platform.is_cpu() or not Forward.is_possible(self.model_runner):
+        """Whether `run_step` is written for this machine and model."""
+        # Tried on CPUs alone; on the others the scheduler does it.
+        if not current_platform.is_cpu() or not has_plain_cache(self.model_runner):
             return False
         self.forward = Forward(self.model_runner, self.layer_slots, self.vllm_config, self.device)
         return True
 
-    def run_steps(self, steps: list[Step]) -> list[StepResult]:
-        """Forward passes through the current layer path, outside the scheduler, which must be idle."""
-        return self.forward.run(steps, self.layer_slots.path)
+    def run_step(self, step: Step, paths: list[tuple[int, ...]], stride: Stride) -> list[StepResult]:
+        """A forward pass through each of these layer paths, outside the scheduler, which must be idle."""
+        return self.forward.run(step, paths, stride)
 
     def clear_cache(self) -> None:
         """Zero the KV cache."""
