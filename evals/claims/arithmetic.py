@@ -143,20 +143,22 @@ def fitting_base(figures: Sequence[Figure], bases: Sequence[Base]) -> Base | Non
 def check_parameters(published_b: float, rounding_b: float, recipe: RecipeSize, source: str) -> CardCheck:
     """A published count of parameters (in 1e9) against what the recipe makes."""
     expected_b = recipe.parameters / 1e9
-    makes = f"{recipe.name} makes {recipe.layers} layers and {expected_b:.3f} B parameters"
+    makes = f"{recipe.name} makes {recipe.layers} layers and {_size(expected_b)} parameters"
     if abs(published_b - expected_b) <= rounding_b + 1e-9:
-        sentence = f"{makes}, as {source} says ({published_b:g} B)."
+        sentence = f"{makes}, as {source} says ({_size(published_b)})."
         return CardCheck(kind=CheckKind.PARAMETERS, outcome=CheckOutcome.HOLDS, sentence=sentence)
     per_layer_b = recipe.parameters_per_layer / 1e9
     layers = (published_b - expected_b) / per_layer_b
-    sentence = f"{makes}, but {source} says {published_b:g} B"
-    if (
-        abs(layers - round(layers)) <= max(0.02, rounding_b / per_layer_b)
-        and recipe.layers + round(layers) > 0
-    ):
+    sentence = f"{makes}, but {source} says {_size(published_b)}"
+    exact = rounding_b / per_layer_b < 0.05 and abs(layers - round(layers)) < 0.05
+    if exact and recipe.layers + round(layers) > 0:
         sentence += f", which is {recipe.layers + round(layers)} layers"
     sentence += ": the described recipe and the published file disagree."
     return CardCheck(kind=CheckKind.PARAMETERS, outcome=CheckOutcome.FAILS, sentence=sentence)
+
+
+def _size(parameters_b: float) -> str:
+    return f"{parameters_b:.3f} B" if parameters_b >= 1 else f"{parameters_b * 1000:.1f} M"
 
 
 def _check_group(changes: Sequence[Figure], own: Mapping[Key, float], bases: Sequence[Base]) -> CardCheck:

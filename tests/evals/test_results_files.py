@@ -360,6 +360,7 @@ def test_what_lm_eval_itself_writes_is_read(tmp_path: Path) -> None:
     """A real run of its dummy model, saved by its own tracker: every figure and sample agrees."""
     import lm_eval
     from lm_eval.loggers import EvaluationTracker
+    from lm_eval.tasks import TaskManager
 
     smoke = load_suite("smoke")
     settings = smoke.eval_settings(ChatTemplate.OFF)
@@ -372,6 +373,7 @@ def test_what_lm_eval_itself_writes_is_read(tmp_path: Path) -> None:
         limit=12,
         log_samples=True,
         evaluation_tracker=tracker,
+        task_manager=TaskManager(include_defaults=False),
         bootstrap_iters=0,
     )
     samples = results.pop("samples")
