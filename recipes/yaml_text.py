@@ -61,7 +61,8 @@ def load_yaml_documents(data: bytes | str, origin: str) -> list[YamlDocument]:
         raise RecipeSyntaxError(_yaml_problem(error, origin)) from error
     except RecursionError as error:
         raise RecipeSyntaxError(f"{origin} is nested too deeply to be a recipe; it is not read.") from error
-    except (ValueError, OverflowError) as error:
+    except (ValueError, OverflowError, AttributeError, KeyError) as error:
+        # The last two are what PyYAML itself raises for `!!timestamp x` and `!!bool x`.
         raise RecipeSyntaxError(
             f"{origin} holds a value that YAML cannot make sense of ({str(error)[:200]})."
         ) from error

@@ -18,6 +18,7 @@ from recipes.merge.engine import MergeRequest
 from recipes.merge.process import MergekitProcess
 from recipes.recipe import ModelRef, Recipe, SourceRef, Stage
 from recipes.recipe.depth import is_copy, stage_layers
+from recipes.recipe.filters import missing_value
 from recipes.recipe.normal import document
 from recipes.relayer import SHARD_BYTES, Progress, why_not_bytes, write_passthrough
 from recipes.relayer import Slice as Piece
@@ -185,6 +186,11 @@ class _Builder:
         )
 
     def _compute(self, stage: Stage, place: Path, mergekit: MergekitProcess, name: str) -> None:
+        lacking = missing_value(
+            stage, [tensor.name for tensor in self._checkpoint(next(stage.refs())).tensors]
+        )
+        if lacking:
+            raise BuildError(lacking)
         request = MergeRequest(
             document=document(stage.model_copy(update={"name": None}), self._encode),
             out=str(place),

@@ -23,6 +23,9 @@ from recipes.recipe.stage import Input, Module, Remark, Slice, Stage
 from recipes.tensor_file import Frozen
 from recipes.yaml_text import YamlDocument, load_yaml_documents
 
+MAX_TEXT = 500_000
+"""Longest recipe that is read, in characters; the longest published ones have some tens of thousands."""
+
 
 class Recipe(Frozen):
     """A merge of one or many stages, or a layer path of a base."""
@@ -54,6 +57,10 @@ class Recipe(Frozen):
     @classmethod
     def parse(cls, text: str | bytes, origin: str = "recipe") -> Recipe:
         """Read a mergekit document, several of them (as mergekit-multi takes them), or `base` and `layer_path`."""
+        if len(text) > MAX_TEXT:
+            raise RecipeSyntaxError(
+                f"{origin} has {len(text):,} characters; a recipe has at most {MAX_TEXT:,}."
+            )
         return cls._of_documents(load_yaml_documents(text, origin), origin)
 
     @classmethod
