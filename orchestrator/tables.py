@@ -194,6 +194,7 @@ candidate_jobs = sa.Table(
     sa.ForeignKeyConstraint(
         ["run_id", "job_digest"], ["run_jobs.run_id", "run_jobs.job_digest"], ondelete="CASCADE"
     ),
+    sqlite_with_rowid=False,
 )
 
 attempts = sa.Table(

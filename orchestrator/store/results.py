@@ -8,7 +8,6 @@ from typing import Any
 import sqlalchemy as sa
 
 from evals.scores import Evaluation, Score
-from orchestrator.provenance import Hardware
 from orchestrator.records import (
     BuildOutcome,
     EvalOutcome,
@@ -18,7 +17,15 @@ from orchestrator.records import (
     Success,
 )
 from orchestrator.store.base import StorePart
-from orchestrator.store.rows import AnyRow, among, benchmark_score, evaluation_record, job_of, score_record
+from orchestrator.store.rows import (
+    AnyRow,
+    among,
+    benchmark_score,
+    evaluation_record,
+    hardware_record,
+    job_of,
+    score_record,
+)
 from orchestrator.tables import (
     builds,
     candidate_jobs,
@@ -208,7 +215,7 @@ def _common() -> tuple[sa.Column[Any], ...]:
 def _shared(row: AnyRow) -> dict[str, Any]:
     """The fields that both kinds of outcome have."""
     return {
-        "hardware": Hardware.model_validate_json(row.hardware),
+        "hardware": hardware_record(row.hardware),
         "started_at": row.started_at,
         "ended_at": row.ended_at,
     }

@@ -30,6 +30,12 @@ from orchestrator.records import (
 
 Row = dict[str, Any]
 AnyRow = sa.Row[*tuple[Any, ...]]
+_CANDIDATE = tuple(CandidateRecord.model_fields)
+_ATTEMPT = tuple(AttemptRecord.model_fields)
+_PROTOCOL = tuple(Protocol.model_fields)
+_SCORE = tuple(set(Score.model_fields) - {"benchmark", "alarms"})
+_RESULT = tuple(set(BenchmarkScore.model_fields) - {"alarms"})
+_EVALUATION = tuple(set(EvaluationRecord.model_fields) - {"result", "hardware"})
 _ALARMS: TypeAdapter[tuple[Alarm, ...]] = TypeAdapter(tuple[Alarm, ...])
 
 
@@ -73,17 +79,17 @@ def _state(row: AnyRow, now: datetime) -> RunState:
 
 def candidate_row(run_id: str, candidate: CandidateRecord) -> Row:
     """A candidate's columns."""
-    return {"run_id": run_id, **{name: getattr(candidate, name) for name in CandidateRecord.model_fields}}
+    return {"run_id": run_id, **{name: getattr(candidate, name) for name in _CANDIDATE}}
 
 
 def candidate_record(row: AnyRow) -> CandidateRecord:
     """A candidate out of a row that holds at least its columns."""
-    return CandidateRecord(**{name: getattr(row, name) for name in CandidateRecord.model_fields})
+    return CandidateRecord(**{name: getattr(row, name) for name in _CANDIDATE})
 
 
 def attempt_record(row: AnyRow) -> AttemptRecord:
     """An attempt out of its row."""
-    return AttemptRecord(**{name: getattr(row, name) for name in AttemptRecord.model_fields})
+    return AttemptRecord(**{name: getattr(row, name) for name in _ATTEMPT})
 
 
 def run_spec(job: BuildJob | EvalJob) -> str:
@@ -111,7 +117,7 @@ def job_of(row: AnyRow, protocols: dict[str, Protocol]) -> BuildJob | EvalJob:
         weights_digest=row.weights_digest,
         layer_path=row.layer_path,
         live_layers=row.live_layers,
-        **{name: getattr(protocol, name) for name in Protocol.model_fields},
+        **{name: getattr(protocol, name) for name in _PROTOCOL},
         **json.loads(row.spec),
     )
 
@@ -170,25 +176,22 @@ def score_rows(job_digest: str, scores: Sequence[Score]) -> list[Row]:
 
 def score_record(row: AnyRow, benchmark: str) -> Score:
     """A score out of its row."""
-    names = set(Score.model_fields) - {"benchmark", "alarms"}
     return Score(
-        benchmark=benchmark, alarms=_alarms(row.alarms), **{name: getattr(row, name) for name in names}
+        benchmark=benchmark, alarms=_alarms(row.alarms), **{name: getattr(row, name) for name in _SCORE}
     )
 
 
 def benchmark_score(row: AnyRow) -> BenchmarkScore:
     """A benchmark's result out of a row of evaluations joined with its protocol's benchmark."""
-    names = set(BenchmarkScore.model_fields) - {"alarms"}
-    return BenchmarkScore(alarms=_alarms(row.alarms), **{name: getattr(row, name) for name in names})
+    return BenchmarkScore(alarms=_alarms(row.alarms), **{name: getattr(row, name) for name in _RESULT})
 
 
 def evaluation_record(row: AnyRow) -> EvaluationRecord:
     """An evaluation out of a row of `results.EVALUATION_COLUMNS`."""
-    names = set(EvaluationRecord.model_fields) - {"result", "hardware"}
     return EvaluationRecord(
         result=benchmark_score(row),
-        hardware=Hardware.model_validate_json(row.hardware),
-        **{name: getattr(row, name) for name in names},
+        hardware=hardware_record(row.hardware),
+        **{name: getattr(row, name) for name in _EVALUATION},
     )
 
 
@@ -196,5 +199,12 @@ def _alarms_text(alarms: tuple[Alarm, ...]) -> str | None:
     return _ALARMS.dump_json(alarms).decode() if alarms else None
 
 
+@lru_cache(maxsize=1024)
+def hardware_record(text: str) -> Hardware:
+    """A machine out of its JSON; few machines do many jobs."""
+    return Hardware.model_validate_json(text)
+
+
+@lru_cache(maxsize=1024)
 def _alarms(text: str | None) -> tuple[Alarm, ...]:
     return _ALARMS.validate_json(text) if text else ()

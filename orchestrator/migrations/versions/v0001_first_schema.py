@@ -132,6 +132,7 @@ def upgrade() -> None:
             ondelete="CASCADE",
         ),
         sa.PrimaryKeyConstraint("run_id", "candidate", "job_digest", name="pk_candidate_jobs"),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "outcomes",
