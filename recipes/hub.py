@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import httpx2  # the client that huggingface_hub raises the errors of, and brings along
 from huggingface_hub import (
@@ -27,7 +27,6 @@ from huggingface_hub import errors as hub_errors
 from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
 from recipes.checkpoint import Checkpoint
-from recipes.config_facts import read_config
 from recipes.errors import CheckpointError
 from recipes.recipe.refs import SourceRef
 from recipes.tensor_file import DTYPE_BITS, Tensor
@@ -55,24 +54,32 @@ def commit_of(source: SourceRef, home: Path) -> str:
     try:
         return _ask(source, ask)
     except CheckpointError as error:
-        if isinstance(error.__cause__, _UNREACHABLE):
+        if is_away(error):
             for cache in _caches(home):
                 ref = _folder(cache, source) / "refs" / (source.revision or "main")
-                if ref.is_file() and _cached(
+                if ref.is_file() and cached(
                     source.model_copy(update={"revision": ref.read_text().strip()}), home
                 ):
                     return ref.read_text().strip()
         raise
 
 
-def small_file(source: SourceRef, file: str, home: Path) -> dict[str, Any] | None:
-    """The JSON object in one of the repository's small files; null where it has no such file."""
-    return _downloaded(source, file, home, read_config)
-
-
-def has_file(source: SourceRef, file: str, home: Path) -> bool:
-    """Whether the repository has this small file."""
-    return bool(_downloaded(source, file, home, lambda _: True))
+def small_file(source: SourceRef, file: str, home: Path) -> Path | None:
+    """One of the repository's small files, fetched once; null where it has no such file."""
+    for cache in _caches(home):
+        found = try_to_load_from_cache(source.name, file, cache_dir=cache, revision=source.revision)
+        if found is _CACHED_NO_EXIST:
+            return None
+        if isinstance(found, str):
+            return Path(found)
+    _knock(source)
+    try:
+        with _no_progress_bars():
+            return Path(_ask(source, lambda: _small_download(source, file, home)))
+    except CheckpointError as error:
+        if isinstance(error.__cause__, hub_errors.RemoteEntryNotFoundError):
+            return None
+        raise
 
 
 def tensors(source: SourceRef) -> tuple[Tensor, ...]:
@@ -107,7 +114,7 @@ def tensors(source: SourceRef) -> tuple[Tensor, ...]:
 def snapshot(source: SourceRef, home: Path, *, allow_pickles: bool, offline: bool) -> Path:
     """The directory of a repository at a commit on this machine, downloaded where it is not whole yet."""
     pinned = source.model_copy(update={"revision": commit_of(source, home)})
-    if found := _cached(pinned, home, allow_pickles=allow_pickles):
+    if found := cached(pinned, home, allow_pickles=allow_pickles):
         return found
     if offline:
         raise CheckpointError(
@@ -115,6 +122,27 @@ def snapshot(source: SourceRef, home: Path, *, allow_pickles: bool, offline: boo
         )
     _knock(pinned)
     return Path(_ask(source, lambda: _snapshot(pinned, home / "hub", allow_pickles, local=False)))
+
+
+def cached(source: SourceRef, home: Path, *, allow_pickles: bool = False) -> Path | None:
+    """The snapshot of a commit in one of the caches, if it is whole."""
+    for cache in _caches(home):
+        if not (_folder(cache, source) / "snapshots" / (source.revision or "")).is_dir():
+            continue
+        try:
+            found = Path(_snapshot(source, cache, allow_pickles, local=True))
+            # huggingface_hub takes a snapshot whose file list it never saw for whole: one small file makes a snapshot.
+            Checkpoint.open(found, allow_pickles=allow_pickles)
+            if any((found / name).exists() for name in _TOKENIZERS):
+                return found
+        except (hub_errors.LocalEntryNotFoundError, CheckpointError):
+            continue
+    return None
+
+
+def is_away(error: CheckpointError) -> bool:
+    """Whether an error of this module only says that the hub could not be asked."""
+    return isinstance(error.__cause__, _UNREACHABLE)
 
 
 # --- inside ---------------------------------------------------------------------------------------------------------
@@ -130,22 +158,6 @@ def _folder(cache: Path, source: SourceRef) -> Path:
     return cache / ("models--" + source.name.replace("/", "--"))
 
 
-def _cached(source: SourceRef, home: Path, *, allow_pickles: bool = False) -> Path | None:
-    """The snapshot in one of the caches, if it is whole."""
-    for cache in _caches(home):
-        if not (_folder(cache, source) / "snapshots" / (source.revision or "")).is_dir():
-            continue
-        try:
-            found = Path(_snapshot(source, cache, allow_pickles, local=True))
-            # huggingface_hub takes a snapshot whose file list it never saw for whole: one small file makes a snapshot.
-            Checkpoint.open(found, allow_pickles=allow_pickles)
-            if any((found / name).exists() for name in _TOKENIZERS):
-                return found
-        except (hub_errors.LocalEntryNotFoundError, CheckpointError):
-            continue
-    return None
-
-
 def _snapshot(source: SourceRef, cache: Path, allow_pickles: bool, *, local: bool) -> str:
     return snapshot_download(
         source.name,
@@ -156,23 +168,6 @@ def _snapshot(source: SourceRef, cache: Path, allow_pickles: bool, *, local: boo
         local_files_only=local,
         etag_timeout=_TIMEOUT_S,
     )
-
-
-def _downloaded(source: SourceRef, file: str, home: Path, read: Callable[[Path], T]) -> T | None:
-    for cache in _caches(home):
-        found = try_to_load_from_cache(source.name, file, cache_dir=cache, revision=source.revision)
-        if found is _CACHED_NO_EXIST:
-            return None
-        if isinstance(found, str):
-            return read(Path(found))
-    _knock(source)
-    try:
-        with _no_progress_bars():
-            return read(Path(_ask(source, lambda: _small_download(source, file, home))))
-    except CheckpointError as error:
-        if isinstance(error.__cause__, hub_errors.RemoteEntryNotFoundError):
-            return None
-        raise
 
 
 def _small_download(source: SourceRef, file: str, home: Path) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from pydantic import Field
 
 from recipes.checkpoint import Checkpoint, layer_tensor_name, weights_digest
-from recipes.config_facts import ConfigFacts
+from recipes.config_facts import ConfigFacts, read_config
 from recipes.demo import ensure_demo_checkpoint
 from recipes.errors import CheckpointError
 from recipes.recipe.refs import SourceKind, SourceRef
@@ -34,6 +34,7 @@ class Known(StrEnum):
 
     HEADERS = "headers"
     CONFIG = "config"
+    CATALOG = "catalog"
 
 
 class SourceFacts(Frozen):
@@ -85,9 +86,38 @@ def look(source: SourceRef, *, home: Path, allow_pickles: bool = False) -> Sourc
     return _facts(checkpoint.config, checkpoint.tensors, checkpoint.has_chat_template)
 
 
-def facts_of_config(config: ConfigFacts) -> SourceFacts:
+def facts_of_config(config: ConfigFacts, known_from: Known = Known.CONFIG) -> SourceFacts:
     """What a config alone tells; nothing about the tokenizer."""
-    return _facts(config, (), has_chat_template=False)
+    return _facts(config, (), has_chat_template=False).model_copy(update={"known_from": known_from})
+
+
+def raw_file(source: SourceRef, file: str, *, home: Path) -> bytes | None:
+    """One of the small files of a checkpoint; null where it has none of that name."""
+    local = _local(source, home)
+    if local is not None:
+        return (local / file).read_bytes() if (local / file).is_file() else None
+    from recipes import hub
+
+    path = hub.small_file(source.model_copy(update={"revision": hub.commit_of(source, home)}), file, home)
+    return None if path is None else path.read_bytes()
+
+
+def is_on_this_machine(source: SourceRef, home: Path) -> bool:
+    """Whether resolving the source would download nothing."""
+    if _local(source, home) is not None:
+        return True
+    from recipes import hub
+
+    return hub.cached(source.model_copy(update={"revision": hub.commit_of(source, home)}), home) is not None
+
+
+def hub_is_away(error: CheckpointError) -> bool:
+    """Whether the error only says that the hub could not be asked."""
+    if error.__cause__ is None:
+        return False
+    from recipes import hub
+
+    return hub.is_away(error)
 
 
 def resolve(
@@ -128,11 +158,13 @@ def _on_hub(source: SourceRef, home: Path, allow_pickles: bool) -> SourceFacts:
     from recipes import hub
 
     pinned = source.model_copy(update={"revision": hub.commit_of(source, home)})
-    raw = hub.small_file(pinned, "config.json", home)
-    if raw is None:
+    config = hub.small_file(pinned, "config.json", home)
+    if config is None:
         raise CheckpointError(f"{source} has no config.json: it is not a whole checkpoint.")
-    tokenizer = hub.small_file(pinned, "tokenizer_config.json", home) or {}
-    template = bool(tokenizer.get("chat_template")) or hub.has_file(pinned, "chat_template.jinja", home)
+    raw = read_config(config)
+    tokenizer = hub.small_file(pinned, "tokenizer_config.json", home)
+    template = tokenizer is not None and bool(read_config(tokenizer).get("chat_template"))
+    template = template or hub.small_file(pinned, "chat_template.jinja", home) is not None
     tensors = hub.tensors(pinned)
     if not tensors and not allow_pickles:
         raise CheckpointError(
