@@ -1,0 +1,266 @@
+"""Arithmetic with partial credit, at three difficulties, from seeded generators.
+
+easy        sums of two-digit numbers, two digits times one, square roots of small squares
+medium      sums and differences of three digits, two digits times two, cube roots and larger square roots
+published   the published form and length: roots of 16 to 21 digits, products of two 14-digit numbers, roots
+            times or divided by a small number; whole numbers without commas or comment
+
+Search, confirmation and the shown examples never share a question: each is drawn from its own seed, and what the
+earlier ones have is passed over.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import random
+from collections.abc import Callable, Iterator, Sequence
+
+from pydantic import Field
+
+from evals.engine import Frozen, GenerateResult, ScoreResult
+from evals.probes.arithmetic_scoring import (
+    corrected_answer,
+    corrected_credit,
+    expected_corrected,
+    expected_published,
+    published_reply,
+    shares,
+)
+from evals.probes.probe import Probe, Result, certain, spread, written
+from evals.probes.prompts import Ask, Example, Style
+from evals.probes.records import Difficulty, Family, Form, ItemResult, LevelKind, ProbeError, Split
+
+DIGITS = tuple("0123456789")
+_SEEDS = {Split.SEARCH: 1, Split.CONFIRMATION: 2}
+_EXAMPLES_SEED = 3
+_SIZES = {
+    Difficulty.EASY: {Split.SEARCH: 32, Split.CONFIRMATION: 96},
+    Difficulty.MEDIUM: {Split.SEARCH: 32, Split.CONFIRMATION: 96},
+    Difficulty.PUBLISHED: {Split.SEARCH: 16, Split.CONFIRMATION: 48},
+}
+_SYSTEM = "You have a strong sense for numbers. You always answer, with your best guess where you are not sure."
+
+
+class ArithmeticItem(Frozen):
+    """A question with a whole number as its answer."""
+
+    question: str = Field(description="The question.")
+    answer: int = Field(ge=1, description="The right answer.")
+
+
+class ArithmeticProbe(Probe[ArithmeticItem]):
+    """Written: the number in a reply. Scored: the probability of each next digit, given the right ones before it."""
+
+    scored_digits: int = Field(
+        default=8, ge=1, description="Leading digits of an answer that a scored form asks for."
+    )
+
+    def asks(self, item: ArithmeticItem) -> tuple[Ask, ...]:
+        """One question to write; or one per digit of the answer."""
+        if self.form is Form.GENERATED:
+            return (Ask(question=item.question),)
+        text = str(item.answer)
+        return tuple(
+            Ask(question=item.question, lead=" " + text[:k], options=DIGITS) for k in range(self._asked(item))
+        )
+
+    def _asked(self, item: ArithmeticItem) -> int:
+        """How many of the answer's digits a scored form asks for."""
+        return min(len(str(item.answer)), self.scored_digits)
+
+    def score_item(self, index: int, item: ArithmeticItem, answers: Sequence[Result]) -> ItemResult:
+        """Credit of the number that was written, or expected over the digits' probabilities."""
+        first = answers[0]
+        if isinstance(first, GenerateResult):
+            found = corrected_answer(first.text)
+            return ItemResult(
+                item=index,
+                target=str(item.answer),
+                response=first.text,
+                extracted=None if found is None else str(found),
+                published=published_reply(item.answer, first.text)[1],
+                corrected=corrected_credit(item.answer, found),
+            )
+        scored = [shares(answer.logprobs) for answer in answers if isinstance(answer, ScoreResult)]
+        digits = [probabilities for probabilities, _ in scored]
+        best = "".join(str(max(range(10), key=p.__getitem__)) for p in digits)
+        right = (p[int(d)] for d, p in zip(str(item.answer), digits, strict=False))
+        return ItemResult(
+            item=index,
+            target=str(item.answer),
+            response=" ".join(f"{p:.3f}" for p in right),
+            extracted=best,
+            published=expected_published(item.answer, digits),
+            corrected=expected_corrected(item.answer, digits),
+            answer_mass=math.fsum(mass for _, mass in scored) / len(scored),
+        )
+
+    def level_answers(self, kind: LevelKind) -> Iterator[tuple[Result, ...]]:
+        """Random digits of the right length, the same leading digits for every item, the question, the answer."""
+        if kind is LevelKind.RANDOM:
+            yield from self._random_answers()
+        elif kind is LevelKind.CONSTANT:
+            for lead in range(10, 100):
+                yield self._numbers(lambda item, lead=str(lead): _of_length(lead, item.answer, "5"))
+        elif kind is LevelKind.ECHO and self.form is Form.GENERATED:
+            yield written([item.question for item in self.items])
+        elif kind is LevelKind.ECHO:
+            yield self._numbers(lambda item: _of_length(_first_number(item.question), item.answer, "0"))
+        else:
+            yield self._numbers(lambda item: str(item.answer))
+
+    def _random_answers(self) -> Iterator[tuple[Result, ...]]:
+        if self.form is Form.SCORED:
+            yield tuple(spread([0.1] * 10) for item in self.items for _ in range(self._asked(item)))
+            return
+        rng = random.Random(0)
+        for _ in range(200):
+            yield self._numbers(lambda item: _random_number(rng, len(str(item.answer))))
+
+    def _numbers(self, number: Callable[[ArithmeticItem], str]) -> tuple[Result, ...]:
+        texts = [number(item) for item in self.items]
+        if self.form is Form.GENERATED:
+            return written(texts)
+        return tuple(certain(10, int(digit)) for text in texts for digit in text[: self.scored_digits])
+
+
+def _of_length(lead: str, answer: int, fill: str) -> str:
+    length = len(str(answer))
+    return lead[:length].ljust(length, fill)
+
+
+def _first_number(question: str) -> str:
+    words = ("".join(c for c in word if c.isdigit()) for word in question.split())
+    return next(word for word in words if word)
+
+
+def _random_number(rng: random.Random, length: int) -> str:
+    return str(rng.randrange(10 ** (length - 1), 10**length))
+
+
+# --- questions ------------------------------------------------------------------------------------------------------
+
+
+def _sum(rng: random.Random, low: int, high: int) -> ArithmeticItem:
+    a, b = rng.randrange(low, high), rng.randrange(low, high)
+    return ArithmeticItem(question=f"What is {a} + {b}?", answer=a + b)
+
+
+def _difference(rng: random.Random, low: int, high: int) -> ArithmeticItem:
+    a, b = sorted((rng.randrange(low, high), rng.randrange(low, high)))
+    return ArithmeticItem(question=f"What is {b + low} - {a}?", answer=b + low - a)
+
+
+def _product(rng: random.Random, first: tuple[int, int], second: tuple[int, int]) -> ArithmeticItem:
+    a, b = rng.randrange(*first), rng.randrange(*second)
+    return ArithmeticItem(question=f"What is {a} times {b}?", answer=a * b)
+
+
+def _perfect_root(rng: random.Random, power: int, low: int, high: int) -> ArithmeticItem:
+    a = rng.randrange(low, high)
+    return ArithmeticItem(question=f"What is the {_ROOTS[power]} of {a**power}?", answer=a)
+
+
+def _easy(rng: random.Random, n: int) -> ArithmeticItem:
+    return (
+        _sum(rng, 11, 100),
+        _product(rng, (11, 100), (3, 10)),
+        _sum(rng, 11, 100),
+        _perfect_root(rng, 2, 4, 60),
+    )[n % 4]
+
+
+def _medium(rng: random.Random, n: int) -> ArithmeticItem:
+    return (
+        _sum(rng, 111, 1000),
+        _product(rng, (11, 100), (11, 100)),
+        _difference(rng, 111, 500),
+        _perfect_root(rng, 3, 4, 100) if n % 8 == 3 else _perfect_root(rng, 2, 60, 400),
+    )[n % 4]
+
+
+_ROOTS = {2: "square root", 3: "cube root"}
+_EXACT = (
+    "Cut the result down to a whole number and write its digits only: no commas, no scientific notation, no words."
+)
+
+
+def _long_root(rng: random.Random, power: int, low: int, high: int) -> ArithmeticItem:
+    value = rng.randrange(10**low, 10**high)
+    return ArithmeticItem(question=f"What is the {_ROOTS[power]} of {value}? {_EXACT}", answer=_root(value, power))
+
+
+def _scaled_root(rng: random.Random, times: bool) -> ArithmeticItem:
+    value, factor = rng.randrange(10**15, 10**17), rng.randrange(3, 20)
+    how = "times" if times else "divided by"
+    # Exact: floor(f * sqrt(v)) = isqrt(f^2 v), floor(sqrt(v) / f) = isqrt(v) // f.
+    answer = math.isqrt(value * factor**2) if times else math.isqrt(value) // factor
+    return ArithmeticItem(question=f"What is the square root of {value}, {how} {factor}? {_EXACT}", answer=answer)
+
+
+def _long_product(rng: random.Random) -> ArithmeticItem:
+    a, b = rng.randrange(10**13, 10**14), rng.randrange(10**13, 10**14)
+    return ArithmeticItem(question=f"What is {a} times {b}? {_EXACT}", answer=a * b)
+
+
+def _published(rng: random.Random, n: int) -> ArithmeticItem:
+    return (
+        _long_root(rng, 2, 15, 18),
+        _long_product(rng),
+        _long_root(rng, 3, 18, 21),
+        _long_root(rng, 2, 15, 18) if n % 8 == 3 else _scaled_root(rng, times=n % 16 == 7),
+    )[n % 4]
+
+
+def _root(value: int, power: int) -> int:
+    """The whole part of a root, exactly."""
+    if power == 2:
+        return math.isqrt(value)
+    low, high = 0, 1 << (value.bit_length() // power + 1)
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if middle**power <= value else (low, middle - 1)
+    return low
+
+
+_GENERATORS = {Difficulty.EASY: _easy, Difficulty.MEDIUM: _medium, Difficulty.PUBLISHED: _published}
+DIFFICULTIES = tuple(_GENERATORS)
+
+
+@functools.cache
+def _sets(difficulty: Difficulty) -> dict[Split | None, tuple[ArithmeticItem, ...]]:
+    """Examples (under None), search and confirmation set; no question twice among the three."""
+    make, seen, found = _GENERATORS[difficulty], set(), {}
+    wanted = [(None, _EXAMPLES_SEED, 4), *((s, _SEEDS[s], _SIZES[difficulty][s]) for s in Split)]
+    for split, seed, size in wanted:
+        rng, items = random.Random(f"arithmetic {difficulty} {seed}"), []
+        while len(items) < size:
+            item = make(rng, len(items))
+            if item.question not in seen:
+                seen.add(item.question)
+                items.append(item)
+        found[split] = tuple(items)
+    return found
+
+
+def arithmetic_probe(difficulty: Difficulty, form: Form, split: Split) -> ArithmeticProbe:
+    """One of the arithmetic probes."""
+    if difficulty not in _GENERATORS:
+        raise ProbeError(f"There is no {difficulty} arithmetic: choose one of {', '.join(_GENERATORS)}.")
+    sets = _sets(difficulty)
+    published = difficulty is Difficulty.PUBLISHED
+    if published and form is Form.GENERATED:
+        style = Style(system=_SYSTEM, question_label="/no_think ", answer_label="")
+    else:
+        shown = tuple(Example(question=item.question, answer=str(item.answer)) for item in sets[None])
+        style = Style(examples=shown)
+    return ArithmeticProbe(
+        family=Family.ARITHMETIC,
+        difficulty=difficulty,
+        form=form,
+        split=split,
+        style=style,
+        items=sets[split],
+        max_new_tokens=64 if published else 16,
+    )

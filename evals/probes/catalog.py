@@ -1,0 +1,59 @@
+"""All probes by name, and the sets of them that a scan uses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from evals.probes.arithmetic import DIFFICULTIES as ARITHMETIC
+from evals.probes.arithmetic import arithmetic_probe
+from evals.probes.emotion import DIFFICULTIES as EMOTION
+from evals.probes.emotion import emotion_probe
+from evals.probes.probe import AnyProbe
+from evals.probes.reasoning import DIFFICULTIES as REASONING
+from evals.probes.reasoning import reasoning_probe
+from evals.probes.records import Difficulty, Family, Form, ProbeError, Split
+from evals.scores import ChatTemplate
+
+_MAKERS = {
+    Family.ARITHMETIC: (ARITHMETIC, arithmetic_probe),
+    Family.EMOTION: (EMOTION, emotion_probe),
+    Family.REASONING: (REASONING, reasoning_probe),
+}
+
+SCAN_KEYS = ("arithmetic-easy-scored", "emotion-easy-scored", "reasoning-easy-scored")
+"""What a scan asks by default: a model of any size has signal in these."""
+PUBLISHED_KEYS = ("arithmetic-published-generated", "emotion-standard-generated")
+"""The two probes of the published method, in its form and length."""
+
+
+def probe_keys() -> tuple[str, ...]:
+    """The keys of all probes: `family-difficulty-form`."""
+    return tuple(f"{family}-{difficulty}-{form}" for family, difficulty, form in _all())
+
+
+def get_probe(name: str) -> AnyProbe:
+    """A probe by its name, `family-difficulty-form-split`."""
+    key, _, split = name.rpartition("-")
+    for family, difficulty, form in _all():
+        if key == f"{family}-{difficulty}-{form}" and split in tuple(Split):
+            return _MAKERS[family][1](difficulty, form, Split(split))
+    raise ProbeError(
+        f"There is no probe {name!r}: take one of {', '.join(probe_keys())}, with -search or -confirmation behind it."
+    )
+
+
+def probe_pair(key: str) -> tuple[AnyProbe, AnyProbe]:
+    """The search set and the disjoint confirmation set of a probe."""
+    return get_probe(f"{key}-{Split.SEARCH}"), get_probe(f"{key}-{Split.CONFIRMATION}")
+
+
+def natural_template(probe: AnyProbe, has_template: bool) -> ChatTemplate:
+    """The template that suits a probe: written answers want the checkpoint's own, scored ones plain text."""
+    return ChatTemplate.ON if probe.form is Form.GENERATED and has_template else ChatTemplate.OFF
+
+
+def _all() -> Iterator[tuple[Family, Difficulty, Form]]:
+    for family, (difficulties, _) in _MAKERS.items():
+        for difficulty in difficulties:
+            for form in Form:
+                yield family, difficulty, form

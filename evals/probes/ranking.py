@@ -1,0 +1,132 @@
+"""Combining probes and ranking layer paths, as pure functions over a table of probe values.
+
+`BALANCED_Z` is the published "balanced z-delta": per probe, the differences to the base over all other paths are brought
+to mean 0 and (population) standard deviation 1, and the sum over the probes is the rank score. Two things to know: its
+unit is the spread of the paths at hand, so that scores of two scans cannot be compared; and it is centred on
+the mean path, so that a positive score does not mean better than the base. `MEAN_DELTA` has neither property: the mean
+over the probes of value minus base, in probe units.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+
+from pydantic import Field
+
+from evals.engine import Frozen
+from evals.probes.records import ProbeError
+
+_MIN_SPREAD = 1e-12
+
+
+class RankMethod(StrEnum):
+    """How the probes of a path become one number."""
+
+    BALANCED_Z = "balanced_z"
+    MEAN_DELTA = "mean_delta"
+
+
+class PathValues(Frozen):
+    """What one layer path got in each probe."""
+
+    layers: tuple[int, ...] = Field(description="Source layers in the order in which they run.")
+    values: dict[str, float] = Field(description="Probe value, 0 to 1, by the probe's name.")
+
+
+class RankedPath(Frozen):
+    """One path's place."""
+
+    layers: tuple[int, ...] = Field(description="Source layers in the order in which they run.")
+    rank: int = Field(ge=1, description="Place; 1 is the best.")
+    score: float = Field(description="The method's number; higher is better.")
+    deltas: dict[str, float] = Field(description="Probe value minus the base's, by the probe's name.")
+
+
+class Ranking(Frozen):
+    """All paths of a scan but the base, best first."""
+
+    method: RankMethod = Field(description="How the probes were combined.")
+    probes: tuple[str, ...] = Field(description="The probes that were combined; the last one breaks ties first.")
+    base: PathValues = Field(description="The path that all are compared with.")
+    warning: str | None = Field(description="What is doubtful about the base, or null.")
+    spreads: dict[str, float] = Field(description="Population standard deviation of each probe's deltas.")
+    paths: tuple[RankedPath, ...] = Field(description="The ranked paths, best first.")
+    left_out: int = Field(ge=0, description="Paths without a value in every probe; they are not ranked.")
+
+
+def published_combined(arithmetic: float, emotion: float) -> float:
+    """The published combined score of one run: half arithmetic, half emotion."""
+    return 0.5 * (arithmetic + emotion)
+
+
+def published_unit_scale(values: Sequence[float], base: float) -> tuple[float, ...]:
+    """Emotion values brought to 0..1 as published: percentages are known by the base or the 95th percentile above 1.5."""
+    top = max(values) if len(values) < 2 else statistics.quantiles(values, n=20, method="inclusive")[18]
+    return tuple(v / 100 for v in values) if base > 1.5 or top > 1.5 else tuple(values)
+
+
+def find_base(table: Sequence[PathValues], n_layers: int) -> tuple[PathValues, str | None]:
+    """The path that runs every layer once; where it is missing the shortest one, with a warning."""
+    if not table:
+        raise ProbeError("There is no path to rank: run the scan first.")
+    for entry in table:
+        if entry.layers == tuple(range(n_layers)):
+            return entry, None
+    shortest = min(table, key=lambda entry: (len(entry.layers), entry.layers))
+    return shortest, (
+        f"The scan has no unmodified path: deltas are to the shortest one, of {len(shortest.layers)} layers."
+    )
+
+
+def rank(
+    table: Sequence[PathValues],
+    probes: Sequence[str],
+    n_layers: int,
+    method: RankMethod = RankMethod.BALANCED_Z,
+) -> Ranking:
+    """Rank all paths but the base. Ties go by the last probe's delta, then by the one before, as published."""
+    base, warning = find_base(table, n_layers)
+    missing = [name for name in probes if name not in base.values]
+    if missing or not probes:
+        raise ProbeError(f"The base has no value for {', '.join(missing) or 'any probe'}: measure it first.")
+    others = [entry for entry in table if entry.layers != base.layers]
+    whole = [entry for entry in others if all(name in entry.values for name in probes)]
+    deltas = [{name: entry.values[name] - base.values[name] for name in probes} for entry in whole]
+    spreads = {name: statistics.pstdev([d[name] for d in deltas]) if deltas else 0.0 for name in probes}
+    scores = _z_scores(deltas, probes, spreads) if method is RankMethod.BALANCED_Z else _means(deltas, probes)
+    order = sorted(
+        range(len(whole)),
+        key=lambda n: (scores[n], *(deltas[n][name] for name in reversed(probes))),
+        reverse=True,
+    )
+    ranked = tuple(
+        RankedPath(layers=whole[n].layers, rank=place, score=scores[n], deltas=deltas[n])
+        for place, n in enumerate(order, start=1)
+    )
+    return Ranking(
+        method=method,
+        probes=tuple(probes),
+        base=base,
+        warning=warning,
+        spreads=spreads,
+        paths=ranked,
+        left_out=len(others) - len(whole),
+    )
+
+
+def _z_scores(
+    deltas: Sequence[Mapping[str, float]], probes: Sequence[str], spreads: Mapping[str, float]
+) -> list[float]:
+    totals = [0.0] * len(deltas)
+    for name in probes:
+        mean = statistics.fmean(d[name] for d in deltas) if deltas else 0.0
+        spread = spreads[name] if spreads[name] >= _MIN_SPREAD else 1.0
+        for n, delta in enumerate(deltas):
+            totals[n] += (delta[name] - mean) / spread
+    return totals
+
+
+def _means(deltas: Sequence[Mapping[str, float]], probes: Sequence[str]) -> list[float]:
+    return [statistics.fmean(delta[name] for name in probes) for delta in deltas]

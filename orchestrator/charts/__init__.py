@@ -1,0 +1,41 @@
+"""Records to figures, for the command line and the dashboard: each chart interactive (plotly) and as an image (matplotlib)."""
+
+from orchestrator.charts.deltas import delta_bars, delta_bars_image
+from orchestrator.charts.files import image_bytes, write_html, write_image
+from orchestrator.charts.grid import ColourScale, HeatGrid, heat_grid
+from orchestrator.charts.heatmap import heatmap, heatmap_image
+from orchestrator.charts.pareto import pareto, pareto_front, pareto_image
+from orchestrator.charts.records import ChartError, DeltaBar, Measure, NullLine, PointStatus, Scan, ScanPoint
+from orchestrator.charts.scatter import scatter, scatter_image
+from orchestrator.charts.skyline import Skyline, skyline, skyline_image, skylines
+from orchestrator.charts.theme import Theme
+
+__all__ = [
+    "ChartError",
+    "ColourScale",
+    "DeltaBar",
+    "HeatGrid",
+    "Measure",
+    "NullLine",
+    "PointStatus",
+    "Scan",
+    "ScanPoint",
+    "Skyline",
+    "Theme",
+    "delta_bars",
+    "delta_bars_image",
+    "heat_grid",
+    "heatmap",
+    "heatmap_image",
+    "image_bytes",
+    "pareto",
+    "pareto_front",
+    "pareto_image",
+    "scatter",
+    "scatter_image",
+    "skyline",
+    "skyline_image",
+    "skylines",
+    "write_html",
+    "write_image",
+]

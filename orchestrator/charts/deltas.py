@@ -1,0 +1,131 @@
+"""Candidate minus base per benchmark, with intervals; what is significant after correction is filled, the rest is not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.charts.records import ChartError, DeltaBar
+from orchestrator.charts.theme import LOOKS, Look, Theme, headline, new_figure, plotly_layout
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_AXIS = "Candidate minus base, points (bar: 95 % interval)"
+_KEYS = (
+    ("Significantly better", "triangle-up", "^"),
+    ("Significantly worse", "triangle-down", "v"),
+    ("Not significant after correction", "circle-open", "o"),
+)
+
+
+def _kind(bar: DeltaBar) -> int:
+    if not bar.significant:
+        return 2
+    return 0 if bar.delta_points > 0 else 1
+
+
+def _colours(look: Look) -> tuple[str, str, str]:
+    return look.better, look.worse, look.unsure
+
+
+def _comparable(bars: Sequence[DeltaBar]) -> list[DeltaBar]:
+    if not bars:
+        raise ChartError("There is no benchmark to draw: evaluate both checkpoints on the same suite first.")
+    return [bar for bar in bars if bar.incomparable is None]
+
+
+def delta_bars(bars: Sequence[DeltaBar], title: str, theme: Theme, subtitle: str = "") -> go.Figure:
+    """Interactive. Colour, shape and filling all say what is significant, so that no one of them has to."""
+    import plotly.graph_objects as go
+
+    look, names, figure = LOOKS[theme], [escape(bar.benchmark) for bar in bars], go.Figure()
+    for kind, ((name, symbol, _), colour) in enumerate(zip(_KEYS, _colours(look), strict=True)):
+        found = [bar for bar in _comparable(bars) if _kind(bar) == kind]
+        if not found:
+            continue
+        figure.add_trace(
+            go.Scatter(
+                x=[b.delta_points for b in found], y=[escape(b.benchmark) for b in found], mode="markers", name=name,
+                marker={"symbol": symbol, "size": 13, "color": colour, "line": {"width": 2, "color": colour}},
+                error_x={
+                    "type": "data", "symmetric": False, "thickness": 2.4, "width": 5, "color": colour,
+                    "array": [b.high - b.delta_points for b in found], "arrayminus": [b.delta_points - b.low for b in found],
+                },
+                customdata=[[b.low, b.high] for b in found],
+                hovertemplate="<b>%{y}</b><br>%{x:+.2f} points<br>%{customdata[0]:+.2f} to %{customdata[1]:+.2f}<extra></extra>",
+            )
+        )  # fmt: skip
+    for bar in bars:
+        if bar.incomparable is not None:
+            figure.add_annotation(
+                x=0, y=escape(bar.benchmark), text=f"not comparable: {escape(bar.incomparable)}", showarrow=False, xanchor="left",
+                font={"color": look.faint, "size": 12},
+            )  # fmt: skip
+    figure.add_vline(x=0, line={"color": look.faint, "width": 1.2})
+    figure.update_layout(
+        plotly_layout(
+            theme, escape(title), escape(subtitle), width=860, height=200 + 52 * len(bars),
+            xaxis={"title": _AXIS}, yaxis={"categoryorder": "array", "categoryarray": names[::-1], "showgrid": False},
+        )
+    )  # fmt: skip
+    figure.update_layout(margin={"l": 130, "b": 90}, legend={"y": -0.26 if len(bars) < 8 else -0.16})
+    return figure
+
+
+def delta_bars_image(bars: Sequence[DeltaBar], title: str, theme: Theme, subtitle: str = "") -> Figure:
+    """The same as a matplotlib figure."""
+    look, comparable = LOOKS[theme], _comparable(bars)
+    figure, axes = new_figure(theme, 8.6, 1.9 + 0.46 * len(bars))
+    headline(axes, theme, title, subtitle)
+    places = {bar.benchmark: len(bars) - 1 - n for n, bar in enumerate(bars)}
+    axes.grid(axis="x", color=look.grid, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.axvline(0, color=look.faint, linewidth=1)
+    for bar in comparable:
+        _draw_bar(axes, bar, places[bar.benchmark], look)
+    for bar in bars:
+        if bar.incomparable is not None:
+            axes.text(
+                0, places[bar.benchmark], f" not comparable: {bar.incomparable}", color=look.faint, fontsize=9.5, va="center",
+                parse_math=False,
+            )  # fmt: skip
+    axes.set_yticks(list(places.values()), labels=list(places), parse_math=False)
+    axes.tick_params(axis="y", colors=look.ink, length=0, labelsize=10.5)
+    axes.set_ylim(-0.6, len(bars) - 0.4)
+    axes.set_xlabel(_AXIS)
+    _draw_key(figure, comparable, look)
+    return figure
+
+
+def _draw_bar(axes: Axes, bar: DeltaBar, place: int, look: Look) -> None:
+    kind = _kind(bar)
+    colour, filled = _colours(look)[kind], kind < 2
+    axes.errorbar(
+        bar.delta_points, place, xerr=[[bar.delta_points - bar.low], [bar.high - bar.delta_points]], fmt=_KEYS[kind][2],
+        color=colour, markerfacecolor=colour if filled else look.paper, markersize=9, markeredgewidth=1.8, linewidth=2.2,
+        capsize=3.5,
+    )  # fmt: skip
+    axes.annotate(
+        f"{bar.delta_points:+.1f}", (bar.delta_points, place), (0, 8), textcoords="offset points", ha="center", fontsize=9.5,
+        color=look.ink, fontweight="bold" if filled else "normal",
+    )  # fmt: skip
+
+
+def _draw_key(figure: Figure, bars: Sequence[DeltaBar], look: Look) -> None:
+    from matplotlib.lines import Line2D
+
+    used = {_kind(bar) for bar in bars}
+    handles: list[Any] = [
+        Line2D([], [], marker=mark, color=colour, linewidth=0, markersize=8, label=name,
+               markerfacecolor=colour if kind < 2 else look.paper, markeredgewidth=1.8)
+        for kind, ((name, _, mark), colour) in enumerate(zip(_KEYS, _colours(look), strict=True))
+        if kind in used
+    ]  # fmt: skip
+    if handles:
+        figure.legend(
+            handles=handles, loc="outside lower left", ncols=3, frameon=False, labelcolor=look.ink, fontsize=9.5
+        )
