@@ -90,10 +90,16 @@ class EngineMemory(Frozen):
     """What an engine holds, over all its devices."""
 
     weight_bytes: int | None = Field(description="Size of the weights; null where the engine cannot tell.")
-    layer_slots: int = Field(description="Layers that have a KV cache of their own.")
-    block_size: int = Field(description="Tokens of one KV-cache block.")
-    kv_cache_tokens: int = Field(description="Tokens that the KV cache holds, over all sequences.")
-    kv_cache_bytes: int = Field(description="Size of the KV cache.")
+    layer_slots: int | None = Field(
+        description="Layers with a KV cache of their own; null is as many as a path needs."
+    )
+    block_size: int | None = Field(
+        description="Tokens of one KV-cache block; null where there are no blocks."
+    )
+    kv_cache_tokens: int | None = Field(
+        description="Tokens that the KV cache holds; null where it grows as needed."
+    )
+    kv_cache_bytes: int | None = Field(description="Size of the KV cache; null where it grows as needed.")
 
 
 class ScoreRequest(Frozen):
@@ -160,6 +166,25 @@ class Engine(Protocol):
         """Free the engine's memory and processes."""
 
 
+class PathEngine(Engine, Protocol):
+    """An engine that runs many live layer paths; all of ours are. Paths share what work they can, and the engine's own
+    layer path is afterwards what it was before."""
+
+    @property
+    def memory(self) -> EngineMemory:
+        """What the engine holds."""
+
+    def score_paths(
+        self, requests: Sequence[ScoreRequest], paths: Sequence[tuple[int, ...]]
+    ) -> Iterator[tuple[int, int, ScoreResult]]:
+        """(index of the path, index of the request, result) for every request on every path, in any order."""
+
+    def generate_paths(
+        self, requests: Sequence[GenerateRequest], paths: Sequence[tuple[int, ...]]
+    ) -> Iterator[tuple[int, int, GenerateResult]]:
+        """(index of the path, index of the request, result) for every request on every path, in any order."""
+
+
 def installed_version(kind: EngineKind) -> str:
     """Version of the backend's package as installed here, for `EngineSpec.version`; imports nothing heavy."""
     for package, mark in {
@@ -173,7 +198,7 @@ def installed_version(kind: EngineKind) -> str:
     raise EngineError(f"The {kind} engine is not installed here: run `make setup`, or choose another engine.")
 
 
-def open_engine(spec: EngineSpec, checkpoint: Path, tuning: EngineTuning | None = None) -> Engine:
+def open_engine(spec: EngineSpec, checkpoint: Path, tuning: EngineTuning | None = None) -> PathEngine:
     """Start the engine that the specification names; what it cannot serve is refused before weights are loaded."""
     found = installed_version(spec.kind)
     if spec.version != found:

@@ -8,8 +8,9 @@ are named here and every other one is refused before anything is loaded.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from evals.errors import EngineError, UnsupportedArchitecture
 
@@ -87,3 +88,29 @@ def check_layer_path(layers: tuple[int, ...], n_layers: int, slots: int | None, 
             f"The layer path has {len(layers)} layers and the engine has slots for {slots}: open the engine with "
             f"extra_layer_slots={len(layers) - n_layers} or more."
         )
+
+
+Result = TypeVar("Result")
+
+
+class _HasLayerPath(Protocol):
+    @property
+    def layer_path(self) -> tuple[int, ...] | None: ...
+
+    def set_layer_path(self, layers: tuple[int, ...] | None) -> None: ...
+
+
+def each_path(
+    engine: _HasLayerPath,
+    paths: Sequence[tuple[int, ...]],
+    run: Callable[[], Iterator[tuple[int, Result]]],
+) -> Iterator[tuple[int, int, Result]]:
+    """Run the same requests on one path after another, then go back to the path that was set before."""
+    before = engine.layer_path
+    try:
+        for number, layers in enumerate(paths):
+            engine.set_layer_path(layers)
+            for index, result in run():
+                yield number, index, result
+    finally:
+        engine.set_layer_path(before)

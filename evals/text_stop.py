@@ -1,8 +1,9 @@
-"""Where a generated text ends: stop strings, cut the way lm-eval cuts them."""
+"""Where a generated text ends: stop strings, found and cut the way lm-eval does."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 
 def cut_at_stops(text: str, stops: Sequence[str]) -> str:
@@ -16,3 +17,35 @@ def cut_at_stops(text: str, stops: Sequence[str]) -> str:
 def with_end_token(stops: Sequence[str], end_text: str) -> tuple[str, ...]:
     """The stop strings and, as in lm-eval, the text of the end-of-sequence token after them."""
     return tuple(stops) if end_text in stops or not end_text else (*stops, end_text)
+
+
+class StopStrings:
+    """Tells whether a growing sequence of tokens has reached one of its stop strings."""
+
+    def __init__(self, tokenizer: Any, stops: Sequence[str]) -> None:
+        self._tokenizer = tokenizer
+        self._stops = [stop for stop in stops if stop]
+        # A token is at least one byte, so a stop string lies within this many of the last tokens.
+        self._reach = max((len(stop.encode()) for stop in self._stops), default=0) + 1
+
+    def reached(self, tokens: Sequence[int]) -> bool:
+        """Whether the text of the tokens has a stop string; to be asked after every token."""
+        if not self._stops or not self._in(tokens[-self._reach :]):
+            return False
+        return self._in(tokens)  # decoded alone, the end can have characters that the whole text has not
+
+    def _in(self, tokens: Sequence[int]) -> bool:
+        text = self._tokenizer.decode(list(tokens), skip_special_tokens=False)
+        return any(stop in text for stop in self._stops)
+
+
+def end_tokens(tokenizer: Any, stated: int | Sequence[int] | None) -> frozenset[int]:
+    """The tokens that end a sequence: the tokenizer's own and those that the checkpoint's generation config states."""
+    listed = stated if isinstance(stated, (list, tuple)) else [stated]
+    return frozenset(int(end) for end in (*listed, tokenizer.eos_token_id) if end is not None)
+
+
+def end_text_of(tokenizer: Any) -> str:
+    """Text of the end-of-sequence token, or nothing."""
+    end = tokenizer.eos_token_id
+    return str(tokenizer.decode([end])) if end is not None else ""

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from evals.engine import (
+    EngineMemory,
     EngineSpec,
     EngineTuning,
     GenerateRequest,
@@ -15,7 +16,7 @@ from evals.engine import (
     ScoreResult,
 )
 from evals.errors import EngineError
-from evals.live_paths import is_live_family, read_config, require_live_family
+from evals.live_paths import each_path, is_live_family, read_config, require_live_family
 from evals.transformers.generation import Generator
 from evals.transformers.layer_path import LivePaths
 from evals.transformers.loading import (
@@ -52,6 +53,7 @@ class TransformersEngine:
         self._model = load_model(spec, checkpoint, device)
         self._max_length = length_limit(spec, self._model, self._tokenizer)
         self._batch = tuning.batch_size or (BATCH_CUDA if device.type == "cuda" else BATCH_CPU)
+        self._layer_path: tuple[int, ...] | None = None
         self._paths = LivePaths(self._model, checkpoint)
         # Trees need masks and positions that only known architectures are sure to honour.
         known = is_live_family(read_config(checkpoint))
@@ -104,10 +106,40 @@ class TransformersEngine:
                 chunk = indices[begin : begin + self._batch]
                 yield from zip(chunk, self._generator.run([requests[i] for i in chunk]), strict=True)
 
+    def score_paths(
+        self, requests: Sequence[ScoreRequest], paths: Sequence[tuple[int, ...]]
+    ) -> Iterator[tuple[int, int, ScoreResult]]:
+        """Every request on every path, one path after another."""
+        yield from each_path(self, paths, lambda: self.score(requests))
+
+    def generate_paths(
+        self, requests: Sequence[GenerateRequest], paths: Sequence[tuple[int, ...]]
+    ) -> Iterator[tuple[int, int, GenerateResult]]:
+        """Every request on every path, one path after another."""
+        yield from each_path(self, paths, lambda: self.generate(requests))
+
+    @property
+    def layer_path(self) -> tuple[int, ...] | None:
+        """The layer path as it was set; null is the checkpoint as it is."""
+        return self._layer_path
+
     def set_layer_path(self, layers: tuple[int, ...] | None) -> None:
         """From the next request on, run these source layers in this order; None is the checkpoint as it is."""
         self._scorer.forget()
         self._paths.set(layers)
+        self._layer_path = layers
+
+    @property
+    def memory(self) -> EngineMemory:
+        """What the engine holds; its KV cache grows and shrinks with the requests."""
+        sizes = {p.data_ptr(): p.numel() * p.element_size() for p in self._model.parameters()}
+        return EngineMemory(
+            weight_bytes=sum(sizes.values()),
+            layer_slots=None,
+            block_size=None,
+            kv_cache_tokens=None,
+            kv_cache_bytes=None,
+        )
 
     def close(self) -> None:
         """Free the model; the engine cannot be used afterwards."""

@@ -56,6 +56,20 @@ class StepResult:
     """The likeliest token of each row."""
 
 
+@dataclass(frozen=True)
+class DecodeStep:
+    """One more token for each of some rows (path, prompt)."""
+
+    tokens: Ints
+    """The newest token of each row."""
+    paths: Ints
+    """Path of each row."""
+    lengths: Ints
+    """Length of each row's sequence with its newest token."""
+    tables: Ints
+    """Logical blocks of each row's sequence, filled up with zeros."""
+
+
 def batch_of(tree: RadixTree, block_size: int) -> tuple[Batch, dict[int, list[Mark]]]:
     """The pass over a placed tree, and who wants the prediction after which of its new tokens."""
     packer = _Packer(block_size)

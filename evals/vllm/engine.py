@@ -15,15 +15,13 @@ from evals.engine import (
     ScoreResult,
 )
 from evals.errors import EngineError
-from evals.live_paths import check_layer_path, read_config, require_live_family
-from evals.vllm.batch import Step, StepResult
+from evals.live_paths import check_layer_path, each_path, read_config, require_live_family
 from evals.vllm.generation import generations
 from evals.vllm.loading import kv_bytes_per_token, plan_engine, start, stop
+from evals.vllm.outside import open_outside, text_of
 from evals.vllm.queue import RequestQueue
 from evals.vllm.schedule import Path as LayerPath
-from evals.vllm.schedule import Stride
 from evals.vllm.scoring import scores
-from evals.vllm.tree_scoring import TreeScorer
 
 
 class VllmEngine:
@@ -44,13 +42,10 @@ class VllmEngine:
         self._plan = plan_engine(spec, checkpoint, tuning)
         self._llm = start(spec, checkpoint, self._plan)
         self._queue = RequestQueue(self._llm, self._plan.arguments["max_num_seqs"])
-        self._path: LayerPath = tuple(range(int(read_config(checkpoint)["num_hidden_layers"])))
-        self._trees_ready = False
-        self._trees = self._tree_scorer()
-        tokenizer = self._llm.get_tokenizer()
-        self._end_text = (
-            tokenizer.decode([tokenizer.eos_token_id]) if tokenizer.eos_token_id is not None else ""
-        )
+        self._layer_path: LayerPath | None = None
+        self._path: LayerPath = tuple(range(int(read_config(checkpoint).get("num_hidden_layers") or 0)))
+        self._text = text_of(self._llm)
+        self._outside = open_outside(self._llm, self.max_length, self._text) if self._plan.live else None
 
     @property
     def max_length(self) -> int:
@@ -75,37 +70,82 @@ class VllmEngine:
 
     def score(self, requests: Sequence[ScoreRequest]) -> Iterator[tuple[int, ScoreResult]]:
         """Log-probabilities of continuations; what prompts have in common is computed once."""
-        if self._trees is None:
+        if self._outside is None:
             yield from scores(self._queue, requests, self.max_length)
             return
-        self._queue.require_idle("score")
-        if not self._trees_ready:
-            self._reset_prefix_cache()
-            self._trees.start(self._path)
-            self._trees_ready = True
-        yield from self._trees.scores(requests)
+        if not self._outside.ready:
+            self._take_cache("score")
+            self._outside.start(self._path)
+        yield from self._outside.scorer.scores(requests)
 
     def generate(self, requests: Sequence[GenerateRequest]) -> Iterator[tuple[int, GenerateResult]]:
         """Greedy generations."""
-        self._trees_ready = False
-        yield from generations(self._queue, requests, self.max_length, self._end_text)
+        self._leave_cache()
+        yield from generations(self._queue, requests, self.max_length, self._text.end_text)
 
-    def set_layer_path(self, layers: tuple[int, ...] | None) -> None:
+    def score_paths(
+        self, requests: Sequence[ScoreRequest], paths: Sequence[LayerPath]
+    ) -> Iterator[tuple[int, int, ScoreResult]]:
+        """Every request on every path; a prompt's pass is shared by paths as far as their layers agree."""
+        self._check_paths(paths, bounded=self._outside is None)
+        if self._outside is None:
+            yield from each_path(self, paths, lambda: self.score(requests))
+            return
+        self._take_cache("score")
+        yield from self._outside.scorer.path_scores(requests, paths)
+
+    def generate_paths(
+        self, requests: Sequence[GenerateRequest], paths: Sequence[LayerPath]
+    ) -> Iterator[tuple[int, int, GenerateResult]]:
+        """Every request on every path; a decode step runs several paths and reads a layer's weights once for them."""
+        self._check_paths(paths, bounded=self._outside is None)
+        if self._outside is None:
+            yield from each_path(self, paths, lambda: self.generate(requests))
+            return
+        self._take_cache("generate")
+        yield from self._outside.generator.generations(requests, paths)
+
+    @property
+    def layer_path(self) -> LayerPath | None:
+        """The layer path as it was set; null is the checkpoint as it is."""
+        return self._layer_path
+
+    def set_layer_path(self, layers: LayerPath | None) -> None:
         """From the next request on, run these source layers in this order; None is the checkpoint as it is."""
         if layers is None and not self._plan.live:
             return
+        n_layers = require_live_family(self.checkpoint)
+        if layers is not None:
+            self._check_paths([layers], bounded=True)
+        self._queue.require_idle("change the layer path")
+        self._llm.collective_rpc("set_layer_path", args=(layers,))
+        self._layer_path = layers
+        self._path = tuple(range(n_layers)) if layers is None else layers
+        self._leave_cache()
+        self._reset_prefix_cache()
+
+    def _check_paths(self, paths: Sequence[LayerPath], *, bounded: bool) -> None:
+        """Raise EngineError for a path that this engine cannot run; only the scheduler is bound to slots."""
         n_layers = require_live_family(self.checkpoint)
         if not self._plan.live:
             raise EngineError(
                 "This engine was started compiled, without layer slots: open it with extra_layer_slots=1 or more."
             )
-        if layers is not None:
-            check_layer_path(layers, n_layers, max(self._slots, n_layers), self.checkpoint)
-        self._queue.require_idle("change the layer path")
-        self._llm.collective_rpc("set_layer_path", args=(layers,))
-        self._path = tuple(range(n_layers)) if layers is None else layers
-        self._trees_ready = False
+        for layers in paths:
+            check_layer_path(
+                layers, n_layers, max(self._slots, n_layers) if bounded else None, self.checkpoint
+            )
+
+    def _take_cache(self, purpose: str) -> None:
+        """Take the KV cache from the scheduler: no request runs, and no block holds what it would find again."""
+        self._queue.require_idle(purpose)
+        self._leave_cache()
         self._reset_prefix_cache()
+
+    def _leave_cache(self) -> None:
+        """Whoever uses the KV cache next finds nothing of ours in it."""
+        if self._outside is not None:
+            self._outside.stop()
 
     def _reset_prefix_cache(self) -> None:
         if not self._llm.reset_prefix_cache():
@@ -113,22 +153,10 @@ class VllmEngine:
                 "vLLM keeps its prefix cache although no request runs: close the engine and open it again."
             )
 
-    def _tree_scorer(self) -> TreeScorer | None:
-        """Scoring outside the scheduler, where the workers can."""
-        if not self._plan.live or not all(self._llm.collective_rpc("can_run_steps")):
-            return None
-        cache = self._llm.llm_engine.vllm_config.cache_config
-
-        def run(step: Step, paths: list[LayerPath], stride: Stride) -> list[StepResult]:
-            results: list[list[StepResult]] = self._llm.collective_rpc("run_step", args=(step, paths, stride))
-            return results[0]
-
-        return TreeScorer(run, cache.num_gpu_blocks, cache.block_size, self.max_length)
-
     def close(self) -> None:
         """End the engine and free its memory; another one can be opened in this process afterwards."""
         if not self._closed:
             self._closed = True
-            del self._queue
+            del self._queue, self._outside
             stop(self._llm)
             del self._llm

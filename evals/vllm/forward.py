@@ -9,14 +9,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from vllm.config import VllmConfig
 from vllm.forward_context import set_forward_context
 from vllm.v1.attention.backend import CommonAttentionMetadata
 
-from evals.vllm.batch import Batch, Ints, Step, StepResult
-from evals.vllm.schedule import PathNode, Stride, path_trie
+from evals.vllm.batch import Batch, DecodeStep, Ints, Step, StepResult
+from evals.vllm.schedule import PathNode, Stride, Visit, cached_sweeps, path_trie
 from evals.vllm.slots import LayerSlots, shallow
 
 ROWS_PER_HEAD = 128
@@ -70,7 +71,7 @@ class Forward:
         self._device = device
         self._model: Any = runner.get_model()
         self._builder = runner.attn_groups[0][0].get_metadata_builder()
-        self._block_size = config.cache_config.block_size
+        self.block_size = config.cache_config.block_size
         self._writes = Writes()
         self._holders = slots.holders[: len(slots.sources)]
         self._layers = [self._spreading(layer) for layer in slots.sources]
@@ -96,7 +97,7 @@ class Forward:
         for path in range(stride.paths):
             for repeat in range(stride.repeats):
                 self._copy_blocks(batch.copies, path, repeat, stride)
-        states = self._model.model.embed_input_ids(self._tensor(batch.tokens))
+        states = self._model.model.embed_input_ids(self.tensor(batch.tokens))
         pass_ = _Pass(self, batch, stride)
         yield from self._walk(path_trie(paths), Hidden(states, torch.zeros_like(states)), pass_)
 
@@ -111,9 +112,24 @@ class Forward:
             last = number == len(node.children) - 1
             yield from self._walk(child, hidden if last else hidden.copy(), pass_)
 
+    @torch.inference_mode()
+    def decode(self, step: DecodeStep, paths: tuple[tuple[int, ...], ...], stride: Stride) -> list[int]:
+        """The next token of each row; layers run once for all rows that are due for them."""
+        states = self._model.model.embed_input_ids(self.tensor(step.tokens))
+        hidden = Hidden(states, torch.zeros_like(states))
+        rows = _Rows(self, step, stride)
+        for visit in cached_sweeps(paths):
+            rows.visit(visit, hidden)
+        states, _ = self._model.model.norm(hidden.states, hidden.residual)
+        best: list[int] = []
+        for begin in range(0, len(states), ROWS_PER_HEAD):
+            logits = self._model.compute_logits(states[begin : begin + ROWS_PER_HEAD])
+            best += [] if logits is None else logits.argmax(dim=-1).tolist()
+        return best
+
     def look_up(self, hidden: Hidden, step: Step) -> StepResult:
         """Log-probabilities (float32) of the wanted tokens and the likeliest token of each wanted row."""
-        rows = self._tensor(step.rows)
+        rows = self.tensor(step.rows)
         states, _ = self._model.model.norm(hidden.states[rows], hidden.residual[rows])
         logprobs: list[float] = []
         best: list[int] = []
@@ -123,7 +139,7 @@ class Forward:
                 continue
             logits = logits.float()
             mine = step.lookups[(step.lookups[:, 0] >= begin) & (step.lookups[:, 0] < begin + ROWS_PER_HEAD)]
-            where, tokens = self._tensor(mine[:, 0] - begin), self._tensor(mine[:, 1])
+            where, tokens = self.tensor(mine[:, 0] - begin), self.tensor(mine[:, 1])
             found = logits[where, tokens] - torch.logsumexp(logits, dim=-1)[where]
             logprobs += found.tolist()
             best += logits.argmax(dim=-1).tolist()
@@ -158,7 +174,7 @@ class Forward:
 
     def slots_of(self, blocks: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
         """Places in the KV cache."""
-        return blocks * self._block_size + offsets
+        return blocks * self.block_size + offsets
 
     def clear_cache(self) -> None:
         """Zero the KV cache: a sequence that went to infinity leaves values that spoil whoever shares a block."""
@@ -167,11 +183,12 @@ class Forward:
 
     def _copy_blocks(self, copies: Ints, path: int, repeat: int, stride: Stride) -> None:
         if len(copies):
-            source, target = (stride.block(self._tensor(copies[:, side]), path, repeat) for side in (0, 1))
+            source, target = (stride.block(self.tensor(copies[:, side]), path, repeat) for side in (0, 1))
             for holder in self._holders:
                 holder.kv_cache[target] = holder.kv_cache[source]
 
-    def _tensor(self, values: Ints) -> torch.Tensor:
+    def tensor(self, values: Ints) -> torch.Tensor:
+        """The values on the worker's device."""
         return torch.from_numpy(values).to(self._device, non_blocking=True)
 
 
@@ -182,7 +199,7 @@ class _Pass:
         self.stride = stride
         self._forward = forward
         self._batch = batch
-        self._positions = forward._tensor(batch.positions)
+        self._positions = forward.tensor(batch.positions)
         self._metadata: dict[tuple[int, int], Any] = {}
         self._writes: dict[tuple[tuple[int, ...], int], Writes] = {}
 
@@ -205,9 +222,65 @@ class _Pass:
     def _write(self, paths: tuple[int, ...], repeat: int) -> Writes:
         if (paths, repeat) not in self._writes:
             batch, forward = self._batch, self._forward
-            blocks, offsets = forward._tensor(batch.write_blocks), forward._tensor(batch.write_offsets)
+            blocks, offsets = forward.tensor(batch.write_blocks), forward.tensor(batch.write_offsets)
             places = [forward.slots_of(self.stride.block(blocks, path, repeat), offsets) for path in paths]
             plain = len(paths) == 1 and len(batch.write_rows) == len(batch.tokens)
-            rows = None if plain else forward._tensor(batch.write_rows).repeat(len(paths))
+            rows = None if plain else forward.tensor(batch.write_rows).repeat(len(paths))
             self._writes[paths, repeat] = Writes(rows, torch.cat(places))
         return self._writes[paths, repeat]
+
+
+class _Rows:
+    """The rows of a decode step: who is due, and where their keys and values are."""
+
+    def __init__(self, forward: Forward, step: DecodeStep, stride: Stride) -> None:
+        self._forward = forward
+        self._step = step
+        self._stride = stride
+        self._due: dict[
+            tuple[tuple[int, int], ...], tuple[torch.Tensor | None, torch.Tensor, Any, Writes]
+        ] = {}
+
+    def visit(self, visit: Visit, hidden: Hidden) -> None:
+        """Run a layer for the rows that are due; changes `hidden`."""
+        if visit.due not in self._due:
+            self._due[visit.due] = self._prepare(visit.due)
+        rows, positions, metadata, writes = self._due[visit.due]
+        if rows is None:
+            self._forward.one_layer(visit.layer, hidden, positions, metadata, writes)
+        elif len(rows):
+            part = Hidden(hidden.states[rows], hidden.residual[rows])
+            self._forward.one_layer(visit.layer, part, positions, metadata, writes)
+            hidden.states[rows], hidden.residual[rows] = part.states, part.residual
+
+    def _prepare(
+        self, due: tuple[tuple[int, int], ...]
+    ) -> tuple[torch.Tensor | None, torch.Tensor, Any, Writes]:
+        step, forward = self._step, self._forward
+        repeat_of = np.full(self._stride.paths, -1, dtype=np.int64)
+        for path, repeat in due:
+            repeat_of[path] = repeat
+        repeats = repeat_of[step.paths]
+        rows = np.flatnonzero(repeats >= 0)
+        paths, lengths, repeats = step.paths[rows], step.lengths[rows], repeats[rows]
+        tables = (step.tables[rows] * self._stride.paths + paths[:, None]) * self._stride.repeats + repeats[
+            :, None
+        ]
+        last = lengths - 1
+        size = forward.block_size
+        slots = tables[np.arange(len(rows)), last // size] * size + last % size
+        metadata = None
+        if len(rows):
+            metadata = forward.metadata(
+                torch.arange(len(rows) + 1),
+                torch.from_numpy(lengths),
+                torch.from_numpy(tables),
+                (1, int(lengths.max())),
+            )
+        everyone = len(rows) == len(step.paths)
+        return (
+            None if everyone else forward.tensor(rows),
+            forward.tensor(last),
+            metadata,
+            Writes(None, forward.tensor(slots)),
+        )

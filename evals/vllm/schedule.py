@@ -6,6 +6,7 @@ for all paths that are due for it, so its weights are read once: paths go throug
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
@@ -90,6 +91,12 @@ def _trie(
     for _, group in sorted(ways.items(), key=lambda way: (len(way[1]), way[0])):
         node.children.append(_trie(tuple(group), end, paths, counts))
     return node
+
+
+@functools.lru_cache(maxsize=4)
+def cached_sweeps(paths: tuple[Path, ...]) -> list[Visit]:
+    """`sweeps`, kept for the decode steps of one group of paths."""
+    return sweeps(paths)
 
 
 def sweeps(paths: Sequence[Path]) -> list[Visit]:

@@ -4,173 +4,134 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-import numpy as np
-
 from evals.engine import ScoreRequest, ScoreResult
-from evals.token_tree import TokenTree, common_prefix
-from evals.vllm.batch import Batch, Step, StepResult, batch_of
-from evals.vllm.radix import BlockPool, Mark, RadixTree, Resident
+from evals.errors import EngineError
+from evals.token_tree import common_prefix
+from evals.vllm.batch import Step, StepResult, batch_of
+from evals.vllm.parts import Collector, Part, parts_of, results_of, step_of
+from evals.vllm.radix import BlockPool, RadixTree, Resident
 from evals.vllm.schedule import Path, Stride, most_repeats
-from evals.vllm.scoring import truncated
 
 BATCH_TOKENS = 4096
-"""New tokens after which a batch is run and its results handed out."""
+"""New tokens after which a batch is run and its results are handed out."""
+PATHS_PER_RUN = 16
+"""Layer paths whose results are handed out together."""
 
 Run = Callable[[Step, list[Path], Stride], list[StepResult]]
 
 
 class TreeScorer:
-    """Scores batch by batch; the last context of a batch stays in the KV cache for the next one."""
+    """Scores batch by batch. On one path, the last context of a batch stays in the KV cache for the next one."""
 
     def __init__(self, run: Run, n_blocks: int, block_size: int, max_length: int) -> None:
         self._run = run
         self._n_blocks = n_blocks
         self._block_size = block_size
         self._max_length = max_length
+        self._epoch = 0
 
     def start(self, path: Path) -> None:
         """Score through this layer path from now on, with an empty KV cache."""
+        self.stop()
         self._path = path
         self._repeats = most_repeats([path])
         self._pool = BlockPool(1, self._n_blocks // self._repeats, self._block_size)
         self._resident = Resident()
 
+    def stop(self) -> None:
+        """Somebody else uses the KV cache now; iterators that are still being read fail."""
+        self._epoch += 1
+
     def scores(self, requests: Sequence[ScoreRequest]) -> Iterator[tuple[int, ScoreResult]]:
-        """Results of the requests, batch by batch in an order in which neighbours share their prefixes."""
-        parts = sorted(self._parts(requests), key=lambda part: part.context)
-        waiting: dict[int, list[_Part]] = {}
-        for part in parts:
-            waiting.setdefault(part.request, []).append(part)
-        for batch in self._batches(parts):
-            self._run_batch(batch)
-            for request in dict.fromkeys(part.request for part in batch):
-                if all(part.result for part in waiting[request]):
-                    yield request, _merged(waiting.pop(request))
-
-    def _parts(self, requests: Sequence[ScoreRequest]) -> Iterator[_Part]:
-        """Requests, taken apart where truncation leaves the continuations contexts of their own."""
-        for index, request in enumerate(requests):
-            groups: dict[tuple[int, ...], list[int]] = {}
-            for choice, continuation in enumerate(request.continuations):
-                groups.setdefault(truncated(request.context, continuation, self._max_length), []).append(
-                    choice
+        """Results of the requests on the path, batch by batch."""
+        epoch = self._epoch
+        parts = parts_of(requests, self._max_length)
+        collector = Collector(parts)
+        for batch in self._batches(parts, self._resident.tokens, self._pool):
+            if epoch != self._epoch:
+                raise EngineError(
+                    "The engine was used for something else while scores were being read: read them to the end first."
                 )
-            for context, choices in groups.items():
-                yield _Part(index, context, [request.continuations[c] for c in choices], choices)
+            for part, result in zip(batch, self._score(batch), strict=True):
+                whole = collector.add(part, result)
+                if whole is not None:
+                    yield part.request, whole
 
-    def _batches(self, parts: Sequence[_Part]) -> Iterator[list[_Part]]:
+    def path_scores(
+        self, requests: Sequence[ScoreRequest], paths: Sequence[Path]
+    ) -> Iterator[tuple[int, int, ScoreResult]]:
+        """(path, request, result), paths that lie next to each other in the trie together.
+
+        A layer's keys and values are read in the call that writes them and never again, so all paths use the same blocks.
+        """
+        self.stop()
+        parts = parts_of(requests, self._max_length)
+        order = sorted(range(len(paths)), key=lambda p: paths[p])
+        collectors = {path: Collector(parts) for path in order}
+        pool = BlockPool(1, self._n_blocks, self._block_size)
+        for batch in self._batches(parts, (), pool):
+            pool = BlockPool(1, self._n_blocks, self._block_size)
+            tree = _tree(batch, Resident())
+            tree.place(pool)
+            packed, marks = batch_of(tree, self._block_size)
+            step = step_of(packed, marks, batch)
+            for begin in range(0, len(order), PATHS_PER_RUN):
+                group = order[begin : begin + PATHS_PER_RUN]
+                answers = self._run(step, [paths[p] for p in group], Stride(1, 1))
+                for path, answer in zip(group, answers, strict=True):
+                    for part, result in zip(batch, results_of(step, marks, answer, batch), strict=True):
+                        whole = collectors[path].add(part, result)
+                        if whole is not None:
+                            yield path, part.request, whole
+
+    def _batches(
+        self, parts: Sequence[Part], before: tuple[int, ...], pool: BlockPool
+    ) -> Iterator[list[Part]]:
         """Neighbours until enough tokens are new, or the KV cache might not hold more."""
-        block_size = self._block_size
-        batch: list[_Part] = []
+        batch: list[Part] = []
         tokens = blocks = 0
-        before: tuple[int, ...] = self._resident.tokens
         for part in parts:
             new = len(part.context) - common_prefix(part.context, before)
-            need = new // block_size + 2 + 2 * len(part.tree.tokens)
-            if batch and (tokens >= BATCH_TOKENS or blocks + need > self._pool.free):
+            inner = len(part.tree.tokens)
+            need = new // self._block_size + 2 + 2 * inner
+            if batch and (tokens >= BATCH_TOKENS or blocks + need > pool.free):
                 yield batch
                 batch, tokens, blocks = [], 0, 0
-                need = len(part.context) // block_size + 2 + 2 * len(part.tree.tokens)
+                need = len(part.context) // self._block_size + 2 + 2 * inner
             batch.append(part)
-            tokens, blocks, before = tokens + new + len(part.tree.tokens), blocks + need, part.context
+            tokens, blocks, before = tokens + new + inner, blocks + need, part.context
         if batch:
             yield batch
 
-    def _run_batch(self, batch: list[_Part]) -> None:
-        tree = RadixTree(self._resident)
-        for number, part in enumerate(batch):
-            for row, tokens in part.sequences():
-                tree.insert(tokens, (number, row))
-        taken = tree.place(self._pool)
+    def _score(self, batch: list[Part]) -> list[ScoreResult]:
+        tree = _tree(batch, self._resident)
+        try:
+            taken = tree.place(self._pool)
+        except EngineError:
+            self.start(self._path)
+            raise
         packed, marks = batch_of(tree, self._block_size)
-        step = _step(packed, marks, batch)
-        (result,) = self._run(step, [self._path], Stride(1, self._repeats))
-        _hand_out(step, list(marks.values()), result, batch)
-        for part in batch:
-            part.finish()
+        step = step_of(packed, marks, batch)
+        (answer,) = self._run(step, [self._path], Stride(1, self._repeats))
         self._keep(tree, batch[-1].context, taken)
+        return results_of(step, marks, answer, batch)
 
     def _keep(self, tree: RadixTree, context: tuple[int, ...], taken: set[int]) -> None:
         """Let the last context stay in the KV cache."""
-        n_blocks = -(-len(context) // self._block_size)
-        line = next(
-            line
+        last = next(
+            line[-1]
             for line in tree.lines()
             if line[-1].end >= len(context)
             and tuple(token for segment in line for token in segment.tokens)[: len(context)] == context
         )
-        table = line[-1].table[:n_blocks]
+        table = last.table[: -(-len(context) // self._block_size)]
         self._pool.give_back((taken | set(self._resident.table)) - set(table))
         self._resident = Resident(context, table)
 
 
-def _step(packed: Batch, marks: dict[int, list[Mark]], batch: list[_Part]) -> Step:
-    lookups = [
-        (index, token)
-        for index, owners in enumerate(marks.values())
-        for token in sorted({token for number, row in owners for token in batch[number].wanted[row]})
-    ]
-    return Step(
-        packed, np.array(list(marks), dtype=np.int64), np.array(lookups, dtype=np.int64).reshape(-1, 2)
-    )
-
-
-class _Part:
-    """Continuations of one request that share a context."""
-
-    def __init__(
-        self, request: int, context: tuple[int, ...], continuations: list[tuple[int, ...]], choices: list[int]
-    ) -> None:
-        self.request = request
-        self.context = context
-        self.choices = choices
-        self.tree = TokenTree.of(continuations)
-        self._continuations = continuations
-        self.wanted: list[set[int]] = [set() for _ in range(1 + len(self.tree.tokens))]
-        for rows, continuation in zip(self.tree.rows, continuations, strict=True):
-            for row, token in zip(rows, continuation, strict=True):
-                self.wanted[row].add(token)
-        self.found: dict[tuple[int, int], float] = {}
-        self.best: dict[int, int] = {}
-        self.result: ScoreResult | None = None
-
-    def sequences(self) -> Iterator[tuple[int, tuple[int, ...]]]:
-        """Rows of the tree with the tokens up to each."""
-        known = [self.context]
-        yield 0, self.context
-        for row, (token, parent) in enumerate(zip(self.tree.tokens, self.tree.parents, strict=True), start=1):
-            known.append((*known[parent], token))
-            yield row, known[row]
-
-    def finish(self) -> None:
-        """Sum the log-probabilities of each continuation."""
-        scored = [
-            list(zip(rows, tokens, strict=True))
-            for rows, tokens in zip(self.tree.rows, self._continuations, strict=True)
-        ]
-        self.result = ScoreResult(
-            logprobs=tuple(sum(self.found[pair] for pair in pairs) for pairs in scored),
-            is_greedy=tuple(all(self.best[row] == token for row, token in pairs) for pairs in scored),
-        )
-
-
-def _hand_out(step: Step, marks: list[list[tuple[int, int]]], result: StepResult, batch: list[_Part]) -> None:
-    values: list[dict[int, float]] = [{} for _ in marks]
-    for (index, token), value in zip(step.lookups.tolist(), result.logprobs, strict=True):
-        values[index][token] = value
-    for owners, by_token, best in zip(marks, values, result.best, strict=True):
-        for number, row in owners:
-            batch[number].best[row] = best
-            for token in batch[number].wanted[row]:
-                batch[number].found[row, token] = by_token[token]
-
-
-def _merged(parts: list[_Part]) -> ScoreResult:
-    """One request's result, in the order of its continuations."""
-    entries = sorted(
-        (choice, part.result.logprobs[i], part.result.is_greedy[i])
-        for part in parts
-        if part.result
-        for i, choice in enumerate(part.choices)
-    )
-    return ScoreResult(logprobs=tuple(e[1] for e in entries), is_greedy=tuple(e[2] for e in entries))
+def _tree(batch: Sequence[Part], resident: Resident) -> RadixTree:
+    tree = RadixTree(resident)
+    for number, part in enumerate(batch):
+        for row, tokens in part.sequences():
+            tree.insert(tokens, (number, row))
+    return tree

@@ -7,7 +7,7 @@ from typing import Any
 from vllm.platforms import current_platform
 from vllm.v1.kv_cache_interface import FullAttentionSpec
 
-from evals.vllm.batch import Step, StepResult
+from evals.vllm.batch import DecodeStep, Step, StepResult
 from evals.vllm.forward import Forward
 from evals.vllm.schedule import Stride
 from evals.vllm.slots import LayerSlots
@@ -48,6 +48,10 @@ class LiveWorker(_Worker):
     def run_step(self, step: Step, paths: list[tuple[int, ...]], stride: Stride) -> list[StepResult]:
         """A forward pass through each of these layer paths, outside the scheduler, which must be idle."""
         return self.forward.run(step, paths, stride)
+
+    def decode_step(self, step: DecodeStep, paths: list[tuple[int, ...]], stride: Stride) -> list[int]:
+        """One more token for each row (path, prompt), after `run_step` over their prompts with the same stride."""
+        return self.forward.decode(step, tuple(paths), stride)
 
     def clear_cache(self) -> None:
         """Zero the KV cache."""

@@ -1,0 +1,58 @@
+"""What an engine does outside vLLM's scheduler, and whether it can."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from evals.text_stop import end_text_of, end_tokens
+from evals.vllm.batch import DecodeStep, Step, StepResult
+from evals.vllm.path_generation import PathGenerator, Text
+from evals.vllm.schedule import Path, Stride
+from evals.vllm.tree_scoring import TreeScorer
+
+if TYPE_CHECKING:
+    from vllm import LLM
+
+
+class Outside:
+    """Scoring and many-path generation with the engine's own layers and KV cache, while the scheduler is idle."""
+
+    def __init__(self, llm: LLM, max_length: int, text: Text) -> None:
+        cache = llm.llm_engine.vllm_config.cache_config
+
+        def run(step: Step, paths: list[Path], stride: Stride) -> list[StepResult]:
+            answers: list[list[StepResult]] = llm.collective_rpc("run_step", args=(step, paths, stride))
+            return answers[0]
+
+        def decode(step: DecodeStep, paths: list[Path], stride: Stride) -> list[int]:
+            answers: list[list[int]] = llm.collective_rpc("decode_step", args=(step, paths, stride))
+            return answers[0]
+
+        blocks = cache.num_gpu_blocks or 0
+        self.ready = False
+        self.scorer = TreeScorer(run, blocks, cache.block_size, max_length)
+        self.generator = PathGenerator(run, decode, blocks, cache.block_size, max_length, text)
+
+    def start(self, path: Path) -> None:
+        """Score through this layer path from now on."""
+        self.scorer.start(path)
+        self.ready = True
+
+    def stop(self) -> None:
+        """Somebody else uses the KV cache now."""
+        self.scorer.stop()
+        self.ready = False
+
+
+def open_outside(llm: LLM, max_length: int, text: Text) -> Outside | None:
+    """The engine's other way, or null where its workers cannot."""
+    if not all(llm.collective_rpc("can_run_steps")):
+        return None
+    return Outside(llm, max_length, text)
+
+
+def text_of(llm: LLM) -> Text:
+    """The engine's tokenizer and what ends a text."""
+    tokenizer = llm.get_tokenizer()
+    config = llm.model_config.try_get_generation_config() or {}
+    return Text(tokenizer, end_tokens(tokenizer, config.get("eos_token_id")), end_text_of(tokenizer))

@@ -1,0 +1,175 @@
+"""Greedy generation through many layer paths at once, outside the scheduler.
+
+The prompts' first pass is shared by the paths as far as their layers agree; then every decode step runs all rows (path,
+prompt) together, so that it reads a layer's weights once per sweep and not once per path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from evals.engine import GenerateRequest, GenerateResult
+from evals.errors import EngineError
+from evals.text_stop import StopStrings, cut_at_stops, with_end_token
+from evals.vllm.batch import DecodeStep, Step, StepResult, batch_of
+from evals.vllm.radix import BlockPool, RadixTree, Resident
+from evals.vllm.schedule import Path, Stride, most_repeats
+
+ROWS = 128
+"""Rows (path, prompt) that are decoded together."""
+PROMPTS = 64
+"""Prompts that are decoded together."""
+
+Prefill = Callable[[Step, list[Path], Stride], list[StepResult]]
+Decode = Callable[[DecodeStep, list[Path], Stride], list[int]]
+
+
+@dataclass
+class _Row:
+    """One prompt on one path."""
+
+    path: int
+    prompt: int
+    watch: StopStrings
+    tokens: list[int]
+    ended: bool = False
+    """By an end token or a stop string."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """What turns tokens into text and ends it."""
+
+    tokenizer: Any
+    ends: frozenset[int]
+    end_text: str
+
+
+class PathGenerator:
+    """Generates through groups of layer paths."""
+
+    def __init__(
+        self, prefill: Prefill, decode: Decode, n_blocks: int, block_size: int, max_length: int, text: Text
+    ) -> None:
+        self._prefill = prefill
+        self._decode = decode
+        self._n_blocks = n_blocks
+        self._block_size = block_size
+        self._max_length = max_length
+        self._text = text
+
+    def generations(
+        self, requests: Sequence[GenerateRequest], paths: Sequence[Path]
+    ) -> Iterator[tuple[int, int, GenerateResult]]:
+        """(path, request, result), group by group of paths that lie next to each other in the trie."""
+        order = sorted(range(len(paths)), key=lambda p: paths[p])
+        for begin in range(0, len(requests), PROMPTS):
+            numbers = range(begin, min(begin + PROMPTS, len(requests)))
+            chunk = [requests[number] for number in numbers]
+            at = 0
+            while at < len(order):
+                group = self._group(chunk, [paths[p] for p in order[at:]])
+                for row in self._run(chunk, group):
+                    request = chunk[row.prompt]
+                    yield order[at + row.path], numbers[row.prompt], self._result(request, row)
+                at += len(group)
+
+    def _group(self, requests: Sequence[GenerateRequest], paths: list[Path]) -> list[Path]:
+        """As many of the paths as rows and KV cache allow, one at least."""
+        blocks = sum(-(-(len(self._prompt(r)) + r.max_new_tokens) // self._block_size) + 1 for r in requests)
+        count = 0
+        while count < len(paths) and (count + 1) * len(requests) <= max(ROWS, len(requests)):
+            stride = (count + 1) * most_repeats(paths[: count + 1])
+            if blocks >= self._n_blocks // stride:
+                break
+            count += 1
+        if not count:
+            raise EngineError(
+                f"{len(requests)} prompts with their answers do not fit into the KV cache: raise kv_cache_gib."
+            )
+        return paths[:count]
+
+    def _prompt(self, request: GenerateRequest) -> tuple[int, ...]:
+        room = self._max_length - request.max_new_tokens
+        if room < 1:
+            raise EngineError(
+                f"{request.max_new_tokens} new tokens leave no room for a prompt in {self._max_length} tokens: "
+                "lower the task's limit or raise max_length."
+            )
+        return request.prompt[-room:]
+
+    def _run(self, requests: Sequence[GenerateRequest], paths: list[Path]) -> list[_Row]:
+        stride = Stride(len(paths), most_repeats(paths))
+        pool = BlockPool(1, self._n_blocks // (stride.paths * stride.repeats), self._block_size)
+        prompts = [self._prompt(request) for request in requests]
+        step, tables = self._first_pass(prompts, pool)
+        rows: list[_Row] = []
+        for path, result in enumerate(self._prefill(step, paths, stride)):
+            for prompt, token in enumerate(result.best):
+                watch = StopStrings(self._text.tokenizer, requests[prompt].stop)
+                rows.append(_Row(path, prompt, watch, [token]))
+        live = rows
+        while live := [row for row in live if self._goes_on(row, requests[row.prompt])]:
+            lengths = self._lengthen(tables, prompts, live, pool)
+            best = self._decode(_decode_step(live, lengths, tables), paths, stride)
+            for row, token in zip(live, best, strict=True):
+                row.tokens.append(token)
+        return rows
+
+    def _first_pass(self, prompts: list[tuple[int, ...]], pool: BlockPool) -> tuple[Step, list[list[int]]]:
+        """The pass over the prompts, and each prompt's blocks, whose last one is its own."""
+        tree = RadixTree(Resident())
+        order = sorted(range(len(prompts)), key=lambda p: prompts[p])
+        for this, following in zip(order, [*order[1:], None], strict=True):
+            goes_on = following is not None and prompts[following][: len(prompts[this])] == prompts[this]
+            # A prompt that another one begins with would have to share the block in which it goes on.
+            (tree.insert_alone if goes_on else tree.insert)(prompts[this], (this, 0))
+        tree.place(pool)
+        packed, marks = batch_of(tree, self._block_size)
+        row_of = {owner: row for row, owners in marks.items() for owner, _ in owners}
+        ends = {owner: line[-1] for line in tree.lines() for _, (owner, _) in line[-1].marks}
+        rows = np.array([row_of[prompt] for prompt in range(len(prompts))], dtype=np.int64)
+        step = Step(packed, rows, np.zeros((0, 2), dtype=np.int64))
+        return step, [list(ends[prompt].table) for prompt in range(len(prompts))]
+
+    def _goes_on(self, row: _Row, request: GenerateRequest) -> bool:
+        row.ended = row.tokens[-1] in self._text.ends or row.watch.reached(row.tokens)
+        return not row.ended and len(row.tokens) < request.max_new_tokens
+
+    def _lengthen(
+        self, tables: list[list[int]], prompts: list[tuple[int, ...]], live: list[_Row], pool: BlockPool
+    ) -> dict[int, int]:
+        """Length of each live prompt with its newest token, for which there is room then."""
+        lengths = {row.prompt: len(prompts[row.prompt]) + len(row.tokens) for row in live}
+        for prompt, length in lengths.items():
+            while len(tables[prompt]) * self._block_size < length:
+                tables[prompt].append(pool.take())
+        return lengths
+
+    def _result(self, request: GenerateRequest, row: _Row) -> GenerateResult:
+        tokens = row.tokens[:-1] if row.tokens[-1] in self._text.ends else row.tokens
+        text = self._text.tokenizer.decode(
+            tokens, skip_special_tokens=False, spaces_between_special_tokens=False
+        )
+        return GenerateResult(
+            text=cut_at_stops(text, with_end_token(request.stop, self._text.end_text)),
+            n_tokens=len(row.tokens),
+            finish_reason="stop" if row.ended else "length",
+        )
+
+
+def _decode_step(live: list[_Row], lengths: dict[int, int], tables: list[list[int]]) -> DecodeStep:
+    prompts = [row.prompt for row in live]
+    table = np.zeros((len(live), max(len(tables[prompt]) for prompt in prompts)), dtype=np.int64)
+    for number, prompt in enumerate(prompts):
+        table[number, : len(tables[prompt])] = tables[prompt]
+    return DecodeStep(
+        tokens=np.array([row.tokens[-1] for row in live], dtype=np.int64),
+        paths=np.array([row.path for row in live], dtype=np.int64),
+        lengths=np.array([lengths[prompt] for prompt in prompts], dtype=np.int64),
+        tables=table,
+    )
