@@ -1,0 +1,180 @@
+"""Comparisons for the pages, made in the background: a page shows what is there and asks again.
+
+Outcomes never change, so a comparison is made once and kept. How two sides differ, by how much and whether that is
+real is decided by `orchestrator.compare` alone.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import streamlit as st
+from pydantic import ValidationError
+
+from dashboard.queries import Pages
+from dashboard.samples import samples_file
+from evals.errors import EvaluationError
+from evals.samples import read_samples
+from evals.stats import corrected
+from evals.suite import load_suite
+from orchestrator.compare import Comparison, ComparisonRow, Side, compare, measurement_of
+from orchestrator.errors import MergeboardError
+from orchestrator.records import CandidateScores, EvalOutcome, EvaluationRecord
+
+WHOLE = 60
+"""Runs with at most so many candidates are compared and corrected as a whole, page or no page."""
+_MAX_WAITING = 400
+_MAX_KEPT = 20_000
+_MAX_SIDES = 64
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A candidate against a base, with the evaluations that each has by now."""
+
+    base: CandidateScores
+    candidate: CandidateScores
+
+    @property
+    def key(self) -> str:
+        """Names the comparison; another evaluation makes it another one."""
+        return "|".join(
+            ",".join(e.job_digest for e in side.evaluations) for side in (self.base, self.candidate)
+        )
+
+
+@dataclass(frozen=True)
+class Broken:
+    """Why a comparison could not be made."""
+
+    reason: str
+
+
+Found = Comparison | Broken
+
+
+class Comparer:
+    """Makes comparisons one after another on a thread of its own, those asked for last first."""
+
+    def __init__(self, pages: Pages, home: Path) -> None:
+        self._pages = pages
+        self._home = home
+        self._lock = threading.Condition()
+        self._waiting: OrderedDict[str, Wanted] = OrderedDict()
+        self._found: OrderedDict[str, Found] = OrderedDict()
+        self._sides: OrderedDict[str, Side] = OrderedDict()
+        self._working: str | None = None
+        threading.Thread(target=self._work, name="comparisons", daemon=True).start()
+
+    def ask(self, wanted: Iterable[Wanted]) -> dict[int, Found]:
+        """Comparisons that are there, by the candidate's position; the others are made next."""
+        there: dict[int, Found] = {}
+        with self._lock:
+            for one in reversed(list(wanted)):
+                found = self._found.get(one.key)
+                if found is not None:
+                    there[one.candidate.candidate.position] = found
+                elif one.key != self._working:
+                    self._waiting[one.key] = one
+                    self._waiting.move_to_end(one.key)
+            while len(self._waiting) > _MAX_WAITING:
+                self._waiting.popitem(last=False)
+            self._lock.notify()
+        return there
+
+    def now(self, wanted: Wanted) -> Found:
+        """One comparison, made at once if it is not there."""
+        with self._lock:
+            found = self._found.get(wanted.key)
+        return found if found is not None else self._make(wanted)
+
+    def sides(self, scores: CandidateScores) -> tuple[Side, ...]:
+        """A candidate's benchmarks with their samples."""
+        return tuple(self._side(e, scores.candidate.name) for e in scores.evaluations)
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                while not self._waiting:
+                    self._lock.wait()
+                self._working, wanted = self._waiting.popitem(last=True)
+            self._make(wanted)
+            with self._lock:
+                self._working = None
+
+    def _make(self, wanted: Wanted) -> Found:
+        try:
+            found: Found = self._compare(wanted)
+        except (EvaluationError, MergeboardError, ValidationError, OSError) as error:
+            found = Broken(str(error))
+        with self._lock:
+            self._found[wanted.key] = found
+            while len(self._found) > _MAX_KEPT:
+                self._found.popitem(last=False)
+        return found
+
+    def _compare(self, wanted: Wanted) -> Comparison:
+        names = dict.fromkeys(e.suite for s in (wanted.base, wanted.candidate) for e in s.evaluations)
+        suites = [load_suite(name) for name in names]
+        name = wanted.candidate.candidate.name
+        made = compare(self.sides(wanted.base), {name: self.sides(wanted.candidate)}, suites)
+        return made[0]
+
+    def _side(self, record: EvaluationRecord, name: str) -> Side:
+        with self._lock:
+            known = self._sides.get(record.job_digest)
+            if known is not None:
+                self._sides.move_to_end(record.job_digest)
+                return known
+        side = _read_side(self._pages, self._home, record, name)
+        with self._lock:
+            self._sides[record.job_digest] = side
+            while len(self._sides) > _MAX_SIDES:
+                self._sides.popitem(last=False)
+        return side
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def comparer(_pages: Pages, name: str, home: Path) -> Comparer:
+    """The one comparer of a store; `name` tells stores apart."""
+    return Comparer(_pages, home)
+
+
+def recorrected(comparisons: Sequence[Comparison], other_tests: int = 0) -> tuple[Comparison, ...]:
+    """The same comparisons, their p-values corrected over all of them and `other_tests` more that showed nothing."""
+    p_values = [row.delta.p if row.delta else None for c in comparisons for row in c.rows]
+    adjusted = iter(corrected([*p_values, *[1.0] * other_tests]))
+    of_means = iter(corrected([r.delta.p if r.delta else None for c in comparisons for r in c.averages]))
+    n_tests = sum(p is not None for p in p_values) + other_tests
+
+    def with_p(row: ComparisonRow, p: float | None) -> ComparisonRow:
+        return row.model_copy(update={"p_corrected": p})
+
+    return tuple(
+        c.model_copy(
+            update={
+                "rows": tuple(with_p(row, next(adjusted)) for row in c.rows),
+                "averages": tuple(with_p(row, next(of_means)) for row in c.averages),
+                "n_tests": n_tests,
+            }
+        )
+        for c in comparisons
+    )
+
+
+def _read_side(pages: Pages, home: Path, record: EvaluationRecord, name: str) -> Side:
+    outcome = pages.outcomes([record.job_digest])[record.job_digest]
+    assert isinstance(outcome, EvalOutcome)
+    protocol = pages.protocols([record.protocol_digest]).get(record.protocol_digest)
+    benchmark = load_suite(record.suite).benchmark(record.result.benchmark)
+    path = samples_file(home, record.samples_path)
+    samples = read_samples(path) if path is not None else ()
+    quantization = outcome.evaluation.engine.quantization
+    measured = measurement_of(
+        outcome.evaluation, benchmark, name, samples, protocol=protocol, quantization=quantization
+    )
+    return Side(measured, samples)

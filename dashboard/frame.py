@@ -1,0 +1,104 @@
+"""What surrounds every page: navigation, the choice of a run, and what is shown where something is broken."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import streamlit as st
+from pydantic import ValidationError
+
+from dashboard import data, links, parts
+from dashboard.links import View
+from dashboard.queries import Pages
+from dashboard.text import line
+from dashboard.views import card as card_view
+from dashboard.views import claims, compare, job, layer_map, leaderboard, overview
+from evals.errors import EvaluationError
+from orchestrator.errors import MergeboardError, RunError, StoreError
+from orchestrator.records import RunRecord
+from recipes.errors import RecipeError
+
+_log = logging.getLogger("mergeboard.dashboard")
+_MOST_RUNS = 200
+_ICON = str(Path(__file__).with_name("icon.svg"))
+# Streamlit leaves more room around a page than tables of many columns can spare.
+_STYLE = "<style>.stMainBlockContainer{padding:2.5rem 2.5rem 3rem}</style>"
+_PAGES: dict[View, tuple[str, str, Callable[[Pages, RunRecord | None], None]]] = {
+    View.OVERVIEW: ("Overview", ":material/monitoring:", overview.show),
+    View.LEADERBOARD: ("Leaderboard", ":material/leaderboard:", leaderboard.show),
+    View.COMPARE: ("Compare two", ":material/compare_arrows:", compare.show),
+    View.LAYERS: ("Layer map", ":material/grid_on:", layer_map.show),
+    View.CLAIMS: ("Claims", ":material/fact_check:", claims.show),
+    View.JOB: ("Job", ":material/manufacturing:", job.show),
+    View.CARD: ("Card", ":material/description:", card_view.show),
+}
+
+
+def main() -> None:
+    """Draw the page that the address names."""
+    st.set_page_config(page_title="mergeboard", page_icon=_ICON, layout="wide")
+    pages = {
+        view: st.Page(
+            lambda view=view: _draw(view),  # type: ignore[misc] # a default argument that binds the loop's variable
+            title=title,
+            icon=icon,
+            url_path=view.value or None,
+            default=view is View.OVERVIEW,
+        )
+        for view, (title, icon, _) in _PAGES.items()
+    }
+    links.register(pages)
+    st.html(_STYLE)
+    st.navigation(list(pages.values())).run()
+
+
+def _draw(view: View) -> None:
+    """One page, with kind words where the store or a file does not let it be drawn."""
+    try:
+        pages = data.open_pages()
+        run = _choose_run(pages)
+        _PAGES[view][2](pages, run)
+    except StoreError as error:
+        parts.kindly("The store cannot be shown", str(error), icon=":material/database_off:")
+    except (MergeboardError, EvaluationError, RecipeError) as error:
+        parts.kindly("This cannot be shown", str(error), icon=":material/warning:")
+    except ValidationError as error:
+        _log.warning("A record of the store cannot be read: %s", error)
+        what = f"A {error.title} in the store is not what this version of mergeboard writes."
+        parts.kindly("A part of the store cannot be read", what, command="mergeboard db check")
+
+
+def _choose_run(pages: Pages) -> RunRecord | None:
+    """The run that all pages are about, chosen in the side bar; None where the store has none."""
+    newest = data.live(pages.runs, limit=_MOST_RUNS)
+    if not newest:
+        return None
+    wanted = links.kept("run")
+    known = {run.id: run for run in newest}
+    if wanted and wanted not in known:
+        known |= _other_run(pages, wanted)
+    links.keep("run", wanted if wanted in known else newest[0].id)
+    with st.sidebar:
+        chosen = links.choose(
+            "Run",
+            "run",
+            list(known),
+            default=newest[0].id,
+            label_of=lambda run_id: (
+                f"{line(known[run_id].name, 40)} · {parts.STATE_MARKS[known[run_id].state]}"
+            ),
+            resets=("page", "base", "cand", "pins", "bench", "suite", "engine", "subset", "doc", "q"),
+        )
+    links.keep("run", chosen)
+    return known[chosen]
+
+
+def _other_run(pages: Pages, run_id: str) -> dict[str, RunRecord]:
+    """A run that is not among the newest, if the store has it."""
+    try:
+        return {run_id: data.live(pages.run, run_id)}
+    except RunError:
+        st.warning("The run that this link names is not in this store; the newest one is shown.")
+        return {}

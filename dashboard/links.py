@@ -1,0 +1,202 @@
+"""What a view shows is written in its address, so that every view has a link that restores it.
+
+The address is the only state: a widget is filled from it on every run and writes to it when it is changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from enum import StrEnum
+from urllib.parse import urlencode
+
+import streamlit as st
+from streamlit.navigation.page import StreamlitPage
+
+_PAGES = "mergeboard_pages"
+_KEPT = "mergeboard_kept"
+
+
+class View(StrEnum):
+    """The pages; the value is the page's part of the address, empty for the first page."""
+
+    OVERVIEW = ""
+    LEADERBOARD = "leaderboard"
+    COMPARE = "compare"
+    LAYERS = "layers"
+    CLAIMS = "claims"
+    JOB = "job"
+    CARD = "card"
+
+
+def register(pages: Mapping[View, StreamlitPage]) -> None:
+    """Make the pages known to `go`."""
+    st.session_state[_PAGES] = dict(pages)
+
+
+def go(view: View, **values: str | int | None) -> None:
+    """Open a view; what is not named keeps its default there."""
+    st.switch_page(st.session_state[_PAGES][view], query_params=_texts(values))
+
+
+def address(view: View, **values: str | int | None) -> str:
+    """The link to a view, relative to the dashboard's root."""
+    query = urlencode(_texts(values))
+    return f"{view.value}?{query}" if query else view.value
+
+
+def link(view: View, label: str, **values: str | int | None) -> None:
+    """A link to a view; the label is Markdown, escape what comes from outside."""
+    st.page_link(st.session_state[_PAGES][view], label=label, query_params=_texts(values))
+
+
+def here() -> str:
+    """The whole address of what is shown now."""
+    query = urlencode(st.query_params.to_dict())
+    return f"{st.context.url or ''}?{query}" if query else str(st.context.url or "")
+
+
+def value(name: str, default: str = "") -> str:
+    """A value out of the address."""
+    found = st.query_params.get(name)
+    return default if found is None else str(found)
+
+
+def number(name: str, default: int = 0) -> int:
+    """A whole number out of the address; what is none is the default."""
+    text = value(name)
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else default
+
+
+def put(**values: str | int | None) -> None:
+    """Write values to the address; None takes one out."""
+    for name, new in values.items():
+        if new is None:
+            if name in st.query_params:
+                del st.query_params[name]
+        elif st.query_params.get(name) != str(new):
+            st.query_params[name] = str(new)
+
+
+def kept(name: str) -> str:
+    """A value that goes along from page to page, out of the address or as it was last."""
+    memory: dict[str, str] = st.session_state.setdefault(_KEPT, {})
+    found = st.query_params.get(name)
+    return memory.get(name, "") if found is None else str(found)
+
+
+def keep(name: str, new: str) -> None:
+    """Make a value go along from page to page, and write it to the address."""
+    memory: dict[str, str] = st.session_state.setdefault(_KEPT, {})
+    memory[name] = new
+    put(**{name: new})
+
+
+def choose(
+    label: str,
+    name: str,
+    options: Sequence[str],
+    *,
+    default: str | None = None,
+    label_of: Callable[[str], str] = str,
+    resets: Sequence[str] = (),
+    help_text: str | None = None,
+) -> str:
+    """A list to choose from. `resets` names values that mean nothing any more after a change."""
+    first = default if default is not None else options[0]
+    wanted = value(name, first)
+    st.session_state[name] = wanted if wanted in options else first
+    chosen = st.selectbox(
+        label,
+        options,
+        key=name,
+        format_func=label_of,
+        on_change=_changed,
+        args=(name, first, tuple(resets)),
+        help=help_text,
+    )
+    return first if chosen is None else str(chosen)
+
+
+def segments(
+    label: str,
+    name: str,
+    options: Sequence[str],
+    *,
+    default: str | None = None,
+    label_of: Callable[[str], str] = str,
+    resets: Sequence[str] = (),
+) -> str:
+    """A few choices side by side; labels are Markdown."""
+    first = default if default is not None else options[0]
+    wanted = value(name, first)
+    st.session_state[name] = wanted if wanted in options else first
+    chosen = st.segmented_control(
+        label,
+        options,
+        key=name,
+        format_func=label_of,
+        on_change=_changed,
+        args=(name, first, tuple(resets)),
+        required=True,
+    )
+    return first if chosen is None else str(chosen)
+
+
+def search(label: str, name: str, placeholder: str, *, resets: Sequence[str] = ()) -> str:
+    """A line of text to search for."""
+    st.session_state[name] = value(name)[:200]
+    found = st.text_input(
+        label,
+        key=name,
+        placeholder=placeholder,
+        max_chars=200,
+        on_change=_changed,
+        args=(name, "", tuple(resets)),
+    )
+    return found or ""
+
+
+def switch(label: str, name: str, *, help_text: str | None = None, resets: Sequence[str] = ()) -> bool:
+    """A switch that is off by default."""
+    st.session_state[name] = value(name) == "1"
+    return bool(
+        st.toggle(label, key=name, on_change=_changed, args=(name, "", tuple(resets)), help=help_text)
+    )
+
+
+def pager(name: str, total: int, size: int, what: str) -> int:
+    """The number of the first row to show; draws the buttons where there is more than one page."""
+    last = max(0, (total - 1) // size)
+    page = min(number(name), last)
+    if last == 0:
+        st.caption(f"{total:,} {what}")
+        return 0
+    with st.container(horizontal=True, vertical_alignment="center"):
+        _step("First", name, 0, page == 0, ":material/first_page:")
+        _step("Previous", name, page - 1, page == 0, ":material/chevron_left:")
+        _step("Next", name, page + 1, page == last, ":material/chevron_right:")
+        _step("Last", name, last, page == last, ":material/last_page:")
+        st.caption(f"{page * size + 1:,} to {min(total, (page + 1) * size):,} of {total:,} {what}")
+    return page * size
+
+
+def _step(label: str, name: str, page: int, disabled: bool, icon: str) -> None:
+    st.button(
+        label,
+        key=f"{name}_{label}",
+        icon=icon,
+        disabled=disabled,
+        on_click=put,
+        kwargs={name: page or None},
+    )
+
+
+def _changed(name: str, default: str, resets: tuple[str, ...]) -> None:
+    """After a change of a widget: its value goes to the address, unless it is the default."""
+    new = st.session_state[name]
+    text = ("1" if new else "") if isinstance(new, bool) else str(new if new is not None else "")
+    put(**{name: None if text == default else text}, **dict.fromkeys(resets))
+
+
+def _texts(values: Mapping[str, str | int | None]) -> dict[str, str]:
+    return {name: str(new) for name, new in values.items() if new is not None and new != ""}

@@ -1,0 +1,74 @@
+"""Two candidates side by side: which two, what was found, and the questions behind a number."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydantic import Field
+
+from dashboard.samples import Flip, Pair, paired
+from evals.errors import EvaluationError
+from evals.scores import Sample
+from evals.stats import Delta, corrected, delta, documents
+from evals.suite import Benchmark
+from orchestrator.charts import DeltaBar
+from orchestrator.compare import Comparison, Side
+from orchestrator.jobs import Frozen
+
+
+class SubsetRow(Frozen):
+    """One subset of a benchmark, candidate against base."""
+
+    subset: str = Field(description="lm-eval task.")
+    delta: Delta | None = Field(description="The difference; null where it could not be taken.")
+    p_corrected: float | None = Field(description="p-value corrected over the benchmark's subsets.")
+    reason: str | None = Field(default=None, description="Why there is no difference.")
+
+
+def subset_rows(benchmark: Benchmark, base: Side, candidate: Side) -> tuple[SubsetRow, ...]:
+    """The benchmark's subsets one by one, corrected over all of them."""
+    found = [_subset(benchmark, subset.task, base, candidate) for subset in benchmark.subsets]
+    adjusted = corrected([row.delta.p if row.delta else None for row in found])
+    return tuple(row.model_copy(update={"p_corrected": p}) for row, p in zip(found, adjusted, strict=True))
+
+
+def questions(base: Side, candidate: Side, subset: str | None) -> tuple[Pair, ...]:
+    """The questions that both answered, of one subset or of all."""
+    pairs = paired(base.samples, candidate.samples)
+    return pairs if subset is None else tuple(p for p in pairs if p.base.subset == subset)
+
+
+def counted(pairs: Sequence[Pair]) -> dict[Flip, int]:
+    """How many questions were answered in each of the four ways."""
+    counts = dict.fromkeys(Flip, 0)
+    for pair in pairs:
+        counts[pair.flip] += 1
+    return counts
+
+
+def bars(comparison: Comparison) -> tuple[DeltaBar, ...]:
+    """The comparison as bars of a chart."""
+    return tuple(
+        DeltaBar(
+            benchmark=row.title,
+            delta_points=row.delta.delta_points if row.delta else 0.0,
+            low=row.delta.interval.low if row.delta else 0.0,
+            high=row.delta.interval.high if row.delta else 0.0,
+            significant=row.significant,
+            incomparable=None if row.delta else "; ".join(row.refused)[:120] or "no scores",
+        )
+        for row in comparison.rows
+    )
+
+
+def _subset(benchmark: Benchmark, task: str, base: Side, candidate: Side) -> SubsetRow:
+    mine = benchmark.model_copy(update={"subsets": (benchmark.subset(task),)})
+    try:
+        docs = documents([_of(base.samples, task), _of(candidate.samples, task)], mine)
+        return SubsetRow(subset=task, delta=delta(docs), p_corrected=None)
+    except EvaluationError as error:
+        return SubsetRow(subset=task, delta=None, p_corrected=None, reason=str(error))
+
+
+def _of(samples: Sequence[Sample], task: str) -> tuple[Sample, ...]:
+    return tuple(s for s in samples if s.subset == task)

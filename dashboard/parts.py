@@ -1,0 +1,155 @@
+"""Pieces that several pages share: tables that can be taken away, notes, empty states, colours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+from pandas.io.formats.style import Styler
+
+from dashboard.text import escaped
+from orchestrator.charts import Theme, image_bytes
+from orchestrator.records import RunState
+
+STATE_MARKS = {
+    RunState.RUNNING: "● running",
+    RunState.WAITING: "○ waiting",
+    RunState.INTERRUPTED: "◐ interrupted",
+    RunState.DONE: "✓ done",
+    RunState.FAILED: "✗ failed",
+    RunState.CANCELLED: "– cancelled",
+}
+# Backgrounds of cells, (better, worse, not compared), with a contrast of at least 7 to the text.
+_TINTS = {
+    Theme.LIGHT: ("#fde3d6", "#d9e9f5", "#eceef1"),
+    Theme.DARK: ("#5c2a1e", "#173f5c", "#262d36"),
+}
+
+
+def theme() -> Theme:
+    """The theme that the browser shows."""
+    return Theme.DARK if st.context.theme.type == "dark" else Theme.LIGHT
+
+
+def tints() -> tuple[str, str, str]:
+    """Backgrounds of cells that are better, worse, not compared."""
+    return _TINTS[theme()]
+
+
+def table(
+    rows: Sequence[Mapping[str, Any]],
+    key: str,
+    *,
+    columns: Mapping[str, Any] | None = None,
+    tint: Callable[[int, str], str] | None = None,
+    select: str | Sequence[str] | None = None,
+    height: int | None = None,
+    name: str | None = None,
+    order: Sequence[str] | None = None,
+) -> Any:
+    """A table of plain values; its toolbar takes it away as CSV. Returns the selection, where one is asked for."""
+    frame = pd.DataFrame(list(rows), columns=None if rows else list(order or ()))
+    data: pd.DataFrame | Styler = frame
+    if tint is not None and len(frame):
+        data = frame.style.apply(lambda _: _tinted(frame, tint), axis=None)
+    options: dict[str, Any] = {"on_select": "rerun", "selection_mode": select} if select else {}
+    if height is not None:
+        options["height"] = height
+    return st.dataframe(
+        data,
+        key=key,
+        hide_index=True,
+        column_config=dict(columns or {}),
+        column_order=order,
+        placeholder="",
+        alt=name,
+        **options,
+    )
+
+
+def take_away(label: str, file_name: str, content: Callable[[], str | bytes], mime: str, key: str) -> None:
+    """A download whose content is only made when it is asked for."""
+    st.download_button(
+        label,
+        data=content,
+        file_name=file_name,
+        mime=mime,
+        key=key,
+        on_click="ignore",
+        icon=":material/download:",
+    )
+
+
+def csv_of(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """Rows as CSV; a cell that a spreadsheet would run as a formula is kept as text."""
+    frame = pd.DataFrame(list(rows))
+    for column in frame.columns:
+        if frame[column].dtype == object or pd.api.types.is_string_dtype(frame[column]):
+            frame[column] = frame[column].map(_no_formula)
+    return bytes(frame.to_csv(index=False).encode())
+
+
+def kindly(title: str, sentence: str, *, command: str | None = None, icon: str = ":material/inbox:") -> None:
+    """An empty or broken state: what is so, and what to do."""
+    with st.container(border=True):
+        st.markdown(f"**{icon} {escaped(title)}**")
+        st.text(sentence)
+        if command:
+            st.code(command, language="bash")
+
+
+def notes(texts: Sequence[str]) -> None:
+    """Remarks below a table, as text."""
+    for text in dict.fromkeys(texts):
+        st.caption(escaped(text, 400))
+
+
+def heading(title: str, subtitle: str = "") -> None:
+    """Title of a page and a line below it; both are text."""
+    st.header(escaped(title), anchor=False)
+    if subtitle:
+        st.caption(escaped(subtitle, 300))
+
+
+def _tinted(frame: pd.DataFrame, tint: Callable[[int, str], str]) -> pd.DataFrame:
+    return pd.DataFrame(
+        [[tint(row, str(column)) for column in frame.columns] for row in range(len(frame))],
+        index=frame.index,
+        columns=frame.columns,
+    )
+
+
+def _no_formula(cell: Any) -> Any:
+    if isinstance(cell, str) and cell[:1] in ("=", "+", "-", "@", "\t", "\r") and not _is_number(cell):
+        return f"'{cell}"
+    return cell
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+PLOT = {
+    "displaylogo": False,
+    "modeBarButtonsToRemove": ["lasso2d", "select2d"],
+    "toImageButtonOptions": {"scale": 2},
+}
+
+
+def images(key: str, file_name: str, draw: Callable[[], Any]) -> None:
+    """A chart as PNG and SVG, drawn when it is asked for."""
+    with st.container(horizontal=True):
+        for kind, mime in (("png", "image/png"), ("svg", "image/svg+xml")):
+            take_away(
+                kind.upper(),
+                f"{file_name}.{kind}",
+                lambda kind=kind: image_bytes(draw(), kind),  # type: ignore[misc] # binds the loop's variable
+                mime,
+                f"{key}_{kind}",
+            )

@@ -1,0 +1,49 @@
+"""Samples on disk, read as far as a page shows them."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+
+from pydantic import Field
+
+from evals.scores import Sample
+from orchestrator.jobs import Frozen
+
+
+class Flip(StrEnum):
+    """How two sides answered one question."""
+
+    GAINED = "gained"
+    LOST = "lost"
+    BOTH_RIGHT = "both right"
+    BOTH_WRONG = "both wrong"
+
+
+class Pair(Frozen):
+    """One question with both answers."""
+
+    base: Sample = Field(description="The base's answer.")
+    candidate: Sample = Field(description="The candidate's answer.")
+
+    @property
+    def flip(self) -> Flip:
+        """Who was right; 0.5 and more counts as right."""
+        base, candidate = self.base.correct >= 0.5, self.candidate.correct >= 0.5
+        if base == candidate:
+            return Flip.BOTH_RIGHT if base else Flip.BOTH_WRONG
+        return Flip.GAINED if candidate else Flip.LOST
+
+
+def samples_file(home: Path, relative: str) -> Path | None:
+    """The file of some samples; None where it is not there or would lie outside of the store's folder."""
+    path = (home / relative).resolve()
+    return path if path.is_relative_to(home.resolve()) and path.is_file() else None
+
+
+def paired(base: tuple[Sample, ...], candidate: tuple[Sample, ...]) -> tuple[Pair, ...]:
+    """The questions that both sides answered, in the base's order."""
+    theirs = {(s.subset, s.doc_id): s for s in candidate}
+    return tuple(
+        Pair(base=s, candidate=theirs[s.subset, s.doc_id]) for s in base if (s.subset, s.doc_id) in theirs
+    )

