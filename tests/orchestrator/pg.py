@@ -62,8 +62,8 @@ class PostgresForTests:
         self._server.ensure_postgres_running()
 
     def close(self) -> None:
-        """End it for good; its data are not needed any more."""
-        self.kill()
+        """End it for good. A kill would leave its shared memory behind."""
+        self._server.stop()
 
 
 @pytest.fixture(scope="session")

@@ -13,15 +13,17 @@ from orchestrator.records import AttemptRecord, LeaderboardQuery, NotStarted, Ru
 from orchestrator.store import Store, attempts
 from tests.orchestrator.store_data import demo_run, outcome_of, sweep_of_paths
 
-SPAWN = multiprocessing.get_context("spawn")
+# Processes of their own, but with the imports done once.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload([__name__])
 
 
 def start(
     target: Callable[..., None], *arguments: object
 ) -> tuple[multiprocessing.process.BaseProcess, Connection]:
     """A process, and the pipe on which it reports."""
-    ours, theirs = SPAWN.Pipe()
-    process = SPAWN.Process(target=target, args=(*arguments, theirs))
+    ours, theirs = PROCESSES.Pipe()
+    process = PROCESSES.Process(target=target, args=(*arguments, theirs))
     process.start()
     theirs.close()
     return process, ours
@@ -46,6 +48,16 @@ def open_new(url: str, report: Connection) -> None:
     ready(report)
     with Store.open(url) as store:
         report.send(len(store.runs()))
+
+
+def create_and_take(url: str, run_id: str, report: Connection) -> None:
+    """Write the same run as others do at the same moment, and try to become its driver."""
+    run, candidates, planned = demo_run()
+    run = run.model_copy(update={"id": run_id})
+    with Store.open(url) as store:
+        ready(report)
+        store.create_run(run, candidates, planned)
+        report.send(store.take_lease(run_id, str(os.getpid())) is not None)
 
 
 def drive_grid(url: str, name: str, report: Connection) -> None:

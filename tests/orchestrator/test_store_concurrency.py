@@ -30,6 +30,19 @@ def test_a_store_is_made_once_by_whoever_comes_first(url: str) -> None:
         assert (process.exitcode, report.recv()) == (0, 0)
 
 
+def test_a_run_that_several_begin_at_once_is_there_once_and_has_one_driver(url: str) -> None:
+    Store.open(url).close()
+    crowd = [processes.start(processes.create_and_take, url, "a-run") for _ in range(4)]
+    processes.together(crowd)
+    drivers = [report.recv() for _, report in crowd]
+    for process, _ in crowd:
+        process.join(_END_S)
+    assert sorted(drivers) == [False, False, False, True]
+    with Store.open(url) as store:
+        assert len(store.runs()) == 1
+        assert len(store.run_jobs("a-run")) == 7
+
+
 def test_jobs_that_runs_share_are_done_once_while_readers_read(url: str) -> None:
     Store.open(url).close()
     drivers = [processes.start(processes.drive_grid, url, f"driver {number}") for number in range(3)]
