@@ -160,9 +160,9 @@ class RayExecutor:
             self._running[remote.remote(self._context, task.attempt_id, task.job)] = (task, None)
             return
         idle = (e for e in self._engines if e.key == task.job.engine_key and not e.busy)
-        engine = next(idle, None) or self._open(task.job)
-        engine.busy = True
-        self._running[engine.actor.run.remote(task.attempt_id, task.job)] = (task, engine)
+        chosen = next(idle, None) or self._open(task.job)
+        chosen.busy = True
+        self._running[chosen.actor.run.remote(task.attempt_id, task.job)] = (task, chosen)
 
     def wait(self, timeout_s: float) -> list[Finished]:
         """Attempts that have come back, lost ones as failures."""

@@ -129,7 +129,9 @@ def _commit() -> str | None:
     if not (root / ".git").exists():
         return None
     try:
-        head, dirty = (_git(root, *words) for words in (("rev-parse", "--short=12", "HEAD"), ("status", "--porcelain")))
+        head, dirty = (
+            _git(root, *words) for words in (("rev-parse", "--short=12", "HEAD"), ("status", "--porcelain"))
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     if head.returncode != 0:

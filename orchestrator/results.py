@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pydantic import Field
@@ -16,7 +16,7 @@ from evals.suite import Suite, load_suite
 from orchestrator.compare import Comparison, Side, compare, measurement_of
 from orchestrator.errors import RunError
 from orchestrator.jobs import EvalJob, Frozen
-from orchestrator.records import CandidateInRun, CandidateRecord, EvalOutcome, PlannedJob, Protocol
+from orchestrator.records import CandidateInRun, CandidateRecord, EvalOutcome, PlannedJob, Protocol, Success
 from orchestrator.settings import Settings
 from orchestrator.store import Store
 
@@ -68,15 +68,17 @@ def results_of_run(store: Store, run_id: str) -> tuple[CandidateResult, ...]:
 
 
 def _evaluated(
-    jobs: Sequence[PlannedJob], outcomes: dict[str, object], position: int, engine: EngineSpec
+    jobs: Sequence[PlannedJob], outcomes: Mapping[str, Success], position: int, engine: EngineSpec
 ) -> list[tuple[EvalJob, EvalOutcome]]:
     """The finished evaluations of one candidate with one engine; suites may differ in the longest sequence."""
     found = []
     for planned in jobs:
         job, outcome = planned.job, outcomes.get(planned.job.digest)
-        if isinstance(job, EvalJob) and isinstance(outcome, EvalOutcome) and position in planned.candidates:
-            if job.engine.model_copy(update={"max_length": engine.max_length}) == engine:
-                found.append((job, outcome))
+        if not isinstance(job, EvalJob) or not isinstance(outcome, EvalOutcome):
+            continue
+        same_engine = job.engine.model_copy(update={"max_length": engine.max_length}) == engine
+        if same_engine and position in planned.candidates:
+            found.append((job, outcome))
     return found
 
 

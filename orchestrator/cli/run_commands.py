@@ -192,7 +192,7 @@ def _raise_failures(summary: RunSummary) -> None:
     from orchestrator.errors import RunError
 
     if summary.failed:
-        first = next(iter(summary.failed.values()))
+        first = next(iter(summary.failed.values())).splitlines()[0]
         raise RunError(
             f"{len(summary.failed)} job(s) of run {summary.run_id} failed and {summary.blocked} could not start; the first: {first} "
             f"(`mergeboard status {summary.run_id}` shows all with their logs; `mergeboard resume {summary.run_id}` tries again)."

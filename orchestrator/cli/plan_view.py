@@ -1,0 +1,190 @@
+"""What `plan` prints of a sweep, a recipe or a card."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from orchestrator.builds import parse_source, read_recipe
+from orchestrator.costs import PlanCost, plan_cost
+from orchestrator.errors import MergeboardError, SweepError
+from orchestrator.plan import Plan, make_plan
+from orchestrator.settings import Settings
+from orchestrator.store import Store
+from orchestrator.sweep import load_sweep
+from recipes.artifact import ArtifactStore
+from recipes.errors import RecipeError
+from recipes.preflight import Preflight, preflight
+from recipes.yaml_text import load_yaml_documents
+
+_CARD_SUFFIXES = (".md", ".markdown")
+
+
+def show_plan(file: Path, settings: Settings, *, sources: list[str], as_json: bool) -> None:
+    """Tell a sweep, a recipe and a card apart by what is in the file, and show what it would take."""
+    console = Console(highlight=False)
+    if file.suffix.lower() in _CARD_SUFFIXES:
+        from orchestrator.cli.card_view import show_card_plan
+
+        show_card_plan(file, settings, sources=sources, as_json=as_json)
+    elif file.is_file() and _is_sweep(file):
+        _show_sweep(file, settings, console, as_json)
+    else:
+        recipe = read_recipe(str(file), None).with_sources(dict(parse_source(text) for text in sources))
+        known = preflight(recipe, home=settings.home, folder=file.parent)
+        if as_json:
+            print(json.dumps(known.model_dump(mode="json"), indent=2))
+        else:
+            show_preflight(known, console)
+
+
+def _is_sweep(file: Path) -> bool:
+    """A mapping with the fields that only a sweep has; what does not parse is left to the reader of recipes."""
+    try:
+        documents = load_yaml_documents(file.read_bytes(), str(file))
+    except OSError as error:
+        raise SweepError(
+            f"{file} cannot be read ({error.strerror}); give a sweep, a recipe or a card."
+        ) from error
+    except RecipeError as error:
+        raise SweepError(str(error)) from error
+    data = documents[0].data if documents else None
+    return isinstance(data, dict) and ("suites" in data or "base" in data) and "layer_path" not in data
+
+
+def _show_sweep(file: Path, settings: Settings, console: Console, as_json: bool) -> None:
+    plan = make_plan(load_sweep(file), settings)
+    done = _done(plan, settings)
+    cost = plan_cost(plan, done, settings)
+    if as_json:
+        print(json.dumps(_sweep_data(plan, done, cost), indent=2))
+        return
+    console.print(_candidate_table(plan, settings))
+    console.print()
+    console.print(_job_table(plan, done))
+    for missing in plan.missing:
+        console.print(
+            f"Not run here: {missing.suite} {missing.benchmark}: {missing.reason}",
+            soft_wrap=True,
+            markup=False,
+        )
+    for candidate in plan.candidates:
+        for remark in candidate.remarks:
+            console.print(f"{candidate.name}: {remark}", soft_wrap=True, markup=False)
+    console.print(cost.sentence, soft_wrap=True)
+
+
+def _done(plan: Plan, settings: Settings) -> frozenset[str]:
+    """Jobs whose outcome is in the store already; a store that is not there has none."""
+    try:
+        with Store.open(settings.database_url, create=False, read_only=True) as store:
+            return store.done(plan.jobs)
+    except MergeboardError as error:
+        if "There is no store" in str(error):
+            return frozenset()
+        raise
+
+
+def _candidate_table(plan: Plan, settings: Settings) -> Table:
+    artifacts = ArtifactStore(settings.artifacts)
+    table = Table(
+        title=f"{plan.sweep.name}: {len(plan.candidates)} candidates",
+        title_justify="left",
+        box=None,
+        header_style="bold",
+    )
+    for column in ("candidate", "weights", "layers", "parameters", "how"):
+        table.add_column(column, justify="right" if column in ("layers", "parameters") else "left")
+    for candidate in plan.candidates[:60]:
+        if candidate.build is not None:
+            how = "built already" if artifacts.lookup(candidate.build.digest) else "build"
+        else:
+            how = "live layer path" if candidate.layer_path else "as it is"
+        parameters = f"{candidate.parameters / 1e9:.3f} B" if candidate.parameters else "unknown"
+        layers = str(candidate.layers) if candidate.layers else "unknown"
+        table.add_row(
+            candidate.name, candidate.weights_digest.removeprefix("recipe:")[:16], layers, parameters, how
+        )
+    if len(plan.candidates) > 60:
+        table.add_row(f"... and {len(plan.candidates) - 60} more", "", "", "", "")
+    return table
+
+
+def _job_table(plan: Plan, done: frozenset[str]) -> Table:
+    """Jobs by suite, benchmark and engine: how many, how many are in the store, and the first digests."""
+    table = Table(
+        title=f"{len(plan.jobs)} jobs, {len(done)} in the store",
+        title_justify="left",
+        box=None,
+        header_style="bold",
+    )
+    for column in ("job", "engine", "number", "cached", "digests"):
+        table.add_column(column, justify="right" if column in ("number", "cached") else "left")
+    builds = [job.digest for job in plan.builds]
+    groups: dict[tuple[str, str], list[str]] = {("build", "mergekit or bytes"): builds} if builds else {}
+    for planned in plan.evals:
+        job = planned.job
+        key = (f"{job.suite} {job.benchmark}", f"{job.engine.kind} {job.engine.dtype}")
+        groups.setdefault(key, []).append(job.digest)
+    for (name, engine), digests in groups.items():
+        unique = list(dict.fromkeys(digests))
+        cached = sum(d in done for d in unique)
+        table.add_row(
+            name,
+            engine,
+            str(len(unique)),
+            str(cached),
+            ", ".join(unique[:2]) + (", ..." if len(unique) > 2 else ""),
+        )
+    return table
+
+
+def show_preflight(known: Preflight, console: Console) -> None:
+    """Layers, parameters, bytes, disk and memory; problems, remarks and what cannot be known."""
+    table = Table(title="Stages", title_justify="left", box=None, header_style="bold")
+    for column in ("stage", "method", "layers", "parameters", "dtype", "bytes", "memory", "built by"):
+        table.add_column(column)
+    for stage in known.stages:
+        table.add_row(
+            stage.name,
+            stage.method,
+            str(stage.n_layers or "unknown"),
+            f"{stage.parameters / 1e9:.3f} B" if stage.parameters else "unknown",
+            stage.dtype or "unknown",
+            _gb(stage.size_bytes),
+            _gb(stage.memory_bytes),
+            "moving bytes" if stage.moves_bytes else "mergekit",
+        )
+    console.print(table)
+    console.print(
+        f"Disk at its peak {_gb(known.disk_bytes)}, to download {_gb(known.download_bytes)}; parameters from "
+        f"{known.parameters_from or 'nothing that is known'}.",
+        soft_wrap=True,
+    )
+    for label, sentences in (
+        ("Problem", known.problems),
+        ("Note", known.remarks),
+        ("Unknown", known.unknown),
+    ):
+        for sentence in sentences:
+            console.print(f"{label}: {sentence}", soft_wrap=True, markup=False)
+
+
+def _gb(size_bytes: int | None) -> str:
+    return "unknown" if size_bytes is None else f"{size_bytes / 1e9:.2f} GB"
+
+
+def _sweep_data(plan: Plan, done: frozenset[str], cost: PlanCost) -> dict[str, Any]:
+    return {
+        "candidates": [c.model_dump(mode="json", exclude={"build"}) for c in plan.candidates],
+        "jobs": [
+            {"digest": digest, "kind": job.kind, "cached": digest in done, "needs": list(job.needs)}
+            for digest, job in plan.jobs.items()
+        ],
+        "missing": [m.model_dump(mode="json") for m in plan.missing],
+        "cost": cost.model_dump(mode="json"),
+    }
