@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Self
 from pydantic import Field
 
 from recipes.checkpoint import Checkpoint
-from recipes.config_facts import read_config, text_config
+from recipes.config_facts import layer_count_key, read_config, text_config
 from recipes.errors import BuildError, CheckpointError
 from recipes.layer_config import relayered_config
 from recipes.merge.engine import MergeRequest
@@ -191,8 +191,11 @@ class _Builder:
         )
         if lacking:
             raise BuildError(lacking)
+        donor = self._directory(stage.base or next(stage.refs()))
+        settings = _layer_settings(self._origins(stage), donor)
         request = MergeRequest(
             document=document(stage.model_copy(update={"name": None}), self._encode),
+            layer_settings=settings,
             out=str(place),
             scratch=str(self._out / _WORK / "adapters"),
             seed=self._options.seed,
@@ -200,14 +203,13 @@ class _Builder:
             trust_remote_code=self._options.trust_remote_code,
         )
         mergekit.merge(request, name, lambda count: self._tell(name, count))
-        donor = self._directory(stage.base or next(stage.refs()))
         if not any((place / file).exists() for file in _TOKENIZER_FILES) and any(
             (donor / file).exists() for file in _TOKENIZER_FILES
         ):
             raise BuildError(
                 f"mergekit built {name} without a tokenizer, although {donor} has one: check that one."
             )
-        _follow_layers(place / "config.json", self._origins(stage), donor)
+        _write_settings(place / "config.json", settings)
 
     def _origins(self, stage: Stage) -> list[tuple[Path, int]]:
         """For each output layer the checkpoint and layer whose kind it has: the base's, or the first input's."""
@@ -271,17 +273,29 @@ def _check_adapter(path: Path, options: BuildOptions) -> None:
         )
 
 
-def _follow_layers(config: Path, origins: list[tuple[Path, int]], donor: Path) -> None:
-    """Let settings with one entry per layer follow the layers, which mergekit does not."""
+def _layer_settings(origins: list[tuple[Path, int]], donor: Path) -> dict[str, Any]:
+    """What has to change in the donor's config so that settings of single layers follow the layers, but their count."""
     if not origins:
-        return
+        return {}
     raw = {path: read_config(path / "config.json") for path in {donor, *(path for path, _ in origins)}}
-    base = raw[donor]
-    followed = relayered_config([(raw[path], layer) for path, layer in origins], base, str(donor))
-    written = read_config(config)
-    before, after, target = text_config(base), text_config(followed), dict(text_config(written))
-    target |= {key: value for key, value in after.items() if before.get(key) != value}
-    nested = next((key for key, value in written.items() if value is text_config(written)), None)
-    config.write_text(
-        json.dumps({**written, nested: target} if nested else target, indent=2) + "\n", encoding="utf-8"
+    followed = relayered_config([(raw[path], layer) for path, layer in origins], raw[donor], str(donor))
+    before = text_config(raw[donor])
+    count = layer_count_key(raw[donor], str(donor))
+    return {
+        key: value
+        for key, value in text_config(followed).items()
+        if key != count and before.get(key) != value
+    }
+
+
+def _write_settings(file: Path, settings: dict[str, Any]) -> None:
+    """The settings again in the file itself, where transformers may have left some out."""
+    if not settings:
+        return
+    written = read_config(file)
+    text = text_config(written)
+    nested = next((key for key, value in written.items() if value is text), None)
+    changed = {**text, **settings}
+    file.write_text(
+        json.dumps({**written, nested: changed} if nested else changed, indent=2) + "\n", encoding="utf-8"
     )

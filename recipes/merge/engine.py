@@ -20,6 +20,9 @@ from recipes.tensor_file import Frozen
 
 Emit = Callable[[dict[str, Any]], None]
 
+_OUT_CONFIG = "_model_out_config"
+"""The function of mergekit that makes the output's config."""
+
 _PROGRESS_STEP_BYTES = 16_000_000
 
 
@@ -27,6 +30,7 @@ class MergeRequest(Frozen):
     """One stage for mergekit; every model in it is a directory."""
 
     document: dict[str, Any] = Field(description="The mergekit document.")
+    layer_settings: dict[str, Any] = Field(description="Settings of the config that belong to single layers.")
     out: str = Field(description="Directory to write into.")
     scratch: str = Field(description="Directory for merged adapters.")
     seed: int = Field(description="Seed of the random methods.")
@@ -69,25 +73,27 @@ def _requests(stream: TextIO) -> Iterator[MergeRequest]:
 
 
 def _merge(request: MergeRequest, emit: Emit) -> None:
+    from mergekit import merge
     from mergekit.io.tasks import LoaderCache
-    from mergekit.merge import run_merge
     from mergekit.options import MergeOptions
 
-    _count_bytes(emit)
-    LoaderCache.loaders.clear()
-    run_merge(
-        _configuration(request.document),
-        request.out,
-        MergeOptions(
-            random_seed=request.seed,
-            out_shard_size=request.shard_bytes,
-            trust_remote_code=request.trust_remote_code,
-            lora_merge_cache=request.scratch,
-            write_model_card=False,
-            quiet=True,
-        ),
+    options = MergeOptions(
+        random_seed=request.seed,
+        out_shard_size=request.shard_bytes,
+        trust_remote_code=request.trust_remote_code,
+        lora_merge_cache=request.scratch,
+        write_model_card=False,
+        quiet=True,
     )
+    _count_bytes(emit)
+    make_config = getattr(merge, _OUT_CONFIG)
+    setattr(merge, _OUT_CONFIG, _with_layer_settings(make_config, request.layer_settings))
     LoaderCache.loaders.clear()
+    try:
+        merge.run_merge(_configuration(request.document), request.out, options)
+    finally:
+        LoaderCache.loaders.clear()
+        setattr(merge, _OUT_CONFIG, make_config)
 
 
 def _configuration(document: dict[str, Any]) -> Any:
@@ -107,6 +113,25 @@ def _configuration(document: dict[str, Any]) -> Any:
             return list(dict.fromkeys([*found, *([self.base_model] if self.base_model else [])]))
 
     return Ordered.model_validate(document)
+
+
+def _with_layer_settings(make_config: Callable[..., Any], settings: dict[str, Any]) -> Callable[..., Any]:
+    """mergekit's maker of the output's config, with one entry per layer in the settings that have one.
+
+    mergekit sets the number of layers alone, and transformers then refuses to save the config, weights written.
+    """
+
+    def make(*arguments: Any, **options: Any) -> Any:
+        config = make_config(*arguments, **options)
+        text = config.get_text_config()
+        for key, value in settings.items():
+            setattr(text, key, value)
+        for key, value in text.to_dict().items():
+            if key.endswith("layer_types") and isinstance(value, list) and len(set(value)) == 1:
+                setattr(text, key, value[:1] * text.num_hidden_layers)
+        return config
+
+    return make
 
 
 def _count_bytes(emit: Emit) -> None:

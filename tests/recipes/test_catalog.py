@@ -1,0 +1,92 @@
+"""The catalogue: known figures without weights, and builds that equal mergekit's, bit for bit."""
+
+from pathlib import Path
+
+import pytest
+
+from recipes.catalog import CatalogEntry, catalog_config, catalog_names, find_in_catalog, load_catalog
+from recipes.config_facts import ConfigFacts
+from recipes.errors import RecipeError
+from recipes.merge import BuildOptions, build
+from tests.recipes.by_mergekit import SEED, assert_same_tensors, config_of, run_mergekit
+from tests.tiny import tiny_checkpoint
+
+FIGURES = {
+    "rys-xlarge": (87, 78.843),
+    "nyxene-v2-11b": (48, 10.732),
+    "solar-10.7b": (48, 10.732),
+    "openchat-40layers-interleaved": (40, 8.987),
+    "yi-34b-dare-v5": (60, 34.389),
+    "goliath-120b": (137, 117.749),
+}
+
+
+def facts(entry: CatalogEntry) -> dict[str, ConfigFacts]:
+    configs = {source.name: entry.config(source.name) for source in entry.recipe.sources}
+    return {name: ConfigFacts.from_config(config or {}, name) for name, config in configs.items()}
+
+
+def test_it_holds_these_recipes() -> None:
+    assert set(catalog_names()) == set(FIGURES)
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_figures_without_weights(name: str) -> None:
+    entry = load_catalog(name)
+    known = facts(entry)
+    layers = entry.recipe.n_layers({source: one.n_layers for source, one in known.items()})
+    parameters = known[entry.recipe.sources[0].name].parameters(layers)
+    assert parameters is not None
+    assert (layers, round(parameters / 1e9, 3)) == FIGURES[name]
+    assert entry.recipe.remarks == ()
+    assert entry.source.startswith("https://")
+    assert entry.title
+
+
+def test_the_published_file_of_rys_xlarge_has_another_size() -> None:
+    published = load_catalog("rys-xlarge").about.published
+    assert published.parameters_b == 77.965
+    config = catalog_config("MaziyarPanahi/calme-2.1-qwen2-72b")
+    parameters = ConfigFacts.from_config(config or {}, "config").parameters(86)
+    assert parameters is not None
+    assert round(parameters / 1e9, 3) == published.parameters_b
+
+
+def test_names() -> None:
+    found = find_in_catalog("dnhkng/RYS-XLarge")
+    assert found is not None
+    assert found == find_in_catalog("rys-xlarge")
+    assert find_in_catalog("RYS-Huge") is None
+    assert catalog_config("org/none") is None
+    with pytest.raises(RecipeError, match=r"did you mean goliath-120b\?"):
+        load_catalog("goliath")
+    with pytest.raises(RecipeError, match="it has goliath-120b"):
+        load_catalog("../../etc/passwd")
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_builds_equal_mergekits(name: str, tmp_path: Path) -> None:
+    """On checkpoints of the recipe's architecture and depths, but tiny; mergekit reads the same file."""
+    entry = load_catalog(name)
+    sources = {
+        source: tiny_checkpoint(
+            tmp_path / source,
+            family=known.model_type,
+            layers=known.n_layers,
+            seed=seed,
+            shards=2,
+            dtype=known.dtype or "bfloat16",
+        )
+        for seed, (source, known) in enumerate(facts(entry).items())
+    }
+    several = len(entry.recipe.stages) > 1
+    theirs = run_mergekit(entry.path, tmp_path, several=several)
+    ours = tmp_path / "ours"
+    build(entry.recipe, sources, ours, options=BuildOptions(seed=SEED, threads=1))
+    assert_same_tensors(ours, theirs / (entry.recipe.stages[-1].name or "") if several else theirs)
+    assert config_of(ours)["num_hidden_layers"] == FIGURES[name][0]
+    assert {path.name for path in ours.iterdir()} >= {
+        "config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    }
