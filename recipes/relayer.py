@@ -332,7 +332,7 @@ def _runs(shard: Sequence[_Move]) -> Iterator[_Run]:
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
 def _build_error(error: OSError, out: Path) -> BuildError:

@@ -132,9 +132,9 @@ def _tensor(name: str, entry: object, path: Path, file: str, base: int) -> Tenso
     if not isinstance(entry, dict):
         raise damaged
     dtype, shape, offsets = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
-    if not (
-        isinstance(shape, list) and isinstance(offsets, list) and len(offsets) == 2 and dtype in DTYPE_BITS
-    ):
+    if not (isinstance(shape, list) and isinstance(offsets, list) and len(offsets) == 2):
+        raise damaged
+    if not isinstance(dtype, str) or dtype not in DTYPE_BITS or not name.isprintable():
         raise damaged
     if not all(type(n) is int and n >= 0 for n in [*shape, *offsets]):
         raise damaged
