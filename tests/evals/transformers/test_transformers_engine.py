@@ -1,0 +1,143 @@
+"""The transformers engine against lm-eval's own `hf` model, and its live layer paths against built checkpoints."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from lm_eval.api.instance import Instance
+from lm_eval.models.huggingface import HFLM
+
+from evals.engine import EngineKind, EngineTuning, GenerateRequest, PathEngine, ScoreRequest
+from evals.errors import EngineError, UnsupportedArchitecture
+from recipes.relayer import write_layer_path
+from tests.evals.engine_requests import (
+    LAYERS,
+    PATHS,
+    TOLERANCE,
+    generated,
+    largest_difference,
+    opened,
+    prompts_of,
+    random_requests,
+    scored,
+)
+from tests.tiny import DENSE_FAMILIES, VOCABULARY, tiny_checkpoint, tiny_of_type
+
+KIND = EngineKind.TRANSFORMERS
+REQUESTS = random_requests(0, vocabulary=VOCABULARY)
+
+
+@pytest.fixture(scope="module", params=DENSE_FAMILIES)
+def family_checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_checkpoint(tmp_path_factory.mktemp(request.param), family=request.param, layers=LAYERS)
+
+
+@pytest.fixture
+def engine(family_checkpoint: Path) -> Iterator[PathEngine]:
+    with opened(KIND, family_checkpoint) as engine:
+        yield engine
+
+
+def stock(checkpoint: Path, **kwargs: object) -> HFLM:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        # Its cache of logits confuses a context with another one that goes on with the other's continuation.
+        return HFLM(
+            pretrained=str(checkpoint),
+            dtype="float32",
+            device="cpu",
+            batch_size=4,
+            logits_cache=False,
+            **kwargs,
+        )
+
+
+def stock_scores(model: HFLM, requests: list[ScoreRequest]) -> list[list[tuple[float, bool]]]:
+    flat = [(("", ""), list(r.context), list(c)) for r in requests for c in r.continuations]
+    answers = iter(model._loglikelihood_tokens(flat, disable_tqdm=True))
+    return [[next(answers) for _ in r.continuations] for r in requests]
+
+
+def check_against_stock(engine: PathEngine, model: HFLM, requests: list[ScoreRequest]) -> None:
+    for result, answers in zip(scored(engine, requests), stock_scores(model, requests), strict=True):
+        assert result.logprobs == pytest.approx([logprob for logprob, _ in answers], abs=TOLERANCE)
+        assert list(result.is_greedy) == [greedy for _, greedy in answers]
+
+
+def test_scores_are_those_of_lm_eval(engine: PathEngine) -> None:
+    check_against_stock(engine, stock(engine.checkpoint), REQUESTS)
+
+
+def test_truncation_is_that_of_lm_eval(tiny_llama: Path) -> None:
+    with opened(KIND, tiny_llama, max_length=40) as engine:
+        assert engine.max_length == 40
+        check_against_stock(engine, stock(tiny_llama, max_length=40), REQUESTS)
+        with pytest.raises(EngineError, match="max_length"):
+            scored(engine, [ScoreRequest(context=(3,), continuations=((4,) * 41,))])
+
+
+@pytest.mark.parametrize("model_type", ["gpt_neox", "gemma2"])
+def test_other_families_are_scored_the_plain_way(tmp_path: Path, model_type: str) -> None:
+    extra = {"gpt_neox": {"intermediate_size": 128}, "gemma2": {"sliding_window": 16}}[model_type]
+    checkpoint = tiny_of_type(tmp_path, model_type, dtype="float32", **extra)
+    with opened(KIND, checkpoint) as engine:
+        check_against_stock(engine, stock(checkpoint), REQUESTS)
+        with pytest.raises(UnsupportedArchitecture):
+            engine.set_layer_path((0, 1))
+
+
+def test_sliding_windows_are_kept(tmp_path: Path) -> None:
+    checkpoint = tiny_checkpoint(tmp_path, family="mistral", config={"sliding_window": 16})
+    with opened(KIND, checkpoint) as engine:
+        check_against_stock(engine, stock(checkpoint), REQUESTS)
+
+
+def test_texts_are_those_of_lm_eval(tiny_llama: Path) -> None:
+    model = stock(tiny_llama)
+    texts = ["The capital of France", "Question: Which of these is true?", "0 1 2 3 4", "(A), (B), "]
+    with opened(KIND, tiny_llama, EngineTuning(batch_size=3, threads=1)) as engine:
+        for stops in ((), ("e",), ("\n\n", " t", "qu")):
+            kwargs = {"until": list(stops), "max_gen_toks": 24, "do_sample": False}
+            asked = [
+                Instance(request_type="generate_until", doc={}, arguments=(text, kwargs), idx=i)
+                for i, text in enumerate(texts)
+            ]
+            ours = [
+                GenerateRequest(prompt=tuple(model.tok_encode(text)), max_new_tokens=24, stop=stops)
+                for text in texts
+            ]
+            results = generated(engine, ours)
+            assert [result.text for result in results] == model.generate_until(asked, disable_tqdm=True)
+            for result in results:
+                assert (result.finish_reason == "length") <= (result.n_tokens == 24)
+
+
+def test_one_batch_or_many_makes_no_difference(engine: PathEngine) -> None:
+    prompts = prompts_of(REQUESTS)
+    alone = [generated(engine, [prompt])[0] for prompt in prompts]
+    assert generated(engine, prompts) == alone
+
+
+def test_live_paths_equal_built_checkpoints_and_are_undone(engine: PathEngine, tmp_path: Path) -> None:
+    prompts = prompts_of(REQUESTS[:4])
+    before = scored(engine, REQUESTS), generated(engine, prompts)
+    paths: dict[int, list[tuple[int, object]]] = {}
+    for path, index, result in engine.score_paths(REQUESTS, PATHS):
+        paths.setdefault(path, []).append((index, result))
+    texts = {(path, index): result for path, index, result in engine.generate_paths(prompts, PATHS)}
+    for number, layers in enumerate(PATHS):
+        built = tmp_path / str(number)
+        write_layer_path(engine.checkpoint, layers, built)
+        with opened(KIND, built) as other:
+            live = [result for _, result in sorted(paths[number], key=lambda pair: pair[0])]
+            assert largest_difference(live, scored(other, REQUESTS)) < 1e-5
+            assert [texts[number, i] for i in range(len(prompts))] == generated(other, prompts)
+    assert (scored(engine, REQUESTS), generated(engine, prompts)) == before
+
+
+def test_memory_is_told(engine: PathEngine) -> None:
+    stored = sum(file.stat().st_size for file in engine.checkpoint.glob("*.safetensors"))
+    assert engine.memory.weight_bytes == pytest.approx(2 * stored, rel=0.1)
