@@ -177,8 +177,8 @@ class RayExecutor:
         """Stop all work now and give every engine's resources back."""
         for engine in list(self._engines):
             self._retire(engine)
-        for reference, (_, engine) in self._running.items():
-            if engine is None:
+        for reference, (_, served_by) in self._running.items():
+            if served_by is None:
                 with contextlib.suppress(ray.exceptions.RayError):
                     ray.cancel(reference, force=True)
         self._running.clear()

@@ -210,7 +210,7 @@ def _captured(log: Path) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        traceback.print_exc()
+        os.write(2, traceback.format_exc().encode(errors="replace"))
         raise
     finally:
         sys.stdout.flush()

@@ -72,11 +72,18 @@ def test_an_error_names_file_line_and_field(change: tuple[str, str], line: int, 
         b"name: !ruby/object:X {}\n",
         b"a: &a [*a]\n",
         b"name: x\nname: y\n",
-        b"".join([b"a0: &a0 [x,x,x,x,x,x,x,x,x]\n", *(f"a{i}: &a{i} [{','.join([f'*a{i - 1}'] * 9)}]\n".encode() for i in range(1, 9))]),
+        b"".join(
+            [
+                b"a0: &a0 [x,x,x,x,x,x,x,x,x]\n",
+                *(f"a{i}: &a{i} [{','.join([f'*a{i - 1}'] * 9)}]\n".encode() for i in range(1, 9)),
+            ]
+        ),
         b"[" * 20_000,
     ],
 )
-def test_what_is_no_sweep_is_refused_in_one_sentence(data: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_no_sweep_is_refused_in_one_sentence(
+    data: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "in" / "x.yaml"
     path.parent.mkdir()
@@ -89,5 +96,5 @@ def test_what_is_no_sweep_is_refused_in_one_sentence(data: bytes, tmp_path: Path
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SweepError, match="none.yaml cannot be read"):
+    with pytest.raises(SweepError, match=r"none\.yaml cannot be read"):
         load_sweep(tmp_path / "none.yaml")
