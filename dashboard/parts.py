@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import streamlit as st
@@ -11,6 +11,7 @@ from pandas.io.formats.style import Styler
 
 from dashboard.text import escaped
 from orchestrator.charts import Theme, image_bytes
+from orchestrator.charts.theme import LOOKS
 from orchestrator.records import RunState
 
 STATE_MARKS = {
@@ -21,11 +22,6 @@ STATE_MARKS = {
     RunState.FAILED: "✗ failed",
     RunState.CANCELLED: "– cancelled",
 }
-# Backgrounds of cells, (better, worse, not compared), with a contrast of at least 7 to the text.
-_TINTS = {
-    Theme.LIGHT: ("#fde3d6", "#d9e9f5", "#eceef1"),
-    Theme.DARK: ("#5c2a1e", "#173f5c", "#262d36"),
-}
 
 
 def theme() -> Theme:
@@ -34,8 +30,13 @@ def theme() -> Theme:
 
 
 def tints() -> tuple[str, str, str]:
-    """Backgrounds of cells that are better, worse, not compared."""
-    return _TINTS[theme()]
+    """Backgrounds of cells that are better, worse, not compared: the charts' colours, faint enough to read on."""
+    look, share = LOOKS[theme()], 0.20 if theme() is Theme.LIGHT else 0.34
+    return (
+        _mixed(look.gain, look.paper, share),
+        _mixed(look.loss, look.paper, share),
+        _mixed(look.unsure, look.paper, share),
+    )
 
 
 def table(
@@ -45,7 +46,7 @@ def table(
     columns: Mapping[str, Any] | None = None,
     tint: Callable[[int, str], str] | None = None,
     select: str | Sequence[str] | None = None,
-    height: int | None = None,
+    height: int | Literal["content"] | None = None,
     name: str | None = None,
     order: Sequence[str] | None = None,
 ) -> Any:
@@ -113,6 +114,12 @@ def heading(title: str, subtitle: str = "") -> None:
         st.caption(escaped(subtitle, 300))
 
 
+def _mixed(colour: str, paper: str, share: float) -> str:
+    """Some of a colour on the paper."""
+    pairs = ((int(colour[i : i + 2], 16), int(paper[i : i + 2], 16)) for i in (1, 3, 5))
+    return "#" + "".join(f"{round(c * share + p * (1 - share)):02x}" for c, p in pairs)
+
+
 def _tinted(frame: pd.DataFrame, tint: Callable[[int, str], str]) -> pd.DataFrame:
     return pd.DataFrame(
         [[tint(row, str(column)) for column in frame.columns] for row in range(len(frame))],
@@ -153,3 +160,8 @@ def images(key: str, file_name: str, draw: Callable[[], Any]) -> None:
                 mime,
                 f"{key}_{kind}",
             )
+
+
+def facts(values: Mapping[str, str], key: str) -> None:
+    """Names and values below each other."""
+    table([{"": name, " ": text} for name, text in values.items()], key, height="content")

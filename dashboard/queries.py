@@ -7,6 +7,7 @@ run has, and none returns more than its limit.
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,7 +15,15 @@ from pydantic import Field
 
 from orchestrator.jobs import BuildJob, EvalJob, Frozen, JobKind
 from orchestrator.provenance import Hardware
-from orchestrator.records import AttemptRecord, AttemptState, CandidateRecord, FailureClass, Protocol
+from orchestrator.records import (
+    AttemptRecord,
+    AttemptState,
+    CandidateRecord,
+    EvalOutcome,
+    FailureClass,
+    Protocol,
+)
+from orchestrator.results import CandidateResult
 from orchestrator.store import Store
 from orchestrator.store.database import clock
 from orchestrator.store.rows import AnyRow, attempt_record, candidate_record, job_of
@@ -87,6 +96,26 @@ class PathScore(Frozen):
 
     candidate: CandidateRecord = Field(description="The candidate.")
     value: float | None = Field(description="Normalized score, 0 to 100; null where there is none.")
+
+
+class JobState(StrEnum):
+    """Where a job of a run stands."""
+
+    DONE = "done"
+    RUNNING = "running"
+    FAILED = "failed"
+    WAITING = "waiting"
+
+
+class JobRow(Frozen):
+    """A job in a list."""
+
+    digest: str = Field(description="The job.")
+    kind: JobKind = Field(description="What it does.")
+    candidate: str | None = Field(description="Name of the first candidate that needs it.")
+    suite: str | None = Field(description="Suite of an evaluation.")
+    benchmark: str | None = Field(description="Benchmark of an evaluation.")
+    state: JobState = Field(description="Where it stands.")
 
 
 class JobDetail(Frozen):
@@ -276,6 +305,72 @@ class Pages(Store):
             )
         )
 
+    def job_list(
+        self,
+        run_id: str,
+        *,
+        state: JobState | None = None,
+        position: int | None = None,
+        limit: int = 25,
+        offset: int = 0,
+    ) -> tuple[int, tuple[JobRow, ...]]:
+        """How many jobs of a run stand so, and a part of them in the run's order; of one candidate, where given."""
+        stands = _stands(run_id)
+        which = run_jobs.c.run_id == run_id
+        if state is not None:
+            which &= stands == state.value
+        if position is not None:
+            which &= run_jobs.c.job_digest.in_(
+                sa.select(candidate_jobs.c.job_digest).where(
+                    candidate_jobs.c.run_id == run_id, candidate_jobs.c.candidate == position
+                )
+            )
+        query = (
+            sa.select(
+                jobs.c.digest,
+                jobs.c.kind,
+                protocols.c.suite,
+                protocols.c.benchmark,
+                _first_candidate(run_jobs.c.run_id, run_jobs.c.job_digest).label("candidate"),
+                stands.label("state"),
+            )
+            .select_from(
+                _jobs_of_runs().join(protocols, protocols.c.digest == jobs.c.protocol_digest, isouter=True)
+            )
+            .where(which)
+            .order_by(run_jobs.c.position)
+            .limit(limit)
+            .offset(offset)
+        )
+        count = sa.select(sa.func.count()).select_from(run_jobs).where(which)
+
+        def work(connection: sa.Connection) -> tuple[int, tuple[JobRow, ...]]:
+            rows = tuple(JobRow.model_validate(dict(row._mapping)) for row in connection.execute(query).all())
+            return connection.scalar(count) or 0, rows
+
+        return self._database.read(work)
+
+    def unscored(self, run_id: str, column: Column) -> frozenset[int]:
+        """Candidates of a run whose evaluation in a column has failed for good."""
+        failed = (
+            sa.select(candidate_jobs.c.candidate)
+            .select_from(
+                attempts.join(jobs, jobs.c.digest == attempts.c.job_digest)
+                .join(protocols, protocols.c.digest == jobs.c.protocol_digest)
+                .join(candidate_jobs, candidate_jobs.c.job_digest == jobs.c.digest)
+            )
+            .where(
+                attempts.c.run_id == run_id,
+                attempts.c.state == AttemptState.FAILED,
+                attempts.c.will_retry.is_(sa.false()),
+                candidate_jobs.c.run_id == run_id,
+                protocols.c.suite == column.suite,
+                protocols.c.benchmark == column.benchmark,
+                ~sa.exists().where(outcomes.c.job_digest == jobs.c.digest),
+            )
+        )
+        return self._database.read(lambda c: frozenset(c.scalars(failed)))
+
     def job_detail(self, digest: str, run_id: str | None = None) -> JobDetail | None:
         """A job as a run wants it; without a run, as the newest one that has it does."""
 
@@ -298,39 +393,38 @@ class Pages(Store):
 
         return self._database.read(work)
 
-    def jobs_of_candidate(self, run_id: str, position: int, limit: int = 200) -> tuple[str, ...]:
-        """Digests of the jobs that a candidate needs, in the run's order."""
-        query = (
-            sa.select(run_jobs.c.job_digest)
-            .join(
-                candidate_jobs,
-                (candidate_jobs.c.run_id == run_jobs.c.run_id)
-                & (candidate_jobs.c.job_digest == run_jobs.c.job_digest),
-            )
-            .where(candidate_jobs.c.run_id == run_id, candidate_jobs.c.candidate == position)
-            .order_by(run_jobs.c.position)
-            .limit(limit)
+    def result_of(self, run_id: str, position: int, columns: tuple[Column, ...]) -> CandidateResult | None:
+        """A candidate's outcomes in some columns, as cards and comparisons take them; None where there are none."""
+        who = self.candidate(run_id, position)
+        if who is None or not columns:
+            return None
+        mine = sa.select(candidate_jobs.c.job_digest).where(
+            candidate_jobs.c.run_id == run_id, candidate_jobs.c.candidate == position
         )
-        return self._database.read(lambda c: tuple(c.scalars(query)))
+        query = (
+            sa.select(jobs, run_jobs.c.spec, run_jobs.c.live_layers)
+            .select_from(_jobs_of_runs().join(protocols, protocols.c.digest == jobs.c.protocol_digest))
+            .where(run_jobs.c.run_id == run_id, jobs.c.digest.in_(mine), _in_columns(columns))
+            .order_by(run_jobs.c.position)
+        )
+
+        def work(connection: sa.Connection) -> list[EvalJob]:
+            rows = connection.execute(query).all()
+            known = _protocols(connection, [row.protocol_digest for row in rows])
+            return [job for row in rows if isinstance(job := job_of(row, known), EvalJob)]
+
+        wanted = self._database.read(work)
+        found = self.outcomes([job.digest for job in wanted])
+        pairs = [(j, o) for j in wanted if isinstance(o := found.get(j.digest), EvalOutcome)]
+        if not pairs:
+            return None
+        engine = pairs[0][0].engine
+        return CandidateResult(run_id=run_id, candidate=who, engine=engine, evaluated=tuple(pairs))
 
     def _work(
         self, which: sa.ColumnElement[bool], order: sa.ColumnElement[Any], limit: int, offset: int
     ) -> tuple[Work, ...]:
-        first = (
-            sa.select(candidates.c.name)
-            .join(
-                candidate_jobs,
-                (candidate_jobs.c.run_id == candidates.c.run_id)
-                & (candidate_jobs.c.candidate == candidates.c.position),
-            )
-            .where(
-                candidate_jobs.c.run_id == attempts.c.run_id,
-                candidate_jobs.c.job_digest == attempts.c.job_digest,
-            )
-            .order_by(candidates.c.position)
-            .limit(1)
-            .scalar_subquery()
-        )
+        first = _first_candidate(attempts.c.run_id, attempts.c.job_digest)
         query = (
             sa.select(
                 attempts,
@@ -349,6 +443,53 @@ class Pages(Store):
             .offset(offset)
         )
         return self._database.read(lambda c: tuple(_work_record(row) for row in c.execute(query)))
+
+
+def _first_candidate(
+    run_id: sa.ColumnElement[str], job_digest: sa.ColumnElement[str]
+) -> sa.ScalarSelect[Any]:
+    """Name of the first candidate of a run that needs a job."""
+    return (
+        sa.select(candidates.c.name)
+        .join(
+            candidate_jobs,
+            (candidate_jobs.c.run_id == candidates.c.run_id)
+            & (candidate_jobs.c.candidate == candidates.c.position),
+        )
+        .where(candidate_jobs.c.run_id == run_id, candidate_jobs.c.job_digest == job_digest)
+        .order_by(candidates.c.position)
+        .limit(1)
+        .scalar_subquery()
+    )
+
+
+def _stands(run_id: str) -> sa.ColumnElement[str]:
+    """The state of a run's job, as `Store.progress` counts it."""
+    mine = attempts.c.job_digest == run_jobs.c.job_digest
+    last = (
+        sa.select(attempts.c.will_retry.is_(sa.false()))
+        .where(mine, attempts.c.run_id == run_id)
+        .order_by(attempts.c.number.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    return sa.case(
+        (sa.exists().where(outcomes.c.job_digest == run_jobs.c.job_digest), JobState.DONE.value),
+        (sa.exists().where(mine, attempts.c.state == AttemptState.RUNNING), JobState.RUNNING.value),
+        (last, JobState.FAILED.value),
+        else_=JobState.WAITING.value,
+    )
+
+
+def _in_columns(columns: tuple[Column, ...]) -> sa.ColumnElement[bool]:
+    return sa.or_(
+        *(
+            (protocols.c.suite == column.suite)
+            & (protocols.c.benchmark == column.benchmark)
+            & (protocols.c.engine_digest == column.engine_digest)
+            for column in columns
+        )
+    )
 
 
 def _jobs_of_runs() -> sa.Join:

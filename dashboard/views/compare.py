@@ -84,6 +84,28 @@ def _choose(
     return named[first], named[other], mine
 
 
+def choose_one(
+    pages: Pages, run: RunRecord, label: str, name: str, default: CandidateRecord
+) -> CandidateRecord:
+    """One candidate of a run; runs with very many are narrowed by a search."""
+    text = ""
+    if data.fixed(pages.count_candidates, run.id) > _MOST_NAMES:
+        text = links.search("Narrow the list", "q", "part of a recipe's name")
+    named = {str(c.position): c for c in data.slow(pages.search_candidates, run.id, text, _MOST_NAMES)}
+    wanted = data.fixed(pages.candidate, run.id, links.number(name)) if links.value(name) else None
+    for one in (default, wanted):
+        if one is not None:
+            named[str(one.position)] = one
+    chosen = links.choose(
+        label,
+        name,
+        sorted(named, key=int),
+        default=str(default.position),
+        label_of=lambda position: line(named[position].name, 70),
+    )
+    return named[chosen]
+
+
 def _second(
     pages: Pages, run: RunRecord, base: CandidateRecord, named: dict[str, CandidateRecord]
 ) -> CandidateRecord | None:
@@ -371,7 +393,9 @@ def _side_by_side(pair: Pair, found: Comparison) -> None:
 
 def _answer_box(name: str, sample: Sample) -> None:
     st.markdown(f"{_tick(sample)} **{escaped(name, 60)}** · {sample.correct:.2f}")
-    tall: int | Literal["content"] = 320 if len(sample.response) > 1200 or sample.response.count("\n") > 14 else "content"
+    tall: int | Literal["content"] = (
+        320 if len(sample.response) > 1200 or sample.response.count("\n") > 14 else "content"
+    )
     st.code(plain(sample.response, LONG) or " ", language=None, wrap_lines=True, height=tall)
     facts = [f"found in it: {line(sample.extracted, 120)}"] if sample.extracted is not None else []
     if sample.truncated:

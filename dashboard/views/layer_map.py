@@ -1,12 +1,273 @@
-"""layer_map."""
+"""Layer map: heatmaps, skylines, scatter and Pareto front of a run's layer paths; a cell opens its path."""
 
 from __future__ import annotations
 
-from dashboard import parts
-from dashboard.queries import Pages
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from typing import Any
+
+import streamlit as st
+
+from dashboard import data, links, parts
+from dashboard.board import known_suite, title
+from dashboard.links import View
+from dashboard.queries import Column, Pages
+from dashboard.repeat import base_of, path_command
+from dashboard.scans import LayerMap, Place, layer_map, scan_of
+from dashboard.text import escaped, line, parameters
+from dashboard.views.leaderboard import scope, scores_of
+from orchestrator.charts import (
+    ChartError,
+    PointStatus,
+    Scan,
+    heatmap,
+    heatmap_image,
+    pareto,
+    pareto_image,
+    scatter,
+    scatter_image,
+    skyline,
+    skyline_image,
+)
 from orchestrator.records import RunRecord
+
+_PER_PAGE = 15
+
+
+class Picture(StrEnum):
+    """What is drawn."""
+
+    HEATMAP = "heatmap"
+    SKYLINE = "skyline"
+    SCATTER = "scatter"
+    PARETO = "pareto"
+
+
+_NAMES = {
+    Picture.HEATMAP: "Heatmap",
+    Picture.SKYLINE: "Skylines",
+    Picture.SCATTER: "Two measures",
+    Picture.PARETO: "Added layers and Pareto front",
+}
 
 
 def show(pages: Pages, run: RunRecord | None) -> None:
     """Draw the page."""
-    parts.heading("layer_map")
+    parts.heading("Layer map", line(run.name, 100) if run else "")
+    if run is None:
+        parts.kindly("No runs yet", "There are no layer paths.", command="mergeboard scan CHECKPOINT")
+        return
+    columns = data.fixed(pages.columns, run.id)
+    base = data.fixed(pages.base_of, run.id)
+    found = data.fixed(_map_of, pages, run.id) if base is not None else None
+    if not columns or base is None or found is None:
+        parts.kindly(
+            "No layer paths in this run",
+            "A map needs candidates that are layer paths of the base, for example from a scan.",
+            command="mergeboard scan CHECKPOINT",
+        )
+        return
+    mine = scope(columns)
+    picture, first, second = _controls(mine)
+    wanted = [first, second] if picture is Picture.SCATTER and second is not None else [first]
+    scan, why = data.slow(scan_of, pages, run.id, line(base.name, 60), found, wanted)
+    if scan is None:
+        parts.kindly("Nothing to draw yet", why or "There are no scores.")
+        return
+    _progress(scan)
+    left, right = st.columns([3, 2], gap="medium")
+    with left:
+        chosen = _picture(run, scan, picture, title(first), title(second) if second else None)
+        if chosen is not None and chosen != links.value("path"):
+            links.put(path=chosen)
+    with right:
+        _ranking(scan, title(first), found)
+        place = found.place(links.value("path")) or _best(scan, title(first), found)
+        if place is not None:
+            _path(pages, run, found, place, mine)
+
+
+def _map_of(pages: Pages, run_id: str) -> LayerMap | None:
+    base = pages.base_of(run_id)
+    return None if base is None else layer_map(pages.candidates(run_id), base)
+
+
+def _controls(columns: Sequence[Column]) -> tuple[Picture, Column, Column | None]:
+    named = {c.benchmark: c for c in columns}
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        picture = Picture(
+            links.segments(
+                "Picture", "picture", [p.value for p in Picture], label_of=lambda p: _NAMES[Picture(p)]
+            )
+        )
+        first = links.choose("Measure", "measure", list(named), label_of=lambda b: title(named[b]))
+        second = None
+        others = [b for b in named if b != first]
+        if picture is Picture.SCATTER and others:
+            second = links.choose("Against", "against", others, label_of=lambda b: title(named[b]))
+    return picture, named[first], named[second] if second else None
+
+
+def _progress(scan: Scan) -> None:
+    counts = {status: sum(p.status is status for p in scan.points) for status in PointStatus}
+    text = f"{counts[PointStatus.MEASURED]:,} of {len(scan.points):,} layer paths measured"
+    if counts[PointStatus.FAILED]:
+        text += f", {counts[PointStatus.FAILED]:,} failed"
+    st.caption(
+        f"{text}. Normalized scores; what stands out of thousands is picked by luck as well: confirm it."
+    )
+
+
+def _picture(run: RunRecord, scan: Scan, picture: Picture, first: str, second: str | None) -> str | None:
+    """Draw it; the label of the path that was clicked."""
+    theme = parts.theme()
+    draw: Callable[[], Any]
+    image: Callable[[], Any]
+    try:
+        if picture is Picture.HEATMAP:
+            draw, image = lambda: heatmap(scan, first, theme), lambda: heatmap_image(scan, first, theme)
+        elif picture is Picture.SKYLINE:
+            draw, image = lambda: skyline(scan, first, theme), lambda: skyline_image(scan, first, theme)
+        elif picture is Picture.SCATTER and second is not None:
+            draw, image = (
+                lambda: scatter(scan, first, second, theme),
+                lambda: scatter_image(scan, first, second, theme),
+            )
+        elif picture is Picture.PARETO:
+            draw, image = lambda: pareto(scan, first, theme), lambda: pareto_image(scan, first, theme)
+        else:
+            st.caption("There is only one measure in this run; a scatter needs two.")
+            return None
+        figure = draw()
+    except ChartError as error:
+        parts.kindly("This cannot be drawn", str(error))
+        return None
+    if picture is Picture.HEATMAP:
+        _clickable(figure, scan)
+    figure.update_layout(width=None, clickmode="event+select", dragmode=False)
+    selected = st.plotly_chart(
+        figure,
+        theme=None,
+        key=f"map_{picture}",
+        on_select="rerun",
+        selection_mode="points",
+        config=parts.PLOT,
+        alt=f"{_NAMES[picture]} of the layer paths",
+    )
+    parts.images(f"map_{picture}", f"{picture}-{run.id}", image)
+    return _clicked(selected)
+
+
+def _clickable(figure: Any, scan: Scan) -> None:
+    """Invisible marks over the cells: a heatmap's own cells cannot be selected."""
+    import plotly.graph_objects as go
+
+    blocks = [p for p in scan.points if p.block is not None]
+    figure.add_trace(
+        go.Scattergl(
+            x=[p.block[1] for p in blocks if p.block],
+            y=[p.block[0] for p in blocks if p.block],
+            customdata=[p.label for p in blocks],
+            mode="markers",
+            marker={"symbol": "square", "size": max(4.0, 560 / (scan.n_layers + 1)), "opacity": 0.0},
+            selected={"marker": {"opacity": 0.0}},
+            unselected={"marker": {"opacity": 0.0}},
+            hoverinfo="skip",
+            showlegend=False,
+        )
+    )
+
+
+def _clicked(selected: Any) -> str | None:
+    for point in selected.selection.points:
+        found = point.get("customdata")
+        while isinstance(found, list) and found:
+            found = found[0]
+        if isinstance(found, str):
+            return found
+    return None
+
+
+def _ranking(scan: Scan, measure: str, found: LayerMap) -> None:
+    """All measured paths by their value, best first."""
+    order = sorted(scan.measured(measure), key=lambda p: (-p.values[measure], p.label))
+    first = links.pager("rank", len(order), _PER_PAGE, "layer paths")
+    page = order[first : first + _PER_PAGE]
+    rows = [
+        {
+            "Rank": first + number,
+            "Layer path": line(p.label, 60),
+            measure: round(p.values[measure], 2),
+            "Above the base": round(scan.delta(p, measure), 2),
+            "Layers added": p.n_added,
+        }
+        for number, p in enumerate(page, start=1)
+    ]
+    selected = parts.table(rows, "ranking", select=("single-row", "single-cell"), height=300, name="Ranking")
+    for index in [i for i, _ in selected.selection.cells] or list(selected.selection.rows):
+        if index < len(page) and page[index].label != links.value("path"):
+            links.put(path=page[index].label)
+    parts.take_away(
+        "Ranking as CSV",
+        "layer-paths.csv",
+        lambda: parts.csv_of(_flat(scan, found)),
+        "text/csv",
+        "ranking_csv",
+    )
+
+
+def _flat(scan: Scan, found: LayerMap) -> list[dict[str, Any]]:
+    by_label = {place.label: place for place in found.places}
+    return [
+        {
+            "layer_path": p.label,
+            "candidate": by_label[p.label].candidate.name,
+            "i": p.block[0] if p.block else None,
+            "j": p.block[1] if p.block else None,
+            "layers_added": p.n_added,
+            "status": p.status.value,
+            **p.values,
+        }
+        for p in scan.points
+    ]
+
+
+def _best(scan: Scan, measure: str, found: LayerMap) -> Place | None:
+    measured = scan.measured(measure)
+    return found.place(max(measured, key=lambda p: p.values[measure]).label) if measured else None
+
+
+def _path(pages: Pages, run: RunRecord, found: LayerMap, place: Place, columns: Sequence[Column]) -> None:
+    """What there is of one path: its scores, the way to its samples, and the commands that build and evaluate it."""
+    with st.container(border=True, key="path_detail"):
+        candidate = place.candidate
+        st.markdown(f"**{escaped(place.label)}** · {escaped(candidate.name, 60)}")
+        size = f"{candidate.layers} layers, {parameters(candidate.parameters)}"
+        st.caption(f"{size}, {place.n_added:+d} against the base's {found.n_layers}")
+        scores = scores_of(pages, run.id, candidate.position, columns)
+        titles = {(c.suite, c.benchmark): title(c) for c in columns}
+        rows = [
+            {
+                "Benchmark": titles[e.suite, e.result.benchmark],
+                "Normalized score": round(e.result.normalized, 2),
+                "n": e.result.n,
+                "Job": e.job_digest,
+            }
+            for e in scores.evaluations
+        ]
+        if rows:
+            parts.table(rows, "path_scores", name="Scores of the path")
+        with st.container(horizontal=True):
+            links.link(
+                View.COMPARE,
+                "Compare with the base, down to the samples",
+                run=run.id,
+                cand=candidate.position,
+                suite=links.value("suite"),
+                engine=links.value("engine"),
+            )
+            links.link(View.JOB, "Its jobs", run=run.id, of=candidate.position)
+        suites = list(dict.fromkeys(c.suite for c in columns if known_suite(c.suite) is not None))
+        st.code(
+            path_command(candidate, base_of(run), found.n_layers, suites), language="bash", wrap_lines=True
+        )

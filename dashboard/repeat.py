@@ -1,0 +1,120 @@
+"""The command that repeats a job exactly: a sweep of that one job, with everything that its digest covers."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+
+from evals.scores import Seeds
+from orchestrator.jobs import BuildJob, EvalJob
+from orchestrator.records import CandidateRecord, RunRecord
+from recipes.errors import RecipeError
+from recipes.layer_path import LayerPath
+from recipes.yaml_text import load_yaml
+
+
+def base_of(run: RunRecord) -> str | None:
+    """The checkpoint that a run's sweep file calls its base."""
+    try:
+        found = load_yaml(run.sweep, "sweep").data
+    except RecipeError:
+        return None
+    base = found.get("base") if isinstance(found, dict) else None
+    return base if isinstance(base, str) else None
+
+
+def repeat_command(
+    job: BuildJob | EvalJob, candidate: CandidateRecord | None, base: str | None, build: BuildJob | None
+) -> str | None:
+    """A shell script that repeats the job; None where no command line can say all that its result depends on.
+
+    `build` is the job that makes the evaluated checkpoint, where one does.
+    """
+    if isinstance(job, BuildJob):
+        return _build_script(job)
+    if base is None:
+        return None
+    if job.place.artifact is not None:
+        if build is None:
+            return None
+        name = candidate.name if candidate else "repeated"
+        recipes: list[dict[str, Any]] = [{"name": name[:120], "file": "recipe.yaml"}]
+        sweep = _sweep(job, base, recipes, build)
+        return "\n".join(
+            [_file("recipe.yaml", build.recipe), _file("job.yaml", sweep), "mergeboard run job.yaml"]
+        )
+    recipes = []
+    if job.layer_path is not None:
+        recipes = [
+            {"name": (candidate.name if candidate else "repeated")[:120], "layer_path": list(job.layer_path)}
+        ]
+    return "\n".join([_file("job.yaml", _sweep(job, base, recipes, None)), "mergeboard run job.yaml"])
+
+
+def path_command(
+    candidate: CandidateRecord, base: str | None, n_layers: int | None, suites: Sequence[str]
+) -> str:
+    """Commands that build a layer path, and that evaluate it without building."""
+    path = path_text(candidate, n_layers)
+    source = shlex.quote(base or "CHECKPOINT")
+    folder = shlex.quote(f"./{_slug(candidate.name)}")
+    lines = [f"mergeboard build {shlex.quote(path)} --base {source} --out {folder}"]
+    lines += [f"mergeboard eval {source} --layer-path {shlex.quote(path)} --suite {s}" for s in suites]
+    return "\n".join(lines)
+
+
+def path_text(candidate: CandidateRecord, n_layers: int | None) -> str:
+    """A candidate's layer path in its shortest spelling."""
+    if candidate.layer_path is None:
+        return "baseline"
+    return LayerPath(layers=candidate.layer_path, n_layers=n_layers or max(candidate.layer_path) + 1).label
+
+
+def _sweep(job: EvalJob, base: str, recipes: list[dict[str, Any]], build: BuildJob | None) -> str:
+    engine: dict[str, Any] = {"kind": job.engine.kind.value, "dtype": job.engine.dtype}
+    if job.engine.kv_cache_dtype != "auto":
+        engine["kv_cache_dtype"] = job.engine.kv_cache_dtype
+    if job.engine.tensor_parallel != 1:
+        engine["tensor_parallel"] = job.engine.tensor_parallel
+    if job.engine.max_length is not None:
+        engine["max_length"] = job.engine.max_length
+    suite: dict[str, Any] = {"suite": job.suite, "benchmarks": [job.benchmark]}
+    if job.settings.limit is not None:
+        suite["limit"] = job.settings.limit
+    values: dict[str, Any] = {"name": f"repeat {job.digest}", "base": base}
+    if recipes:
+        values["recipes"] = recipes
+    values |= {"suites": [suite], "engines": [engine], "chat_template": job.settings.chat_template.value}
+    if job.settings.seeds != Seeds():
+        values["seeds"] = job.settings.seeds.model_dump()
+    if job.engine.trust_remote_code:
+        values["trust_remote_code"] = True
+    if build is not None:
+        values["sources"] = {s.name: s.place for s in build.sources if s.name != s.place}
+        values["build_seed"] = build.seed
+        values["allow_pickles"] = build.allow_pickles
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
+
+
+def _build_script(job: BuildJob) -> str | None:
+    if job.seed or job.allow_pickles or job.trust_remote_code:
+        return None
+    sources = " ".join(f"--source {shlex.quote(f'{s.name}={s.place}')}" for s in job.sources)
+    command = f"mergeboard build recipe.yaml --out ./{job.digest}"
+    return "\n".join([_file("recipe.yaml", job.recipe), f"{command} {sources}".rstrip()])
+
+
+def _file(name: str, text: str) -> str:
+    """A shell command that writes a text to a file, whatever the text holds."""
+    mark = "END"
+    while f"\n{mark}\n" in f"\n{text}\n":
+        mark += "_"
+    return f"cat > {name} <<'{mark}'\n{text.rstrip()}\n{mark}"
+
+
+def _slug(name: str) -> str:
+    kept = "".join(c if c.isascii() and c.isalnum() else "-" for c in name.lower())
+    return "-".join(part for part in kept.split("-") if part)[:60] or "checkpoint"
