@@ -65,8 +65,6 @@ def connect(settings: Settings, address: str | None = None) -> ClusterFacts:
     """
     target = address or settings.ray_address
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    # Ray's own 30 s are too few for a laptop that is busy with something else.
-    os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")
     common: dict[str, Any] = {
         "logging_level": logging.ERROR,
         "log_to_driver": False,
