@@ -240,12 +240,13 @@ def _closest(
 
 
 def _own_values(figures: Sequence[Figure], change: Figure) -> dict[Key, float]:
-    """The card's own scores: those of its own model, else of the subject that the changes are about."""
+    """The scores that a change is of: beside it in its table first, then the card's own, then its subject's."""
+    scores = [f for f in figures if f.unit is not Unit.CHANGE and (f.benchmark is not None or f.is_average)]
+    beside = [f for f in scores if f.group == change.group]
     own: dict[Key, float] = {}
     for subject in (None, change.subject):
-        for figure in figures:
-            known = figure.benchmark is not None or figure.is_average
-            if figure.subject == subject and known and figure.unit is not Unit.CHANGE:
+        for figure in (*beside, *scores):
+            if figure.subject == subject:
                 own.setdefault(figure.benchmark, figure.points)
     return own
 

@@ -37,10 +37,10 @@ def board_suites() -> tuple[Suite, ...]:
 def named(label: str, suites: Sequence[Suite]) -> Named | None:
     """What the label names in these suites; None if nothing that they know."""
     key = plain(label)
-    data = _synonyms()
-    if key in map(plain, data.averages):
+    averages, synonyms = _synonyms()
+    if key in averages:
         return Named(suite=None, benchmark=None, is_average=True)
-    keys = {key}.union(*({plain(n) for n in names} for names in data.synonyms if key in map(plain, names)))
+    keys = synonyms.get(key, frozenset((key,)))
     for suite in suites:
         for benchmark in suite.benchmarks:
             own = [
@@ -68,5 +68,9 @@ def plain(label: str) -> str:
 
 
 @functools.cache
-def _synonyms() -> _Synonyms:
-    return _Synonyms.model_validate(yaml.safe_load((BOARD_DIR / "labels.yaml").read_text(encoding="utf-8")))
+def _synonyms() -> tuple[frozenset[str], dict[str, frozenset[str]]]:
+    """Plain names of averages; for each plain name of a benchmark all that mean the same."""
+    text = (BOARD_DIR / "labels.yaml").read_text(encoding="utf-8")
+    data = _Synonyms.model_validate(yaml.safe_load(text))
+    groups = [frozenset(map(plain, names)) for names in data.synonyms]
+    return frozenset(map(plain, data.averages)), {name: group for group in groups for name in group}

@@ -10,7 +10,7 @@ from evals.claims.facts import Fact, Facts, limit_text, versions_text
 from evals.claims.labels import board_suites
 from evals.claims.records import Measurement
 from evals.normalize import benchmark_score, suite_score
-from evals.results_files.records import ImportedBenchmark, ImportedRun, ResultFile, TaskResult
+from evals.results_files.records import FileFormat, ImportedBenchmark, ImportedRun, ResultFile, TaskResult
 from evals.results_files.rules import KeyRule, renamed, stage_rules
 from evals.scores import Score, SuiteScore
 from evals.stats import estimate_from_scores
@@ -20,7 +20,7 @@ from evals.suite import Benchmark, Stage, Subset, Suite
 def imported(file: ResultFile, suites: Sequence[Suite] | None = None) -> ImportedRun:
     """What the file comes to under every suite that knows its tasks."""
     suites = board_suites() if suites is None else suites
-    known = dict(_known(task) for task in file.tasks)
+    known = dict(_known(task, file.format) for task in file.tasks)
     benchmarks: list[ImportedBenchmark] = []
     problems: list[str] = []
     for suite in suites:
@@ -42,8 +42,8 @@ def imported(file: ResultFile, suites: Sequence[Suite] | None = None) -> Importe
     )
 
 
-def _known(task: TaskResult) -> tuple[str, tuple[TaskResult, KeyRule | None]]:
-    own, rule = renamed(task)
+def _known(task: TaskResult, kind: FileFormat) -> tuple[str, tuple[TaskResult, KeyRule | None]]:
+    own, rule = renamed(task, kind)
     return own.key, (own, rule)
 
 

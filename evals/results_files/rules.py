@@ -12,7 +12,7 @@ from pydantic import Field
 from evals.claims.facts import Fact
 from evals.claims.labels import BOARD_DIR
 from evals.engine import Frozen
-from evals.results_files.records import ResultFile, TaskResult
+from evals.results_files.records import FileFormat, ResultFile, TaskResult
 
 
 class KeyRule(Frozen):
@@ -21,6 +21,8 @@ class KeyRule(Frozen):
     key: str = Field(description="Regular expression over the file's key.")
     task: str = Field(description="The suite's task; may use the expression's groups.")
     metrics: dict[str, str] = Field(description="The suite's metric for each of the file's.")
+    formats: tuple[FileFormat, ...] = Field(default=(), description="Kinds of files it is for; none is all.")
+    nan_is_zero: bool = Field(default=False, description="Whether the board showed what is no number as 0.")
     skip_versions: tuple[str, ...] = Field(
         default=(), description="Task versions that the board passed over."
     )
@@ -73,25 +75,29 @@ def stage_rules(suite: str, benchmark: str) -> tuple[StageRule, ...]:
     return tuple(StageRule.model_validate(rule) for rule in rules)
 
 
-def renamed(task: TaskResult) -> tuple[TaskResult, KeyRule | None]:
+def renamed(task: TaskResult, kind: FileFormat | None = None) -> tuple[TaskResult, KeyRule | None]:
     """The task under the suite's own name and metrics, and the rule that says so; unchanged where none does."""
     for rule in key_rules():
         match = re.fullmatch(rule.key, task.key)
-        if match is not None:
-            metrics = {
-                ours: task.metrics[theirs] for theirs, ours in rule.metrics.items() if theirs in task.metrics
-            }
-            stderrs = {
-                ours: task.stderrs[theirs] for theirs, ours in rule.metrics.items() if theirs in task.stderrs
-            }
-            missing = tuple(rule.metrics.get(m, m) for m in task.nan_metrics)
-            own = {
-                "key": match.expand(rule.task),
-                "metrics": metrics,
-                "stderrs": stderrs,
-                "nan_metrics": missing,
-            }
-            return task.model_copy(update=own), rule
+        if match is None or (rule.formats and kind is not None and kind not in rule.formats):
+            continue
+        lost = {rule.metrics.get(m, m) for m in task.nan_metrics}
+        metrics = {
+            ours: task.metrics[theirs] for theirs, ours in rule.metrics.items() if theirs in task.metrics
+        }
+        stderrs = {
+            ours: task.stderrs[theirs] for theirs, ours in rule.metrics.items() if theirs in task.stderrs
+        }
+        if rule.nan_is_zero:
+            metrics |= dict.fromkeys(lost, 0.0)
+            lost = set()
+        own = {
+            "key": match.expand(rule.task),
+            "metrics": metrics,
+            "stderrs": stderrs,
+            "nan_metrics": tuple(lost),
+        }
+        return task.model_copy(update=own), rule
     return task, None
 
 

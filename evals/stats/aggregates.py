@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -82,8 +83,7 @@ def _draws(
         n, metrics = sizes[name], [found[m] for m in benchmark.metrics]
         subsets.append(Subset(name, bound, np.zeros((n, 1, len(metrics))), np.ones((n, len(metrics)))))
         rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
-        quantile = rng.uniform(size=n_draws)
-        values = np.stack([_quantiles(s, n / total, quantile) for s in metrics], axis=1)[:, None, :]
+        values = np.stack(_drawn(metrics, n / total, n_draws, rng), axis=1)[:, None, :]
         drawn.append((values * n, np.full((n_draws, len(metrics)), float(n))))
         point = np.array([s.value for s in metrics])[None, None, :]
         at_value.append((point * n, np.full((1, len(metrics)), float(n))))
@@ -92,12 +92,18 @@ def _draws(
     return value, spread - spread.mean() + value, total
 
 
-def _quantiles(score: Score, share: float, quantile: Floats) -> Floats:
-    """Draws of one metric of one subset."""
+def _drawn(metrics: Sequence[Score], share: float, n_draws: int, rng: np.random.Generator) -> list[Floats]:
+    """Draws of the metrics of one subset; several follow one another from low to high."""
+    if len(metrics) > 1:
+        quantile = rng.uniform(size=n_draws)
+        return [np.clip(_distribution(s, share).ppf(quantile), 0.0, 1.0) for s in metrics]
+    return [np.clip(_distribution(metrics[0], share).rvs(size=n_draws, random_state=rng), 0.0, 1.0)]
+
+
+def _distribution(score: Score, share: float) -> Any:
+    """What a value says of the true one: beta for a share of right answers, else normal with the recorded error."""
     right = score.value * score.n
     of_share = math.sqrt(score.value * (1 - score.value) / score.n)
     if score.stderr is not None and abs(score.stderr - of_share) > 0.1 * of_share + 1e-6:
-        normal: Floats = stats.norm.ppf(quantile, loc=score.value, scale=max(score.stderr, 1e-12))
-        return np.clip(normal, 0.0, 1.0)
-    beta: Floats = stats.beta.ppf(quantile, right + share, score.n - right + share)
-    return beta
+        return stats.norm(loc=score.value, scale=max(score.stderr, 1e-12))
+    return stats.beta(right + share, score.n - right + share)

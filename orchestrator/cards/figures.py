@@ -21,22 +21,8 @@ _NUMBER = re.compile(
 _CHANGE = re.compile(r"improve|change|delta|gain|differ|\bdiff\b|[Δ∆]|\bvs\b", re.IGNORECASE)
 # Columns of tables that hold numbers which are no scores.
 _NO_SCORES = frozenset(
-    (
-        "version",
-        "nshot",
-        "nshots",
-        "shots",
-        "shot",
-        "fewshot",
-        "filter",
-        "stderr",
-        "n",
-        "rank",
-        "size",
-        "params",
-        "",
-    )
-)
+    ("version", "nshot", "nshots", "shots", "shot", "fewshot", "filter", "stderr", "n", "rank")
+) | frozenset(("size", "params", "parameters", "layers"))
 _GENERIC = frozenset(
     (
         "value",
@@ -226,7 +212,7 @@ def _across(grid: Grid, suites: Sequence[Suite]) -> list[_Cell]:
     """Benchmarks are columns; each row is a series."""
     first = min(i for i, h in enumerate(grid.header) if named(h, suites) is not None)
     # Columns of a table of scores whose names are not known are scores too, if they stand among those that are.
-    columns = {i: h for i, h in enumerate(grid.header) if i >= first and plain(h) not in _NO_SCORES}
+    columns = {i: h for i, h in enumerate(grid.header) if i >= first and _may_score(h)}
     cells = []
     for row, line in zip(grid.rows, grid.lines, strict=True):
         words = [c for i, c in enumerate(row) if i not in columns and c and number_in(c) is None]
@@ -251,12 +237,17 @@ def _down(grid: Grid, column: int, suites: Sequence[Suite]) -> list[_Cell]:
         metric = row[metric_column] if metric_column is not None and metric_column < len(row) else None
         for i, cell in enumerate(row):
             header = grid.header[i] if i < len(grid.header) else ""
-            scores = len(row) == 2 or plain(header) not in _NO_SCORES or not any(grid.header)
+            scores = len(row) == 2 or _may_score(header) or not any(grid.header)
             number = number_in(cell) if i > column and scores else None
             if number is not None:
                 series = header if any(grid.header) else f"column {i}"
                 cells.append(_Cell(label, named(label, suites), series, metric, number, line))
     return cells
+
+
+def _may_score(header: str) -> bool:
+    """Whether a column of this name may hold scores."""
+    return header.strip() not in ("", "#") and plain(header) not in _NO_SCORES
 
 
 def _unit(series: str, numbers: Sequence[Number]) -> Unit:

@@ -56,6 +56,9 @@ _OF_OTHERS = re.compile(
 _SIZE_IN_NAME = re.compile(r"(?:^|[_-])(?P<number>\d{1,4}(?:\.\d{1,3})?)(?P<unit>[BbMm])(?:$|[_.-])")
 
 
+_MAX_CELLS = 10_000
+
+
 class StatedSize(Frozen):
     """A count of parameters that a card gives."""
 
@@ -102,9 +105,13 @@ def read_card(card: str | bytes, source: str, suites: Sequence[Suite] | None = N
     checkpoint = _checkpoint(figures)
     own = [n for n in (*names[:1], checkpoint, (checkpoint or "").partition("/")[2]) if n]
     first_group = max((f.group for f in figures), default=-1) + 1
-    for group, grid in enumerate(
-        grids(body, lambda label: named(label, suites) is not None), start=first_group
-    ):
+    tables = grids(body, lambda label: named(label, suites) is not None)
+    cells = len(figures) + sum(len(row) for table in tables for row in table.rows)
+    if cells > _MAX_CELLS:
+        raise CardError(
+            f"{source} has tables of {cells:,} cells; a card of more than {_MAX_CELLS:,} is not read."
+        )
+    for group, grid in enumerate(tables, start=first_group):
         figures += figures_of_grid(grid, group, Where.TABLE, own, suites)
     data = metadata.data if metadata else {}
     mentioned = _mentioned(body, checkpoint, board_rows())

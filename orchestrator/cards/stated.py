@@ -9,7 +9,7 @@ from typing import Any
 from evals.claims.facts import NOT_QUANTIZED, Fact, Facts, limit_text, on_off
 
 _MEASURING = re.compile(
-    r"\b(?:evaluat|measured|benchmark|scored?\b|leaderboard|lm[-_ ]eval|harness)", re.IGNORECASE
+    r"\b(?:evaluat|measured|benchmark|scor(?:es?|ed|ing)\b|leaderboard|lm[-_ ]eval|harness)", re.IGNORECASE
 )
 _DTYPES = {
     "bfloat16": "bfloat16",
@@ -99,7 +99,9 @@ def _of_words(line: str) -> dict[Fact, str]:
     quantized = {f"{m['bits']}bit" for m in _BITS.finditer(line)} | {m["value"] for m in _GGUF.finditer(line)}
     if len(quantized) == 1:
         facts[Fact.QUANTIZATION] = quantized.pop()
-    elif re.search(r"\b(?:unquanti[sz]ed|not quanti[sz]ed|quanti[sz]ation\W{0,4}none)\b", line, re.IGNORECASE):
+    elif re.search(
+        r"\b(?:unquanti[sz]ed|not quanti[sz]ed|quanti[sz]ation\W{0,4}none)\b", line, re.IGNORECASE
+    ):
         facts[Fact.QUANTIZATION] = NOT_QUANTIZED
     return facts
 

@@ -30,6 +30,7 @@ from evals.suite import load_suite, suite_names
 from tests.evals.board_files import (
     V2,
     benchmark,
+    board_v1,
     board_v2,
     harness_0413,
     logged,
@@ -278,10 +279,92 @@ def test_a_details_card_is_read() -> None:
     assert result(run, "bbh").measurement.facts.get(Fact.TEMPLATE) is None
 
 
+def test_a_file_of_the_first_board() -> None:
+    """Raw percentages, MMLU as the plain mean of its 57 subjects, no template; drop was never part of it."""
+    data = board_v1()
+    data["results"]["harness|drop|3"] = {"em": 0.01, "f1": 0.05}
+    run = run_of(data, "results_2023-12-04T12-00-00.json")
+    assert run.file.format is FileFormat.BOARD_V1
+    assert (run.file.checkpoint, run.file.revision) == ("org/model", "0123abcd")
+    v1 = load_suite("leaderboard-v1")
+    subjects = [v["acc"] for k, v in data["results"].items() if "hendrycks" in k]
+    assert len(subjects) == 57
+    assert result(run, "mmlu").measurement.result.normalized == pytest.approx(100 * fmean(subjects))
+    arc = data["results"]["harness|arc:challenge|25"]["acc_norm"]
+    assert result(run, "arc").measurement.result.normalized == pytest.approx(100 * arc)
+    truthful = data["results"]["harness|truthfulqa:mc|0"]["mc2"]
+    assert result(run, "truthfulqa").measurement.result.normalized == pytest.approx(100 * truthful)
+    columns = [result(run, b.name).measurement.result.normalized for b in v1.benchmarks]
+    assert run.suites[0].average == pytest.approx(fmean(columns))
+    facts = result(run, "gsm8k").measurement.facts
+    assert (facts.get(Fact.TEMPLATE), facts.get(Fact.DTYPE), facts.get(Fact.SHOTS)) == (
+        "off",
+        "bfloat16",
+        "5",
+    )
+    assert run.ignored == ("harness|drop|3",)
+    assert all(b.measurement.result.comparable_to_board for b in run.benchmarks)
+    assert not any(b.problems for b in run.benchmarks)
+
+
+def test_what_the_first_board_made_of_odd_values() -> None:
+    """It showed a TruthfulQA that is no number as 0, and passed over MMLU of version 0."""
+    data = board_v1()
+    data["results"]["harness|truthfulqa:mc|0"]["mc2"] = math.nan
+    data["versions"]["harness|hendrycksTest-anatomy|5"] = 0
+    run = run_of(data)
+    assert result(run, "truthfulqa").measurement.result.normalized == 0.0
+    mmlu = result(run, "mmlu")
+    assert mmlu.measurement.result.partial
+    assert "version 0, which the board passed over" in mmlu.problems[0]
+
+
+def test_the_same_tasks_of_a_later_harness_are_not_the_boards() -> None:
+    data = {
+        "results": {
+            "arc_challenge": {"acc,none": 0.5, "acc_norm,none": 0.55, "acc_norm_stderr,none": 0.0145},
+            "gsm8k": {"exact_match,strict-match": 0.4, "exact_match,flexible-extract": 0.45},
+        },
+        "versions": {"arc_challenge": 1.0, "gsm8k": 3.0},
+        "n-shot": {"arc_challenge": 25, "gsm8k": 5},
+        "config": {"model": "vllm", "model_args": {"pretrained": "a/b", "dtype": "auto"}},
+    }
+    run = run_of(data)
+    for name in ("arc", "gsm8k"):
+        found = result(run, name).measurement
+        assert not found.result.comparable_to_board
+        assert "the board's harness of 2023" in (found.result.remark or "")
+    assert result(run, "gsm8k").measurement.result.normalized == pytest.approx(40.0)
+    assert result(run, "arc").measurement.facts.get(Fact.ENGINE) == "vllm"
+
+
+def test_results_before_lm_eval_0_4() -> None:
+    data = {
+        "results": {
+            "arc_challenge": {"acc": 0.5, "acc_norm": 0.55, "acc_norm_stderr": 0.0145},
+            "hendrycksTest-anatomy": {"acc": 0.5, "acc_norm": 0.5},
+            "gsm8k": {"acc": 0.3, "acc_stderr": 0.0126},
+        },
+        "versions": {"arc_challenge": 0, "hendrycksTest-anatomy": 1, "gsm8k": 0},
+        "config": {
+            "model": "hf-causal-experimental",
+            "model_args": "pretrained=a/b",
+            "num_fewshot": 25,
+            "limit": None,
+        },
+    }
+    run = run_of(data)
+    assert run.file.format is FileFormat.HARNESS_OLD
+    assert run.file.checkpoint == "a/b"
+    assert result(run, "gsm8k").measurement.result.raw == pytest.approx(0.3)
+    assert result(run, "mmlu").measurement.result.partial
+
+
 def test_every_rule_leads_to_a_task_of_a_suite() -> None:
     tasks = {s.task for name in suite_names() for b in load_suite(name).benchmarks for s in b.subsets}
     for rule in key_rules():
         assert any(rule.task.partition("\\")[0] in task for task in tasks), rule.task
+        assert rule.metrics
 
 
 # Samples
