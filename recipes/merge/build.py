@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Callable, Mapping
@@ -61,11 +62,12 @@ def build(
     *,
     options: BuildOptions | None = None,
     on_progress: OnProgress | None = None,
+    mergekit: MergekitProcess | None = None,
 ) -> None:
     """Write the checkpoint of a recipe into the directory `out`, which is new or empty.
 
-    `sources` has the directory of every source under its text, or its name alone. When this fails, `out` is left
-    as it was found.
+    `sources` has the directory of every source under its text, or its name alone. Whoever builds several recipes
+    passes one `mergekit` to all. When this fails, `out` is left as it was found.
     """
     options = options or BuildOptions()
     existed = out.exists()
@@ -73,7 +75,9 @@ def build(
         raise BuildError(f"{out} is there already and not empty: choose a new directory.")
     try:
         (out / _WORK).mkdir(parents=True)
-        _Builder(recipe, sources, out, options, on_progress).run()
+        builder = _Builder(recipe, sources, out, options, on_progress)
+        with contextlib.nullcontext(mergekit) if mergekit else MergekitProcess(options.threads) as process:
+            builder.run(process)
         shutil.rmtree(out / _WORK)
     except OSError as error:
         _clear(out, existed)
@@ -141,19 +145,18 @@ class _Builder:
         self._expected = self._expected_bytes()
         self._done_bytes = 0
 
-    def run(self) -> None:
+    def run(self, mergekit: MergekitProcess) -> None:
         """Build every stage; the last one into the output itself."""
         stages = self._recipe.ordered
-        with MergekitProcess(self._out / _WORK / "log", self._options.threads) as mergekit:
-            for number, stage in enumerate(stages, 1):
-                name = stage.name or "the result"
-                last = number == len(stages)
-                place = self._out if last else self._out / _WORK / f"stage-{number}"
-                self._stage(stage, place, mergekit, name)
-                self._done_bytes += self._expected[number - 1]
-                if not last:
-                    self._keep(stage, place)
-                self._tell(name, 0)
+        for number, stage in enumerate(stages, 1):
+            name = stage.name or "the result"
+            last = number == len(stages)
+            place = self._out if last else self._out / _WORK / f"stage-{number}"
+            self._stage(stage, place, mergekit, name)
+            self._done_bytes += self._expected[number - 1]
+            if not last:
+                self._keep(stage, place)
+            self._tell(name, 0)
 
     def _stage(self, stage: Stage, place: Path, mergekit: MergekitProcess, name: str) -> None:
         checkpoints = [self._checkpoint(ref) for ref in stage.refs()]

@@ -8,9 +8,9 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from recipes.errors import BuildError
@@ -20,6 +20,7 @@ _LOG_LINES = 3
 _LOG_BYTES = 20_000
 _REASON_CHARS = 500
 _STOP_S = 20
+_TRACEBACK = "Traceback (most recent call last):"
 _EXCEPTION = re.compile(
     r"^[A-Za-z_][\w.]*(Error|Exception|Exit|Interrupt|Warning)\b.*", re.MULTILINE | re.DOTALL
 )
@@ -27,51 +28,50 @@ _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
 class MergekitProcess:
-    """A mergekit process, started at the first merge and used for every stage of a recipe."""
+    """A mergekit process: started at its first merge, used again for the next ones, ended by `close`.
 
-    def __init__(self, log: Path, threads: int | None) -> None:
-        self._log = log
+    Starting one takes seconds, most merges of small checkpoints less; whoever builds several recipes keeps one.
+    """
+
+    def __init__(self, threads: int | None = None) -> None:
         self._threads = threads
         self._process: subprocess.Popen[str] | None = None
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
+        self._from = 0
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        process = self._process
-        if process is None:
-            return
-        if kind is None:
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the process."""
+        process, self._process = self._process, None
+        if process is not None:
             with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-                self._send("stop")
+                _send(process, "stop")
                 process.wait(_STOP_S)
-        process.kill()
-        process.communicate()
+            _end(process)
+        self._log.close()
 
     def merge(self, request: MergeRequest, what: str, on_bytes: Callable[[int], None]) -> None:
-        """Run one stage; `what` names it in the error."""
-        try:
-            self._send(request.model_dump_json())
-            while (answer := self._answer()) is not None and "done" not in answer:
-                on_bytes(int(answer["bytes"]))
-        except OSError:
-            answer = None
-        if answer is None:
-            raise BuildError(self._failure(what))
-
-    def _send(self, line: str) -> None:
+        """Run one stage; `what` names it in the error. Whatever goes wrong, the next merge gets a new process."""
         process = self._process or self._start()
-        assert process.stdin is not None
-        process.stdin.write(line + "\n")
-        process.stdin.flush()
-
-    def _answer(self) -> dict[str, Any] | None:
-        assert self._process is not None
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        return dict(json.loads(line)) if line else None
+        self._from = os.fstat(self._log.fileno()).st_size
+        whole = False
+        try:
+            with contextlib.suppress(OSError):
+                _send(process, request.model_dump_json())
+            while (answer := _answer(process)) is not None and "done" not in answer:
+                on_bytes(int(answer["bytes"]))
+            if answer is None:
+                raise BuildError(self._failure(process.wait(), what))
+            whole = True
+        finally:
+            if not whole:
+                self._process = None
+                _end(process)
 
     def _start(self) -> subprocess.Popen[str]:
         package = Path(__file__).parents[2]
@@ -83,39 +83,62 @@ class MergekitProcess:
         }
         if self._threads is not None:
             environment |= {"OMP_NUM_THREADS": str(self._threads), "MKL_NUM_THREADS": str(self._threads)}
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "recipes.merge"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                encoding="utf-8",
-                env=environment,
-            )
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "recipes.merge"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+            encoding="utf-8",
+            env=environment,
+        )
         return self._process
 
-    def _failure(self, what: str) -> str:
-        code = self._process.wait() if self._process else 0
-        log = _ANSI.sub("", self._tail())
-        before, _, trace = log.rpartition("Traceback (most recent call last):")
+    def _failure(self, code: int, what: str) -> str:
+        before, _, trace = self._tail().rpartition(_TRACEBACK)
+        if not trace.strip():
+            before, trace = before + trace, ""
+        elif _TRACEBACK in before:
+            before = before.partition(_TRACEBACK)[0]
+        found = _EXCEPTION.search(trace)
+        reason = _one_line(found.group() if found else trace)
         if code < 0:
             reason = (
                 f"its process was killed by signal {-code} (9 is usually the system running out of memory)"
             )
-        else:
-            found = _EXCEPTION.search(trace)
-            reason = _one_line(found.group() if found else trace) or f"its process ended with code {code}"
-        before = (before if trace else log).partition("Traceback (most recent call last):")[0]
         lines = [_one_line(line) for line in before.splitlines() if line.strip() and "%|" not in line]
         said = f" Its last log lines: {' / '.join(lines[-_LOG_LINES:])}" if lines else ""
-        return f"mergekit could not build {what}: {reason.rstrip('.')}." + said
+        return (
+            f"mergekit could not build {what}: {(reason or f'it ended with code {code}').rstrip('.')}." + said
+        )
 
     def _tail(self) -> str:
-        """The end of the log."""
-        with self._log.open("rb") as log:
-            log.seek(max(0, self._log.stat().st_size - _LOG_BYTES))
-            return log.read().decode("utf-8", "replace")
+        """The end of the log of this merge."""
+        size = os.fstat(self._log.fileno()).st_size
+        start = max(self._from, size - _LOG_BYTES)
+        text = os.pread(self._log.fileno(), size - start, start).decode("utf-8", "replace")
+        return _ANSI.sub("", text).replace("\r", "\n")
+
+
+def _send(process: subprocess.Popen[str], line: str) -> None:
+    assert process.stdin is not None
+    process.stdin.write(line + "\n")
+    process.stdin.flush()
+
+
+def _answer(process: subprocess.Popen[str]) -> dict[str, Any] | None:
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    return dict(json.loads(line)) if line else None
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    for stream in (process.stdin, process.stdout):
+        if stream is not None:
+            with contextlib.suppress(OSError):
+                stream.close()
+    process.wait()
 
 
 def _one_line(text: str) -> str:

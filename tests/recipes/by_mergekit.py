@@ -1,4 +1,4 @@
-"""The mergekit commands in processes of their own, and checkpoints compared byte by byte."""
+"""mergekit's own commands, and checkpoints compared byte by byte."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from recipes.checkpoint import weight_files
 from recipes.tensor_file import read_header
@@ -14,28 +16,47 @@ from recipes.tensor_file import read_header
 SEED = 7
 
 
-def run_mergekit(file: Path, folder: Path, *, several: bool = False) -> Path:
-    """What `mergekit-yaml` (or `mergekit-multi`) writes of a file, run in a folder that holds org/name directories."""
-    out = folder / f"{file.stem}.by-mergekit"
-    command = [
-        str(Path(sys.executable).parent / ("mergekit-multi" if several else "mergekit-yaml")),
-        str(file),
-    ]
-    command += ["-I", str(out)] if several else [str(out)]
+_RUN = """
+import json, os, sys
+from mergekit.scripts.multimerge import main as several
+from mergekit.scripts.run_yaml import main as one
+
+for file, folder, out, stages in json.loads(sys.argv[1]):
+    os.chdir(folder)
+    options = ["--random-seed", sys.argv[2], "--no-write-model-card"]
+    try:
+        (several if stages else one)([file, *(["-I", out] if stages else [out]), *options], standalone_mode=False)
+    except Exception as error:
+        # With some architectures mergekit fails at the config of another depth, the weights being written.
+        if "must be equal to the number of `layer_types`" not in str(error):
+            raise
+"""
+
+
+class Command(NamedTuple):
+    """One call of `mergekit-yaml`, or of `mergekit-multi` where there are stages."""
+
+    file: Path
+    """The recipe."""
+    folder: Path
+    """Where it runs: its directories are what the recipe's `org/name` mean."""
+    out: Path
+    """Where it writes."""
+    stages: bool = False
+
+
+def run_mergekit(commands: Sequence[Command]) -> None:
+    """Run mergekit's commands one after another in a process of their own."""
+    calls = [[*map(str, command[:3]), command.stages] for command in commands]
     done = subprocess.run(
-        [*command, "--random-seed", str(SEED), "--no-write-model-card"],
-        cwd=folder,
+        [sys.executable, "-c", _RUN, json.dumps(calls), str(SEED)],
         env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
         check=False,
     )
-    # With some architectures mergekit fails at the config of another depth, the weights being written.
-    assert done.returncode == 0 or "must be equal to the number of `layer_types`" in done.stderr, done.stderr[
-        -900:
-    ]
-    return out
+    assert done.returncode == 0, done.stderr[-900:]
 
 
 def tensors_of(directory: Path) -> dict[str, tuple[str, tuple[int, ...], bytes]]:

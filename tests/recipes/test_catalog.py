@@ -8,7 +8,7 @@ from recipes.catalog import CatalogEntry, catalog_config, catalog_names, find_in
 from recipes.config_facts import ConfigFacts
 from recipes.errors import RecipeError
 from recipes.merge import BuildOptions, build
-from tests.recipes.by_mergekit import SEED, assert_same_tensors, config_of, run_mergekit
+from tests.recipes.by_mergekit import SEED, Command, assert_same_tensors, config_of, run_mergekit
 from tests.tiny import tiny_checkpoint
 
 FIGURES = {
@@ -64,29 +64,30 @@ def test_names() -> None:
         load_catalog("../../etc/passwd")
 
 
+@pytest.fixture(scope="module")
+def by_mergekit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """For each recipe its sources, of the right architecture and depth but tiny, and what mergekit builds of them."""
+    root = tmp_path_factory.mktemp("catalog")
+    commands = []
+    for name in FIGURES:
+        entry = load_catalog(name)
+        for seed, (source, known) in enumerate(facts(entry).items()):
+            dtype = known.dtype or "bfloat16"
+            folder = root / name / source
+            tiny_checkpoint(folder, family=known.model_type, layers=known.n_layers, seed=seed, shards=2, dtype=dtype)
+        several = len(entry.recipe.stages) > 1
+        commands.append(Command(entry.path, root / name, root / name / "theirs", several))
+    run_mergekit(commands)
+    return root
+
+
 @pytest.mark.parametrize("name", FIGURES)
-def test_builds_equal_mergekits(name: str, tmp_path: Path) -> None:
-    """On checkpoints of the recipe's architecture and depths, but tiny; mergekit reads the same file."""
-    entry = load_catalog(name)
-    sources = {
-        source: tiny_checkpoint(
-            tmp_path / source,
-            family=known.model_type,
-            layers=known.n_layers,
-            seed=seed,
-            shards=2,
-            dtype=known.dtype or "bfloat16",
-        )
-        for seed, (source, known) in enumerate(facts(entry).items())
-    }
-    several = len(entry.recipe.stages) > 1
-    theirs = run_mergekit(entry.path, tmp_path, several=several)
-    ours = tmp_path / "ours"
-    build(entry.recipe, sources, ours, options=BuildOptions(seed=SEED, threads=1))
-    assert_same_tensors(ours, theirs / (entry.recipe.stages[-1].name or "") if several else theirs)
+def test_builds_equal_mergekits(name: str, by_mergekit: Path, tmp_path: Path) -> None:
+    recipe = load_catalog(name).recipe
+    folder, ours = by_mergekit / name, tmp_path / "ours"
+    sources = {source.name: folder / source.name for source in recipe.sources}
+    build(recipe, sources, ours, options=BuildOptions(seed=SEED, threads=1))
+    last = recipe.stages[-1].name if len(recipe.stages) > 1 else None
+    assert_same_tensors(ours, folder / "theirs" / (last or ""))
     assert config_of(ours)["num_hidden_layers"] == FIGURES[name][0]
-    assert {path.name for path in ours.iterdir()} >= {
-        "config.json",
-        "tokenizer.json",
-        "tokenizer_config.json",
-    }
+    assert {path.name for path in ours.iterdir()} >= {"config.json", "tokenizer.json", "tokenizer_config.json"}
