@@ -13,6 +13,7 @@ import secrets
 import time
 from datetime import datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import psutil
@@ -38,22 +39,26 @@ def new_id() -> str:
 
 
 def new_owner() -> str:
-    """A name for a driver in this process: host, process id, and when the process began with a piece of chance."""
-    return f"{platform.node()}:{os.getpid()}:{_began_ms(os.getpid())}-{secrets.token_hex(4)}"
+    """A name for a driver in this process: host, process id, and the process's birth with a piece of chance."""
+    return f"{platform.node()}:{os.getpid()}:{_birth(os.getpid())}-{secrets.token_hex(4)}"
 
 
 def owner_is_gone(owner: str) -> bool:
     """Whether an owner was a process of this machine and is no more; False where that cannot be known from here."""
-    host, process, rest = owner.rsplit(":", 2)
-    return host == platform.node() and _began_ms(int(process)) != int(rest.split("-")[0])
+    host, process, rest = ["", "", *owner.rsplit(":", 2)][-3:]
+    return host == platform.node() and process.isdigit() and _birth(int(process)) != rest.split("-")[0]
 
 
-def _began_ms(process: int) -> int:
-    """When a process began, or -1 where there is none; tells it from a later one that was given the same id."""
+def _birth(process: int) -> str:
+    """Clock ticks from the machine's start to the process's: tells it from a later one of the same id, whatever the
+    clock does. Empty where it does not run; 'alive' where the system does not tell."""
+    if not Path("/proc/self/stat").exists():
+        return "alive" if psutil.pid_exists(process) else ""
     try:
-        return round(psutil.Process(process).create_time() * 1000)
-    except psutil.NoSuchProcess:
-        return -1
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if fields[0] in "ZX" else fields[19]
 
 
 def _plain_text(text: str) -> str:

@@ -24,9 +24,10 @@ from orchestrator.errors import StoreError
 
 T = TypeVar("T")
 _BUSY_S = 60
-# What PostgreSQL says when a repetition of the whole transaction may succeed: serialization, deadlock,
-# shutdown, crash, starting up, too many connections.
-_TRANSIENT_STATES = {"40001", "40P01", "57P01", "57P02", "57P03", "53300"}
+# What PostgreSQL says where two transactions were in each other's way: serialization, deadlock.
+_CONTENDED_STATES = {"40001", "40P01"}
+# The same, or the server was shutting down, crashed, starting up, or had too many connections.
+_TRANSIENT_STATES = {*_CONTENDED_STATES, "57P01", "57P02", "57P03", "53300"}
 _FULL_STATES = {"53100"}
 # What SQLite says when it cannot make its files larger.
 _FULL_NAMES = ("SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE")
@@ -71,18 +72,15 @@ class Database:
         """Run a unit of writing in one transaction; all of it is stored or nothing."""
         if self.read_only:
             raise StoreError(f"The store {self.label} is open for reading alone.")
-        return self._patiently(lambda: _in_transaction(self._writer, work))
+        return self._patiently(self._writer, work, _is_transient)
 
     def read(self, work: Callable[[sa.Connection], T]) -> T:
         """Run queries that all see one state of the store."""
-        return self._patiently(lambda: _in_transaction(self._reader, work))
+        return self._patiently(self._reader, work, _is_transient)
 
     def at_once(self, work: Callable[[sa.Connection], T], *, writing: bool = False) -> T:
         """As read or write, but a database that does not answer is an error at once."""
-        try:
-            return _in_transaction(self._writer if writing else self._reader, work)
-        except SQLAlchemyError as error:
-            raise StoreError(self._sentence(error)) from error
+        return self._patiently(self._writer if writing else self._reader, work, _is_contended)
 
     def for_migration(self) -> Database:
         """The same database as migrations need it: SQLite rebuilds a table by dropping it, and would cascade."""
@@ -92,15 +90,20 @@ class Database:
         """Give the connections back."""
         self._engine.dispose()
 
-    def _patiently(self, work: Callable[[], T]) -> T:
+    def _patiently(
+        self,
+        engine: sa.Engine,
+        work: Callable[[sa.Connection], T],
+        worth_another_try: Callable[[BaseException], bool],
+    ) -> T:
         again = tenacity.Retrying(
-            retry=tenacity.retry_if_exception(_is_transient),
+            retry=tenacity.retry_if_exception(worth_another_try),
             stop=tenacity.stop_after_delay(self._patience_s),
             wait=tenacity.wait_random_exponential(multiplier=0.05, max=2.0),
             reraise=True,
         )
         try:
-            return again(work)
+            return again(lambda: _in_transaction(engine, work))
         except SQLAlchemyError as error:
             raise StoreError(self._sentence(error)) from error
 
@@ -207,13 +210,21 @@ def _postgres(url: sa.URL, read_only: bool) -> sa.Engine:
 
 
 def _is_transient(error: BaseException) -> bool:
-    """Whether the same transaction may succeed a little later."""
+    """Whether the same transaction may succeed a little later, once the server is there again."""
+    if not isinstance(error, DBAPIError) or isinstance(error.orig, sqlite3.Error):
+        return _is_contended(error)
+    state = getattr(error.orig, "sqlstate", None)
+    return error.connection_invalidated or state in _TRANSIENT_STATES or _cannot_connect(error, state)
+
+
+def _is_contended(error: BaseException) -> bool:
+    """Whether another process was in the way, which the same transaction may not meet again."""
     if not isinstance(error, DBAPIError):
         return False
-    state = getattr(error.orig, "sqlstate", None)
     if isinstance(error.orig, sqlite3.OperationalError):
+        # SQLite itself waits for locks, but not while it makes a new file a WAL store.
         return "database is locked" in str(error.orig)
-    return error.connection_invalidated or state in _TRANSIENT_STATES or _cannot_connect(error, state)
+    return getattr(error.orig, "sqlstate", None) in _CONTENDED_STATES
 
 
 def _cannot_connect(error: DBAPIError, state: str | None) -> bool:

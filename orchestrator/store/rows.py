@@ -74,6 +74,8 @@ def _state(row: AnyRow, now: datetime) -> RunState:
         return RunState(row.ended_as)
     if row.lease_expires_at is not None and row.lease_expires_at > now:
         return RunState.RUNNING
+    if row.cancel_requested_at is not None:
+        return RunState.CANCELLED
     return RunState.WAITING if row.started_at is None else RunState.INTERRUPTED
 
 

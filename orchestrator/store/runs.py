@@ -24,6 +24,7 @@ from orchestrator.records import (
     RunRecord,
     RunState,
     job_kind,
+    owner_is_gone,
 )
 from orchestrator.store.base import StorePart
 from orchestrator.store.database import clock
@@ -87,13 +88,14 @@ class Runs(StorePart):
             now = clock(connection)
             mine = row.lease_owner == owner
             free = row.lease_owner in (None, instead_of) or row.lease_expires_at <= now
-            if not (mine or free) or (row.ended_as is not None and not reopen):
+            over = row.ended_as is not None or (row.cancel_requested_at is not None and not mine)
+            if not (mine or free) or (over and not reopen):
                 return None
             token = row.lease_token if mine else row.lease_token + 1
             values: Row = {"lease_owner": owner, "lease_token": token, "lease_expires_at": self._expiry(now)}
             if row.started_at is None:
                 values["started_at"] = now
-            if row.ended_as is not None:
+            if over:
                 values |= {"ended_as": None, "ended_at": None, "cancel_requested_at": None}
             connection.execute(runs.update().where(runs.c.id == run_id).values(values))
             if not mine:
@@ -164,7 +166,10 @@ class Runs(StorePart):
         return self._database.write(work)
 
     def cancel_run(self, run_id: str) -> RunRecord:
-        """Ask for the end of a run. Its driver stops at its next renewal; a run that nobody drives ends at once."""
+        """Ask for the end of a run. Its driver stops at its next renewal; a run that nobody drives ends at once.
+
+        Where the driver turns out to be dead, the run counts as cancelled when its lease expires.
+        """
 
         def work(connection: sa.Connection) -> RunRecord:
             row = _locked(connection, run_id)
@@ -172,7 +177,8 @@ class Runs(StorePart):
             if row.ended_as is None:
                 asked = row.cancel_requested_at or now
                 connection.execute(runs.update().where(runs.c.id == run_id).values(cancel_requested_at=asked))
-                if row.lease_expires_at is None or row.lease_expires_at <= now:
+                dead = row.lease_owner is not None and owner_is_gone(row.lease_owner)
+                if dead or row.lease_expires_at is None or row.lease_expires_at <= now:
                     _end(connection, run_id, RunState.CANCELLED)
             return run_record(connection.execute(sa.select(runs).where(runs.c.id == run_id)).one(), now)
 
@@ -334,13 +340,18 @@ def _unknown(run_id: str) -> AnyRow:
 
 def _in_state(state: RunState, now: datetime) -> sa.ColumnElement[bool]:
     """The SQL of `rows.run_record`'s derived state."""
+    open_ = runs.c.ended_as.is_(None)
+    live = open_ & sa.func.coalesce(runs.c.lease_expires_at > now, sa.false())
+    idle = open_ & ~sa.func.coalesce(runs.c.lease_expires_at > now, sa.false())
+    unwanted = runs.c.cancel_requested_at.is_not(None)
+    if state is RunState.RUNNING:
+        return live
+    if state is RunState.CANCELLED:
+        return (runs.c.ended_as == state) | (idle & unwanted)
     if state in ENDED:
         return runs.c.ended_as == state
-    live = sa.func.coalesce(runs.c.lease_expires_at > now, sa.false())
-    if state is RunState.RUNNING:
-        return runs.c.ended_as.is_(None) & live
     started = runs.c.started_at.is_not(None) if state is RunState.INTERRUPTED else runs.c.started_at.is_(None)
-    return runs.c.ended_as.is_(None) & ~live & started
+    return idle & ~unwanted & started
 
 
 def _end(connection: sa.Connection, run_id: str, state: RunState) -> None:

@@ -102,8 +102,9 @@ def test_kill_9_at_any_moment_leaves_a_store_that_another_goes_on_with(url: str,
             run_id = report.recv()
         except EOFError:
             break
+    with Store.open(url, read_only=True) as reader:
+        consistent(reader)
     with Store.open(url) as store:
-        consistent(store)
         lease = store.take_lease(run_id, "me", instead_of="victim")
         assert lease is not None
         assert store.running_attempts(run_id) == ()

@@ -21,6 +21,7 @@ from orchestrator.records import (
     Protocol,
     RunLease,
     RunState,
+    new_owner,
 )
 from orchestrator.store import Store
 from tests.orchestrator.store_data import (
@@ -226,6 +227,25 @@ class TestCancelling:
         assert lease is not None
         assert not store.renew(lease).cancel_requested
 
+    def test_a_run_whose_driver_died_counts_as_cancelled_when_its_lease_is_over(self, url: str) -> None:
+        with Store.open(url, lease_s=0.2) as store:
+            lease = driven(store)
+            assert store.cancel_run(lease.run_id).state is RunState.RUNNING
+            time.sleep(0.3)
+            assert store.run(lease.run_id).state is RunState.CANCELLED
+            assert [run.id for run in store.runs(states=[RunState.CANCELLED])] == [lease.run_id]
+            assert store.runs(states=[RunState.INTERRUPTED, RunState.WAITING, RunState.RUNNING]) == ()
+            # Whoever looks for runs that were cut short leaves it alone; whoever resumes it, resumes it.
+            assert store.take_lease(lease.run_id, "another") is None
+            again = store.take_lease(lease.run_id, "another", reopen=True)
+            assert again is not None
+            assert not store.renew(again).cancel_requested
+
+    def test_a_driver_of_this_machine_that_is_gone_is_not_waited_for(self, store: Store) -> None:
+        gone = new_owner().rsplit("-", 1)[0].rsplit(":", 1)[0] + ":1-gone"
+        lease = driven(store, owner=gone)
+        assert store.cancel_run(lease.run_id).state is RunState.CANCELLED
+
     def test_what_is_finished_is_kept(self, store: Store) -> None:
         lease = driven(store)
         job = build_job()
@@ -422,6 +442,21 @@ class TestOutcomes:
         again = store.take_lease(lease.run_id, "me", reopen=True)
         assert again is not None
         assert started(store, again, build.digest).number == 2
+
+    def test_mean_durations_are_those_of_evaluations_that_nothing_cut_short(self, store: Store) -> None:
+        lease = driven(store)
+        path = (0, 1, 2, 1, 2, 3)
+        for job, seconds, replayed in (
+            (eval_job(), 2.0, 0),
+            (eval_job("bbh", path), 4.0, 0),
+            (eval_job("bbh", built="built"), 9.0, 1),
+        ):
+            outcome = eval_outcome(job)
+            measured = outcome.evaluation.model_copy(update={"duration_s": seconds, "n_replayed": replayed})
+            outcome = outcome.model_copy(update={"evaluation": measured})
+            store.finish_attempt(started(store, lease, job.digest).id, outcome)
+        digest = Protocol.of(eval_job()).digest
+        assert store.mean_durations([digest, "unknown"]) == {digest: 3.0}
 
     def test_nothing_given_nothing_found(self, store: Store) -> None:
         assert store.outcomes([]) == {}

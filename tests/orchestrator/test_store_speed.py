@@ -32,9 +32,9 @@ def test_a_sweep_of_3241_paths_over_six_benchmarks(store: Store) -> None:
         f"finish_attempt with 24 scores {finished_ms:.1f} ms (medians of 400); done of {len(digests)} jobs {asked_ms:.0f} ms; "
         f"progress {counted_ms:.0f} ms; first page by mean {page_ms:.0f} ms"
     )
-    assert created_s < 10
-    assert started_ms + finished_ms < 40
-    assert max(asked_ms, counted_ms, page_ms) < 3000
+    assert created_s < 30
+    assert started_ms + finished_ms < 150
+    assert max(asked_ms, counted_ms, page_ms) < 5000
 
 
 def _bookkeeping(store: Store, lease: RunLease, jobs: list) -> tuple[float, float]:  # type: ignore[type-arg] # evaluation jobs
