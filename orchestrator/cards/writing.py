@@ -151,7 +151,10 @@ def markdown_table(suite: Suite, score: SuiteScore, facts: Facts) -> str:
 
 
 def improvement_table(suite: Suite, candidate: SuiteScore, base: SuiteScore, name: str) -> str:
-    """Relative changes against the base, benchmark by benchmark, with the points below them so that none misleads."""
+    """Relative changes against the base, benchmark by benchmark, with the points below them so that none misleads.
+
+    They are taken from the scores as a card shows them, with two decimals, so that a reader can follow them.
+    """
     pairs = _pairs(suite, candidate, base)
     header = ("", *(title for title, _, _ in pairs))
     relative = [f"{(c / b - 1) * 100:+.2f}%" if b > 0 else "n/a" for _, c, b in pairs]
@@ -188,9 +191,11 @@ def _pairs(suite: Suite, candidate: SuiteScore, base: SuiteScore) -> list[tuple[
         raise CardError(
             f"Candidate and base have no benchmark of {suite.title} in common; evaluate both first."
         )
-    pairs = [(b.title, ours[b.name].normalized, theirs[b.name].normalized) for b in common]
+    pairs = [
+        (b.title, round(ours[b.name].normalized, 2), round(theirs[b.name].normalized, 2)) for b in common
+    ]
     if candidate.average is not None and base.average is not None:
-        pairs.insert(0, ("Average", candidate.average, base.average))
+        pairs.insert(0, ("Average", round(candidate.average, 2), round(base.average, 2)))
     return pairs
 
 
