@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from pydantic import Field
 
-from evals.engine import Frozen
+from evals.engine import Frozen, digest_of
 from evals.errors import DatasetError
 from evals.suite import OWN_TASKS_DIR, Benchmark
 
@@ -77,6 +77,18 @@ def find(benchmark: Benchmark, mirror: Path | None, home: Path | None = None) ->
     if status.location is None:
         raise DatasetError(f"{status.reason} Get it with: {status.command}")
     return status.location
+
+
+def cache_key(location: Path) -> str:
+    """Identity of a folder's present contents, by names, sizes and times.
+
+    `datasets` keeps what it has prepared under the folder's last name and the patterns in its README.md alone: another
+    mirror, or a file that was replaced, would be answered with what an earlier one held. A cache folder of this name
+    keeps them apart.
+    """
+    found = sorted(f for f in location.rglob("*") if f.is_file())
+    lines = [f"{f.relative_to(location)} {f.stat().st_size} {f.stat().st_mtime_ns}" for f in found]
+    return digest_of([str(location.resolve()), *lines])
 
 
 def _reason(benchmark: Benchmark, mirror: Path | None, problems: list[str]) -> str:

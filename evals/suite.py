@@ -78,6 +78,11 @@ class Subset(Frozen):
     n_documents: int | None = Field(
         default=None, ge=1, description="Documents that the board's run had, where known."
     )
+    n_shot_documents: int | None = Field(
+        default=None,
+        ge=1,
+        description="Documents that the board drew its few-shot examples from, where known.",
+    )
     data: str | None = Field(default=None, description="Configuration of the data set that the task reads.")
     overrides: dict[str, JsonValue] = Field(
         default_factory=dict,
@@ -151,6 +156,10 @@ class Benchmark(Frozen):
     functions: dict[str, str] = Field(
         default_factory=dict,
         description="Fields of every task that are replaced by a function: dotted name in evals.tasks.",
+    )
+    prepare: str | None = Field(
+        default=None,
+        description="Function that is given each task after it is loaded: dotted name in evals.tasks.",
     )
     card: CardEntry | None = Field(
         default=None, description="Its entry in a card; null where it never belongs in one."
@@ -340,7 +349,7 @@ def _own_files(benchmark: Benchmark) -> dict[str, str]:
     if benchmark.tasks.startswith(OWN_PREFIX):
         folders.append(benchmark.tasks.removeprefix(OWN_PREFIX))
     files = {f for folder in folders for f in (OWN_TASKS_DIR / folder).rglob("*") if f.is_file()}
-    for function in benchmark.functions.values():
+    for function in (*benchmark.functions.values(), *([benchmark.prepare] if benchmark.prepare else [])):
         module = function.rpartition(".")[0].removeprefix("evals.tasks.")
         files.add(OWN_TASKS_DIR / (module.replace(".", "/") + ".py"))
     kept = sorted(f for f in files if "__pycache__" not in f.parts)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib.metadata
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import lm_eval.evaluator
+from lm_eval.api.task import Task
 
 from evals.engine import Engine, digest_of
 from evals.errors import EvaluationError
@@ -68,7 +69,7 @@ def evaluate(
         samples += found
         scores += collect_scores(benchmark, subset, results, found)
     write_samples(samples_path, samples)
-    differences = (*suite.differences(settings, engine.max_length), *_other_documents(benchmark, scores))
+    differences = (*suite.differences(settings, engine.max_length), *_other_documents(benchmark, tasks))
     return Evaluation(
         suite=suite.name,
         benchmark_digest=benchmark.digest,
@@ -95,10 +96,19 @@ def journal_identity(engine: Engine, benchmark: Benchmark, settings: EvalSetting
     )
 
 
-def _other_documents(benchmark: Benchmark, scores: list[Score]) -> list[str]:
-    sizes = {score.subset: score.n_full for score in scores}
-    return [
-        f"The board had {subset.n_documents} documents in {subset.task}, the data here {sizes[subset.task]}."
-        for subset in benchmark.subsets
-        if subset.n_documents is not None and sizes.get(subset.task) != subset.n_documents
-    ]
+def _other_documents(benchmark: Benchmark, tasks: Mapping[str, Task]) -> list[str]:
+    """Where the data here has another number of rows than the board's had."""
+    found = []
+    for subset in benchmark.subsets:
+        task = tasks[subset.task]
+        n_documents, sampler = len(task.eval_docs), getattr(task, "sampler", None)
+        if subset.n_documents not in (None, n_documents):
+            found.append(
+                f"The board had {subset.n_documents} documents in {subset.task}, the data here {n_documents}."
+            )
+        if sampler is not None and subset.n_shot_documents not in (None, len(sampler.df)):
+            found.append(
+                f"The board drew the few-shot examples of {subset.task} from {subset.n_shot_documents} documents, the data "
+                f"here has {len(sampler.df)} of them."
+            )
+    return found

@@ -9,11 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import datasets
 import lm_eval.api.task
 import lm_eval.tasks
 from lm_eval.api.task import Task
 
-from evals.datasets import find
+from evals.datasets import cache_key, find
 from evals.errors import DatasetError, SuiteError
 from evals.scores import EvalSettings
 from evals.suite import OWN_PREFIX, OWN_TASKS_DIR, Benchmark
@@ -27,6 +28,7 @@ def load_tasks(benchmark: Benchmark, settings: EvalSettings, mirror: Path | None
     _prepare_libraries()
     set_seeds(settings)
     location = find(benchmark, mirror)
+    cache = Path(datasets.config.HF_DATASETS_CACHE) / f"mergeboard-{cache_key(location)}"
     folder = _task_folder(benchmark)
     manager = lm_eval.tasks.TaskManager(include_defaults=False, include_path=str(folder))
     missing = [s.task for s in benchmark.subsets if s.task not in manager.task_index]
@@ -39,6 +41,7 @@ def load_tasks(benchmark: Benchmark, settings: EvalSettings, mirror: Path | None
         {
             "task": subset.task,
             "dataset_path": str(location),
+            "dataset_kwargs": {"cache_dir": str(cache)},
             "num_fewshot": benchmark.shots,
             **functions,
             **benchmark.overrides,
@@ -55,8 +58,11 @@ def load_tasks(benchmark: Benchmark, settings: EvalSettings, mirror: Path | None
                 f"The data of benchmark '{benchmark.name}' in {location} is not as its tasks need it ({reason}); "
                 f"get {benchmark.dataset.path} again."
             ) from error
+    prepare = _function(benchmark.prepare) if benchmark.prepare else None
     for task in loaded.values():
         task.set_fewshot_seed(seed=settings.seeds.fewshot)
+        if prepare is not None:
+            prepare(task)
     return {subset.task: loaded[subset.task] for subset in benchmark.subsets}
 
 
@@ -75,8 +81,6 @@ def set_seeds(settings: EvalSettings) -> None:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keeps lm-eval and datasets from writing bars and per-document notes to the terminal."""
-    import datasets
-
     logger = logging.getLogger("lm_eval")
     level, bar = logger.level, lm_eval.api.task.tqdm
     bars = datasets.are_progress_bars_disabled()
@@ -93,12 +97,17 @@ def quiet() -> Iterator[None]:
             datasets.enable_progress_bars()
 
 
+def _no_check(recognizer: object, version: str) -> None:
+    """In place of antlr's version note."""
+
+
 def _no_bar(items: Any, **_: object) -> Any:
     return items
 
 
 def _prepare_libraries() -> None:
-    """Makes IFEval's checkers work without a download, and the same each time."""
+    """Makes the libraries behind the tasks work without a download, quietly, and the same each time."""
+    import antlr4  # type: ignore[import-untyped]  # it has no types
     import langdetect  # type: ignore[import-untyped]  # it has no types
     import nltk
 
@@ -106,6 +115,9 @@ def _prepare_libraries() -> None:
         nltk.data.path.insert(0, str(NLTK_DATA))
     # Unseeded, langdetect gives some texts another language from run to run.
     langdetect.DetectorFactory.seed = 0
+    # Math-Verify's grammar was generated for another minor version of the antlr runtime than sympy's, which reads it
+    # just as well, but prints so to standard output for every answer.
+    antlr4.Recognizer.Recognizer.checkVersion = _no_check
 
 
 def _task_folder(benchmark: Benchmark) -> Path:

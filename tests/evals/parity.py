@@ -1,0 +1,122 @@
+"""Our harness beside stock lm-eval on the same checkpoint: which samples differ, and by how much."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import lm_eval.evaluator
+from lm_eval.models.huggingface import HFLM
+
+from evals.engine import EngineKind, EngineSpec, installed_version, open_engine
+from evals.harness import evaluate
+from evals.harness.collect import metric_label
+from evals.harness.tasks import load_tasks, quiet
+from evals.samples import read_samples
+from evals.scores import ChatTemplate, EvalSettings, Evaluation, Sample
+from evals.suite import Benchmark, Suite
+
+
+@dataclass
+class Parity:
+    """What a comparison found."""
+
+    n_samples: int = 0
+    n_scores: int = 0
+    worst_logprob: float = 0.0
+    differing: list[str] = field(default_factory=list)
+
+
+def float32_spec(suite: Suite) -> EngineSpec:
+    return EngineSpec(
+        kind=EngineKind.TRANSFORMERS,
+        version=installed_version(EngineKind.TRANSFORMERS),
+        dtype="float32",
+        max_length=suite.settings.max_length,
+    )
+
+
+class SideBySide:
+    """One checkpoint, loaded once by our engine and once by lm-eval's own model."""
+
+    def __init__(self, suite: Suite, checkpoint: Path, *, batch_size: int = 1) -> None:
+        self.suite = suite
+        self.engine = open_engine(float32_spec(suite), checkpoint)
+        self.stock = HFLM(
+            pretrained=str(checkpoint),
+            dtype="float32",
+            device="cpu",
+            batch_size=batch_size,
+            add_bos_token=suite.settings.add_bos_token,
+            max_length=suite.settings.max_length,
+        )
+
+    def compare(
+        self, benchmark: Benchmark, settings: EvalSettings, mirror: Path | None, folder: Path
+    ) -> Parity:
+        samples_path = folder / f"{benchmark.name}-{settings.chat_template}.parquet"
+        ours = evaluate(
+            self.engine,
+            self.suite,
+            benchmark,
+            settings,
+            mirror=mirror,
+            journal_dir=folder / f"journal-{benchmark.name}-{settings.chat_template}",
+            samples_path=samples_path,
+        )
+        with quiet():
+            theirs = lm_eval.evaluator.simple_evaluate(
+                self.stock,
+                tasks=list(load_tasks(benchmark, settings, mirror).values()),
+                limit=settings.limit,
+                apply_chat_template=settings.chat_template is ChatTemplate.ON,
+                fewshot_as_multiturn=settings.fewshot_as_multiturn,
+                bootstrap_iters=100,
+            )
+        found = Parity()
+        _compare_samples(read_samples(samples_path), theirs, found)
+        _compare_scores(ours, theirs, found)
+        return found
+
+
+def _compare_samples(ours: tuple[Sample, ...], theirs: dict[str, Any], found: Parity) -> None:
+    stock = {
+        (task, e["doc_id"], e["filter"]): e for task, entries in theirs["samples"].items() for e in entries
+    }
+    seen = set()
+    for sample in ours:
+        for (task, doc_id, name), entry in stock.items():
+            if (task, doc_id) == (sample.subset, sample.doc_id):
+                seen.add((task, doc_id, name))
+                _compare_one(sample, entry, found)
+        found.n_samples += 1
+    found.differing += [f"only stock lm-eval has {key}" for key in stock if key not in seen]
+
+
+def _compare_one(ours: Sample, theirs: dict[str, Any], found: Parity) -> None:
+    where = f"{ours.subset} {ours.doc_id}"
+    if ours.doc_hash != theirs["doc_hash"][:16] or ours.prompt_hash != theirs["prompt_hash"][:16]:
+        found.differing.append(f"{where}: another document or prompt")
+    for metric in theirs["metrics"]:
+        value = theirs[metric]
+        stock = sum(value) / len(value) if isinstance(value, list) else float(value)
+        mine = ours.metrics[metric_label(metric, theirs["filter"])]
+        if abs(mine - stock) > (1e-9 if stock in (0.0, 1.0) else 1e-4):
+            found.differing.append(f"{where}: {metric} {mine} here, {stock} there")
+    if ours.logprobs:
+        for mine, response in zip(ours.logprobs, theirs["resps"], strict=True):
+            found.worst_logprob = max(found.worst_logprob, abs(mine - response[0][0]))
+    elif ours.response != theirs["resps"][0][0]:
+        found.differing.append(f"{where}: {ours.response!r} here, {theirs['resps'][0][0]!r} there")
+
+
+def _compare_scores(ours: Evaluation, theirs: dict[str, Any], found: Parity) -> None:
+    for score in ours.scores:
+        metric, _, name = score.metric.partition(",")
+        stock = theirs["results"][score.subset]
+        value, stderr = stock[f"{metric},{name or 'none'}"], stock[f"{metric}_stderr,{name or 'none'}"]
+        same_stderr = score.stderr is None if stderr == "N/A" else abs((score.stderr or 0.0) - stderr) < 1e-4
+        if abs(score.value - value) > 1e-4 or not same_stderr:
+            found.differing.append(f"{score.subset} {score.metric}: {score.value} here, {value} there")
+        found.n_scores += 1
