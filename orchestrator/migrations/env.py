@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from alembic import context
+from alembic.autogenerate.api import AutogenContext
 
 from orchestrator.tables import metadata
 
 
-def render_item(kind: str, item: Any, autogen_context: Any) -> str | bool:
+def render_item(kind: str, item: Any, autogen_context: AutogenContext) -> str | Literal[False]:
     """A new migration names SQLAlchemy's own types, never ours, which may change later."""
     if kind == "type" and hasattr(item, "impl_instance"):
         return f"sa.{item.impl_instance!r}"
