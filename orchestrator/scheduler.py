@@ -15,7 +15,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Protocol
 
-import psutil
 from pydantic import Field
 
 from evals.engine import EngineTuning
@@ -32,6 +31,7 @@ from orchestrator.records import (
     RunLease,
     RunState,
     new_owner,
+    owner_is_gone,
 )
 from orchestrator.settings import Settings
 from orchestrator.store import Store
@@ -300,7 +300,8 @@ def take_lease(store: Store, run_id: str) -> RunLease:
     first_expiry = store.run(run_id).lease_expires_at
     while True:
         record = store.run(run_id)
-        lease = store.take_lease(run_id, owner, instead_of=_dead_owner(record.owner), reopen=True)
+        dead = record.owner if record.owner is not None and owner_is_gone(record.owner) else None
+        lease = store.take_lease(run_id, owner, instead_of=dead, reopen=True)
         if lease is not None:
             return lease
         if record.owner is not None and (is_local(record.owner) or record.lease_expires_at != first_expiry):
@@ -315,13 +316,6 @@ def take_lease(store: Store, run_id: str) -> RunLease:
 def is_local(owner: str) -> bool:
     """Whether an owner, `host:process:chance`, is a process of this machine."""
     return owner.rsplit(":", 2)[0] == platform.node()
-
-
-def _dead_owner(owner: str | None) -> str | None:
-    """The owner, if it is a process of this machine that is no more."""
-    if owner is None or not is_local(owner):
-        return None
-    return None if psutil.pid_exists(int(owner.rsplit(":", 2)[1])) else owner
 
 
 def _smaller(job: BuildJob | EvalJob) -> BuildJob | EvalJob:

@@ -68,14 +68,18 @@ def dashboard(
     ] = "127.0.0.1",
 ) -> None:
     """Open the Streamlit app on the store."""
+    import importlib.util
     import os
     import sys
 
-    import dashboard as package
     from orchestrator.settings import Settings
 
     Settings.from_environment()
-    app = Path(package.__file__).parent / "app.py"
+    # The dashboard imports the orchestrator, never the reverse: it is found by name and started as a program.
+    package = importlib.util.find_spec("dashboard")
+    assert package is not None
+    assert package.origin is not None
+    app = Path(package.origin).parent / "app.py"
     words = [
         "--server.port",
         str(port),
