@@ -155,7 +155,7 @@ def _averages(pairs: Sequence[_Pair], suites: Sequence[Suite], seed: int) -> lis
             ComparisonRow(
                 suite=suite.name,
                 benchmark=None,
-                title="Average" if whole else f"Mean of {len(used)} of {len(suite.benchmarks)}",
+                title="Average" if whole else f"Mean {len(used)} of {len(suite.benchmarks)}",
                 base=mean.base,
                 candidate=mean.candidate,
                 delta=mean,

@@ -36,10 +36,8 @@ def comparison_text(comparisons: Sequence[Comparison], width: int = 100) -> str:
 
 def _table(comparison: Comparison) -> Table:
     title = f"{escape(comparison.candidate)} against {escape(comparison.base)}"
-    table = Table(
-        title=title, title_justify="left", header_style="bold", pad_edge=False, box=None, padding=(0, 1)
-    )
-    table.add_column("Benchmark", no_wrap=True, max_width=16, overflow="ellipsis")
+    table = Table(title=title, title_justify="left", header_style="bold", box=None, padding=(0, 1, 0, 0))
+    table.add_column("Benchmark", no_wrap=True, max_width=15, overflow="ellipsis")
     for name in ("n", "Base", "Cand.", "Δ points", "95 % interval", "Δ percent", "flips", "p corr."):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
@@ -58,12 +56,12 @@ def _cells(row: ComparisonRow, marks: dict[str, int]) -> list[str]:
     title = escape(f"{row.title}{' ' + numbers if numbers else ''}")
     base, candidate = (f"{v:.2f}" if v is not None else "–" for v in (row.base, row.candidate))
     if row.delta is None:
-        return [title, "", base, candidate, "", "", "", "", "", "not compared"]
+        return [title, "", base, candidate, "", "", "", "", "", "refused"]
     d = row.delta
     span = f"{d.interval.low:+.2f} … {d.interval.high:+.2f}"
     percent = f"{d.delta_percent:+.1f} %" if d.delta_percent is not None else "–"
     flips = f"+{d.gained} −{d.lost}" if d.gained is not None else "–"
-    word = _SIGNS[row.verdict] + (" [yellow]forced[/]" if row.forced else "")
+    word = _SIGNS[row.verdict] + (" [yellow]![/]" if row.forced else "")
     return [
         title,
         f"{d.n:,}",
@@ -101,7 +99,7 @@ def _marks(comparison: Comparison) -> dict[str, int]:
 
 
 def _texts(row: ComparisonRow) -> list[str]:
-    prefix = "forced although: " if row.forced else ""
+    prefix = "! forced although: " if row.forced else ""
     return [*(f"{prefix}{reason}" for reason in row.refused), *row.notes]
 
 
