@@ -75,12 +75,14 @@ def _row(sample: Sample) -> dict[str, Any]:
     row = sample.model_dump()
     row["metrics"] = sorted(sample.metrics.items())
     row["weights"] = sorted(sample.weights.items())
-    return {key: _printable(value) if isinstance(value, str) else value for key, value in row.items()}
+    return {key: _printable(value) for key, value in row.items()}
 
 
-def _printable(text: str) -> str:
+def _printable(value: Any) -> Any:
     """Text that UTF-8 can hold: a lone surrogate, which a tokenizer can leave, becomes a question mark."""
-    return text.encode("utf-8", "replace").decode("utf-8")
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode("utf-8")
+    return tuple(_printable(item) for item in value) if isinstance(value, tuple) else value
 
 
 def _samples(table: pa.Table) -> Iterator[Sample]:
