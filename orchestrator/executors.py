@@ -25,6 +25,7 @@ from orchestrator.worker import EngineHost, WorkerContext, read_and_write, run_b
 # Environment that every worker process needs to see; tokens are left to each node's own environment.
 _FORWARDED = ("MERGEBOARD_HOME", "MERGEBOARD_DATASETS", "COVERAGE_PROCESS_START", "COVERAGE_FILE")
 _NODE_CHECK_S = 60.0
+_STARTS = 3
 
 
 class Task(Frozen):
@@ -75,13 +76,30 @@ def connect(settings: Settings, address: str | None = None) -> ClusterFacts:
             if target:
                 ray.init(address=target, **common)
             else:
-                ray.init(include_dashboard=False, **common)
+                _start_here(common)
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             raise ClusterError(
                 f"Ray at {target or 'this machine'} cannot be reached ({str(error).splitlines()[0]}); check the address with "
                 "`ray status --address ADDRESS`, or leave --address out to run on this machine."
             ) from error
     return cluster_facts()
+
+
+def _start_here(options: dict[str, Any]) -> None:
+    """Start Ray on this machine; on a busy one its parts may miss each other the first time."""
+    for attempt in range(_STARTS):
+        try:
+            ray.init(include_dashboard=False, **options)
+            return
+        except Exception as error:  # noqa: BLE001 - Ray raises a bare Exception when its parts time out
+            if "timed out during startup" not in str(error):
+                raise
+            ray.shutdown()
+            if attempt + 1 == _STARTS:
+                raise ClusterError(
+                    f"Ray did not start on this machine in {_STARTS} tries; it is too busy, or /tmp/ray/session_latest/logs "
+                    "tells why."
+                ) from error
 
 
 def cluster_facts() -> ClusterFacts:
