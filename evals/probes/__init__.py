@@ -1,6 +1,13 @@
 """The probes of the brain scan: small screening sets, their scorings, null levels, rankings and the honest end."""
 
-from evals.probes.catalog import PUBLISHED_KEYS, SCAN_KEYS, get_probe, natural_template, probe_keys, probe_pair
+from evals.probes.catalog import (
+    PUBLISHED_KEYS,
+    SCAN_KEYS,
+    get_probe,
+    natural_template,
+    probe_keys,
+    probe_pair,
+)
 from evals.probes.confirmation import (
     Confirmation,
     ConfirmedPath,

@@ -39,7 +39,9 @@ _SIZES = {
     Difficulty.MEDIUM: {Split.SEARCH: 32, Split.CONFIRMATION: 96},
     Difficulty.PUBLISHED: {Split.SEARCH: 16, Split.CONFIRMATION: 48},
 }
-_SYSTEM = "You have a strong sense for numbers. You always answer, with your best guess where you are not sure."
+_SYSTEM = (
+    "You have a strong sense for numbers. You always answer, with your best guess where you are not sure."
+)
 
 
 class ArithmeticItem(Frozen):
@@ -102,7 +104,7 @@ class ArithmeticProbe(Probe[ArithmeticItem]):
             yield from self._random_answers()
         elif kind is LevelKind.CONSTANT:
             for lead in range(10, 100):
-                yield self._numbers(lambda item, lead=str(lead): _of_length(lead, item.answer, "5"))
+                yield self._numbers(functools.partial(_leading, str(lead)))
         elif kind is LevelKind.ECHO and self.form is Form.GENERATED:
             yield written([item.question for item in self.items])
         elif kind is LevelKind.ECHO:
@@ -123,6 +125,10 @@ class ArithmeticProbe(Probe[ArithmeticItem]):
         if self.form is Form.GENERATED:
             return written(texts)
         return tuple(certain(10, int(digit)) for text in texts for digit in text[: self.scored_digits])
+
+
+def _leading(lead: str, item: ArithmeticItem) -> str:
+    return _of_length(lead, item.answer, "5")
 
 
 def _of_length(lead: str, answer: int, fill: str) -> str:
@@ -181,14 +187,15 @@ def _medium(rng: random.Random, n: int) -> ArithmeticItem:
 
 
 _ROOTS = {2: "square root", 3: "cube root"}
-_EXACT = (
-    "Cut the result down to a whole number and write its digits only: no commas, no scientific notation, no words."
-)
+_EXACT = "Cut the result down to a whole number and write its digits only: no commas, no scientific notation, no words."
 
 
 def _long_root(rng: random.Random, power: int, low: int, high: int) -> ArithmeticItem:
-    value = rng.randrange(10**low, 10**high)
-    return ArithmeticItem(question=f"What is the {_ROOTS[power]} of {value}? {_EXACT}", answer=_root(value, power))
+    digits = rng.randrange(low, high)
+    value = rng.randrange(10**digits, 10 ** (digits + 1))
+    return ArithmeticItem(
+        question=f"What is the {_ROOTS[power]} of {value}? {_EXACT}", answer=_root(value, power)
+    )
 
 
 def _scaled_root(rng: random.Random, times: bool) -> ArithmeticItem:
@@ -196,7 +203,9 @@ def _scaled_root(rng: random.Random, times: bool) -> ArithmeticItem:
     how = "times" if times else "divided by"
     # Exact: floor(f * sqrt(v)) = isqrt(f^2 v), floor(sqrt(v) / f) = isqrt(v) // f.
     answer = math.isqrt(value * factor**2) if times else math.isqrt(value) // factor
-    return ArithmeticItem(question=f"What is the square root of {value}, {how} {factor}? {_EXACT}", answer=answer)
+    return ArithmeticItem(
+        question=f"What is the square root of {value}, {how} {factor}? {_EXACT}", answer=answer
+    )
 
 
 def _long_product(rng: random.Random) -> ArithmeticItem:
@@ -231,10 +240,16 @@ DIFFICULTIES = tuple(_GENERATORS)
 @functools.cache
 def _sets(difficulty: Difficulty) -> dict[Split | None, tuple[ArithmeticItem, ...]]:
     """Examples (under None), search and confirmation set; no question twice among the three."""
-    make, seen, found = _GENERATORS[difficulty], set(), {}
-    wanted = [(None, _EXAMPLES_SEED, 4), *((s, _SEEDS[s], _SIZES[difficulty][s]) for s in Split)]
+    make = _GENERATORS[difficulty]
+    seen: set[str] = set()
+    found: dict[Split | None, tuple[ArithmeticItem, ...]] = {}
+    wanted: list[tuple[Split | None, int, int]] = [
+        (None, _EXAMPLES_SEED, 4),
+        *((s, _SEEDS[s], _SIZES[difficulty][s]) for s in Split),
+    ]
     for split, seed, size in wanted:
-        rng, items = random.Random(f"arithmetic {difficulty} {seed}"), []
+        rng = random.Random(f"arithmetic {difficulty} {seed}")
+        items: list[ArithmeticItem] = []
         while len(items) < size:
             item = make(rng, len(items))
             if item.question not in seen:

@@ -65,6 +65,8 @@ def corrected_credit(actual: int, guess: int | None) -> float:
         return 0.0
     if guess == actual:
         return 1.0
+    if abs(guess) > 2 * abs(actual):
+        return 0.0  # and no quotient that is too large for a float
     error = abs(actual - guess) / max(abs(actual), 1)
     length = len(str(abs(actual)))
     return 0.0 if error >= 1 else min(1.0, -math.log10(error) / length)
@@ -83,8 +85,8 @@ def shares(logprobs: Sequence[float]) -> tuple[tuple[float, ...], float]:
 def expected_published(actual: int, digits: Sequence[Sequence[float]]) -> float:
     """Expected published credit of a number of the right length that is written digit by digit.
 
-    `digits[k][d]` is the probability of digit d after the k right digits, for all digits or the leading ones. A number is right up to its first wrong digit;
-    what comes behind that is not known and counted as fives, the middle of the scale.
+    `digits[k][d]` is the probability of digit d after the k right digits, for all digits or the leading ones. A number is
+    right up to its first wrong digit; what comes behind that is not known and counted as fives, the middle of the scale.
     """
     text = str(actual)
     credit, so_far = 0.0, 1.0

@@ -6,6 +6,7 @@ beginning of a sentence that any of them can end. There is no published scoring 
 
 from __future__ import annotations
 
+import functools
 import math
 import random
 import re
@@ -23,19 +24,22 @@ _RANDOM_RUNS = 200
 _LEAST = 1e-9
 
 
-
 class ChoiceItem(Frozen):
     """A question, the choices and the right one."""
 
     question: str = Field(description="The question, without its choices.")
     stem: str = Field(description="The beginning of a sentence that every choice can end.")
-    choices: tuple[str, ...] = Field(min_length=2, description="The choices, in the order in which they are offered.")
+    choices: tuple[str, ...] = Field(
+        min_length=2, description="The choices, in the order in which they are offered."
+    )
     answer: int = Field(ge=0, description="Number of the right choice.")
 
     @model_validator(mode="after")
     def _check(self) -> ChoiceItem:
         if self.answer >= len(self.choices) or len(set(self.choices)) < len(self.choices):
-            raise ProbeError(f"The choices of {self.question!r} do not fit its answer: name each choice once.")
+            raise ProbeError(
+                f"The choices of {self.question!r} do not fit its answer: name each choice once."
+            )
         return self
 
     @property
@@ -126,15 +130,15 @@ class ChoiceProbe(Probe[ChoiceItem]):
             yield from self._random_answers()
         elif kind is LevelKind.CONSTANT:
             for place in range(max(len(item.choices) for item in self.items)):
-                yield self._places(lambda item, place=place: min(place, len(item.choices) - 1))
+                yield self._places(functools.partial(_at, place))
             for word in sorted({choice for item in self.items for choice in item.choices}):
-                yield self._places(lambda item, word=word: item.choices.index(word) if word in item.choices else 0)
-            for order in (min, max):
-                yield self._places(lambda item, order=order: _mentioned(item, order))
+                yield self._places(functools.partial(_word, word))
+            yield self._places(_first_mentioned)
+            yield self._places(_last_mentioned)
         elif kind is LevelKind.ECHO and self.form is Form.GENERATED:
             yield written([offered(item) for item in self.items])
         elif kind is LevelKind.ECHO:
-            yield self._places(lambda item: _mentioned(item, max))
+            yield self._places(_last_mentioned)
         else:
             yield self._places(lambda item: item.answer)
 
@@ -159,8 +163,17 @@ def _over(row: Sequence[float], mass: float, means: Sequence[float]) -> tuple[fl
     return tuple(math.log(max(mass, _LEAST) * w / total) for w in weights)
 
 
-def _mentioned(item: ChoiceItem, order: Callable[[Sequence[tuple[int, int]]], tuple[int, int]]) -> int:
-    """The choice that the question names first (min) or last (max)."""
-    text = item.question.lower()
-    find = text.find if order is min else text.rfind
-    return order([(find(choice.lower()), n) for n, choice in enumerate(item.choices)])[1]
+def _at(place: int, item: ChoiceItem) -> int:
+    return min(place, len(item.choices) - 1)
+
+
+def _word(word: str, item: ChoiceItem) -> int:
+    return item.choices.index(word) if word in item.choices else 0
+
+
+def _first_mentioned(item: ChoiceItem) -> int:
+    return min((item.question.lower().find(choice.lower()), n) for n, choice in enumerate(item.choices))[1]
+
+
+def _last_mentioned(item: ChoiceItem) -> int:
+    return max((item.question.lower().rfind(choice.lower()), n) for n, choice in enumerate(item.choices))[1]

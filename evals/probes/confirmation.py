@@ -61,7 +61,9 @@ class BenchmarkGain(Frozen):
 
     benchmark: str = Field(description="Name of the benchmark.")
     delta: Delta = Field(description="The paired comparison, in points.")
-    p_corrected: float = Field(ge=0, le=1, description="Its two-sided p-value times the number of paths tried.")
+    p_corrected: float = Field(
+        ge=0, le=1, description="Its two-sided p-value times the number of paths tried."
+    )
 
 
 class ConfirmedPath(Frozen):
@@ -70,12 +72,18 @@ class ConfirmedPath(Frozen):
     layers: tuple[int, ...] = Field(description="Source layers in the order in which they run.")
     rank: int = Field(ge=1, description="Its place among all paths tried, by gain on the search set.")
     search: Gain = Field(description="Gain on the search set, which it was picked by.")
-    expected: float = Field(description="Gain that all search gains together lead one to expect of this path.")
+    expected: float = Field(
+        description="Gain that all search gains together lead one to expect of this path."
+    )
     confirmation: Gain = Field(description="Gain on the confirmation set.")
-    p_confirmed: float = Field(ge=0, le=1, description="p corrected for the paths that were confirmed (Holm).")
+    p_confirmed: float = Field(
+        ge=0, le=1, description="p corrected for the paths that were confirmed (Holm)."
+    )
     p_tried: float = Field(ge=0, le=1, description="p corrected for all paths that were tried (Bonferroni).")
     finding: Finding = Field(description="What follows.")
-    benchmarks: tuple[BenchmarkGain, ...] = Field(default=(), description="What benchmarks say, where they were run.")
+    benchmarks: tuple[BenchmarkGain, ...] = Field(
+        default=(), description="What benchmarks say, where they were run."
+    )
 
 
 class Confirmation(Frozen):
@@ -85,7 +93,9 @@ class Confirmation(Frozen):
     n_tried: int = Field(ge=1, description="Paths that were tried besides the base.")
     alpha: float = Field(gt=0, lt=1, description="Probability of calling anything real when nothing is.")
     search_digests: dict[str, str] = Field(description="Digest of each search probe, by its name.")
-    confirmation_digests: dict[str, str] = Field(description="Digest of each confirmation probe, by its name.")
+    confirmation_digests: dict[str, str] = Field(
+        description="Digest of each confirmation probe, by its name."
+    )
     base_search: dict[str, float] = Field(description="The base's values on the search set, by probe key.")
     base_confirmation: dict[str, float] = Field(description="The base's values on the confirmation set.")
     levels: dict[str, tuple[Level, ...]] = Field(
@@ -113,7 +123,11 @@ class Confirmation(Frozen):
         if self.real:
             return f"{len(self.real)} of {tried} keep a gain that survives the correction for all of them; {kept}."
         suggestive = sum(path.finding is Finding.SUGGESTIVE for path in self.paths)
-        hint = f" {suggestive} of them would pass a milder test and may be worth more questions." if suggestive else ""
+        hint = (
+            f" {suggestive} of them would pass a milder test and may be worth more questions."
+            if suggestive
+            else ""
+        )
         return (
             f"Nothing here is real: of {tried} none keeps a gain that survives the correction for all of them; {kept}. "
             f"A true gain of less than about {self.detectable:.3f} would have been missed.{hint}"

@@ -48,8 +48,12 @@ class EmotionItem(Frozen):
     scene: str = Field(description="Name of the scene.")
     about: str = Field(description="The person whose emotions are asked for.")
     text: str = Field(description="What happens.")
-    emotions: tuple[str, ...] = Field(min_length=N_EMOTIONS, max_length=N_EMOTIONS, description="The emotions.")
-    ratings: tuple[int, ...] = Field(min_length=N_EMOTIONS, max_length=N_EMOTIONS, description="Their ratings, 0 to 10.")
+    emotions: tuple[str, ...] = Field(
+        min_length=N_EMOTIONS, max_length=N_EMOTIONS, description="The emotions."
+    )
+    ratings: tuple[int, ...] = Field(
+        min_length=N_EMOTIONS, max_length=N_EMOTIONS, description="Their ratings, 0 to 10."
+    )
 
 
 class EmotionProbe(Probe[EmotionItem]):
@@ -67,7 +71,9 @@ class EmotionProbe(Probe[EmotionItem]):
                 ),
             )
         return tuple(
-            Ask(question=f"{item.text}\nFrom 0 to 9, how {emotion.lower()} is {item.about}?", options=_RATINGS)
+            Ask(
+                question=f"{item.text}\nFrom 0 to 9, how {emotion.lower()} is {item.about}?", options=_RATINGS
+            )
             for emotion in item.emotions
         )
 
@@ -102,7 +108,7 @@ class EmotionProbe(Probe[EmotionItem]):
                 yield self._rated(lambda item: [rng.randrange(11) for _ in item.emotions])
         elif kind is LevelKind.CONSTANT:
             for half in range(2 * int(TOP) + 1):
-                yield self._rated(lambda item, rating=half / 2: [rating] * N_EMOTIONS)
+                yield self._rated(functools.partial(_same, half / 2))
         elif kind is LevelKind.ECHO and self.form is Form.GENERATED:
             yield written([self.asks(item)[0].question for item in self.items])
         elif kind is LevelKind.ECHO:
@@ -120,15 +126,23 @@ class EmotionProbe(Probe[EmotionItem]):
         return written([_block(item, ratings(item)) for item in self.items])
 
 
+def _same(rating: float, item: EmotionItem) -> tuple[float, ...]:
+    return (rating,) * len(item.emotions)
+
+
 def _as_digits(rating: float) -> ScoreResult:
     """Probabilities of the digits 0 to 9 whose expected value is a rating."""
     place = rating / TOP * 9
     low = min(int(place), 8)
-    return spread([1 - (place - low) if d == low else place - low if d == low + 1 else 0.0 for d in range(10)])
+    return spread(
+        [1 - (place - low) if d == low else place - low if d == low + 1 else 0.0 for d in range(10)]
+    )
 
 
 def _block(item: EmotionItem, ratings: Sequence[float]) -> str:
-    lines = "\n".join(f"{emotion}: {rating:.10g}" for emotion, rating in zip(item.emotions, ratings, strict=True))
+    lines = "\n".join(
+        f"{emotion}: {rating:.10g}" for emotion, rating in zip(item.emotions, ratings, strict=True)
+    )
     return f"First pass scores:\n{lines}"
 
 

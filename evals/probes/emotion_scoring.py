@@ -84,7 +84,7 @@ def parse_corrected(text: str, emotions: Sequence[str]) -> tuple[float | None, .
 
 
 def _rating(text: str, emotion: str) -> float | None:
-    found = re.search(rf"\b{re.escape(emotion)}\b[^\w\n-]*(\d+(?:\.\d+)?)", text, re.IGNORECASE)
+    found = re.search(rf"\b{re.escape(emotion)}\b(?:[^\w\n-]|-(?!\d))*(\d+(?:\.\d+)?)", text, re.IGNORECASE)
     value = float(found[1]) if found else None
     return value if value is not None and value <= TOP else None
 
@@ -92,7 +92,8 @@ def _rating(text: str, emotion: str) -> float | None:
 def corrected_credit(reference: Sequence[float], ratings: Sequence[float | None]) -> float:
     """Mean over the emotions of 1 - distance / greatest possible distance; 0 for an emotion without a rating."""
     credits = [
-        0.0 if p is None else 1 - abs(p - r) / max(r, TOP - r) for p, r in zip(ratings, reference, strict=True)
+        0.0 if p is None else 1 - abs(p - r) / max(r, TOP - r)
+        for p, r in zip(ratings, reference, strict=True)
     ]
     return math.fsum(credits) / len(credits)
 

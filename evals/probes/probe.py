@@ -73,10 +73,10 @@ class Probe(Frozen, ABC, Generic[Item]):
         """`family-difficulty-form-split`."""
         return f"{self.key}-{self.split}"
 
-    @functools.cached_property
+    @property
     def digest(self) -> str:
         """Identity of definition, prompts, data and scoring."""
-        return digest_of({"probe": self.model_dump(mode="json"), "scoring_version": SCORING_VERSION})
+        return _digest(self)
 
     @property
     def scorings(self) -> tuple[Scoring, ...]:
@@ -110,7 +110,9 @@ class Probe(Frozen, ABC, Generic[Item]):
             if self.form is Form.SCORED:
                 made.append(score_request(tokenizer, chat_template, text, ask.options))
             else:
-                stop = (f"\n{self.style.question_label.strip()}",) if self.style.question_label.strip() else ()
+                stop = (
+                    (f"\n{self.style.question_label.strip()}",) if self.style.question_label.strip() else ()
+                )
                 prompt = prompt_ids(tokenizer, chat_template, text)
                 made.append(GenerateRequest(prompt=prompt, max_new_tokens=self.max_new_tokens, stop=stop))
         return tuple(made)
@@ -132,7 +134,9 @@ class Probe(Frozen, ABC, Generic[Item]):
         for index, (item, count) in enumerate(zip(self.items, counts, strict=True)):
             scored.append(self.score_item(index, item, results[start : start + count]))
             start += count
-        return ProbeResult(probe=self.name, key=self.key, split=self.split, digest=self.digest, items=tuple(scored))
+        return ProbeResult(
+            probe=self.name, key=self.key, split=self.split, digest=self.digest, items=tuple(scored)
+        )
 
     def levels(self) -> tuple[Level, ...]:
         """What answerers without a model get: the null levels, the right answer and the ceiling."""
@@ -152,7 +156,9 @@ class Probe(Frozen, ABC, Generic[Item]):
         rows, start = [], 0
         for item, data in zip(found.items, self.items, strict=True):
             count = len(self.asks(data))
-            rows.append(self._sample(item, data, results[start : start + count], prompts[start : start + count]))
+            rows.append(
+                self._sample(item, data, results[start : start + count], prompts[start : start + count])
+            )
             start += count
         return tuple(rows)
 
@@ -202,6 +208,11 @@ def spread(probabilities: Sequence[float]) -> ScoreResult:
 
 AnyProbe = Probe[Any]
 """A probe of whatever items."""
+
+
+@functools.lru_cache(maxsize=128)
+def _digest(probe: AnyProbe) -> str:
+    return digest_of({"probe": probe.model_dump(mode="json"), "scoring_version": SCORING_VERSION})
 
 
 @functools.lru_cache(maxsize=128)

@@ -38,14 +38,18 @@ class Ask(Frozen):
 
     question: str = Field(description="The question.")
     lead: str = Field(default="", description="How the answer already begins; put behind `Answer:`.")
-    options: tuple[str, ...] = Field(default=(), description="Ways to go on behind the lead; empty to let it write.")
+    options: tuple[str, ...] = Field(
+        default=(), description="Ways to go on behind the lead; empty to let it write."
+    )
 
 
 class Style(Frozen):
     """What stands around the questions of a probe."""
 
     system: str | None = Field(default=None, description="System message, or null for the template's own.")
-    examples: tuple[Example, ...] = Field(default=(), description="Questions that are shown with their answers.")
+    examples: tuple[Example, ...] = Field(
+        default=(), description="Questions that are shown with their answers."
+    )
     question_label: str = Field(default="Question: ", description="What is put before a question.")
     answer_label: str = Field(default="Answer:", description="What is put before an answer.")
 
@@ -59,7 +63,9 @@ def prompt_text(tokenizer: Tokenizer, template: ChatTemplate, style: Style, ask:
         turns.append({"role": "user", "content": style.question_label + example.question})
         turns.append({"role": "assistant", "content": f"{style.answer_label} {example.answer}".strip()})
     turns.append({"role": "user", "content": style.question_label + ask.question})
-    text: str = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, enable_thinking=False)
+    text: str = tokenizer.apply_chat_template(
+        turns, tokenize=False, add_generation_prompt=True, enable_thinking=False
+    )
     return text + style.answer_label + ask.lead if style.examples else text + ask.lead
 
 
@@ -68,7 +74,9 @@ def prompt_ids(tokenizer: Tokenizer, template: ChatTemplate, text: str) -> tuple
     return tuple(tokenizer.encode(text, add_special_tokens=template is ChatTemplate.OFF))
 
 
-def score_request(tokenizer: Tokenizer, template: ChatTemplate, text: str, options: Sequence[str]) -> ScoreRequest:
+def score_request(
+    tokenizer: Tokenizer, template: ChatTemplate, text: str, options: Sequence[str]
+) -> ScoreRequest:
     """The options as continuations of what all of them have in common.
 
     Prompt and option are tokenised together, so that no option is cut where the tokenizer would not cut.
@@ -82,6 +90,7 @@ def score_request(tokenizer: Tokenizer, template: ChatTemplate, text: str, optio
 def _plain(style: Style, ask: Ask) -> str:
     head = f"{style.system}\n\n" if style.system else ""
     shown = "".join(
-        f"{style.question_label}{e.question}\n{style.answer_label} {e.answer}".rstrip() + "\n\n" for e in style.examples
+        f"{style.question_label}{e.question}\n{style.answer_label} {e.answer}".rstrip() + "\n\n"
+        for e in style.examples
     )
     return f"{head}{shown}{style.question_label}{ask.question}\n{style.answer_label}{ask.lead}"

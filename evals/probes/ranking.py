@@ -48,7 +48,9 @@ class Ranking(Frozen):
     """All paths of a scan but the base, best first."""
 
     method: RankMethod = Field(description="How the probes were combined.")
-    probes: tuple[str, ...] = Field(description="The probes that were combined; the last one breaks ties first.")
+    probes: tuple[str, ...] = Field(
+        description="The probes that were combined; the last one breaks ties first."
+    )
     base: PathValues = Field(description="The path that all are compared with.")
     warning: str | None = Field(description="What is doubtful about the base, or null.")
     spreads: dict[str, float] = Field(description="Population standard deviation of each probe's deltas.")

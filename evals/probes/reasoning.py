@@ -1,7 +1,10 @@
 """Reasoning, from seeded generators: questions with three choices (two for yes or no), each right one as often as the next.
 
-easy      a relation to be seen in three pairs; what comes next; who has what, after a gift; who is where, after a move
-medium    orders of three to five, swaps, elimination, chains of "all" and "no"
+easy      a relation to be seen in three pairs, patterns, series: a rule to be found
+medium    orders of three to five, swaps, gifts, moves, elimination, chains of "all" and "no": facts to be put together
+
+The scored forms show no examples: small models do better without (patterns, SmolLM2-135M-Instruct: 0.61 without, 0.27 with
+four examples, 0.33 for guessing).
 
 The choices are made so that shortcuts do not pay: the wrong ones come from the same question, and what is named first or
 last is right no more often than chance. `levels` shows how far that went.
@@ -10,6 +13,7 @@ last is right no more often than chance. `levels` shows how far that went.
 from __future__ import annotations
 
 import functools
+import itertools
 import random
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -100,21 +104,25 @@ def _relation(rng: random.Random) -> Riddle:
     return Riddle(f"{pairs}, {asked} - ?", f"{asked} -", right, _others(rng, table[asked], right))
 
 
-def _next(rng: random.Random) -> Riddle:
-    kind = rng.randrange(3)
-    if kind == 0:
-        a, b, c = rng.sample(_COLOURS, 3)
-        row, count = rng.choice(([a, b, c], [a, a, b], [a, b, b])) * 4, rng.randrange(7, 10)
-        wrong = _others(rng, (a, b, c), row[count])
-    else:
-        words, step = (_NUMBERS, rng.choice((1, 2, 3))) if kind == 1 else (_LETTERS, rng.choice((1, 2, 3, 4)))
-        start, count = rng.randrange(len(words) - 5 * step - 1), 5
-        row = list(words[start::step])
-        # What comes one place too early or too late, and what was said last: the step has to be seen.
-        near = words[start + 5 * step + 1] if step == 1 else words[start + 5 * step - 1]
-        wrong = _others(rng, (near, row[4]), "")
-    question = f"{', '.join(row[:count])}: what comes next?"
-    return Riddle(question, "Next comes", row[count], wrong)
+def _pattern(rng: random.Random) -> Riddle:
+    a, b, c = rng.sample(_COLOURS, 3)
+    row, count = rng.choice(([a, b, c], [a, a, b], [a, b, b])) * 4, rng.randrange(7, 10)
+    shown = f"{', '.join(row[:count])},"
+    return Riddle(f"{shown} ?", shown, row[count], _others(rng, (a, b, c), row[count]))
+
+
+def _series(rng: random.Random) -> Riddle:
+    words = rng.choice((_NUMBERS, _LETTERS))
+    step = rng.choice((1, 2, 3))
+    start = rng.randrange(len(words) - 6 * step)
+    row = words[start::step]
+    # One step too far, and one place beside the right one: the step has to be seen.
+    near = words[start + 5 * step - 1] if step > 1 else row[3]
+    shown = f"{', '.join(row[:5])},"
+    return Riddle(f"{shown} ?", shown, row[5], _others(rng, (row[6], near), ""))
+
+
+# --- medium ---------------------------------------------------------------------------------------------------------
 
 
 def _gift(rng: random.Random) -> Riddle:
@@ -144,13 +152,10 @@ def _move(rng: random.Random) -> Riddle:
     return Riddle(question, f"{who[asked]} is now in the", right, _others(rng, rooms, right))
 
 
-# --- medium ---------------------------------------------------------------------------------------------------------
-
-
 def _order(rng: random.Random) -> Riddle:
     who = rng.sample(_NAMES, rng.randrange(3, 6))
     more, most, least = rng.choice(_COMPARISONS)
-    facts = [f"{a} is {more} than {b}." for a, b in zip(who, who[1:], strict=False)]
+    facts = [f"{a} is {more} than {b}." for a, b in itertools.pairwise(who)]
     rng.shuffle(facts)
     top = rng.random() < 0.5
     right, superlative = (who[0], most) if top else (who[-1], least)
@@ -161,7 +166,10 @@ def _order(rng: random.Random) -> Riddle:
 def _swap(rng: random.Random) -> Riddle:
     who, colours = rng.sample(_NAMES, 3), rng.sample(_COLOURS, 3)
     has = dict(zip(who, colours, strict=True))
-    start = ", ".join(f"{w} has the {has[w]} ball" for w in who[:2]) + f" and {who[2]} has the {has[who[2]]} ball."
+    start = (
+        ", ".join(f"{w} has the {has[w]} ball" for w in who[:2])
+        + f" and {who[2]} has the {has[who[2]]} ball."
+    )
     swaps = []
     for _ in range(rng.randrange(1, 4)):
         a, b = rng.sample(who, 2)
@@ -189,7 +197,7 @@ def _elimination(rng: random.Random) -> Riddle:
 def _chain(rng: random.Random) -> Riddle:
     name, groups = rng.choice(_NAMES), rng.sample(_JOBS, rng.randrange(3, 5))
     says_no = rng.random() < 0.5
-    links = list(zip(groups, groups[1:], strict=False))
+    links = list(itertools.pairwise(groups))
     facts = [f"All {a}s are {b}s." for a, b in links[:-1]]
     facts.append(f"{'No' if says_no else 'All'} {links[-1][0]}s are {links[-1][1]}s.")
     rng.shuffle(facts)
@@ -199,8 +207,8 @@ def _chain(rng: random.Random) -> Riddle:
 
 
 _GENERATORS: dict[Difficulty, tuple[Callable[[random.Random], Riddle], ...]] = {
-    Difficulty.EASY: (_relation, _next, _gift, _move),
-    Difficulty.MEDIUM: (_order, _swap, _elimination, _chain),
+    Difficulty.EASY: (_relation, _pattern, _relation, _series),
+    Difficulty.MEDIUM: (_order, _swap, _elimination, _chain, _gift, _move),
 }
 DIFFICULTIES = tuple(_GENERATORS)
 
@@ -208,10 +216,13 @@ DIFFICULTIES = tuple(_GENERATORS)
 @functools.cache
 def _sets(difficulty: Difficulty) -> dict[Split | None, tuple[ChoiceItem, ...]]:
     """Examples (under None), search and confirmation set; no question twice among the three."""
-    kinds, seen, found = _GENERATORS[difficulty], set(), {}
+    kinds = _GENERATORS[difficulty]
+    seen: set[str] = set()
+    found: dict[Split | None, tuple[ChoiceItem, ...]] = {}
     wanted: list[tuple[Split | None, int]] = [(None, _N_EXAMPLES), *_SIZES.items()]
     for split, size in wanted:
-        rng, items = random.Random(f"reasoning {difficulty} {split}"), []
+        rng = random.Random(f"reasoning {difficulty} {split}")
+        items: list[ChoiceItem] = []
         while len(items) < size:
             place, kind = divmod(len(items), len(kinds))
             item = kinds[kind](rng).item(place)
@@ -227,12 +238,13 @@ def reasoning_probe(difficulty: Difficulty, form: Form, split: Split) -> ChoiceP
     if difficulty not in _GENERATORS:
         raise ProbeError(f"There is no {difficulty} reasoning: choose one of {', '.join(_GENERATORS)}.")
     sets = _sets(difficulty)
+    shown = tuple(item.example(form) for item in sets[None]) if form is Form.GENERATED else ()
     return ChoiceProbe(
         family=Family.REASONING,
         difficulty=difficulty,
         form=form,
         split=split,
-        style=Style(examples=tuple(item.example(form) for item in sets[None])),
+        style=Style(examples=shown),
         items=sets[split],
         max_new_tokens=16,
     )

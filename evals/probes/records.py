@@ -84,17 +84,22 @@ class ItemResult(Frozen):
     target: str = Field(description="The right answer.")
     response: str = Field(description="The written text, or what the answer tokens' probabilities amount to.")
     extracted: str | None = Field(description="The answer that was found; null if none.")
-    published: float | None = Field(description="Credit by the published scoring, 0 to 1; null where there is none.")
+    published: float | None = Field(
+        description="Credit by the published scoring, 0 to 1; null where there is none."
+    )
     corrected: float = Field(description="Credit by the project's corrected scoring, 0 to 1.")
     answer_mass: float | None = Field(
-        default=None, description="Probability that the next token is an answer at all; null for written answers."
+        default=None,
+        description="Probability that the next token is an answer at all; null for written answers.",
     )
 
     def credit(self, scoring: Scoring) -> float:
         """Credit by one scoring."""
         found = self.corrected if scoring is Scoring.CORRECTED else self.published
         if found is None:
-            raise ProbeError(f"Item {self.item} has no credit by the {scoring} scoring: choose the corrected one.")
+            raise ProbeError(
+                f"Item {self.item} has no credit by the {scoring} scoring: choose the corrected one."
+            )
         return found
 
 

@@ -29,7 +29,7 @@ def _kind(bar: DeltaBar) -> int:
 
 
 def _colours(look: Look) -> tuple[str, str, str]:
-    return look.better, look.worse, look.unsure
+    return look.gain, look.loss, look.unsure
 
 
 def _comparable(bars: Sequence[DeltaBar]) -> list[DeltaBar]:
@@ -80,7 +80,7 @@ def delta_bars_image(bars: Sequence[DeltaBar], title: str, theme: Theme, subtitl
     """The same as a matplotlib figure."""
     look, comparable = LOOKS[theme], _comparable(bars)
     figure, axes = new_figure(theme, 8.6, 1.9 + 0.46 * len(bars))
-    headline(axes, theme, title, subtitle)
+    headline(figure, theme, title, subtitle)
     places = {bar.benchmark: len(bars) - 1 - n for n, bar in enumerate(bars)}
     axes.grid(axis="x", color=look.grid, linewidth=0.8)
     axes.set_axisbelow(True)
@@ -109,8 +109,9 @@ def _draw_bar(axes: Axes, bar: DeltaBar, place: int, look: Look) -> None:
         color=colour, markerfacecolor=colour if filled else look.paper, markersize=9, markeredgewidth=1.8, linewidth=2.2,
         capsize=3.5,
     )  # fmt: skip
+    text = f"{bar.delta_points:+.1f}".replace("-", "\N{MINUS SIGN}")
     axes.annotate(
-        f"{bar.delta_points:+.1f}", (bar.delta_points, place), (0, 8), textcoords="offset points", ha="center", fontsize=9.5,
+        text, (bar.delta_points, place), (0, 8), textcoords="offset points", ha="center", fontsize=9.5,
         color=look.ink, fontweight="bold" if filled else "normal",
     )  # fmt: skip
 
@@ -127,5 +128,10 @@ def _draw_key(figure: Figure, bars: Sequence[DeltaBar], look: Look) -> None:
     ]  # fmt: skip
     if handles:
         figure.legend(
-            handles=handles, loc="outside lower left", ncols=3, frameon=False, labelcolor=look.ink, fontsize=9.5
+            handles=handles,
+            loc="outside lower left",
+            ncols=3,
+            frameon=False,
+            labelcolor=look.ink,
+            fontsize=9.5,
         )

@@ -39,7 +39,9 @@ def write_image(figure: Figure, path: Path) -> Path:
 
 def write_html(figure: go.Figure, path: Path) -> Path:
     """Write a page that needs no network: plotly's script is inside."""
-    text = figure.to_html(include_plotlyjs=True, full_html=True, div_id="chart", config={"displaylogo": False})
+    text = figure.to_html(
+        include_plotlyjs=True, full_html=True, div_id="chart", config={"displaylogo": False}
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     return path

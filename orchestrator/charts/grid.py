@@ -27,7 +27,9 @@ class HeatGrid(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
-    deltas: NDArray[np.float64] = Field(description="Value minus base, shape (N + 1, N + 1); NaN where there is none.")
+    deltas: NDArray[np.float64] = Field(
+        description="Value minus base, shape (N + 1, N + 1); NaN where there is none."
+    )
     failed: tuple[tuple[int, int], ...] = Field(description="Cells (i, j) whose measurement failed.")
     missing: tuple[tuple[int, int], ...] = Field(description="Cells (i, j) without a measurement.")
     best: ScanPoint | None = Field(description="The best measured cell; null where there is none.")
@@ -48,7 +50,9 @@ def heat_grid(scan: Scan, measure: str, scale: ColourScale = ColourScale.CLIPPED
             continue
         i, j = point.block
         if not 0 <= i < j <= scan.n_layers:
-            raise ChartError(f"Block ({i}, {j}) does not fit the scan's {scan.n_layers} layers: check the scan's base.")
+            raise ChartError(
+                f"Block ({i}, {j}) does not fit the scan's {scan.n_layers} layers: check the scan's base."
+            )
         if point.status is PointStatus.FAILED:
             failed.append((i, j))
         elif point.status is PointStatus.MEASURED and measure in point.values:
@@ -57,7 +61,10 @@ def heat_grid(scan: Scan, measure: str, scale: ColourScale = ColourScale.CLIPPED
                 best = point
     known = set(failed)
     missing = tuple(
-        (i, j) for i in range(size) for j in range(i + 1, size) if np.isnan(deltas[i, j]) and (i, j) not in known
+        (i, j)
+        for i in range(size)
+        for j in range(i + 1, size)
+        if np.isnan(deltas[i, j]) and (i, j) not in known
     )
     found = [float(d) for d in deltas[~np.isnan(deltas)]]
     low, high = colour_limits(found, scale)

@@ -32,13 +32,23 @@ def heatmap(scan: Scan, measure: str, theme: Theme, scale: ColourScale = ColourS
     if grid.best is not None and grid.best.block is not None:
         rings.append((f"Best: {grid.best.label}", look.best, grid.best.block, size + 3))
     for name, colour, (i, j), width in rings:
-        ring = {"symbol": "circle-open", "size": width, "color": colour, "line": {"width": 2.5, "color": colour}}
+        ring = {
+            "symbol": "circle-open",
+            "size": width,
+            "color": colour,
+            "line": {"width": 2.5, "color": colour},
+        }
         figure.add_trace(
             go.Scatter(x=[j], y=[i], mode="markers", name=escape(name), marker=ring, hoverinfo="skip")
         )
     _key(figure, "Not measured", len(grid.missing), {"symbol": "square", "size": 11, "color": look.missing})
     if grid.failed:
-        mark = {"symbol": "x-thin", "size": size * 0.7, "color": look.paper, "line": {"width": 1.5, "color": look.paper}}
+        mark = {
+            "symbol": "x-thin",
+            "size": size * 0.7,
+            "color": look.paper,
+            "line": {"width": 1.5, "color": look.paper},
+        }
         figure.add_trace(
             go.Scatter(
                 x=[j for _, j in grid.failed], y=[i for i, _ in grid.failed], mode="markers", marker=mark,
@@ -85,7 +95,9 @@ def _flat(cells: tuple[tuple[int, int], ...], n_layers: int, colour: str) -> go.
     flat = np.full((n_layers + 1, n_layers + 1), np.nan)
     for i, j in cells:
         flat[i, j] = 1.0
-    return go.Heatmap(z=flat, colorscale=[[0, colour], [1, colour]], showscale=False, hoverinfo="skip", xgap=1, ygap=1)
+    return go.Heatmap(
+        z=flat, colorscale=[[0, colour], [1, colour]], showscale=False, hoverinfo="skip", xgap=1, ygap=1
+    )
 
 
 def _cells(scan: Scan, measure: Measure, grid: HeatGrid, theme: Theme) -> go.Heatmap:
@@ -97,7 +109,10 @@ def _cells(scan: Scan, measure: Measure, grid: HeatGrid, theme: Theme) -> go.Hea
     labels[0, 0], values[0, 0] = "base", measure.text(scan.base[measure.name])
     for point in scan.measured(measure.name):
         if point.block is not None:
-            labels[point.block], values[point.block] = escape(point.label), measure.text(point.values[measure.name])
+            labels[point.block], values[point.block] = (
+                escape(point.label),
+                measure.text(point.values[measure.name]),
+            )
     middle = -grid.low / (grid.high - grid.low)
     ticks, texts = _ticks(scan, measure, grid)
     return go.Heatmap(
@@ -129,7 +144,10 @@ def _ticks(scan: Scan, measure: Measure, grid: HeatGrid) -> tuple[list[float], l
             marks[at] = f" {null.name}"
     ticks = sorted(marks)
     below = "≤ " if grid.clipped else ""
-    texts = [(below if t == grid.low else "") + (measure.text(t, sign=True) if t else "0") + marks[t] for t in ticks]
+    texts = [
+        (below if t == grid.low else "") + (measure.text(t, sign=True) if t else "0") + marks[t]
+        for t in ticks
+    ]
     return ticks, texts
 
 
@@ -138,7 +156,9 @@ def _key(figure: go.Figure, name: str, count: int, marker: dict[str, Any]) -> No
     import plotly.graph_objects as go
 
     if count:
-        figure.add_trace(go.Scatter(x=[None], y=[None], mode="markers", marker=marker, name=f"{name} ({count})"))
+        figure.add_trace(
+            go.Scatter(x=[None], y=[None], mode="markers", marker=marker, name=f"{name} ({count})")
+        )
 
 
 # --- as an image ----------------------------------------------------------------------------------------------------
@@ -148,7 +168,7 @@ def heatmap_image(scan: Scan, measure: str, theme: Theme, scale: ColourScale = C
     """The same map as a matplotlib figure."""
     grid, found = heat_grid(scan, measure, scale), scan.measure(measure)
     figure, axes = new_figure(theme, 8.6, 8.2)
-    headline(axes, theme, title(scan, found), subtitle(scan, found, grid))
+    headline(figure, theme, title(scan, found), subtitle(scan, found, grid))
     _draw_cells(figure, axes, scan, found, grid, theme)
     _draw_marks(axes, grid, theme, scan.n_layers)
     axes.set_xlabel("End j of the repeated block [i, j)")
@@ -156,7 +176,9 @@ def heatmap_image(scan: Scan, measure: str, theme: Theme, scale: ColourScale = C
     return figure
 
 
-def _draw_cells(figure: Figure, axes: Axes, scan: Scan, measure: Measure, grid: HeatGrid, theme: Theme) -> None:
+def _draw_cells(
+    figure: Figure, axes: Axes, scan: Scan, measure: Measure, grid: HeatGrid, theme: Theme
+) -> None:
     from matplotlib.colors import LinearSegmentedColormap, TwoSlopeNorm
 
     look = LOOKS[theme]
@@ -164,14 +186,14 @@ def _draw_cells(figure: Figure, axes: Axes, scan: Scan, measure: Measure, grid: 
     colours = LinearSegmentedColormap.from_list("diverging", DIVERGING)
     edges = np.arange(scan.n_layers + 2) - 0.5
     mesh = axes.pcolormesh(
-        edges, edges, np.ma.masked_invalid(grid.deltas), cmap=colours, norm=norm,
+        edges, edges, grid.deltas, cmap=colours, norm=norm,
         edgecolors=look.paper, linewidth=min(0.8, 16 / scan.n_layers),
     )  # fmt: skip
     axes.set_aspect("equal")
     axes.set_xlim(-0.9, scan.n_layers + 0.5)
     axes.set_ylim(scan.n_layers + 0.5, -0.9)
     bar = figure.colorbar(mesh, ax=axes, shrink=0.72, aspect=34, pad=0.02, spacing="proportional")
-    bar.outline.set_visible(False)  # type: ignore[operator]  # matplotlib's stub types the outline as a plain Spine list
+    bar.outline.set_visible(False)
     ticks, texts = _ticks(scan, measure, grid)
     bar.set_ticks(ticks, labels=texts)
     bar.ax.tick_params(colors=look.faint, labelsize=9, length=3)
@@ -181,35 +203,52 @@ def _draw_cells(figure: Figure, axes: Axes, scan: Scan, measure: Measure, grid: 
 def _draw_marks(axes: Axes, grid: HeatGrid, theme: Theme, n_layers: int) -> None:
     from matplotlib.patches import Circle, Patch, Rectangle
 
-    look, keys = LOOKS[theme], []
-    plain = {"linewidth": 0.0}
+    look = LOOKS[theme]
+    keys: list[Any] = []
     for i, j in grid.missing:
         axes.add_patch(
-            Rectangle((j - 0.46, i - 0.46), 0.92, 0.92, facecolor=look.missing, hatch="////", edgecolor=look.missing_mark, **plain)
+            Rectangle(
+                (j - 0.46, i - 0.46),
+                0.92,
+                0.92,
+                facecolor=look.missing,
+                hatch="////",
+                edgecolor=look.missing_mark,
+                linewidth=0,
+            )
         )
     for i, j in grid.failed:
-        axes.add_patch(Rectangle((j - 0.46, i - 0.46), 0.92, 0.92, facecolor=look.failed, **plain))
+        axes.add_patch(Rectangle((j - 0.46, i - 0.46), 0.92, 0.92, facecolor=look.failed, linewidth=0))
     if grid.failed:
         rows, columns = zip(*grid.failed, strict=True)
         axes.scatter(columns, rows, marker="x", s=(110 / n_layers) ** 2, c=look.paper, linewidths=1.2)
     radius = max(0.75, n_layers / 45)
-    keys.append(axes.add_patch(Circle((0, 0), radius, fill=False, color=look.base, linewidth=2, label="Base")))
+    axes.add_patch(Circle((0, 0), radius, fill=False, color=look.base, linewidth=2))
+    keys.append(_ring("Base", look.base))
     if grid.best is not None and grid.best.block is not None:
         i, j = grid.best.block
-        label = f"Best: {grid.best.label}".replace("$", r"\$")
-        keys.append(
-            axes.add_patch(Circle((j, i), radius * 1.15, fill=False, color=look.best, linewidth=2.4, label=label))
-        )
-    handles: list[Any] = [*keys]
+        axes.add_patch(Circle((j, i), radius * 1.15, fill=False, color=look.best, linewidth=2.4))
+        keys.append(_ring(f"Best: {grid.best.label}".replace("$", r"\$"), look.best))
     if grid.missing:
-        handles.append(
-            Patch(facecolor=look.missing, hatch="////", edgecolor=look.missing_mark, linewidth=0, label=f"Not measured ({len(grid.missing)})")
+        keys.append(
+            Patch(
+                facecolor=look.missing,
+                hatch="////",
+                edgecolor=look.missing_mark,
+                linewidth=0,
+                label=f"Not measured ({len(grid.missing)})",
+            )
         )
     if grid.failed:
-        handles.append(Patch(facecolor=look.failed, linewidth=0, label=f"Failed ({len(grid.failed)})"))
+        keys.append(Patch(facecolor=look.failed, linewidth=0, label=f"Failed ({len(grid.failed)})"))
     axes.legend(
-        handles=handles, loc="lower left", frameon=False, labelcolor=look.ink, fontsize=10, handlelength=1.4,
+        handles=keys, loc="lower left", frameon=False, labelcolor=look.ink, fontsize=10, handlelength=1.4,
         bbox_to_anchor=(0.02, 0.03),
     )  # fmt: skip
 
 
+def _ring(name: str, colour: str) -> Any:
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], linewidth=0, marker="o", markersize=11, markerfacecolor="none", markeredgecolor=colour,
+                  markeredgewidth=2.2, label=name)  # fmt: skip

@@ -7,7 +7,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from orchestrator.charts.records import Measure, PointStatus, Scan, ScanPoint
-from orchestrator.charts.theme import LOOKS, Theme, headline, new_figure, plotly_layout
+from orchestrator.charts.theme import LOOKS, Theme, headline, new_figure, plotly_layout, ring
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -27,7 +27,11 @@ def pareto_front(points: Sequence[ScanPoint], measure: str) -> tuple[ScanPoint, 
 
 def _with_base(scan: Scan, measure: str) -> tuple[ScanPoint, ...]:
     base = ScanPoint(
-        label="base", block=(0, 0), n_added=0, status=PointStatus.MEASURED, values={measure: scan.base[measure]}
+        label="base",
+        block=(0, 0),
+        n_added=0,
+        status=PointStatus.MEASURED,
+        values={measure: scan.base[measure]},
     )
     return (base, *scan.measured(measure))
 
@@ -55,11 +59,18 @@ def pareto(scan: Scan, measure: str, theme: Theme) -> go.Figure:
         go.Scatter(
             x=[p.n_added for p in front], y=[p.values[measure] for p in front], mode="lines+markers", name="Pareto front",
             customdata=[escape(p.label) for p in front], hovertemplate=hover,
-            line={"color": look.better, "width": 2, "shape": "hv"}, marker={"size": 9, "color": look.better},
+            line={"color": look.gain, "width": 2, "shape": "hv"}, marker={"size": 9, "color": look.gain},
         )
     )  # fmt: skip
-    base = {"symbol": "circle-open", "size": 15, "color": look.base, "line": {"width": 2.5, "color": look.base}}
-    figure.add_trace(go.Scatter(x=[0], y=[scan.base[measure]], mode="markers", marker=base, name="Base", hoverinfo="skip"))
+    base = {
+        "symbol": "circle-open",
+        "size": 15,
+        "color": look.base,
+        "line": {"width": 2.5, "color": look.base},
+    }
+    figure.add_trace(
+        go.Scatter(x=[0], y=[scan.base[measure]], mode="markers", marker=base, name="Base", hoverinfo="skip")
+    )
     for null in found.nulls:
         figure.add_hline(
             y=null.value, line={"color": look.null, "width": 1.4, "dash": "dash"}, annotation_text=escape(null.name),
@@ -80,7 +91,7 @@ def pareto_image(scan: Scan, measure: str, theme: Theme) -> Figure:
     points = scan.measured(measure)
     front = pareto_front(_with_base(scan, measure), measure)
     figure, axes = new_figure(theme, 8.8, 6)
-    headline(axes, theme, f"{found.title} against added layers", _subtitle(scan, found, front))
+    headline(figure, theme, f"{found.title} against added layers", _subtitle(scan, found, front))
     axes.grid(color=look.grid, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.scatter(
@@ -88,15 +99,22 @@ def pareto_image(scan: Scan, measure: str, theme: Theme) -> Figure:
         label="Layer paths",
     )  # fmt: skip
     across, up = [p.n_added for p in front], [p.values[measure] for p in front]
-    axes.step(across, up, where="post", color=look.better, linewidth=1.8, marker="o", markersize=6, label="Pareto front")
-    axes.scatter(
-        [0], [scan.base[measure]], s=150, facecolors="none", edgecolors=look.base, linewidths=2.2, label="Base", zorder=4
+    axes.step(
+        across,
+        up,
+        where="post",
+        color=look.gain,
+        linewidth=1.8,
+        marker="o",
+        markersize=6,
+        label="Pareto front",
     )
+    ring(axes, 0, scan.base[measure], theme)
     for point in front[-_LABELLED:]:
         if point.label != "base":
             axes.annotate(
-                point.label, (point.n_added, point.values[measure]), (5, 6), textcoords="offset points", fontsize=9,
-                color=look.ink, parse_math=False,
+                point.label, (point.n_added, point.values[measure]), (3, 5), textcoords="offset points", fontsize=9,
+                color=look.ink, rotation=55, ha="left", va="bottom", rotation_mode="anchor", parse_math=False,
             )  # fmt: skip
     for null in found.nulls:
         axes.axhline(null.value, color=look.null, linewidth=1.2, linestyle="--", zorder=1)
@@ -104,6 +122,7 @@ def pareto_image(scan: Scan, measure: str, theme: Theme) -> Figure:
             0.995, null.value, null.name, ha="right", va="bottom", transform=axes.get_yaxis_transform(), fontsize=9,
             color=look.null, parse_math=False,
         )  # fmt: skip
+    axes.margins(y=0.12)
     axes.set_xlabel("Layers added")
     axes.set_ylabel(found.title, parse_math=False)
     axes.legend(frameon=False, labelcolor=look.ink, loc="best")

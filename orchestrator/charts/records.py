@@ -29,7 +29,9 @@ class ScanPoint(_Record):
     """One layer path of a scan and its values."""
 
     label: str = Field(description="Short name, for example '(10, 17)'.")
-    block: tuple[int, int] | None = Field(description="Its (i, j); null where no single block makes this path.")
+    block: tuple[int, int] | None = Field(
+        description="Its (i, j); null where no single block makes this path."
+    )
     n_added: int = Field(description="Layers more (or, negative, fewer) than the base has.")
     status: PointStatus = Field(default=PointStatus.MEASURED, description="Whether it was measured.")
     values: dict[str, float] = Field(default_factory=dict, description="Value of each measure, by its name.")
@@ -49,13 +51,15 @@ class Measure(_Record):
     name: str = Field(description="Key in the points' values.")
     title: str = Field(description="Name for people.")
     nulls: tuple[NullLine, ...] = Field(default=(), description="Null levels, where the measure has some.")
-    ceiling: float | None = Field(default=None, description="Highest value that can be reached, where it is known.")
+    ceiling: float | None = Field(
+        default=None, description="Highest value that can be reached, where it is known."
+    )
     unit: str = Field(default="", description="Unit behind a figure, for example ' points'.")
     decimals: int = Field(default=3, ge=0, description="Decimals of a figure.")
 
     def text(self, value: float, sign: bool = False) -> str:
         """A figure of this measure."""
-        return f"{value:{'+' if sign else ''}.{self.decimals}f}{self.unit}"
+        return f"{value:{'+' if sign else ''}.{self.decimals}f}{self.unit}".replace("-", "\N{MINUS SIGN}")
 
 
 class Scan(_Record):
@@ -71,7 +75,9 @@ class Scan(_Record):
     def _check(self) -> Scan:
         missing = [m.name for m in self.measures if m.name not in self.base]
         if missing:
-            raise ChartError(f"The base has no value of {', '.join(missing)}: measure the unmodified path first.")
+            raise ChartError(
+                f"The base has no value of {', '.join(missing)}: measure the unmodified path first."
+            )
         return self
 
     def measure(self, name: str) -> Measure:
@@ -101,4 +107,6 @@ class DeltaBar(_Record):
     low: float = Field(description="Lower end of its 95 % interval.")
     high: float = Field(description="Upper end of its 95 % interval.")
     significant: bool = Field(description="Whether it is significant after correction.")
-    incomparable: str | None = Field(default=None, description="Why the two may not be compared, where they may not.")
+    incomparable: str | None = Field(
+        default=None, description="Why the two may not be compared, where they may not."
+    )

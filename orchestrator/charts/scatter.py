@@ -6,14 +6,13 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.charts.records import Measure, Scan
-from orchestrator.charts.theme import LOOKS, Theme, headline, new_figure, plotly_layout
+from orchestrator.charts.theme import LOOKS, Theme, headline, new_figure, plotly_layout, ring
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
     from matplotlib.figure import Figure
 
 _ADDED = "layers added"
-_SEQUENCE = ("#440154", "#3b528b", "#21918c", "#5ec962", "#fde725")  # viridis
 
 
 def scatter(scan: Scan, x: str, y: str, theme: Theme) -> go.Figure:
@@ -28,7 +27,7 @@ def scatter(scan: Scan, x: str, y: str, theme: Theme) -> go.Figure:
             customdata=[[escape(p.label), p.n_added] for p in points], showlegend=False,
             marker={
                 "size": 8, "opacity": 0.85, "color": [p.n_added for p in points],
-                "colorscale": [[n / 4, c] for n, c in enumerate(_SEQUENCE)],
+                "colorscale": [[n / (len(look.ramp) - 1), c] for n, c in enumerate(look.ramp)],
                 "line": {"width": 0.6, "color": look.paper},
                 "colorbar": {"title": {"text": _ADDED, "side": "right"}, "thickness": 12, "len": 0.7, "outlinewidth": 0},
             },
@@ -36,7 +35,12 @@ def scatter(scan: Scan, x: str, y: str, theme: Theme) -> go.Figure:
             f"{escape(across.title)} %{{x:.4f}}<br>{escape(up.title)} %{{y:.4f}}<br>%{{customdata[1]:+d}} layers<extra></extra>",
         )
     )  # fmt: skip
-    base = {"symbol": "circle-open", "size": 15, "color": look.base, "line": {"width": 2.5, "color": look.base}}
+    base = {
+        "symbol": "circle-open",
+        "size": 15,
+        "color": look.base,
+        "line": {"width": 2.5, "color": look.base},
+    }
     figure.add_trace(go.Scatter(x=[scan.base[x]], y=[scan.base[y]], mode="markers", marker=base, name="Base"))
     for null in across.nulls:
         figure.add_vline(x=null.value, **_null_line(theme, f"{null.name}"), annotation_textangle=-90)
@@ -72,19 +76,17 @@ def scatter_image(scan: Scan, x: str, y: str, theme: Theme) -> Figure:
     look, across, up = LOOKS[theme], scan.measure(x), scan.measure(y)
     points = scan.measured(x, y)
     figure, axes = new_figure(theme, 8.4, 6.4)
-    headline(axes, theme, f"{up.title} against {across.title}", _subtitle(scan, len(points)))
+    headline(figure, theme, f"{up.title} against {across.title}", _subtitle(scan, len(points)))
     axes.grid(color=look.grid, linewidth=0.8)
     axes.set_axisbelow(True)
     dots = axes.scatter(
         [p.values[x] for p in points], [p.values[y] for p in points], c=[p.n_added for p in points], s=34, alpha=0.9,
-        cmap=LinearSegmentedColormap.from_list("added", _SEQUENCE), edgecolors=look.paper, linewidths=0.5,
+        cmap=LinearSegmentedColormap.from_list("added", look.ramp), edgecolors=look.paper, linewidths=0.5,
     )  # fmt: skip
-    axes.scatter(
-        [scan.base[x]], [scan.base[y]], s=150, facecolors="none", edgecolors=look.base, linewidths=2.2, label="Base", zorder=4
-    )
+    ring(axes, scan.base[x], scan.base[y], theme)
     _draw_nulls(axes, across, up, theme)
     bar = figure.colorbar(dots, ax=axes, shrink=0.7, aspect=32, pad=0.02)
-    bar.outline.set_visible(False)  # type: ignore[operator]  # matplotlib's stub types the outline as a plain Spine list
+    bar.outline.set_visible(False)
     bar.ax.tick_params(colors=look.faint, labelsize=9, length=3)
     bar.set_label(_ADDED, color=look.ink, fontsize=10)
     axes.set_xlabel(across.title, parse_math=False)
@@ -99,8 +101,23 @@ def _draw_nulls(axes: Any, across: Measure, up: Measure, theme: Theme) -> None:
     for null in across.nulls:
         axes.axvline(null.value, color=look.null, linewidth=1.2, linestyle="--", zorder=1)
         axes.text(
-            null.value, 0.995, f"{null.name} ", rotation=90, ha="right", va="top", transform=axes.get_xaxis_transform(), **style
+            null.value,
+            0.995,
+            f"{null.name} ",
+            rotation=90,
+            ha="right",
+            va="top",
+            transform=axes.get_xaxis_transform(),
+            **style,
         )
     for null in up.nulls:
         axes.axhline(null.value, color=look.null, linewidth=1.2, linestyle="--", zorder=1)
-        axes.text(0.995, null.value, null.name, ha="right", va="bottom", transform=axes.get_yaxis_transform(), **style)
+        axes.text(
+            0.995,
+            null.value,
+            null.name,
+            ha="right",
+            va="bottom",
+            transform=axes.get_yaxis_transform(),
+            **style,
+        )

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from orchestrator.charts.grid import heat_grid
 from orchestrator.charts.records import Measure, Scan
-from orchestrator.charts.theme import LOOKS, Theme, headline, new_figure, plotly_layout
+from orchestrator.charts.theme import LOOKS, Theme, headline, new_figure, plotly_layout, style_axes
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -43,7 +43,7 @@ def skylines(scan: Scan, measure: str) -> tuple[Skyline, Skyline]:
 
 def _subtitle(scan: Scan, measure: Measure) -> str:
     base = scan.base[measure.name]
-    nulls = [f"{null.name} would be {measure.text(null.value - base, sign=True)}" for null in measure.nulls]
+    nulls = [f"{null.name} {measure.text(null.value - base, sign=True)}" for null in measure.nulls]
     return " · ".join([f"difference to the base, {measure.text(base)}", *nulls])
 
 
@@ -53,7 +53,9 @@ def skyline(scan: Scan, measure: str, theme: Theme) -> go.Figure:
     from plotly.subplots import make_subplots
 
     found, look = scan.measure(measure), LOOKS[theme]
-    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, shared_yaxes="all", vertical_spacing=0.12, subplot_titles=_TITLES)
+    figure = make_subplots(
+        rows=2, cols=1, shared_xaxes=True, shared_yaxes="all", vertical_spacing=0.12, subplot_titles=_TITLES
+    )
     for row, line in enumerate(skylines(scan, measure), start=1):
         colours = [look.better if m > 0 else look.worse for m in line.means]
         figure.add_trace(
@@ -63,7 +65,7 @@ def skyline(scan: Scan, measure: str, theme: Theme) -> go.Figure:
             ),
             row=row, col=1,
         )  # fmt: skip
-        figure.add_hline(y=0, line={"color": look.faint, "width": 1}, row=row, col=1)  # type: ignore[arg-type]  # int is right
+        figure.add_hline(y=0, line={"color": look.faint, "width": 1}, row=row, col=1)
     layout = plotly_layout(
         theme, escape(f"Skylines · {found.title} · {scan.title}"), escape(_subtitle(scan, found)), width=900, height=620,
         bargap=0.15,
@@ -76,24 +78,23 @@ def skyline(scan: Scan, measure: str, theme: Theme) -> go.Figure:
 
 def skyline_image(scan: Scan, measure: str, theme: Theme) -> Figure:
     """The same as a matplotlib figure."""
-    from orchestrator.charts.theme import style_axes
-
     found, look = scan.measure(measure), LOOKS[theme]
     figure, upper = new_figure(theme, 9, 5.6)
     figure.clear()
     upper, lower = figure.subplots(2, 1, sharex=True, sharey=True)
     for axes, line in zip((upper, lower), skylines(scan, measure), strict=True):
         style_axes(axes, theme)
-        axes.bar(line.positions, line.means, width=0.82, color=[look.better if m > 0 else look.worse for m in line.means])
+        axes.bar(
+            line.positions,
+            line.means,
+            width=0.82,
+            color=[look.better if m > 0 else look.worse for m in line.means],
+        )
         axes.axhline(0, color=look.faint, linewidth=0.8)
         axes.grid(axis="y", color=look.grid, linewidth=0.8)
         axes.set_axisbelow(True)
         axes.text(0.0, 1.02, line.title, transform=axes.transAxes, fontsize=10, color=look.faint, va="bottom")
     lower.set_xlabel("Layer")
     lower.set_xlim(-0.8, scan.n_layers + 0.8)
-    figure.suptitle(
-        f"Skylines · {found.title} · {scan.title}", x=0.012, ha="left", fontsize=13.5, fontweight="bold", color=look.ink,
-        parse_math=False,
-    )  # fmt: skip
-    figure.supylabel(_subtitle(scan, found), fontsize=9.5, color=look.faint, parse_math=False)
+    headline(figure, theme, f"Skylines · {found.title} · {scan.title}", _subtitle(scan, found))
     return figure

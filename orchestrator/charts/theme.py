@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -36,10 +37,12 @@ class Look(BaseModel):
     failed: str = Field(description="A cell whose measurement failed.")
     base: str = Field(description="The ring around the base.")
     best: str = Field(description="The ring around the best.")
-    better: str = Field(description="Significantly better than the base.")
-    worse: str = Field(description="Significantly worse than the base.")
+    better: str = Field(description="Better than the base, as in the heatmaps.")
+    worse: str = Field(description="Worse than the base, as in the heatmaps.")
     unsure: str = Field(description="Not significantly different.")
-    series: str = Field(description="Points and lines of the one series that matters.")
+    gain: str = Field(description="A benchmark that is significantly better.")
+    loss: str = Field(description="A benchmark that is significantly worse.")
+    ramp: tuple[str, ...] = Field(description="Colours from few to many added layers.")
     null: str = Field(description="Null levels.")
 
 
@@ -57,7 +60,9 @@ LOOKS = {
         better="#b2182b",
         worse="#2166ac",
         unsure="#9aa3ad",
-        series="#4d5b6a",
+        gain="#00835f",
+        loss="#d55e00",
+        ramp=("#440154", "#414487", "#2a788e", "#22a884", "#7ad151"),
         null="#b07d00",
     ),
     Theme.DARK: Look(
@@ -73,7 +78,9 @@ LOOKS = {
         better="#f4745f",
         worse="#5aa9e6",
         unsure="#77828e",
-        series="#b6c2cf",
+        gain="#2fcf9f",
+        loss="#ff8a3d",
+        ramp=("#4b6fb5", "#2a92a8", "#22b184", "#7ad151", "#fde725"),
         null="#f0b429",
     ),
 }
@@ -89,9 +96,21 @@ def plotly_layout(theme: Theme, title: str, subtitle: str = "", **more: Any) -> 
     """The part of a plotly layout that all charts share. Names from outside are escaped before they come here."""
     look = LOOKS[theme]
     below = f"<br><span style='font-size:13px;color:{look.faint}'>{subtitle}</span>" if subtitle else ""
-    axis = {"gridcolor": look.grid, "linecolor": look.faint, "zeroline": False, "ticks": "outside", "tickcolor": look.grid}
+    axis = {
+        "gridcolor": look.grid,
+        "linecolor": look.faint,
+        "zeroline": False,
+        "ticks": "outside",
+        "tickcolor": look.grid,
+    }
     layout: dict[str, Any] = {
-        "title": {"text": f"<b>{title}</b>{below}", "x": 0.02, "xanchor": "left", "y": 0.97, "yanchor": "top"},
+        "title": {
+            "text": f"<b>{title}</b>{below}",
+            "x": 0.02,
+            "xanchor": "left",
+            "y": 0.97,
+            "yanchor": "top",
+        },
         "font": {"family": FONT, "size": 13, "color": look.ink},
         "paper_bgcolor": look.paper,
         "plot_bgcolor": look.paper,
@@ -110,10 +129,11 @@ def new_figure(theme: Theme, width: float, height: float) -> tuple[Figure, Axes]
     """An empty matplotlib figure in the theme's colours; no global state is touched."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     look = LOOKS[theme]
-    figure = Figure(figsize=(width, height), facecolor=look.paper, layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1)
+    engine = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1)
+    figure = Figure(figsize=(width, height), facecolor=look.paper, layout=engine)
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     style_axes(axes, theme)
@@ -134,22 +154,49 @@ def style_axes(axes: Axes, theme: Theme) -> None:
         label.set_fontsize(11)
 
 
-def headline(axes: Axes, theme: Theme, title: str, subtitle: str = "") -> None:
-    """Title and subtitle, left-aligned above the plot; names from outside are text, never mathematics."""
+def headline(figure: Figure, theme: Theme, title: str, subtitle: str = "") -> None:
+    """Title and subtitle above everything, left-aligned and wrapped; names from outside are text, never mathematics."""
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    look, (width, height) = LOOKS[theme], figure.get_size_inches()
+    titles = textwrap.wrap(title, int(width * 8.6)) or [""]
+    lines = textwrap.wrap(subtitle, int(width * 14))
+    at = height - 0.16
+    for line, size, step, colour, weight in (
+        *((line, 13.5, 0.28, look.ink, "bold") for line in titles),
+        *((line, 9.5, 0.2, look.faint, "normal") for line in lines),
+    ):
+        text = figure.text(
+            0.16 / width,
+            at / height,
+            line,
+            fontsize=size,
+            color=colour,
+            fontweight=weight,
+            va="top",
+            in_layout=False,
+        )
+        text.set_parse_math(False)
+        at -= step
+    figure.set_layout_engine(
+        ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1, rect=(0, 0, 1, (at - 0.02) / height))
+    )
+
+
+def ring(axes: Axes, x: float, y: float, theme: Theme) -> None:
+    """The base's ring, with a halo that lifts it off the points below."""
     look = LOOKS[theme]
-    above = 22 if subtitle else 8
-    text = axes.annotate(
-        title, (0, 1), (0, above), xycoords="axes fraction", textcoords="offset points",
-        fontsize=13.5, fontweight="bold", color=look.ink, va="bottom", annotation_clip=False,
-    )  # fmt: skip
-    below = axes.annotate(
-        subtitle, (0, 1), (0, 7), xycoords="axes fraction", textcoords="offset points",
-        fontsize=10, color=look.faint, va="bottom", annotation_clip=False,
-    )  # fmt: skip
-    for part in (text, below):
-        part.set_parse_math(False)
+    axes.scatter([x], [y], s=170, facecolors="none", edgecolors=look.paper, linewidths=5.5, zorder=4)
+    axes.scatter(
+        [x], [y], s=170, facecolors="none", edgecolors=look.base, linewidths=2.4, zorder=5, label="Base"
+    )
 
 
 def fonts() -> dict[str, Any]:
     """matplotlib settings under which figures are written: first font that is there, text as text in SVG."""
-    return {"font.family": "sans-serif", "font.sans-serif": _FONTS, "svg.fonttype": "none", "svg.hashsalt": "mergeboard"}
+    return {
+        "font.family": "sans-serif",
+        "font.sans-serif": _FONTS,
+        "svg.fonttype": "none",
+        "svg.hashsalt": "mergeboard",
+    }
