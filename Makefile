@@ -6,9 +6,6 @@ BIN    := $(VENV)/bin
 LOCK   := requirements-$(TARGET).lock
 STAMP  := $(VENV)/.ready-$(TARGET)
 
-# Files of the demo stay inside the checkout unless you say otherwise.
-demo: export MERGEBOARD_HOME ?= $(CURDIR)/.mergeboard
-
 .PHONY: help setup demo test lint check-all lock browser clean
 
 help:
@@ -26,7 +23,7 @@ $(STAMP): $(LOCK) pyproject.toml deploy/locks/setup.sh
 	@touch $@
 
 demo: setup
-	$(BIN)/mergeboard demo
+	bash orchestrator/demo/demo.sh $(BIN)
 
 lint: setup
 	$(BIN)/ruff check .

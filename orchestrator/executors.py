@@ -91,7 +91,7 @@ def _start_here(options: dict[str, Any]) -> None:
         try:
             ray.init(include_dashboard=False, **options)
             return
-        except Exception as error:  # noqa: BLE001 - Ray raises a bare Exception when its parts time out
+        except Exception as error:
             if "timed out during startup" not in str(error):
                 raise
             ray.shutdown()

@@ -27,8 +27,7 @@ def compare(
     as_json: options.AsJson = False,
 ) -> None:
     """Per-benchmark differences with intervals and paired tests, from stored samples."""
-    from rich.console import Console
-
+    from orchestrator.cli.results_view import wide_console
     from orchestrator.compare import print_comparisons
     from orchestrator.errors import MergeboardError
     from orchestrator.results import comparisons, find_result, results_of_run, run_comparisons
@@ -52,4 +51,4 @@ def compare(
     if as_json:
         print(json.dumps([c.model_dump(mode="json") for c in found], indent=2))
     else:
-        print_comparisons(found, Console(highlight=False))
+        print_comparisons(found, wide_console())

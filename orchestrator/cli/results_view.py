@@ -23,7 +23,7 @@ def show_results(summary: RunSummary, plan: Plan, settings: Settings, *, as_json
     if as_json:
         print(json.dumps(_data(summary, plan, results, compared), indent=2))
         return
-    console = Console(highlight=False)
+    console = wide_console()
     for result in results:
         if result.candidate.is_base or len(results) == 1:
             console.print(score_table(result))
@@ -32,6 +32,12 @@ def show_results(summary: RunSummary, plan: Plan, settings: Settings, *, as_json
     reused = f", {summary.cached} of them reused" if summary.cached else ""
     console.print(f"Run {summary.run_id}: {summary.done} jobs done{reused}, {summary.duration_s:.0f} s.")
     console.print(f"Store: {settings.database_url}", soft_wrap=True)
+
+
+def wide_console() -> Console:
+    """The terminal, or 110 columns where the output goes to a file."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=110)
 
 
 def score_table(result: CandidateResult) -> Table:
