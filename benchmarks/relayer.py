@@ -121,7 +121,7 @@ def benchmark(folder: Path, runs: int) -> None:
         for tool in tools:
             tool.run(out)
             if number == 1 and tool.name in {"relayer", "mergekit-yaml"}:
-                equal[tool.name] = apart("hash", out)
+                equal[tool.name] = json.loads(apart("hash", out))
             shutil.rmtree(out)
     if equal["relayer"] != equal["mergekit-yaml"]:
         sys.exit("relayer and mergekit-yaml wrote different tensors")

@@ -69,6 +69,7 @@ def test_the_noisy_sibling_differs_and_still_answers(
     ).read_bytes()
 
 
+@pytest.mark.slow
 def test_weights_and_tokenizer_are_those_that_transformers_reads(demo_checkpoint: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
