@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from pydantic import Field
-from recipes.catalog import load_catalog
 
 from orchestrator.errors import SweepError
 from orchestrator.jobs import BuildJob, CheckpointPlace, Frozen, RecipeSource
 from orchestrator.settings import Settings
 from orchestrator.sweep import RecipeEntry, SweepFile
+from recipes.catalog import load_catalog
 from recipes.errors import RecipeError
 from recipes.layer_path import LayerPath, LayerPathSpec
 from recipes.recipe import Recipe, SourceRef
@@ -158,7 +158,8 @@ class Expander:
     def _from_recipe(self, recipe: Recipe, name: str) -> Candidate:
         recipe = recipe.with_sources(self._sweep.sources)
         pins = pin_sources(recipe, Path(self._file.folder), self._settings)
-        facts = {name: describe(pinned, home=self._settings.home) for name, pinned in pins.items()}
+        pickles = self._sweep.allow_pickles
+        facts = {n: describe(p, home=self._settings.home, allow_pickles=pickles) for n, p in pins.items()}
         layers = {name: known.config.n_layers for name, known in facts.items()}
         as_path = recipe.as_layer_path(layers, {n: d for n, k in facts.items() if (d := k.config.dtype)})
         if as_path is not None:

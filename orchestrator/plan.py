@@ -75,7 +75,7 @@ def make_plan(file: SweepFile, settings: Settings) -> Plan:
     """Expand a sweep; raises SweepError, PlanError or a RecipeError with one sentence."""
     sweep = file.sweep
     base_pin = pin(absolute_place(sweep.base, Path.cwd()), None, home=settings.home)
-    facts = describe(base_pin, home=settings.home)
+    facts = describe(base_pin, home=settings.home, allow_pickles=sweep.allow_pickles)
     base = Candidate(
         name=BASE_NAME,
         is_base=True,

@@ -126,7 +126,8 @@ class EngineHost:
 def _build(context: WorkerContext, job: BuildJob) -> BuildOutcome:
     started = datetime.now(UTC)
     recipe = Recipe.parse(job.recipe, origin=f"recipe {job.digest}")
-    sources = {source.name: resolve(source.place, None, home=context.home_path) for source in job.sources}
+    home, pickles = context.home_path, job.allow_pickles
+    sources = {s.name: resolve(s.place, None, home=home, allow_pickles=pickles) for s in job.sources}
     options = BuildOptions(
         seed=job.seed, trust_remote_code=job.trust_remote_code, allow_pickles=job.allow_pickles
     )
