@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 from evals.engine import (
     EngineMemory,
@@ -17,7 +19,7 @@ from evals.engine import (
 from evals.errors import EngineError
 from evals.live_paths import check_layer_path, each_path, read_config, require_live_family
 from evals.vllm.generation import generations
-from evals.vllm.loading import kv_bytes_per_token, plan_engine, start, stop
+from evals.vllm.loading import kv_bytes_per_token, plan_engine, start, stop, weight_bytes
 from evals.vllm.outside import open_outside, text_of
 from evals.vllm.queue import RequestQueue
 from evals.vllm.schedule import Path as LayerPath
@@ -40,12 +42,25 @@ class VllmEngine:
         if tuning.extra_layer_slots:
             self._slots += require_live_family(checkpoint)
         self._plan = plan_engine(spec, checkpoint, tuning)
+        VllmEngine._claim_process(self)
         self._llm = start(spec, checkpoint, self._plan)
         self._queue = RequestQueue(self._llm, self._plan.arguments["max_num_seqs"])
         self._layer_path: LayerPath | None = None
         self._path: LayerPath = tuple(range(int(read_config(checkpoint).get("num_hidden_layers") or 0)))
         self._text = text_of(self._llm)
         self._outside = open_outside(self._llm, self.max_length, self._text) if self._plan.live else None
+
+    _running: ClassVar[weakref.ref[VllmEngine] | None] = None
+
+    @classmethod
+    def _claim_process(cls, engine: VllmEngine) -> None:
+        """vLLM's distributed state is the process's: the end of one engine would take another one with it."""
+        other = cls._running() if cls._running else None
+        if other is not None and not other._closed and hasattr(other, "_llm"):
+            raise EngineError(
+                f"A vLLM engine of {other.checkpoint} is open in this process, and a process can have one: close it first."
+            )
+        cls._running = weakref.ref(engine)
 
     @property
     def max_length(self) -> int:
@@ -61,7 +76,7 @@ class VllmEngine:
         per_token = kv_bytes_per_token(self.spec, config, layers)
         tokens = (cache.num_gpu_blocks or 0) * cache.block_size
         return EngineMemory(
-            weight_bytes=sum(self._llm.collective_rpc("weight_bytes")) if self._plan.live else None,
+            weight_bytes=weight_bytes(self.checkpoint, self.spec),
             layer_slots=layers,
             block_size=cache.block_size,
             kv_cache_tokens=tokens,

@@ -176,11 +176,6 @@ class Forward:
         """Places in the KV cache."""
         return blocks * self.block_size + offsets
 
-    def clear_cache(self) -> None:
-        """Zero the KV cache: a sequence that went to infinity leaves values that spoil whoever shares a block."""
-        for holder in self._holders:
-            holder.kv_cache.zero_()
-
     def _copy_blocks(self, copies: Ints, path: int, repeat: int, stride: Stride) -> None:
         if len(copies):
             source, target = (stride.block(self.tensor(copies[:, side]), path, repeat) for side in (0, 1))

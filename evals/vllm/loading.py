@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,9 +102,27 @@ def _kv_cache_bytes(spec: EngineSpec, config: dict[str, Any], tuning: EngineTuni
     return max(min(wanted or GIB, free), 64 << 20)
 
 
+def weight_bytes(checkpoint: Path, spec: EngineSpec) -> int | None:
+    """Size of the weights in the engine's dtype; null where they are quantised or not stored as safetensors.
+
+    Read off the files: on a CPU vLLM packs the weights into buffers that no parameter shows any more.
+    """
+    from safetensors import safe_open
+
+    files = sorted(checkpoint.glob("*.safetensors"))
+    if spec.quantization or not files:
+        return None
+    numbers = 0
+    for file in files:
+        with safe_open(file, framework="numpy") as tensors:
+            numbers += sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118  # no mapping
+    return numbers * (4 if spec.dtype == "float32" else 2)
+
+
 def start(spec: EngineSpec, checkpoint: Path, plan: Plan) -> LLM:
     """A running engine in this process; raises EngineError with the end of vLLM's log where it does not start."""
     import torch
+    from safetensors import SafetensorError
 
     if plan.cpu:
         torch.set_num_threads(plan.threads)
@@ -127,6 +146,7 @@ def start(spec: EngineSpec, checkpoint: Path, plan: Plan) -> LLM:
             LookupError,
             TypeError,
             AttributeError,
+            SafetensorError,
         ) as error:
             raise EngineError(
                 f"vLLM does not start on {checkpoint}: {error}\nThe end of its log:\n{log.tail()}"

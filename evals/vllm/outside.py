@@ -55,4 +55,19 @@ def text_of(llm: LLM) -> Text:
     """The engine's tokenizer and what ends a text."""
     tokenizer = llm.get_tokenizer()
     config = llm.model_config.try_get_generation_config() or {}
-    return Text(tokenizer, end_tokens(tokenizer, config.get("eos_token_id")), end_text_of(tokenizer))
+    ends = end_tokens(tokenizer, config.get("eos_token_id"))
+
+    def decode(prompt: tuple[int, ...], tokens: list[int]) -> str:
+        # vLLM's own, token by token: at the end of a text it leaves out what is no whole character.
+        from vllm import SamplingParams
+        from vllm.v1.engine import EngineCoreRequest
+        from vllm.v1.engine.detokenizer import IncrementalDetokenizer
+
+        params = SamplingParams(skip_special_tokens=False, spaces_between_special_tokens=False)
+        request = EngineCoreRequest("", list(prompt), None, params, None, 0.0, None, None, None)
+        writer = IncrementalDetokenizer.from_new_request(tokenizer, request)
+        for token in tokens:
+            writer.update([token], stop_terminated=False)
+        return str(writer.get_next_output_text(finished=True, delta=False))
+
+    return Text(tokenizer, ends, end_text_of(tokenizer), decode)

@@ -47,6 +47,8 @@ class Text:
     tokenizer: Any
     ends: frozenset[int]
     end_text: str
+    decode: Callable[[tuple[int, ...], list[int]], str]
+    """Text of tokens that follow a prompt, as vLLM writes it."""
 
 
 class PathGenerator:
@@ -152,9 +154,7 @@ class PathGenerator:
 
     def _result(self, request: GenerateRequest, row: _Row) -> GenerateResult:
         tokens = row.tokens[:-1] if row.tokens[-1] in self._text.ends else row.tokens
-        text = self._text.tokenizer.decode(
-            tokens, skip_special_tokens=False, spaces_between_special_tokens=False
-        )
+        text = self._text.decode(self._prompt(request), tokens)
         return GenerateResult(
             text=cut_at_stops(text, with_end_token(request.stop, self._text.end_text)),
             n_tokens=len(row.tokens),

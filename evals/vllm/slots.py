@@ -59,11 +59,6 @@ class LayerSlots:
             )
         self._stack.start_layer, self._stack.end_layer = 0, len(self._stack.layers)
 
-    def weight_bytes(self) -> int:
-        """Size of the model's parameters; tied ones count once."""
-        seen = {p.data_ptr(): p.numel() * p.element_size() for p in self._model.parameters()}
-        return sum(seen.values())
-
 
 def shallow(module: nn.Module) -> Any:
     """A copy that shares every tensor and child but can be given other children."""

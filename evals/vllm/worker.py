@@ -52,11 +52,3 @@ class LiveWorker(_Worker):
     def decode_step(self, step: DecodeStep, paths: list[tuple[int, ...]], stride: Stride) -> list[int]:
         """One more token for each row (path, prompt), after `run_step` over their prompts with the same stride."""
         return self.forward.decode(step, tuple(paths), stride)
-
-    def clear_cache(self) -> None:
-        """Zero the KV cache."""
-        self.forward.clear_cache()
-
-    def weight_bytes(self) -> int:
-        """Size of the weights on this rank; tied ones count once."""
-        return self.layer_slots.weight_bytes()

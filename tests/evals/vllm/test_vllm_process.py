@@ -1,0 +1,67 @@
+"""Starting and ending vLLM engines in one process, and what they serve besides live paths."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psutil
+import pytest
+
+from evals.engine import EngineKind, EngineTuning, GenerateRequest, ScoreRequest
+from evals.errors import EngineError
+from evals.vllm.engine import VllmEngine
+from recipes.relayer import write_layer_path
+from tests.evals.engine_requests import (
+    LAYERS,
+    PATHS,
+    TOLERANCE,
+    generated,
+    largest_difference,
+    opened,
+    prompts_of,
+    random_requests,
+    scored,
+)
+from tests.evals.vllm.stock import stock_scores
+from tests.tiny import VOCABULARY, tiny_checkpoint
+
+pytestmark = pytest.mark.vllm
+
+KIND = EngineKind.VLLM
+REQUESTS = random_requests(0, vocabulary=VOCABULARY)
+TUNING = EngineTuning(threads=1, extra_layer_slots=LAYERS, kv_cache_gib=0.125)
+
+
+def test_a_built_path_is_the_live_one(tmp_path: Path) -> None:
+    checkpoint = tiny_checkpoint(tmp_path / "base", layers=LAYERS)
+    write_layer_path(checkpoint, PATHS[1], tmp_path / "built")
+    with opened(KIND, tmp_path / "built", TUNING) as other:
+        expected = scored(other, REQUESTS), generated(other, prompts_of(REQUESTS))
+    with opened(KIND, checkpoint, TUNING) as engine:
+        engine.set_layer_path(PATHS[1])
+        assert largest_difference(scored(engine, REQUESTS), expected[0]) < 1e-5
+        assert generated(engine, prompts_of(REQUESTS)) == expected[1]
+
+
+def test_truncation_is_that_of_stock_lm_eval_and_closing_frees_the_process(tmp_path: Path) -> None:
+    checkpoint = tiny_checkpoint(tmp_path, layers=LAYERS)
+    before = {child.pid for child in psutil.Process().children(recursive=True)}
+    with opened(KIND, checkpoint, TUNING, max_length=40) as engine:
+        assert isinstance(engine, VllmEngine)
+        assert engine.max_length == 40
+        assert largest_difference(scored(engine, REQUESTS), stock_scores(engine, REQUESTS)) < TOLERANCE
+        with pytest.raises(EngineError, match="max_length"):
+            scored(engine, [ScoreRequest(context=(3,), continuations=((4,) * 40,))])
+        with pytest.raises(EngineError, match="no room"):
+            generated(engine, [GenerateRequest(prompt=(3,), max_new_tokens=40)])
+    assert {child.pid for child in psutil.Process().children(recursive=True)} <= before
+
+
+def test_a_start_that_fails_says_why(tmp_path: Path) -> None:
+    checkpoint = tiny_checkpoint(tmp_path)
+    (checkpoint / "model.safetensors").write_bytes(b"nothing")
+    with (
+        pytest.raises(EngineError, match=r"vLLM does not start on .*(?s:.)*The end of its log"),
+        opened(KIND, checkpoint, TUNING),
+    ):
+        pass
