@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pydantic import Field
 
 from dashboard.board import title
-from dashboard.queries import Column, Pages, PathScore
+from dashboard.queries import Column, Pages
 from orchestrator.charts import Measure, PointStatus, Scan, ScanPoint
 from orchestrator.jobs import Frozen
 from orchestrator.records import CandidateRecord
@@ -47,7 +47,8 @@ def layer_map(candidates: Sequence[CandidateRecord], base: CandidateRecord) -> L
             continue
         if not candidate.layer_path or max(candidate.layer_path) >= n_layers:
             continue
-        path = LayerPath(layers=candidate.layer_path, n_layers=n_layers)
+        # Checked when it was planned; thousands of paths are checked again in the time of a page.
+        path = LayerPath.model_construct(layers=candidate.layer_path, n_layers=n_layers)
         label = path.label if path.label not in taken else f"{path.label} #{candidate.position}"
         taken.add(label)
         places.append(Place(candidate=candidate, label=label, block=path.block, n_added=path.n_added))
@@ -58,11 +59,11 @@ def scan_of(
     pages: Pages, run_id: str, name: str, found: LayerMap, columns: Sequence[Column]
 ) -> tuple[Scan | None, str | None]:
     """The scan of some columns; or why there is none."""
-    values = {title(c): _values(pages.path_scores(run_id, c)) for c in columns}
+    values = {title(c): pages.column_scores(run_id, c) for c in columns}
     for text, by_position in values.items():
         if found.base not in by_position:
             return None, f"The base has no score of {text} yet; differences need one."
-    failed = set().union(*(pages.unscored(run_id, c) for c in columns))
+    failed = frozenset().union(*(pages.unscored(run_id, c) for c in columns))
     scan = Scan(
         title=name,
         n_layers=found.n_layers,
@@ -73,11 +74,7 @@ def scan_of(
     return scan, None
 
 
-def _values(scores: Sequence[PathScore]) -> dict[int, float]:
-    return {s.candidate.position: s.value for s in scores if s.value is not None}
-
-
-def _point(place: Place, values: dict[str, dict[int, float]], failed: set[int]) -> ScanPoint:
+def _point(place: Place, values: dict[str, dict[int, float]], failed: frozenset[int]) -> ScanPoint:
     position = place.candidate.position
     mine = {text: found[position] for text, found in values.items() if position in found}
     status = PointStatus.MEASURED if mine else PointStatus.PENDING

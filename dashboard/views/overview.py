@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from datetime import datetime
 from typing import Any
@@ -51,7 +52,7 @@ def _live_run(pages: Pages, run_id: str) -> None:
 
 
 def _figures(pages: Pages, run: RunRecord, progress: RunProgress) -> None:
-    cost = data.slow(pages.cost, run.id)
+    cost = (data.fixed if run.state in ENDED else data.slow)(pages.cost, run.id)
     pace = data.live(pages.pace, run.id)
     share = progress.done / progress.total if progress.total else 0.0
     st.progress(share, text=_progress_text(run, progress, pace))
@@ -110,19 +111,16 @@ def _running(pages: Pages, run: RunRecord) -> None:
 
 
 def _arrivals(pages: Pages, run: RunRecord) -> None:
-    """Outcomes over time: the last two thousand, in at most forty steps."""
-    arrivals = data.slow(pages.arrivals, run.id)
+    """Outcomes over the time of the run, in at most forty steps."""
     st.markdown("**Outcomes over time**")
-    if len(arrivals) < 2:
-        st.caption("Too few outcomes for a picture.")
+    end = run.ended_at or data.slow(pages.now)
+    span = _seconds(run.created_at, end) or 1.0
+    arrivals = data.slow(pages.arrivals, run.id, run.created_at, math.ceil(span / 40))
+    if not arrivals:
+        st.caption("No outcome yet.")
         return
-    times = pd.Series([a.at for a in arrivals])
-    kinds = [str(a.kind) for a in arrivals]
-    span = max(1.0, (times.max() - times.min()).total_seconds())
-    step = pd.Timedelta(seconds=max(1.0, span / 40))
-    frame = pd.DataFrame({"time": times.dt.floor(step), "job": kinds})
-    counted = frame.groupby(["time", "job"]).size().reset_index(name="outcomes")
-    st.bar_chart(counted, x="time", y="outcomes", color="job", height=220, x_label="", y_label="outcomes")
+    frame = pd.DataFrame([{"time": a.at, "job": a.kind.value, "outcomes": a.count} for a in arrivals])
+    st.bar_chart(frame, x="time", y="outcomes", color="job", height=220, x_label="", y_label="outcomes")
 
 
 def _failures(pages: Pages, run: RunRecord) -> None:
@@ -171,18 +169,26 @@ def _runs(pages: Pages) -> None:
 
 
 def _run_row(pages: Pages, run: RunRecord) -> dict[str, Any]:
-    ended = run.state in ENDED
-    progress = (data.slow if ended else data.live)(pages.progress, run.id)
+    total, done, failed = _stand(pages, run)
     return {
         "Run": line(run.name, 60),
         "State": parts.STATE_MARKS[run.state],
-        "Progress": progress.done / progress.total if progress.total else 0.0,
-        "Jobs": progress.total,
-        "Failed": progress.failed,
+        "Progress": done / total if total else 0.0,
+        "Jobs": total,
+        "Failed": failed,
         "Created": moment(run.created_at),
         "Took": duration(_seconds(run.started_at, run.ended_at)),
         "Id": run.id,
     }
+
+
+def _stand(pages: Pages, run: RunRecord) -> tuple[int, int, int]:
+    """Jobs in all, done and failed; a run that ended well has no job left to count."""
+    if run.state is RunState.DONE:
+        total = data.fixed(pages.count_jobs, run.id)
+        return total, total, 0
+    progress = (data.slow if run.state in ENDED else data.live)(pages.progress, run.id)
+    return progress.total, progress.done, progress.failed
 
 
 def job_label(work: Work) -> str:

@@ -1,0 +1,107 @@
+"""Every page on a small store, without a browser: nothing raises, and each shows what it is there for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from dashboard.queries import Pages
+from tests.dashboard.stores import DEMO, Made, Maker, demo_store, load_suite
+
+APP = Path(__file__).parents[2] / "dashboard" / "app.py"
+PAGES = ("overview", "leaderboard", "compare", "layer_map", "claims", "job", "card")
+HOSTILE = "<script>alert(1)</script> ![x](http://x.invalid/y.png) **bold** $x$ :red[y] \x00\x1b[31m\u202e"
+
+
+def page(name: str, **query: str) -> AppTest:
+    """One view inside the frame that every page has."""
+
+    def script(name: str) -> None:
+        import importlib
+
+        from dashboard import data, links
+        from dashboard.frame import _choose_run
+
+        links.register({})
+        links.link = lambda *_, **__: None
+        pages = data.open_pages()
+        importlib.import_module(f"dashboard.views.{name}").show(pages, _choose_run(pages))
+
+    app = AppTest.from_function(script, args=(name,), default_timeout=60)
+    for key, text in query.items():
+        app.query_params[key] = text
+    return app
+
+
+@pytest.fixture(autouse=True)
+def _no_cache() -> Iterator[None]:
+    yield
+    st.cache_resource.clear()
+
+
+@pytest.fixture
+def demo(home: Path) -> str:
+    return demo_store(home)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_page_draws_the_demo(demo: str, name: str) -> None:
+    app = page(name, run=demo).run()
+    assert not app.exception, app.exception
+    assert app.header
+
+
+def test_overview_counts_the_jobs(demo: str) -> None:
+    figures = {m.label: m.value for m in page("overview", run=demo).run().metric}
+    assert figures["Jobs done"] == "38 / 38"
+    assert figures["Failed"] == "0"
+
+
+def test_leaderboard_refuses_what_may_not_be_compared(home: Path) -> None:
+    from evals.scores import ChatTemplate
+    from orchestrator.store import Store
+
+    with Store.open(f"sqlite:///{home / 'store.sqlite'}") as store:
+        other = Made("other template", template=ChatTemplate.OFF)
+        run = Maker(store, home, load_suite("smoke"), n=8).run((DEMO[0], other))
+    app = page("compare", run=run, cand="1").run()
+    assert not app.exception, app.exception
+    assert any("chat template" in text.value for text in app.text)
+
+
+def test_empty_store_is_shown_kindly(home: Path) -> None:
+    from orchestrator.store import Store
+
+    Store.open(f"sqlite:///{home / 'store.sqlite'}").close()
+    for name in PAGES:
+        app = page(name).run()
+        assert not app.exception, (name, app.exception)
+
+
+def test_hostile_text_is_text(home: Path) -> None:
+    from orchestrator.store import Store
+
+    long = HOSTILE + "a" * 1_000_000
+    with Store.open(f"sqlite:///{home / 'store.sqlite'}") as store:
+        made = (DEMO[0], Made(HOSTILE.replace("\x00", ""), ability=0.2, restless=0.9, response=long))
+        run = Maker(store, home, load_suite("smoke"), n=8, name="*run* <b>").run(made)
+    for name in PAGES:
+        app = page(name, run=run, cand="1", bench="ifeval").run()
+        assert not app.exception, (name, app.exception)
+        marked = [m.value for m in (*app.markdown, *app.caption, *app.header, *app.subheader)]
+        assert not any("<script>" in text or "![x](" in text for text in marked), name
+        assert all(len(code.value) < 30_000 for code in app.code)
+
+
+def test_the_store_cannot_be_written(demo: str, home: Path) -> None:
+    from orchestrator.errors import StoreError
+
+    with (
+        Pages.open(f"sqlite:///{home / 'store.sqlite'}", create=False, read_only=True) as pages,
+        pytest.raises(StoreError),
+    ):
+        pages.cancel_run(demo)
