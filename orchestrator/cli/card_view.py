@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from orchestrator.builds import parse_source
 from orchestrator.card_plan import CardPlan, plan_card
+from orchestrator.cli.console import wide_console
 from orchestrator.cli.plan_view import show_preflight
 from orchestrator.settings import Settings
 
@@ -20,7 +20,7 @@ def show_card_plan(path: Path, settings: Settings, *, sources: list[str], as_jso
     if as_json:
         print(json.dumps(plan.model_dump(mode="json"), indent=2))
         return
-    console = Console(highlight=False)
+    console = wide_console()
     console.print(_claims(plan))
     for recipe in plan.recipes:
         console.print(f"\nRecipe {recipe.title} ({recipe.found})", markup=False, soft_wrap=True)

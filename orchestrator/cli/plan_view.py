@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from orchestrator.builds import parse_source, read_recipe
+from orchestrator.cli.console import wide_console
 from orchestrator.costs import PlanCost, plan_cost
 from orchestrator.errors import MergeboardError, SweepError
 from orchestrator.plan import Plan, make_plan
@@ -26,7 +27,7 @@ _CARD_SUFFIXES = (".md", ".markdown")
 
 def show_plan(file: Path, settings: Settings, *, sources: list[str], as_json: bool) -> None:
     """Tell a sweep, a recipe and a card apart by what is in the file, and show what it would take."""
-    console = Console(highlight=False)
+    console = wide_console()
     if file.suffix.lower() in _CARD_SUFFIXES:
         from orchestrator.cli.card_view import show_card_plan
 

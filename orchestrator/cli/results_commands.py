@@ -27,7 +27,7 @@ def compare(
     as_json: options.AsJson = False,
 ) -> None:
     """Per-benchmark differences with intervals and paired tests, from stored samples."""
-    from orchestrator.cli.results_view import wide_console
+    from orchestrator.cli.console import wide_console
     from orchestrator.compare import print_comparisons
     from orchestrator.errors import MergeboardError
     from orchestrator.results import comparisons, find_result, results_of_run, run_comparisons

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
-from rich.console import Console
 from rich.table import Table
 
+from orchestrator.cli.console import wide_console
 from orchestrator.compare import Comparison, print_comparisons
 from orchestrator.plan import Plan
 from orchestrator.results import CandidateResult, benchmark_scores, results_of_run, run_comparisons
@@ -32,12 +32,6 @@ def show_results(summary: RunSummary, plan: Plan, settings: Settings, *, as_json
     reused = f", {summary.cached} of them reused" if summary.cached else ""
     console.print(f"Run {summary.run_id}: {summary.done} jobs done{reused}, {summary.duration_s:.0f} s.")
     console.print(f"Store: {settings.database_url}", soft_wrap=True)
-
-
-def wide_console() -> Console:
-    """The terminal, or 110 columns where the output goes to a file."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=110)
 
 
 def score_table(result: CandidateResult) -> Table:
@@ -84,7 +78,8 @@ def _data(
 
 
 def _row(row: object) -> dict[str, object]:
-    from orchestrator.compare import ComparisonRow
+    from orchestrator.cli.console import wide_console
+from orchestrator.compare import ComparisonRow
 
     assert isinstance(row, ComparisonRow)
     return {**row.model_dump(mode="json"), "significant": row.significant, "verdict": row.verdict}

@@ -218,7 +218,8 @@ def test_what_is_no_card() -> None:
     ],
 )
 def test_published_cards(card: str, stages: int, to_map: dict[str, str]) -> None:
-    folder = Path(os.environ.get("MERGEBOARD_DATASETS", "/nowhere")).parents[1] / "seeds"
+    datasets = os.environ.get("MERGEBOARD_DATASETS")
+    folder = Path(datasets).parents[1] / "seeds" if datasets else Path("no seeds here")
     if not folder.is_dir():
         pytest.skip("the published cards are not here")
     text = (folder / card).read_text(encoding="utf-8")
