@@ -1,5 +1,6 @@
 """The catalogue: known figures without weights, and builds that equal mergekit's, bit for bit."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from recipes.catalog import CatalogEntry, catalog_config, catalog_names, find_in_catalog, load_catalog
 from recipes.config_facts import ConfigFacts
 from recipes.errors import RecipeError
-from recipes.merge import BuildOptions, build
+from recipes.merge import BuildOptions, MergekitProcess, build
 from tests.recipes.by_mergekit import SEED, Command, assert_same_tensors, config_of, run_mergekit
 from tests.tiny import tiny_checkpoint
 
@@ -74,20 +75,35 @@ def by_mergekit(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for seed, (source, known) in enumerate(facts(entry).items()):
             dtype = known.dtype or "bfloat16"
             folder = root / name / source
-            tiny_checkpoint(folder, family=known.model_type, layers=known.n_layers, seed=seed, shards=2, dtype=dtype)
+            tiny_checkpoint(
+                folder, family=known.model_type, layers=known.n_layers, seed=seed, shards=2, dtype=dtype
+            )
         several = len(entry.recipe.stages) > 1
         commands.append(Command(entry.path, root / name, root / name / "theirs", several))
     run_mergekit(commands)
     return root
 
 
+@pytest.fixture(scope="module")
+def mergekit() -> Iterator[MergekitProcess]:
+    """One mergekit process for all of them."""
+    with MergekitProcess(threads=1) as process:
+        yield process
+
+
 @pytest.mark.parametrize("name", FIGURES)
-def test_builds_equal_mergekits(name: str, by_mergekit: Path, tmp_path: Path) -> None:
+def test_builds_equal_mergekits(
+    name: str, by_mergekit: Path, tmp_path: Path, mergekit: MergekitProcess
+) -> None:
     recipe = load_catalog(name).recipe
     folder, ours = by_mergekit / name, tmp_path / "ours"
     sources = {source.name: folder / source.name for source in recipe.sources}
-    build(recipe, sources, ours, options=BuildOptions(seed=SEED, threads=1))
+    build(recipe, sources, ours, options=BuildOptions(seed=SEED, threads=1), mergekit=mergekit)
     last = recipe.stages[-1].name if len(recipe.stages) > 1 else None
     assert_same_tensors(ours, folder / "theirs" / (last or ""))
     assert config_of(ours)["num_hidden_layers"] == FIGURES[name][0]
-    assert {path.name for path in ours.iterdir()} >= {"config.json", "tokenizer.json", "tokenizer_config.json"}
+    assert {path.name for path in ours.iterdir()} >= {
+        "config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    }
