@@ -11,7 +11,10 @@ import sys
 import typer
 
 from evals.errors import EvaluationError
-from orchestrator.cli import cards_commands, data_commands, results_commands, run_commands
+from orchestrator.cli.cards_commands import register as register_cards
+from orchestrator.cli.data_commands import register as register_data
+from orchestrator.cli.results_commands import register as register_results
+from orchestrator.cli.run_commands import register as register_runs
 from orchestrator.errors import MergeboardError
 from recipes.errors import RecipeError
 
@@ -23,8 +26,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     add_completion=False,
 )
-for module in (run_commands, results_commands, cards_commands, data_commands):
-    module.register(app)
+for register in (register_runs, register_results, register_cards, register_data):
+    register(app)
 
 
 def main() -> None:

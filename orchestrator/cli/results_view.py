@@ -7,7 +7,7 @@ import json
 from rich.table import Table
 
 from orchestrator.cli.console import wide_console
-from orchestrator.compare import Comparison, print_comparisons
+from orchestrator.compare import Comparison, ComparisonRow, print_comparisons
 from orchestrator.plan import Plan
 from orchestrator.results import CandidateResult, benchmark_scores, results_of_run, run_comparisons
 from orchestrator.scheduler import RunSummary
@@ -77,9 +77,5 @@ def _data(
     }
 
 
-def _row(row: object) -> dict[str, object]:
-    from orchestrator.cli.console import wide_console
-from orchestrator.compare import ComparisonRow
-
-    assert isinstance(row, ComparisonRow)
+def _row(row: ComparisonRow) -> dict[str, object]:
     return {**row.model_dump(mode="json"), "significant": row.significant, "verdict": row.verdict}
