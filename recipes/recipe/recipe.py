@@ -42,7 +42,8 @@ class Recipe(Frozen):
             raise RecipeSyntaxError(
                 "A recipe is either one or more merge stages or a base with a layer path."
             )
-        ordered_stages(self.stages) if self.stages else ()
+        if self.stages:
+            ordered_stages(self.stages)  # refuses stages that clash or need each other
         return self
 
     @classmethod
