@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -90,8 +91,8 @@ def delta_bars_image(bars: Sequence[DeltaBar], title: str, theme: Theme, subtitl
     for bar in bars:
         if bar.incomparable is not None:
             axes.text(
-                0, places[bar.benchmark], f" not comparable: {bar.incomparable}", color=look.faint, fontsize=9.5, va="center",
-                parse_math=False,
+                0.01, places[bar.benchmark], textwrap.shorten(f"not comparable: {bar.incomparable}", 64, placeholder=" ..."),
+                color=look.faint, fontsize=9.5, va="center", parse_math=False, transform=axes.get_yaxis_transform(), clip_on=True,
             )  # fmt: skip
     axes.set_yticks(list(places.values()), labels=list(places), parse_math=False)
     axes.tick_params(axis="y", colors=look.ink, length=0, labelsize=10.5)
