@@ -19,18 +19,11 @@ WORDS = [
     "runs",
     "sleeps",
     "in",
-    "on",
     "house",
     "garden",
     "quickly",
     "never",
-    "always",
     "because",
-    "yellow",
-    "seven",
-    "walks",
-    "talks",
-    "about",
     "rain",
 ]
 
