@@ -5,8 +5,10 @@ The address is the only state: a widget is filled from it on every run and write
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
+from typing import NamedTuple
 from urllib.parse import urlencode
 
 import streamlit as st
@@ -14,6 +16,16 @@ from streamlit.navigation.page import StreamlitPage
 
 _PAGES = "mergeboard_pages"
 _KEPT = "mergeboard_kept"
+_WRITTEN = "mergeboard_written"
+_SETTLED_S = 4.0
+
+
+class _Written(NamedTuple):
+    """A value that was written to the address."""
+
+    new: str | None
+    old: str | None
+    at: float
 
 
 class View(StrEnum):
@@ -57,8 +69,8 @@ def here() -> str:
 
 def value(name: str, default: str = "") -> str:
     """A value out of the address."""
-    found = st.query_params.get(name)
-    return default if found is None else str(found)
+    found = _found(name)
+    return default if found is None else found
 
 
 def number(name: str, default: int = 0) -> int:
@@ -69,19 +81,43 @@ def number(name: str, default: int = 0) -> int:
 
 def put(**values: str | int | None) -> None:
     """Write values to the address; None takes one out."""
+    waiting: dict[str, _Written] = st.session_state.setdefault(_WRITTEN, {})
     for name, new in values.items():
-        if new is None:
-            if name in st.query_params:
-                del st.query_params[name]
-        elif st.query_params.get(name) != str(new):
-            st.query_params[name] = str(new)
+        text, old = None if new is None else str(new), st.query_params.get(name)
+        if text == old:
+            continue
+        waiting[name] = _Written(new=text, old=old, at=time.monotonic())
+        _write(name, text)
+
+
+def _found(name: str) -> str | None:
+    """A value as the address has it, or as it was written a moment ago.
+
+    A live page asks for its next refresh with the address that the browser had when it asked, which may be older than
+    what a click has just written.
+    """
+    found = st.query_params.get(name)
+    written: _Written | None = st.session_state.get(_WRITTEN, {}).get(name)
+    if written is None or found == written.new or found != written.old:
+        return found
+    if time.monotonic() - written.at > _SETTLED_S:
+        return found
+    _write(name, written.new)
+    return written.new
+
+
+def _write(name: str, text: str | None) -> None:
+    if text is not None:
+        st.query_params[name] = text
+    elif name in st.query_params:
+        del st.query_params[name]
 
 
 def kept(name: str) -> str:
     """A value that goes along from page to page, out of the address or as it was last."""
     memory: dict[str, str] = st.session_state.setdefault(_KEPT, {})
-    found = st.query_params.get(name)
-    return memory.get(name, "") if found is None else str(found)
+    found = _found(name)
+    return memory.get(name, "") if found is None else found
 
 
 def keep(name: str, new: str) -> None:

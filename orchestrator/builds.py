@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 
 from pydantic import Field
-from recipes.catalog import catalog_names, load_catalog
 
 from orchestrator.candidates import build_job_of, pin_sources
 from orchestrator.errors import SweepError
@@ -17,6 +16,7 @@ from orchestrator.records import Failure
 from orchestrator.settings import Settings
 from orchestrator.worker import WorkerContext, run_build
 from recipes.artifact import Artifact, ArtifactStore
+from recipes.catalog import catalog_names, load_catalog
 from recipes.checkpoint import Checkpoint
 from recipes.errors import BuildError
 from recipes.layer_path import LayerPathSpec
