@@ -31,9 +31,12 @@ class EvalSettings(Frozen):
     chat_template: ChatTemplate = Field(description="Whether the chat template was applied.")
     fewshot_as_multiturn: bool = Field(description="Whether few-shot examples were turns of a chat.")
     add_bos_token: bool | None = Field(
-        default=None, description="Whether a BOS token was put before each prompt; null is the tokenizer's default."
+        default=None,
+        description="Whether a BOS token was put before each prompt; null is the tokenizer's default.",
     )
-    limit: int | None = Field(default=None, ge=1, description="Only the first documents of each subset; null is all.")
+    limit: int | None = Field(
+        default=None, ge=1, description="Only the first documents of each subset; null is all."
+    )
     seeds: Seeds = Field(default_factory=Seeds, description="The harness's seeds.")
 
 
@@ -62,9 +65,13 @@ class Score(Frozen):
     subset: str = Field(description="lm-eval task, for example 'leaderboard_bbh_snarks'.")
     metric: str = Field(description="Metric as lm-eval names it, for example 'acc_norm'.")
     value: float = Field(description="The metric as a fraction, 0 to 1.")
-    stderr: float | None = Field(description="Standard error of value as lm-eval gives it; null where it has none.")
+    stderr: float | None = Field(
+        description="Standard error of value as lm-eval gives it; null where it has none."
+    )
     n: int = Field(ge=1, description="Number of samples behind the value.")
-    n_full: int = Field(ge=1, description="Number of samples of the whole subset; more than n where a limit was set.")
+    n_full: int = Field(
+        ge=1, description="Number of samples of the whole subset; more than n where a limit was set."
+    )
     lower_bound: float = Field(ge=0, lt=1, description="Value of random guessing.")
     task_version: str = Field(description="Version that lm-eval gives the task.")
     alarms: tuple[Alarm, ...] = Field(default=(), description="Why the score is doubtful, if it is.")
@@ -96,16 +103,28 @@ class Sample(Frozen):
     benchmark: str = Field(description="Benchmark of the suite.")
     subset: str = Field(description="lm-eval task.")
     doc_id: int = Field(ge=0, description="Row of the document in the task's split, before any limit.")
-    doc_hash: str = Field(description="First 16 hex digits of the sha256 of the document as lm-eval renders it.")
-    prompt_hash: str = Field(description="First 16 hex digits of the sha256 of the prompt text with its template.")
+    doc_hash: str = Field(
+        description="First 16 hex digits of the sha256 of the document as lm-eval renders it."
+    )
+    prompt_hash: str = Field(
+        description="First 16 hex digits of the sha256 of the prompt text with its template."
+    )
     target: str = Field(description="The right answer as the task gives it.")
-    choices: tuple[str, ...] = Field(default=(), description="Continuations that were scored; empty where text was written.")
-    logprobs: tuple[float, ...] = Field(default=(), description="Log-probability of each choice, natural log.")
+    choices: tuple[str, ...] = Field(
+        default=(), description="Continuations that were scored; empty where text was written."
+    )
+    logprobs: tuple[float, ...] = Field(
+        default=(), description="Log-probability of each choice, natural log."
+    )
     response: str = Field(description="The written text, or the chosen continuation.")
-    extracted: str | None = Field(default=None, description="The answer that was found in the response; null if none.")
+    extracted: str | None = Field(
+        default=None, description="The answer that was found in the response; null if none."
+    )
     n_tokens: int = Field(default=0, description="Tokens that were generated.")
     truncated: bool = Field(default=False, description="Whether the response ran into its length limit.")
-    metrics: dict[str, float] = Field(description="Every metric of this document, 0 to 1, as lm-eval gives it.")
+    metrics: dict[str, float] = Field(
+        description="Every metric of this document, 0 to 1, as lm-eval gives it."
+    )
     correct: float = Field(ge=0, le=1, description="The benchmark's own metric for this document.")
     weights: dict[str, float] = Field(
         default_factory=dict,
@@ -131,7 +150,13 @@ class SuiteScore(Frozen):
     """A whole suite: its benchmarks and, only where all of them are there and whole, the board's average."""
 
     suite: str = Field(description="Name of the suite.")
-    benchmarks: tuple[BenchmarkScore, ...] = Field(description="The benchmarks that are there, in the suite's order.")
+    benchmarks: tuple[BenchmarkScore, ...] = Field(
+        description="The benchmarks that are there, in the suite's order."
+    )
     missing: tuple[str, ...] = Field(description="Names of the benchmarks that are not there.")
-    average: float | None = Field(description="The board's average, 0 to 100; null where a benchmark is missing or partial.")
-    partial_average: float | None = Field(description="Mean of the benchmarks that are there; never the board's average.")
+    average: float | None = Field(
+        description="The board's average, 0 to 100; null where a benchmark is missing or partial."
+    )
+    partial_average: float | None = Field(
+        description="Mean of the benchmarks that are there; never the board's average."
+    )
