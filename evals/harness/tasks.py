@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,9 +16,9 @@ import lm_eval.tasks
 from lm_eval.api.task import Task
 
 from evals.datasets import cache_key, find
-from evals.errors import DatasetError, SuiteError
+from evals.errors import DatasetError, EvaluationError, SuiteError
 from evals.scores import EvalSettings
-from evals.suite import OWN_PREFIX, OWN_TASKS_DIR, Benchmark
+from evals.suite import OWN_PREFIX, OWN_TASKS_DIR, Benchmark, Extraction
 
 NLTK_DATA = OWN_TASKS_DIR / "nltk_data"
 _LM_EVAL_TASKS = Path(lm_eval.tasks.__file__).parent
@@ -27,6 +28,8 @@ def load_tasks(benchmark: Benchmark, settings: EvalSettings, mirror: Path | None
     """The benchmark's tasks by name, ready to render their prompts."""
     _prepare_libraries()
     set_seeds(settings)
+    if benchmark.extraction is Extraction.MATH:
+        _prepare_math()
     location = find(benchmark, mirror)
     cache = Path(datasets.config.HF_DATASETS_CACHE) / f"mergeboard-{cache_key(location)}"
     folder = _task_folder(benchmark)
@@ -118,6 +121,18 @@ def _prepare_libraries() -> None:
     # Math-Verify's grammar was generated for another minor version of the antlr runtime than sympy's, which reads it
     # just as well, but prints so to standard output for every answer.
     antlr4.Recognizer.Recognizer.checkVersion = _no_check
+
+
+def _prepare_math() -> None:
+    """Makes the parsers of MATH answers give what they should: both stop by the alarm signal when they take too long."""
+    import sympy.parsing.latex
+
+    if threading.current_thread() is not threading.main_thread():
+        raise EvaluationError(
+            "MATH answers are judged within time limits that work in a process's main thread alone; evaluate from there."
+        )
+    # The first call imports for about a second, which is all that lm-eval allows for one comparison.
+    sympy.parsing.latex.parse_latex("1")
 
 
 def _task_folder(benchmark: Benchmark) -> Path:

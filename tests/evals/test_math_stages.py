@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,20 @@ import pytest
 from lm_eval.tasks.leaderboard.math.utils import process_results
 
 from evals.datasets import check
+from evals.errors import EvaluationError
 from evals.harness.tasks import load_tasks
 from evals.scores import ChatTemplate, EvalSettings
 from evals.suite import load_suite
 
 MATH = load_suite("leaderboard-v2").benchmark("math")
 MIRROR = os.environ.get("MERGEBOARD_DATASETS")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def parsers() -> None:
+    """The parsers as an evaluation finds them."""
+    smoke = load_suite("smoke").benchmark("math")
+    load_tasks(smoke, EvalSettings(chat_template=ChatTemplate.OFF, fewshot_as_multiturn=False), None)
 
 
 def scored(response: str, answer: str = "\\frac{1}{2}") -> tuple[int, int]:
@@ -46,8 +55,6 @@ def test_the_parser_is_the_boards() -> None:
 
 
 def test_nothing_is_printed_for_each_answer(capfd: pytest.CaptureFixture[str]) -> None:
-    smoke = load_suite("smoke").benchmark("math")
-    load_tasks(smoke, EvalSettings(chat_template=ChatTemplate.OFF, fewshot_as_multiturn=False), None)
     capfd.readouterr()
     scored("So we get $\\boxed{\\frac{1}{2}}$.")
     assert capfd.readouterr().out == ""
@@ -63,3 +70,10 @@ def test_every_gold_answer_is_accepted() -> None:
     docs = [doc for task in tasks.values() for doc in task.eval_docs]
     assert len(docs) == 1324
     assert sum(process_results(doc, [doc["solution"]])["exact_match"] for doc in docs) == 1324
+
+
+def test_a_thread_cannot_judge_math() -> None:
+    smoke = load_suite("smoke").benchmark("math")
+    settings = EvalSettings(chat_template=ChatTemplate.OFF, fewshot_as_multiturn=False)
+    with ThreadPoolExecutor(1) as pool, pytest.raises(EvaluationError, match="main thread"):
+        pool.submit(load_tasks, smoke, settings, None).result()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
+import subprocess
+import sys
 import time
 
 from hypothesis import given
@@ -26,22 +27,20 @@ def test_ids_sort_by_time_and_do_not_collide() -> None:
     assert {len(one) for one in ids} == {15}
 
 
-def _send_owner(pipe: multiprocessing.connection.Connection) -> None:
-    pipe.send(new_owner())
-    pipe.recv()
+# A process of its own that says who it is and then waits.
+SAYS_ITS_NAME = "from orchestrator.records import new_owner; print(new_owner(), flush=True); input()"
 
 
 def test_an_owner_is_gone_when_its_process_is() -> None:
     mine = new_owner()
     assert mine != new_owner()
     assert not owner_is_gone(mine)
-    ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=_send_owner, args=(theirs,))
-    process.start()
-    other = ours.recv()
-    assert not owner_is_gone(other)
-    ours.send("end")
-    process.join()
+    command = [sys.executable, "-c", SAYS_ITS_NAME]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        other = process.stdout.readline().strip()
+        assert not owner_is_gone(other)
+        process.communicate("end\n", timeout=60)
     assert owner_is_gone(other)
     # The same process id, given to a later process, is another owner.
     host, _, rest = other.rsplit(":", 2)
