@@ -161,7 +161,8 @@ class Expander:
         pickles = self._sweep.allow_pickles
         facts = {n: describe(p, home=self._settings.home, allow_pickles=pickles) for n, p in pins.items()}
         layers = {name: known.config.n_layers for name, known in facts.items()}
-        as_path = recipe.as_layer_path(layers, {n: d for n, k in facts.items() if (d := k.config.dtype)})
+        dtypes = {name: known.single_dtype for name, known in facts.items() if known.single_dtype}
+        as_path = recipe.as_layer_path(layers, dtypes)
         if as_path is not None:
             source, path = as_path
             pinned = pins[str(source)]

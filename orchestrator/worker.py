@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
 import json
 import os
@@ -31,7 +32,7 @@ from orchestrator.records import BuildOutcome, EvalOutcome, Failure, FailureClas
 from recipes import errors as recipes_errors
 from recipes.artifact import ArtifactStore
 from recipes.checkpoint import Checkpoint
-from recipes.merge import BuildOptions, BuildProgress, build
+from recipes.merge import BuildOptions, BuildProgress, MergekitProcess, build
 from recipes.recipe import Recipe
 from recipes.sources import resolve
 
@@ -134,7 +135,7 @@ def _build(context: WorkerContext, job: BuildJob) -> BuildOutcome:
     report = _ProgressFile(context.home_path / "journals" / job.digest)
 
     def write(out: Path) -> None:
-        build(recipe, sources, out, options=options, on_progress=report.build)
+        build(recipe, sources, out, options=options, on_progress=report.build, mergekit=_mergekit())
 
     artifact = ArtifactStore(context.home_path / "artifacts").build(
         job.digest, write, meta={"recipe": job.recipe}
@@ -151,6 +152,12 @@ def _build(context: WorkerContext, job: BuildJob) -> BuildOutcome:
         started_at=started,
         ended_at=datetime.now(UTC),
     )
+
+
+@functools.cache
+def _mergekit() -> MergekitProcess:
+    """This process's mergekit: starting one takes seconds, and Ray gives the next build to the same process."""
+    return MergekitProcess()
 
 
 def _locate(context: WorkerContext, place: CheckpointPlace) -> Path:

@@ -51,6 +51,15 @@ class SourceFacts(Frozen):
     known_from: Known = Field(default=Known.HEADERS, description="What the two figures come from.")
     size_bytes: int | None = Field(default=None, description="Bytes of its weights; null where unknown.")
     dtype: str | None = Field(default=None, description="Dtype of most of its weights; null where unknown.")
+    single_dtype: str | None = Field(
+        default=None, description="Dtype of all of its weights; null where they differ or no header was read."
+    )
+    tensor_names: tuple[str, ...] = Field(
+        default=(),
+        exclude=True,
+        repr=False,
+        description="Names of its tensors; empty where no header was read.",
+    )
 
     def parameters_of(self, layers: int) -> int | None:
         """Parameters with this many layers instead of its own."""
@@ -174,6 +183,7 @@ def _on_hub(source: SourceRef, home: Path, allow_pickles: bool) -> SourceFacts:
 
 
 def _facts(config: ConfigFacts, tensors: Sequence[Tensor], has_chat_template: bool) -> SourceFacts:
+    names = tuple(tensor.name for tensor in tensors)
     if not tensors or config.quantization:
         # Packed weights hold several parameters in one element, so headers do not count them.
         return SourceFacts(
@@ -184,6 +194,7 @@ def _facts(config: ConfigFacts, tensors: Sequence[Tensor], has_chat_template: bo
             known_from=Known.CONFIG,
             size_bytes=sum(t.size_bytes for t in tensors) or None,
             dtype=config.dtype,
+            tensor_names=names,
         )
     checkpoint = Checkpoint(directory=Path(), config=config, tensors=tuple(tensors), has_chat_template=False)
     return SourceFacts(
@@ -193,6 +204,8 @@ def _facts(config: ConfigFacts, tensors: Sequence[Tensor], has_chat_template: bo
         has_chat_template=has_chat_template,
         size_bytes=checkpoint.size_bytes,
         dtype=checkpoint.dtype,
+        single_dtype=checkpoint.dtype if len(checkpoint.dtypes) == 1 else None,
+        tensor_names=names,
     )
 
 

@@ -16,6 +16,7 @@ from recipes.preflight.outputs import Weights, estimated, outputs
 from recipes.preflight.records import Preflight, SourcePreflight, StagePreflight
 from recipes.recipe import Recipe, SourceRef, Stage
 from recipes.recipe.depth import is_copy
+from recipes.recipe.filters import idle_filters, missing_value
 from recipes.sources import Known, facts_of_config, hub_is_away, is_on_this_machine, look, raw_file
 
 _MANIFEST_BYTES = 50_000_000
@@ -41,6 +42,8 @@ def preflight(
     figures = tuple(estimated(stage, w, known) for stage, w in zip(stages, written, strict=True))
     for stage in stages:
         problems += [*misfits(stage, looked.configs), *unmovable(stage, looked.raw, looked.configs)]
+        lacking = missing_value(stage, looked.names_in(stage))
+        problems += [lacking] if lacking else []
     result = written[-1]
     return Preflight(
         stages=figures,
@@ -88,6 +91,11 @@ class _Sources:
                 return None
             total += size
         return total
+
+    def names_in(self, stage: Stage) -> tuple[str, ...]:
+        """Names of the tensors of the stage's first checkpoint whose headers were read; empty where none were."""
+        known = {source.name: source.facts.tensor_names for source in self.found if source.facts}
+        return next((names for ref in stage.refs() if (names := known.get(str(ref.source)))), ())
 
     def vocabulary(self, name: str) -> dict[str, int] | None:
         """Tokens of a source's tokenizer; null where it cannot be read from here."""
@@ -157,6 +165,9 @@ def _disk(figures: tuple[StagePreflight, ...]) -> int | None:
 
 def _remarks(stages: tuple[Stage, ...], looked: _Sources) -> Iterator[str]:
     for stage in stages:
+        tensors = looked.names_in(stage)
+        for text in idle_filters(stage, tensors) if tensors else ():
+            yield f"The filter {text!r} does nothing: no tensor's name contains it."
         names = [
             name for name in dict.fromkeys(str(ref.source) for ref in stage.refs()) if name in looked.configs
         ]

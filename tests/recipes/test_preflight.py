@@ -41,6 +41,24 @@ def linear(*models: Path | str, **more: Any) -> Recipe:
     return Recipe.parse(yaml.safe_dump({"merge_method": "linear", "models": made, **more}))
 
 
+def test_filters_are_held_against_the_names_in_the_headers(
+    tiny_llama: Path, tmp_path: Path, home: Path
+) -> None:
+    both = [tiny_llama, tiny_checkpoint(tmp_path / "other", seed=1)]
+    slerp = {
+        "merge_method": "slerp",
+        "base_model": str(tiny_llama),
+        "slices": [{"sources": [{"model": str(one), "layer_range": [0, 4]} for one in both]}],
+        "parameters": {"t": [{"filter": "self_atn", "value": 1}, {"value": 0.5}]},
+    }
+    found = preflight(Recipe.parse(yaml.safe_dump(slerp)), home=home)
+    assert found.problems == ()
+    assert "The filter 'self_atn' does nothing: no tensor's name contains it." in found.remarks
+    slerp["parameters"] = {"t": [{"filter": "self_attn", "value": 1}]}
+    (problem,) = preflight(Recipe.parse(yaml.safe_dump(slerp)), home=home).problems
+    assert problem.startswith("The parameter t has no value for ")
+
+
 @pytest.mark.parametrize("name", catalog_names())
 def test_every_catalogue_recipe_plans_without_weights(name: str, home: Path) -> None:
     started = time.monotonic()
