@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from pydantic import Field
 
 from evals.claims.records import Measurement
 from evals.engine import EngineSpec
+from evals.errors import SuiteError
 from evals.normalize import suite_score
 from evals.samples import read_samples
 from evals.scores import BenchmarkScore, Sample, SuiteScore
-from evals.suite import Suite, load_suite
+from evals.suite import Benchmark, Suite, load_suite, suite_names
 from orchestrator.compare import Comparison, Side, compare, measurement_of
 from orchestrator.errors import RunError
 from orchestrator.jobs import EvalJob, Frozen
@@ -86,7 +87,7 @@ def sides(result: CandidateResult, home: Path) -> list[Side]:
     """What is compared: each benchmark's measurement with its samples."""
     made = []
     for job, outcome in result.evaluated:
-        benchmark = load_suite(job.suite).benchmark(job.benchmark)
+        benchmark = definition(job.suite, job.benchmark)
         samples = stored_samples(outcome, home)
         made.append(
             Side(
@@ -102,6 +103,19 @@ def sides(result: CandidateResult, home: Path) -> list[Side]:
             )
         )
     return made
+
+
+def definition(suite: str, benchmark: str) -> Benchmark | None:
+    """Today's definition of a benchmark; None where there is none any more."""
+    try:
+        return load_suite(suite).benchmark(benchmark)
+    except SuiteError:
+        return None
+
+
+def loaded_suites(names: Iterable[str]) -> list[Suite]:
+    """Those of the named suites that there are, each once."""
+    return [load_suite(name) for name in dict.fromkeys(names) if name in suite_names()]
 
 
 def stored_samples(outcome: EvalOutcome, home: Path) -> tuple[Sample, ...]:
@@ -123,7 +137,7 @@ def comparisons(
     tried: int = 0,
 ) -> tuple[Comparison, ...]:
     """Candidates against a base; `tried` counts further candidates that the correction has to take into account."""
-    suites = [load_suite(name) for name in dict.fromkeys(n for r in (base, *candidates) for n in r.suites)]
+    suites = loaded_suites(n for r in (base, *candidates) for n in r.suites)
     named = {result.candidate.name: sides(result, home) for result in candidates}
     return compare(sides(base, home), named, suites, force=force, other_tests=tried * len(base.evaluated))
 

@@ -45,6 +45,7 @@ class Fact(StrEnum):
     TENSOR_PARALLEL = "tensor parallelism"
     HARNESS = "harness"
     HARNESS_VERSION = "harness version"
+    SCORER = "scorer version"
     SEEDS = "seeds"
 
 

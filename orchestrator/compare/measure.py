@@ -9,7 +9,7 @@ from evals.claims.facts import Fact, facts_of, stage_of
 from evals.claims.records import Measurement, SuiteMeasurement
 from evals.normalize import benchmark_score
 from evals.results_files import ImportedRun, samples_of
-from evals.scores import Evaluation, Sample
+from evals.scores import BenchmarkScore, Evaluation, Sample
 from evals.stats import Estimate, Interval, average_estimate, documents, estimate, estimate_from_scores
 from evals.suite import Benchmark, Suite
 from orchestrator.records import Protocol
@@ -23,33 +23,55 @@ class Side:
     samples: tuple[Sample, ...] = ()
 
 
+def outdated(measurement: Measurement, benchmark: Benchmark | None) -> bool:
+    """Whether a stored measurement was made by another definition of its benchmark than today's, or by one that is gone."""
+    made_by = measurement.facts.get(Fact.DEFINITION)
+    return made_by is not None and (benchmark is None or made_by != benchmark.digest)
+
+
 def measurement_of(
     evaluation: Evaluation,
-    benchmark: Benchmark,
+    benchmark: Benchmark | None,
     checkpoint: str,
     samples: Sequence[Sample] = (),
     *,
     protocol: Protocol | None = None,
     quantization: str | None = None,
 ) -> Measurement:
-    """One of our own evaluations; `quantization` says what the checkpoint's weights come from, where that is known."""
+    """One of our own evaluations; `quantization` says what the checkpoint's weights come from, where that is known.
+
+    `benchmark` is today's definition, None where there is none any more. An evaluation by another one keeps the
+    normalized score that was stored with it; nothing is computed anew, so that nothing is known of its interval.
+    """
     facts = facts_of(evaluation).plus(
         {
-            Fact.SHOTS: str(benchmark.shots),
-            Fact.STAGE: stage_of(benchmark, benchmark.metrics[0]),
             Fact.QUANTIZATION: quantization,
             Fact.DATA: protocol.dataset_digest if protocol is not None else None,
-            Fact.HARNESS_VERSION: protocol.scorer if protocol is not None else None,
+            **(versions_of_scorer(protocol.scorer) if protocol is not None else {}),
         }
     )
-    found = (
-        estimate(documents([samples], benchmark))
-        if samples
-        else estimate_from_scores(evaluation.scores, benchmark)
-    )
+    if benchmark is None or benchmark.digest != evaluation.benchmark_digest:
+        found = _of_value(evaluation.result)
+    else:
+        facts = facts.plus(
+            {Fact.SHOTS: str(benchmark.shots), Fact.STAGE: stage_of(benchmark, benchmark.metrics[0])}
+        )
+        found = (
+            estimate(documents([samples], benchmark))
+            if samples
+            else estimate_from_scores(evaluation.scores, benchmark)
+        )
     return Measurement(
         checkpoint=checkpoint, facts=facts, scores=evaluation.scores, result=evaluation.result, estimate=found
     )
+
+
+def versions_of_scorer(scorer: str) -> dict[Fact, str | None]:
+    """lm-eval's version apart from what else scores, so that a run of lm-eval alone can be held against it."""
+    parts = scorer.split()
+    harness = next((p.partition("=")[2] for p in parts if p.startswith("lm_eval=")), None)
+    rest = " ".join(p for p in parts if not p.startswith("lm_eval="))
+    return {Fact.HARNESS_VERSION: harness, Fact.SCORER: rest or None}
 
 
 def all_stages(
@@ -96,6 +118,12 @@ def sides_of_import(run: ImportedRun, suites: Iterable[Suite]) -> tuple[Side, ..
     return tuple(
         Side(found.measurement, samples_of(run, found, known)) for found in run.benchmarks if found.primary
     )
+
+
+def _of_value(result: BenchmarkScore) -> Estimate:
+    """A score of which only the value is known."""
+    whole = Interval(low=0.0, high=100.0)
+    return Estimate(value=result.normalized, interval=whole, stderr_points=100.0, n=max(1, result.n))
 
 
 def _mean(parts: Sequence[Measurement]) -> Estimate:

@@ -10,7 +10,7 @@ from evals.claims.records import Measurement
 from evals.scores import Sample
 from evals.stats import Delta, Documents, average_delta, corrected, delta, documents, unpaired_delta
 from evals.suite import Benchmark, Suite
-from orchestrator.compare.measure import Side
+from orchestrator.compare.measure import Side, outdated
 from orchestrator.compare.records import Comparison, ComparisonRow
 
 Key = tuple[str, str]  # suite and benchmark
@@ -95,18 +95,26 @@ def _pairs(
         for benchmark in suite.benchmarks:
             key = (suite.name, benchmark.name)
             if key in left or key in right:
-                found.append(_pair(suite, benchmark, (left.get(key), right.get(key)), force, seed))
-    return found
+                found.append(_pair(suite.name, benchmark, (left.get(key), right.get(key)), force, seed))
+    known = {(suite.name, benchmark.name) for suite in suites for benchmark in suite.benchmarks}
+    gone = [key for key in dict.fromkeys([*left, *right]) if key not in known]
+    return [*found, *(_pair(key[0], None, (left.get(key), right.get(key)), force, seed) for key in gone)]
 
 
 def _pair(
-    suite: Suite, benchmark: Benchmark, sides: tuple[Side | None, Side | None], force: bool, seed: int
+    suite: str,
+    benchmark: Benchmark | None,
+    sides: tuple[Side | None, Side | None],
+    force: bool,
+    seed: int,
 ) -> _Pair:
+    """One row; `benchmark` is None where no suite has it any more."""
     base, candidate = sides
+    named = next(s.measurement.result for s in sides if s is not None)
     row = ComparisonRow(
-        suite=suite.name,
-        benchmark=benchmark.name,
-        title=benchmark.title,
+        suite=suite,
+        benchmark=named.benchmark,
+        title=benchmark.title if benchmark else named.title,
         base=base.measurement.result.normalized if base else None,
         candidate=candidate.measurement.result.normalized if candidate else None,
         delta=None,
@@ -119,6 +127,9 @@ def _pair(
             ),
             None,
         )
+    old = _outdated(base.measurement, candidate.measurement, benchmark)
+    if old or benchmark is None:
+        return _Pair(row.model_copy(update={"refused": old}), None)
     reasons = comparability(base.measurement, candidate.measurement)
     reasons += tuple(r for r in sample_differences(base.samples, candidate.samples) if not _said(r, reasons))
     if reasons and not force:
@@ -127,6 +138,17 @@ def _pair(
     notes = row.notes if docs else (*row.notes, "without samples: compared as if on different documents")
     update = {"delta": difference, "refused": reasons, "forced": bool(reasons), "notes": notes}
     return _Pair(row.model_copy(update=update), docs)
+
+
+def _outdated(base: Measurement, candidate: Measurement, benchmark: Benchmark | None) -> tuple[str, ...]:
+    """Why today's definition of the benchmark says nothing about a stored score; no flag can force that."""
+    if benchmark is None:
+        return (f"{Fact.DEFINITION}: no suite has it any more; the scores are shown as they were stored",)
+    old = [n for n, m in (("base", base), ("candidate", candidate)) if outdated(m, benchmark)]
+    if not old:
+        return ()
+    who = f"{' and '.join(old)} {'were' if len(old) > 1 else 'was'}"
+    return (f"{Fact.DEFINITION}: it has changed since the {who} evaluated; evaluate again to compare",)
 
 
 def _difference(

@@ -1,25 +1,29 @@
 """The first documents of every subset of both leaderboards, here and in stock lm-eval, on the embedded language model.
 
-    python -m tests.evals.test_parity_slow [--limit 20] [--checkpoint DIR] [suite[:benchmark] ...]
+    python -m tests.evals.test_parity_slow [--limit 20] --checkpoint DIR [--log FILE] [suite[:benchmark] ...]
 
-prints a table and every sample that differs. As a test it runs two documents of each subset.
+prints a line for each subset and every sample that differs; with a log it goes on where it was cut. As a test it runs
+two documents of each subset.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from evals.datasets import DatasetState, check
 from evals.scores import ChatTemplate
-from evals.suite import load_suite
-from tests.evals.parity import SideBySide
+from evals.suite import Benchmark, Suite, load_suite
+from tests.evals.parity import Parity, SideBySide
 
 MIRROR = os.environ.get("MERGEBOARD_DATASETS")
 SUITES = ("leaderboard-v2", "leaderboard-v1")
@@ -43,39 +47,73 @@ def test_the_same_answers_as_stock_lm_eval(name: str, demo_checkpoint: Path, tmp
             assert found.worst_logprob < 1e-3
 
 
+class _Line(NamedTuple):
+    """One subset with one template setting."""
+
+    suite: str
+    subset: str
+    template: ChatTemplate
+
+
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--limit", type=int, default=20)
     parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument("--chat-template", choices=["on", "off"], nargs="*", default=["off", "on"])
+    parser.add_argument("--log", type=Path)
     parser.add_argument("what", nargs="*", default=list(SUITES))
     chosen = parser.parse_args(arguments)
+    done = {tuple(json.loads(line)["key"]) for line in chosen.log.open()} if _exists(chosen.log) else set()
     worst = 0
     for what in chosen.what:
         name, _, only = what.partition(":")
         suite = load_suite(name)
         both = SideBySide(suite, chosen.checkpoint)
-        for benchmark in suite.benchmarks:
-            status = check(benchmark, Path(MIRROR) if MIRROR else None)
-            if only not in ("", benchmark.name) or status.state is not DatasetState.AVAILABLE:
+        for benchmark, line in _lines(suite, only, chosen.chat_template):
+            if tuple(line) in done:
                 continue
-            for template in chosen.chat_template:
-                if suite.settings.chat_template not in (None, ChatTemplate(template)):
-                    continue
-                settings = suite.eval_settings(ChatTemplate(template), limit=chosen.limit)
-                begun = time.monotonic()
-                with tempfile.TemporaryDirectory() as folder:
-                    found = both.compare(benchmark, settings, Path(MIRROR or ""), Path(folder))
-                print(
-                    f"{name:15} {benchmark.name:11} template {template:3} samples {found.n_samples:5} scores {found.n_scores:4} "
-                    f"differing {len(found.differing):3} worst log-probability {found.worst_logprob:.1e} "
-                    f"{time.monotonic() - begun:6.0f} s",
-                    flush=True,
-                )
-                for line in found.differing:
-                    print("   ", line, flush=True)
-                worst += len(found.differing) + (found.worst_logprob > 1e-3)
+            found, duration_s = _compare(both, benchmark, line, chosen.limit)
+            _show(line, found, duration_s)
+            worst += len(found.differing) + (found.worst_logprob > 1e-3)
+            if chosen.log is not None:
+                with chosen.log.open("a") as log:
+                    log.write(json.dumps({"key": line, **vars(found), "duration_s": duration_s}) + "\n")
     return 1 if worst else 0
+
+
+def _exists(path: Path | None) -> bool:
+    return path is not None and path.is_file()
+
+
+def _lines(suite: Suite, only: str, templates: list[str]) -> Iterator[tuple[Benchmark, _Line]]:
+    """Every subset that the mirror has, as a benchmark of its own, once for each template setting."""
+    for template in map(ChatTemplate, templates):
+        for benchmark in suite.benchmarks:
+            if only not in ("", benchmark.name) or suite.settings.chat_template not in (None, template):
+                continue
+            if check(benchmark, Path(MIRROR) if MIRROR else None).state is not DatasetState.AVAILABLE:
+                continue
+            for subset in benchmark.subsets:
+                line = _Line(suite.name, subset.task, template)
+                yield benchmark.model_copy(update={"subsets": (subset,)}), line
+
+
+def _compare(both: SideBySide, benchmark: Benchmark, line: _Line, limit: int) -> tuple[Parity, float]:
+    settings = both.suite.eval_settings(line.template, limit=limit)
+    begun = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        found = both.compare(benchmark, settings, Path(MIRROR or ""), Path(folder))
+    return found, time.monotonic() - begun
+
+
+def _show(line: _Line, found: Parity, duration_s: float) -> None:
+    print(
+        f"{line.suite:14} {line.subset:58} template {line.template:3} samples {found.n_samples:4} "
+        f"differing {len(found.differing):3} worst log-probability {found.worst_logprob:.1e} {duration_s:6.0f} s",
+        flush=True,
+    )
+    for differing in found.differing:
+        print("   ", differing, flush=True)
 
 
 if __name__ == "__main__":

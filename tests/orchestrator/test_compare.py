@@ -27,6 +27,7 @@ from orchestrator.compare import (
     sides_of_import,
     suite_measurement,
 )
+from orchestrator.compare.measure import versions_of_scorer
 from tests.evals.board_files import board_v2, logged, write, write_samples
 
 V2 = load_suite("leaderboard-v2")
@@ -60,6 +61,7 @@ def side(
     settings: EvalSettings = SETTINGS,
     limit: int | None = None,
     prompt: str = "p",
+    digest: str | None = None,
 ) -> Side:
     """One of our own evaluations with its samples."""
     b = V2.benchmark(name)
@@ -97,7 +99,7 @@ def side(
             )
     evaluation = Evaluation(
         suite=V2.name,
-        benchmark_digest=b.digest,
+        benchmark_digest=digest or b.digest,
         engine=engine,
         settings=settings.model_copy(update={"limit": limit}),
         scores=tuple(scores),
@@ -157,6 +159,38 @@ def test_every_known_difference_refuses(changes: dict, fact: Fact) -> None:
     assert row.delta is None
     assert row.verdict == "not compared"
     assert row.refused[0].startswith(fact.value)
+
+
+def test_a_score_by_an_older_definition_is_shown_as_stored_and_not_compared() -> None:
+    """Today's definition says nothing about it, not even where both sides were made by the same older one."""
+    old = side("musr", answers("musr"), digest="0" * 16)
+    stored = old.measurement.result.normalized
+    for base, candidate, who in (
+        (old, side("musr", answers("musr")), "base was"),
+        (old, old, "base and candidate were"),
+    ):
+        for force in (False, True):
+            row = one(base, candidate, force=force).rows[0]
+            assert (row.delta, row.base) == (None, stored)
+            assert row.refused == (
+                f"definition of the benchmark: it has changed since the {who} evaluated; evaluate again to compare",
+            )
+    assert old.measurement.estimate.interval.low == 0.0
+    assert old.measurement.estimate.interval.high == 100.0
+
+
+def test_a_score_of_a_benchmark_that_is_gone_is_shown_as_stored() -> None:
+    stored = side("musr", answers("musr"))
+    (found,) = compare([stored], {"c": [stored]}, [])
+    (row,) = found.rows
+    assert (row.title, row.base, row.delta) == ("MuSR", stored.measurement.result.normalized, None)
+    assert "no suite has it any more" in row.refused[0]
+
+
+def test_lm_evals_version_stands_apart_from_what_else_scores() -> None:
+    known = versions_of_scorer("mergeboard-scorer=1 lm_eval=0.4.13 math-verify=0.5.2")
+    assert known[Fact.HARNESS_VERSION] == "0.4.13"
+    assert known[Fact.SCORER] == "mergeboard-scorer=1 math-verify=0.5.2"
 
 
 def test_force_compares_and_shows_it() -> None:
