@@ -13,6 +13,12 @@
 | builds            | what a build gave                                                               |
 | evaluations       | what an evaluation gave: the benchmark as its leaderboard shows it, the samples |
 | scores            | one metric of one subset of an evaluation                                       |
+| imports           | a result file made elsewhere                                                    |
+| imported_results  | one benchmark of such a file under one suite, with its samples where it has some |
+| cards             | a model card as it was read                                                     |
+| claims            | one number that a card claims                                                   |
+| reproductions     | one check of a card's claims                                                    |
+| verdicts          | what became of a claim in a reproduction                                        |
 
 A change here needs a migration in `migrations/versions`; a test compares the two.
 """
@@ -27,6 +33,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 
+from evals.claims.records import VerdictKind
 from orchestrator.jobs import JobKind
 from orchestrator.records import AttemptState, FailureClass, RunState
 
@@ -283,4 +290,89 @@ scores = sa.Table(
     sa.Column("alarms", sa.Text),
     sa.UniqueConstraint("job_digest", "subset", "metric"),
     sqlite_with_rowid=False,
+)
+
+imports = sa.Table(
+    "imports",
+    metadata,
+    # First digits of the file's sha256: the same file is the same import.
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("checkpoint", sa.Text, nullable=False, index=True),
+    sa.Column("revision", sa.Text),
+    sa.Column("format", sa.Text, nullable=False),
+    sa.Column("measured_at", UtcDateTime),
+    sa.Column("imported_at", UtcDateTime, nullable=False, index=True),
+    sa.Column("spec", sa.Text, nullable=False),
+)
+
+imported_results = sa.Table(
+    "imported_results",
+    metadata,
+    sa.Column("import_id", sa.String(64), sa.ForeignKey("imports.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("position", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("suite", sa.Text, nullable=False),
+    sa.Column("benchmark", sa.Text, nullable=False),
+    sa.Column("benchmark_digest", sa.String(64), nullable=False),
+    sa.Column("raw", sa.Float(53), nullable=False),
+    sa.Column("normalized", sa.Float(53), nullable=False),
+    sa.Column("n", sa.Integer, nullable=False),
+    sa.Column("spec", sa.Text, nullable=False),
+    sa.Column("samples_path", sa.Text),
+    sa.Column("samples_sha256", sa.String(64)),
+)
+
+cards = sa.Table(
+    "cards",
+    metadata,
+    # First digits of the card's sha256: the same text is the same card.
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("name", sa.Text),
+    sa.Column("checkpoint", sa.Text, index=True),
+    sa.Column("text", sa.Text, nullable=False),
+    sa.Column("imported_at", UtcDateTime, nullable=False, index=True),
+    sa.Column("checks", sa.Text, nullable=False),
+    sa.Column("notes", sa.Text, nullable=False),
+)
+
+claims = sa.Table(
+    "claims",
+    metadata,
+    sa.Column("card_id", sa.String(64), sa.ForeignKey("cards.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("position", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("suite", sa.Text, nullable=False),
+    sa.Column("benchmark", sa.Text),
+    sa.Column("value", sa.Float(53), nullable=False),
+    sa.Column("spec", sa.Text, nullable=False),
+)
+
+reproductions = sa.Table(
+    "reproductions",
+    metadata,
+    sa.Column("id", sa.String(32), primary_key=True),
+    sa.Column("card_id", sa.String(64), sa.ForeignKey("cards.id"), nullable=False, index=True),
+    sa.Column("run_id", sa.String(64), sa.ForeignKey("runs.id", ondelete="SET NULL")),
+    sa.Column("candidate", sa.Text, nullable=False),
+    sa.Column("made_at", UtcDateTime, nullable=False, index=True),
+    sa.Column("checks", sa.Text, nullable=False),
+    sa.Column("notes", sa.Text, nullable=False),
+)
+
+verdicts = sa.Table(
+    "verdicts",
+    metadata,
+    sa.Column(
+        "reproduction_id",
+        sa.String(32),
+        sa.ForeignKey("reproductions.id", ondelete="CASCADE"),
+        primary_key=True,
+    ),
+    sa.Column("position", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("kind", _enum(VerdictKind), nullable=False, index=True),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("measured", sa.Float(53)),
+    sa.Column("difference_points", sa.Float(53)),
+    # The verdict whole, its claim included: a card that is read anew does not change what was judged.
+    sa.Column("spec", sa.Text, nullable=False),
 )

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from evals.errors import EvaluationError
 from evals.scores import Score
@@ -105,5 +105,5 @@ def _distribution(score: Score, share: float) -> Any:
     right = score.value * score.n
     of_share = math.sqrt(score.value * (1 - score.value) / score.n)
     if score.stderr is not None and abs(score.stderr - of_share) > 0.1 * of_share + 1e-6:
-        return stats.norm(loc=score.value, scale=max(score.stderr, 1e-12))
-    return stats.beta(right + share, score.n - right + share)
+        return scipy.stats.norm(loc=score.value, scale=max(score.stderr, 1e-12))
+    return scipy.stats.beta(right + share, score.n - right + share)

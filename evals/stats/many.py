@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import optimize, stats
+import scipy
 
 from evals.errors import EvaluationError
 from evals.stats.records import Interval, Shrinkage, Shrunk
@@ -20,7 +20,7 @@ def corrected(p_values: Sequence[float | None]) -> tuple[float | None, ...]:
     tested = [i for i, p in enumerate(p_values) if p is not None and not np.isnan(p)]
     adjusted: list[float | None] = [None] * len(p_values)
     if tested:
-        found = stats.false_discovery_control([p_values[i] for i in tested], method="bh")
+        found = scipy.stats.false_discovery_control([p_values[i] for i in tested], method="bh")
         for i, p in zip(tested, found, strict=True):
             adjusted[i] = float(p)
     return tuple(adjusted)
@@ -97,4 +97,4 @@ def _paule_mandel(found: np.ndarray, variances: np.ndarray) -> float:
     if len(found) < 2 or excess(0.0) <= 0:
         return 0.0
     high = float(found.var() * len(found)) + 1e-12
-    return float(optimize.brentq(excess, 0.0, high)) if excess(high) < 0 else high
+    return float(scipy.optimize.brentq(excess, 0.0, high)) if excess(high) < 0 else high

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import optimize, stats
+import scipy
 
 from evals.errors import EvaluationError
 from evals.scores import Sample
@@ -125,7 +125,7 @@ def mcnemar_p(gained: int, lost: int) -> float:
     """Exact two-sided McNemar: of the documents that flipped, was it a fair coin? 1 where none flipped."""
     if gained + lost == 0:
         return 1.0
-    return float(stats.binomtest(gained, gained + lost, 0.5).pvalue)
+    return float(scipy.stats.binomtest(gained, gained + lost, 0.5).pvalue)
 
 
 def bootstrap_p(drawn: Floats, observed: float) -> float:
@@ -135,13 +135,13 @@ def bootstrap_p(drawn: Floats, observed: float) -> float:
     beyond = int((drawn <= 0).sum() if observed > 0 else (drawn >= 0).sum())
     counted = 2 * (beyond + 1) / (len(drawn) + 1)
     if beyond < _FEW_DRAWS:
-        counted = min(counted, float(2 * stats.norm.sf(abs(observed) / drawn.std())))
+        counted = min(counted, float(2 * scipy.stats.norm.sf(abs(observed) / drawn.std())))
     return min(1.0, counted)
 
 
 def detectable(stderr_points: float, alpha: float = 0.05, power: float = 0.8) -> float:
     """Smallest true delta that is found with this power at this two-sided alpha."""
-    return float((stats.norm.ppf(1 - alpha / 2) + stats.norm.ppf(power)) * stderr_points)
+    return float((scipy.stats.norm.ppf(1 - alpha / 2) + scipy.stats.norm.ppf(power)) * stderr_points)
 
 
 def detectable_with(n: int, discordance: float, alpha: float = 0.05, power: float = 0.8) -> float:
@@ -154,7 +154,7 @@ def detectable_with(n: int, discordance: float, alpha: float = 0.05, power: floa
         raise EvaluationError(
             "A detectable difference needs at least one document and a discordance in (0, 1]."
         )
-    z_alpha, z_power = stats.norm.ppf(1 - alpha / 2), stats.norm.ppf(power)
+    z_alpha, z_power = scipy.stats.norm.ppf(1 - alpha / 2), scipy.stats.norm.ppf(power)
 
     def excess(difference: float) -> float:
         spread = math.sqrt(max(0.0, discordance - difference**2))
@@ -162,7 +162,7 @@ def detectable_with(n: int, discordance: float, alpha: float = 0.05, power: floa
 
     if excess(discordance) < 0:
         return 1.0
-    return float(optimize.brentq(excess, 0.0, discordance))
+    return float(scipy.optimize.brentq(excess, 0.0, discordance))
 
 
 def _first_repeat(side: Sequence[Sample]) -> str:

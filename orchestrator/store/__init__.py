@@ -13,6 +13,7 @@ from types import TracebackType
 from orchestrator.errors import StoreError
 from orchestrator.store import schema
 from orchestrator.store.attempts import Attempts
+from orchestrator.store.claims import Claims
 from orchestrator.store.database import Database, full_disk
 from orchestrator.store.queries import Queries
 from orchestrator.store.results import Results
@@ -25,7 +26,7 @@ LEASE_S = 30.0
 _SMALLEST_BYTES = 1024 * 1024
 
 
-class Store(Runs, Attempts, Results, Queries):
+class Store(Runs, Attempts, Results, Queries, Claims):
     """An open store. Several processes may have one open; threads may share this object."""
 
     @classmethod

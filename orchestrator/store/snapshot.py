@@ -11,12 +11,18 @@ from orchestrator.tables import (
     builds,
     candidate_jobs,
     candidates,
+    cards,
+    claims,
     evaluations,
+    imported_results,
+    imports,
     jobs,
     protocols,
+    reproductions,
     run_jobs,
     runs,
     scores,
+    verdicts,
 )
 
 # Columns that tell when, where or in how many pieces something happened, not what came of it.
@@ -33,6 +39,9 @@ _CIRCUMSTANCES = {
     "lease_expires_at",
     "n_replayed",
     "duration_s",
+    "imported_at",
+    "made_at",
+    "reproduction_id",
 }
 
 
@@ -46,6 +55,12 @@ def snapshot(connection: sa.Connection) -> str:
         "builds": _all(connection, builds, "job_digest"),
         "evaluations": _all(connection, evaluations, "job_digest"),
         "scores": _all(connection, scores, "job_digest", "position"),
+        "imports": _all(connection, imports, "id"),
+        "imported_results": _all(connection, imported_results, "import_id", "position"),
+        "cards": _all(connection, cards, "id"),
+        "claims": _all(connection, claims, "card_id", "position"),
+        "reproductions": _all(connection, reproductions, "card_id", "id"),
+        "verdicts": _all(connection, verdicts, "reproduction_id", "position"),
     }
     return json.dumps(content, sort_keys=True, indent=1, ensure_ascii=False)
 

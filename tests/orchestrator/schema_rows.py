@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from orchestrator.records import AttemptRecord, Failure, FailureClass, RunState
 from orchestrator.store import Store
 from orchestrator.store.schema import revisions
+from tests.orchestrator.claim_data import card_record, imported_result, imported_run, reproduction
 from tests.orchestrator.store_data import demo_run, new_run, outcome_of
 
 FOLDER = Path(__file__).parent / "stored_rows"
@@ -42,6 +43,14 @@ def fill(store: Store) -> None:
         if name != "going on":
             store.finish_run(lease, RunState(name))
     store.create_run(new_run("never started"), [], [])
+    fill_claims(store)
+
+
+def fill_claims(store: Store) -> None:
+    """An imported run, a card with two claims, and what became of them."""
+    store.put_import(imported_run(), [imported_result()])
+    store.put_card(card_record())
+    store.put_reproduction(reproduction())
 
 
 def dump() -> None:

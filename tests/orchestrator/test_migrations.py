@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
+from evals.claims.records import VerdictKind
 from orchestrator.errors import StoreError
 from orchestrator.records import LeaderboardQuery, RunState
 from orchestrator.store import Store, upgrade_store
@@ -80,6 +81,14 @@ def test_a_store_of_every_schema_is_brought_up_to_date_with_its_rows(
         assert store.leaderboard(LeaderboardQuery(run_id=found["done"].id)).total == 3
         lease = store.take_lease(found["going on"].id, "me")
         assert lease is not None
+        for card in stored.get("cards", ()):
+            assert len(store.card(card["id"]).claims) == 2
+            assert [v.kind for v in store.reproductions(card["id"])[0].verdicts] == [
+                VerdictKind.REPRODUCED,
+                VerdictKind.NOT_COMPARABLE,
+            ]
+        for run in stored.get("imports", ()):
+            assert len(store.imported_results([run["id"]])[run["id"]]) == 1
 
 
 def test_rows_of_every_schema_are_kept() -> None:
