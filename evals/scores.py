@@ -8,6 +8,9 @@ from pydantic import Field
 
 from evals.engine import EngineSpec, Frozen
 
+PROBE_SUITE = "probes"
+"""Suite under whose name the values of probes are kept. No board has it: they screen layer paths and are no benchmark scores."""
+
 
 class ChatTemplate(StrEnum):
     """Whether prompts are wrapped in the tokenizer's chat template. `auto` is resolved at planning, never stored."""

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 
 from pydantic import Field
 
+from evals.probes import Form, get_probe
 from evals.suite import Benchmark, OutputKind, load_suite
 from orchestrator.errors import MergeboardError
 from orchestrator.jobs import EvalJob, Frozen
@@ -18,6 +19,7 @@ from orchestrator.store import Store
 
 # Tokens of a typical document, what its prompt shares with others left out: read, written.
 _TOKENS = {OutputKind.MULTIPLE_CHOICE: (260.0, 0.0), OutputKind.GENERATION: (350.0, 300.0)}
+_PROBE_TOKENS = {OutputKind.MULTIPLE_CHOICE: (40.0, 0.0), OutputKind.GENERATION: (80.0, 40.0)}
 _DOCUMENTS = 250
 # Effective arithmetic, in floating-point operations per second: measured here with SmolLM2-135M in bf16 on a CPU;
 # for a GPU, 40 % of an H100's dense bf16 peak while reading. Writing is bound by memory, not arithmetic.
@@ -91,20 +93,24 @@ def _job_s(
     size = parameters.get(job.weights_digest)
     if size is None:
         return None
-    benchmark = load_suite(job.suite).benchmark(job.benchmark)
-    read, written = _TOKENS[benchmark.output]
+    documents, output = _documents(job)
+    read, written = _PROBE_TOKENS[output] if job.is_probe else _TOKENS[output]
     place = "gpu" if on_gpu else "cpu"
     speed = _GPU_FLOPS if on_gpu else _CPU_CORE_FLOPS * hardware().cpu_count
-    return (
-        2.0
-        * size
-        * _documents(benchmark, job.settings.limit)
-        * (read + written / _WRITING_SHARE[place])
-        / speed
-    )
+    return 2.0 * size * documents * (read + written / _WRITING_SHARE[place]) / speed
 
 
-def _documents(benchmark: Benchmark, limit: int | None) -> int:
+def _documents(job: EvalJob) -> tuple[int, OutputKind]:
+    """How many documents a job asks about, and in which form."""
+    if job.is_probe:
+        probe = get_probe(job.benchmark)
+        form = OutputKind.GENERATION if probe.form is Form.GENERATED else OutputKind.MULTIPLE_CHOICE
+        return len(probe.items), form
+    benchmark = load_suite(job.suite).benchmark(job.benchmark)
+    return _documents_of(benchmark, job.settings.limit), benchmark.output
+
+
+def _documents_of(benchmark: Benchmark, limit: int | None) -> int:
     counts = (subset.n_documents or _DOCUMENTS for subset in benchmark.subsets)
     return sum(min(count, limit) if limit else count for count in counts)
 

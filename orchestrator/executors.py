@@ -17,7 +17,7 @@ from pydantic import Field
 
 from orchestrator.errors import ClusterError
 from orchestrator.estimate import ClusterFacts, NodeFacts, Resources, resources_of
-from orchestrator.jobs import BuildJob, EvalJob, Frozen
+from orchestrator.jobs import BuildJob, EvalJob, Frozen, Task
 from orchestrator.records import Failure, FailureClass, Outcome
 from orchestrator.settings import Settings
 from orchestrator.worker import EngineHost, WorkerContext, read_and_write, run_build
@@ -26,13 +26,11 @@ from orchestrator.worker import EngineHost, WorkerContext, read_and_write, run_b
 _FORWARDED = ("MERGEBOARD_HOME", "MERGEBOARD_DATASETS", "COVERAGE_PROCESS_START", "COVERAGE_FILE")
 _NODE_CHECK_S = 60.0
 _STARTS = 3
+BATCH_JOBS = 32
+"""Most jobs that one engine is given at once; what is lost when it dies."""
 
-
-class Task(Frozen):
-    """One attempt at one job."""
-
-    attempt_id: str = Field(description="Id of the attempt in the store.")
-    job: BuildJob | EvalJob = Field(description="What to do.", discriminator="kind")
+Batch = tuple[BuildJob | EvalJob, ...]
+"""Jobs that start together: one, or several that differ in their layer path alone."""
 
 
 class Finished(Frozen):
@@ -46,11 +44,11 @@ class Finished(Frozen):
 class Executor(Protocol):
     """What the scheduler needs of a place where jobs run."""
 
-    def pick(self, ready: Sequence[BuildJob | EvalJob]) -> list[BuildJob | EvalJob]:
-        """Of the jobs that are ready, in order of preference, those that can start now."""
+    def pick(self, ready: Sequence[BuildJob | EvalJob]) -> list[Batch]:
+        """Of the jobs that are ready, in order of preference, those that can start now, batch by batch."""
 
-    def submit(self, task: Task) -> None:
-        """Start one attempt."""
+    def submit(self, tasks: Sequence[Task]) -> None:
+        """Start the attempts at one batch."""
 
     def wait(self, timeout_s: float) -> list[Finished]:
         """Attempts that have come back; waits at most timeout_s for the first."""
@@ -146,39 +144,41 @@ class RayExecutor:
         self._env = {name: os.environ[name] for name in _FORWARDED if name in os.environ}
         self._env["MERGEBOARD_HOME"] = str(settings.home)
         self._engines: list[_Engine] = []
-        self._running: dict[Any, tuple[Task, _Engine | None]] = {}
+        self._running: dict[Any, tuple[tuple[Task, ...], _Engine | None]] = {}
 
-    def pick(self, ready: Sequence[BuildJob | EvalJob]) -> list[BuildJob | EvalJob]:
+    def pick(self, ready: Sequence[BuildJob | EvalJob]) -> list[Batch]:
         """Of the jobs that are ready those that can start now; idle engines make room for others."""
         wanted = {job.engine_key for job in ready if isinstance(job, EvalJob)}
         idle = {engine.key: engine for engine in self._engines if not engine.busy}
-        builds = sum(1 for task, _ in self._running.values() if isinstance(task.job, BuildJob))
-        chosen: list[BuildJob | EvalJob] = []
+        builds = sum(served_by is None for _, served_by in self._running.values())
+        chosen: list[Batch] = []
         opened: list[Resources] = []
-        for job in ready:
+        for batch in batches(ready):
+            job = batch[0]
             if isinstance(job, BuildJob):
                 if builds < self._facts.build_slots:
                     builds += 1
-                    chosen.append(job)
+                    chosen.append(batch)
             elif idle.pop(job.engine_key, None) is not None:
-                chosen.append(job)
+                chosen.append(batch)
             elif self._room_for(resources_of(job, self._facts), opened, wanted):
                 opened.append(resources_of(job, self._facts))
-                chosen.append(job)
+                chosen.append(batch)
         return chosen
 
-    def submit(self, task: Task) -> None:
-        """Start one attempt: a build as a task, an evaluation on its engine's actor."""
+    def submit(self, tasks: Sequence[Task]) -> None:
+        """Start the attempts at one batch: a build as a task, evaluations on their engine's actor."""
+        task = tasks[0]
         if isinstance(task.job, BuildJob):
             remote = ray.remote(run_build).options(
                 num_cpus=self._facts.build_cpus, max_retries=0, runtime_env={"env_vars": self._env}
             )
-            self._running[remote.remote(self._context, task.attempt_id, task.job)] = (task, None)
+            self._running[remote.remote(self._context, task.attempt_id, task.job)] = ((task,), None)
             return
-        idle = (e for e in self._engines if e.key == task.job.engine_key and not e.busy)
-        chosen = next(idle, None) or self._open(task.job)
+        key = task.job.engine_key
+        chosen = next((e for e in self._engines if e.key == key and not e.busy), None) or self._open(task.job)
         chosen.busy = True
-        self._running[chosen.actor.run.remote(task.attempt_id, task.job)] = (task, chosen)
+        self._running[chosen.actor.run.remote(tuple(tasks))] = (tuple(tasks), chosen)
 
     def wait(self, timeout_s: float) -> list[Finished]:
         """Attempts that have come back, lost ones as failures."""
@@ -187,7 +187,7 @@ class RayExecutor:
         done, _ = ray.wait(list(self._running), num_returns=len(self._running), timeout=0)
         if not done:
             done, _ = ray.wait(list(self._running), num_returns=1, timeout=timeout_s)
-        return [self._collect(reference) for reference in done]
+        return [finished for reference in done for finished in self._collect(reference)]
 
     def cancel(self) -> None:
         """Stop all work now and give every engine's resources back."""
@@ -199,20 +199,22 @@ class RayExecutor:
                     ray.cancel(reference, force=True)
         self._running.clear()
 
-    def _collect(self, reference: Any) -> Finished:
-        task, engine = self._running.pop(reference)
+    def _collect(self, reference: Any) -> list[Finished]:
+        tasks, engine = self._running.pop(reference)
         try:
-            outcome: Outcome = ray.get(reference)
-            if engine is not None:
-                engine.busy = False
-                if isinstance(outcome, Failure):
-                    # An engine that has failed may be in any state; the next job starts a fresh one.
-                    self._retire(engine)
+            answer = ray.get(reference)
+            outcomes: tuple[Outcome, ...] = (answer,) if engine is None else answer
         except ray.exceptions.RayError as error:
-            outcome = _lost(error)
-            if engine is not None:
+            outcomes = (_lost(error),) * len(tasks)
+        if engine is not None:
+            engine.busy = False
+            if isinstance(outcomes[-1], Failure):
+                # An engine that has failed last may be in any state; the next job starts a fresh one.
                 self._retire(engine)
-        return Finished(attempt_id=task.attempt_id, job_digest=task.job.digest, outcome=outcome)
+        return [
+            Finished(attempt_id=task.attempt_id, job_digest=task.job.digest, outcome=outcome)
+            for task, outcome in zip(tasks, outcomes, strict=True)
+        ]
 
     def _open(self, job: EvalJob) -> _Engine:
         resources = resources_of(job, self._facts)
@@ -244,6 +246,23 @@ class RayExecutor:
             self._engines.remove(engine)
         with contextlib.suppress(ray.exceptions.RayError, ValueError):
             ray.kill(engine.actor, no_restart=True)
+
+
+def batches(ready: Sequence[BuildJob | EvalJob]) -> list[Batch]:
+    """The jobs as they start together, in the order of each batch's first job.
+
+    A job that ran out of memory comes back with a smaller batch size, which bounds its batch from then on.
+    """
+    groups: dict[str, list[BuildJob | EvalJob]] = {}
+    for job in ready:
+        key = job.batch_key if isinstance(job, EvalJob) else None
+        groups.setdefault(key or job.digest, []).append(job)
+    found: list[Batch] = []
+    for group in groups.values():
+        first = group[0]
+        most = min(BATCH_JOBS, (first.tuning.batch_size or BATCH_JOBS) if isinstance(first, EvalJob) else 1)
+        found += [tuple(group[begin : begin + most]) for begin in range(0, len(group), most)]
+    return found
 
 
 def _lost(error: Exception) -> Failure:

@@ -6,13 +6,15 @@ sizes and placement are left out. A live layer path and the same path built are 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated, Literal
+from functools import cached_property
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from evals.engine import EngineSpec, EngineTuning, digest_of
-from evals.scores import EvalSettings
+from evals.scores import PROBE_SUITE, EvalSettings
 
 
 class Frozen(BaseModel):
@@ -100,7 +102,7 @@ class EvalJob(Frozen):
         default_factory=EngineTuning, description="Speed and memory settings (not identity)."
     )
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Identity of the result."""
         return digest_of(self.model_dump(mode="json", exclude={"place", "live_layers", "tuning", "kind"}))
@@ -110,10 +112,30 @@ class EvalJob(Frozen):
         """Digest of the build job that makes the weights, if one does."""
         return (self.place.artifact,) if self.place.artifact else ()
 
-    @property
+    @cached_property
     def engine_key(self) -> str:
         """Jobs with the same key can be served by one engine, one after another."""
         return digest_of({"place": self.place.model_dump(), "engine": self.engine.digest})
+
+    @property
+    def is_probe(self) -> bool:
+        """Whether it asks a probe, whose value is never a benchmark's score."""
+        return self.suite == PROBE_SUITE
+
+    @cached_property
+    def batch_key(self) -> str | None:
+        """Jobs with the same key differ in their layer path alone and may be run together; null is one at a time."""
+        if not self.is_probe:
+            return None
+        paths = {"layer_path", "live_layers"}
+        return f"{self.engine_key} {digest_of(self.model_dump(mode='json', exclude=paths))}"
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with other values, whose keys are computed anew."""
+        copied = super().model_copy(update=update, deep=deep)
+        for name in ("digest", "engine_key", "batch_key"):
+            copied.__dict__.pop(name, None)
+        return copied
 
 
 Job = Annotated[BuildJob | EvalJob, Field(discriminator="kind")]
@@ -123,3 +145,10 @@ _ADAPTER: TypeAdapter[BuildJob | EvalJob] = TypeAdapter(Job)
 def job_from_json(text: str) -> BuildJob | EvalJob:
     """A job out of the store's JSON."""
     return _ADAPTER.validate_json(text)
+
+
+class Task(Frozen):
+    """One attempt at one job."""
+
+    attempt_id: str = Field(description="Id of the attempt in the store.")
+    job: BuildJob | EvalJob = Field(description="What to do.", discriminator="kind")

@@ -11,26 +11,15 @@ from pathlib import Path
 
 from pydantic import Field
 
-from evals.datasets import check, content_digest
 from evals.engine import EngineSpec, EngineTuning, digest_of, installed_version
 from evals.live_paths import LIVE_FAMILIES
-from evals.scores import ChatTemplate, EvalSettings
-from evals.suite import Benchmark, Suite, load_suite
 from orchestrator.candidates import BASE_NAME, Candidate, Expander, absolute_place
-from orchestrator.errors import PlanError, SweepError
+from orchestrator.errors import SweepError
 from orchestrator.jobs import BuildJob, CheckpointPlace, EvalJob, Frozen
-from orchestrator.provenance import scorer_identity
+from orchestrator.measures import Measure, MissingBenchmark, measures_of
 from orchestrator.settings import Settings
-from orchestrator.sweep import EngineEntry, SuiteEntry, Sweep, SweepFile
+from orchestrator.sweep import EngineEntry, Sweep, SweepFile
 from recipes.sources import SourceFacts, describe, pin
-
-
-class MissingBenchmark(Frozen):
-    """A benchmark that cannot run here."""
-
-    suite: str = Field(description="Name of the suite.")
-    benchmark: str = Field(description="Name of the benchmark.")
-    reason: str = Field(description="What is missing, and the command that gets it.")
 
 
 class PlannedEval(Frozen):
@@ -84,11 +73,11 @@ def make_plan(file: SweepFile, settings: Settings) -> Plan:
         layers=facts.config.n_layers,
         parameters=facts.parameters,
     )
-    benchmarks, missing = _benchmarks(sweep, settings)
+    measures, missing = measures_of(sweep, facts, settings)
     expander = Expander(file, settings, base, facts, live=_runs_live(sweep, facts))
     candidates = [base, *expander.candidates()]
     _check_names(candidates, file)
-    evals = list(_evals(sweep, candidates, facts, benchmarks))
+    evals = list(_evals(sweep, candidates, facts, measures))
     return Plan(
         sweep=sweep,
         text=file.text,
@@ -99,69 +88,34 @@ def make_plan(file: SweepFile, settings: Settings) -> Plan:
     )
 
 
-def _benchmarks(
-    sweep: Sweep, settings: Settings
-) -> tuple[list[tuple[Suite, Benchmark, SuiteEntry, str]], list[MissingBenchmark]]:
-    """The benchmarks whose data is there, with the data's digest; and the others."""
-    found: list[tuple[Suite, Benchmark, SuiteEntry, str]] = []
-    missing: list[MissingBenchmark] = []
-    for entry in sweep.suites:
-        suite = load_suite(entry.suite)
-        wanted = (
-            [suite.benchmark(n) for n in entry.benchmarks] if entry.benchmarks else list(suite.benchmarks)
-        )
-        for benchmark in wanted:
-            status = check(benchmark, settings.datasets)
-            if status.location is not None:
-                found.append((suite, benchmark, entry, content_digest(status.location)))
-            else:
-                reason = f"{status.reason} Get it with: {status.command}"
-                missing.append(MissingBenchmark(suite=suite.name, benchmark=benchmark.name, reason=reason))
-    if not found:
-        raise PlanError(f"None of the benchmarks can run here: {missing[0].benchmark}: {missing[0].reason}")
-    return found, missing
-
-
 def _evals(
-    sweep: Sweep,
-    candidates: list[Candidate],
-    facts: SourceFacts,
-    benchmarks: list[tuple[Suite, Benchmark, SuiteEntry, str]],
+    sweep: Sweep, candidates: list[Candidate], facts: SourceFacts, measures: list[Measure]
 ) -> Iterator[PlannedEval]:
-    template = _chat_template(sweep, facts)
-    scorer = scorer_identity()
     live = _runs_live(sweep, facts)
     slots = _slots(candidates) if live else {}
+    tunings = {c.place: EngineTuning(extra_layer_slots=slots.get(c.place, 0)) for c in candidates}
     for entry in sweep.engines:
-        version = installed_version(entry.kind)
+        # Made once and shared by all candidates: thousands of jobs are planned in the time of a breath.
+        asked = [(measure, _engine(entry, measure, facts, sweep)) for measure in measures]
         for candidate in candidates:
             place, layers = _place(candidate, live)
-            for suite, benchmark, suite_entry, dataset_digest in benchmarks:
+            tuning = tunings.get(place) or EngineTuning()
+            for measure, engine in asked:
                 job = EvalJob(
                     weights_digest=candidate.weights_digest,
                     layer_path=candidate.layer_path,
-                    suite=suite.name,
-                    benchmark=benchmark.name,
-                    benchmark_digest=benchmark.digest,
-                    dataset_digest=dataset_digest,
-                    engine=_engine(entry, version, suite, facts, sweep.trust_remote_code),
-                    settings=_settings(suite, template, facts, suite_entry.limit or sweep.limit, sweep),
-                    scorer=scorer,
+                    suite=measure.suite,
+                    benchmark=measure.benchmark,
+                    benchmark_digest=measure.benchmark_digest,
+                    dataset_digest=measure.dataset_digest,
+                    engine=engine,
+                    settings=measure.settings,
+                    scorer=measure.scorer,
                     place=place,
                     live_layers=layers,
-                    tuning=EngineTuning(extra_layer_slots=slots.get(place, 0)),
+                    tuning=tuning,
                 )
                 yield PlannedEval(candidate=candidate.name, job=job)
-
-
-def _settings(
-    suite: Suite, template: ChatTemplate, facts: SourceFacts, limit: int | None, sweep: Sweep
-) -> EvalSettings:
-    """The board's own settings; a board that never used a template keeps to that unless the sweep says `on`."""
-    if sweep.chat_template == "auto" and suite.settings.chat_template is not None:
-        template = suite.settings.chat_template
-    settings = suite.eval_settings(template, model_type=facts.config.model_type, limit=limit)
-    return settings.model_copy(update={"seeds": sweep.seeds})
 
 
 def _runs_live(sweep: Sweep, facts: SourceFacts) -> bool:
@@ -189,31 +143,18 @@ def _place(candidate: Candidate, live: bool) -> tuple[CheckpointPlace, tuple[int
     return CheckpointPlace(artifact=candidate.build.digest), None
 
 
-def _engine(
-    entry: EngineEntry, version: str, suite: Suite, facts: SourceFacts, trust_remote_code: bool
-) -> EngineSpec:
-    limits = [n for n in (entry.max_length or suite.settings.max_length, facts.config.max_length) if n]
+def _engine(entry: EngineEntry, measure: Measure, facts: SourceFacts, sweep: Sweep) -> EngineSpec:
+    limits = [n for n in (entry.max_length or measure.max_length, facts.config.max_length) if n]
     return EngineSpec(
         kind=entry.kind,
-        version=version,
+        version=installed_version(entry.kind),
         dtype=entry.dtype,
         quantization=facts.config.quantization,
         kv_cache_dtype=entry.kv_cache_dtype,
         tensor_parallel=entry.tensor_parallel,
         max_length=min(limits) if limits else None,
-        trust_remote_code=trust_remote_code,
+        trust_remote_code=sweep.trust_remote_code,
     )
-
-
-def _chat_template(sweep: Sweep, facts: SourceFacts) -> ChatTemplate:
-    """`auto` resolved once, from the base, for all candidates."""
-    if sweep.chat_template == "auto":
-        return ChatTemplate.ON if facts.has_chat_template else ChatTemplate.OFF
-    if sweep.chat_template == "on" and not facts.has_chat_template:
-        raise PlanError(
-            f"chat_template is on, but the tokenizer of {sweep.base} has no chat template; use auto or off."
-        )
-    return ChatTemplate(sweep.chat_template)
 
 
 def _check_names(candidates: list[Candidate], file: SweepFile) -> None:

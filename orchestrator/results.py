@@ -71,11 +71,14 @@ def results_of_run(store: Store, run_id: str) -> tuple[CandidateResult, ...]:
 def _evaluated(
     jobs: Sequence[PlannedJob], outcomes: Mapping[str, Success], position: int, engine: EngineSpec
 ) -> list[tuple[EvalJob, EvalOutcome]]:
-    """The finished evaluations of one candidate with one engine; suites may differ in the longest sequence."""
+    """The finished evaluations of one candidate with one engine; suites may differ in the longest sequence.
+
+    Probes screen layer paths and are no scores: they never come with them.
+    """
     found = []
     for planned in jobs:
         job, outcome = planned.job, outcomes.get(planned.job.digest)
-        if not isinstance(job, EvalJob) or not isinstance(outcome, EvalOutcome):
+        if not isinstance(job, EvalJob) or job.is_probe or not isinstance(outcome, EvalOutcome):
             continue
         same_engine = job.engine.model_copy(update={"max_length": engine.max_length}) == engine
         if same_engine and position in planned.candidates:

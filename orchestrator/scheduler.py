@@ -19,9 +19,9 @@ from pydantic import Field
 
 from evals.engine import EngineTuning
 from orchestrator.errors import RunError, StoreError
-from orchestrator.executors import Executor, Finished, Task
+from orchestrator.executors import Batch, Executor, Finished
 from orchestrator.frontier import Frontier, NodeState
-from orchestrator.jobs import BuildJob, EvalJob, Frozen
+from orchestrator.jobs import BuildJob, EvalJob, Frozen, Task
 from orchestrator.plan import Plan
 from orchestrator.records import (
     Acceptance,
@@ -50,9 +50,9 @@ _POLL_S = 0.5
 
 
 class JobProgress(Frozen):
-    """How far one running job is."""
+    """How far one running job is, or several that run as one batch."""
 
-    digest: str = Field(description="The job.")
+    digest: str = Field(description="The job, or the first of the batch.")
     label: str = Field(description="What it does, for people.")
     stage: str = Field(description="What is being done.")
     done: int = Field(default=0, description="Requests answered.")
@@ -103,6 +103,8 @@ class Scheduler:
         self._messages: dict[str, str] = {}
         self._not_before: dict[str, float] = {}
         self._attempts: dict[str, str] = {}
+        self._batches: list[tuple[str, ...]] = []
+        self._labels = job_labels(plan)
         self._elsewhere: set[str] = set()
         self._started = time.monotonic()
         self._last_beat = float("-inf")
@@ -169,14 +171,24 @@ class Scheduler:
             for d in self._frontier.ready()
             if self._not_before.get(d, 0.0) <= now and d not in self._elsewhere
         ]
-        for job in executor.pick([self._jobs[digest] for digest in ready]):
+        for batch in executor.pick([self._jobs[digest] for digest in ready]):
+            tasks = self._begin(lease, batch)
+            if tasks:
+                self._batches.append(tuple(task.job.digest for task in tasks))
+                executor.submit(tasks)
+
+    def _begin(self, lease: RunLease, batch: Batch) -> list[Task]:
+        """Write down the attempts at a batch; jobs that cannot start now are left out."""
+        tasks = []
+        for job in batch:
             attempt = self._store.start_attempt(lease, job.digest)
             if isinstance(attempt, NotStarted):
                 self._not_started(attempt, job.digest)
                 continue
             self._attempts[job.digest] = attempt.id
             self._frontier.started(job.digest)
-            executor.submit(Task(attempt_id=attempt.id, job=job))
+            tasks.append(Task(attempt_id=attempt.id, job=job))
+        return tasks
 
     def _not_started(self, reason: NotStarted, digest: str) -> None:
         if reason is NotStarted.LEASE_LOST:
@@ -265,13 +277,15 @@ class Scheduler:
         )
 
     def _report(self) -> None:
-        running = tuple(self._progress(digest) for digest in self._attempts)
+        self._batches = [batch for batch in self._batches if any(d in self._attempts for d in batch)]
+        running = tuple(self._progress(batch) for batch in self._batches)
         counts = {state: self._frontier.count(state) for state in NodeState}
         elapsed = time.monotonic() - self._started
         self._reporter.update(RunProgress(counts=counts, running=running, elapsed_s=elapsed, ran=self._ran))
 
-    def _progress(self, digest: str) -> JobProgress:
-        label = job_label(self._jobs[digest], self._plan)
+    def _progress(self, batch: tuple[str, ...]) -> JobProgress:
+        digest = batch[0]
+        label = self._labels[digest] + (f" and {len(batch) - 1} more" if len(batch) > 1 else "")
         try:
             data = json.loads(Path(self._settings.journals / digest / "progress.json").read_text())
         except (OSError, ValueError):
@@ -285,13 +299,16 @@ class Scheduler:
         )
 
 
-def job_label(job: BuildJob | EvalJob, plan: Plan) -> str:
-    """What a job does, for people."""
-    if isinstance(job, BuildJob):
-        names = [c.name for c in plan.candidates if c.build and c.build.digest == job.digest]
-        return f"build {names[0] if names else job.digest}"
-    names = [e.candidate for e in plan.evals if e.job.digest == job.digest]
-    return f"{names[0] if names else job.digest}: {job.suite} {job.benchmark}"
+def job_labels(plan: Plan) -> dict[str, str]:
+    """What each job does, for people, by digest."""
+    labels: dict[str, str] = {}
+    for candidate in plan.candidates:
+        if candidate.build is not None:
+            labels.setdefault(candidate.build.digest, f"build {candidate.name}")
+    for planned in plan.evals:
+        job = planned.job
+        labels.setdefault(job.digest, f"{planned.candidate}: {job.suite} {job.benchmark}")
+    return labels
 
 
 def take_lease(store: Store, run_id: str) -> RunLease:

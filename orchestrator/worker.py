@@ -16,17 +16,21 @@ import shutil
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from pydantic import Field
 
 from evals import errors as evals_errors
-from evals.engine import Engine, open_engine
+from evals.engine import PathEngine, open_engine
 from evals.harness import Progress, evaluate
+from evals.probes import ProbeError
+from evals.probes.evaluate import ProbeRun
+from evals.samples import write_samples
+from evals.scores import Evaluation
 from evals.suite import load_suite
-from orchestrator.jobs import BuildJob, CheckpointPlace, EvalJob, Frozen
+from orchestrator.jobs import BuildJob, CheckpointPlace, EvalJob, Frozen, Task
 from orchestrator.provenance import hardware, without_secrets
 from orchestrator.records import BuildOutcome, EvalOutcome, Failure, FailureClass, Outcome
 from recipes import errors as recipes_errors
@@ -67,17 +71,25 @@ class EngineHost:
 
     def __init__(self, context: WorkerContext) -> None:
         self._context = context
-        self._engine: Engine | None = None
+        self._engine: PathEngine | None = None
         self._key: str | None = None
 
-    def run(self, attempt_id: str, job: EvalJob) -> Outcome:
-        """Evaluate one job; opens the engine at the first one."""
-        log = self._context.home_path / "logs" / f"{attempt_id}.log"
+    def run(self, tasks: Sequence[Task]) -> tuple[Outcome, ...]:
+        """Evaluate one batch and answer each of its jobs; opens the engine at the first one.
+
+        What goes wrong in a batch is found by halves, so that a layer path that fails takes no other with it.
+        """
+        logs = [self._context.home_path / "logs" / f"{task.attempt_id}.log" for task in tasks]
+        jobs = [task.job for task in tasks if isinstance(task.job, EvalJob)]
         try:
-            with _captured(log):
-                return self._evaluate(job)
+            with _captured(logs[0]):
+                _share_log(logs)
+                return tuple(self._evaluate(jobs, logs[0]))
         except BaseException as error:  # noqa: BLE001 - the one place that turns everything into a Failure
-            return _failure(error, log)
+            if len(tasks) == 1:
+                return (_failure(error, logs[0]),)
+        half = len(tasks) // 2
+        return (*self.run(tasks[:half]), *self.run(tasks[half:]))
 
     def close(self) -> None:
         """Free the engine."""
@@ -85,25 +97,52 @@ class EngineHost:
             self._engine.close()
             self._engine = None
 
-    def _evaluate(self, job: EvalJob) -> EvalOutcome:
+    def _evaluate(self, jobs: Sequence[EvalJob], log: Path) -> list[Outcome]:
         started = datetime.now(UTC)
-        journal = self._context.home_path / "journals" / job.digest
-        report = _ProgressFile(journal)
-        engine = self._engine_for(job, report)
+        report = _ProgressFile(self._context.home_path / "journals" / jobs[0].digest)
+        engine = self._engine_for(jobs[0], report)
+        if jobs[0].is_probe:
+            return list(self._probe(engine, jobs, report, log))
+        return [self._benchmark(engine, job, report, started) for job in jobs]
+
+    def _benchmark(
+        self, engine: PathEngine, job: EvalJob, report: _ProgressFile, started: datetime
+    ) -> EvalOutcome:
         engine.set_layer_path(job.live_layers)
         suite = load_suite(job.suite)
-        samples = self._context.home_path / "samples" / f"{job.digest}.parquet"
-        samples.parent.mkdir(parents=True, exist_ok=True)
+        samples = self._samples_path(job)
         evaluation = evaluate(
             engine,
             suite,
             suite.benchmark(job.benchmark),
             job.settings,
             mirror=Path(self._context.datasets) if self._context.datasets else None,
-            journal_dir=journal,
+            journal_dir=self._context.home_path / "journals" / job.digest,
             samples_path=samples,
             on_progress=report,
         )
+        return self._outcome(evaluation, samples, started)
+
+    def _probe(
+        self, engine: PathEngine, jobs: Sequence[EvalJob], report: _ProgressFile, log: Path
+    ) -> Iterator[Outcome]:
+        """One probe on the layer paths of all these jobs at once."""
+        started = datetime.now(UTC)
+        run = ProbeRun(engine, jobs[0].benchmark, jobs[0].settings)
+        for job, found in zip(jobs, run.measure([j.live_layers for j in jobs], report.count), strict=True):
+            if isinstance(found, ProbeError):
+                yield _failure(found, log)
+                continue
+            samples = self._samples_path(job)
+            write_samples(samples, found.samples)
+            yield self._outcome(found.evaluation, samples, started)
+
+    def _samples_path(self, job: EvalJob) -> Path:
+        path = self._context.home_path / "samples" / f"{job.digest}.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def _outcome(self, evaluation: Evaluation, samples: Path, started: datetime) -> EvalOutcome:
         return EvalOutcome(
             evaluation=evaluation,
             samples_path=str(samples.relative_to(self._context.home_path)),
@@ -113,7 +152,7 @@ class EngineHost:
             ended_at=datetime.now(UTC),
         )
 
-    def _engine_for(self, job: EvalJob, report: _ProgressFile) -> Engine:
+    def _engine_for(self, job: EvalJob, report: _ProgressFile) -> PathEngine:
         if self._engine is not None and self._key == job.engine_key:
             return self._engine
         self.close()
@@ -194,10 +233,14 @@ class _ProgressFile:
             self._write({"stage": f"building {progress.stage} (MB)", "done": done, "total": total})
 
     def __call__(self, progress: Progress) -> None:
+        self.count(progress.n_done, progress.n_total)
+
+    def count(self, done: int, total: int) -> None:
+        """Say how many requests of an evaluation are answered."""
         now = time.monotonic()
-        if now - self._last >= _PROGRESS_PERIOD_S or progress.n_done == progress.n_total:
+        if now - self._last >= _PROGRESS_PERIOD_S or done == total:
             self._last = now
-            self._write({"stage": "evaluating", "done": progress.n_done, "total": progress.n_total})
+            self._write({"stage": "evaluating", "done": done, "total": total})
 
     def _write(self, data: dict[str, str | int]) -> None:
         aside = self._path.with_suffix(f".{os.getpid()}")
@@ -226,6 +269,13 @@ def _captured(log: Path) -> Iterator[None]:
         for number, descriptor in zip((1, 2), kept, strict=True):
             os.dup2(descriptor, number)
             os.close(descriptor)
+
+
+def _share_log(logs: Sequence[Path]) -> None:
+    """Let the attempts of one batch have one log under all their names, where the disk can do that."""
+    for log in logs[1:]:
+        with contextlib.suppress(OSError):
+            log.hardlink_to(logs[0])
 
 
 def _failure(error: BaseException, log: Path) -> Failure:

@@ -169,7 +169,7 @@ class Probe(Frozen, ABC, Generic[Item]):
         written = [answer for answer in answers if isinstance(answer, GenerateResult)]
         metrics = {str(scoring): found.credit(scoring) for scoring in self.scorings}
         return Sample(
-            benchmark=f"probe:{self.family}",
+            benchmark=self.name,
             subset=self.name,
             doc_id=found.item,
             doc_hash=digest_of(data),

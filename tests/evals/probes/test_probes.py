@@ -167,7 +167,7 @@ def test_scoring_gives_one_credit_per_item_and_samples(name: str, tokenizer: Tok
         assert found.stderr(scoring) >= 0
     samples = probe.samples(results, probe.prompts(tokenizer, ChatTemplate.OFF))
     assert [s.doc_id for s in samples] == list(range(len(probe.items)))
-    assert all(s.correct == s.metrics["corrected"] and s.benchmark.startswith("probe:") for s in samples)
+    assert all(s.correct == s.metrics["corrected"] and s.benchmark == probe.name for s in samples)
     assert all(s.truncated == (probe.form is Form.GENERATED) for s in samples)
     assert sum(len(s.logprobs) for s in samples) == sum(len(getattr(r, "logprobs", ())) for r in results)
 
