@@ -212,7 +212,8 @@ def _write_tokenizer(reader: GGUFReader, out: Path) -> None:
     control = 3
     special = [token for token, kind in zip(tokens, kinds, strict=True) if kind == control]
     tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special])
-    tokenizer.save(str(out / "tokenizer.json"))
+    # Not `save`, which has no error of its own for a full disk.
+    (out / "tokenizer.json").write_text(tokenizer.to_str(pretty=True), encoding="utf-8")
 
     def token(key: str) -> str:
         return tokens[_field(reader, f"tokenizer.ggml.{key}_token_id")]

@@ -129,3 +129,12 @@ def test_help_answers_without_heavy_imports() -> None:
     assert result.exit_code == 0
     for command in ("plan", "run", "eval", "build", "compare", "card", "doctor", "dashboard"):
         assert command in result.output
+
+
+def test_a_full_disk(refused: Callable[..., str], tiny_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two MiB: too few for the embedded checkpoint's tokenizer."""
+    monkeypatch.setenv("MERGEBOARD_HOME", str(tiny_disk / "home"))
+    sentence = refused("eval", "demo/SmolLM2-135M-Instruct", "--suite", "smoke")
+    assert "No space left on device" in sentence
+    assert "MERGEBOARD_HOME" in sentence
+    assert sum(path.stat().st_size for path in tiny_disk.rglob("*") if path.is_file()) == 0
