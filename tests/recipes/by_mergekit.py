@@ -16,6 +16,9 @@ from recipes.tensor_file import read_header
 SEED = 7
 
 
+DEPTH_REFUSED = "must be equal to the number of `layer_types`"
+"""With some architectures mergekit fails at the config of another depth, the weights being written."""
+
 _RUN = """
 import json, os, sys
 from mergekit.scripts.multimerge import main as several
@@ -27,8 +30,7 @@ for file, folder, out, stages in json.loads(sys.argv[1]):
     try:
         (several if stages else one)([file, *(["-I", out] if stages else [out]), *options], standalone_mode=False)
     except Exception as error:
-        # With some architectures mergekit fails at the config of another depth, the weights being written.
-        if "must be equal to the number of `layer_types`" not in str(error):
+        if sys.argv[3] not in str(error):
             raise
 """
 
@@ -49,7 +51,7 @@ def run_mergekit(commands: Sequence[Command]) -> None:
     """Run mergekit's commands one after another in a process of their own."""
     calls = [[*map(str, command[:3]), command.stages] for command in commands]
     done = subprocess.run(
-        [sys.executable, "-c", _RUN, json.dumps(calls), str(SEED)],
+        [sys.executable, "-c", _RUN, json.dumps(calls), str(SEED), DEPTH_REFUSED],
         env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -57,6 +59,22 @@ def run_mergekit(commands: Sequence[Command]) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr[-900:]
+
+
+def run_command(command: Command) -> None:
+    """Run `mergekit-yaml`, or `mergekit-multi`, as a user does."""
+    program = Path(sys.executable).parent / ("mergekit-multi" if command.stages else "mergekit-yaml")
+    target = ["-I", str(command.out)] if command.stages else [str(command.out)]
+    done = subprocess.run(
+        [program, command.file, *target, "--random-seed", str(SEED), "--no-write-model-card"],
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
+        cwd=command.folder,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0 or DEPTH_REFUSED in done.stderr, done.stderr[-900:]
 
 
 def tensors_of(directory: Path) -> dict[str, tuple[str, tuple[int, ...], bytes]]:

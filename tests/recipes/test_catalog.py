@@ -9,7 +9,7 @@ from recipes.catalog import CatalogEntry, catalog_config, catalog_names, find_in
 from recipes.config_facts import ConfigFacts
 from recipes.errors import RecipeError
 from recipes.merge import BuildOptions, MergekitProcess, build
-from tests.recipes.by_mergekit import SEED, Command, assert_same_tensors, config_of, run_mergekit
+from tests.recipes.by_mergekit import SEED, Command, assert_same_tensors, config_of, run_command, run_mergekit
 from tests.tiny import tiny_checkpoint
 
 FIGURES = {
@@ -82,6 +82,17 @@ def by_mergekit(tmp_path_factory: pytest.TempPathFactory) -> Path:
         commands.append(Command(entry.path, root / name, root / name / "theirs", several))
     run_mergekit(commands)
     return root
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FIGURES)
+def test_the_command_itself_writes_the_same(name: str, by_mergekit: Path, tmp_path: Path) -> None:
+    """What the builds are compared with comes from mergekit's functions; here from its command, a process per recipe."""
+    entry, out = load_catalog(name), tmp_path / "out"
+    several = len(entry.recipe.stages) > 1
+    run_command(Command(entry.path, by_mergekit / name, out, several))
+    last = entry.recipe.stages[-1].name if several else None
+    assert_same_tensors(out / (last or ""), by_mergekit / name / "theirs" / (last or ""))
 
 
 @pytest.fixture(scope="module")
