@@ -23,6 +23,9 @@ class ImportedResultRecord(Frozen):
     stage_reason: str | None = Field(default=None, description="How the stage is known.")
     primary: bool = Field(default=True, description="Whether it is the benchmark's main result in the file.")
     problems: tuple[str, ...] = Field(default=(), description="What is missing or doubtful, in sentences.")
+    unfit: str | None = Field(
+        default=None, description="Why the figure, though the board shows it, must not be compared."
+    )
     samples_path: str | None = Field(
         default=None, description="Parquet file of its samples, relative to MERGEBOARD_HOME; null for none."
     )

@@ -14,7 +14,7 @@ from evals.normalize import suite_score
 from evals.samples import read_samples
 from evals.scores import BenchmarkScore, Sample, SuiteScore
 from evals.suite import Benchmark, Suite, load_suite, suite_names
-from orchestrator.compare import Comparison, Side, compare, measurement_of
+from orchestrator.compare import Comparison, Side, all_stages, compare, measurement_of
 from orchestrator.errors import RunError
 from orchestrator.jobs import EvalJob, Frozen
 from orchestrator.records import CandidateInRun, CandidateRecord, EvalOutcome, PlannedJob, Protocol, Success
@@ -87,24 +87,22 @@ def _evaluated(
 
 
 def sides(result: CandidateResult, home: Path) -> list[Side]:
-    """What is compared: each benchmark's measurement with its samples."""
+    """What is compared: each benchmark's measurement with its samples, at every scoring stage that it has."""
     made = []
     for job, outcome in result.evaluated:
         benchmark = definition(job.suite, job.benchmark)
         samples = stored_samples(outcome, home)
-        made.append(
-            Side(
-                measurement_of(
-                    outcome.evaluation,
-                    benchmark,
-                    result.candidate.name,
-                    samples,
-                    protocol=Protocol.of(job),
-                    quantization=job.engine.quantization,
-                ),
-                samples,
-            )
+        main = measurement_of(
+            outcome.evaluation,
+            benchmark,
+            result.candidate.name,
+            samples,
+            protocol=Protocol.of(job),
+            quantization=job.engine.quantization,
         )
+        current = benchmark is not None and benchmark.digest == outcome.evaluation.benchmark_digest
+        staged = all_stages(main, benchmark, samples) if benchmark is not None and current else (main,)
+        made += [Side(measurement, samples) for measurement in staged]
     return made
 
 

@@ -69,10 +69,17 @@ def _benchmark(
     shared = (file, suite, benchmark)
     made = []
     for stage, metric, reason in _stages(file, suite, benchmark, tasks):
-        scores = _scores(benchmark, tasks, metric, stage, problems)
+        scores = _scores(benchmark, tasks, (metric, stage), file.limit, problems)
         if scores:
             made.append(_made(shared, scores, (stage, reason), differences, tuple(problems)))
-    return [m.model_copy(update={"primary": i == 0}) for i, m in enumerate(made)], []
+    unfit = next(
+        (_not_a_number(t) for t in tasks.values() if set(t.nan_metrics) & set(benchmark.metrics)), None
+    )
+    return [m.model_copy(update={"primary": i == 0, "unfit": unfit}) for i, m in enumerate(made)], []
+
+
+def _not_a_number(task: TaskResult) -> str:
+    return f"{task.key}: what was measured is not a number in the file; the board showed it as 0"
 
 
 def _made(
@@ -114,7 +121,8 @@ def _usable(
     for name, (task, rule) in found.items():
         metrics = [m for m in _metrics(benchmark) if m in task.metrics]
         bad = [m for m in metrics if not 0 <= task.metrics[m] <= 1]
-        nan = [m for m in benchmark.metrics if m in task.nan_metrics]
+        zero = rule is not None and rule.nan_is_zero
+        nan = [m for m in benchmark.metrics if m in task.nan_metrics and not zero]
         if rule is not None and task.version in rule.skip_versions:
             problems.append(f"{task.key} has version {task.version}, which the board passed over.")
         elif nan:
@@ -186,9 +194,14 @@ def _other_stages(benchmark: Benchmark, main: str) -> list[Stage]:
 
 
 def _scores(
-    benchmark: Benchmark, tasks: Mapping[str, TaskResult], metric: str, stage: str | None, problems: list[str]
+    benchmark: Benchmark,
+    tasks: Mapping[str, TaskResult],
+    staged: tuple[str, str | None],
+    limit: int | None,
+    problems: list[str],
 ) -> tuple[Score, ...]:
     """The subsets' scores under the suite's metric for the stage."""
+    metric, stage = staged
     target = benchmark.stage(stage).metric if stage is not None else None
     scores = []
     for subset in benchmark.subsets:
@@ -197,18 +210,24 @@ def _scores(
             continue
         for name in benchmark.metrics if len(benchmark.metrics) > 1 else (metric,):
             own = target if target is not None and name == metric else name
-            scores.append(_score(benchmark, subset, task, (name, own), problems))
+            scores.append(_score(benchmark, subset, task, (name, own), limit, problems))
     return tuple(scores)
 
 
 def _score(
-    benchmark: Benchmark, subset: Subset, task: TaskResult, names: tuple[str, str], problems: list[str]
+    benchmark: Benchmark,
+    subset: Subset,
+    task: TaskResult,
+    names: tuple[str, str],
+    limit: int | None,
+    problems: list[str],
 ) -> Score:
     theirs, ours = names
     value, stderr = task.metrics[theirs], task.stderrs.get(theirs)
     n_full = subset.n_documents or task.n_full or task.n
-    n = task.n or _documents(value, stderr, n_full) or n_full or 1
-    if task.n is None and n_full is not None and n < n_full:
+    limited = min(limit, n_full) if limit is not None and n_full is not None else None
+    n = task.n or limited or _documents(value, stderr, n_full) or n_full or 1
+    if task.n is None and limited is None and n_full is not None and n < n_full:
         problems.append(f"{task.key}: its standard error is that of {n} documents, not of {n_full}.")
     return Score(
         benchmark=benchmark.name,

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from evals.alarms import find_alarms
 from evals.claims.facts import Fact
-from evals.claims.records import Measurement
 from evals.errors import ClaimError
 from evals.results_files.assemble import imported
 from evals.results_files.parse import read_result_file
 from evals.results_files.records import ImportedBenchmark, ImportedRun
 from evals.results_files.rules import renamed_key
 from evals.results_files.samples import read_logged_samples, stamp_of, task_of
-from evals.scores import Sample
+from evals.scores import Alarm, Sample
 from evals.stats import documents, estimate
-from evals.suite import Suite, load_suite
+from evals.suite import Benchmark, OutputKind, Suite, load_suite
 
 _MAX_FILES = 10_000
 _RESULTS = re.compile(r"results?[_-].*\.json$|results\.json$")
@@ -24,17 +25,36 @@ _RESULTS = re.compile(r"results?[_-].*\.json$|results\.json$")
 
 def import_results(path: Path, suites: Sequence[Suite] | None = None) -> tuple[ImportedRun, ...]:
     """Every result file at a path, under the suites that know its tasks, oldest first."""
-    files = [path] if path.is_file() else _result_files(path)
-    if not files:
-        raise ClaimError(
-            f"{path} holds no result file; give a results_*.json of lm-eval or a folder with some."
-        )
-    runs = [
-        _with_samples(imported(read_result_file(file), suites), file, alone=len(files) == 1) for file in files
-    ]
+    files = result_files(path)
+    runs = [import_result(file, suites, alone=is_alone(file, files)) for file in files]
     return tuple(
         sorted(runs, key=lambda r: (r.file.measured_at is None, str(r.file.measured_at), r.file.source))
     )
+
+
+def import_result(path: Path, suites: Sequence[Suite] | None = None, *, alone: bool = True) -> ImportedRun:
+    """One result file with the samples files beside it; `alone` says that they can be of no other run."""
+    return _with_samples(imported(read_result_file(path), suites), path, alone=alone)
+
+
+def is_alone(file: Path, files: Sequence[Path]) -> bool:
+    """Whether no other of the files lies in the same folder."""
+    return sum(other.parent == file.parent for other in files) == 1
+
+
+def result_files(path: Path) -> tuple[Path, ...]:
+    """The result files at a path: itself, or those of a folder by their names, or else by what is in them."""
+    if path.is_file():
+        return (path,)
+    if not path.is_dir():
+        raise ClaimError(f"{path} does not exist; give a results_*.json of lm-eval or a folder with some.")
+    there = _json_files(path)
+    found = [p for p in there if _RESULTS.match(p.name)] or [p for p in there if _holds_results(p)]
+    if not found:
+        raise ClaimError(
+            f"{path} holds no result file; give a results_*.json of lm-eval or a folder with some."
+        )
+    return tuple(found)
 
 
 def samples_of(
@@ -53,8 +73,29 @@ def samples_of(
     return tuple(found)
 
 
+def usable_samples(
+    run: ImportedRun, benchmark: ImportedBenchmark, suites: Sequence[Suite] | None = None
+) -> tuple[tuple[Sample, ...], tuple[str, ...]]:
+    """The samples of one benchmark if they are whole, and why they are not used where they are not."""
+    try:
+        samples = samples_of(run, benchmark, suites)
+    except ClaimError as error:
+        return (), (f"The samples are not used: {error}",)
+    if not samples:
+        return (), ()
+    counts = Counter(s.subset for s in samples)
+    wanted = {s.subset: s.n for s in benchmark.measurement.scores}
+    short = [
+        f"{counts.get(task, 0)} of {n} documents of {task}" for task, n in wanted.items() if counts[task] != n
+    ]
+    if short:
+        more = f" and {len(short) - 1} more subsets" if len(short) > 1 else ""
+        return (), (f"The samples are not used: they hold {short[0]}{more}.",)
+    return samples, ()
+
+
 def with_samples(benchmark: ImportedBenchmark, samples: Sequence[Sample], suite: Suite) -> ImportedBenchmark:
-    """The benchmark with the interval that its samples give, and a problem where they tell another score."""
+    """The benchmark with the interval and the alarms that its samples give, and a problem where they tell another score."""
     definition = suite.benchmark(benchmark.measurement.result.benchmark)
     metric = benchmark.measurement.result.metric
     other_stage = metric not in definition.metrics and len(definition.metrics) == 1
@@ -66,13 +107,9 @@ def with_samples(benchmark: ImportedBenchmark, samples: Sequence[Sample], suite:
     if abs(better.value - measurement.result.normalized) > 0.01:
         told, shown = better.value, measurement.result.normalized
         problems = (*problems, f"The samples come to {told:.2f}, the results say {shown:.2f}.")
-    own = Measurement(
-        checkpoint=measurement.checkpoint,
-        facts=measurement.facts,
-        scores=measurement.scores,
-        result=measurement.result,
-        estimate=better,
-    )
+    alarms = {(a.kind, a.share): a for task in _by_subset(samples) for a in _alarms(definition, task)}
+    result = measurement.result.model_copy(update={"alarms": tuple(alarms.values())})
+    own = measurement.model_copy(update={"estimate": better, "result": result})
     return benchmark.model_copy(update={"measurement": own, "problems": problems})
 
 
@@ -86,18 +123,36 @@ def one_line(run: ImportedRun) -> str:
     return ", ".join(parts)
 
 
-def _result_files(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        raise ClaimError(f"{folder} does not exist; give a results_*.json of lm-eval or a folder with some.")
+def _by_subset(samples: Sequence[Sample]) -> list[list[Sample]]:
+    subsets: dict[str, list[Sample]] = {}
+    for sample in samples:
+        subsets.setdefault(sample.subset, []).append(sample)
+    return list(subsets.values())
+
+
+def _alarms(benchmark: Benchmark, samples: Sequence[Sample]) -> tuple[Alarm, ...]:
+    """The alarms of one subset, if its file has what they are found by."""
+    chosen = benchmark.output is OutputKind.MULTIPLE_CHOICE
+    return () if chosen and not all(s.logprobs for s in samples) else find_alarms(benchmark, samples)
+
+
+def _json_files(folder: Path) -> list[Path]:
     found: list[Path] = []
-    for i, path in enumerate(sorted(folder.rglob("*.json"))):
-        if i >= _MAX_FILES:
+    for path in sorted(folder.rglob("*.json")):
+        if task_of(path) is None and path.is_file():
+            found.append(path)
+        if len(found) > _MAX_FILES:
             raise ClaimError(
                 f"{folder} holds more than {_MAX_FILES:,} JSON files; give the folder of one run."
             )
-        if _RESULTS.match(path.name):
-            found.append(path)
     return found
+
+
+def _holds_results(path: Path) -> bool:
+    try:
+        return bool(read_result_file(path).tasks)
+    except ClaimError:
+        return False
 
 
 def _with_samples(run: ImportedRun, file: Path, *, alone: bool) -> ImportedRun:
@@ -105,4 +160,10 @@ def _with_samples(run: ImportedRun, file: Path, *, alone: bool) -> ImportedRun:
     beside = [p for p in sorted(file.parent.glob("samples_*.json*")) if task_of(p) is not None]
     own = [p for p in beside if (stamp_of(p) or "?") in file.name]
     chosen = own or (beside if alone and len({stamp_of(p) for p in beside}) == 1 else [])
-    return run.model_copy(update={"samples": tuple(map(str, chosen))})
+    problems = run.problems
+    if beside and not chosen:
+        problems = (
+            *problems,
+            f"The {len(beside)} samples files beside it are of another time: they are not used.",
+        )
+    return run.model_copy(update={"samples": tuple(map(str, chosen)), "problems": problems})

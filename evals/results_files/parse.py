@@ -73,11 +73,22 @@ def _object(text: str, source: str) -> dict[str, Any]:
         ) from error
     except RecursionError as error:
         raise ClaimError(f"{source} is nested too deeply to be a result file.") from error
+    if "\\u" in text:
+        data = _printable(data)
     if not isinstance(data, dict):
         raise ClaimError(
             f"{source} is a JSON {type(data).__name__}, not a result; give a results_*.json of lm-eval."
         )
     return data
+
+
+def _printable(value: Any) -> Any:
+    """Text that UTF-8 and every database can hold: lone surrogates and NUL become marks."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode("utf-8").replace("\0", "\ufffd")
+    if isinstance(value, list):
+        return [_printable(item) for item in value]
+    return {_printable(k): _printable(v) for k, v in value.items()} if isinstance(value, dict) else value
 
 
 def _harness(data: Mapping[str, Any], results: Mapping[str, Any], source: str) -> ResultFile:
@@ -90,7 +101,10 @@ def _harness(data: Mapping[str, Any], results: Mapping[str, Any], source: str) -
     configs = _section(data, "configs")
     tasks = tuple(
         _task(
-            key, value, version=versions.get(key), shots=_shots(shots.get(key), _section(configs, key))
+            key,
+            value,
+            version=versions.get(key),
+            shots=_shots(shots.get(key), _section(configs, key), config),
         ).model_copy(update={**_counts(counts.get(key), value), "prompts_hash": _text(hashes.get(key))})
         for key, value in results.items()
         if isinstance(value, dict)
@@ -101,6 +115,8 @@ def _harness(data: Mapping[str, Any], results: Mapping[str, Any], source: str) -
         _text(data.get("model_name")) or _text(arguments.get("pretrained")) or _text(arguments.get("model"))
     )
     facts = _harness_facts(data, config, arguments, checkpoint or "")
+    if not new and "chat_template" not in data:  # the harness had none before 0.4
+        facts = facts.plus({Fact.TEMPLATE: on_off(False)})
     return ResultFile(
         source=source,
         format=FileFormat.HARNESS if new else FileFormat.HARNESS_OLD,
@@ -110,6 +126,7 @@ def _harness(data: Mapping[str, Any], results: Mapping[str, Any], source: str) -
         facts=facts,
         tasks=tasks,
         groups=tuple(k for k, v in subtasks.items() if v),
+        limit=_limit(config.get("limit")),
     )
 
 
@@ -267,8 +284,10 @@ def _counts(counts: Any, values: Mapping[str, Any]) -> dict[str, int | None]:
     return {"n": length if isinstance(length, int) and length > 0 else None}
 
 
-def _shots(value: Any, config: Mapping[str, Any]) -> int | None:
-    found = value if value is not None else config.get("num_fewshot")
+def _shots(value: Any, task: Mapping[str, Any], run: Mapping[str, Any]) -> int | None:
+    """Of the task's own count, its settings, and the run's settings (all that lm-eval 0.3 wrote), the first there is."""
+    counts = (value, task.get("num_fewshot"), run.get("num_fewshot"))
+    found = next((count for count in counts if count is not None), None)
     return found if isinstance(found, int) and not isinstance(found, bool) and found >= 0 else None
 
 
@@ -313,6 +332,12 @@ def _text(value: Any) -> str | None:
 
 def _number(value: Any) -> float | None:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _limit(value: Any) -> int | None:
+    """The most documents of a task that were run; a limit below 1 is a share of them, which tells no number."""
+    number = _number(value)
+    return int(number) if number is not None and number >= 1 else None
 
 
 def _truth(value: str | None) -> bool:

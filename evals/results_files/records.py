@@ -58,6 +58,9 @@ class ResultFile(Frozen):
     facts: Facts = Field(description="What is known of how all its tasks were run.")
     tasks: tuple[TaskResult, ...] = Field(description="The tasks, groups included.")
     groups: tuple[str, ...] = Field(default=(), description="Keys of tasks that are means over others.")
+    limit: int | None = Field(
+        default=None, ge=1, description="Most documents of a task that were run; null for all or unknown."
+    )
 
 
 class ImportedBenchmark(Frozen):
@@ -71,6 +74,9 @@ class ImportedBenchmark(Frozen):
     stage_reason: str | None = Field(default=None, description="How the stage is known.")
     primary: bool = Field(default=True, description="Whether it is the benchmark's main result in this file.")
     problems: tuple[str, ...] = Field(default=(), description="What is missing or doubtful, in sentences.")
+    unfit: str | None = Field(
+        default=None, description="Why the figure, though the board shows it, must not be compared."
+    )
 
 
 class ImportedRun(Frozen):

@@ -90,7 +90,6 @@ def renamed(task: TaskResult, kind: FileFormat | None = None) -> tuple[TaskResul
         }
         if rule.nan_is_zero:
             metrics |= dict.fromkeys(lost, 0.0)
-            lost = set()
         own = {
             "key": match.expand(rule.task),
             "metrics": metrics,

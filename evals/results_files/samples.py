@@ -18,7 +18,8 @@ from evals.results_files.rules import renamed
 from evals.scores import Sample
 from evals.suite import Benchmark, Extraction, OutputKind
 
-_NAME = re.compile(r"samples_(?P<task>.+?)_(?P<stamp>\d{4}-\d\d-\d\dT[\d.:-]+)\.jsonl?$")
+_NAME = re.compile(r"samples_(?P<task>.+?)(?:_(?P<stamp>\d{4}-\d\d-\d\dT[\d.:-]+))?\.jsonl?$")
+_NO_MATCH = "[invalid]"  # what lm-eval's regex filter leaves where nothing matched
 _CHUNK = 4_000_000
 _MAX_ENTRY = 64_000_000
 _KNOWN = frozenset(
@@ -60,7 +61,9 @@ def read_logged_samples(path: Path, benchmark: Benchmark, task: str) -> tuple[Sa
             raise ClaimError(
                 f"{path}: entry {number} has no doc_id; give the samples file as lm-eval wrote it."
             )
-        by_doc[doc_id].append(_slim(entry))
+        slim = _slim(entry)
+        if not _repeats(slim, by_doc[doc_id], f"{path}: document {doc_id}"):
+            by_doc[doc_id].append(slim)
     if not by_doc:
         raise ClaimError(f"{path} holds no samples; give the samples file as lm-eval wrote it.")
     return tuple(_sample(benchmark, task, doc_id, by_doc[doc_id], path) for doc_id in sorted(by_doc))
@@ -104,6 +107,14 @@ def entries(path: Path) -> Iterator[dict[str, Any]]:
         raise ClaimError(f"{path} is not text; give the samples file as lm-eval wrote it.") from error
     except RecursionError as error:
         raise ClaimError(f"{path}: entry {number + 1} is nested too deeply.") from error
+
+
+def _repeats(entry: Mapping[str, Any], before: Iterable[Mapping[str, Any]], where: str) -> bool:
+    """Whether an entry is there already, word for word; a document with two answers is no sample of one run."""
+    same = [e for e in before if e.get("filter") == entry.get("filter") and "filter" in entry]
+    if any(e != entry for e in same):
+        raise ClaimError(f"{where} is answered twice in different ways; give the samples of one run.")
+    return bool(same)
 
 
 def _slim(entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -163,7 +174,7 @@ def _sample(
         choices=tuple(choices),
         logprobs=tuple(logprobs),
         response=response,
-        extracted=response if choices else (filtered or None),
+        extracted=response if choices else (filtered if filtered not in ("", _NO_MATCH) else None),
         metrics=metrics,
         correct=fmean(metrics[m] for m in benchmark.metrics),
         weights=weights,

@@ -17,16 +17,22 @@ from orchestrator.records import Protocol
 
 @dataclass(frozen=True)
 class Side:
-    """One benchmark of one checkpoint; without samples only its scores can be compared."""
+    """One benchmark of one checkpoint; without samples only its scores can be compared.
+
+    `definition` is the digest of the benchmark's definition that an imported run was read by, `notes` what is doubtful
+    about it, `unfit` why it must not be compared at all.
+    """
 
     measurement: Measurement
     samples: tuple[Sample, ...] = ()
+    definition: str | None = None
+    notes: tuple[str, ...] = ()
+    unfit: str | None = None
 
-
-def outdated(measurement: Measurement, benchmark: Benchmark | None) -> bool:
-    """Whether a stored measurement was made by another definition of its benchmark than today's, or by one that is gone."""
-    made_by = measurement.facts.get(Fact.DEFINITION)
-    return made_by is not None and (benchmark is None or made_by != benchmark.digest)
+    def outdated(self, benchmark: Benchmark) -> bool:
+        """Whether it was made by another definition of its benchmark than today's."""
+        made_by = self.definition or self.measurement.facts.get(Fact.DEFINITION)
+        return made_by is not None and made_by != benchmark.digest
 
 
 def measurement_of(
@@ -116,7 +122,9 @@ def sides_of_import(run: ImportedRun, suites: Iterable[Suite]) -> tuple[Side, ..
     """The benchmarks of an imported run, with the samples that it has."""
     known = list(suites)
     return tuple(
-        Side(found.measurement, samples_of(run, found, known)) for found in run.benchmarks if found.primary
+        Side(found.measurement, samples_of(run, found, known), notes=found.problems, unfit=found.unfit)
+        for found in run.benchmarks
+        if found.primary
     )
 
 

@@ -10,7 +10,7 @@ from evals.claims.records import Measurement
 from evals.scores import Sample
 from evals.stats import Delta, Documents, average_delta, corrected, delta, documents, unpaired_delta
 from evals.suite import Benchmark, Suite
-from orchestrator.compare.measure import Side, outdated
+from orchestrator.compare.measure import Side
 from orchestrator.compare.records import Comparison, ComparisonRow
 
 Key = tuple[str, str]  # suite and benchmark
@@ -45,6 +45,21 @@ def sample_differences(base: Sequence[Sample], candidate: Sequence[Sample]) -> t
     if len(both) < max(len(base), len(candidate)):
         found.append(f"{Fact.LIMIT}: {len(base)} (base), {len(candidate)} (candidate)")
     return tuple(found)
+
+
+def count_differences(base: Measurement, candidate: Measurement) -> tuple[str, ...]:
+    """In which subsets, or numbers of documents of a subset, two sets of scores differ."""
+    ours, theirs = ({s.subset: s.n for s in m.scores} for m in (base, candidate))
+    only = [(n, set(a) - set(b)) for n, a, b in (("base", ours, theirs), ("candidate", theirs, ours))]
+    lacking = [f"{len(tasks)} are in the {name} alone" for name, tasks in only if tasks]
+    if lacking:
+        return (f"subsets: {' and '.join(lacking)}",)
+    other = [task for task in ours if ours[task] != theirs[task]]
+    if not other:
+        return ()
+    first = f"{ours[other[0]]} (base), {theirs[other[0]]} (candidate) in {other[0]}"
+    more = f" and {len(other) - 1} more subsets" if len(other) > 1 else ""
+    return (f"{Fact.LIMIT}: {first}{more}",)
 
 
 def compare(
@@ -95,10 +110,21 @@ def _pairs(
         for benchmark in suite.benchmarks:
             key = (suite.name, benchmark.name)
             if key in left or key in right:
-                found.append(_pair(suite.name, benchmark, (left.get(key), right.get(key)), force, seed))
+                both = _same_stage(left.get(key, []), right.get(key, []))
+                found.append(_pair(suite.name, benchmark, both, force, seed))
     known = {(suite.name, benchmark.name) for suite in suites for benchmark in suite.benchmarks}
     gone = [key for key in dict.fromkeys([*left, *right]) if key not in known]
-    return [*found, *(_pair(key[0], None, (left.get(key), right.get(key)), force, seed) for key in gone)]
+    first = {key: (next(iter(left.get(key, [])), None), next(iter(right.get(key, [])), None)) for key in gone}
+    return [*found, *(_pair(key[0], None, both, force, seed) for key, both in first.items())]
+
+
+def _same_stage(base: Sequence[Side], candidate: Sequence[Side]) -> tuple[Side | None, Side | None]:
+    """Of the stages that each side was scored at, the first that both have; else the main result of each."""
+    for left in base:
+        for right in candidate:
+            if not left.measurement.facts.differences(right.measurement.facts, (Fact.STAGE,)):
+                return left, right
+    return next(iter(base), None), next(iter(candidate), None)
 
 
 def _pair(
@@ -127,28 +153,48 @@ def _pair(
             ),
             None,
         )
-    old = _outdated(base.measurement, candidate.measurement, benchmark)
-    if old or benchmark is None:
-        return _Pair(row.model_copy(update={"refused": old}), None)
+    unfit = tuple(s.unfit for s in (base, candidate) if s.unfit)
+    never = (*_outdated(base, candidate, benchmark), *unfit)
+    if never or benchmark is None:
+        return _Pair(row.model_copy(update={"refused": never}), None)
     reasons = comparability(base.measurement, candidate.measurement)
-    reasons += tuple(r for r in sample_differences(base.samples, candidate.samples) if not _said(r, reasons))
+    for more in (
+        count_differences(base.measurement, candidate.measurement),
+        sample_differences(base.samples, candidate.samples),
+    ):
+        reasons += tuple(r for r in more if not _said(r, reasons))
     if reasons and not force:
         return _Pair(row.model_copy(update={"refused": reasons}), None)
     docs, difference = _difference(benchmark, base, candidate, seed)
     notes = row.notes if docs else (*row.notes, "without samples: compared as if on different documents")
+    if docs and _same_answers(base.samples, candidate.samples):
+        notes = (
+            *notes,
+            "every answer is the same in both, to the last digit: the same weights, or copied samples",
+        )
     update = {"delta": difference, "refused": reasons, "forced": bool(reasons), "notes": notes}
     return _Pair(row.model_copy(update=update), docs)
 
 
-def _outdated(base: Measurement, candidate: Measurement, benchmark: Benchmark | None) -> tuple[str, ...]:
+def _outdated(base: Side, candidate: Side, benchmark: Benchmark | None) -> tuple[str, ...]:
     """Why today's definition of the benchmark says nothing about a stored score; no flag can force that."""
     if benchmark is None:
         return (f"{Fact.DEFINITION}: no suite has it any more; the scores are shown as they were stored",)
-    old = [n for n, m in (("base", base), ("candidate", candidate)) if outdated(m, benchmark)]
+    old = [name for name, side in (("base", base), ("candidate", candidate)) if side.outdated(benchmark)]
     if not old:
         return ()
     who = f"{' and '.join(old)} {'were' if len(old) > 1 else 'was'}"
-    return (f"{Fact.DEFINITION}: it has changed since the {who} evaluated; evaluate again to compare",)
+    how = "evaluated or imported; do that again to compare"
+    return (f"{Fact.DEFINITION}: it has changed since the {who} {how}",)
+
+
+def _same_answers(base: Sequence[Sample], candidate: Sequence[Sample]) -> bool:
+    """Whether two sets of samples hold the same answers, log-probabilities included."""
+    ours, theirs = (
+        {(s.subset, s.doc_id): (s.response, s.logprobs, s.metrics) for s in side}
+        for side in (base, candidate)
+    )
+    return ours == theirs
 
 
 def _difference(
@@ -197,6 +243,7 @@ def _notes(base: Side | None, candidate: Side | None) -> tuple[str, ...]:
         if result.partial:
             notes.append(f"{_PARTIAL} ({name}: {result.n} documents)")
         notes += [f"{name}: {a.share:.0%} of the responses are {a.kind}" for a in result.alarms]
+        notes += [f"{name}: {note}" for note in side.notes]
     if any(s is not None and not s.measurement.result.comparable_to_board for s in (base, candidate)):
         remarks = {s.measurement.result.remark for s in (base, candidate) if s is not None}
         notes += [f"not the board's: {r}" for r in sorted(r for r in remarks if r)]
@@ -216,5 +263,10 @@ def _said(reason: str, reasons: Sequence[str]) -> bool:
     return any(r.partition(":")[0] == kind for r in reasons)
 
 
-def _by_key(sides: Sequence[Side]) -> dict[Key, Side]:
-    return {(s.measurement.facts.known[Fact.SUITE], s.measurement.result.benchmark): s for s in sides}
+def _by_key(sides: Sequence[Side]) -> dict[Key, list[Side]]:
+    """The sides of each benchmark: one, or one per scoring stage with the main one first."""
+    found: dict[Key, list[Side]] = {}
+    for side in sides:
+        key = (side.measurement.facts.known[Fact.SUITE], side.measurement.result.benchmark)
+        found.setdefault(key, []).append(side)
+    return found

@@ -28,6 +28,7 @@ from orchestrator.compare import (
     suite_measurement,
 )
 from orchestrator.compare.measure import versions_of_scorer
+from orchestrator.compare.pairs import count_differences
 from tests.evals.board_files import board_v2, logged, write, write_samples
 
 V2 = load_suite("leaderboard-v2")
@@ -173,7 +174,8 @@ def test_a_score_by_an_older_definition_is_shown_as_stored_and_not_compared() ->
             row = one(base, candidate, force=force).rows[0]
             assert (row.delta, row.base) == (None, stored)
             assert row.refused == (
-                f"definition of the benchmark: it has changed since the {who} evaluated; evaluate again to compare",
+                f"definition of the benchmark: it has changed since the {who} evaluated or imported; "
+                "do that again to compare",
             )
     assert old.measurement.estimate.interval.low == 0.0
     assert old.measurement.estimate.interval.high == 100.0
@@ -212,6 +214,30 @@ def test_other_prompts_and_other_questions_refuse() -> None:
     assert sample_differences(base.samples, base.samples[:100])[0].startswith(Fact.LIMIT.value)
     assert "no document" in sample_differences(base.samples[:5], base.samples[700:])[0]
     assert sample_differences((), base.samples) == ()
+
+
+def test_other_numbers_of_documents_refuse_even_where_nobody_names_a_limit() -> None:
+    right = answers("musr")
+    full = side("musr", right).measurement
+    cut = full.model_copy(update={"scores": tuple(s.model_copy(update={"n": s.n - 1}) for s in full.scores)})
+    assert count_differences(full, full) == ()
+    (reason,) = count_differences(full, cut)
+    assert reason.startswith("number of documents: 250 (base), 249 (candidate) in leaderboard_musr_murder")
+    assert reason.endswith("and 2 more subsets")
+    fewer = full.model_copy(update={"scores": full.scores[1:]})
+    assert count_differences(full, fewer) == ("subsets: 1 are in the base alone",)
+    assert one(Side(full), Side(cut)).rows[0].delta is None
+
+
+def test_the_stage_that_both_sides_have_is_compared() -> None:
+    """One run was scored at both stages with C its main one, the other at B alone."""
+    math = side("math", answers("math", share=0.3))
+    both = [Side(m, math.samples) for m in all_stages(math.measurement, V2.benchmark("math"), math.samples)]
+    (found,) = compare(both, {"old": both[1:]}, [V2])
+    assert (found.rows[0].delta is not None, found.rows[0].refused) == (True, ())
+    assert "every answer is the same in both" in found.rows[0].notes[-1]
+    (refused,) = compare(both[:1], {"old": both[1:]}, [V2])
+    assert refused.rows[0].refused == ("scoring stage: C (base), B (candidate)",)
 
 
 def test_a_benchmark_that_one_side_lacks() -> None:

@@ -1,0 +1,154 @@
+"""What `import` prints: each benchmark raw and normalized, what a card claims, what is doubtful."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from evals.claims.facts import Fact
+from evals.scores import SuiteScore
+from evals.suite import load_suite
+from orchestrator.claim_records import CardRecord, ImportedResultRecord
+from orchestrator.cli.console import wide_console
+from orchestrator.imports import Taken, TakenRun
+
+_SHOWN = (Fact.TEMPLATE, Fact.DTYPE, Fact.QUANTIZATION, Fact.LIMIT, Fact.ENGINE, Fact.HARNESS_VERSION)
+
+
+def show_taken(taken: Taken, *, as_json: bool) -> None:
+    """Print what was taken in."""
+    if as_json:
+        print(json.dumps(_data(taken), indent=2))
+        return
+    console = wide_console()
+    for run in taken.runs:
+        _show_run(run, console)
+        console.print()
+    for card in taken.cards:
+        _show_card(card, console)
+    for sentence in taken.refused:
+        console.print(f"Not taken in: {sentence}", markup=False, soft_wrap=True)
+
+
+def _show_run(taken: TakenRun, console: Console) -> None:
+    run = taken.run
+    told = [run.format.value, *([f"{run.measured_at:%Y-%m-%d}"] if run.measured_at else [])]
+    told += [f"{fact} {run.facts.known[fact]}" for fact in _SHOWN if fact in run.facts.known]
+    console.print(f"{run.checkpoint} (import {run.id})", markup=False, style="bold", soft_wrap=True)
+    console.print(f"  {'; '.join(told)}", markup=False, soft_wrap=True)
+    console.print(_table(taken))
+    for suite in taken.suites:
+        console.print(f"  {_average(suite)}", markup=False, soft_wrap=True)
+    for number, text in enumerate(_remarks(taken), start=1):
+        console.print(f"  [{number}] {text}", markup=False, soft_wrap=True)
+    for problem in (*run.problems, *taken.notes):
+        console.print(f"  {problem}", markup=False, soft_wrap=True)
+    if run.ignored:
+        more = f" and {len(run.ignored) - 8} more" if len(run.ignored) > 8 else ""
+        console.print(
+            f"  Tasks of no suite: {', '.join(run.ignored[:8])}{more}.", markup=False, soft_wrap=True
+        )
+
+
+def _table(taken: TakenRun) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=True)
+    table.add_column("Benchmark")
+    for column in ("n", "raw", "normalized", "95 % interval"):
+        table.add_column(column, justify="right")
+    table.add_column("samples")
+    table.add_column("remarks")
+    numbers = {text: number for number, text in enumerate(_remarks(taken), start=1)}
+    for result in taken.results:
+        score, span = result.measurement.result, result.measurement.estimate.interval
+        stage = f", stage {result.stage or 'unknown'}" if _has_stages(result) else ""
+        table.add_row(
+            escape(f"{score.title}{stage}"),
+            f"{score.n:,}",
+            f"{score.raw:.4f}",
+            f"{score.normalized:.2f}",
+            f"{span.low:.2f} … {span.high:.2f}",
+            "yes" if result.samples_path else "no",
+            escape(" ".join(f"[{numbers[text]}]" for text in _texts(result))),
+        )
+    return table
+
+
+def _has_stages(result: ImportedResultRecord) -> bool:
+    return bool(load_suite(result.suite).benchmark(result.benchmark).stages)
+
+
+def _texts(result: ImportedResultRecord) -> list[str]:
+    score = result.measurement.result
+    texts = [f"Partial: {score.title} has {score.n:,} documents here."] if score.partial else []
+    texts += [
+        f"Alarm: {alarm.share:.0%} of the responses of a subset are {alarm.kind}." for alarm in score.alarms
+    ]
+    texts += [f"Not the board's: {score.remark}"] if score.remark else []
+    texts += [f"Not to be compared: {result.unfit}."] if result.unfit else []
+    return [*texts, *result.problems]
+
+
+def _remarks(taken: TakenRun) -> list[str]:
+    return list(dict.fromkeys(text for result in taken.results for text in _texts(result)))
+
+
+def _average(score: SuiteScore) -> str:
+    suite = load_suite(score.suite)
+    if score.average is not None:
+        return f"{suite.title}: average {score.average:.2f}"
+    there = len(score.benchmarks)
+    mean = f"{score.partial_average:.2f}" if score.partial_average is not None else "unknown"
+    whole = f"{there} of {len(suite.benchmarks)} benchmarks" + (
+        ", not all whole" if not score.missing else ""
+    )
+    return f"{suite.title}: {whole}; their mean {mean} is not the board's average"
+
+
+def _show_card(card: CardRecord, console: Console) -> None:
+    title = escape(f"{card.name or card.source} (card {card.id}): {len(card.claims)} claims")
+    table = Table(title=title, title_justify="left", box=None, header_style="bold")
+    for column in ("suite", "benchmark", "claimed", "scale", "source"):
+        table.add_column(column, justify="right" if column == "claimed" else "left")
+    for claim in card.claims:
+        cells = (claim.suite, claim.title, f"{claim.value:g}", claim.scale.value, claim.source)
+        table.add_row(*map(escape, cells))
+    console.print(table)
+    for check in card.checks:
+        console.print(f"{check.outcome}: {check.sentence}", markup=False, soft_wrap=True)
+    for note in card.notes:
+        console.print(f"Note: {note}", markup=False, soft_wrap=True)
+
+
+def _data(taken: Taken) -> dict[str, Any]:
+    return {
+        "runs": [_run_data(run) for run in taken.runs],
+        "cards": [card.model_dump(mode="json", exclude={"text"}) for card in taken.cards],
+        "refused": list(taken.refused),
+    }
+
+
+def _run_data(taken: TakenRun) -> dict[str, Any]:
+    return {
+        **taken.run.model_dump(mode="json", exclude={"imported_at"}),
+        "benchmarks": [_result_data(result) for result in taken.results],
+        "notes": list(taken.notes),
+        "suites": [suite.model_dump(mode="json", exclude={"benchmarks"}) for suite in taken.suites],
+    }
+
+
+def _result_data(result: ImportedResultRecord) -> dict[str, Any]:
+    measured = result.measurement
+    return {
+        "suite": result.suite,
+        **measured.result.model_dump(mode="json"),
+        "interval": measured.estimate.interval.model_dump(mode="json"),
+        **result.model_dump(
+            mode="json", include={"stage", "stage_reason", "primary", "problems", "unfit", "samples_path"}
+        ),
+        "facts": measured.facts.model_dump(mode="json")["known"],
+        "scores": [score.model_dump(mode="json") for score in measured.scores],
+    }

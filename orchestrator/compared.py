@@ -1,0 +1,71 @@
+"""Who is compared with whom: candidates of runs and imported runs, by their names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from evals.claims.facts import Fact
+from orchestrator.candidates import BASE_NAME
+from orchestrator.compare import Comparison, Side, compare
+from orchestrator.errors import RunError
+from orchestrator.imported_results import imported_sides
+from orchestrator.results import CandidateResult, comparisons, find_result, loaded_suites, sides
+from orchestrator.store import Store
+
+
+def compare_names(
+    store: Store,
+    candidates: Sequence[str],
+    base: str,
+    home: Path,
+    *,
+    run_id: str | None = None,
+    force: bool = False,
+) -> tuple[Comparison, ...]:
+    """Candidates against a base, each a candidate of a run or an imported run."""
+    ours = {name: _result(store, name, run_id) for name in candidates}
+    first = next((found for found in ours.values() if found is not None), None)
+    if base == BASE_NAME and first is None and _result(store, base, run_id) is None:
+        raise RunError(
+            f"--base names what to compare {candidates[0]} with: the checkpoint, id or path of an imported run, or a "
+            "candidate."
+        )
+    where = run_id or (first.run_id if first is not None and base == BASE_NAME else None)
+    reference = _result(store, base, where, first)
+    results = [found for found in ours.values() if found is not None]
+    if reference is not None and len(results) == len(ours):
+        tried = sum(not c.is_base for c in store.candidates(results[0].run_id)) - len(results)
+        return comparisons(reference, results, home, force=force, tried=max(0, tried))
+    named = {name: _sides(store, name, found, home) for name, found in ours.items()}
+    against = _sides(store, base, reference, home)
+    suites = loaded_suites(
+        side.measurement.facts.known[Fact.SUITE] for group in (against, *named.values()) for side in group
+    )
+    return compare(against, named, suites, force=force)
+
+
+def _result(
+    store: Store, name: str, run_id: str | None, like: CandidateResult | None = None
+) -> CandidateResult | None:
+    """A candidate's stored result, with the same engine as another where that is given; None where there is none."""
+    if not store.find_candidates(name):
+        return None
+    try:
+        return find_result(store, name, run_id, like.engine if like is not None else None)
+    except RunError:
+        if like is None:
+            raise
+        return find_result(store, name, run_id)
+
+
+def _sides(store: Store, name: str, result: CandidateResult | None, home: Path) -> list[Side]:
+    if result is not None:
+        return sides(result, home)
+    found = imported_sides(store, name, home)
+    if found is None:
+        raise RunError(
+            f"There are no scores of {name} in the store: `mergeboard status` lists the runs, and `mergeboard import` "
+            "takes in what was made elsewhere."
+        )
+    return found
