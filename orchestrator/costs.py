@@ -7,26 +7,14 @@ from collections.abc import Collection, Mapping
 
 from pydantic import Field
 
-from evals.probes import Form, get_probe
-from evals.suite import Benchmark, OutputKind, load_suite
 from orchestrator.errors import MergeboardError
+from orchestrator.estimate import ENGINE_START_S, Durations, model_s
 from orchestrator.jobs import EvalJob, Frozen
 from orchestrator.plan import Plan
 from orchestrator.provenance import hardware
 from orchestrator.records import Protocol
 from orchestrator.settings import Settings
 from orchestrator.store import Store
-
-# Tokens of a typical document, what its prompt shares with others left out: read, written.
-_TOKENS = {OutputKind.MULTIPLE_CHOICE: (260.0, 0.0), OutputKind.GENERATION: (350.0, 300.0)}
-_PROBE_TOKENS = {OutputKind.MULTIPLE_CHOICE: (40.0, 0.0), OutputKind.GENERATION: (80.0, 40.0)}
-_DOCUMENTS = 250
-# Effective arithmetic, in floating-point operations per second: measured here with SmolLM2-135M in bf16 on a CPU;
-# for a GPU, 40 % of an H100's dense bf16 peak while reading. Writing is bound by memory, not arithmetic.
-_CPU_CORE_FLOPS = 1.75e11
-_GPU_FLOPS = 4e14
-_WRITING_SHARE = {"cpu": 0.43, "gpu": 0.03}
-_ENGINE_START_S = 40.0
 
 
 class PlanCost(Frozen):
@@ -58,11 +46,11 @@ def plan_cost(plan: Plan, done: Collection[str], settings: Settings) -> PlanCost
     evals = [job for job in left.values() if isinstance(job, EvalJob)]
     measured = _measured(evals, settings)
     on_gpu = bool(os.environ.get("CUDA_VISIBLE_DEVICES")) or bool(hardware().gpus)
-    parameters = {c.weights_digest: c.parameters for c in plan.candidates}
-    parts = [_job_s(job, measured, parameters, on_gpu) for job in evals]
+    sizes = {(c.weights_digest, c.layer_path): c.parameters for c in plan.candidates}
+    parts = [_job_s(job, measured, sizes.get((job.weights_digest, job.layer_path)), on_gpu) for job in evals]
     engines = len({job.engine_key for job in evals})
     known = [part for part in parts if part is not None]
-    duration_s = sum(known) + engines * _ENGINE_START_S if len(known) == len(parts) else None
+    duration_s = sum(known) + engines * ENGINE_START_S if len(known) == len(parts) else None
     builds = [c.parameters for c in plan.candidates if c.build and c.build.digest in left]
     return PlanCost(
         jobs_left=len(left),
@@ -71,6 +59,20 @@ def plan_cost(plan: Plan, done: Collection[str], settings: Settings) -> PlanCost
         on_gpu=on_gpu,
         build_bytes=sum(2 * p for p in builds if p) if all(builds) else None,
     )
+
+
+def durations_of(plan: Plan, store: Store, *, on_gpu: bool) -> Durations:
+    """What a plan's jobs are expected to take, corrected by what the store has measured before."""
+    known = Durations(
+        {(c.weights_digest, c.layer_path): c.parameters for c in plan.candidates}, on_gpu=on_gpu
+    )
+    firsts: dict[str, EvalJob] = {}
+    for planned in plan.evals:
+        if planned.candidate == plan.candidates[0].name:
+            firsts.setdefault(Protocol.of(planned.job).digest, planned.job)
+    for digest, mean_s in store.mean_durations(firsts).items():
+        known.learn(firsts[digest], mean_s)
+    return known
 
 
 def _measured(evals: list[EvalJob], settings: Settings) -> dict[str, float]:
@@ -83,36 +85,10 @@ def _measured(evals: list[EvalJob], settings: Settings) -> dict[str, float]:
         return {}
 
 
-def _job_s(
-    job: EvalJob, measured: Mapping[str, float], parameters: Mapping[str, int | None], on_gpu: bool
-) -> float | None:
+def _job_s(job: EvalJob, measured: Mapping[str, float], parameters: int | None, on_gpu: bool) -> float | None:
     """Seconds of one evaluation."""
     known = measured.get(Protocol.of(job).digest)
-    if known is not None:
-        return known
-    size = parameters.get(job.weights_digest)
-    if size is None:
-        return None
-    documents, output = _documents(job)
-    read, written = _PROBE_TOKENS[output] if job.is_probe else _TOKENS[output]
-    place = "gpu" if on_gpu else "cpu"
-    speed = _GPU_FLOPS if on_gpu else _CPU_CORE_FLOPS * hardware().cpu_count
-    return 2.0 * size * documents * (read + written / _WRITING_SHARE[place]) / speed
-
-
-def _documents(job: EvalJob) -> tuple[int, OutputKind]:
-    """How many documents a job asks about, and in which form."""
-    if job.is_probe:
-        probe = get_probe(job.benchmark)
-        form = OutputKind.GENERATION if probe.form is Form.GENERATED else OutputKind.MULTIPLE_CHOICE
-        return len(probe.items), form
-    benchmark = load_suite(job.suite).benchmark(job.benchmark)
-    return _documents_of(benchmark, job.settings.limit), benchmark.output
-
-
-def _documents_of(benchmark: Benchmark, limit: int | None) -> int:
-    counts = (subset.n_documents or _DOCUMENTS for subset in benchmark.subsets)
-    return sum(min(count, limit) if limit else count for count in counts)
+    return known if known is not None else model_s(job, parameters, on_gpu=on_gpu)
 
 
 def _duration(seconds: float) -> str:

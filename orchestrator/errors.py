@@ -3,7 +3,8 @@
 MergeboardError            base: one sentence that says what, where and the next step; the command exits with 2
 ├── SweepError             a sweep file that does not parse or does not make sense
 ├── PlanError              a plan that cannot be made: missing checkpoints, no benchmark that can run
-├── StoreError             a store that cannot be opened, is newer than this code, or is lost
+├── StoreError             a store that cannot be opened, is newer than this code, or refuses a request
+│   └── StoreLost          a store that does not answer, or whose disk is full: it may be back in a while
 ├── ClusterError           Ray cannot be reached or does not have what a job needs
 ├── RunError               a run that is unknown, already driven by someone else, or ended with failures
 └── CardError              a model card that cannot be read or must not be written
@@ -25,7 +26,11 @@ class PlanError(MergeboardError):
 
 
 class StoreError(MergeboardError):
-    """The store cannot be opened, is newer than this code, or is lost."""
+    """The store cannot be opened, is newer than this code, or refuses a request."""
+
+
+class StoreLost(StoreError):
+    """The store does not answer, or its disk is full: it may be back in a while."""
 
 
 class ClusterError(MergeboardError):

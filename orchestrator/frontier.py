@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 
@@ -33,6 +34,8 @@ class Frontier:
         self._state = dict.fromkeys(self._needs, NodeState.WAITING)
         self._open = {digest: len(wanted) for digest, wanted in self._needs.items()}
         self._ready: dict[str, None] = {}
+        self._sorted = True
+        self._counts = Counter({NodeState.WAITING: len(self._needs)})
         for digest, count in self._open.items():
             if count == 0:
                 self._make_ready(digest)
@@ -42,7 +45,10 @@ class Frontier:
 
     def ready(self) -> list[str]:
         """Jobs that may start, in the plan's order."""
-        return sorted(self._ready, key=self._order.__getitem__)
+        if not self._sorted:
+            self._ready = dict.fromkeys(sorted(self._ready, key=self._order.__getitem__))
+            self._sorted = True
+        return list(self._ready)
 
     def state(self, digest: str) -> NodeState:
         """Where one job stands."""
@@ -51,12 +57,12 @@ class Frontier:
     def started(self, digest: str) -> None:
         """The job is running now."""
         self._ready.pop(digest, None)
-        self._state[digest] = NodeState.RUNNING
+        self._set(digest, NodeState.RUNNING)
 
     def done(self, digest: str) -> None:
         """The job's outcome is in the store; what waited for it may become ready."""
         self._ready.pop(digest, None)
-        self._state[digest] = NodeState.DONE
+        self._set(digest, NodeState.DONE)
         for dependent in self._dependents[digest]:
             self._open[dependent] -= 1
             if self._open[dependent] == 0 and self._state[dependent] is NodeState.WAITING:
@@ -69,13 +75,13 @@ class Frontier:
     def failed(self, digest: str) -> list[str]:
         """The job has failed for good; returns the jobs that can therefore never start."""
         self._ready.pop(digest, None)
-        self._state[digest] = NodeState.FAILED
+        self._set(digest, NodeState.FAILED)
         blocked: list[str] = []
         stack = list(self._dependents[digest])
         while stack:
             dependent = stack.pop()
             if self._state[dependent] in (NodeState.WAITING, NodeState.READY):
-                self._state[dependent] = NodeState.BLOCKED
+                self._set(dependent, NodeState.BLOCKED)
                 self._ready.pop(dependent, None)
                 blocked.append(dependent)
                 stack.extend(self._dependents[dependent])
@@ -85,12 +91,18 @@ class Frontier:
     def finished(self) -> bool:
         """Whether nothing is left that could still run."""
         pending = (NodeState.WAITING, NodeState.READY, NodeState.RUNNING)
-        return not any(state in pending for state in self._state.values())
+        return not any(self._counts[state] for state in pending)
 
     def count(self, state: NodeState) -> int:
         """Number of jobs in a state."""
-        return sum(1 for value in self._state.values() if value is state)
+        return self._counts[state]
 
     def _make_ready(self, digest: str) -> None:
-        self._state[digest] = NodeState.READY
+        self._set(digest, NodeState.READY)
+        self._sorted = False
         self._ready[digest] = None
+
+    def _set(self, digest: str, state: NodeState) -> None:
+        self._counts[self._state[digest]] -= 1
+        self._counts[state] += 1
+        self._state[digest] = state

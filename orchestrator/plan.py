@@ -11,13 +11,16 @@ from pathlib import Path
 
 from pydantic import Field
 
-from evals.engine import EngineSpec, EngineTuning, digest_of, installed_version
+from evals.engine import EngineKind, EngineSpec, EngineTuning, digest_of, installed_version
 from evals.live_paths import LIVE_FAMILIES
 from orchestrator.candidates import BASE_NAME, Candidate, Expander, absolute_place
+from orchestrator.cluster import ClusterFacts
 from orchestrator.errors import SweepError
+from orchestrator.estimate import EngineNeed
 from orchestrator.jobs import BuildJob, CheckpointPlace, EvalJob, Frozen
 from orchestrator.measures import Measure, MissingBenchmark, measures_of
 from orchestrator.settings import Settings
+from orchestrator.sizes import Sizes
 from orchestrator.sweep import EngineEntry, Sweep, SweepFile
 from recipes.sources import SourceFacts, describe, pin
 
@@ -40,6 +43,12 @@ class Plan(Frozen):
     )
     evals: tuple[PlannedEval, ...] = Field(description="Evaluation jobs, engine by engine.")
     missing: tuple[MissingBenchmark, ...] = Field(default=(), description="What cannot run here.")
+    tensor_parallel: int = Field(
+        default=1, description="GPUs that share a layer where the sweep leaves it open."
+    )
+    needs: dict[str, EngineNeed] = Field(
+        default_factory=dict, description="What the engine of each engine key takes, for placement."
+    )
 
     @property
     def builds(self) -> tuple[BuildJob, ...]:
@@ -60,8 +69,18 @@ class Plan(Frozen):
         return digest_of([sorted(self.jobs), [c.name for c in self.candidates]])
 
 
-def make_plan(file: SweepFile, settings: Settings) -> Plan:
-    """Expand a sweep; raises SweepError, PlanError or a RecipeError with one sentence."""
+def make_plan(
+    file: SweepFile,
+    settings: Settings,
+    *,
+    cluster: ClusterFacts | None = None,
+    tensor_parallel: int | None = None,
+) -> Plan:
+    """Expand a sweep; raises SweepError, PlanError or a RecipeError with one sentence.
+
+    Where the cluster is known, engines are shared by as many of its GPUs as they need, and what can never run on it is refused.
+    `tensor_parallel` is what an earlier plan of the same run chose.
+    """
     sweep = file.sweep
     base_pin = pin(absolute_place(sweep.base, Path.cwd()), None, home=settings.home)
     facts = describe(base_pin, home=settings.home, allow_pickles=sweep.allow_pickles)
@@ -77,7 +96,15 @@ def make_plan(file: SweepFile, settings: Settings) -> Plan:
     expander = Expander(file, settings, base, facts, live=_runs_live(sweep, facts))
     candidates = [base, *expander.candidates()]
     _check_names(candidates, file)
-    evals = list(_evals(sweep, candidates, facts, measures))
+    sizes = Sizes(candidates, facts, live=_runs_live(sweep, facts))
+    if tensor_parallel is None:
+        specs = (_engine(entry, measure, facts, sweep, 1) for entry in sweep.engines for measure in measures)
+        tensor_parallel = sizes.tensor_parallel(specs, cluster)
+    evals = list(_evals(sweep, candidates, facts, measures, tensor_parallel))
+    served = [(planned.candidate, planned.job) for planned in evals]
+    needs = sizes.needs(served)
+    if cluster is not None:
+        sizes.require(needs, served, cluster)
     return Plan(
         sweep=sweep,
         text=file.text,
@@ -85,18 +112,24 @@ def make_plan(file: SweepFile, settings: Settings) -> Plan:
         candidates=tuple(candidates),
         evals=tuple(evals),
         missing=tuple(missing),
+        tensor_parallel=tensor_parallel,
+        needs=needs,
     )
 
 
 def _evals(
-    sweep: Sweep, candidates: list[Candidate], facts: SourceFacts, measures: list[Measure]
+    sweep: Sweep,
+    candidates: list[Candidate],
+    facts: SourceFacts,
+    measures: list[Measure],
+    tensor_parallel: int,
 ) -> Iterator[PlannedEval]:
     live = _runs_live(sweep, facts)
     slots = _slots(candidates) if live else {}
     tunings = {c.place: EngineTuning(extra_layer_slots=slots.get(c.place, 0)) for c in candidates}
     for entry in sweep.engines:
         # Made once and shared by all candidates: thousands of jobs are planned in the time of a breath.
-        asked = [(measure, _engine(entry, measure, facts, sweep)) for measure in measures]
+        asked = [(measure, _engine(entry, measure, facts, sweep, tensor_parallel)) for measure in measures]
         for candidate in candidates:
             place, layers = _place(candidate, live)
             tuning = tunings.get(place) or EngineTuning()
@@ -143,7 +176,11 @@ def _place(candidate: Candidate, live: bool) -> tuple[CheckpointPlace, tuple[int
     return CheckpointPlace(artifact=candidate.build.digest), None
 
 
-def _engine(entry: EngineEntry, measure: Measure, facts: SourceFacts, sweep: Sweep) -> EngineSpec:
+def _engine(
+    entry: EngineEntry, measure: Measure, facts: SourceFacts, sweep: Sweep, tensor_parallel: int
+) -> EngineSpec:
+    """The engine's specification; the transformers engine runs on one device."""
+    shared = entry.tensor_parallel or (tensor_parallel if entry.kind is EngineKind.VLLM else 1)
     limits = [n for n in (entry.max_length or measure.max_length, facts.config.max_length) if n]
     return EngineSpec(
         kind=entry.kind,
@@ -151,7 +188,7 @@ def _engine(entry: EngineEntry, measure: Measure, facts: SourceFacts, sweep: Swe
         dtype=entry.dtype,
         quantization=facts.config.quantization,
         kv_cache_dtype=entry.kv_cache_dtype,
-        tensor_parallel=entry.tensor_parallel,
+        tensor_parallel=shared,
         max_length=min(limits) if limits else None,
         trust_remote_code=sweep.trust_remote_code,
     )

@@ -11,8 +11,11 @@ import re
 from pathlib import Path
 
 from evals.engine import digest_of
-from orchestrator.errors import RunError
-from orchestrator.executors import RayExecutor, connect, disconnect
+from orchestrator.cluster import ClusterFacts, this_machine
+from orchestrator.costs import durations_of
+from orchestrator.errors import ClusterError, RunError
+from orchestrator.executors import RayExecutor, cluster_facts, connect, disconnect, survey
+from orchestrator.metrics import RunMetrics
 from orchestrator.plan import Plan, make_plan
 from orchestrator.provenance import provenance
 from orchestrator.records import CandidateRecord, NewRun, PlannedJob, RunRecord
@@ -22,19 +25,58 @@ from orchestrator.store import Store
 from orchestrator.sweep import parse_sweep
 
 
-def execute(plan: Plan, settings: Settings, reporter: Reporter, *, address: str | None = None) -> RunSummary:
+def execute(
+    plan: Plan,
+    settings: Settings,
+    reporter: Reporter,
+    *,
+    address: str | None = None,
+    cluster: ClusterFacts | None = None,
+) -> RunSummary:
     """Run a plan until nothing is left to do; what is in the store already is not run again."""
     with Store.open(settings.database_url) as store:
         run_id = register(store, plan)
-        scheduler = Scheduler(store, plan, run_id=run_id, settings=settings, reporter=reporter)
+        durations = durations_of(plan, store, on_gpu=(cluster or this_machine()).has_gpus)
+        scheduler = Scheduler(
+            store,
+            plan,
+            run_id=run_id,
+            settings=settings,
+            reporter=reporter,
+            durations=durations,
+            observers=[RunMetrics(run_id)],
+        )
         finished = scheduler.nothing_to_do()
         if finished is not None:
             return finished
-        facts = connect(settings, address)
+        known = cluster is not None and all(node.node_id for node in cluster.nodes)
+        facts = cluster if cluster is not None and known else usable_nodes(settings, address)
         try:
-            return scheduler.run(RayExecutor(settings, facts))
+            return scheduler.run(RayExecutor(settings, facts, needs=plan.needs, seconds=durations.seconds))
         finally:
             disconnect()
+
+
+def cluster_for(settings: Settings, address: str | None) -> ClusterFacts:
+    """What a run will have: the cluster that is named, or this machine, where Ray is started later."""
+    return usable_nodes(settings, address) if address or settings.ray_address else this_machine()
+
+
+def usable_nodes(settings: Settings, address: str | None) -> ClusterFacts:
+    """Connect; the nodes that share the root. ClusterError where none does."""
+    facts = connect(settings, address)
+    if len(facts.nodes) == 1 and not facts.has_gpus:
+        return facts
+    reports = survey(settings, [node.node_id for node in facts.nodes])
+    usable = cluster_facts(reports)
+    if not usable.engine_nodes:
+        disconnect()
+        first = next((r.problem for r in reports.values() if r.problem), "no node has a CPU or a GPU to give")
+        raise ClusterError(
+            f"No node of the cluster can be used: {first} (MERGEBOARD_HOME is {settings.home}); every node must mount the same "
+            "root, `mergeboard doctor --address` checks each."
+        )
+    return usable
 
 
 def register(store: Store, plan: Plan) -> str:
@@ -50,6 +92,7 @@ def register(store: Store, plan: Plan) -> str:
             {
                 "folder": plan.folder,
                 "jobs": len(plan.jobs),
+                "tensor_parallel": plan.tensor_parallel,
                 "missing": [f"{m.suite} {m.benchmark}: {m.reason}" for m in plan.missing],
             }
         ),
@@ -68,9 +111,10 @@ def stored_plan(run_id: str, settings: Settings) -> Plan:
     """The plan of a stored run, made again from its sweep; RunError where it is not the same plan any more."""
     with Store.open(settings.database_url, create=False) as store:
         record = store.run(run_id)
-    folder = Path(json.loads(record.plan).get("folder", "."))
+    summary = json.loads(record.plan)
+    folder = Path(summary.get("folder", "."))
     file = parse_sweep(record.sweep.encode(), origin=f"run {run_id}", folder=folder)
-    plan = make_plan(file, settings)
+    plan = make_plan(file, settings, tensor_parallel=summary.get("tensor_parallel", 1))
     if run_id_of(plan) != run_id:
         raise RunError(
             f"Run {run_id} cannot go on as it was planned: its checkpoints, data sets or installed versions have changed "

@@ -7,31 +7,32 @@ scheduler that dies is replaced by another one that reads both again.
 from __future__ import annotations
 
 import contextlib
-import json
-import platform
 import shutil
 import time
-from collections import Counter
-from pathlib import Path
+from collections import Counter, deque
+from collections.abc import Sequence
 from typing import Protocol
 
 from pydantic import Field
 
 from evals.engine import EngineTuning
-from orchestrator.errors import RunError, StoreError
+from orchestrator.errors import RunError, StoreError, StoreLost
+from orchestrator.estimate import Durations
 from orchestrator.executors import Batch, Executor, Finished
 from orchestrator.frontier import Frontier, NodeState
 from orchestrator.jobs import BuildJob, EvalJob, Frozen, Task
+from orchestrator.leases import take_lease
 from orchestrator.plan import Plan
+from orchestrator.progress import JobProgress, RunProgress, Watchdog, read_progress
 from orchestrator.records import (
     Acceptance,
+    EvalOutcome,
     Failure,
     FailureClass,
     NotStarted,
     RunLease,
     RunState,
-    new_owner,
-    owner_is_gone,
+    Success,
 )
 from orchestrator.settings import Settings
 from orchestrator.store import Store
@@ -47,25 +48,19 @@ RETRIES = {
 }
 _BACKOFF_S = {FailureClass.FULL_DISK: 20.0, FailureClass.LOST_NODE: 1.0}
 _POLL_S = 0.5
+# How long a run waits for a store that does not answer, or whose disk is full, before it gives up; its engines stay open.
+_STORE_PATIENCE_S = 1800.0
 
-
-class JobProgress(Frozen):
-    """How far one running job is, or several that run as one batch."""
-
-    digest: str = Field(description="The job, or the first of the batch.")
-    label: str = Field(description="What it does, for people.")
-    stage: str = Field(description="What is being done.")
-    done: int = Field(default=0, description="Requests answered.")
-    total: int = Field(default=0, description="Requests in all; 0 where not known yet.")
-
-
-class RunProgress(Frozen):
-    """How far the run is."""
-
-    counts: dict[NodeState, int] = Field(description="Jobs by state.")
-    running: tuple[JobProgress, ...] = Field(description="What runs now.")
-    elapsed_s: float = Field(description="Seconds since this process took the run.")
-    ran: int = Field(description="Jobs that this process finished.")
+__all__ = [
+    "RETRIES",
+    "JobProgress",
+    "Observer",
+    "Reporter",
+    "RunProgress",
+    "RunSummary",
+    "Scheduler",
+    "job_labels",
+]
 
 
 class RunSummary(Frozen):
@@ -86,17 +81,45 @@ class Reporter(Protocol):
         """Called about twice a second."""
 
 
+class Observer(Protocol):
+    """Counts what happens, for those who operate the cluster."""
+
+    def finished(self, job: BuildJob | EvalJob, outcome: Success) -> None:
+        """A job's outcome has been stored."""
+
+    def failed(self, failure_class: FailureClass) -> None:
+        """An attempt has failed, or the store did not answer."""
+
+    def update(self, progress: RunProgress) -> None:
+        """Called about twice a second."""
+
+
 class Scheduler:
     """Executes one plan as one run; holds the run's lease from `run` to its end."""
 
     def __init__(
-        self, store: Store, plan: Plan, *, run_id: str, settings: Settings, reporter: Reporter
+        self,
+        store: Store,
+        plan: Plan,
+        *,
+        run_id: str,
+        settings: Settings,
+        reporter: Reporter,
+        durations: Durations | None = None,
+        observers: Sequence[Observer] = (),
+        watchdog: Watchdog | None = None,
     ) -> None:
         self._store = store
         self._plan = plan
         self._run_id = run_id
         self._settings = settings
         self._reporter = reporter
+        self._durations = durations
+        self._observers = observers
+        self._watchdog = watchdog or Watchdog()
+        self._inbox: deque[Finished] = deque()
+        self._away_since: float | None = None
+        self._waits_for: str | None = None
         self._artifacts = ArtifactStore(settings.artifacts)
         self._jobs = dict(plan.jobs)
         self._failures: Counter[tuple[str, FailureClass]] = Counter()
@@ -140,12 +163,34 @@ class Scheduler:
 
     def _loop(self, lease: RunLease, executor: Executor) -> None:
         while not self._frontier.finished:
-            self._beat(lease)
-            self._start(lease, executor)
-            for finished in executor.wait(_POLL_S):
-                self._take(finished)
-            self._look_elsewhere()
-            self._report()
+            try:
+                self._step(lease, executor)
+                self._away_since = self._waits_for = None
+            except StoreLost as error:
+                self._wait_for_store(error, executor)
+            self._report(executor)
+
+    def _step(self, lease: RunLease, executor: Executor) -> None:
+        self._beat(lease)
+        self._start(lease, executor)
+        self._inbox.extend(executor.wait(_POLL_S))
+        while self._inbox:
+            # What has come back is forgotten once it is written, not before.
+            self._take(self._inbox[0])
+            self._inbox.popleft()
+        self._look_elsewhere()
+
+    def _wait_for_store(self, error: StoreLost, executor: Executor) -> None:
+        """The store is away: what runs goes on, what comes back is kept, until it answers or patience is at its end."""
+        now = time.monotonic()
+        if self._away_since is None:
+            self._away_since = now
+            for observer in self._observers:
+                observer.failed(FailureClass.LOST_STORE)
+        if now - self._away_since > _STORE_PATIENCE_S:
+            raise error
+        self._waits_for = str(error)
+        self._inbox.extend(executor.wait(min(30.0, 1.0 + (now - self._away_since) / 10)))
 
     def _first_frontier(self) -> Frontier:
         """What is done already; a build whose artifact was evicted is done again if something still needs it."""
@@ -159,10 +204,23 @@ class Scheduler:
             done -= evicted & pending
         self._cached = len(done)
         frontier = Frontier(
-            {digest: job.needs for digest, job in self._jobs.items()},
+            {digest: self._jobs[digest].needs for digest in self._ranked()},
             done=[d for d in self._jobs if d in done],
         )
         return frontier
+
+    def _ranked(self) -> list[str]:
+        """Builds, the base, then what takes longest: a long job that is begun last keeps everyone waiting."""
+        first = {e.job.digest for e in self._plan.evals if e.candidate == self._plan.candidates[0].name}
+        seconds = self._durations.seconds if self._durations else lambda job: None
+
+        def rank(digest: str) -> tuple[int, float]:
+            job = self._jobs[digest]
+            if isinstance(job, BuildJob):
+                return 0, 0.0
+            return (1, 0.0) if digest in first else (2, -(seconds(job) or 0.0))
+
+        return sorted(self._jobs, key=rank)
 
     def _start(self, lease: RunLease, executor: Executor) -> None:
         now = time.monotonic()
@@ -171,24 +229,33 @@ class Scheduler:
             for d in self._frontier.ready()
             if self._not_before.get(d, 0.0) <= now and d not in self._elsewhere
         ]
-        for batch in executor.pick([self._jobs[digest] for digest in ready]):
-            tasks = self._begin(lease, batch)
+        waiting = [self._jobs[digest] for digest in ready]
+        for batch in executor.pick(waiting):
+            tasks, lost = self._begin(lease, batch, executor.host_of(batch))
             if tasks:
                 self._batches.append(tuple(task.job.digest for task in tasks))
                 executor.submit(tasks)
+            if lost is not None:
+                raise lost
+        for digest, reason in executor.homeless(waiting).items():
+            self._messages[digest] = reason
+            self._frontier.failed(digest)
 
-    def _begin(self, lease: RunLease, batch: Batch) -> list[Task]:
-        """Write down the attempts at a batch; jobs that cannot start now are left out."""
-        tasks = []
+    def _begin(self, lease: RunLease, batch: Batch, host: str | None) -> tuple[list[Task], StoreLost | None]:
+        """Write down the attempts at a batch; jobs that cannot start now are left out. A lost store ends the batch early."""
+        tasks: list[Task] = []
         for job in batch:
-            attempt = self._store.start_attempt(lease, job.digest)
+            try:
+                attempt = self._store.start_attempt(lease, job.digest, node=host)
+            except StoreLost as error:
+                return tasks, error
             if isinstance(attempt, NotStarted):
                 self._not_started(attempt, job.digest)
                 continue
             self._attempts[job.digest] = attempt.id
             self._frontier.started(job.digest)
             tasks.append(Task(attempt_id=attempt.id, job=job))
-        return tasks
+        return tasks, None
 
     def _not_started(self, reason: NotStarted, digest: str) -> None:
         if reason is NotStarted.LEASE_LOST:
@@ -201,26 +268,37 @@ class Scheduler:
     def _take(self, finished: Finished) -> None:
         """Write down what came back; only then is the job done."""
         digest = finished.job_digest
-        self._attempts.pop(digest, None)
         if isinstance(finished.outcome, Failure):
             self._failed(finished, finished.outcome)
-            return
-        if self._store.finish_attempt(finished.attempt_id, finished.outcome) is Acceptance.REFUSED:
+        elif self._store.finish_attempt(finished.attempt_id, finished.outcome) is Acceptance.REFUSED:
             wrong = self._store.attempts(digest)[-1].message
             self._messages[digest] = wrong or "The result does not fit its job."
             self._frontier.failed(digest)
-            return
+        else:
+            self._done(digest, finished.outcome)
+        self._attempts.pop(digest, None)
+        self._watchdog.forget(digest)
+
+    def _done(self, digest: str, outcome: Success) -> None:
+        job = self._jobs[digest]
         self._ran += 1
         self._frontier.done(digest)
+        for observer in self._observers:
+            observer.finished(job, outcome)
+        replayed = isinstance(outcome, EvalOutcome) and outcome.evaluation.n_replayed
+        if self._durations is not None and isinstance(outcome, EvalOutcome) and not replayed:
+            self._durations.learn(job, outcome.evaluation.duration_s)
         shutil.rmtree(self._settings.journals / digest, ignore_errors=True)
 
     def _failed(self, finished: Finished, failure: Failure) -> None:
         digest = finished.job_digest
         kind = failure.failure_class
-        self._failures[digest, kind] += 1
-        count = self._failures[digest, kind]
+        count = self._failures[digest, kind] + 1
         again = count <= RETRIES.get(kind, 0)
         self._store.fail_attempt(finished.attempt_id, failure, will_retry=again)
+        self._failures[digest, kind] = count
+        for observer in self._observers:
+            observer.failed(kind)
         if not again:
             self._messages[digest] = failure.message
             self._frontier.failed(digest)
@@ -276,27 +354,35 @@ class Scheduler:
             duration_s=time.monotonic() - self._started,
         )
 
-    def _report(self) -> None:
+    def _report(self, executor: Executor | None = None) -> None:
         self._batches = [batch for batch in self._batches if any(d in self._attempts for d in batch)]
         running = tuple(self._progress(batch) for batch in self._batches)
         counts = {state: self._frontier.count(state) for state in NodeState}
-        elapsed = time.monotonic() - self._started
-        self._reporter.update(RunProgress(counts=counts, running=running, elapsed_s=elapsed, ran=self._ran))
+        progress = RunProgress(
+            counts=counts,
+            running=running,
+            elapsed_s=time.monotonic() - self._started,
+            ran=self._ran,
+            waits_for=self._waits_for,
+        )
+        for watcher in (self._reporter, *self._observers):
+            watcher.update(progress)
+        if executor is not None:
+            self._end_hung(running, executor)
+
+    def _end_hung(self, running: Sequence[JobProgress], executor: Executor) -> None:
+        """End the engines of jobs that have stopped moving; they come back as failures and are tried again."""
+        for progress in running:
+            reason = self._watchdog.hung(progress)
+            attempt = self._attempts.get(progress.digest)
+            if reason is not None and attempt is not None:
+                self._watchdog.forget(progress.digest)
+                hung = Failure(failure_class=FailureClass.HUNG_ENGINE, message=reason)
+                executor.give_up(attempt, hung)
 
     def _progress(self, batch: tuple[str, ...]) -> JobProgress:
-        digest = batch[0]
-        label = self._labels[digest] + (f" and {len(batch) - 1} more" if len(batch) > 1 else "")
-        try:
-            data = json.loads(Path(self._settings.journals / digest / "progress.json").read_text())
-        except (OSError, ValueError):
-            return JobProgress(digest=digest, label=label, stage="starting")
-        return JobProgress(
-            digest=digest,
-            label=label,
-            stage=data["stage"],
-            done=data.get("done", 0),
-            total=data.get("total", 0),
-        )
+        more = f" and {len(batch) - 1} more" if len(batch) > 1 else ""
+        return read_progress(self._settings.journals, batch[0], self._labels[batch[0]] + more)
 
 
 def job_labels(plan: Plan) -> dict[str, str]:
@@ -309,30 +395,6 @@ def job_labels(plan: Plan) -> dict[str, str]:
         job = planned.job
         labels.setdefault(job.digest, f"{planned.candidate}: {job.suite} {job.benchmark}")
     return labels
-
-
-def take_lease(store: Store, run_id: str) -> RunLease:
-    """Become the run's driver; a driver that died on this machine is replaced at once, another when its lease ends."""
-    owner = new_owner()
-    first_expiry = store.run(run_id).lease_expires_at
-    while True:
-        record = store.run(run_id)
-        dead = record.owner if record.owner is not None and owner_is_gone(record.owner) else None
-        lease = store.take_lease(run_id, owner, instead_of=dead, reopen=True)
-        if lease is not None:
-            return lease
-        if record.owner is not None and (is_local(record.owner) or record.lease_expires_at != first_expiry):
-            host, process, _ = record.owner.rsplit(":", 2)
-            raise RunError(
-                f"Run {run_id} is driven by process {process} on {host}; `mergeboard watch {run_id}` shows it and "
-                f"`mergeboard cancel {run_id}` stops it."
-            )
-        time.sleep(0.5)
-
-
-def is_local(owner: str) -> bool:
-    """Whether an owner, `host:process:chance`, is a process of this machine."""
-    return owner.rsplit(":", 2)[0] == platform.node()
 
 
 def _smaller(job: BuildJob | EvalJob) -> BuildJob | EvalJob:

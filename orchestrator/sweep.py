@@ -95,7 +95,12 @@ class EngineEntry(Frozen):
         description="Dtype of weights and activations.",
     )
     kv_cache_dtype: str = Field(default="auto", description="Dtype of the KV cache.")
-    tensor_parallel: int = Field(default=1, ge=1, le=64, description="GPUs that share each layer.")
+    tensor_parallel: int | None = Field(
+        default=None,
+        ge=1,
+        le=64,
+        description="GPUs that share each layer; null is the fewest of the cluster's that hold every checkpoint of the sweep.",
+    )
     max_length: int | None = Field(
         default=None, ge=16, description="Longest sequence in tokens; null is the suite's own limit."
     )

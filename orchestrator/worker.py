@@ -233,14 +233,14 @@ class _ProgressFile:
             self._write({"stage": f"building {progress.stage} (MB)", "done": done, "total": total})
 
     def __call__(self, progress: Progress) -> None:
-        self.count(progress.n_done, progress.n_total)
+        self.count(progress.n_done, progress.n_total, progress.n_tokens)
 
-    def count(self, done: int, total: int) -> None:
-        """Say how many requests of an evaluation are answered."""
+    def count(self, done: int, total: int, tokens: int = 0) -> None:
+        """Say how many requests of an evaluation are answered, and for how many tokens."""
         now = time.monotonic()
         if now - self._last >= _PROGRESS_PERIOD_S or done == total:
             self._last = now
-            self._write({"stage": "evaluating", "done": done, "total": total})
+            self._write({"stage": "evaluating", "done": done, "total": total, "tokens": tokens})
 
     def _write(self, data: dict[str, str | int]) -> None:
         aside = self._path.with_suffix(f".{os.getpid()}")

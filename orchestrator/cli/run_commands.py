@@ -11,9 +11,11 @@ import typer
 from orchestrator.cli import options
 
 if TYPE_CHECKING:
+    from orchestrator.cluster import ClusterFacts
     from orchestrator.plan import Plan
     from orchestrator.scheduler import RunSummary
     from orchestrator.settings import Settings
+    from orchestrator.sweep import SweepFile
 
 
 def register(app: typer.Typer) -> None:
@@ -45,12 +47,10 @@ def plan(
 
 def run(sweep: options.SweepPath, address: options.Address = None, as_json: options.AsJson = False) -> None:
     """Plan, execute, show progress until done; what is in the store already is not run again."""
-    from orchestrator.plan import make_plan
     from orchestrator.settings import Settings
     from orchestrator.sweep import load_sweep
 
-    settings = Settings.from_environment()
-    _execute(make_plan(load_sweep(sweep), settings), settings, address, as_json)
+    _plan_and_execute(load_sweep(sweep), Settings.from_environment(), address, as_json)
 
 
 def evaluate(
@@ -70,7 +70,6 @@ def evaluate(
     as_json: options.AsJson = False,
 ) -> None:
     """Score one checkpoint, or one layer path of it; the base of the path is scored beside it."""
-    from orchestrator.plan import make_plan
     from orchestrator.settings import Settings
     from orchestrator.sweep import sweep_of_values
 
@@ -92,7 +91,7 @@ def evaluate(
         },
         origin="mergeboard eval",
     )
-    _execute(make_plan(file, settings), settings, address, as_json)
+    _plan_and_execute(file, settings, address, as_json)
 
 
 def build(
@@ -164,7 +163,18 @@ def cancel(run_id: options.RunId) -> None:
     )
 
 
-def _execute(made: Plan, settings: Settings, address: str | None, as_json: bool) -> None:
+def _plan_and_execute(file: SweepFile, settings: Settings, address: str | None, as_json: bool) -> None:
+    """Plan for the cluster that the run will have, and run."""
+    from orchestrator.plan import make_plan
+    from orchestrator.runs import cluster_for
+
+    cluster = cluster_for(settings, address)
+    _execute(make_plan(file, settings, cluster=cluster), settings, address, as_json, cluster)
+
+
+def _execute(
+    made: Plan, settings: Settings, address: str | None, as_json: bool, cluster: ClusterFacts | None = None
+) -> None:
     """Run a plan with progress on stderr, then print its results."""
     from rich.console import Console
 
@@ -183,7 +193,7 @@ def _execute(made: Plan, settings: Settings, address: str | None, as_json: bool)
         for remark in candidate.remarks:
             console.print(f"{candidate.name}: {remark}", soft_wrap=True, markup=False)
     with TerminalReporter(console) as reporter:
-        summary = execute(made, settings, reporter, address=address)
+        summary = execute(made, settings, reporter, address=address, cluster=cluster)
     show_results(summary, made, settings, as_json=as_json)
     _raise_failures(summary)
 

@@ -20,7 +20,7 @@ import sqlalchemy as sa
 import tenacity
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
-from orchestrator.errors import StoreError
+from orchestrator.errors import StoreError, StoreLost
 
 T = TypeVar("T")
 _BUSY_S = 60
@@ -105,7 +105,9 @@ class Database:
         try:
             return again(lambda: _in_transaction(engine, work))
         except SQLAlchemyError as error:
-            raise StoreError(self._sentence(error)) from error
+            cause = error.orig if isinstance(error, DBAPIError) else None
+            away = _is_transient(error) or (cause is not None and _is_full(cause))
+            raise (StoreLost if away else StoreError)(self._sentence(error)) from error
 
     def _sentence(self, error: SQLAlchemyError) -> str:
         """What went wrong, where, and the next step."""

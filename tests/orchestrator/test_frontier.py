@@ -1,6 +1,6 @@
 """Which jobs may start: order, dependencies, failures and what they block."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.frontier import Frontier, NodeState
@@ -37,6 +37,7 @@ def test_a_lost_job_is_offered_again_in_its_old_place() -> None:
     assert frontier.ready() == ["a", "b"]
 
 
+@settings(deadline=None)
 @given(st.integers(1, 40), st.randoms(use_true_random=False))
 def test_every_job_runs_exactly_once_after_its_needs(count: int, random) -> None:
     needs = {str(i): [str(j) for j in range(i) if random.random() < 0.2] for i in range(count)}

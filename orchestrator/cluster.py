@@ -1,0 +1,75 @@
+"""What there is to run on: the nodes of a Ray cluster, or this machine."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from orchestrator.jobs import Frozen
+
+
+class NodeFacts(Frozen):
+    """One node of the cluster."""
+
+    node_id: str = Field(description="Ray's id of the node.")
+    host: str = Field(description="Name of the machine.")
+    cpus: float = Field(description="CPUs that Ray may hand out.")
+    gpus: float = Field(description="GPUs that Ray may hand out.")
+    memory_bytes: int = Field(description="Memory that Ray may hand out, in bytes.")
+    gpu_type: str | None = Field(default=None, description="Kind of its GPUs as Ray names it; null without.")
+    gpu_memory_bytes: int | None = Field(
+        default=None, description="Memory of its smallest GPU; null where it was not measured."
+    )
+
+
+class ClusterFacts(Frozen):
+    """The nodes that are there."""
+
+    nodes: tuple[NodeFacts, ...] = Field(description="Live nodes.")
+
+    @property
+    def has_gpus(self) -> bool:
+        """Whether any node has a GPU."""
+        return any(node.gpus >= 1 for node in self.nodes)
+
+    @property
+    def engine_nodes(self) -> tuple[NodeFacts, ...]:
+        """Nodes that may hold engines: those with GPUs where there are any, else all that have a core to give."""
+        if self.has_gpus:
+            return tuple(node for node in self.nodes if node.gpus >= 1)
+        return tuple(node for node in self.nodes if node.cpus > 0)
+
+    @property
+    def sentence(self) -> str:
+        """The cluster for people: kinds of nodes with their numbers."""
+        kinds: dict[str, int] = {}
+        for node in self.nodes:
+            memory = f" of {node.gpu_memory_bytes / 2**30:.0f} GiB" if node.gpu_memory_bytes else ""
+            what = f"{node.gpus:g} {node.gpu_type or 'GPU'}{memory}" if node.gpus else f"{node.cpus:g} CPUs"
+            kinds[what] = kinds.get(what, 0) + 1
+        return "; ".join(f"{number} x {what}" for what, number in kinds.items()) or "no node"
+
+
+def this_machine() -> ClusterFacts:
+    """This machine as a cluster of one node, without Ray."""
+    from orchestrator.provenance import hardware
+
+    machine = hardware()
+    memory = _gpu_memory_bytes() if machine.gpus else None
+    node = NodeFacts(
+        node_id="",
+        host=machine.host,
+        cpus=float(machine.cpu_count),
+        gpus=float(len(machine.gpus)),
+        memory_bytes=machine.memory_bytes,
+        gpu_type=machine.gpus[0] if machine.gpus else None,
+        gpu_memory_bytes=memory,
+    )
+    return ClusterFacts(nodes=(node,))
+
+
+def _gpu_memory_bytes() -> int:
+    """Memory of the smallest visible GPU."""
+    import torch
+
+    devices = range(torch.cuda.device_count())
+    return min(int(torch.cuda.get_device_properties(device).total_memory) for device in devices)

@@ -1,0 +1,85 @@
+"""A live engine: its gang of GPUs, its actor, and how both are given back."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import Any
+
+import ray
+from ray.util.placement_group import placement_group, remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from orchestrator.executors.floor import Spot
+from orchestrator.worker import WorkerContext
+
+# Ray answers within milliseconds whether a reservation holds; whole seconds are what it takes.
+_RESERVE_S = 1
+_CLOSE_S = 20.0
+_RAY_ERRORS = (ray.exceptions.RayError, ValueError)
+
+
+class LiveEngine:
+    """One replica of an engine on one node. Its GPUs are reserved together before its process starts, or not at all."""
+
+    def __init__(self, key: str, spot: Spot, group: Any, actor: Any) -> None:
+        self.key = key
+        self.spot = spot
+        self.busy = False
+        self.draining = False
+        self.idle_since = time.monotonic()
+        self._group = group
+        self._actor = actor
+        self._closing: Any = None
+        self._close_by = 0.0
+
+    @classmethod
+    def open(
+        cls, key: str, spot: Spot, host: type, context: WorkerContext, env: dict[str, str]
+    ) -> LiveEngine | None:
+        """Reserve the spot and start the engine's process on it; None where somebody else has what looked free."""
+        resources = spot.resources
+        bundle = {"CPU": resources.cpus, "GPU": resources.gpus}
+        group = placement_group(
+            [{name: amount for name, amount in bundle.items() if amount}],
+            strategy="STRICT_PACK",
+            bundle_label_selector=[{"ray.io/node-id": spot.node.node_id}],
+        )
+        if not group.wait(_RESERVE_S):
+            remove_placement_group(group)
+            return None
+        actor = (
+            ray.remote(host)
+            .options(
+                num_cpus=resources.cpus,
+                num_gpus=resources.gpus,
+                max_restarts=0,
+                scheduling_strategy=PlacementGroupSchedulingStrategy(group, 0),
+                runtime_env={"env_vars": {**env, "OMP_NUM_THREADS": str(resources.threads)}},
+            )
+            .remote(context)
+        )
+        return cls(key, spot, group, actor)
+
+    def run(self, tasks: tuple[Any, ...]) -> Any:
+        """Hand a batch over; the reference of its outcomes."""
+        self.busy = True
+        return self._actor.run.remote(tasks)
+
+    def close(self) -> Any:
+        """Ask the process to free the GPUs; the reference that is ready when it has."""
+        self._closing = self._actor.close.remote()
+        self._close_by = time.monotonic() + _CLOSE_S
+        return self._closing
+
+    def is_closed(self) -> bool:
+        """Whether the process has freed the GPUs, died, or had its time."""
+        done, _ = ray.wait([self._closing], timeout=0)
+        return bool(done) or time.monotonic() > self._close_by
+
+    def end(self) -> None:
+        """End the process and give its GPUs back."""
+        with contextlib.suppress(*_RAY_ERRORS):
+            ray.kill(self._actor, no_restart=True)
+        with contextlib.suppress(*_RAY_ERRORS):
+            remove_placement_group(self._group)

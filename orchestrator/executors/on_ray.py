@@ -1,0 +1,323 @@
+"""The executor: what runs where, and which engines are open."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from orchestrator.cluster import ClusterFacts, NodeFacts
+from orchestrator.estimate import BUILD_CPUS, ENGINE_START_S, EngineNeed
+from orchestrator.executors.connection import NodeReport, cluster_facts, survey
+from orchestrator.executors.contract import Batch, Finished, batches
+from orchestrator.executors.engines import LiveEngine
+from orchestrator.executors.floor import Floor
+from orchestrator.jobs import BuildJob, EvalJob, Task
+from orchestrator.records import Failure, FailureClass, Outcome
+from orchestrator.settings import Settings
+from orchestrator.worker import EngineHost, WorkerContext, run_build
+
+# Environment that every worker process needs to see; tokens are left to each node's own environment.
+_FORWARDED = ("MERGEBOARD_HOME", "MERGEBOARD_DATASETS", "COVERAGE_PROCESS_START", "COVERAGE_FILE")
+_LOOK_AROUND_S = 5.0
+_IDLE_S = 60.0
+_HOMELESS_S = 600.0
+_NOTHING_S = 0.05
+
+
+class RayExecutor:
+    """Runs attempts on the Ray cluster that this process is connected to.
+
+    `needs` says what each engine takes, `seconds` how long a job is expected to run, `host` is what holds an engine.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        facts: ClusterFacts,
+        *,
+        needs: Mapping[str, EngineNeed] | None = None,
+        seconds: Callable[[BuildJob | EvalJob], float | None] = lambda job: None,
+        host: type = EngineHost,
+        start_s: float = ENGINE_START_S,
+    ) -> None:
+        self._settings = settings
+        self._context = WorkerContext(
+            home=str(settings.home), datasets=str(settings.datasets) if settings.datasets else None
+        )
+        self._floor = Floor(facts)
+        self._needs = dict(needs or {})
+        self._seconds = seconds
+        self._host = host
+        self._start_s = start_s
+        self._env = {name: os.environ[name] for name in _FORWARDED if name in os.environ}
+        self._env["MERGEBOARD_HOME"] = str(settings.home)
+        self._engines: list[LiveEngine] = []
+        self._closing: dict[Any, LiveEngine] = {}
+        self._running: dict[Any, tuple[tuple[Task, ...], LiveEngine | NodeFacts]] = {}
+        self._build_nodes: deque[NodeFacts] = deque()
+        self._verdicts: dict[Any, Failure] = {}
+        self._reports: dict[str, NodeReport] = {
+            n.node_id: NodeReport(problem=None, gpu_memory_bytes=n.gpu_memory_bytes) for n in facts.nodes
+        }
+        self._looked_at = time.monotonic()
+        self._homeless_since: dict[str, float] = {}
+
+    def pick(self, ready: Sequence[BuildJob | EvalJob]) -> list[Batch]:
+        """What can start now: builds, then jobs whose engine is idle, then new engines, the largest first."""
+        self._look_around()
+        self._finish_closing()
+        chosen = self._pick_builds(ready)
+        queues = self._queues([job for job in ready if isinstance(job, EvalJob)])
+        self._floor.release(queues)
+        for engine in list(self._engines):
+            if engine.busy or engine.draining:
+                continue
+            if queues.get(engine.key):
+                chosen.append(queues[engine.key].popleft())
+                engine.busy = True
+            elif time.monotonic() - engine.idle_since > _IDLE_S:
+                self._retire(engine)
+        order = sorted(queues, key=lambda key: -self._gpus(queues[key])) if queues else []
+        for key in order:
+            while queues[key] and self._is_worth_it(key, queues[key]):
+                if not self._open(queues[key][0][0], queues):
+                    break
+                chosen.append(queues[key].popleft())
+        return chosen
+
+    def host_of(self, batch: Batch) -> str | None:
+        """The machine on which a picked batch will run."""
+        job = batch[0]
+        if isinstance(job, BuildJob):
+            return None
+        engine = self._promised(job.engine_key)
+        return engine.spot.node.host if engine else None
+
+    def submit(self, tasks: Sequence[Task]) -> None:
+        """Start the attempts at one batch: a build as a task, evaluations on their engine's actor."""
+        task = tasks[0]
+        if isinstance(task.job, BuildJob):
+            self._submit_build(task, task.job)
+            return
+        engine = self._promised(task.job.engine_key)
+        if engine is None:
+            raise RuntimeError(f"no engine is free for {task.job.digest}, which was not picked")
+        self._running[engine.run(tuple(tasks))] = (tuple(tasks), engine)
+
+    def wait(self, timeout_s: float) -> list[Finished]:
+        """Attempts that have come back, lost ones as failures; an engine that was promised work and got none is free again."""
+        busy = {id(place) for _, place in self._running.values()}
+        for engine in self._engines:
+            if engine.busy and id(engine) not in busy:
+                engine.busy, engine.idle_since = False, time.monotonic()
+        if not self._running:
+            time.sleep(min(timeout_s, _NOTHING_S))
+            return []
+        done, _ = ray.wait(list(self._running), num_returns=len(self._running), timeout=0)
+        if not done:
+            watched = [*self._running, *self._closing]
+            done, _ = ray.wait(watched, num_returns=1, timeout=timeout_s)
+        return [f for reference in done if reference in self._running for f in self._collect(reference)]
+
+    def give_up(self, attempt_id: str, failure: Failure) -> None:
+        """End the process that works on an attempt; `wait` then brings the failure."""
+        for reference, (tasks, place) in self._running.items():
+            if any(task.attempt_id == attempt_id for task in tasks):
+                self._verdicts[reference] = failure
+                if isinstance(place, LiveEngine):
+                    place.end()
+                else:
+                    with contextlib.suppress(ray.exceptions.RayError):
+                        ray.cancel(reference, force=True)
+
+    def homeless(self, ready: Sequence[BuildJob | EvalJob]) -> dict[str, str]:
+        """Jobs that no live node could hold for ten minutes, for example since the only one with enough GPUs was lost."""
+        now = time.monotonic()
+        firsts = {job.engine_key: job for job in reversed(ready) if isinstance(job, EvalJob)}
+        without = {k for k, job in firsts.items() if not self._floor.ever(job, self._needs.get(k))}
+        self._homeless_since = {k: self._homeless_since.get(k, now) for k in without}
+        given_up = {k for k, since in self._homeless_since.items() if now - since > _HOMELESS_S}
+        reason = (
+            f"For ten minutes no node of the cluster could hold its engine ({self._floor.facts.sentence})."
+        )
+        return {j.digest: reason for j in ready if isinstance(j, EvalJob) and j.engine_key in given_up}
+
+    def cancel(self) -> None:
+        """Stop all work now and give every engine's resources back."""
+        for engine in [*self._engines, *self._closing.values()]:
+            engine.end()
+        for reference, (_, place) in self._running.items():
+            if isinstance(place, NodeFacts):
+                with contextlib.suppress(ray.exceptions.RayError):
+                    ray.cancel(reference, force=True)
+        self._engines.clear()
+        self._closing.clear()
+        self._running.clear()
+
+    def _look_around(self) -> None:
+        """Nodes come and go; a new one takes part once it has shown that it shares the root."""
+        if time.monotonic() - self._looked_at < _LOOK_AROUND_S:
+            return
+        self._looked_at = time.monotonic()
+        new = [n.node_id for n in cluster_facts().nodes if n.node_id not in self._reports]
+        if new:
+            self._reports |= survey(self._settings, new)
+        self._floor.update(cluster_facts(self._reports))
+
+    def _queues(self, ready: list[EvalJob]) -> dict[str, deque[Batch]]:
+        """Batches by engine key, in the order of preference; as many as there may be engines for them."""
+        grouped: dict[str, list[EvalJob]] = {}
+        for job in ready:
+            grouped.setdefault(job.engine_key, []).append(job)
+        return {
+            key: deque(batches(jobs, self._floor.slots(jobs[0], self._needs.get(key))))
+            for key, jobs in grouped.items()
+        }
+
+    def _gpus(self, queue: deque[Batch]) -> int:
+        job = queue[0][0] if queue else None
+        return job.engine.tensor_parallel if isinstance(job, EvalJob) else 0
+
+    def _is_worth_it(self, key: str, queue: deque[Batch]) -> bool:
+        """Whether another engine would finish what waits sooner than the engines that there are, start included."""
+        open_ = sum(engine.key == key and not engine.draining for engine in self._engines)
+        if not open_:
+            return True
+        some = [second for batch in list(queue)[:50] for job in batch if (second := self._seconds(job))]
+        return not some or len(queue) * (sum(some) / len(some)) > open_ * self._start_s
+
+    def _open(self, job: BuildJob | EvalJob, queues: Mapping[str, deque[Batch]]) -> bool:
+        """Open an engine for this job where there is room, or begin to make room; whether it is open."""
+        assert isinstance(job, EvalJob)
+        need = self._needs.get(job.engine_key)
+        spot = self._floor.place(job, need)
+        if spot is None:
+            self._make_room(job, need, queues)
+            return False
+        engine = LiveEngine.open(job.engine_key, spot, self._host, self._context, self._env)
+        if engine is None:
+            self._floor.avoid(spot.node)
+            return False
+        engine.busy = True
+        self._floor.take(spot)
+        self._engines.append(engine)
+        return True
+
+    def _make_room(self, job: EvalJob, need: EngineNeed | None, queues: Mapping[str, deque[Batch]]) -> None:
+        """Close an idle engine that nothing waits for; else let a node run dry for an engine that is larger than those on it."""
+        spare = [e for e in self._engines if not e.busy and not queues.get(e.key)]
+        if spare:
+            self._retire(max(spare, key=lambda e: e.spot.resources.gpus))
+            return
+        key, gpus = job.engine_key, job.engine.tensor_parallel
+        if self._closing or self._floor.is_kept_for(key) or any(e.key == key for e in self._engines):
+            return
+        options: list[tuple[float, NodeFacts, list[LiveEngine]]] = []
+        for node in self._floor.facts.engine_nodes:
+            here = [e for e in self._engines if e.spot.node.node_id == node.node_id]
+            smaller = [e for e in here if e.spot.resources.gpus < gpus]
+            freed = self._floor.free(node)[0] + sum(e.spot.resources.gpus for e in smaller)
+            if freed >= gpus and (need is None or need.fits(node, gpus)):
+                options.append((freed, node, smaller))
+        if options:
+            _, node, smaller = min(options, key=lambda option: option[0])
+            self._floor.keep(node, key)
+            freed = self._floor.free(node)[0]
+            for engine in sorted(smaller, key=lambda e: -e.spot.resources.gpus):
+                if freed < gpus:
+                    engine.draining = True
+                    freed += engine.spot.resources.gpus
+                    if not engine.busy:
+                        self._retire(engine)
+
+    def _pick_builds(self, ready: Sequence[BuildJob | EvalJob]) -> list[Batch]:
+        waiting = (job for job in ready if isinstance(job, BuildJob))
+        chosen: list[Batch] = []
+        self._build_nodes.clear()
+        for job in waiting:
+            node = self._floor.room_for_build()
+            if node is None:
+                break
+            self._floor.start_build(node)
+            self._build_nodes.append(node)
+            chosen.append((job,))
+        for node in self._build_nodes:
+            self._floor.end_build(node)
+        return chosen
+
+    def _submit_build(self, task: Task, job: BuildJob) -> None:
+        node = self._build_nodes.popleft()
+        remote = ray.remote(run_build).options(
+            num_cpus=BUILD_CPUS,
+            max_retries=0,
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node.node_id, soft=True),
+            runtime_env={"env_vars": self._env},
+        )
+        self._floor.start_build(node)
+        self._running[remote.remote(self._context, task.attempt_id, job)] = ((task,), node)
+
+    def _promised(self, key: str) -> LiveEngine | None:
+        """An engine that was picked for work and has not been given any yet."""
+        working = {id(place) for _, place in self._running.values()}
+        return next((e for e in self._engines if e.key == key and e.busy and id(e) not in working), None)
+
+    def _collect(self, reference: Any) -> list[Finished]:
+        tasks, place = self._running.pop(reference)
+        try:
+            answer = ray.get(reference)
+            outcomes: tuple[Outcome, ...] = answer if isinstance(place, LiveEngine) else (answer,)
+        except ray.exceptions.RayError as error:
+            outcomes = (self._verdicts.get(reference) or _lost(error, place),) * len(tasks)
+        self._verdicts.pop(reference, None)
+        if isinstance(place, LiveEngine):
+            place.busy, place.idle_since = False, time.monotonic()
+            if isinstance(outcomes[-1], Failure):
+                # An engine that has failed last may be in any state; the next job starts a fresh one.
+                self._drop(place)
+            elif place.draining:
+                self._retire(place)
+        else:
+            self._floor.end_build(place)
+        return [
+            Finished(attempt_id=task.attempt_id, job_digest=task.job.digest, outcome=outcome)
+            for task, outcome in zip(tasks, outcomes, strict=True)
+        ]
+
+    def _retire(self, engine: LiveEngine) -> None:
+        """Let an idle engine free its GPUs in order; its place is free when it has."""
+        self._engines.remove(engine)
+        self._closing[engine.close()] = engine
+
+    def _drop(self, engine: LiveEngine) -> None:
+        """End an engine at once."""
+        self._engines.remove(engine)
+        engine.end()
+        self._floor.give(engine.spot)
+
+    def _finish_closing(self) -> None:
+        for reference, engine in list(self._closing.items()):
+            if engine.is_closed():
+                del self._closing[reference]
+                engine.end()
+                self._floor.give(engine.spot)
+
+
+def _lost(error: Exception, place: LiveEngine | NodeFacts) -> Failure:
+    """A worker that did not come back, as a failure."""
+    out_of_memory = isinstance(error, ray.exceptions.OutOfMemoryError)
+    text = str(error).strip().splitlines()
+    return Failure(
+        failure_class=FailureClass.OUT_OF_MEMORY if out_of_memory else FailureClass.LOST_NODE,
+        message="The worker was ended for its memory use."
+        if out_of_memory
+        else "The worker process died before it could answer.",
+        log_tail="\n".join(text[-20:]),
+        node=place.spot.node.host if isinstance(place, LiveEngine) else place.host,
+    )
