@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from evals.claims.facts import facts_of
+from evals.claims.facts import Fact, Facts, facts_of
 from evals.suite import Suite, load_suite
 from orchestrator.cards import (
     eval_results_yaml,
@@ -20,7 +20,7 @@ from orchestrator.cards import (
 from orchestrator.cards.marked import marked_index
 from orchestrator.errors import CardError
 from orchestrator.jobs import Frozen
-from orchestrator.results import CandidateResult
+from orchestrator.results import CandidateResult, weights_quantization
 
 
 class CardRequest(Frozen):
@@ -54,11 +54,11 @@ def written(request: CardRequest, form: str) -> str:
     """The text in one of the four forms."""
     suite = chosen_suite(request)
     score = request.result.suite_score(suite)
-    evaluation = next(o.evaluation for j, o in request.result.evaluated if j.suite == suite.name)
+    facts = _facts(request.result, suite)
     if form == "table":
-        return markdown_table(suite, score, facts_of(evaluation))
+        return markdown_table(suite, score, facts)
     if form == "eval-results":
-        return eval_results_yaml(suite, score, facts_of(evaluation), request.written_at)
+        return eval_results_yaml(suite, score, facts, request.written_at)
     if form == "improvement":
         if request.base is None:
             raise CardError(f"{request.name} has no base in its run; an improvement table needs one.")
@@ -67,6 +67,13 @@ def written(request: CardRequest, form: str) -> str:
         marked_index(suite, score, request.name) if suite.smoke else model_index(suite, score, request.name)
     )
     return model_index_yaml(index)
+
+
+def _facts(result: CandidateResult, suite: Suite) -> Facts:
+    """What the scores of the suite were measured with."""
+    job, outcome = next((j, o) for j, o in result.evaluated if j.suite == suite.name)
+    origin = weights_quantization(job, result.candidate)
+    return facts_of(outcome.evaluation).plus({Fact.QUANTIZATION: origin})
 
 
 def update_file(path: Path, request: CardRequest) -> None:

@@ -233,6 +233,12 @@ def model_s(job: EvalJob, parameters: int | None, *, on_gpu: bool) -> float | No
     return 2.0 * parameters * documents * (read + written / _WRITING_SHARE[place]) / speed
 
 
+def rough_gpu_s(parameters: int, suite: str, benchmark: str, limit: int | None) -> float:
+    """Seconds of one GPU for a benchmark on a checkpoint of this size, where there is no job yet."""
+    documents, read, written = _work(suite, benchmark, limit)
+    return 2.0 * parameters * documents * (read + written / _WRITING_SHARE["gpu"]) / _GPU_FLOPS
+
+
 @lru_cache(maxsize=1024)
 def _work(suite: str, benchmark: str, limit: int | None) -> tuple[int, float, float]:
     """Documents of a benchmark or probe, and the tokens read and written for each."""

@@ -131,6 +131,8 @@ def _evals(
         # Made once and shared by all candidates: thousands of jobs are planned in the time of a breath.
         asked = [(measure, _engine(entry, measure, facts, sweep, tensor_parallel)) for measure in measures]
         for candidate in candidates:
+            if candidate.is_base and not sweep.score_base:
+                continue
             place, layers = _place(candidate, live)
             tuning = tunings.get(place) or EngineTuning()
             for measure, engine in asked:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from orchestrator.jobs import EvalJob, Frozen
 from orchestrator.records import CandidateInRun, CandidateRecord, EvalOutcome, PlannedJob, Protocol, Success
 from orchestrator.settings import Settings
 from orchestrator.store import Store
+from recipes.demo import DEMO_NAMES, WEIGHTS_FROM
 
 
 class CandidateResult(Frozen):
@@ -98,12 +100,24 @@ def sides(result: CandidateResult, home: Path) -> list[Side]:
             result.candidate.name,
             samples,
             protocol=Protocol.of(job),
-            quantization=job.engine.quantization,
+            quantization=weights_quantization(job, result.candidate),
         )
         current = benchmark is not None and benchmark.digest == outcome.evaluation.benchmark_digest
         staged = all_stages(main, benchmark, samples) if benchmark is not None and current else (main,)
         made += [Side(measurement, samples) for measurement in staged]
     return made
+
+
+def weights_quantization(job: EvalJob, candidate: CandidateRecord) -> str | None:
+    """How the weights are quantised, or were before they were written at a higher precision, as far as is known."""
+    if job.engine.quantization is not None:
+        return job.engine.quantization
+    named = f"{job.place.name or ''} {candidate.recipe or ''}"
+    return (
+        WEIGHTS_FROM
+        if any(re.search(rf"(?<![\w/.-]){re.escape(n)}(?![\w.-])", named) for n in DEMO_NAMES)
+        else None
+    )
 
 
 def definition(suite: str, benchmark: str) -> Benchmark | None:

@@ -131,6 +131,10 @@ class Sweep(Frozen):
     limit: int | None = Field(
         default=None, ge=1, description="Only the first documents of each subset, for all suites."
     )
+    score_base: bool = Field(
+        default=True,
+        description="Whether the base is scored too; without it there are scores and no differences.",
+    )
     seeds: Seeds = Field(default_factory=Seeds, description="The harness's seeds.")
     build_seed: int = Field(default=0, ge=0, description="Seed of merge methods that draw random numbers.")
     materialize: bool = Field(default=False, description="Whether layer paths are built instead of run live.")

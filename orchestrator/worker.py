@@ -119,6 +119,7 @@ class EngineHost:
             mirror=Path(self._context.datasets) if self._context.datasets else None,
             journal_dir=self._context.home_path / "journals" / job.digest,
             samples_path=samples,
+            home=self._context.home_path,
             on_progress=report,
         )
         return self._outcome(evaluation, samples, started)

@@ -29,6 +29,9 @@ BASE = "demo/SmolLM2-135M-Instruct"
 NOISE = "demo/SmolLM2-135M-Instruct-noise"
 DEMO_NAMES = (BASE, NOISE)
 
+WEIGHTS_FROM = "Q4_1"
+"""Quantisation of the GGUF file that both were made from: bfloat16 on disk, and no more exact than that."""
+
 NOISE_SEED = 2026
 NOISE_SHARE = 0.06
 """Standard deviation of the noise, as a share of each tensor's own."""

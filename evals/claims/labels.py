@@ -34,6 +34,12 @@ def board_suites() -> tuple[Suite, ...]:
     return tuple(suite for suite in map(load_suite, suite_names()) if not suite.smoke)
 
 
+def card_suites() -> tuple[Suite, ...]:
+    """The suites that a card can name: the boards' first, then those of our own that say how a card names them."""
+    own = [s for s in map(load_suite, suite_names()) if s.smoke and any(b.card for b in s.benchmarks)]
+    return (*board_suites(), *own)
+
+
 def named(label: str, suites: Sequence[Suite]) -> Named | None:
     """What the label names in these suites; None if nothing that they know."""
     key = plain(label)
@@ -61,8 +67,8 @@ def shots_in(label: str) -> int | None:
 
 @functools.lru_cache(maxsize=4096)
 def plain(label: str) -> str:
-    """The label without markup, shots, case and punctuation."""
-    text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", label)
+    """The label without markup, shots, "(partial)", case and punctuation."""
+    text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", label).replace("(partial)", "")
     text = re.sub(r"\(?\b\d{1,3}[ -]?shots?\b\)?", " ", text, flags=re.IGNORECASE)
     return re.sub(r"[^a-z0-9]", "", text.lower())
 

@@ -11,11 +11,14 @@ from typing import Any
 import lm_eval.evaluator
 from lm_eval.api.task import Task
 
+from evals.datasets import content_digest, find
+from evals.documents import documents_path, write_documents
 from evals.engine import Engine, digest_of
 from evals.errors import EvaluationError
 from evals.harness.adapter import EngineLM
 from evals.harness.collect import collect_samples, collect_scores
 from evals.harness.progress import Progress, ProgressTracker
+from evals.harness.questions import questions
 from evals.harness.tasks import load_tasks, quiet, set_seeds
 from evals.harness.tokenization import Tokenization
 from evals.journal import Journal
@@ -34,12 +37,14 @@ def evaluate(
     mirror: Path | None,
     journal_dir: Path,
     samples_path: Path,
+    home: Path | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     job: str = "",
 ) -> Evaluation:
     """Scores one benchmark and writes its samples.
 
-    Answers that `journal_dir` has are not computed again. `job` is the digest of the job: a journal of another job,
+    Answers that `journal_dir` has are not computed again. Below `home`, where it is given, the questions are kept once for
+    all who are asked them (`evals.documents`). `job` is the digest of the job: a journal of another job,
     engine, benchmark or of other settings is refused. The checkpoint and layer path are the engine's; only `job` knows them.
     """
     begun_at = time.monotonic()
@@ -69,6 +74,8 @@ def evaluate(
         samples += found
         scores += collect_scores(benchmark, subset, results, found)
     write_samples(samples_path, samples)
+    if home is not None:
+        keep_questions(home, benchmark, tasks, mirror)
     differences = (*suite.differences(settings, engine.max_length), *_other_documents(benchmark, tasks))
     return Evaluation(
         suite=suite.name,
@@ -81,6 +88,13 @@ def evaluate(
         n_replayed=tracker.n_replayed,
         duration_s=time.monotonic() - begun_at,
     )
+
+
+def keep_questions(home: Path, benchmark: Benchmark, tasks: Mapping[str, Task], mirror: Path | None) -> None:
+    """Writes the benchmark's questions below `home`, unless they are there."""
+    path = home / documents_path(benchmark.digest, content_digest(find(benchmark, mirror)))
+    if not path.is_file():
+        write_documents(path, questions(tasks))
 
 
 def journal_identity(engine: Engine, benchmark: Benchmark, settings: EvalSettings, job: str) -> str:

@@ -8,22 +8,31 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from evals.scores import SuiteScore
 from evals.suite import Suite
+from orchestrator.errors import CardError
 
 
 def marked_index(suite: Suite, score: SuiteScore, name: str) -> list[dict[str, Any]]:
-    """A `model-index` whose data sets are named after this project's suite, so that nobody takes it for a board's."""
-    results = [
-        EvalResult(
-            task_type="text-generation",
-            dataset_type=f"mergeboard/{suite.name}",
-            dataset_name=f"{result.title} of {suite.title}, no leaderboard's"
-            + (" (partial)" if result.partial else ""),
-            metric_type=result.metric,
-            metric_value=round(result.normalized, 2),
-            metric_name="normalized score",
+    """A `model-index` under the names that the suite itself gives its data sets, which no board has."""
+    results = []
+    for result in score.benchmarks:
+        card = suite.benchmark(result.benchmark).card
+        if card is None:
+            continue
+        results.append(
+            EvalResult(
+                task_type="text-generation",
+                dataset_type=card.dataset_type,
+                dataset_name=card.dataset_name + (" (partial)" if result.partial else ""),
+                dataset_args={"num_few_shot": card.num_few_shot},
+                metric_type=card.metric_type,
+                metric_value=round(result.normalized, 2),
+                metric_name=card.metric_name,
+            )
         )
-        for result in score.benchmarks
-    ]
+    if not results:
+        raise CardError(
+            f"{suite.title} does not say how a card names its benchmarks; there is nothing to write."
+        )
     index: list[dict[str, Any]] = ModelCardData(model_name=name, eval_results=results).to_dict()[
         "model-index"
     ]

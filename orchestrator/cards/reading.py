@@ -23,7 +23,7 @@ from evals.claims.arithmetic import (
 from evals.claims.board import BoardRow, board_rows, confounds, row_behind, rows_of
 from evals.claims.build import claims_of
 from evals.claims.facts import Facts
-from evals.claims.labels import board_suites, named
+from evals.claims.labels import card_suites, named
 from evals.claims.records import CardCheck, CheckKind, CheckOutcome, Claim, Figure, Where
 from evals.engine import Frozen
 from evals.suite import Suite
@@ -98,7 +98,7 @@ def read_bytes(path: Path) -> bytes:
 def read_card(card: str | bytes, source: str, suites: Sequence[Suite] | None = None) -> Card:
     """A card from its text; CardError in one sentence where it is none."""
     text = decoded(card, source)
-    suites = board_suites() if suites is None else suites
+    suites = card_suites() if suites is None else suites
     metadata = find_front_matter(text, source) or find_pasted(text, source)
     body = text if metadata is None else _blanked(text, metadata)
     figures, names = figures_of_index(metadata, suites) if metadata else ([], ())
@@ -139,7 +139,7 @@ def card_claims(
         source=card.source,
         checkpoint=card.checkpoint or card.name,
         stated=card.stated,
-        suites=board_suites() if suites is None else suites,
+        suites=card_suites() if suites is None else suites,
         rows=board_rows() if rows is None else rows,
     )
 
@@ -151,7 +151,7 @@ def card_checks(
     rows: Sequence[BoardRow] | None = None,
 ) -> tuple[CardCheck, ...]:
     """What the card's figures say against each other, against published rows, and against the recipe's size."""
-    suites = board_suites() if suites is None else suites
+    suites = card_suites() if suites is None else suites
     rows = board_rows() if rows is None else rows
     row = row_behind(card.figures, card.checkpoint, rows)
     known = [r for name in (*card.bases, *card.mentioned) for r in rows_of(name, rows)]

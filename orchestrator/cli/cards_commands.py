@@ -1,4 +1,4 @@
-"""card: scores as model-card metadata."""
+"""card, reproduce: scores as model-card metadata, and the claims of a card checked."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ class CardFormat(StrEnum):
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     app.command("card")(card)
+    app.command("reproduce")(reproduce_)
 
 
 def card(
@@ -64,3 +65,61 @@ def card(
         return
     text = written(request, form.value)
     typer.echo(json.dumps({"format": form.value, "text": text}) if as_json else text)
+
+
+def reproduce_(
+    path: Annotated[Path, typer.Argument(help="A model card (Markdown).", metavar="CARD.md")],
+    source: options.SourceMap = None,
+    engine: options.EngineName = "vllm",
+    dtype: options.Dtype = "bfloat16",
+    chat_template: options.Template = "auto",
+    limit: options.Limit = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show the claims and what it takes to check them.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Judge claims that were made in another way, too; stays visible.")
+    ] = False,
+    address: options.Address = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Check a card claim by claim: build its recipe, evaluate it, and say what is reproduced; asks nothing."""
+    from rich.console import Console
+
+    from orchestrator.builds import parse_source
+    from orchestrator.cli.console import wide_console
+    from orchestrator.cli.progress import TerminalReporter
+    from orchestrator.cli.reproduce_view import plan_data, show_reproduction_plan, show_verdicts
+    from orchestrator.cli.run_commands import raise_failures
+    from orchestrator.errors import CardError
+    from orchestrator.reproduce import Options, plan_reproduction, reproduce
+    from orchestrator.runs import cluster_for, execute
+    from orchestrator.settings import Settings
+
+    settings = Settings.from_environment()
+    wanted = Options(
+        sources=dict(parse_source(text) for text in source or []),
+        engine=engine,
+        dtype=dtype,
+        chat_template=chat_template,
+        limit=limit,
+    )
+    cluster = cluster_for(settings, None if dry_run else address)
+    made = plan_reproduction(path, settings, wanted, dry=dry_run, cluster=cluster)
+    if not as_json:
+        show_reproduction_plan(made, wide_console())
+    if dry_run:
+        if as_json:
+            print(json.dumps(plan_data(made), indent=2))
+        return
+    if made.plan is None:
+        raise CardError(f"{path} cannot be checked here: {made.problems[0]}")
+    console = Console(stderr=True)
+    with TerminalReporter(console) as reporter:
+        summary = execute(made.plan, settings, reporter, address=address, cluster=cluster)
+    record = reproduce(path, made, summary.run_id, settings, force=force)
+    if as_json:
+        print(json.dumps({**plan_data(made), **record.model_dump(mode="json")}, indent=2))
+    else:
+        show_verdicts(record, wide_console())
+    raise_failures(summary)

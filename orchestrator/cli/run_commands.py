@@ -195,10 +195,11 @@ def _execute(
     with TerminalReporter(console) as reporter:
         summary = execute(made, settings, reporter, address=address, cluster=cluster)
     show_results(summary, made, settings, as_json=as_json)
-    _raise_failures(summary)
+    raise_failures(summary)
 
 
-def _raise_failures(summary: RunSummary) -> None:
+def raise_failures(summary: RunSummary) -> None:
+    """The sentence for jobs of a run that failed, as an error."""
     from orchestrator.errors import RunError
 
     if summary.failed:

@@ -74,14 +74,15 @@ def test_shots_and_sizes_of_v1(name: str, shots: int, documents: int) -> None:
     assert not benchmark.aggregation.normalizes
 
 
-def test_every_board_column_has_a_card_entry_and_smoke_has_none() -> None:
+def test_every_column_has_a_card_entry_and_that_of_smoke_is_no_boards() -> None:
     for name in suite_names():
         suite = load_suite(name)
         assert suite.marks_smoke == suite.smoke == (name == "smoke")
         for benchmark in suite.benchmarks:
-            assert (benchmark.card is None) == suite.smoke
-            if benchmark.card is not None:
-                assert benchmark.card.num_few_shot == benchmark.shots
+            assert benchmark.card is not None
+            assert benchmark.card.num_few_shot == benchmark.shots
+            assert (benchmark.card.dataset_type == f"mergeboard/{name}") == suite.smoke
+            assert ("no leaderboard's" in benchmark.card.dataset_name) == suite.smoke
         assert ("{checkpoint}" in (suite.card_source_url or "")) != suite.smoke
 
 

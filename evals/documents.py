@@ -1,0 +1,85 @@
+"""The questions of a benchmark as Parquet: one file for everyone who is asked them, beside the samples that refer to it.
+
+A file belongs to one definition of a benchmark and one content of its data set, and holds all documents whatever the
+limit of the run that wrote it. A sample finds its question by subset and `doc_id`; equal `doc_hash`es say that it is the
+same one. Samples that were stored before there were such files have none.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import Field
+
+from evals.engine import Frozen
+from evals.errors import EvaluationError
+from evals.scores import Sample
+
+SCHEMA = pa.schema(
+    [
+        ("subset", pa.dictionary(pa.int16(), pa.string())),
+        ("doc_id", pa.int32()),
+        ("doc_hash", pa.string()),
+        ("question", pa.string()),
+    ]
+)
+MAX_QUESTION = 20_000
+"""Characters of a question that are kept."""
+
+
+class Document(Frozen):
+    """One question."""
+
+    subset: str = Field(description="lm-eval task.")
+    doc_id: int = Field(ge=0, description="Row of the document in the task's split, as samples count it.")
+    doc_hash: str = Field(
+        description="First 16 hex digits of the sha256 of the document as lm-eval renders it."
+    )
+    question: str = Field(
+        description="The question as its task words it, without examples, template and answer."
+    )
+
+
+def documents_path(benchmark_digest: str, dataset_digest: str) -> str:
+    """Where the questions of a benchmark are, relative to MERGEBOARD_HOME."""
+    return f"documents/{benchmark_digest}-{dataset_digest}.parquet"
+
+
+def write_documents(path: Path, documents: Iterable[Document]) -> None:
+    """Writes the questions; the file appears whole or not at all."""
+    rows = [document.model_dump() for document in documents]
+    table = pa.Table.from_pylist(rows, schema=SCHEMA)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        pq.write_table(table, draft, compression="zstd", compression_level=9)
+        with draft.open("rb") as file:
+            os.fsync(file.fileno())
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def read_documents(path: Path, *, subset: str | None = None) -> dict[tuple[str, int], Document]:
+    """The questions by subset and doc_id, or those of one subset; nothing where there is no file."""
+    if not path.is_file():
+        return {}
+    try:
+        table = pq.read_table(path, filters=[("subset", "=", subset)] if subset else None)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise EvaluationError(
+            f"Documents file {path} cannot be read ({error}); delete it, and the next evaluation writes it again."
+        ) from error
+    found = (Document(**row) for row in table.select(SCHEMA.names).to_pylist())
+    return {(document.subset, document.doc_id): document for document in found}
+
+
+def question_of(sample: Sample, documents: dict[tuple[str, int], Document]) -> str | None:
+    """The question that a sample answers; None where it is not known, or is another one by now."""
+    document = documents.get((sample.subset, sample.doc_id))
+    return document.question if document is not None and document.doc_hash == sample.doc_hash else None

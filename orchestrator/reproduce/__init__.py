@@ -1,0 +1,15 @@
+"""A card's claims checked: what is measured for them, what that takes, and what became of each."""
+
+from orchestrator.reproduce.plan import Options, ReproductionPlan, plan_reproduction
+from orchestrator.reproduce.target import Target, find_target
+from orchestrator.reproduce.verdicts import reproduce, verdicts_of
+
+__all__ = [
+    "Options",
+    "ReproductionPlan",
+    "Target",
+    "find_target",
+    "plan_reproduction",
+    "reproduce",
+    "verdicts_of",
+]

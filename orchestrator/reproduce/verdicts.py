@@ -1,0 +1,100 @@
+"""From stored scores to verdicts, claim by claim, kept in the store."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from evals.claims.facts import Fact
+from evals.claims.judge import judge, judge_average
+from evals.claims.records import CardCheck, CheckKind, CheckOutcome, Claim, Measurement, Verdict, VerdictKind
+from evals.suite import load_suite
+from orchestrator.claim_records import ReproductionRecord
+from orchestrator.compare import Side, suite_measurement
+from orchestrator.imports import card_record
+from orchestrator.plan import Plan
+from orchestrator.reproduce.plan import ReproductionPlan
+from orchestrator.results import results_of_run, sides
+from orchestrator.settings import Settings
+from orchestrator.store import Store
+
+Key = tuple[str, str]  # suite and benchmark
+
+
+def reproduce(
+    path: Path, made: ReproductionPlan, run_id: str, settings: Settings, *, force: bool
+) -> ReproductionRecord:
+    """Judge the card by what the run has measured, and keep the verdicts."""
+    assert made.plan is not None
+    with Store.open(settings.database_url) as store:
+        results = results_of_run(store, run_id)
+        result = next((r for r in results if r.candidate.name == made.target.name), None)
+        measured = sides(result, settings.home) if result is not None else []
+        record = ReproductionRecord(
+            card_id=made.card_id,
+            run_id=run_id,
+            candidate=made.target.name,
+            checks=made.checks,
+            notes=made.notes,
+            verdicts=verdicts_of(
+                made.card.claims, measured, missing=_missing(made.plan), checks=made.checks, force=force
+            ),
+        )
+        store.put_card(card_record(path, made.card))
+        store.put_reproduction(record)
+    return record
+
+
+def verdicts_of(
+    claims: Sequence[Claim],
+    measured: Sequence[Side],
+    *,
+    missing: Mapping[Key, str] | None = None,
+    checks: Sequence[CardCheck] = (),
+    force: bool = False,
+) -> tuple[Verdict, ...]:
+    """One verdict per claim. `missing` says why a benchmark could not be measured.
+
+    Where the described recipe and the published file disagree, what was measured is not what was claimed of.
+    """
+    by_key: dict[Key, list[Side]] = defaultdict(list)
+    for side in measured:
+        by_key[_key(side.measurement)].append(side)
+    found = [_verdict(claim, by_key, missing or {}, force) for claim in claims]
+    other = next(
+        (c for c in checks if c.kind is CheckKind.PARAMETERS and c.outcome is CheckOutcome.FAILS), None
+    )
+    return tuple(found if other is None or force else [_of_another(v, other.sentence) for v in found])
+
+
+def _verdict(
+    claim: Claim, by_key: Mapping[Key, list[Side]], missing: Mapping[Key, str], force: bool
+) -> Verdict:
+    if claim.benchmark is None:
+        suite = load_suite(claim.suite)
+        main = [by_key[suite.name, b.name][0] for b in suite.benchmarks if (suite.name, b.name) in by_key]
+        return judge_average(claim, suite_measurement(suite, main), force=force)
+    key = (claim.suite, claim.benchmark)
+    verdict = judge(claim, [side.measurement for side in by_key.get(key, ())], force=force)
+    if key not in by_key and key in missing:
+        return verdict.model_copy(update={"reason": f"{claim.title} cannot be measured here: {missing[key]}"})
+    return verdict
+
+
+def _of_another(verdict: Verdict, sentence: str) -> Verdict:
+    """The verdict on a claim about another file than the one that was measured."""
+    reasons = [sentence.rstrip(".")]
+    if verdict.kind is VerdictKind.NOT_COMPARABLE:
+        reasons.append(verdict.reason)
+    return verdict.model_copy(
+        update={"kind": VerdictKind.NOT_COMPARABLE, "reason": "; ".join(reasons), "difference_points": None}
+    )
+
+
+def _key(measurement: Measurement) -> Key:
+    return measurement.facts.known[Fact.SUITE], measurement.result.benchmark
+
+
+def _missing(plan: Plan) -> dict[Key, str]:
+    return {(m.suite, m.benchmark): m.reason for m in plan.missing}
