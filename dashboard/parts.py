@@ -10,7 +10,7 @@ import streamlit as st
 from pandas.io.formats.style import Styler
 
 from dashboard.text import escaped
-from orchestrator.charts import Theme, image_bytes
+from orchestrator.charts import Theme
 from orchestrator.charts.theme import LOOKS
 from orchestrator.records import RunState
 
@@ -140,26 +140,6 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-PLOT = {
-    "displaylogo": False,
-    "modeBarButtonsToRemove": ["lasso2d", "select2d"],
-    "toImageButtonOptions": {"scale": 2},
-}
-
-
-def images(key: str, file_name: str, draw: Callable[[], Any]) -> None:
-    """A chart as PNG and SVG, drawn when it is asked for."""
-    with st.container(horizontal=True):
-        for kind, mime in (("png", "image/png"), ("svg", "image/svg+xml")):
-            take_away(
-                kind.upper(),
-                f"{file_name}.{kind}",
-                lambda kind=kind: image_bytes(draw(), kind),  # type: ignore[misc] # binds the loop's variable
-                mime,
-                f"{key}_{kind}",
-            )
 
 
 def facts(values: Mapping[str, str], key: str) -> None:

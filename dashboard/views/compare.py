@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import streamlit as st
 
-from dashboard import data, links, parts
+from dashboard import data, links, parts, plots
 from dashboard.board import known_suite
 from dashboard.comparisons import WHOLE, Broken, Comparer, Wanted, comparer, recorrected
 from dashboard.pairing import bars, counted, questions, subset_rows
@@ -253,16 +253,18 @@ def _flat(found: Comparison, row: ComparisonRow) -> dict[str, Any]:
 def _chart(run: RunRecord, found: Comparison) -> None:
     title = f"{line(found.candidate, 60)} against {line(found.base, 60)}"
     drawn, theme = bars(found), parts.theme()
+    height = 130 + 46 * len(drawn)
     try:
-        figure = delta_bars(drawn, title, theme)
+        plots.plot(
+            lambda: delta_bars(drawn, title, theme),
+            "delta_bars",
+            height=height,
+            alt="Differences with their intervals",
+        )
     except ChartError as error:
         st.caption(escaped(str(error), 300))
         return
-    figure.update_layout(width=None)
-    st.plotly_chart(
-        figure, theme=None, key="delta_bars", alt="Differences with their intervals", config=parts.PLOT
-    )
-    parts.images("delta_bars", f"compare-{run.id}", lambda: delta_bars_image(drawn, title, theme))
+    plots.images("delta_bars", f"compare-{run.id}", lambda: delta_bars_image(drawn, title, theme))
 
 
 def _benchmark(comparing: Comparer, found: Comparison, left: CandidateScores, right: CandidateScores) -> None:

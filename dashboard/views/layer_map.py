@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any
 
 import streamlit as st
 
-from dashboard import data, links, parts
+from dashboard import data, links, parts, plots
 from dashboard.board import known_suite, title
 from dashboard.links import View
 from dashboard.queries import Column, Pages
@@ -20,6 +20,7 @@ from orchestrator.charts import (
     ChartError,
     PointStatus,
     Scan,
+    Theme,
     heatmap,
     heatmap_image,
     pareto,
@@ -49,6 +50,7 @@ _NAMES = {
     Picture.SCATTER: "Two measures",
     Picture.PARETO: "Added layers and Pareto front",
 }
+_HEIGHTS = {Picture.HEATMAP: 700}
 
 
 def show(pages: Pages, run: RunRecord | None) -> None:
@@ -70,7 +72,7 @@ def show(pages: Pages, run: RunRecord | None) -> None:
     mine = scope(columns)
     picture, first, second = _controls(mine)
     wanted = [first, second] if picture is Picture.SCATTER and second is not None else [first]
-    scan, why = data.slow(scan_of, pages, run.id, line(base.name, 60), found, wanted)
+    scan, why = data.slow(_scan_of, pages, run.id, tuple(wanted))
     if scan is None:
         parts.kindly("Nothing to draw yet", why or "There are no scores.")
         return
@@ -90,6 +92,14 @@ def show(pages: Pages, run: RunRecord | None) -> None:
 def _map_of(pages: Pages, run_id: str) -> LayerMap | None:
     base = pages.base_of(run_id)
     return None if base is None else layer_map(pages.candidates(run_id), base)
+
+
+def _scan_of(pages: Pages, run_id: str, columns: tuple[Column, ...]) -> tuple[Scan | None, str | None]:
+    """The scan of some columns. Answers are kept by what is asked, so that only short things may be asked with."""
+    base, found = data.fixed(pages.base_of, run_id), data.fixed(_map_of, pages, run_id)
+    assert base is not None
+    assert found is not None
+    return scan_of(pages, run_id, line(base.name, 60), found, columns)
 
 
 def _controls(columns: Sequence[Column]) -> tuple[Picture, Column, Column | None]:
@@ -120,62 +130,59 @@ def _progress(scan: Scan) -> None:
 
 def _picture(run: RunRecord, scan: Scan, picture: Picture, first: str, second: str | None) -> str | None:
     """Draw it; the label of the path that was clicked."""
+    if picture is Picture.SCATTER and second is None:
+        st.caption("There is only one measure in this run; a scatter needs two.")
+        return None
     theme = parts.theme()
-    draw: Callable[[], Any]
-    image: Callable[[], Any]
+    draw, image = {
+        Picture.HEATMAP: (lambda: _clickable(scan, first, theme), lambda: heatmap_image(scan, first, theme)),
+        Picture.SKYLINE: (lambda: skyline(scan, first, theme), lambda: skyline_image(scan, first, theme)),
+        Picture.SCATTER: (
+            lambda: scatter(scan, first, second or first, theme),
+            lambda: scatter_image(scan, first, second or first, theme),
+        ),
+        Picture.PARETO: (lambda: pareto(scan, first, theme), lambda: pareto_image(scan, first, theme)),
+    }[picture]
+
+    def selectable() -> Any:
+        return draw().update_layout(clickmode="event+select", dragmode=False)
+
     try:
-        if picture is Picture.HEATMAP:
-            draw, image = lambda: heatmap(scan, first, theme), lambda: heatmap_image(scan, first, theme)
-        elif picture is Picture.SKYLINE:
-            draw, image = lambda: skyline(scan, first, theme), lambda: skyline_image(scan, first, theme)
-        elif picture is Picture.SCATTER and second is not None:
-            draw, image = (
-                lambda: scatter(scan, first, second, theme),
-                lambda: scatter_image(scan, first, second, theme),
-            )
-        elif picture is Picture.PARETO:
-            draw, image = lambda: pareto(scan, first, theme), lambda: pareto_image(scan, first, theme)
-        else:
-            st.caption("There is only one measure in this run; a scatter needs two.")
-            return None
-        figure = draw()
+        selected = plots.plot(
+            selectable,
+            f"map_{picture}",
+            height=_HEIGHTS.get(picture, 620),
+            alt=f"{_NAMES[picture]} of the layer paths",
+            select=True,
+        )
     except ChartError as error:
         parts.kindly("This cannot be drawn", str(error))
         return None
-    if picture is Picture.HEATMAP:
-        _clickable(figure, scan)
-    figure.update_layout(width=None, clickmode="event+select", dragmode=False)
-    selected = st.plotly_chart(
-        figure,
-        theme=None,
-        key=f"map_{picture}",
-        on_select="rerun",
-        selection_mode="points",
-        config=parts.PLOT,
-        alt=f"{_NAMES[picture]} of the layer paths",
-    )
-    parts.images(f"map_{picture}", f"{picture}-{run.id}", image)
-    return _clicked(selected)
+    plots.images(f"map_{picture}", f"{picture}-{run.id}", image)
+    return _clicked(selected) if selected is not None else None
 
 
-def _clickable(figure: Any, scan: Scan) -> None:
-    """Invisible marks over the cells: a heatmap's own cells cannot be selected."""
+def _clickable(scan: Scan, measure: str, theme: Theme) -> Any:
+    """The heatmap with invisible marks over its cells, which cannot be selected themselves."""
     import plotly.graph_objects as go
 
+    figure = heatmap(scan, measure, theme)
     blocks = [p for p in scan.points if p.block is not None]
     figure.add_trace(
-        go.Scattergl(
+        go.Scatter(
             x=[p.block[1] for p in blocks if p.block],
             y=[p.block[0] for p in blocks if p.block],
             customdata=[p.label for p in blocks],
             mode="markers",
-            marker={"symbol": "square", "size": max(4.0, 560 / (scan.n_layers + 1)), "opacity": 0.0},
+            marker={"symbol": "square", "size": max(4.0, 480 / (scan.n_layers + 1)), "opacity": 0.0},
             selected={"marker": {"opacity": 0.0}},
             unselected={"marker": {"opacity": 0.0}},
             hoverinfo="skip",
             showlegend=False,
         )
     )
+    # The map is square: what its place is higher than wide stays empty below it.
+    return figure.update_yaxes(constraintoward="top")
 
 
 def _clicked(selected: Any) -> str | None:

@@ -120,7 +120,7 @@ def _cells(scan: Scan, measure: Measure, grid: HeatGrid, theme: Theme) -> go.Hea
         text=labels, customdata=values, hoverongaps=False,
         hovertemplate="<b>%{text}</b><br>value %{customdata}<br>difference %{z:+.4f}<extra></extra>",
         colorbar={
-            "title": {"text": "difference to the base", "side": "right"}, "thickness": 14, "len": 0.8, "outlinewidth": 0,
+            "title": {"text": "difference<br>to the base", "side": "top"}, "thickness": 14, "len": 0.8, "outlinewidth": 0,
             "tickvals": ticks, "ticktext": texts, "tickcolor": look.faint,
         },
     )  # fmt: skip

@@ -9,6 +9,7 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
+from dashboard.plots import READY
 from dashboard.queries import Pages
 from tests.dashboard.stores import DEMO, Made, Maker, demo_store, load_suite
 
@@ -32,6 +33,7 @@ def page(name: str, **query: str) -> AppTest:
         importlib.import_module(f"dashboard.views.{name}").show(pages, _choose_run(pages))
 
     app = AppTest.from_function(script, args=(name,), default_timeout=60)
+    app.session_state[READY] = True
     for key, text in query.items():
         app.query_params[key] = text
     return app
