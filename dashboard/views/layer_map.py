@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -134,7 +134,7 @@ def _picture(run: RunRecord, scan: Scan, picture: Picture, first: str, second: s
         st.caption("There is only one measure in this run; a scatter needs two.")
         return None
     theme = parts.theme()
-    draw, image = {
+    drawn: dict[Picture, tuple[Callable[[], Any], Callable[[], Any]]] = {
         Picture.HEATMAP: (lambda: _clickable(scan, first, theme), lambda: heatmap_image(scan, first, theme)),
         Picture.SKYLINE: (lambda: skyline(scan, first, theme), lambda: skyline_image(scan, first, theme)),
         Picture.SCATTER: (
@@ -142,7 +142,8 @@ def _picture(run: RunRecord, scan: Scan, picture: Picture, first: str, second: s
             lambda: scatter_image(scan, first, second or first, theme),
         ),
         Picture.PARETO: (lambda: pareto(scan, first, theme), lambda: pareto_image(scan, first, theme)),
-    }[picture]
+    }
+    draw, image = drawn[picture]
 
     def selectable() -> Any:
         return draw().update_layout(clickmode="event+select", dragmode=False)
