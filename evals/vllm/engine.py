@@ -167,6 +167,8 @@ class VllmEngine:
             raise EngineError(
                 "vLLM keeps its prefix cache although no request runs: close the engine and open it again."
             )
+        if self._plan.live:
+            self._llm.collective_rpc("mend_cache")
 
     def close(self) -> None:
         """End the engine and free its memory; another one can be opened in this process afterwards."""

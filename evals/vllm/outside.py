@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from evals.text_stop import end_text_of, end_tokens
 from evals.vllm.batch import DecodeStep, Step, StepResult
-from evals.vllm.path_generation import PathGenerator, Text
+from evals.vllm.path_generation import Passes, PathGenerator, Text
 from evals.vllm.schedule import Path, Stride
 from evals.vllm.tree_scoring import TreeScorer
 
@@ -28,10 +28,13 @@ class Outside:
             answers: list[list[int]] = llm.collective_rpc("decode_step", args=(step, paths, stride))
             return answers[0]
 
+        def mend() -> None:
+            llm.collective_rpc("mend_cache")
+
         blocks = cache.num_gpu_blocks or 0
         self.ready = False
-        self.scorer = TreeScorer(run, blocks, cache.block_size, max_length)
-        self.generator = PathGenerator(run, decode, blocks, cache.block_size, max_length, text)
+        self.scorer = TreeScorer(run, mend, blocks, cache.block_size, max_length)
+        self.generator = PathGenerator(Passes(run, decode, mend), blocks, cache.block_size, max_length, text)
 
     def start(self, path: Path) -> None:
         """Score through this layer path from now on."""

@@ -28,6 +28,16 @@ Prefill = Callable[[Step, list[Path], Stride], list[StepResult]]
 Decode = Callable[[DecodeStep, list[Path], Stride], list[int]]
 
 
+@dataclass(frozen=True)
+class Passes:
+    """The worker's forward passes."""
+
+    prefill: Prefill
+    decode: Decode
+    mend: Callable[[], None]
+    """Clean the KV cache if a path left what is not finite in it."""
+
+
 @dataclass
 class _Row:
     """One prompt on one path."""
@@ -54,11 +64,8 @@ class Text:
 class PathGenerator:
     """Generates through groups of layer paths."""
 
-    def __init__(
-        self, prefill: Prefill, decode: Decode, n_blocks: int, block_size: int, max_length: int, text: Text
-    ) -> None:
-        self._prefill = prefill
-        self._decode = decode
+    def __init__(self, passes: Passes, n_blocks: int, block_size: int, max_length: int, text: Text) -> None:
+        self._passes = passes
         self._n_blocks = n_blocks
         self._block_size = block_size
         self._max_length = max_length
@@ -79,6 +86,7 @@ class PathGenerator:
                     request = chunk[row.prompt]
                     yield order[at + row.path], numbers[row.prompt], self._result(request, row)
                 at += len(group)
+                self._passes.mend()
 
     def _group(self, requests: Sequence[GenerateRequest], paths: list[Path]) -> list[Path]:
         """As many of the paths as rows and KV cache allow, one at least."""
@@ -110,14 +118,14 @@ class PathGenerator:
         prompts = [self._prompt(request) for request in requests]
         step, tables = self._first_pass(prompts, pool)
         rows: list[_Row] = []
-        for path, result in enumerate(self._prefill(step, paths, stride)):
+        for path, result in enumerate(self._passes.prefill(step, paths, stride)):
             for prompt, token in enumerate(result.best):
                 watch = StopStrings(self._text.tokenizer, requests[prompt].stop)
                 rows.append(_Row(path, prompt, watch, [token]))
         live = rows
         while live := [row for row in live if self._goes_on(row, requests[row.prompt])]:
             lengths = self._lengthen(tables, prompts, live, pool)
-            best = self._decode(_decode_step(live, lengths, tables), paths, stride)
+            best = self._passes.decode(_decode_step(live, lengths, tables), paths, stride)
             for row, token in zip(live, best, strict=True):
                 row.tokens.append(token)
         return rows

@@ -25,6 +25,8 @@ class LayerSlots:
         self._layers: nn.ModuleList = self._stack.layers
         self._holders: list[nn.Module] = [layer.self_attn.attn for layer in self._layers]
         self.path: tuple[int, ...] = tuple(range(len(self._layers)))
+        self._spoiled = torch.zeros((), dtype=torch.bool, device=device)
+        self._stack.norm.register_forward_hook(self._watch)
         dtype = config.model_config.dtype
         with set_current_vllm_config(config), set_default_torch_dtype(dtype), device:
             for index in range(len(self._layers), len(self._layers) + extra):
@@ -39,6 +41,24 @@ class LayerSlots:
     def sources(self) -> nn.ModuleList:
         """The loaded layers, which hold the weights."""
         return self._layers
+
+    def mend_cache(self) -> bool:
+        """Zero the KV cache if a pass since the last call was not finite; says whether one was.
+
+        The CPU's kernel reads a block to its end and weighs what is not of the sequence with zero, but zero times NaN is NaN:
+        a path that overflowed would spoil whoever has its blocks next.
+        """
+        spoiled = bool(self._spoiled)
+        if spoiled:
+            self._spoiled.zero_()
+            for holder in self._holders:
+                holder.kv_cache.zero_()
+        return spoiled
+
+    def _watch(self, norm: nn.Module, arguments: Any, output: Any) -> None:
+        """See the last hidden states of every pass: what is not finite in a KV cache shows in them."""
+        states = output[0] if isinstance(output, tuple) else output
+        self._spoiled |= ~torch.isfinite(states).all()
 
     def layer_at(self, source: int, slot: int) -> nn.Module:
         """The source layer's weights with the slot's KV cache."""

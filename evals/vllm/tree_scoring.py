@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 from evals.engine import ScoreRequest, ScoreResult
@@ -23,8 +24,11 @@ Run = Callable[[Step, list[Path], Stride], list[StepResult]]
 class TreeScorer:
     """Scores batch by batch. On one path, the last context of a batch stays in the KV cache for the next one."""
 
-    def __init__(self, run: Run, n_blocks: int, block_size: int, max_length: int) -> None:
+    def __init__(
+        self, run: Run, mend: Callable[[], None], n_blocks: int, block_size: int, max_length: int
+    ) -> None:
         self._run = run
+        self._mend = mend
         self._n_blocks = n_blocks
         self._block_size = block_size
         self._max_length = max_length
@@ -35,6 +39,9 @@ class TreeScorer:
         self.stop()
         self._path = path
         self._repeats = most_repeats([path])
+        self._forget()
+
+    def _forget(self) -> None:
         self._pool = BlockPool(1, self._n_blocks // self._repeats, self._block_size)
         self._resident = Resident()
 
@@ -78,6 +85,8 @@ class TreeScorer:
             for begin in range(0, len(order), PATHS_PER_RUN):
                 group = order[begin : begin + PATHS_PER_RUN]
                 answers = self._run(step, [paths[p] for p in group], Stride(1, 1))
+                if not all(map(_is_finite, answers)):
+                    self._mend()
                 for path, answer in zip(group, answers, strict=True):
                     for part, result in zip(batch, results_of(step, marks, answer, batch), strict=True):
                         whole = collectors[path].add(part, result)
@@ -108,12 +117,16 @@ class TreeScorer:
         try:
             taken = tree.place(self._pool)
         except EngineError:
-            self.start(self._path)
+            self._forget()
             raise
         packed, marks = batch_of(tree, self._block_size)
         step = step_of(packed, marks, batch)
         (answer,) = self._run(step, [self._path], Stride(1, self._repeats))
-        self._keep(tree, batch[-1].context, taken)
+        if _is_finite(answer):
+            self._keep(tree, batch[-1].context, taken)
+        else:
+            self._forget()
+            self._mend()
         return results_of(step, marks, answer, batch)
 
     def _keep(self, tree: RadixTree, context: tuple[int, ...], taken: set[int]) -> None:
@@ -127,6 +140,10 @@ class TreeScorer:
         table = last.table[: -(-len(context) // self._block_size)]
         self._pool.give_back((taken | set(self._resident.table)) - set(table))
         self._resident = Resident(context, table)
+
+
+def _is_finite(answer: StepResult) -> bool:
+    return all(math.isfinite(value) for value in answer.logprobs)
 
 
 def _tree(batch: Sequence[Part], resident: Resident) -> RadixTree:

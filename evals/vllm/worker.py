@@ -52,3 +52,7 @@ class LiveWorker(_Worker):
     def decode_step(self, step: DecodeStep, paths: list[tuple[int, ...]], stride: Stride) -> list[int]:
         """One more token for each row (path, prompt), after `run_step` over their prompts with the same stride."""
         return self.forward.decode(step, tuple(paths), stride)
+
+    def mend_cache(self) -> bool:
+        """Zero the KV cache if it holds what is not finite; nobody may need what is in it."""
+        return self.layer_slots.mend_cache()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from evals.engine import EngineKind, EngineTuning, GenerateRequest, ScoreRequest
 from evals.errors import EngineError
@@ -55,6 +57,34 @@ def test_truncation_is_that_of_stock_lm_eval_and_closing_frees_the_process(tmp_p
         with pytest.raises(EngineError, match="no room"):
             generated(engine, [GenerateRequest(prompt=(3,), max_new_tokens=40)])
     assert {child.pid for child in psutil.Process().children(recursive=True)} <= before
+
+
+def test_a_path_that_is_not_finite_spoils_no_other(tmp_path: Path) -> None:
+    checkpoint = tiny_checkpoint(tmp_path, layers=LAYERS, dtype="float32")
+    weights = load_file(checkpoint / "model.safetensors")
+    weights["model.layers.3.mlp.down_proj.weight"].fill(np.nan)
+    save_file(weights, checkpoint / "model.safetensors", metadata={"format": "pt"})
+    sound, broken = (0, 1, 2, 4, 5), (0, 1, 2, 3, 4, 5)
+    prompts = prompts_of(REQUESTS)
+    with opened(KIND, checkpoint, TUNING) as engine:
+        engine.set_layer_path(sound)
+        expected = scored(engine, REQUESTS), generated(engine, prompts)
+        for spoil in (
+            lambda: scored(engine, REQUESTS),
+            lambda: generated(engine, prompts),
+            lambda: list(engine.score_paths(REQUESTS, [broken])),
+            lambda: list(engine.generate_paths(prompts, [broken, sound])),
+        ):
+            engine.set_layer_path(broken)
+            spoil()
+            engine.set_layer_path(sound)
+            assert (scored(engine, REQUESTS), generated(engine, prompts)) == expected
+        # More than fit into one group, the broken ones first.
+        many = [*[broken] * 24, sound]
+        texts = {(p, i): r for p, i, r in engine.generate_paths(prompts, many)}
+        assert [texts[len(many) - 1, i] for i in range(len(prompts))] == expected[1]
+        scores = {(p, i): r for p, i, r in engine.score_paths(REQUESTS, many)}
+        assert [scores[len(many) - 1, i] for i in range(len(REQUESTS))] == expected[0]
 
 
 def test_a_start_that_fails_says_why(tmp_path: Path) -> None:
