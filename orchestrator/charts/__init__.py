@@ -1,7 +1,7 @@
 """Records to figures, for the command line and the dashboard: each chart interactive (plotly) and as an image (matplotlib)."""
 
 from orchestrator.charts.deltas import delta_bars, delta_bars_image
-from orchestrator.charts.files import image_bytes, write_html, write_image
+from orchestrator.charts.files import image_bytes, write_html, write_image, write_page
 from orchestrator.charts.grid import ColourScale, HeatGrid, heat_grid
 from orchestrator.charts.heatmap import heatmap, heatmap_image
 from orchestrator.charts.pareto import pareto, pareto_front, pareto_image
@@ -38,4 +38,5 @@ __all__ = [
     "skylines",
     "write_html",
     "write_image",
+    "write_page",
 ]

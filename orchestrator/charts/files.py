@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.charts.records import ChartError
-from orchestrator.charts.theme import fonts
+from orchestrator.charts.theme import FONT, fonts
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -44,4 +46,31 @@ def write_html(figure: go.Figure, path: Path) -> Path:
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
+    return path
+
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
+<style>body{{font-family:{font};margin:2em auto;max-width:1100px;padding:0 1em;color:#1b1f24}}
+pre{{overflow-x:auto;background:#f6f8fa;padding:1em;font-size:12px;line-height:1.35}}</style></head>
+<body><h1>{title}</h1>
+{body}
+</body></html>
+"""
+
+
+def write_page(title: str, texts: Sequence[str], figures: Sequence[go.Figure], path: Path) -> Path:
+    """Write one page with plain texts above interactive figures; it needs no network."""
+    parts = [f"<pre>{escape(text)}</pre>" for text in texts]
+    for number, figure in enumerate(figures):
+        parts.append(
+            figure.to_html(
+                include_plotlyjs=number == 0,
+                full_html=False,
+                div_id=f"chart-{number}",
+                config={"displaylogo": False},
+            )
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(_PAGE.format(title=escape(title), font=FONT, body="\n".join(parts)), encoding="utf-8")
     return path

@@ -15,6 +15,7 @@ from orchestrator.cli.cards_commands import register as register_cards
 from orchestrator.cli.data_commands import register as register_data
 from orchestrator.cli.results_commands import register as register_results
 from orchestrator.cli.run_commands import register as register_runs
+from orchestrator.cli.scan_commands import register as register_scans
 from orchestrator.errors import MergeboardError
 from recipes.errors import RecipeError
 
@@ -26,7 +27,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     add_completion=False,
 )
-for register in (register_runs, register_results, register_cards, register_data):
+for register in (register_runs, register_results, register_cards, register_scans, register_data):
     register(app)
 
 

@@ -1,0 +1,113 @@
+"""scan: every layer path of a checkpoint through live engines, and an honest answer at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.cli import options
+
+if TYPE_CHECKING:
+    from orchestrator.scheduler import Reporter
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command("scan")(scan)
+
+
+def scan(
+    checkpoint: Annotated[str, typer.Argument(help="A directory, an embedded name, or org/name@commit.")],
+    probes: Annotated[
+        str | None,
+        typer.Option("--probes", help="Keys of the probes, with commas; three scored ones by default."),
+    ] = None,
+    grid: Annotated[
+        str | None,
+        typer.Option(
+            "--grid",
+            help='Blocks (i, j): all, none, or for example "i=0:30:5 j=1:31 max_added=8"; all by default.',
+        ),
+    ] = None,
+    path: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--path", help='A layer path to try, for example "blocks:3,5;7,9" (repeatable); alone, no grid.'
+        ),
+    ] = None,
+    engine: options.EngineName = "vllm",
+    dtype: options.Dtype = "bfloat16",
+    chat_template: options.Template = "auto",
+    rank: Annotated[
+        str, typer.Option("--rank", help="balanced_z, as published, or mean_delta.")
+    ] = "balanced_z",
+    top: Annotated[
+        int, typer.Option("--top", min=0, help="How many of the best are confirmed on disjoint questions.")
+    ] = 10,
+    confirm_suite: Annotated[
+        str | None, typer.Option("--confirm-suite", help="Also score the confirmed paths on this suite.")
+    ] = None,
+    limit: options.Limit = None,
+    address: options.Address = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """The brain scan: every block of layers run twice, asked a few probes; the best confirmed, with null levels and intervals."""
+    from orchestrator.cli.console import wide_console
+    from orchestrator.scan import run_scan
+    from orchestrator.scan.files import write_scan
+    from orchestrator.scan.request import request_of
+    from orchestrator.scan.tables import print_report
+    from orchestrator.settings import Settings
+
+    settings = Settings.from_environment()
+    request = request_of(
+        checkpoint=checkpoint,
+        engine=engine,
+        dtype=dtype,
+        chat_template=chat_template,
+        rank=rank,
+        top=top,
+        suite=confirm_suite,
+        limit=limit,
+        probes=None if probes is None else probes.split(","),
+        paths=path,
+        grid=grid,
+    )
+    report = run_scan(request, settings, reporting, address=address)
+    folder = settings.home / "scans" / report.run_id
+    files = write_scan(report, folder)
+    if as_json:
+        print(
+            json.dumps(
+                {
+                    **report.model_dump(mode="json"),
+                    "conclusion": report.conclusion,
+                    "files": [str(f) for f in files],
+                }
+            )
+        )
+        return
+    console = wide_console()
+    print_report(report, console)
+    again = f", confirmation {report.confirmation_run_id}" if report.confirmation_run_id else ""
+    console.print(f"\nRun {report.run_id}{again}; {report.duration_s:.0f} s.", markup=False, soft_wrap=True)
+    console.print(
+        f"Heatmaps, ranking and report: {folder / 'scan.html'} and beside it", markup=False, soft_wrap=True
+    )
+
+
+@contextlib.contextmanager
+def reporting(what: str) -> Iterator[Reporter]:
+    """A reporter of one part's progress, announced in words, on stderr."""
+    from rich.console import Console
+
+    from orchestrator.cli.progress import TerminalReporter
+
+    console = Console(stderr=True)
+    console.print(what[0].upper() + what[1:] + ".", markup=False, soft_wrap=True)
+    with TerminalReporter(console) as reporter:
+        yield reporter

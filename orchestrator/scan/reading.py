@@ -1,0 +1,77 @@
+"""What the store holds of a run's probes: each layer path's answers, item by item."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import Field
+
+from evals.probes import Measured, ProbeResult, get_probe
+from evals.probes.evaluate import result_of_samples
+from evals.samples import read_samples
+from orchestrator.errors import RunError
+from orchestrator.jobs import EvalJob, Frozen
+from orchestrator.plan import Plan
+from orchestrator.records import EvalOutcome
+from orchestrator.store import Store
+
+LayerPath = tuple[int, ...]
+
+
+class ProbesOfRun(Frozen):
+    """The layer paths of a run and what they got in its probes."""
+
+    n_layers: int = Field(description="Layers of the base.")
+    paths: tuple[Measured, ...] = Field(
+        description="Paths that have a result in every probe, the base among them."
+    )
+    lacking: tuple[LayerPath, ...] = Field(
+        description="Paths that lack one, since their evaluation failed or is not done."
+    )
+
+
+def probes_of_run(store: Store, plan: Plan, home: Path) -> ProbesOfRun:
+    """Read the answers of a plan's probes; RunError where a samples file is gone or not the one that was stored."""
+    base = plan.candidates[0]
+    if base.layers is None:
+        raise RunError(
+            f"The number of layers of {plan.sweep.base} is not known; scan a checkpoint whose config tells it."
+        )
+    whole = tuple(range(base.layers))
+    jobs = {planned.job.digest: planned.job for planned in plan.evals if planned.job.is_probe}
+    outcomes = store.outcomes(jobs)
+    names = tuple(dict.fromkeys(job.benchmark for job in jobs.values()))
+    found: dict[LayerPath, dict[str, ProbeResult]] = {}
+    for digest, job in jobs.items():
+        mine = found.setdefault(job.layer_path or whole, {})
+        outcome = outcomes.get(digest)
+        if isinstance(outcome, EvalOutcome):
+            mine[job.benchmark] = read_probe(job, outcome, home)
+    measured = {path: tuple(mine[n] for n in names) for path, mine in found.items() if _whole(mine, names)}
+    return ProbesOfRun(
+        n_layers=base.layers,
+        paths=tuple(Measured(layers=path, results=results) for path, results in measured.items()),
+        lacking=tuple(path for path in found if path not in measured),
+    )
+
+
+def read_probe(job: EvalJob, outcome: EvalOutcome, home: Path) -> ProbeResult:
+    """A probe's result out of its stored samples."""
+    path = home / outcome.samples_path
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise RunError(
+            f"The samples {path} are gone ({error.strerror}); restore MERGEBOARD_HOME, or scan again with a new store."
+        ) from error
+    if hashlib.sha256(data).hexdigest() != outcome.samples_sha256:
+        raise RunError(
+            f"The samples {path} are not those that were stored; restore them, or scan again with a new store."
+        )
+    return result_of_samples(get_probe(job.benchmark), read_samples(path))
+
+
+def _whole(mine: Mapping[str, ProbeResult], names: tuple[str, ...]) -> bool:
+    return all(name in mine for name in names)
