@@ -32,8 +32,12 @@ def execute(
     *,
     address: str | None = None,
     cluster: ClusterFacts | None = None,
+    stay: bool = False,
 ) -> RunSummary:
-    """Run a plan until nothing is left to do; what is in the store already is not run again."""
+    """Run a plan until nothing is left to do; what is in the store already is not run again.
+
+    With `stay` the cluster is not left, since another plan follows; whoever asks for that leaves it in the end.
+    """
     with Store.open(settings.database_url) as store:
         run_id = register(store, plan)
         durations = durations_of(plan, store, on_gpu=(cluster or this_machine()).has_gpus)
@@ -54,7 +58,8 @@ def execute(
         try:
             return scheduler.run(RayExecutor(settings, facts, needs=plan.needs, seconds=durations.seconds))
         finally:
-            disconnect()
+            if not stay:
+                disconnect()
 
 
 def cluster_for(settings: Settings, address: str | None) -> ClusterFacts:

@@ -239,7 +239,7 @@ class _ProgressFile:
     def count(self, done: int, total: int, tokens: int = 0) -> None:
         """Say how many requests of an evaluation are answered, and for how many tokens."""
         now = time.monotonic()
-        if now - self._last >= _PROGRESS_PERIOD_S or done == total:
+        if now - self._last >= _PROGRESS_PERIOD_S or done in (0, total):
             self._last = now
             self._write({"stage": "evaluating", "done": done, "total": total, "tokens": tokens})
 

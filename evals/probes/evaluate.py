@@ -59,10 +59,11 @@ class ProbeRun:
         begun_at = time.monotonic()
         answers: list[dict[int, Result]] = [{} for _ in paths]
         total = len(paths) * len(self._requests)
+        report = on_progress or (lambda done, total: None)
+        report(0, total)
         for done, (path, index, result) in enumerate(self._answers(paths), start=1):
             answers[path][index] = result
-            if on_progress is not None:
-                on_progress(done, total)
+            report(done, total)
         each_s = (time.monotonic() - begun_at) / len(paths)
         return [self._measured([found[i] for i in range(len(self._requests))], each_s) for found in answers]
 

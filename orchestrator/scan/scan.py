@@ -20,6 +20,7 @@ from evals.probes import (
 from evals.stats import Delta
 from orchestrator.compare import Comparison
 from orchestrator.errors import RunError
+from orchestrator.executors import disconnect
 from orchestrator.plan import Plan, make_plan
 from orchestrator.results import results_of_run, run_comparisons
 from orchestrator.runs import execute
@@ -44,9 +45,12 @@ def run_scan(
     request.check()
 
     def run(plan: Plan, settings: Settings, reporter: Reporter) -> RunSummary:
-        return execute(plan, settings, reporter, address=address)
+        return execute(plan, settings, reporter, address=address, stay=True)
 
-    return scan_with(request, settings, reporting, run)
+    try:
+        return scan_with(request, settings, reporting, run)
+    finally:
+        disconnect()
 
 
 def scan_with(request: ScanRequest, settings: Settings, reporting: Reporting, run: Execute) -> ScanReport:
