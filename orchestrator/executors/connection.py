@@ -63,7 +63,8 @@ def _start_here(options: dict[str, Any]) -> None:
     """Start Ray on this machine; on a busy one its parts may miss each other the first time."""
     for attempt in range(_STARTS):
         try:
-            ray.init(include_dashboard=False, **options)
+            # "local": left out, Ray would join whatever cluster another command has started here, and die with it.
+            ray.init(address="local", include_dashboard=False, **options)
             return
         except Exception as error:
             if "timed out during startup" not in str(error):

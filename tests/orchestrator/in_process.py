@@ -1,0 +1,72 @@
+"""Plans run by the real scheduler, store and worker in this process: Ray and its start are left out."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+
+from orchestrator.executors import Batch, Finished, batches
+from orchestrator.jobs import BuildJob, EvalJob, Task
+from orchestrator.plan import Plan
+from orchestrator.runs import register
+from orchestrator.scheduler import Reporter, RunProgress, RunSummary, Scheduler
+from orchestrator.settings import Settings
+from orchestrator.store import Store
+from orchestrator.worker import EngineHost, WorkerContext, run_build
+
+
+class InProcess:
+    """An executor with one engine, which answers when it is waited for."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._context = WorkerContext(home=str(settings.home), datasets=None)
+        self._host = EngineHost(self._context)
+        self._waiting: list[tuple[Task, ...]] = []
+        self.batches: list[int] = []
+
+    def pick(self, ready: Sequence[BuildJob | EvalJob]) -> list[Batch]:
+        return batches(ready)[:1] if not self._waiting else []
+
+    def submit(self, tasks: Sequence[Task]) -> None:
+        self._waiting.append(tuple(tasks))
+
+    def wait(self, timeout_s: float) -> list[Finished]:
+        if not self._waiting:
+            return []
+        tasks = self._waiting.pop()
+        self.batches.append(len(tasks))
+        job = tasks[0].job
+        outcomes = (
+            (run_build(self._context, tasks[0].attempt_id, job),)
+            if isinstance(job, BuildJob)
+            else self._host.run(tasks)
+        )
+        return [
+            Finished(attempt_id=task.attempt_id, job_digest=task.job.digest, outcome=outcome)
+            for task, outcome in zip(tasks, outcomes, strict=True)
+        ]
+
+    def cancel(self) -> None:
+        self._host.close()
+
+
+class Silent:
+    """A reporter that keeps what it was told."""
+
+    def __init__(self) -> None:
+        self.seen: list[RunProgress] = []
+
+    def update(self, progress: RunProgress) -> None:
+        self.seen.append(progress)
+
+
+@contextlib.contextmanager
+def silently(what: str) -> Iterator[Reporter]:
+    yield Silent()
+
+
+def run_here(plan: Plan, settings: Settings, reporter: Reporter) -> RunSummary:
+    """What `orchestrator.runs.execute` does, in this process."""
+    with Store.open(settings.database_url) as store:
+        scheduler = Scheduler(store, plan, run_id=register(store, plan), settings=settings, reporter=reporter)
+        return scheduler.nothing_to_do() or scheduler.run(InProcess(settings))
