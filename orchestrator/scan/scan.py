@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 
 from evals.probes import (
     Confirmation,
@@ -23,19 +24,27 @@ from orchestrator.errors import RunError
 from orchestrator.executors import disconnect
 from orchestrator.plan import Plan, make_plan
 from orchestrator.results import results_of_run, run_comparisons
-from orchestrator.runs import execute
+from orchestrator.runs import cluster_for, execute
 from orchestrator.scan.reading import ProbesOfRun, probes_of_run
 from orchestrator.scan.report import FailedPath, ScanReport, weights_of
 from orchestrator.scan.request import ScanRequest
 from orchestrator.scheduler import Reporter, RunSummary
 from orchestrator.settings import Settings
 from orchestrator.store import Store
+from orchestrator.sweep import SweepFile
 from recipes.layer_path import LayerPath
 
 SCORING = Scoring.CORRECTED
 Reporting = Callable[[str], AbstractContextManager[Reporter]]
 """What is being done, in words -> a reporter of its progress."""
-Execute = Callable[[Plan, Settings, Reporter], RunSummary]
+
+
+@dataclass(frozen=True)
+class Ground:
+    """Where a scan's sweeps are planned and run."""
+
+    plan: Callable[[SweepFile], Plan]
+    run: Callable[[Plan, Reporter], RunSummary]
 
 
 def run_scan(
@@ -43,22 +52,31 @@ def run_scan(
 ) -> ScanReport:
     """Run what is not in the store yet, and tell what it shows."""
     request.check()
-
-    def run(plan: Plan, settings: Settings, reporter: Reporter) -> RunSummary:
-        return execute(plan, settings, reporter, address=address, stay=True)
-
     try:
-        return scan_with(request, settings, reporting, run)
+        return scan_with(request, settings, reporting, ground_of(settings, address))
     finally:
         disconnect()
 
 
-def scan_with(request: ScanRequest, settings: Settings, reporting: Reporting, run: Execute) -> ScanReport:
+def ground_of(settings: Settings, address: str | None) -> Ground:
+    """The cluster that is named, or this machine; whoever asks for it disconnects in the end."""
+    cluster = cluster_for(settings, address)
+
+    def plan(file: SweepFile) -> Plan:
+        return make_plan(file, settings, cluster=cluster)
+
+    def run(made: Plan, reporter: Reporter) -> RunSummary:
+        return execute(made, settings, reporter, address=address, cluster=cluster, stay=True)
+
+    return Ground(plan, run)
+
+
+def scan_with(request: ScanRequest, settings: Settings, reporting: Reporting, ground: Ground) -> ScanReport:
     """The scan, whoever runs its plans."""
     started = time.monotonic()
-    plan = make_plan(request.search_sweep(), settings)
+    plan = ground.plan(request.search_sweep())
     with reporting(f"searching {len(plan.candidates) - 1:,} layer paths") as reporter:
-        summary = run(plan, settings, reporter)
+        summary = ground.run(plan, reporter)
     with Store.open(settings.database_url, create=False) as store:
         searched = probes_of_run(store, plan, settings.home)
     failures = _failures(plan, summary)
@@ -67,7 +85,7 @@ def scan_with(request: ScanRequest, settings: Settings, reporting: Reporting, ru
     picked = [path.layers for path in ranking.paths[: request.top]]
     confirmation, confirmed_by = None, None
     if picked:
-        confirmation, confirmed_by = _confirm(request, searched, ranking, picked, settings, reporting, run)
+        confirmation, confirmed_by = _confirm(request, searched, ranking, picked, settings, reporting, ground)
     return ScanReport(
         request=request,
         run_id=summary.run_id,
@@ -89,13 +107,13 @@ def _confirm(
     picked: Sequence[tuple[int, ...]],
     settings: Settings,
     reporting: Reporting,
-    run: Execute,
+    ground: Ground,
 ) -> tuple[Confirmation, str]:
     """Ask the picked paths what nobody picked them by."""
     paths = [LayerPath(layers=layers, n_layers=searched.n_layers) for layers in picked]
-    plan = make_plan(request.confirmation_sweep(paths), settings)
+    plan = ground.plan(request.confirmation_sweep(paths))
     with reporting(f"confirming the best {len(paths)}") as reporter:
-        summary = run(plan, settings, reporter)
+        summary = ground.run(plan, reporter)
     with Store.open(settings.database_url, create=False) as store:
         again = probes_of_run(store, plan, settings.home)
         results = results_of_run(store, summary.run_id)

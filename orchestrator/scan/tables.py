@@ -163,10 +163,11 @@ def _confirmed(report: ScanReport, path: ConfirmedPath) -> list[str]:
 
 def _below(found: Confirmation) -> str:
     """What to know to read the table."""
-    kept = "" if found.shrinkage.kept is None else f", {found.shrinkage.kept:.0%} of it"
+    kept = found.shrinkage.kept if found.shrinkage.search_mean > 0 else None
+    share = "" if kept is None else f", {kept:.0%} of it"
     lines = [
         f"  Shrinkage: the mean gain was {found.shrinkage.search_mean:+.4f} on the search set and is "
-        f"{found.shrinkage.confirmation_mean:+.4f} on the confirmation set{kept}.",
+        f"{found.shrinkage.confirmation_mean:+.4f} on the confirmation set{share}.",
         f"  p is one-sided against 'no gain'; real is p x {found.n_tried:,} <= {found.alpha}, suggestive is p Holm <= {found.alpha}.",
     ]
     for key, value in found.base_confirmation.items():

@@ -7,8 +7,10 @@ from collections.abc import Iterator, Sequence
 
 from orchestrator.executors import Batch, Finished, batches
 from orchestrator.jobs import BuildJob, EvalJob, Task
-from orchestrator.plan import Plan
+from orchestrator.plan import Plan, make_plan
+from orchestrator.records import Failure
 from orchestrator.runs import register
+from orchestrator.scan.scan import Ground
 from orchestrator.scheduler import Reporter, RunProgress, RunSummary, Scheduler
 from orchestrator.settings import Settings
 from orchestrator.store import Store
@@ -26,6 +28,15 @@ class InProcess:
 
     def pick(self, ready: Sequence[BuildJob | EvalJob]) -> list[Batch]:
         return batches(ready)[:1] if not self._waiting else []
+
+    def host_of(self, batch: Batch) -> str | None:
+        return None
+
+    def give_up(self, attempt_id: str, failure: Failure) -> None:
+        raise AssertionError(f"{attempt_id} was given up: {failure.message}")
+
+    def homeless(self, ready: Sequence[BuildJob | EvalJob]) -> dict[str, str]:
+        return {}
 
     def submit(self, tasks: Sequence[Task]) -> None:
         self._waiting.append(tuple(tasks))
@@ -70,3 +81,15 @@ def run_here(plan: Plan, settings: Settings, reporter: Reporter) -> RunSummary:
     with Store.open(settings.database_url) as store:
         scheduler = Scheduler(store, plan, run_id=register(store, plan), settings=settings, reporter=reporter)
         return scheduler.nothing_to_do() or scheduler.run(InProcess(settings))
+
+
+def ground_here(settings: Settings, seen: list[RunSummary] | None = None) -> Ground:
+    """Plans and runs in this process; `seen` collects how the runs ended."""
+
+    def run(plan: Plan, reporter: Reporter) -> RunSummary:
+        summary = run_here(plan, settings, reporter)
+        if seen is not None:
+            seen.append(summary)
+        return summary
+
+    return Ground(lambda file: make_plan(file, settings), run)

@@ -15,11 +15,12 @@ from orchestrator.results import results_of_run
 from orchestrator.scan import ScanReport
 from orchestrator.scan.files import chart_scan, write_scan
 from orchestrator.scan.request import request_of
-from orchestrator.scan.scan import scan_with
+from orchestrator.scan.scan import Ground, Reporting, scan_with
 from orchestrator.scan.tables import report_text
+from orchestrator.scheduler import RunSummary
 from orchestrator.settings import Settings
 from orchestrator.store import Store
-from tests.orchestrator.in_process import run_here, silently
+from tests.orchestrator.in_process import ground_here, silently
 from tests.orchestrator.runs_fixture import mergeboard
 from tests.tiny import tiny_checkpoint
 
@@ -28,6 +29,11 @@ PROBES = ("reasoning-easy-scored", "emotion-easy-scored")
 
 def settings_at(home: Path) -> Settings:
     return Settings(home=home, database_url=f"sqlite:///{home}/store.sqlite", datasets=None, ray_address=None)
+
+
+def at(home: Path, seen: list[RunSummary] | None = None) -> tuple[Settings, Reporting, Ground]:
+    """Where a scan happens."""
+    return settings_at(home), silently, ground_here(settings_at(home), seen)
 
 
 def request(checkpoint: Path, **values: object):  # type: ignore[no-untyped-def]  # the record itself checks
@@ -45,7 +51,7 @@ def request(checkpoint: Path, **values: object):  # type: ignore[no-untyped-def]
 def scanned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ScanReport]:
     folder = tmp_path_factory.mktemp("scan")
     checkpoint = tiny_checkpoint(folder / "tiny", layers=4)
-    return folder, scan_with(request(checkpoint), settings_at(folder / "home"), silently, run_here)
+    return folder, scan_with(request(checkpoint), *at(folder / "home"))
 
 
 def test_every_path_has_a_value_and_the_best_are_confirmed(scanned: tuple[Path, ScanReport]) -> None:
@@ -73,28 +79,18 @@ def test_ranks_of_search_and_confirmation_agree(scanned: tuple[Path, ScanReport]
 
 def test_scanning_again_runs_nothing_and_tells_the_same(scanned: tuple[Path, ScanReport]) -> None:
     folder, report = scanned
-
-    def nothing(plan, settings, reporter):  # type: ignore[no-untyped-def]
-        summary = run_here(plan, settings, reporter)
-        assert summary.cached == summary.done
-        return summary
-
-    again = scan_with(report.request, settings_at(folder / "home"), silently, nothing)
+    seen: list[RunSummary] = []
+    again = scan_with(report.request, *at(folder / "home", seen))
+    assert all(summary.cached == summary.done for summary in seen)
     assert again.model_copy(update={"duration_s": 0.0}) == report.model_copy(update={"duration_s": 0.0})
 
 
 def test_one_more_path_runs_only_that(scanned: tuple[Path, ScanReport]) -> None:
     folder, report = scanned
-    ran = []
-
-    def counting(plan, settings, reporter):  # type: ignore[no-untyped-def]
-        summary = run_here(plan, settings, reporter)
-        ran.append(summary.done - summary.cached)
-        return summary
-
+    seen: list[RunSummary] = []
     more = report.request.model_copy(update={"paths": (*report.request.paths, "repeat:1*3"), "top": 0})
-    found = scan_with(more, settings_at(folder / "home"), silently, counting)
-    assert ran == [len(PROBES)]
+    found = scan_with(more, *at(folder / "home", seen))
+    assert [summary.done - summary.cached for summary in seen] == [len(PROBES)]
     assert found.confirmation is None
     assert "picked by luck" in found.conclusion
 
@@ -122,7 +118,7 @@ def test_files(scanned: tuple[Path, ScanReport], tmp_path: Path) -> None:
         "pareto-together.png",
     } <= files
     assert {f"{kind}-{probe}.png" for kind in ("heatmap", "skyline") for probe in PROBES} <= files
-    rows = list(csv.DictReader((tmp_path / "ranking.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "ranking.csv").read_text().splitlines()))
     assert [row["layer_path"] for row in rows] == [
         report.path(p.layers).canonical for p in report.ranking.paths
     ]
@@ -168,8 +164,7 @@ def test_broken_paths_are_told_and_left_out(tmp_path: Path, monkeypatch: pytest.
         ]
 
     monkeypatch.setattr(ProbeRun, "measure", measure)
-    home = settings_at(tmp_path / "home")
-    report = scan_with(request(checkpoint, paths=[], probes=PROBES[:1], top=1), home, silently, run_here)
+    report = scan_with(request(checkpoint, paths=[], probes=PROBES[:1], top=1), *at(tmp_path / "home"))
     assert [(path.label, path.reason) for path in report.failed] == [("(1, 2)", "It overflows.")]
     assert len(report.table) == 6
     assert report.confirmation is not None
@@ -187,7 +182,7 @@ def test_without_a_base_nothing_can_be_said(tmp_path: Path) -> None:
     weights["model.layers.1.mlp.down_proj.weight"].fill(np.nan)
     save_file(weights, checkpoint / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(RunError, match="checkpoint itself could not be measured"):
-        scan_with(request(checkpoint, paths=[]), settings_at(tmp_path / "home"), silently, run_here)
+        scan_with(request(checkpoint, paths=[]), *at(tmp_path / "home"))
 
 
 @pytest.mark.parametrize(
