@@ -23,8 +23,11 @@ from recipes.errors import RecipeError
 _log = logging.getLogger("mergeboard.dashboard")
 _MOST_RUNS = 200
 _ICON = str(Path(__file__).with_name("icon.svg"))
-# Streamlit leaves more room around a page than tables of many columns can spare.
-_STYLE = "<style>.stMainBlockContainer{padding:2.5rem 2.5rem 3rem}</style>"
+# Streamlit leaves more room around a page than tables of many columns can spare; controls of a row are of one height.
+_STYLE = (
+    "<style>.stMainBlockContainer{padding:2.5rem 2.5rem 3rem}"
+    "[data-testid=stButtonGroup] button{min-height:2.5rem}</style>"
+)
 _PAGES: dict[View, tuple[str, str, Callable[[Pages, RunRecord | None], None]]] = {
     View.OVERVIEW: ("Overview", ":material/monitoring:", overview.show),
     View.LEADERBOARD: ("Leaderboard", ":material/leaderboard:", leaderboard.show),

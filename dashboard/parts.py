@@ -70,6 +70,17 @@ def table(
     )
 
 
+def table_height(rows: int) -> int:
+    """Pixels of a table that shows so many rows and its header, without a strip of an empty row below."""
+    return 35 * (rows + 1) + 2
+
+
+def picked(selected: Any, n_rows: int) -> list[int]:
+    """Rows that were clicked, in a cell or at their left."""
+    found = [index for index, _ in selected.selection.get("cells", ())] or list(selected.selection.rows)
+    return [index for index in found if index < n_rows]
+
+
 def take_away(label: str, file_name: str, content: Callable[[], str | bytes], mime: str, key: str) -> None:
     """A download whose content is only made when it is asked for."""
     st.download_button(

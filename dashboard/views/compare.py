@@ -175,7 +175,7 @@ def _table(found: Comparison) -> None:
         "compared",
         tint=colour,
         select=("single-row", "single-cell"),
-        height=36 * (len(rows) + 1) + 3,
+        height=parts.table_height(len(rows)),
         name="Comparison by benchmark",
     )
     picked = [index for index, _ in selected.selection.cells] or list(selected.selection.rows)
@@ -326,7 +326,11 @@ def _subsets(row: ComparisonRow, base: Side, candidate: Side) -> str | None:
             for r in rows
         ]
         selected = parts.table(
-            shown, "subsets", select="single-row", height=min(36 * (len(shown) + 1) + 3, 400), name="Subsets"
+            shown,
+            "subsets",
+            select="single-row",
+            height=parts.table_height(min(len(shown), 10)),
+            name="Subsets",
         )
         st.caption("p is corrected over the subsets of this benchmark. Select one to see only its questions.")
         for index in selected.selection.rows:
@@ -362,11 +366,14 @@ def _questions(base: Side, candidate: Side, subset: str | None, found: Compariso
     first = links.pager("questions", len(mine), _QUESTIONS_PER_PAGE, "questions")
     page = mine[first : first + _QUESTIONS_PER_PAGE]
     selected = parts.table(
-        [_question_cells(p) for p in page], "flipped", select=("single-row", "single-cell"), name="Questions"
+        [_question_cells(p) for p in page],
+        "flipped",
+        select=("single-row", "single-cell"),
+        height=parts.table_height(len(page)),
+        name="Questions",
     )
-    for index in [i for i, _ in selected.selection.cells] or list(selected.selection.rows):
-        if index < len(page):
-            links.put(doc=f"{page[index].base.subset}:{page[index].base.doc_id}")
+    for index in parts.picked(selected, len(page)):
+        links.put(doc=f"{page[index].base.subset}:{page[index].base.doc_id}")
     wanted_doc = links.value("doc")
     chosen = next((p for p in pairs if f"{p.base.subset}:{p.base.doc_id}" == wanted_doc), page[0])
     _side_by_side(chosen, found)

@@ -63,9 +63,15 @@ def _list(pages: Pages, run: RunRecord, *, opened: bool) -> None:
     shown = [
         {"Job": _label(r), "Kind": r.kind.value, "State": _STATES[r.state], "Digest": r.digest} for r in rows
     ]
-    selected = parts.table(shown, "jobs_table", select=("single-row", "single-cell"), name="Jobs")
-    for index in [i for i, _ in selected.selection.cells] or list(selected.selection.rows):
-        if index < len(rows) and rows[index].digest != links.value("job"):
+    selected = parts.table(
+        shown,
+        "jobs_table",
+        select=("single-row", "single-cell"),
+        height=parts.table_height(len(shown)),
+        name="Jobs",
+    )
+    for index in parts.picked(selected, len(rows)):
+        if rows[index].digest != links.value("job"):
             links.put(job=rows[index].digest)
             st.rerun()
     if not opened:
@@ -194,7 +200,7 @@ def _scores(outcome: EvalOutcome) -> None:
         }
         for s in outcome.evaluation.scores
     ]
-    parts.table(rows, "job_scores", height=min(36 * (len(rows) + 1) + 3, 400), name="Scores")
+    parts.table(rows, "job_scores", height=parts.table_height(min(len(rows), 10)), name="Scores")
     if outcome.evaluation.result.remark:
         st.caption(escaped(outcome.evaluation.result.remark, 400))
 

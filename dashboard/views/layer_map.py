@@ -206,14 +206,20 @@ def _ranking(scan: Scan, measure: str, found: LayerMap) -> None:
             "Rank": first + number,
             "Layer path": line(p.label, 60),
             measure: round(p.values[measure], 2),
-            "Above the base": round(scan.delta(p, measure), 2),
-            "Layers added": p.n_added,
+            "Δ base": round(scan.delta(p, measure), 2),
+            "Added": p.n_added,
         }
         for number, p in enumerate(page, start=1)
     ]
-    selected = parts.table(rows, "ranking", select=("single-row", "single-cell"), height=300, name="Ranking")
-    for index in [i for i, _ in selected.selection.cells] or list(selected.selection.rows):
-        if index < len(page) and page[index].label != links.value("path"):
+    selected = parts.table(
+        rows,
+        "ranking",
+        select=("single-row", "single-cell"),
+        height=parts.table_height(min(len(rows), 8)),
+        name="Ranking",
+    )
+    for index in parts.picked(selected, len(page)):
+        if page[index].label != links.value("path"):
             links.put(path=page[index].label)
     parts.take_away(
         "Ranking as CSV",

@@ -239,7 +239,7 @@ def _table(view: _View, rows: Sequence[Row]) -> None:
         tint=colour,
         select=("multi-row", "single-cell"),
         columns=_widths(view, titles),
-        height=min(36 * (len(rows) + 1) + 3, 800),
+        height=parts.table_height(min(len(rows), 21)),
         name="Leaderboard",
     )
     _follow(view, rows, by_title, selected)

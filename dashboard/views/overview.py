@@ -14,6 +14,7 @@ from dashboard import data, links, parts
 from dashboard.links import View
 from dashboard.queries import Cost, Pace, Pages, Work
 from dashboard.text import duration, escaped, line, moment
+from dashboard.views.imported import imported_runs
 from orchestrator.jobs import JobKind
 from orchestrator.records import ENDED, RunProgress, RunRecord, RunState
 
@@ -31,9 +32,11 @@ def show(pages: Pages, run: RunRecord | None) -> None:
             "This store is empty. A run writes itself here as soon as it is planned.",
             command="mergeboard run SWEEP.yaml",
         )
+        imported_runs(pages)
         return
     _live_run(pages, run.id)
     _runs(pages)
+    imported_runs(pages)
 
 
 @st.fragment(run_every=_REFRESH_S)
@@ -61,7 +64,7 @@ def _figures(pages: Pages, run: RunRecord, progress: RunProgress) -> None:
     shown[1].metric("Running", f"{progress.running:,}")
     shown[2].metric("Waiting", f"{progress.waiting:,}")
     shown[3].metric("Failed", f"{progress.failed:,}")
-    shown[4].metric("Throughput", _throughput(run, pace, cost))
+    shown[4].metric("Jobs per hour", _throughput(run, pace, cost))
     hours = (cost.gpu_s or cost.busy_s) / 3600
     shown[5].metric("GPU-hours" if cost.gpu_s else "Hours of work (no GPU)", f"{hours:,.2f}")
 
@@ -83,8 +86,8 @@ def _throughput(run: RunRecord, pace: Pace, cost: Cost) -> str:
     if run.state in ENDED:
         seconds = _seconds(run.started_at, run.ended_at)
         done = cost.evaluations + cost.builds
-        return f"{done * 3600 / seconds:,.0f} jobs/h" if seconds else "–"
-    return f"{pace.jobs * 3600 / pace.window_s:,.0f} jobs/h"
+        return f"{done * 3600 / seconds:,.0f}" if seconds else "–"
+    return f"{pace.jobs * 3600 / pace.window_s:,.0f}"
 
 
 def _running(pages: Pages, run: RunRecord) -> None:

@@ -11,11 +11,32 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import sqlalchemy as sa
+
+from evals.claims.facts import Facts
+from evals.claims.records import (
+    CardCheck,
+    CheckKind,
+    CheckOutcome,
+    Claim,
+    Measurement,
+    Scale,
+    Verdict,
+    VerdictKind,
+)
 from evals.engine import EngineKind, EngineSpec, digest_of
 from evals.normalize import benchmark_score
+from evals.results_files import FileFormat
 from evals.samples import write_samples
 from evals.scores import Alarm, ChatTemplate, EvalSettings, Evaluation, Sample, Score
+from evals.stats import Estimate, Interval
 from evals.suite import Benchmark, OutputKind, Suite, load_suite
+from orchestrator.claim_records import (
+    CardRecord,
+    ImportedResultRecord,
+    ImportedRunRecord,
+    ReproductionRecord,
+)
 from orchestrator.jobs import BuildJob, CheckpointPlace, EvalJob, RecipeSource
 from orchestrator.provenance import Hardware, Provenance
 from orchestrator.records import (
@@ -31,6 +52,7 @@ from orchestrator.records import (
     RunState,
 )
 from orchestrator.store import Store
+from orchestrator.tables import attempts, outcomes, runs
 from recipes.layer_path import LayerPath
 
 N_LAYERS = 30
@@ -301,7 +323,129 @@ def demo_store(home: Path, *, suite: str = "smoke", **fields: object) -> str:
     """A store with one finished run of the demo's recipes; its id."""
     home.mkdir(parents=True, exist_ok=True)
     with Store.open(f"sqlite:///{home / 'store.sqlite'}") as store:
-        return Maker(store, home, load_suite(suite), **fields).run()  # type: ignore[arg-type] # any of its fields
+        run_id = Maker(store, home, load_suite(suite), **fields).run()  # type: ignore[arg-type] # any of its fields
+        claims(store, run_id)
+        imported(store)
+    spread(home)
+    return run_id
+
+
+def spread(home: Path, minutes: float = 11.0) -> None:
+    """Let a made run look as if it had taken its time: outcomes come in one after another, until a minute ago."""
+    engine = sa.create_engine(f"sqlite:///{home / 'store.sqlite'}")
+    end = datetime.now(UTC) - timedelta(minutes=1)
+    begin = end - timedelta(minutes=minutes)
+    with engine.begin() as connection:
+        done = (
+            connection.execute(sa.select(outcomes.c.job_digest).order_by(outcomes.c.accepted_at))
+            .scalars()
+            .all()
+        )
+        step = (end - begin) / max(1, len(done))
+        for number, digest in enumerate(done, start=1):
+            start, at = begin + (number - 1) * step, begin + number * step
+            times = {"started_at": start, "ended_at": at}
+            mine = outcomes.c.job_digest == digest
+            connection.execute(sa.update(outcomes).where(mine).values(accepted_at=at, **times))
+            tries = attempts.c.job_digest == digest
+            connection.execute(sa.update(attempts).where(tries).values(heartbeat_at=at, **times))
+        connection.execute(sa.update(runs).values(created_at=begin, started_at=begin))
+        connection.execute(sa.update(runs).where(runs.c.ended_at.is_not(None)).values(ended_at=end))
+    engine.dispose()
+
+
+def claims(store: Store, run_id: str) -> CardRecord:
+    """A card of the demo's checkpoint in the store: one claim of each end, checks, a note; and an unchecked card."""
+    suite = load_suite("smoke")
+    ends = {
+        "ifeval": (VerdictKind.REPRODUCED, 45.9, 45.83, "45.9 lies in the interval of ours, 45.83."),
+        "bbh": (VerdictKind.NOT_REPRODUCED, 61.2, 49.13, "61.2 lies above the interval of ours."),
+        "math": (
+            VerdictKind.NOT_COMPARABLE,
+            70.0,
+            70.83,
+            "The chat template differs: the card's was off, ours on.",
+        ),
+    }
+    claimed = {
+        name: Claim(
+            subject="demo/slerp-with-noise",
+            suite=suite.name,
+            benchmark=name,
+            title=suite.benchmark(name).title,
+            value=value,
+            rounding_points=0.05,
+            scale=Scale.NORMALIZED,
+            source="card.md, model-index, line 20",
+        )
+        for name, (_, value, _, _) in ends.items()
+    }
+    card = CardRecord(
+        id="ca4d0001",
+        source="card.md",
+        name="slerp-with-noise",
+        checkpoint="demo/slerp-with-noise",
+        text="# slerp-with-noise\n\nA merge. <b>Not</b> markup here.\n",
+        claims=tuple(claimed.values()),
+    )
+    store.put_card(card.model_copy(update={"id": "ca4d0002", "name": "another card"}))
+    store.put_card(card)
+    checks = (
+        CardCheck(
+            kind=CheckKind.AVERAGE, outcome=CheckOutcome.HOLDS, sentence="The average is that of its figures."
+        ),
+        CardCheck(
+            kind=CheckKind.RELATIVE_CHANGE,
+            outcome=CheckOutcome.FAILS,
+            sentence="BBH +9.1 % does not follow from 61.2 and 58.0, which make +5.5 %.",
+            line=31,
+        ),
+    )
+    verdicts = tuple(
+        Verdict(
+            claim=claimed[name],
+            kind=kind,
+            reason=reason,
+            measured=ours,
+            difference_points=ours - value,
+            interval=Interval(low=ours - 9.5, high=ours + 9.5),
+        )
+        for name, (kind, value, ours, reason) in ends.items()
+    )
+    store.put_reproduction(
+        ReproductionRecord(
+            card_id=card.id, run_id=run_id, candidate="slerp-with-noise", checks=checks,
+            notes=("The card names no revision of its base.",), verdicts=verdicts,
+        )
+    )  # fmt: skip
+    return card
+
+
+def imported(store: Store, checkpoint: str = "someone/else-7B") -> ImportedRunRecord:
+    """An imported run with one benchmark."""
+    benchmark = load_suite("smoke").benchmark("bbh")
+    scores = scores_of(benchmark, samples_of(DEMO[0], benchmark, 24), whole=True)
+    result = benchmark_score(benchmark, scores)
+    span = Interval(low=result.normalized - 8, high=result.normalized + 8)
+    measurement = Measurement(
+        checkpoint=checkpoint,
+        facts=Facts(),
+        scores=scores,
+        result=result,
+        estimate=Estimate(value=result.normalized, stderr_points=4.0, n=result.n, interval=span),
+    )
+    run = ImportedRunRecord(
+        id="1a90a7ed",
+        source="/results/results_2024-06-26.json",
+        checkpoint=checkpoint,
+        format=next(iter(FileFormat)),
+        facts=Facts(),
+        problems=("The file does not say which data type was used.",),
+    )
+    store.put_import(
+        run, [ImportedResultRecord(suite="smoke", benchmark_digest="d", measurement=measurement)]
+    )
+    return run
 
 
 def _record(position: int, made: Made) -> CandidateRecord:

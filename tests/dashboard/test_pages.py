@@ -75,6 +75,28 @@ def test_leaderboard_refuses_what_may_not_be_compared(home: Path) -> None:
     assert any("chat template" in text.value for text in app.text)
 
 
+def test_claims_are_shown_with_verdict_and_reason(demo: str) -> None:
+    app = page("claims", run=demo).run()
+    assert not app.exception, app.exception
+    cards, verdicts = app.dataframe[0].value, app.dataframe[1].value
+    assert list(cards["Claims"]) == [3, 3]
+    assert verdicts["Verdict"].tolist() == ["✓ reproduced", "✗ not reproduced", "⊘ not comparable"]
+    assert verdicts["Difference"].tolist() == ["-0.07", "-12.07", "+0.83"]
+    shown = " ".join(text.value for text in app.text)
+    assert "The chat template differs" in shown
+    assert "does not follow" in shown
+    unchecked = page("claims", run=demo, card="ca4d0002").run()
+    assert "Verdict" not in unchecked.dataframe[1].value
+    assert "mergeboard reproduce" in unchecked.code[0].value
+
+
+def test_imported_runs_stand_among_the_runs_and_are_marked(demo: str) -> None:
+    app = page("overview", run=demo, **{"import": "1a90a7ed"}).run()
+    assert not app.exception, app.exception
+    assert any("State" in f.value and f.value["State"].tolist() == ["⇣ imported"] for f in app.dataframe)
+    assert any("data type" in text.value for text in app.text)
+
+
 def test_empty_store_is_shown_kindly(home: Path) -> None:
     from orchestrator.store import Store
 
