@@ -13,8 +13,8 @@ from orchestrator.candidates import build_job_of, pin_sources
 from orchestrator.errors import SweepError
 from orchestrator.jobs import BuildJob, Frozen
 from orchestrator.records import Failure
-from orchestrator.settings import Settings
-from orchestrator.worker import WorkerContext, run_build
+from orchestrator.settings import Settings, WorkerContext
+from orchestrator.worker import run_build
 from recipes.artifact import Artifact, ArtifactStore
 from recipes.catalog import catalog_names, load_catalog
 from recipes.checkpoint import Checkpoint

@@ -333,6 +333,15 @@ class RunProgress(Frozen):
         return self.total - self.done - self.running - self.failed
 
 
+class Usage(Frozen):
+    """What a run has taken of one node so far, lost and failed attempts included."""
+
+    node: str | None = Field(description="The machine; null where it is not known.")
+    attempts: int = Field(description="Attempts, running ones included.")
+    job_s: float = Field(description="Seconds that engines and builds worked on them; a batch counts once.")
+    gpu_s: float = Field(description="The same times the GPUs that they held; 0 where there are none.")
+
+
 class FailureCount(Frozen):
     """How often one kind of failure has happened."""
 

@@ -18,7 +18,7 @@ from pydantic import Field
 from evals.engine import EngineTuning
 from orchestrator.errors import RunError, StoreError, StoreLost
 from orchestrator.estimate import Durations
-from orchestrator.executors import Batch, Executor, Finished
+from orchestrator.executors import Batch, Executor, Finished, Seat
 from orchestrator.frontier import Frontier, NodeState
 from orchestrator.jobs import BuildJob, EvalJob, Frozen, Task
 from orchestrator.leases import take_lease
@@ -43,7 +43,7 @@ RETRIES = {
     FailureClass.LOST_NODE: 3,
     FailureClass.OUT_OF_MEMORY: 3,
     FailureClass.HUNG_ENGINE: 2,
-    FailureClass.FULL_DISK: 1,
+    FailureClass.FULL_DISK: 3,
     FailureClass.UNKNOWN: 1,
 }
 _BACKOFF_S = {FailureClass.FULL_DISK: 20.0, FailureClass.LOST_NODE: 1.0}
@@ -231,7 +231,7 @@ class Scheduler:
         ]
         waiting = [self._jobs[digest] for digest in ready]
         for batch in executor.pick(waiting):
-            tasks, lost = self._begin(lease, batch, executor.host_of(batch))
+            tasks, lost = self._begin(lease, batch, executor.seat_of(batch))
             if tasks:
                 self._batches.append(tuple(task.job.digest for task in tasks))
                 executor.submit(tasks)
@@ -241,12 +241,12 @@ class Scheduler:
             self._messages[digest] = reason
             self._frontier.failed(digest)
 
-    def _begin(self, lease: RunLease, batch: Batch, host: str | None) -> tuple[list[Task], StoreLost | None]:
+    def _begin(self, lease: RunLease, batch: Batch, seat: Seat) -> tuple[list[Task], StoreLost | None]:
         """Write down the attempts at a batch; jobs that cannot start now are left out. A lost store ends the batch early."""
         tasks: list[Task] = []
         for job in batch:
             try:
-                attempt = self._store.start_attempt(lease, job.digest, node=host)
+                attempt = self._store.start_attempt(lease, job.digest, node=seat.node, worker=seat.worker)
             except StoreLost as error:
                 return tasks, error
             if isinstance(attempt, NotStarted):
@@ -268,16 +268,20 @@ class Scheduler:
     def _take(self, finished: Finished) -> None:
         """Write down what came back; only then is the job done."""
         digest = finished.job_digest
+        current = self._attempts.get(digest) == finished.attempt_id
         if isinstance(finished.outcome, Failure):
-            self._failed(finished, finished.outcome)
+            if current:
+                self._failed(finished, finished.outcome)
         elif self._store.finish_attempt(finished.attempt_id, finished.outcome) is Acceptance.REFUSED:
             wrong = self._store.attempts(digest)[-1].message
             self._messages[digest] = wrong or "The result does not fit its job."
             self._frontier.failed(digest)
-        else:
+        elif self._frontier.state(digest) is not NodeState.DONE:
+            # Whatever is delivered twice, or late beside another attempt's, counts once.
             self._done(digest, finished.outcome)
-        self._attempts.pop(digest, None)
-        self._watchdog.forget(digest)
+        if current:
+            self._attempts.pop(digest, None)
+            self._watchdog.forget(digest)
 
     def _done(self, digest: str, outcome: Success) -> None:
         job = self._jobs[digest]

@@ -69,3 +69,17 @@ class Settings(BaseModel):
     def logs(self) -> Path:
         """Logs of attempts, one per attempt."""
         return self.home / "logs"
+
+
+class WorkerContext(BaseModel):
+    """What a worker needs to know of the installation."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    home: str = Field(description="MERGEBOARD_HOME, the same on every node.")
+    datasets: str | None = Field(description="Mirror of the hub's data sets, or null.")
+
+    @property
+    def home_path(self) -> Path:
+        """Home as a path."""
+        return Path(self.home)

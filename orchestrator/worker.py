@@ -20,8 +20,6 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pydantic import Field
-
 from evals import errors as evals_errors
 from evals.engine import PathEngine, open_engine
 from evals.harness import Progress, evaluate
@@ -30,9 +28,10 @@ from evals.probes.evaluate import ProbeRun
 from evals.samples import write_samples
 from evals.scores import Evaluation
 from evals.suite import load_suite
-from orchestrator.jobs import BuildJob, CheckpointPlace, EvalJob, Frozen, Task
+from orchestrator.jobs import BuildJob, CheckpointPlace, EvalJob, Task
 from orchestrator.provenance import hardware, without_secrets
 from orchestrator.records import BuildOutcome, EvalOutcome, Failure, FailureClass, Outcome
+from orchestrator.settings import WorkerContext
 from recipes import errors as recipes_errors
 from recipes.artifact import ArtifactStore
 from recipes.checkpoint import Checkpoint
@@ -42,18 +41,6 @@ from recipes.sources import resolve
 
 _LOG_TAIL_LINES = 40
 _PROGRESS_PERIOD_S = 0.5
-
-
-class WorkerContext(Frozen):
-    """What a worker needs to know of the installation."""
-
-    home: str = Field(description="MERGEBOARD_HOME, the same on every node.")
-    datasets: str | None = Field(description="Mirror of the hub's data sets, or null.")
-
-    @property
-    def home_path(self) -> Path:
-        """Home as a path."""
-        return Path(self.home)
 
 
 def run_build(context: WorkerContext, attempt_id: str, job: BuildJob) -> Outcome:

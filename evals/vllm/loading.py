@@ -69,6 +69,9 @@ def plan_engine(spec: EngineSpec, checkpoint: Path, tuning: EngineTuning) -> Pla
         # A path cannot change under a compiled graph; on a CPU compiling takes longer than it saves.
         "enforce_eager": cpu or live,
     }
+    if spec.tensor_parallel > 1:
+        # All GPUs of an engine are on one node; vLLM would otherwise take over the Ray cluster that it finds itself in.
+        arguments["distributed_executor_backend"] = "mp"
     if live:
         arguments["worker_cls"] = "evals.vllm.worker.LiveWorker"
         arguments["additional_config"] = {"extra_layer_slots": tuning.extra_layer_slots}

@@ -1,4 +1,4 @@
-"""plan, run, eval, build, resume, status, watch, cancel."""
+"""plan, run, submit, eval, build, resume, status, watch, cancel."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ def register(app: typer.Typer) -> None:
     for name, function in (
         ("plan", plan),
         ("run", run),
+        ("submit", submit),
         ("eval", evaluate),
         ("build", build),
         ("resume", resume),
@@ -51,6 +52,28 @@ def run(sweep: options.SweepPath, address: options.Address = None, as_json: opti
     from orchestrator.sweep import load_sweep
 
     _plan_and_execute(load_sweep(sweep), Settings.from_environment(), address, as_json)
+
+
+def submit(
+    sweep: options.SweepPath,
+    address: Annotated[
+        str,
+        typer.Option(
+            "--address", help="Head of the cluster, HOST:6379 or http://HOST:8265.", metavar="ADDRESS"
+        ),
+    ],
+    as_json: options.AsJson = False,
+) -> None:
+    """Hand a sweep to a cluster and print the run's id; the run goes on without this machine."""
+    from orchestrator.submit import submit as hand_over
+    from orchestrator.sweep import load_sweep
+
+    made = hand_over(load_sweep(sweep), address)
+    if as_json:
+        typer.echo(made.model_dump_json(indent=2))
+        return
+    typer.echo(made.run_id)
+    typer.echo(f"Ray's job {made.job_id} drives it; `mergeboard watch {made.run_id}` shows it.", err=True)
 
 
 def evaluate(

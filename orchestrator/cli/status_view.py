@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from rich.console import Console
 from rich.table import Table
 
-from orchestrator.records import AttemptRecord, RunProgress, RunRecord, RunState
+from orchestrator.progress import read_progress
+from orchestrator.records import AttemptRecord, RunProgress, RunRecord, RunState, Usage
 from orchestrator.settings import Settings
 from orchestrator.store import Store
 
@@ -36,9 +39,11 @@ def show_run(settings: Settings, run_id: str, as_json: bool) -> None:
     with Store.open(settings.database_url, create=False, read_only=True) as store:
         record, progress = store.run(run_id), store.progress(run_id)
         running, failed = store.running_attempts(run_id), store.failed_attempts(run_id)
+        usage = store.usage(run_id)
     if as_json:
         data = _run_data(record, progress)
         data["running_attempts"] = [a.model_dump(mode="json") for a in running]
+        data["usage"] = [u.model_dump(mode="json") for u in usage]
         data["failed_attempts"] = [a.model_dump(mode="json") for a in failed]
         print(json.dumps(data, indent=2))
         return
@@ -47,8 +52,68 @@ def show_run(settings: Settings, run_id: str, as_json: bool) -> None:
         f"{record.id}: {record.state}, {progress.done} of {progress.total} jobs done, {progress.running} running, "
         f"{progress.failed} failed, {progress.waiting} waiting"
     )
+    estimate = _estimate(record, progress, usage)
+    if estimate:
+        console.print(estimate)
+    for each in usage:
+        console.print(
+            f"  {each.node or 'a node that is not known'}: {each.attempts} attempts, {_hours(each)}"
+        )
+    for attempt in running:
+        _show_running(console, settings, attempt)
     for attempt in failed:
         _show_failure(console, attempt)
+
+
+def _estimate(record: RunRecord, progress: RunProgress, usage: Sequence[Usage]) -> str | None:
+    """Hours so far and what is left at the pace so far."""
+    if record.started_at is None or not usage:
+        return None
+    total = f"{_hours(_sum(usage))} so far"
+    end = record.ended_at or datetime.now(UTC)
+    elapsed = (end - record.started_at).total_seconds()
+    if record.state is not RunState.RUNNING or not progress.done or elapsed <= 0:
+        return total
+    left = elapsed / progress.done * (progress.total - progress.done)
+    return f"{total}; about {_span(left)} left at this pace"
+
+
+def _sum(usage: Sequence[Usage]) -> Usage:
+    return Usage(
+        node=None,
+        attempts=sum(u.attempts for u in usage),
+        job_s=sum(u.job_s for u in usage),
+        gpu_s=sum(u.gpu_s for u in usage),
+    )
+
+
+def _hours(usage: Usage) -> str:
+    """GPU-hours where there are GPUs, else hours of jobs."""
+    if usage.gpu_s:
+        return f"{usage.gpu_s / 3600:.2f} GPU-hours"
+    return f"{usage.job_s / 3600:.2f} hours of jobs"
+
+
+def _span(seconds: float) -> str:
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 90
+        else f"{seconds / 60:.0f} min"
+        if seconds < 5400
+        else f"{seconds / 3600:.1f} h"
+    )
+
+
+def _show_running(console: Console, settings: Settings, attempt: AttemptRecord) -> None:
+    """A running job with its time so far and how far it is, as its worker wrote it down."""
+    progress = read_progress(settings.journals, attempt.job_digest, "")
+    counted = f"{progress.done}/{progress.total} requests" if progress.total else progress.stage
+    since = (datetime.now(UTC) - attempt.started_at).total_seconds()
+    left = ""
+    if 0 < progress.done < progress.total:
+        left = f", about {_span(since / progress.done * (progress.total - progress.done))} left"
+    where = f" on {attempt.node}" if attempt.node else ""
+    console.print(f"  {attempt.job_digest}{where}: {counted} after {_span(since)}{left}", markup=False)
 
 
 def run_is_active(settings: Settings, run_id: str) -> bool:

@@ -12,7 +12,7 @@ The only place that imports Ray, with `submit.py` and `metrics.py`.
 """
 
 from orchestrator.executors.connection import cluster_facts, connect, disconnect, home_check, survey
-from orchestrator.executors.contract import BATCH_JOBS, Batch, Executor, Finished, batches
+from orchestrator.executors.contract import BATCH_JOBS, Batch, Executor, Finished, Seat, batches
 from orchestrator.executors.on_ray import RayExecutor
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "Executor",
     "Finished",
     "RayExecutor",
+    "Seat",
     "batches",
     "cluster_facts",
     "connect",

@@ -25,14 +25,23 @@ class Finished(Frozen):
     outcome: Outcome = Field(description="What the worker returned, or why it could not.")
 
 
+class Seat(Frozen):
+    """Where a batch runs; null where that is not known before it does."""
+
+    node: str | None = Field(default=None, description="The machine.")
+    worker: str | None = Field(
+        default=None, description="The engine's process: who shares it, shares its time."
+    )
+
+
 class Executor(Protocol):
     """A place where jobs run. It decides nothing about retries and never sees the store."""
 
     def pick(self, ready: Sequence[BuildJob | EvalJob]) -> list[Batch]:
         """Of the jobs that are ready, in order of preference, those that can start now, batch by batch."""
 
-    def host_of(self, batch: Batch) -> str | None:
-        """The machine on which a picked batch will run, where that is known."""
+    def seat_of(self, batch: Batch) -> Seat:
+        """Where a picked batch will run."""
 
     def submit(self, tasks: Sequence[Task]) -> None:
         """Start the attempts at one batch."""

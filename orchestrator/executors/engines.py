@@ -11,7 +11,8 @@ from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from orchestrator.executors.floor import Spot
-from orchestrator.worker import WorkerContext
+from orchestrator.records import new_id
+from orchestrator.settings import WorkerContext
 
 # Ray answers within milliseconds whether a reservation holds; whole seconds are what it takes.
 _RESERVE_S = 1
@@ -23,6 +24,7 @@ class LiveEngine:
     """One replica of an engine on one node. Its GPUs are reserved together before its process starts, or not at all."""
 
     def __init__(self, key: str, spot: Spot, group: Any, actor: Any) -> None:
+        self.id = new_id()
         self.key = key
         self.spot = spot
         self.busy = False

@@ -15,13 +15,13 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from orchestrator.cluster import ClusterFacts, NodeFacts
 from orchestrator.estimate import BUILD_CPUS, ENGINE_START_S, EngineNeed
 from orchestrator.executors.connection import NodeReport, cluster_facts, survey
-from orchestrator.executors.contract import Batch, Finished, batches
+from orchestrator.executors.contract import Batch, Finished, Seat, batches
 from orchestrator.executors.engines import LiveEngine
 from orchestrator.executors.floor import Floor
 from orchestrator.jobs import BuildJob, EvalJob, Task
 from orchestrator.records import Failure, FailureClass, Outcome
-from orchestrator.settings import Settings
-from orchestrator.worker import EngineHost, WorkerContext, run_build
+from orchestrator.settings import Settings, WorkerContext
+from orchestrator.worker import EngineHost, run_build
 
 # Environment that every worker process needs to see; tokens are left to each node's own environment.
 _FORWARDED = ("MERGEBOARD_HOME", "MERGEBOARD_DATASETS", "COVERAGE_PROCESS_START", "COVERAGE_FILE")
@@ -92,13 +92,11 @@ class RayExecutor:
                 chosen.append(queues[key].popleft())
         return chosen
 
-    def host_of(self, batch: Batch) -> str | None:
-        """The machine on which a picked batch will run."""
+    def seat_of(self, batch: Batch) -> Seat:
+        """The node and the engine that a picked batch will run on."""
         job = batch[0]
-        if isinstance(job, BuildJob):
-            return None
-        engine = self._promised(job.engine_key)
-        return engine.spot.node.host if engine else None
+        engine = self._promised(job.engine_key) if isinstance(job, EvalJob) else None
+        return Seat(node=engine.spot.node.host, worker=engine.id) if engine else Seat()
 
     def submit(self, tasks: Sequence[Task]) -> None:
         """Start the attempts at one batch: a build as a task, evaluations on their engine's actor."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
+from orchestrator.provenance import Hardware
 from orchestrator.records import (
     AttemptState,
     CandidateInRun,
@@ -15,10 +17,13 @@ from orchestrator.records import (
     FailureCount,
     LeaderboardPage,
     LeaderboardQuery,
+    Protocol,
     RunProgress,
     SortKey,
+    Usage,
 )
 from orchestrator.store.base import StorePart
+from orchestrator.store.database import clock
 from orchestrator.store.results import EVALUATED, EVALUATION_COLUMNS
 from orchestrator.store.rows import candidate_record, evaluation_record
 from orchestrator.tables import (
@@ -53,6 +58,47 @@ class Queries(StorePart):
                 running=connection.scalar(count.where(running, ~done)) or 0,
                 failed=connection.scalar(count.where(_failed_for_good(run_id), ~done, ~running)) or 0,
             )
+
+        return self._database.read(work)
+
+    def usage(self, run_id: str) -> tuple[Usage, ...]:
+        """Time and GPU time that a run has taken, node by node, the busiest first."""
+        spec, hardware = protocols.c.spec.label("protocol"), outcomes.c.hardware
+        query = (
+            sa.select(
+                attempts.c.node,
+                attempts.c.worker,
+                attempts.c.id,
+                attempts.c.started_at,
+                attempts.c.ended_at,
+                jobs.c.protocol_digest,
+            )
+            .join(jobs, jobs.c.digest == attempts.c.job_digest)
+            .where(attempts.c.run_id == run_id)
+            .order_by(attempts.c.started_at)
+        )
+        used = sa.select(run_jobs.c.job_digest).where(run_jobs.c.run_id == run_id)
+        known = sa.select(protocols.c.digest, spec).where(
+            protocols.c.digest.in_(sa.select(jobs.c.protocol_digest).where(jobs.c.digest.in_(used)))
+        )
+        machines = sa.select(hardware).where(outcomes.c.job_digest.in_(used)).distinct()
+
+        def work(connection: sa.Connection) -> tuple[Usage, ...]:
+            now = clock(connection)
+            gpus = {row.digest: _gpus_of(row.protocol) for row in connection.execute(known)}
+            has_gpus = {m.host for m in map(_hardware, connection.scalars(machines)) if m.gpus}
+            found: dict[str | None, tuple[int, float, float]] = {}
+            served: dict[str, datetime] = {}
+            for node, worker, attempt, started, ended, protocol in connection.execute(query):
+                # Attempts of one batch share their engine's time.
+                begun = max(started, served.get(worker or attempt, started))
+                seconds = max(0.0, ((ended or now) - begun).total_seconds())
+                served[worker or attempt] = max(begun, ended or now)
+                held = gpus.get(protocol, 0) if node in has_gpus else 0
+                count, job_s, gpu_s = found.get(node, (0, 0.0, 0.0))
+                found[node] = (count + 1, job_s + seconds, gpu_s + held * seconds)
+            order = sorted(found.items(), key=lambda item: -item[1][1])
+            return tuple(Usage(node=n, attempts=c, job_s=j, gpu_s=g) for n, (c, j, g) in order)
 
         return self._database.read(work)
 
@@ -122,6 +168,14 @@ class Queries(StorePart):
             )
 
         return self._database.read(work)
+
+
+def _gpus_of(protocol: str) -> int:
+    return Protocol.model_validate_json(protocol).engine.tensor_parallel
+
+
+def _hardware(text: str) -> Hardware:
+    return Hardware.model_validate_json(text)
 
 
 def _failed_for_good(run_id: str) -> sa.ColumnElement[bool]:

@@ -18,9 +18,9 @@ from orchestrator.executors import BATCH_JOBS, batches
 from orchestrator.jobs import EvalJob, Task
 from orchestrator.plan import Plan, make_plan
 from orchestrator.records import EvalOutcome, Failure, FailureClass
-from orchestrator.settings import Settings
+from orchestrator.settings import Settings, WorkerContext
 from orchestrator.sweep import sweep_of_values
-from orchestrator.worker import EngineHost, WorkerContext
+from orchestrator.worker import EngineHost
 from tests.tiny import tiny_checkpoint
 
 PROBE = "reasoning-easy-scored-search"

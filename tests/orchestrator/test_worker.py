@@ -9,7 +9,8 @@ from evals.errors import DatasetError, EngineError
 from orchestrator import worker
 from orchestrator.jobs import BuildJob, CheckpointPlace, RecipeSource
 from orchestrator.records import BuildOutcome, Failure, FailureClass
-from orchestrator.worker import WorkerContext, classify, run_build
+from orchestrator.settings import WorkerContext
+from orchestrator.worker import classify, run_build
 from recipes.errors import ArtifactError, BuildError, CheckpointError, RecipeSyntaxError
 
 

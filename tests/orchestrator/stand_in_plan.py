@@ -1,0 +1,57 @@
+"""Plans for the stand-in engine: kept apart from it, so that its processes start fast."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from evals.engine import EngineKind, EngineSpec
+from orchestrator.candidates import Candidate
+from orchestrator.jobs import CheckpointPlace, EvalJob
+from orchestrator.plan import Plan, PlannedEval
+from orchestrator.sweep import Sweep
+from tests.orchestrator.store_data import SETTINGS
+
+
+def stand_in_plan(
+    jobs: int, gpus: Sequence[int] = (1,), *, hangs: bool = False, name: str = "stand-in"
+) -> Plan:
+    """A base and layer paths of it, two benchmarks each; engines of the given sizes in turn."""
+    paths: list[tuple[int, ...] | None] = [None]
+    paths += [tuple([*range(j), *range(i, 12)]) for i in range(12) for j in range(i + 1, 13)]
+    candidates = [
+        Candidate(
+            name=f"path {number}" if number else "base",
+            is_base=number == 0,
+            place=CheckpointPlace(name="stand-in"),
+            weights_digest="b" * 16,
+            layer_path=path,
+            layers=len(path or range(12)),
+        )
+        for number, path in enumerate(paths[: -(-jobs // 2)])
+    ]
+    evals = [
+        PlannedEval(
+            candidate=candidate.name,
+            job=EvalJob(
+                weights_digest="b" * 16,
+                layer_path=candidate.layer_path,
+                suite="smoke",
+                benchmark="hangs" if hangs and number == 1 and benchmark == "bbh" else benchmark,
+                benchmark_digest="d" * 16,
+                dataset_digest="d" * 16,
+                engine=EngineSpec(
+                    kind=EngineKind.VLLM, version="0", tensor_parallel=gpus[number % len(gpus)]
+                ),
+                settings=SETTINGS,
+                scorer="none",
+                place=candidate.place,
+                live_layers=candidate.layer_path,
+            ),
+        )
+        for number, candidate in enumerate(candidates)
+        for benchmark in ("bbh", "ifeval")
+    ]
+    sweep = Sweep.model_validate({"name": name, "base": "stand-in", "suites": ["smoke"]})
+    return Plan(
+        sweep=sweep, text="", folder="/nowhere", candidates=tuple(candidates), evals=tuple(evals[:jobs])
+    )

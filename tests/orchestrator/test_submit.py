@@ -1,0 +1,179 @@
+"""submit: what travels, what is refused; and on a real head with a token, a sweep that is run to its end."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from orchestrator.errors import ClusterError, SweepError
+from orchestrator.settings import Settings
+from orchestrator.store import Store
+from orchestrator.submit import SWEEP_NAME, _pack, submit
+from orchestrator.submitted import keep
+from orchestrator.sweep import parse_sweep
+from tests.orchestrator.runs_fixture import mergeboard, write_sweep
+
+BIN = Path(sys.executable).parent
+TEXT = (
+    "name: x\nbase: {base}\nrecipes: [{{name: m, file: {file}}}]\nsuites: [smoke]\nengines: [transformers]\n"
+)
+
+
+def sweep_in(folder: Path, *, base: str = "org/name@abc", file: str = "recipes/merge.yaml"):
+    (folder / "recipes").mkdir(exist_ok=True)
+    (folder / "recipes" / "merge.yaml").write_text("merge_method: linear\n")
+    return parse_sweep(TEXT.format(base=base, file=file).encode(), origin="s.yaml", folder=folder)
+
+
+def test_the_sweep_travels_with_the_recipes_that_it_names(tmp_path: Path) -> None:
+    source, packed, home = tmp_path / "source", tmp_path / "packed", tmp_path / "home"
+    for folder in (source, packed, home):
+        folder.mkdir()
+    _pack(sweep_in(source), packed)
+    assert (packed / "recipes" / "merge.yaml").read_text() == "merge_method: linear\n"
+    kept = keep(packed / SWEEP_NAME, home)
+    assert kept.is_relative_to(home / "sweeps")
+    assert keep(packed / SWEEP_NAME, home) == kept
+
+
+def test_what_only_this_machine_has_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, packed = tmp_path / "source", tmp_path / "packed"
+    source.mkdir()
+    packed.mkdir()
+    with pytest.raises(SweepError, match="beside the sweep"):
+        _pack(sweep_in(source, file="../merge.yaml"), packed)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SweepError, match="absolute path"):
+        _pack(sweep_in(source, base="source"), packed)
+
+
+def test_an_address_without_a_cluster_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ClusterError, match="takes no jobs"):
+        submit(sweep_in(tmp_path), "http://127.0.0.1:9")
+
+
+@dataclass(frozen=True)
+class Head:
+    """A head as `deploy/` starts it, with a token of its own, seen by its environment."""
+
+    address: str
+    home: Path
+    env: dict[str, str]
+    metrics: str
+
+
+@pytest.fixture(scope="module")
+def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
+    """`ray start --head` with token authentication, in a process group of its own."""
+    home = tmp_path_factory.mktemp("home")
+    ports = [free_port() for _ in range(3)]
+    env = {
+        **os.environ,
+        "PATH": f"{BIN}:{os.environ['PATH']}",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        "MERGEBOARD_HOME": str(home),
+        "OMP_NUM_THREADS": "2",
+        "RAY_raylet_start_wait_time_s": "120",
+    }
+    words = [str(BIN / "ray"), "start", "--head", "--block", "--num-cpus=2", "--node-ip-address=127.0.0.1"]
+    words += [f"--port={ports[0]}", f"--dashboard-port={ports[1]}", f"--metrics-export-port={ports[2]}"]
+    log = (home / "ray.log").open("wb")
+    for _ in range(4):
+        process = subprocess.Popen(words, env=env, stdout=log, stderr=log, start_new_session=True)
+        if answers(process, ports[1]):
+            break
+        end(process)
+    else:
+        pytest.fail((home / "ray.log").read_text()[-2000:])
+    yield Head(f"127.0.0.1:{ports[0]}", home, env, f"http://127.0.0.1:{ports[2]}/metrics")
+    end(process)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def answers(process: subprocess.Popen[bytes], port: int) -> bool:
+    until = time.monotonic() + 120
+    while time.monotonic() < until and process.poll() is None:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return True
+        time.sleep(0.5)
+    return False
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End the head and everything that it started."""
+    import psutil
+
+    try:
+        family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
+    except psutil.NoSuchProcess:
+        family = []
+    for member in family:
+        member.kill()
+    process.wait(30)
+
+
+@pytest.mark.slow
+def test_a_submitted_sweep_runs_on_the_head_and_its_metrics_are_there(head: Head, tmp_path: Path) -> None:
+    import httpx2
+
+    sweep = write_sweep(tmp_path)
+    outside = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": head.env["RAY_AUTH_TOKEN"]}
+    sent = mergeboard(
+        "submit", str(sweep), "--address", head.address, "--json", home=tmp_path / "laptop", **outside
+    )
+    assert sent.returncode == 0, sent.stderr
+    run_id = json.loads(sent.stdout)["run_id"]
+    settings = Settings(
+        home=head.home, database_url=f"sqlite:///{head.home}/store.sqlite", datasets=None, ray_address=None
+    )
+    scraped = ""
+    until = time.monotonic() + 600
+    while True:
+        with Store.open(settings.database_url, create=False, read_only=True) as store:
+            record = store.run(run_id)
+        scraped = httpx2.get(head.metrics, timeout=30).text or scraped
+        if record.state in ("done", "failed") or time.monotonic() > until:
+            break
+        time.sleep(1)
+    assert record.state == "done"
+    assert "mergeboard_jobs" in scraped
+    assert f'run="{run_id}"' in scraped
+    with Store.open(settings.database_url, create=False, read_only=True) as store:
+        text = store.snapshot() + record.model_dump_json()
+    assert head.env["RAY_AUTH_TOKEN"] not in text
+
+
+@pytest.mark.slow
+def test_without_the_token_nobody_gets_in(head: Head, tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path)
+    wrong = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}
+    refused = mergeboard("submit", str(sweep), "--address", head.address, home=tmp_path / "laptop", **wrong)
+    assert refused.returncode == 2
+    assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.slow
+def test_a_sweep_that_cannot_be_planned_there_comes_back_as_a_sentence(head: Head, tmp_path: Path) -> None:
+    sweep = tmp_path / "bad.yaml"
+    sweep.write_text("name: x\nbase: /nowhere/at/all\nsuites: [smoke]\nengines: [transformers]\n")
+    outside = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": head.env["RAY_AUTH_TOKEN"]}
+    refused = mergeboard("submit", str(sweep), "--address", head.address, home=tmp_path / "laptop", **outside)
+    assert refused.returncode == 2
+    assert "The cluster refused the sweep" in refused.stderr
