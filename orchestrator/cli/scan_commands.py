@@ -1,4 +1,4 @@
-"""scan: every layer path of a checkpoint through live engines, and an honest answer at the end."""
+"""scan and search: layer paths of a checkpoint through live engines, and an honest answer at the end."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     app.command("scan")(scan)
+    app.command("search")(search)
 
 
 def scan(
@@ -98,6 +99,83 @@ def scan(
     console.print(
         f"Heatmaps, ranking and report: {folder / 'scan.html'} and beside it", markup=False, soft_wrap=True
     )
+
+
+def search(
+    checkpoint: Annotated[str, typer.Argument(help="A directory, an embedded name, or org/name@commit.")],
+    seed_run: Annotated[
+        str | None,
+        typer.Option("--from", help="A scan in the store to begin with; without it the grid is scanned."),
+    ] = None,
+    probes: Annotated[
+        str | None,
+        typer.Option("--probes", help="Keys of the probes, with commas; three scored ones by default."),
+    ] = None,
+    grid: Annotated[
+        str, typer.Option("--grid", help="Blocks to begin with, where there is no scan.")
+    ] = "all",
+    width: Annotated[int, typer.Option("--width", min=1, help="Paths that go on at each depth.")] = 8,
+    depth: Annotated[int, typer.Option("--depth", min=2, help="Moves that a path may be made of.")] = 3,
+    pool: Annotated[int, typer.Option("--pool", min=1, help="Best moves that paths are extended with.")] = 16,
+    candidates: Annotated[
+        int, typer.Option("--candidates", min=1, help="Paths that are measured at each depth.")
+    ] = 32,
+    max_added: Annotated[
+        int | None, typer.Option("--max-added", min=0, help="Most layers beyond the checkpoint's own.")
+    ] = None,
+    keep: Annotated[
+        int, typer.Option("--keep", min=1, help="Paths that are confirmed; each further rung keeps half.")
+    ] = 8,
+    engine: options.EngineName = "vllm",
+    dtype: options.Dtype = "bfloat16",
+    chat_template: options.Template = "auto",
+    confirm_suite: Annotated[
+        str | None,
+        typer.Option("--confirm-suite", help="Score the best on this suite: a part first, then all."),
+    ] = None,
+    limit: options.Limit = None,
+    address: options.Address = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Beyond the grid: several blocks, repeats and skips by beam search, then halving over fidelity and confirmation."""
+    from orchestrator.cli.console import wide_console
+    from orchestrator.executors import disconnect
+    from orchestrator.scan.request import request_of
+    from orchestrator.scan.scan import ground_of
+    from orchestrator.scan.tables import print_search
+    from orchestrator.search import SearchRequest, run_search
+    from orchestrator.settings import Settings
+
+    settings = Settings.from_environment()
+    request = SearchRequest(
+        scan=request_of(
+            checkpoint=checkpoint,
+            engine=engine,
+            dtype=dtype,
+            chat_template=chat_template,
+            suite=confirm_suite,
+            limit=limit,
+            probes=None if probes is None else probes.split(","),
+            paths=None,
+            grid=grid,
+        ),
+        seed_run=seed_run,
+        width=width,
+        depth=depth,
+        pool=pool,
+        candidates=candidates,
+        max_added=max_added,
+        keep=keep,
+    )
+    request.scan.check()
+    try:
+        report = run_search(request, settings, reporting, ground_of(settings, address))
+    finally:
+        disconnect()
+    if as_json:
+        print(json.dumps({**report.model_dump(mode="json"), "conclusion": report.conclusion}))
+        return
+    print_search(report, wide_console())
 
 
 @contextlib.contextmanager

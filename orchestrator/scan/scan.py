@@ -80,8 +80,8 @@ def scan_with(request: ScanRequest, settings: Settings, reporting: Reporting, gr
     with Store.open(settings.database_url, create=False) as store:
         searched = probes_of_run(store, plan, settings.home)
     failures = _failures(plan, summary)
-    _require_base(searched, failures)
-    ranking = rank(_table(searched), request.probes, searched.n_layers, request.rank)
+    require_base(searched, plan, summary)
+    ranking = rank(table_of(searched), request.probes, searched.n_layers, request.rank)
     picked = [path.layers for path in ranking.paths[: request.top]]
     confirmation, confirmed_by = None, None
     if picked:
@@ -91,7 +91,7 @@ def scan_with(request: ScanRequest, settings: Settings, reporting: Reporting, gr
         run_id=summary.run_id,
         confirmation_run_id=confirmed_by,
         n_layers=searched.n_layers,
-        table=tuple(_table(searched)),
+        table=tuple(table_of(searched)),
         levels={get_probe(name).key: get_probe(name).levels() for name in _names(searched)},
         ranking=ranking,
         failed=tuple(_failed(searched, failures)),
@@ -117,7 +117,7 @@ def _confirm(
     with Store.open(settings.database_url, create=False) as store:
         again = probes_of_run(store, plan, settings.home)
         results = results_of_run(store, summary.run_id)
-    _require_base(again, _failures(plan, summary))
+    require_base(again, plan, summary)
     if len(again.paths) < 2:
         raise RunError(
             f"None of the {len(paths)} best paths could be confirmed; `mergeboard status {summary.run_id}` tells why."
@@ -129,13 +129,13 @@ def _confirm(
         SCORING,
         weights=weights_of(ranking) if request.rank is RankMethod.BALANCED_Z else None,
         n_tried=len(searched.paths) - 1 + len(searched.lacking),
-        benchmarks=_benchmark_deltas(run_comparisons(results, settings.home), paths),
-        levels=_levels(searched, again),
+        benchmarks=benchmark_deltas(run_comparisons(results, settings.home), paths),
+        levels=levels_of(searched, again),
     )
     return found, summary.run_id
 
 
-def _benchmark_deltas(
+def benchmark_deltas(
     compared: Sequence[Comparison], paths: Sequence[LayerPath]
 ) -> Mapping[tuple[int, ...], Mapping[str, Delta]]:
     """Each path's paired differences to the base on benchmarks, by the benchmark's title."""
@@ -148,7 +148,7 @@ def _benchmark_deltas(
     return found
 
 
-def _table(found: ProbesOfRun) -> list[PathValues]:
+def table_of(found: ProbesOfRun) -> list[PathValues]:
     """Each path's value by the probe's key, the base first."""
     base = tuple(range(found.n_layers))
     ordered = sorted(found.paths, key=lambda path: path.layers != base)
@@ -159,7 +159,8 @@ def _names(found: ProbesOfRun) -> tuple[str, ...]:
     return tuple(result.probe for result in found.paths[0].results)
 
 
-def _levels(*found: ProbesOfRun) -> dict[str, tuple[Level, ...]]:
+def levels_of(*found: ProbesOfRun) -> dict[str, tuple[Level, ...]]:
+    """Null levels and ceilings of the probes, by name."""
     return {name: get_probe(name).levels() for part in found for name in _names(part)}
 
 
@@ -170,8 +171,9 @@ def _failures(plan: Plan, summary: RunSummary) -> dict[tuple[int, ...] | None, s
     }
 
 
-def _require_base(found: ProbesOfRun, failures: Mapping[tuple[int, ...] | None, str]) -> None:
-    base = tuple(range(found.n_layers))
+def require_base(found: ProbesOfRun, plan: Plan, summary: RunSummary) -> None:
+    """RunError with the reason where the checkpoint itself has no values."""
+    base, failures = tuple(range(found.n_layers)), _failures(plan, summary)
     if not any(path.layers == base for path in found.paths):
         why = (
             failures.get(None) or failures.get(base) or next(iter(failures.values()), "nothing was measured")

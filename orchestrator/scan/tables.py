@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
 from evals.probes import Confirmation, ConfirmedPath, Finding, Level, LevelKind, Scoring, get_probe
 from orchestrator.scan.report import ScanReport
+from recipes.layer_path import LayerPath
+
+if TYPE_CHECKING:
+    from orchestrator.search import SearchReport
 
 WIDTH = 118
 _WORDS = {
@@ -31,14 +36,38 @@ def print_report(report: ScanReport, console: Console, rows: int = 15) -> None:
         console.print(f"Not measured: {shown}{more}. {report.failed[0].reason}", markup=False, soft_wrap=True)
         console.print()
     if report.confirmation is not None:
-        console.print(confirmation_table(report, report.confirmation))
-        console.print(_below(report.confirmation), markup=False, soft_wrap=True)
-        benchmarks = benchmark_table(report, report.confirmation)
-        if benchmarks is not None:
-            console.print()
-            console.print(benchmarks)
-        console.print()
+        _print_confirmation(report.confirmation, report.n_layers, report.request.suite, console)
     console.print(report.conclusion, markup=False, soft_wrap=True)
+
+
+def print_search(report: SearchReport, console: Console) -> None:
+    """The beam depth by depth, the halving, the confirmation and the conclusion."""
+    table = _table("The beam, on the search set (picked by luck as well)")
+    for name in ("depth", "paths", "best gain"):
+        table.add_column(name, justify="right")
+    table.add_column("best path", overflow="ellipsis", no_wrap=True)
+    for depth in report.depths:
+        table.add_row(str(depth.depth), f"{depth.tried:,}", f"{depth.best_gain:+.4f}", depth.best)
+    console.print(table)
+    console.print()
+    for rung in report.rungs:
+        console.print(
+            f"Asked {rung.what}: {len(rung.paths)} paths (run {rung.run_id})", markup=False, soft_wrap=True
+        )
+    console.print()
+    suite = report.request.scan.suite
+    _print_confirmation(report.confirmation, report.n_layers, suite, console)
+    console.print(report.conclusion, markup=False, soft_wrap=True)
+
+
+def _print_confirmation(found: Confirmation, n_layers: int, suite: str | None, console: Console) -> None:
+    console.print(confirmation_table(found, n_layers))
+    console.print(_below(found), markup=False, soft_wrap=True)
+    benchmarks = benchmark_table(found, n_layers, suite)
+    if benchmarks is not None:
+        console.print()
+        console.print(benchmarks)
+    console.print()
 
 
 def report_text(report: ScanReport, rows: int = 30) -> str:
@@ -97,7 +126,7 @@ def ranking_table(report: ScanReport, rows: int) -> Table:
     return table
 
 
-def confirmation_table(report: ScanReport, found: Confirmation) -> Table:
+def confirmation_table(found: Confirmation, n_layers: int) -> Table:
     """What became of the best paths on questions that nobody picked them by."""
     table = _table(f"The best {len(found.paths)} of {found.n_tried:,} on the confirmation set")
     table.add_column("#", justify="right")
@@ -114,17 +143,17 @@ def confirmation_table(report: ScanReport, found: Confirmation) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("finding", no_wrap=True)
     for path in found.paths:
-        table.add_row(*_confirmed(report, path))
+        table.add_row(*_confirmed(path, n_layers))
     return table
 
 
-def benchmark_table(report: ScanReport, found: Confirmation) -> Table | None:
+def benchmark_table(found: Confirmation, n_layers: int, suite: str | None) -> Table | None:
     """The confirmed paths on benchmarks, in points; null where none was run."""
     names = list(dict.fromkeys(gain.benchmark for path in found.paths for gain in path.benchmarks))
     if not names:
         return None
     table = _table(
-        f"The same paths on {report.request.suite}: Δ points, p corrected for {found.n_tried:,} paths in brackets"
+        f"The same paths on {suite}: Δ points, p corrected for {found.n_tried:,} paths in brackets"
     )
     table.add_column("Layer path", no_wrap=True, overflow="ellipsis", max_width=30)
     for name in names:
@@ -135,7 +164,7 @@ def benchmark_table(report: ScanReport, found: Confirmation) -> Table | None:
             f"{gains[n].delta.delta_points:+.2f} ({_p(gains[n].p_corrected)})" if n in gains else "–"
             for n in names
         ]
-        table.add_row(report.path(path.layers).label, *cells)
+        table.add_row(_label(path.layers, n_layers), *cells)
     return table
 
 
@@ -145,11 +174,11 @@ def null_text(levels: Sequence[Level]) -> str:
     return ", ".join(f"{level.kind} {level.value:.3f}" for level in mine)
 
 
-def _confirmed(report: ScanReport, path: ConfirmedPath) -> list[str]:
+def _confirmed(path: ConfirmedPath, n_layers: int) -> list[str]:
     gain = path.confirmation
     return [
         str(path.rank),
-        report.path(path.layers).label,
+        _label(path.layers, n_layers),
         f"{path.search.delta:+.4f}",
         f"{path.expected:+.4f}",
         f"{gain.delta:+.4f}",
@@ -178,6 +207,10 @@ def _below(found: Confirmation) -> str:
 
 def _table(title: str) -> Table:
     return Table(title=title, title_justify="left", box=None, header_style="bold", padding=(0, 1, 0, 0))
+
+
+def _label(layers: tuple[int, ...], n_layers: int) -> str:
+    return LayerPath.model_construct(layers=layers, n_layers=n_layers).label
 
 
 def _value(value: float | None) -> str:

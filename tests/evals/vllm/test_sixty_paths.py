@@ -104,22 +104,29 @@ def compare(
     for prompt, one, other in zip(asked.prompts, mine[1], reference[1], strict=True):
         figures.texts += 1
         if one.text != other.text:
-            figures.ties.append(f"{name}: {gap(judge, prompt, one, other):.1e}")
+            figures.ties.append(f"{name}: {gap(judge, prompt, one):.1e}")
 
 
-def gap(judge: PathEngine, prompt: GenerateRequest, one: GenerateResult, other: GenerateResult) -> float:
-    """How much likelier one of two tokens is where two greedy texts part; fails where that is no tie."""
+def gap(judge: PathEngine, prompt: GenerateRequest, one: GenerateResult) -> float:
+    """How close the two likeliest tokens come, along the judge's own greedy text, up to where the other text parts from it;
+    fails where they never tie. Token by token, since not every token is a text that can be encoded again."""
     from transformers import AutoTokenizer
 
-    encode = AutoTokenizer.from_pretrained(judge.checkpoint).encode
-    a, b = (encode(result.text, add_special_tokens=False) for result in (one, other))
-    common = next((n for n, pair in enumerate(zip(a, b, strict=False)) if pair[0] != pair[1]), None)
-    assert common is not None, f"one text ends where the other goes on: {one.text!r} {other.text!r}"
-    request = ScoreRequest(context=(*prompt.prompt, *a[:common]), continuations=((a[common],), (b[common],)))
-    (result,) = scored(judge, [request])
-    found = abs(result.logprobs[0] - result.logprobs[1])
-    assert found < NEAR_TIE, f"{one.text!r} and {other.text!r} part by {found}"
-    return found
+    tokenizer = AutoTokenizer.from_pretrained(judge.checkpoint)
+    everything = tuple((token,) for token in range(len(tokenizer)))
+    tokens: tuple[int, ...] = ()
+    closest = float("inf")
+    while len(tokens) < prompt.max_new_tokens and one.text.startswith(
+        tokenizer.decode(tokens).rstrip("\ufffd")
+    ):
+        (result,) = scored(judge, [ScoreRequest(context=prompt.prompt + tokens, continuations=everything)])
+        second, first = sorted(range(len(everything)), key=result.logprobs.__getitem__)[-2:]
+        closest = min(closest, result.logprobs[first] - result.logprobs[second])
+        tokens = (*tokens, first)
+    assert closest < NEAR_TIE, (
+        f"{one.text!r} parts from the reference, where the likeliest tokens are {closest} apart"
+    )
+    return closest
 
 
 def check(checkpoint: Path, asked: Asked, n_layers: int, folder: Path, threads: int) -> Figures:

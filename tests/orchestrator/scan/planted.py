@@ -7,8 +7,9 @@ tells the probe's questions apart. What is in the registers, by layer:
 
     0           bag -> memo (who is asked) and evidence (for the right answer, with noise); repeating it changes nothing
     circuit     evidence -> u, u -> v, v -> evidence: the more often, and in full, the stronger the evidence
-    decoy       adds what it has learnt by heart: the right answer of each search question, any answer of the others; the
-                layer before it takes the same away, so that only a repetition of the decoy alone shows
+    decoy       adds what it has learnt by heart: the right answer of each search question, any answer of the others; its
+                neighbour on the circuit's side takes the same away, so that only a repetition of the decoy alone shows, and
+                no block around the circuit gains by reaching into a decoy
     ordinary    evidence fades
 """
 
@@ -99,11 +100,14 @@ def plant(folder: Path, seed: int) -> Planted:
 
 
 def _order(rng: random.Random) -> list[str]:
-    """Kinds of the layers: pairs of a decoy with the layer that hides it, and the circuit behind two ordinary layers."""
-    groups = [[f"hide-{n}", f"decoy-{n}"] for n in range(N_DECOYS)]
-    groups.append(["ordinary", "ordinary", "circuit-0", "circuit-1", "circuit-2"])
-    rng.shuffle(groups)
-    return ["first", *(kind for group in groups for kind in group)]
+    """Kinds of the layers: pairs of a decoy and the layer that hides it, and the circuit with ordinary layers around it."""
+    numbers = list(range(N_DECOYS))
+    rng.shuffle(numbers)
+    before = rng.randrange(N_DECOYS + 1)
+    left = [kind for n in numbers[:before] for kind in (f"decoy-{n}", f"hide-{n}")]
+    right = [kind for n in numbers[before:] for kind in (f"hide-{n}", f"decoy-{n}")]
+    circuit = ["ordinary", "circuit-0", "circuit-1", "circuit-2", "ordinary"]
+    return ["first", *left, *circuit, *right]
 
 
 def _later_gain(kinds: list[str], layer: int) -> float:
@@ -138,7 +142,9 @@ def _layers(
                 ("bag", "bag", -memo),
             ]  # fmt: skip
         elif kind.startswith("hide"):
-            maps = [("s", "s", (FADE - 1) * one), ("memo", "s", -learnt[number])]
+            # What the decoy has added before fades with the rest; what it adds afterwards does not.
+            left = FADE if kinds.index(f"decoy-{number}") < kinds.index(kind) else 1.0
+            maps = [("s", "s", (FADE - 1) * one), ("memo", "s", -left * learnt[number])]
         elif kind.startswith("decoy"):
             maps = [("memo", "s", learnt[number])]
         elif kind == "ordinary":
