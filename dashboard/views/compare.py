@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import streamlit as st
 
 from dashboard import data, links, parts, plots
 from dashboard.board import known_suite
 from dashboard.comparisons import WHOLE, Broken, Comparer, Wanted, comparer, recorrected
-from dashboard.pairing import bars, counted, questions, subset_rows
+from dashboard.pairing import bars, subset_rows
 from dashboard.queries import Column, Pages
-from dashboard.samples import Flip, Pair
-from dashboard.text import LONG, escaped, line, plain
+from dashboard.text import escaped, line
+from dashboard.views import questions
 from dashboard.views.leaderboard import base_candidate, scope, scores_of
-from evals.scores import Sample
+from dashboard.views.questions import Asked
+from evals.documents import documents_path, read_documents
+from evals.errors import EvaluationError
 from orchestrator.charts import ChartError, delta_bars, delta_bars_image
 from orchestrator.compare import SIGNIFICANT, Comparison, ComparisonRow, Side
 from orchestrator.records import CandidateRecord, CandidateScores, LeaderboardQuery, RunRecord
 
 _MOST_NAMES = 300
-_QUESTIONS_PER_PAGE = 12
-_FLIPS = {
-    Flip.GAINED: "Gained: only the candidate is right",
-    Flip.LOST: "Lost: only the base is right",
-    Flip.BOTH_RIGHT: "Both right",
-    Flip.BOTH_WRONG: "Both wrong",
-}
 
 
 def show(pages: Pages, run: RunRecord | None) -> None:
@@ -128,7 +123,7 @@ def _compared(
     found = _corrected(pages, comparing, run, left, right, found, others)
     _table(found)
     _chart(run, found)
-    _benchmark(comparing, found, left, right)
+    _benchmark(pages, comparing, found, left, right)
 
 
 def _corrected(
@@ -267,7 +262,9 @@ def _chart(run: RunRecord, found: Comparison) -> None:
     plots.images("delta_bars", f"compare-{run.id}", lambda: delta_bars_image(drawn, title, theme))
 
 
-def _benchmark(comparing: Comparer, found: Comparison, left: CandidateScores, right: CandidateScores) -> None:
+def _benchmark(
+    pages: Pages, comparing: Comparer, found: Comparison, left: CandidateScores, right: CandidateScores
+) -> None:
     """One benchmark: its subsets, and its questions."""
     both = [r for r in found.rows if r.base is not None and r.candidate is not None and r.benchmark]
     if not both:
@@ -291,7 +288,26 @@ def _benchmark(comparing: Comparer, found: Comparison, left: CandidateScores, ri
         )
         return
     subset = _subsets(row, base, candidate)
-    _questions(base, candidate, subset, found)
+    asked = _asked(pages, left, row)
+    questions.show(base, candidate, subset, found, asked)
+
+
+def _asked(pages: Pages, scores: CandidateScores, row: ComparisonRow) -> Asked:
+    """The questions of a benchmark, as far as they were kept when it was evaluated."""
+    record = next(
+        (e for e in scores.evaluations if (e.suite, e.result.benchmark) == (row.suite, row.benchmark)), None
+    )
+    if record is None:
+        return {}
+    protocol = data.fixed(pages.protocols, [record.protocol_digest]).get(record.protocol_digest)
+    if protocol is None:
+        return {}
+    path = data.settings().home / documents_path(protocol.benchmark_digest, protocol.dataset_digest)
+    try:
+        return data.fixed(read_documents, path) if path.is_file() else {}
+    except EvaluationError as error:
+        parts.notes([str(error)])
+        return {}
 
 
 def _side(comparing: Comparer, scores: CandidateScores, row: ComparisonRow) -> Side | None:
@@ -345,99 +361,6 @@ def _subsets(row: ComparisonRow, base: Side, candidate: Side) -> str | None:
         resets=("doc", "questions"),
     )
     return chosen or None
-
-
-def _questions(base: Side, candidate: Side, subset: str | None, found: Comparison) -> None:
-    pairs = questions(base, candidate, subset)
-    counts = counted(pairs)
-    default = next((f for f in (Flip.LOST, Flip.GAINED) if counts[f]), Flip.BOTH_WRONG)
-    wanted = links.segments(
-        "Questions",
-        "flips",
-        [f.value for f in Flip],
-        default=default.value,
-        label_of=lambda f: f"{_FLIPS[Flip(f)]} ({counts[Flip(f)]:,})",
-        resets=("doc", "questions"),
-    )
-    mine = [p for p in pairs if p.flip == wanted]
-    if not mine:
-        st.caption("There is no such question.")
-        return
-    first = links.pager("questions", len(mine), _QUESTIONS_PER_PAGE, "questions")
-    page = mine[first : first + _QUESTIONS_PER_PAGE]
-    selected = parts.table(
-        [_question_cells(p) for p in page],
-        "flipped",
-        select=("single-row", "single-cell"),
-        height=parts.table_height(len(page)),
-        name="Questions",
-    )
-    for index in parts.picked(selected, len(page)):
-        links.put(doc=f"{page[index].base.subset}:{page[index].base.doc_id}")
-    wanted_doc = links.value("doc")
-    chosen = next((p for p in pairs if f"{p.base.subset}:{p.base.doc_id}" == wanted_doc), page[0])
-    _side_by_side(chosen, found)
-
-
-def _question_cells(pair: Pair) -> dict[str, Any]:
-    return {
-        "Subset": line(pair.base.subset, 60),
-        "Document": pair.base.doc_id,
-        "Right answer": line(pair.base.target, 80),
-        "Base": f"{_tick(pair.base)} {line(_answer(pair.base), 120)}",
-        "Candidate": f"{_tick(pair.candidate)} {line(_answer(pair.candidate), 120)}",
-    }
-
-
-def _side_by_side(pair: Pair, found: Comparison) -> None:
-    with st.container(border=True, key="side_by_side"):
-        st.markdown(f"**{escaped(pair.base.subset, 80)}, document {pair.base.doc_id}: {pair.flip.value}**")
-        st.caption("Right answer")
-        st.code(plain(pair.base.target, 4000), language=None, wrap_lines=True)
-        left, right = st.columns(2)
-        for column, name, sample in ((left, found.base, pair.base), (right, found.candidate, pair.candidate)):
-            with column:
-                _answer_box(name, sample)
-
-
-def _answer_box(name: str, sample: Sample) -> None:
-    st.markdown(f"{_tick(sample)} **{escaped(name, 60)}** · {sample.correct:.2f}")
-    tall: int | Literal["content"] = (
-        320 if len(sample.response) > 1200 or sample.response.count("\n") > 14 else "content"
-    )
-    st.code(plain(sample.response, LONG) or " ", language=None, wrap_lines=True, height=tall)
-    facts = [f"found in it: {line(sample.extracted, 120)}"] if sample.extracted is not None else []
-    if sample.truncated:
-        facts.append("cut at its length limit")
-    if sample.n_tokens:
-        facts.append(f"{sample.n_tokens:,} tokens")
-    facts.append(f"prompt {sample.prompt_hash}")
-    st.caption(escaped(" · ".join(facts), 400))
-    if sample.choices:
-        parts.table(
-            [
-                {"Choice": line(c, 200), "Log-probability": round(p, 4)}
-                for c, p in zip(sample.choices, sample.logprobs, strict=False)
-            ],
-            f"choices_{name}_{id(sample)}",
-            name="Choices",
-        )
-    if len(sample.response) > LONG:
-        parts.take_away(
-            "Whole response",
-            "response.txt",
-            lambda: sample.response.encode("utf-8", "replace"),
-            "text/plain",
-            f"response_{id(sample)}",
-        )
-
-
-def _answer(sample: Sample) -> str:
-    return sample.extracted if sample.extracted is not None else sample.response[:400]
-
-
-def _tick(sample: Sample) -> str:
-    return "✓" if sample.correct >= 0.5 else "✗"
 
 
 def _number(value: float | None) -> str:

@@ -24,6 +24,7 @@ from evals.claims.records import (
     Verdict,
     VerdictKind,
 )
+from evals.documents import Document, documents_path, write_documents
 from evals.engine import EngineKind, EngineSpec, digest_of
 from evals.normalize import benchmark_score
 from evals.results_files import FileFormat
@@ -52,9 +53,10 @@ from orchestrator.records import (
     RunState,
 )
 from orchestrator.store import Store
-from orchestrator.tables import attempts, outcomes, runs
+from orchestrator.tables import attempts, outcomes, run_jobs, runs
 from recipes.layer_path import LayerPath
 
+HOSTILE = "<script>alert(1)</script> ![x](http://x.invalid/y.png) **bold** $x$ :red[y] \x00\x1b[31m\u202e"
 N_LAYERS = 30
 BASE_DIGEST = "b45e" * 4
 ENGINE = EngineSpec(kind=EngineKind.VLLM, version="0.32.0+cpu", dtype="bfloat16")
@@ -134,6 +136,20 @@ def samples_of(
             right = (own.random() if changes_mind else common) < ability * (1.25 - 0.5 * hard)
             found.append(_sample(made, benchmark, subset.task, doc_id, right, prefix))
     return tuple(found)
+
+
+def documents_of(benchmark: Benchmark, n: int) -> list[Document]:
+    """The questions that `samples_of` has answers to."""
+    return [
+        Document(
+            subset=subset.task,
+            doc_id=doc_id,
+            doc_hash=_hash(f"{subset.task}{doc_id}"),
+            question=f"{subset.task}: a box holds {doc_id} rows of seven marbles. How many marbles are in it?",
+        )
+        for subset in benchmark.subsets
+        for doc_id in range(n)
+    ]
 
 
 def _sample(made: Made, benchmark: Benchmark, task: str, doc_id: int, right: bool, prefix: str) -> Sample:
@@ -222,6 +238,10 @@ class Maker:
         )
         records = [_record(position, made) for position, made in enumerate(candidates)]
         self.store.create_run(run, records, planned)
+        for benchmark in self.suite.benchmarks:
+            path = self.home / documents_path(benchmark.digest, "da7a")
+            if not path.exists():
+                write_documents(path, documents_of(benchmark, max(self.n, 24)))
         lease = self.store.take_lease(run.id, "host:1:00")
         assert lease is not None
         return lease, planned
@@ -326,31 +346,33 @@ def demo_store(home: Path, *, suite: str = "smoke", **fields: object) -> str:
         run_id = Maker(store, home, load_suite(suite), **fields).run()  # type: ignore[arg-type] # any of its fields
         claims(store, run_id)
         imported(store)
-    spread(home)
+    spread(home, run_id)
     return run_id
 
 
-def spread(home: Path, minutes: float = 11.0) -> None:
+def spread(home: Path, run_id: str, minutes: float = 11.0) -> None:
     """Let a made run look as if it had taken its time: outcomes come in one after another, until a minute ago."""
     engine = sa.create_engine(f"sqlite:///{home / 'store.sqlite'}")
     end = datetime.now(UTC) - timedelta(minutes=1)
     begin = end - timedelta(minutes=minutes)
     with engine.begin() as connection:
-        done = (
-            connection.execute(sa.select(outcomes.c.job_digest).order_by(outcomes.c.accepted_at))
-            .scalars()
-            .all()
-        )
+        mine = outcomes.join(run_jobs, run_jobs.c.job_digest == outcomes.c.job_digest)
+        query = sa.select(outcomes.c.job_digest).select_from(mine).where(run_jobs.c.run_id == run_id)
+        done = connection.execute(query.order_by(outcomes.c.accepted_at)).scalars().all()
         step = (end - begin) / max(1, len(done))
         for number, digest in enumerate(done, start=1):
             start, at = begin + (number - 1) * step, begin + number * step
             times = {"started_at": start, "ended_at": at}
-            mine = outcomes.c.job_digest == digest
-            connection.execute(sa.update(outcomes).where(mine).values(accepted_at=at, **times))
+            this = outcomes.c.job_digest == digest
+            connection.execute(sa.update(outcomes).where(this).values(accepted_at=at, **times))
             tries = attempts.c.job_digest == digest
             connection.execute(sa.update(attempts).where(tries).values(heartbeat_at=at, **times))
-        connection.execute(sa.update(runs).values(created_at=begin, started_at=begin))
-        connection.execute(sa.update(runs).where(runs.c.ended_at.is_not(None)).values(ended_at=end))
+        connection.execute(
+            sa.update(runs).where(runs.c.id == run_id).values(created_at=begin, started_at=begin)
+        )
+        connection.execute(
+            sa.update(runs).where(runs.c.id == run_id, runs.c.ended_at.is_not(None)).values(ended_at=end)
+        )
     engine.dispose()
 
 

@@ -1,126 +1,89 @@
-"""The dashboard in a real browser: every page in light and dark, and the clicks that lead to a question that flipped.
+"""The dashboard in a real browser: every page in light and dark, the clicks of the README, and hostile text.
 
 The pictures are kept in test-output/screenshots. Skipped where there is no Chromium (`make browser` installs it).
 """
 
 from __future__ import annotations
 
-import os
-import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Request, expect
 
-from tests.dashboard.stores import demo_store
-
-ROOT = Path(__file__).parents[2]
-SHOTS = ROOT / "test-output" / "screenshots"
-CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
-PAGES = ("", "leaderboard", "compare", "layers", "claims", "job", "card")
-pytestmark = pytest.mark.skipif(
-    not Path(CHROMIUM).exists(), reason="no Chromium here: `make browser` installs it"
+from dashboard.queries import Pages
+from tests.dashboard.browsing import (
+    GRID,
+    PAGES,
+    PLOT,
+    Scheme,
+    Served,
+    board_click,
+    opened,
+    picture,
+    settled,
 )
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str, Path]]:
-    """The dashboard on a demo store: its address, the run, the server's log."""
-    home = tmp_path_factory.mktemp("home")
-    run = demo_store(home)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    log = home / "server.log"
-    words = [
-        sys.executable,
-        "-m",
-        "streamlit",
-        "run",
-        str(ROOT / "dashboard/app.py"),
-        "--server.port",
-        str(port),
-    ]
-    with log.open("wb") as out:
-        server = subprocess.Popen(
-            words, stdout=out, stderr=out, env={**os.environ, "MERGEBOARD_HOME": str(home)}
-        )
-        try:
-            _wait(f"http://127.0.0.1:{port}/_stcore/health")
-            yield f"http://127.0.0.1:{port}", run, log
-        finally:
-            server.terminate()
-            server.wait(20)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        flags = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
-        yield opened
-        opened.close()
-
-
-def _wait(address: str) -> None:
-    for _ in range(240):
-        try:
-            urllib.request.urlopen(address, timeout=2).close()
-            return
-        except OSError:
-            time.sleep(0.25)
-    raise AssertionError(f"nothing answers at {address}")
-
-
-def _open(browser: Browser, address: str, scheme: str) -> Page:
-    context = browser.new_context(color_scheme=scheme, viewport={"width": 1440, "height": 1000})  # type: ignore[arg-type] # "light" or "dark"
-    page = context.new_page()
-    page.set_default_timeout(60_000)
-    expect.set_options(timeout=60_000)
-    page.goto(address)
-    expect(page.get_by_test_id("stHeading").first).to_be_visible()
-    return page
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_page_is_drawn(served: tuple[str, str, Path], browser: Browser, scheme: str) -> None:
-    address, run, log = served
-    SHOTS.mkdir(parents=True, exist_ok=True)
+def test_every_page_is_drawn(served: Served, browser: Browser, scheme: Scheme) -> None:
+    page = opened(browser, f"{served.address}/?run={served.run}", scheme)
     for name in PAGES:
-        page = _open(browser, f"{address}/{name}?run={run}", scheme)
+        if name:
+            page.goto(f"{served.address}/{name}?run={served.run}")
+            settled(page)
         if name in ("compare", "layers"):
-            expect(page.locator(".js-plotly-plot .main-svg").first).to_be_visible()
-        elif name in ("leaderboard", "job"):
-            expect(page.locator("canvas").first).to_be_visible()
-        page.wait_for_timeout(1500)
-        page.screenshot(path=SHOTS / f"{name or 'overview'}-{scheme}.png", timeout=60_000)
-        assert page.get_by_test_id("stException").count() == 0
-        page.context.close()
-    assert "Traceback" not in log.read_text()
+            expect(page.locator(PLOT).first).to_be_visible()
+        if name in ("leaderboard", "compare", "claims", "job"):
+            expect(page.locator(GRID).first).to_be_visible()
+        picture(page, f"{name or 'overview'}-{scheme}")
+    page.context.close()
+    served.no_error()
 
 
-@pytest.mark.slow
-def test_three_clicks_lead_to_a_question_that_flipped(
-    served: tuple[str, str, Path], browser: Browser
-) -> None:
-    address, run, _ = served
-    page = _open(browser, f"{address}/?run={run}", "light")
+def test_three_clicks_lead_to_a_question_that_flipped(served: Served, browser: Browser) -> None:
+    page = opened(browser, f"{served.address}/?run={served.run}")
     page.get_by_role("link", name="Leaderboard").click()
-    frame = page.locator("[data-testid=stDataFrame]").first
-    expect(frame.locator("[data-testid^=glide-cell]", has_text="▼").first).to_be_attached()
-    box = frame.locator("canvas").first.bounding_box()
-    assert box is not None
-    # The grid is drawn on a canvas: the fifth row (the whole stack twice), the second wide column (IFEval).
-    page.mouse.click(box["x"] + 153 + 188 + 90, box["y"] + 35 * 5.5)
+    worse = page.locator("[data-testid=stDataFrame] [data-testid^=glide-cell]", has_text="▼")
+    expect(worse.first).to_be_attached()
+    picture(page, "click-1-leaderboard")
+    board_click(page, row=4, column=1)
     page.wait_for_url("**/compare?**")
     expect(page.get_by_role("heading", name="Compare two")).to_be_visible()
-    expect(page.locator(".st-key-side_by_side")).to_contain_text("lost")
-    page.locator(".st-key-side_by_side").scroll_into_view_if_needed()
-    page.screenshot(path=SHOTS / "flipped.png", timeout=60_000)
+    detail = page.locator(".st-key-side_by_side")
+    expect(detail).to_contain_text("lost")
+    expect(detail).to_contain_text("How many marbles are in it?")
+    settled(page)
+    picture(page, "click-2-compare")
+    detail.scroll_into_view_if_needed()
+    picture(page, "click-3-flipped")
+    page.context.close()
+
+
+def test_hostile_text_does_nothing_in_the_browser(served: Served, browser: Browser) -> None:
+    with Pages.open(f"sqlite:///{served.home / 'store.sqlite'}", create=False, read_only=True) as pages:
+        run = next(run.id for run in pages.runs(limit=10) if run.id != served.run)
+    asked: list[str] = []
+
+    def note(request: Request) -> None:
+        asked.append(request.url)
+
+    page = opened(browser, f"{served.address}/compare?run={run}&cand=1&bench=ifeval")
+    page.on("request", note)
+    page.on("dialog", lambda _: asked.append("a dialog opened: x.invalid"))
+    page.reload()
+    settled(page)
+    detail = page.locator(".st-key-side_by_side")
+    expect(detail).to_contain_text("<script>alert(1)</script> ![x](http://x.invalid/y.png) **bold**")
+    assert page.locator("img[src*=invalid]").count() == 0
+    assert page.locator(".st-key-side_by_side script").count() == 0
+    assert "\u202e" not in detail.inner_text()
+    assert len(detail.inner_text()) < 60_000
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name="Whole response").click()
+    assert waiting.value.path().stat().st_size > 1_000_000
+    picture(page, "hostile")
+    for name in ("leaderboard", "job", "card"):
+        page.goto(f"{served.address}/{name}?run={run}&cand=1")
+        settled(page)
+        assert page.locator("b", has_text="</b>").count() == 0
+    assert not any("x.invalid" in address for address in asked)
+    page.context.close()
+    served.no_error()

@@ -11,11 +11,10 @@ from streamlit.testing.v1 import AppTest
 
 from dashboard.plots import READY
 from dashboard.queries import Pages
-from tests.dashboard.stores import DEMO, Made, Maker, demo_store, load_suite
+from tests.dashboard.stores import DEMO, HOSTILE, Made, Maker, demo_store, load_suite
 
 APP = Path(__file__).parents[2] / "dashboard" / "app.py"
 PAGES = ("overview", "leaderboard", "compare", "layer_map", "claims", "job", "card")
-HOSTILE = "<script>alert(1)</script> ![x](http://x.invalid/y.png) **bold** $x$ :red[y] \x00\x1b[31m\u202e"
 
 
 def page(name: str, **query: str) -> AppTest:
@@ -111,7 +110,7 @@ def test_hostile_text_is_text(home: Path) -> None:
 
     long = HOSTILE + "a" * 1_000_000
     with Store.open(f"sqlite:///{home / 'store.sqlite'}") as store:
-        made = (DEMO[0], Made(HOSTILE.replace("\x00", ""), ability=0.2, restless=0.9, response=long))
+        made = (DEMO[0], Made(HOSTILE.replace("\x00", ""), ability=0.2, built=True, response=long))
         run = Maker(store, home, load_suite("smoke"), n=8, name="*run* <b>").run(made)
     for name in PAGES:
         app = page(name, run=run, cand="1", bench="ifeval").run()

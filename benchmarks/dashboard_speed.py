@@ -1,7 +1,8 @@
 """How fast the dashboard is in a browser, on a large store: medians of ten.
 
     python benchmarks/make_store.py --home DIR
-    python benchmarks/dashboard.py --home DIR
+    python benchmarks/dashboard_speed.py --home DIR
+    python benchmarks/dashboard_speed.py --home DIR --queries       only what the pages ask of the store, without a browser
 
 First paint: a fresh browser context opens a view's link, until its first data is visible. Interaction: from the click or
 the key until what it asks for is visible. Needs Chromium (`make browser`).
@@ -21,7 +22,11 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from dashboard.queries import JobState, Pages
+from orchestrator.records import LeaderboardQuery, SortKey
+
 ROOT = Path(__file__).parents[1]
+CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 REPEATS = 10
 PORT = 8777
 ADDRESS = f"http://127.0.0.1:{PORT}"
@@ -43,7 +48,12 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--home", type=Path, required=True, help="folder made by make_store.py")
-    home = parser.parse_args().home
+    parser.add_argument("--queries", action="store_true", help="time the store's answers only")
+    options = parser.parse_args()
+    home = options.home
+    if options.queries:
+        _queries(home)
+        return
     words = [
         sys.executable,
         "-m",
@@ -63,7 +73,7 @@ def main() -> None:
         _wait()
         with sync_playwright() as playwright:
             flags = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-            browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=flags)
+            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
             for name, (path, there) in FIRST.items():
                 _report(f"first paint, {name}", [_first(browser, path, there) for _ in range(REPEATS)])
             for name, took in _interactions(browser).items():
@@ -153,9 +163,51 @@ def _heading(page: Page, text: str) -> Callable[[], None]:
     return there
 
 
+def _queries(home: Path) -> None:
+    """Every question that a page asks, about the newest run of the store."""
+    with Pages.open(f"sqlite:///{home / 'store.sqlite'}", create=False, read_only=True) as pages:
+        run = pages.runs(limit=1)[0]
+        columns = pages.columns(run.id)
+        first = columns[0]
+        board = LeaderboardQuery(
+            run_id=run.id, suite=first.suite, engine_digest=first.engine_digest, limit=25, descending=True
+        )
+        by_benchmark = board.model_copy(
+            update={"sort": SortKey.BENCHMARK, "benchmark": first.benchmark, "offset": 1000}
+        )
+        asked: dict[str, Callable[[], object]] = {
+            "runs": lambda: pages.runs(limit=200),
+            "progress": lambda: pages.progress(run.id),
+            "cost": lambda: pages.cost(run.id),
+            "arrivals": lambda: pages.arrivals(run.id, run.created_at, 60),
+            "failures": lambda: pages.failures(run.id),
+            "failed attempts": lambda: pages.failed_work(run.id),
+            "what runs": lambda: pages.running_work(run.id),
+            "columns": lambda: pages.columns(run.id),
+            "all candidates": lambda: pages.candidates(run.id),
+            "search": lambda: pages.search_candidates(run.id, "(20, ", 300),
+            "leaderboard": lambda: pages.leaderboard(board),
+            "leaderboard by mean": lambda: pages.leaderboard(board.model_copy(update={"sort": SortKey.MEAN})),
+            "leaderboard by benchmark": lambda: pages.leaderboard(by_benchmark),
+            "a candidate's scores": lambda: pages.candidate_scores(run.id, 1500),
+            "a column of the map": lambda: pages.column_scores(run.id, first),
+            "jobs": lambda: pages.job_list(run.id, limit=15),
+            "jobs that wait": lambda: pages.job_list(run.id, state=JobState.WAITING, limit=15),
+            "a card's numbers": lambda: pages.result_of(run.id, 1500, columns),
+        }
+        for name, ask in asked.items():
+            _report(f"question, {name}", [_seconds(ask) for _ in range(REPEATS)])
+
+
+def _seconds(act: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    act()
+    return time.perf_counter() - start
+
+
 def _report(name: str, took: list[float]) -> None:
     print(
-        f"{name:36s} median {statistics.median(took):5.2f} s   worst {max(took):5.2f} s   n {len(took)}",
+        f"{name:36s} median {statistics.median(took):6.3f} s   worst {max(took):6.3f} s   n {len(took)}",
         flush=True,
     )
 

@@ -1,0 +1,37 @@
+"""What the browser tests share: one browser, and one dashboard on a store with two runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+from orchestrator.store import Store
+from tests.dashboard.browsing import CHROMIUM, FLAGS, Served, serving
+from tests.dashboard.stores import DEMO, HOSTILE, Made, Maker, demo_store, load_suite
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Chromium."""
+    if CHROMIUM is None:
+        pytest.skip("no Chromium here: `make browser` installs it")
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """The dashboard on the demo's store, which has a run with hostile names and responses as well."""
+    if CHROMIUM is None:
+        pytest.skip("no Chromium here: `make browser` installs it")
+    home = tmp_path_factory.mktemp("home")
+    with Store.open(f"sqlite:///{home / 'store.sqlite'}") as store:
+        bad = Made(HOSTILE.replace("\x00", ""), ability=0.2, built=True, response=HOSTILE + "a" * 1_000_000)
+        Maker(store, home, load_suite("smoke"), n=4, seed=1, name="*run* <b>").run((DEMO[0], bad))
+    run = demo_store(home)
+    with serving(home, run) as dashboard:
+        yield dashboard
