@@ -12,7 +12,7 @@ from dashboard.queries import Column
 from dashboard.text import duration, line, parameters
 from evals.errors import EvaluationError
 from evals.normalize import suite_score
-from evals.scores import BenchmarkScore, SuiteScore
+from evals.scores import PROBE_SUITE, BenchmarkScore, SuiteScore
 from evals.suite import Suite, load_suite
 from orchestrator.compare import Comparison, ComparisonRow
 from orchestrator.records import CandidateScores
@@ -83,8 +83,10 @@ def known_suite(name: str) -> Suite | None:
 
 
 def title(column: Column) -> str:
-    """A benchmark's name for people."""
+    """A benchmark's name for people; a probe is called one, since its values are no scores."""
     suite = known_suite(column.suite)
+    if column.suite == PROBE_SUITE:
+        return f"probe {line(column.benchmark, 40)}"
     if suite is None:
         return line(column.benchmark, 40)
     return next((b.title for b in suite.benchmarks if b.name == column.benchmark), line(column.benchmark, 40))
