@@ -124,7 +124,8 @@ def _progress(scan: Scan) -> None:
     if counts[PointStatus.FAILED]:
         text += f", {counts[PointStatus.FAILED]:,} failed"
     st.caption(
-        f"{text}. Normalized scores, or probe values in per cent, which are no scores; what stands out of thousands is picked by luck as well: confirm it."
+        f"{text}. Normalized scores, or probe values in per cent, which are none; what stands out of thousands is picked by luck as well: "
+        "confirm it."
     )
 
 
