@@ -18,7 +18,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,10 @@ from ray.cluster_utils import Cluster
 from evals.engine import EngineKind, EngineSpec
 from evals.scores import BenchmarkScore, ChatTemplate, EvalSettings, Evaluation, Score
 from orchestrator.candidates import Candidate
-from orchestrator.cluster import ClusterFacts
-from orchestrator.executors import RayExecutor, cluster_facts
+from orchestrator.cluster import ClusterFacts, NodeFacts
+from orchestrator.executors import Finished, RayExecutor, cluster_facts
+from orchestrator.executors.engines import LiveEngine
+from orchestrator.executors.floor import Spot
 from orchestrator.frontier import NodeState
 from orchestrator.jobs import BuildJob, CheckpointPlace, EvalJob, Task
 from orchestrator.plan import Plan, PlannedEval, make_plan
@@ -63,9 +65,12 @@ class SleepingHost:
         """Nothing to free."""
 
     def _one(self, job: EvalJob) -> EvalOutcome:
-        started = datetime.now(UTC)
-        duration_s = duration_of(job)
-        time.sleep(duration_s)
+        time.sleep(duration_of(job))
+        return self.answer(job, duration_of(job))
+
+    def answer(self, job: EvalJob, slept_s: float) -> EvalOutcome:
+        """A score, whatever the job."""
+        ended = datetime.now(UTC)
         score = Score(
             benchmark=job.benchmark, subset="all", metric="acc", value=0.5, stderr=0.01, n=100, n_full=100,
             lower_bound=0.25, task_version="1",
@@ -76,11 +81,11 @@ class SleepingHost:
         )  # fmt: skip
         evaluation = Evaluation(
             suite=job.suite, benchmark_digest=job.benchmark_digest, engine=job.engine, settings=job.settings,
-            scores=(score,), result=result, n_requests=100, n_replayed=0, duration_s=duration_s,
+            scores=(score,), result=result, n_requests=100, n_replayed=0, duration_s=slept_s,
         )  # fmt: skip
         return EvalOutcome(
             evaluation=evaluation, samples_path=f"samples/{job.digest}.parquet", samples_sha256="0" * 64,
-            hardware=self._hardware, started_at=started, ended_at=datetime.now(UTC),
+            hardware=self._hardware, started_at=ended - timedelta(seconds=slept_s), ended_at=ended,
         )  # fmt: skip
 
 
@@ -105,18 +110,70 @@ class RoughlyKnown:
         """The benchmark's estimates stay as they are."""
 
 
-class TimedExecutor(RayExecutor):
-    """Notes how long the driver waits for others, so that the rest is its own work."""
+class VirtualEngine(LiveEngine):
+    """An engine whose jobs end on a clock that is only turned on."""
 
-    waited_s = 0.0
+    def __init__(self, key: str, spot: Spot, clock: Clock) -> None:
+        super().__init__(key, spot, None, None)
+        self._clock = clock
+        self._free_at = clock.now + START_S
 
-    def wait(self, timeout_s: float) -> list[Any]:
-        """As the executor's, timed."""
-        begun = time.perf_counter()
-        try:
-            return super().wait(timeout_s)
-        finally:
-            self.waited_s += time.perf_counter() - begun
+    def run(self, tasks: tuple[Any, ...]) -> Any:
+        """When the batch will be done, as the reference that is waited for."""
+        self.busy = True
+        self._free_at = max(self._free_at, self._clock.now) + sum(duration_of(task.job) for task in tasks)
+        return (self._free_at, self.id)
+
+    def close(self) -> Any:
+        """Closed at once."""
+        return ("closed", self.id)
+
+    def is_closed(self) -> bool:
+        """At once."""
+        return True
+
+    def end(self) -> None:
+        """Nothing to end."""
+
+
+class Clock:
+    """Time as far as the simulation has come."""
+
+    now = 0.0
+
+
+class VirtualExecutor(RayExecutor):
+    """The executor's own decisions about where and when, without Ray: what a schedule is worth, whatever else the machine does."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.clock = Clock()
+        self._answers = SleepingHost(None)
+
+    def wait(self, timeout_s: float) -> list[Finished]:
+        """The next batch to end."""
+        for engine in self._engines:
+            engine.busy = engine.busy and any(place is engine for _, place in self._running.values())
+        if not self._running:
+            return []
+        reference = min(self._running)
+        tasks, place = self._running.pop(reference)
+        assert isinstance(place, LiveEngine)
+        self.clock.now = reference[0]
+        place.busy = False
+        if place.draining:
+            self._retire(place)
+        answers = [self._answers.answer(task.job, 0.0) for task in tasks]  # type: ignore[arg-type] # evaluations all
+        return [
+            Finished(attempt_id=task.attempt_id, job_digest=task.job.digest, outcome=outcome)
+            for task, outcome in zip(tasks, answers, strict=True)
+        ]
+
+    def _look_around(self) -> None:
+        """Nodes neither come nor go."""
+
+    def _start(self, key: str, spot: Spot) -> LiveEngine | None:
+        return VirtualEngine(key, spot, self.clock)
 
 
 class Quiet:
@@ -199,8 +256,10 @@ class Simulated:
         self.cluster.shutdown()
 
 
-def run(jobs: Sequence[EvalJob], facts: ClusterFacts, home: Path, seed: int) -> tuple[float, float]:
-    """Seconds from the first look at the plan to the end of the run; of these, the driver's own per job in ms."""
+def run(
+    jobs: Sequence[EvalJob], facts: ClusterFacts, home: Path, seed: int, kind: type = RayExecutor
+) -> tuple[float, float]:
+    """Seconds from the first look at the plan to the end of the run, and the driver's own CPU time per job in ms."""
     settings = Settings(
         home=home, database_url=f"sqlite:///{home}/store.sqlite", datasets=None, ray_address=None
     )
@@ -222,13 +281,14 @@ def run(jobs: Sequence[EvalJob], facts: ClusterFacts, home: Path, seed: int) -> 
         scheduler._ranked = lambda: sorted(
             scheduler._jobs, key=lambda d: -(known.seconds(scheduler._jobs[d]) or 0)
         )  # type: ignore[method-assign]
-        executor = TimedExecutor(settings, facts, seconds=known.seconds, host=SleepingHost, start_s=START_S)
-        begun = time.perf_counter()
+        executor = kind(settings, facts, seconds=known.seconds, host=SleepingHost, start_s=START_S)
+        begun, cpu = time.perf_counter(), time.process_time()
         summary = scheduler.run(executor)
+        own_ms = 1000 * (time.process_time() - cpu) / len(jobs)
         taken = time.perf_counter() - begun
     assert summary.done == len(jobs), summary
     assert not summary.failed
-    return taken, 1000 * (taken - executor.waited_s) / len(jobs)
+    return executor.clock.now if isinstance(executor, VirtualExecutor) else taken, own_ms
 
 
 def packing(count: int, seed: int, scale: float, folder: Path) -> dict[str, float]:
@@ -246,7 +306,7 @@ def packing(count: int, seed: int, scale: float, folder: Path) -> dict[str, floa
         "bound_s": bound,
         "taken_s": taken,
         "share_of_bound": bound / taken,
-        "driver_ms_per_job": own_ms,
+        "driver_cpu_ms_per_job": own_ms,
     }
 
 
@@ -264,6 +324,35 @@ def scaling(count: int, seed: int, scale: float, folder: Path) -> dict[str, floa
     return {"jobs": count, "on_2_s": found[2], "on_16_s": found[16], "efficiency": found[2] / found[16] / 8}
 
 
+def nodes_of(gpus: Sequence[int]) -> ClusterFacts:
+    """Nodes that are not there."""
+    return ClusterFacts(
+        nodes=tuple(
+            NodeFacts(node_id=f"node-{n}", host=f"node-{n}", cpus=2 * g, gpus=g, memory_bytes=2**36)
+            for n, g in enumerate(gpus)
+        )
+    )
+
+
+def policy(count: int, seed: int, scale: float, folder: Path) -> dict[str, float]:
+    """As packing and scaling, but on a clock of its own: the schedule alone, engine starts of 3 s included."""
+    nodes = (8, 4, 4)
+    jobs = jobs_of(count, seed, scale)
+    taken, own_ms = run(jobs, nodes_of(nodes), folder, seed, VirtualExecutor)
+    bound = bound_s(jobs, nodes)
+    found = {"jobs": len(jobs), "bound_s": bound, "taken_s": taken, "share_of_bound": bound / taken}
+    single = jobs_of(count, seed, scale, ((1, 1.0),))
+    for name, gpus in (("on_2_s", (2,)), ("on_16_s", nodes)):
+        home = folder / name
+        home.mkdir()
+        found[name], _ = run(single, nodes_of(gpus), home, seed, VirtualExecutor)
+    return {
+        **found,
+        "efficiency_2_to_16": found["on_2_s"] / found["on_16_s"] / 8,
+        "driver_cpu_ms_per_job": own_ms,
+    }
+
+
 def planning(folder: Path) -> dict[str, float]:
     """Planning and writing down all (i, j) of 80 layers."""
     from tests.tiny import tiny_checkpoint
@@ -275,24 +364,26 @@ def planning(folder: Path) -> dict[str, float]:
     )
     file = parse_sweep(text.encode(), origin="grid", folder=folder)
     with Store.open(settings.database_url) as store:
-        begun = time.perf_counter()
+        begun, cpu = time.perf_counter(), time.process_time()
         plan = make_plan(file, settings)
         planned = time.perf_counter()
         register(store, plan)
         written = time.perf_counter()
+        cpu = time.process_time() - cpu
     return {
         "paths": len(plan.candidates),
         "jobs": len(plan.jobs),
         "plan_s": planned - begun,
         "submit_s": written - planned,
         "total_s": written - begun,
+        "cpu_s": cpu,
     }
 
 
 def main() -> None:
     """Run what is asked for and print bound and result."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", nargs="*", default=["planning", "packing", "scaling"])
+    parser.add_argument("what", nargs="*", default=["planning", "policy", "packing", "scaling"])
     parser.add_argument("--jobs", type=int, default=2000)
     parser.add_argument("--scale", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=1)
@@ -304,7 +395,7 @@ def main() -> None:
             if what == "planning":
                 figures = planning(folder)
             else:
-                figures = {"packing": packing, "scaling": scaling}[what](
+                figures = {"packing": packing, "scaling": scaling, "policy": policy}[what](
                     given.jobs, given.seed, given.scale, folder
                 )
         finally:

@@ -17,7 +17,7 @@ from orchestrator.estimate import BUILD_CPUS, ENGINE_START_S, EngineNeed
 from orchestrator.executors.connection import NodeReport, cluster_facts, survey
 from orchestrator.executors.contract import Batch, Finished, Seat, batches
 from orchestrator.executors.engines import LiveEngine
-from orchestrator.executors.floor import Floor
+from orchestrator.executors.floor import Floor, Spot
 from orchestrator.jobs import BuildJob, EvalJob, Task
 from orchestrator.records import Failure, FailureClass, Outcome
 from orchestrator.settings import Settings, WorkerContext
@@ -199,7 +199,7 @@ class RayExecutor:
         if spot is None:
             self._make_room(job, need, queues)
             return False
-        engine = LiveEngine.open(job.engine_key, spot, self._host, self._context, self._env)
+        engine = self._start(job.engine_key, spot)
         if engine is None:
             self._floor.avoid(spot.node)
             return False
@@ -207,6 +207,10 @@ class RayExecutor:
         self._floor.take(spot)
         self._engines.append(engine)
         return True
+
+    def _start(self, key: str, spot: Spot) -> LiveEngine | None:
+        """An engine on this spot; None where somebody else has what looked free."""
+        return LiveEngine.open(key, spot, self._host, self._context, self._env)
 
     def _make_room(self, job: EvalJob, need: EngineNeed | None, queues: Mapping[str, deque[Batch]]) -> None:
         """Close an idle engine that nothing waits for; else let a node run dry for an engine that is larger than those on it."""
