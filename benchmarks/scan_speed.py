@@ -5,8 +5,9 @@
 written   the 16 arithmetic questions of the published length, 64 new tokens each
 scored    the three scored probes of a scan's search set
 
-The plain loop is what one writes first: change the path, give vLLM all prompts, read the answers; for scored probes each option
-behind its prompt as a request of its own, with `prompt_logprobs`, as lm-eval's vLLM model does it. Times are seconds per path, the
+The plain loop is what one writes first: change the path, give vLLM all prompts, read the answers; for scored probes the
+log-probabilities of a question's options from one request where they are one token each, else an option behind its prompt as a
+request of its own, with `prompt_logprobs`. Times are seconds per path, the
 best of `--rounds` rounds, sides in turn: on the wall, and of all cores, which other work on the machine changes less.
 """
 
@@ -63,7 +64,7 @@ def main() -> None:
         "written, ours": lambda: drain(engine.generate_paths(written, paths)),
         "written, plain loop": lambda: loop(engine, paths, lambda: drain(engine.generate(written))),
         "scored, ours": lambda: drain(engine.score_paths(scored, paths)),
-        "scored, plain loop": lambda: loop(engine, paths, lambda: stock_scores(engine, scored)),
+        "scored, plain loop": lambda: loop(engine, paths, lambda: plain_scores(engine, scored)),
     }
     wall: dict[str, float] = {}
     cores: dict[str, float] = {}
@@ -113,14 +114,22 @@ def loop(engine: PathEngine, paths: list[LayerPath], run: Callable[[], None]) ->
     engine.set_layer_path(None)
 
 
-def stock_scores(engine: Any, requests: list[ScoreRequest]) -> None:
-    """Every option as a prompt of its own, with the log-probabilities of all its tokens."""
+def plain_scores(engine: Any, requests: list[ScoreRequest]) -> None:
+    """One request per question where its options are one token each, else one per option."""
     from vllm import SamplingParams, TokensPrompt
 
     engine._take_cache("score")
-    params = SamplingParams(temperature=0, prompt_logprobs=1, max_tokens=1)
-    prompts = [TokensPrompt(prompt_token_ids=[*r.context, *c]) for r in requests for c in r.continuations]
-    engine._llm.generate(prompts, params, use_tqdm=False)
+    prompts, asked = [], []
+    for request in requests:
+        if all(len(option) == 1 for option in request.continuations):
+            prompts.append(TokensPrompt(prompt_token_ids=list(request.context)))
+            wanted = [option[0] for option in request.continuations]
+            asked.append(SamplingParams(temperature=0, max_tokens=1, logprob_token_ids=wanted))
+            continue
+        for option in request.continuations:
+            prompts.append(TokensPrompt(prompt_token_ids=[*request.context, *option]))
+            asked.append(SamplingParams(temperature=0, max_tokens=1, prompt_logprobs=1))
+    engine._llm.generate(prompts, asked, use_tqdm=False)
 
 
 if __name__ == "__main__":
