@@ -28,6 +28,8 @@ _BUSY_S = 60
 _CONTENDED_STATES = {"40001", "40P01"}
 # The same, or the server was shutting down, crashed, starting up, or had too many connections.
 _TRANSIENT_STATES = {*_CONTENDED_STATES, "57P01", "57P02", "57P03", "53300"}
+# psycopg gives no state where the connection itself is turned down.
+_NOT_UP = ("the database system is", "too many clients", "remaining connection slots")
 _FULL_STATES = {"53100"}
 # What SQLite says when it cannot make its files larger.
 _FULL_NAMES = ("SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE")
@@ -230,8 +232,11 @@ def _is_contended(error: BaseException) -> bool:
 
 
 def _cannot_connect(error: DBAPIError, state: str | None) -> bool:
-    """Connection refused, reset or timed out; a server that answered 'no' (password, name) has a state or says FATAL."""
-    return isinstance(error, sa.exc.OperationalError) and state is None and "FATAL" not in str(error.orig)
+    """Connection refused, reset or timed out, or a server that is not up yet; one that answered 'no' (password, name) is there."""
+    if not isinstance(error, sa.exc.OperationalError) or state is not None:
+        return False
+    text = str(error.orig)
+    return "FATAL" not in text or any(words in text for words in _NOT_UP)
 
 
 def _is_full(cause: BaseException) -> bool:

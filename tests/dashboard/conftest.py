@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -35,3 +36,11 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     run = demo_store(home)
     with serving(home, run) as dashboard:
         yield dashboard
+
+
+@pytest.fixture(autouse=True)
+def main_module() -> Iterator[None]:
+    """Streamlit puts its script in the place of `__main__`, which processes that later tests start would run."""
+    kept = sys.modules["__main__"]
+    yield
+    sys.modules["__main__"] = kept

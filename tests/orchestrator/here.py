@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from orchestrator import runs
-from orchestrator.executors import Batch, Finished
+from orchestrator.executors import Batch, Finished, Seat
 from orchestrator.jobs import BuildJob, EvalJob, Task
 from orchestrator.records import Failure
 from orchestrator.settings import Settings
@@ -27,9 +27,9 @@ class HereExecutor:
         """One at a time."""
         return [(ready[0],)]
 
-    def host_of(self, batch: Batch) -> str | None:
+    def seat_of(self, batch: Batch) -> Seat:
         """Here."""
-        return None
+        return Seat()
 
     def give_up(self, attempt_id: str, failure: Failure) -> None:
         """Nothing runs between calls."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 
-from orchestrator.executors import Batch, Finished, batches
+from orchestrator.executors import Batch, Executor, Finished, Seat, batches
 from orchestrator.jobs import BuildJob, EvalJob, Task
 from orchestrator.plan import Plan, make_plan
 from orchestrator.records import Failure
@@ -29,8 +29,8 @@ class InProcess:
     def pick(self, ready: Sequence[BuildJob | EvalJob]) -> list[Batch]:
         return batches(ready)[:1] if not self._waiting else []
 
-    def host_of(self, batch: Batch) -> str | None:
-        return None
+    def seat_of(self, batch: Batch) -> Seat:
+        return Seat()
 
     def give_up(self, attempt_id: str, failure: Failure) -> None:
         raise AssertionError(f"{attempt_id} was given up: {failure.message}")
@@ -80,7 +80,8 @@ def run_here(plan: Plan, settings: Settings, reporter: Reporter) -> RunSummary:
     """What `orchestrator.runs.execute` does, in this process."""
     with Store.open(settings.database_url) as store:
         scheduler = Scheduler(store, plan, run_id=register(store, plan), settings=settings, reporter=reporter)
-        return scheduler.nothing_to_do() or scheduler.run(InProcess(settings))
+        executor: Executor = InProcess(settings)
+        return scheduler.nothing_to_do() or scheduler.run(executor)
 
 
 def ground_here(settings: Settings, seen: list[RunSummary] | None = None) -> Ground:
