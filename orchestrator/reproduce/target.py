@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -50,7 +51,7 @@ def find_target(path: Path, card: Card, text: str, sources: Mapping[str, str]) -
     entry = next((e for name in own if (e := find_in_catalog(name)) is not None), None)
     if entry is not None:
         return _of_recipe(entry.recipe, card, sources, f"The catalogue's recipe {entry.name}.")
-    return _by_name(own)
+    return _by_name(own, [name for name in DEMO_NAMES if _names(text, name)])
 
 
 def _of_proposal(found: list[Proposal], card: Card, sources: Mapping[str, str]) -> Target:
@@ -78,9 +79,14 @@ def _of_recipe(recipe: Recipe, card: Card, sources: Mapping[str, str], found: st
     )
 
 
-def _by_name(own: list[str]) -> Target:
-    """A checkpoint by its name: one that is embedded, or pinned to a commit on the hub."""
+def _by_name(own: list[str], embedded: list[str]) -> Target:
+    """A checkpoint by its name: pinned to a commit on the hub, or embedded and named in the card."""
     known = next((name for name in own if name in DEMO_NAMES or "@" in name), None)
+    if known is None:
+        alike = [
+            e for e in embedded if not own or e.rpartition("/")[2] in {n.rpartition("/")[2] for n in own}
+        ]
+        known = alike[0] if len(alike) == 1 else None
     if known is not None:
         return Target(name=BASE_NAME, base=known, found=f"The checkpoint {known}, which the card is about.")
     who = own[0] if own else "its model"
@@ -89,6 +95,11 @@ def _by_name(own: list[str]) -> Target:
     )
     problem = f"The card holds no recipe, and {who} is pinned to no revision: say what it is with {wanted}."
     return Target(name=BASE_NAME, base=None, found="Nothing that could be measured.", problems=(problem,))
+
+
+def _names(text: str, name: str) -> bool:
+    """Whether a text has this name, whole."""
+    return re.search(rf"(?<![\w/.-]){re.escape(name)}(?![\w/-])", text) is not None
 
 
 def _name(card: Card) -> str:

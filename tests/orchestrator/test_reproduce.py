@@ -12,7 +12,8 @@ import yaml
 
 from evals.claims.records import VerdictKind
 from orchestrator import cli
-from orchestrator.reproduce import Options, plan_reproduction
+from orchestrator.cards import read_card
+from orchestrator.reproduce import Options, find_target, plan_reproduction
 from orchestrator.reproduce import reproduce as reproduce_card
 from orchestrator.runs import execute
 from orchestrator.scheduler import RunProgress
@@ -224,3 +225,23 @@ def test_a_card_about_nobody_knows_what(
         output = capsys.readouterr()
         assert int(caught.value.code or 0) == code
         assert told in output.out + output.err
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "base"),
+    [
+        ("demo/SmolLM2-135M-Instruct", "", "demo/SmolLM2-135M-Instruct"),
+        ("SmolLM2-135M-Instruct", "It is demo/SmolLM2-135M-Instruct.", "demo/SmolLM2-135M-Instruct"),
+        ("SmolLM2-135M-Instruct", "It is demo/SmolLM2-135M-Instruct-noise.", None),
+        ("HuggingFaceTB/SmolLM2-135M-Instruct", "", None),
+        ("org/made", "Made from demo/SmolLM2-135M-Instruct.", None),
+        ("org/model@0123abc", "", "org/model@0123abc"),
+    ],
+)
+def test_the_checkpoint_that_a_card_names(tmp_path: Path, name: str, words: str, base: str | None) -> None:
+    text = card(1.0, 2.0, words, name=name)
+    path = tmp_path / "card.md"
+    found = find_target(path, read_card(text, "card.md"), text, {})
+    assert found.base == base
+    assert bool(found.problems) == (base is None)
+    assert find_target(path, read_card(text, "card.md"), text, {name: "there@1"}).base == "there@1"
