@@ -58,6 +58,7 @@ def check(planted: Planted, report: ScanReport) -> str:
     return f"circuit {planted.circuit} {mine.search.delta:+.3f} -> {mine.confirmation.delta:+.3f}; decoys {', '.join(gains)}"
 
 
+@pytest.mark.slow
 def test_a_planted_circuit_is_found_and_no_decoy_believed(tmp_path: Path) -> None:
     check(*scanned(tmp_path, 0, "i=1: max_added=3", 14))
 
