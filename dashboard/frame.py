@@ -89,13 +89,17 @@ def _choose_run(pages: Pages) -> RunRecord | None:
             "run",
             list(known),
             default=newest[0].id,
-            label_of=lambda run_id: (
-                f"{line(known[run_id].name, 40)} · {parts.STATE_MARKS[known[run_id].state]}"
-            ),
+            label_of=lambda run_id: _label(known[run_id]),
             resets=("page", "base", "cand", "pins", "bench", "suite", "engine", "subset", "doc", "q"),
         )
     links.keep("run", chosen)
     return known[chosen]
+
+
+def _label(run: RunRecord) -> str:
+    """A run in the list: lists tell their entries apart by what they show, and a sweep is often run again."""
+    when = f"{run.created_at:%m-%d %H:%M:%S}"
+    return f"{line(run.name, 40)} · {parts.STATE_MARKS[run.state]} · {when}"
 
 
 def _other_run(pages: Pages, run_id: str) -> dict[str, RunRecord]:

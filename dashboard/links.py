@@ -17,7 +17,7 @@ from streamlit.navigation.page import StreamlitPage
 _PAGES = "mergeboard_pages"
 _KEPT = "mergeboard_kept"
 _WRITTEN = "mergeboard_written"
-_SETTLED_S = 4.0
+_SETTLED_S = 8.0
 
 
 class _Written(NamedTuple):
@@ -47,6 +47,15 @@ def register(pages: Mapping[View, StreamlitPage]) -> None:
 
 def go(view: View, **values: str | int | None) -> None:
     """Open a view; what is not named keeps its default there."""
+    now, new = time.monotonic(), _texts(values)
+    waiting: dict[str, _Written] = st.session_state.setdefault(_WRITTEN, {})
+    for name in {*st.query_params, *new}:
+        text, old = new.get(name), st.query_params.get(name)
+        before = waiting.get(name)
+        # A live page may ask to go there twice; what stood there at first is what may come back.
+        if before is not None and before.new == text == old:
+            old = before.old
+        waiting[name] = _Written(new=text, old=old, at=now)
     st.switch_page(st.session_state[_PAGES][view], query_params=_texts(values))
 
 

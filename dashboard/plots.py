@@ -13,6 +13,7 @@ from orchestrator.charts import image_bytes
 READY = "mergeboard_plots"
 """Set in a session once its browser has something else to show while it loads the plotting library (4 MB)."""
 _ASKED = "mergeboard_plots_asked"
+_ADDRESS = "mergeboard_plots_address"
 _WAIT_S = 0.2
 _FONT = '"Source Sans", sans-serif'
 _CONFIG = {
@@ -27,6 +28,7 @@ def plot(draw: Callable[[], Any], key: str, *, height: int, alt: str, select: bo
     if not st.session_state.get(READY):
         with st.container(height=height, border=False):
             st.caption("Drawing …")
+        st.session_state[_ADDRESS] = st.query_params.to_dict()
         _come_back()
         return None
     figure = draw()
@@ -40,6 +42,8 @@ def _come_back() -> None:
     """Ask for the page again as soon as the browser has drawn it: its timer starts then."""
     if st.session_state.get(_ASKED):
         st.session_state[READY] = True
+        # The browser asks with the address that it had, which on a slow machine is still that of the page before.
+        st.query_params.from_dict(st.session_state[_ADDRESS])
         st.rerun()
     st.session_state[_ASKED] = True
 

@@ -20,6 +20,7 @@ from orchestrator.charts import (
     ChartError,
     PointStatus,
     Scan,
+    ScanPoint,
     Theme,
     heatmap,
     heatmap_image,
@@ -179,12 +180,22 @@ def _clickable(scan: Scan, measure: str, theme: Theme) -> Any:
             marker={"symbol": "square", "size": max(4.0, 480 / (scan.n_layers + 1)), "opacity": 0.0},
             selected={"marker": {"opacity": 0.0}},
             unselected={"marker": {"opacity": 0.0}},
-            hoverinfo="skip",
+            # A point that is skipped when hovered cannot be clicked either: the marks say what the cells would.
+            text=[_hover(scan, p, measure) for p in blocks],
+            hovertemplate="<b>%{customdata}</b><br>%{text}<extra></extra>",
             showlegend=False,
         )
     )
     # The map is square: what its place is higher than wide stays empty below it.
     return figure.update_yaxes(constraintoward="top")
+
+
+def _hover(scan: Scan, point: ScanPoint, measure: str) -> str:
+    if measure not in point.values:
+        return point.status.value
+    return (
+        f"{scan.measure(measure).text(point.values[measure])}, {scan.delta(point, measure):+.2f} to the base"
+    )
 
 
 def _clicked(selected: Any) -> str | None:
