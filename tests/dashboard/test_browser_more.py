@@ -35,6 +35,7 @@ def test_a_click_on_the_map_opens_the_path(served: Served, browser: Browser) -> 
     detail = page.locator(".st-key-path_detail")
     expect(detail).to_contain_text("whole stack twice")
     page.wait_for_url("**path=*")
+    settled(page)
     detail.get_by_role("link", name="Compare with the base").click()
     expect(page.get_by_role("heading", name="Compare two")).to_be_visible()
     settled(page)
