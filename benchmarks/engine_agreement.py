@@ -182,7 +182,7 @@ class _Recorder:
 
     def score(self, requests: Sequence[ScoreRequest]) -> Iterator[tuple[int, GenerateResult]]:
         """Not asked: only texts are looked at."""
-        raise NotImplementedError
+        raise AssertionError("a benchmark of texts asked for scores")
 
     def generate(self, requests: Sequence[GenerateRequest]) -> Iterator[tuple[int, GenerateResult]]:
         """The request's number as its text."""

@@ -77,8 +77,8 @@ def _sweep(job: EvalJob, base: str, recipes: list[dict[str, Any]], build: BuildJ
     engine: dict[str, Any] = {"kind": job.engine.kind.value, "dtype": job.engine.dtype}
     if job.engine.kv_cache_dtype != "auto":
         engine["kv_cache_dtype"] = job.engine.kv_cache_dtype
-    if job.engine.tensor_parallel != 1:
-        engine["tensor_parallel"] = job.engine.tensor_parallel
+    # Left out, it would be decided anew from the cluster.
+    engine["tensor_parallel"] = job.engine.tensor_parallel
     if job.engine.max_length is not None:
         engine["max_length"] = job.engine.max_length
     suite: dict[str, Any] = {"suite": job.suite, "benchmarks": [job.benchmark]}

@@ -16,6 +16,7 @@ from dashboard.comparisons import WHOLE, Broken, Comparer, Found, Wanted, compar
 from dashboard.links import View
 from dashboard.queries import Column, Pages
 from dashboard.text import line
+from evals.scores import PROBE_SUITE
 from orchestrator.compare import SIGNIFICANT, Comparison
 from orchestrator.records import (
     ENDED,
@@ -60,8 +61,13 @@ def show(pages: Pages, run: RunRecord | None) -> None:
     if run is None:
         parts.kindly("No runs yet", "There is nothing to rank.", command="mergeboard run SWEEP.yaml")
         return
-    columns = data.fixed(pages.columns, run.id)
+    # A probe's value is no benchmark's score: the layer map shows them, beside what knowing nothing gets.
+    found = data.fixed(pages.columns, run.id)
+    columns = tuple(column for column in found if column.suite != PROBE_SUITE)
     base = base_candidate(pages, run)
+    if found and not columns:
+        parts.kindly("Probes only", "This run asked probes, which are no benchmarks: see its layer map.")
+        return
     if not columns or base is None:
         parts.kindly("No evaluations", "This run scores nothing, so that there is no leaderboard of it.")
         return

@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 
+import pytest
+
+from orchestrator import runs
 from orchestrator.executors import Batch, Executor, Finished, Seat, batches
 from orchestrator.jobs import BuildJob, EvalJob, Task
 from orchestrator.plan import Plan, make_plan
@@ -20,7 +23,7 @@ from orchestrator.worker import EngineHost, WorkerContext, run_build
 class InProcess:
     """An executor with one engine, which answers when it is waited for."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, facts: object = None, **placement: object) -> None:
         self._context = WorkerContext(home=str(settings.home), datasets=None)
         self._host = EngineHost(self._context)
         self._waiting: list[tuple[Task, ...]] = []
@@ -82,6 +85,13 @@ def run_here(plan: Plan, settings: Settings, reporter: Reporter) -> RunSummary:
         scheduler = Scheduler(store, plan, run_id=register(store, plan), settings=settings, reporter=reporter)
         executor: Executor = InProcess(settings)
         return scheduler.nothing_to_do() or scheduler.run(executor)
+
+
+def all_runs_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every run of this process from now on, commands included."""
+    monkeypatch.setattr(runs, "usable_nodes", lambda settings, address: None)
+    monkeypatch.setattr(runs, "disconnect", lambda: None)
+    monkeypatch.setattr(runs, "RayExecutor", InProcess)
 
 
 def ground_here(settings: Settings, seen: list[RunSummary] | None = None) -> Ground:

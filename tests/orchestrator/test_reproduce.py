@@ -19,7 +19,7 @@ from orchestrator.runs import execute
 from orchestrator.scheduler import RunProgress
 from orchestrator.settings import Settings
 from orchestrator.store import Store
-from tests.orchestrator.here import run_here
+from tests.orchestrator.in_process import all_runs_here
 from tests.tiny import tiny_checkpoint
 
 MUSR, PRO = "MuSR of Smoke, no leaderboard's", "MMLU-PRO of Smoke, no leaderboard's"
@@ -82,7 +82,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Measured:
         home=home, database_url=f"sqlite:///{home}/store.sqlite", datasets=None, ray_address=None
     )
     with pytest.MonkeyPatch.context() as patch:
-        run_here(patch)
+        all_runs_here(patch)
         made = plan_reproduction(readme, settings, Options(engine="transformers"), dry=False)
         assert made.plan is not None, made.problems
         summary = execute(made.plan, settings, Silent())
