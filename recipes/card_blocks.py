@@ -37,6 +37,7 @@ class Block(Frozen):
     last_line: int = Field(description="Its last line.")
     text: str = Field(description="Its text without the common indent.")
     title: str | None = Field(default=None, description="The name that stands over it, if one does.")
+    lead: str = Field(default="", description="The last line of text over it, a sentence perhaps.")
 
 
 def find_blocks(markdown: str) -> tuple[Block, ...]:
@@ -133,7 +134,8 @@ def _block(lines: Sequence[str], start: int, end: int) -> Block | None:
     text = textwrap.dedent("\n".join(_QUOTE.sub("", line) for line in lines[start:end]))
     if not _MARKS.search(text):
         return None
-    return Block(first_line=start + 1, last_line=end, text=text, title=_title(lines, start))
+    lead = _lead(lines, start)
+    return Block(first_line=start + 1, last_line=end, text=text, title=_title(lead), lead=lead)
 
 
 def _first_content(text: str) -> str:
@@ -141,12 +143,15 @@ def _first_content(text: str) -> str:
     return next((line for line in lines if line.strip() != "---"), "")
 
 
-def _title(lines: Sequence[str], start: int) -> str | None:
-    """A name on its own in the line over the block or its fence: `Name :`, `### Name`, `**Name**`, `Name.yml`."""
+def _lead(lines: Sequence[str], start: int) -> str:
+    """The text in the line over the block or its fence."""
     above = [line for line in lines[max(0, start - 5) : start] if line.strip() and not _FENCE.match(line)]
-    if not above:
-        return None
-    text = above[-1].strip().lstrip("#>-* ").rstrip(": ").strip("*_`\"' ").rstrip(": ").strip("*_`\"' ")
+    return above[-1].strip() if above else ""
+
+
+def _title(lead: str) -> str | None:
+    """A name on its own: `Name :`, `### Name`, `**Name**`, `Name.yml`."""
+    text = lead.lstrip("#>-* ").rstrip(": ").strip("*_`\"' ").rstrip(": ").strip("*_`\"' ")
     for ending in (".yaml", ".yml"):
         text = text.removesuffix(ending)
     return text if _TITLE.fullmatch(text) and len(text.split()) <= 2 and re.search(r"[\d_-]", text) else None

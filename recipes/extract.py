@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import shlex
 from collections.abc import Sequence
 from enum import StrEnum
 
@@ -31,6 +32,9 @@ _LINK = re.compile(r"\[([^\]\n]{1,120})\]\(https?://" + _HUB_LINK.pattern, re.AS
 _HUB_NAME = re.compile(r"(?<![\w./@-])([A-Za-z][\w.-]{1,95}/[\w.-]{2,96})(?![\w/])", re.ASCII)
 _OWNED = re.compile(r"\b([A-Z][\w-]{2,40})['’]s ([\w.-]{2,60}\d+[bB]\b[\w.-]{0,20})")
 _BLOCK = re.compile(r"\(\s*(\d{1,3})\s*,\s*(\d{1,3})\s*\)")
+_SNAPSHOT = re.compile(r"models--(?P<owner>[\w.-]+?)--(?P<name>[\w.-]+)/snapshots/(?P<commit>[0-9a-f]{7,40})")
+"""https://huggingface.co/docs/huggingface_hub/guides/manage-cache"""
+
 _MAX_SUGGESTIONS = 3
 
 
@@ -53,10 +57,11 @@ class ToMap(Frozen):
 
     def __str__(self) -> str:
         if self.suggestions and self.suggestions[0] == self.name:
-            return f"{self.name} is {self.reason}: confirm it with --source {self.name}={self.name}@REVISION."
+            confirm = shlex.quote(f"{self.name}={self.name}@REVISION")
+            return f"{self.name} is {self.reason}: confirm it with --source {confirm}."
         hint = f"; perhaps {' or '.join(self.suggestions)}" if self.suggestions else ""
         target = self.suggestions[0] if self.suggestions else "ORG/NAME@REVISION"
-        return f"{self.name} is {self.reason}{hint}: map it with --source {self.name}={target}."
+        return f"{self.name} is {self.reason}{hint}: map it with --source {shlex.quote(f'{self.name}={target}')}."
 
 
 class Proposal(Frozen):
@@ -103,7 +108,11 @@ def offers(markdown: str) -> tuple[str, ...]:
 
 
 def _groups(blocks: Sequence[Block]) -> list[list[Block]]:
-    """Blocks that name each other, or nearly, belong together; the others stand alone."""
+    """Blocks that name each other, or nearly, belong together; the others stand alone.
+
+    A block that makes what another takes from org/name stands alone and joins the other as well, for somebody to choose.
+    """
+    blocks = _titled(blocks)
     titles = {block.title: number for number, block in enumerate(blocks) if block.title}
     group_of = list(range(len(blocks)))
     for number, block in enumerate(blocks):
@@ -112,20 +121,59 @@ def _groups(blocks: Sequence[Block]) -> list[list[Block]]:
             if near and titles[near[0]] != number:
                 old, new = group_of[number], group_of[titles[near[0]]]
                 group_of = [new if group == old else group for group in group_of]
-    return [
-        [block for block, group in zip(blocks, group_of, strict=True) if group == wanted]
-        for wanted in dict.fromkeys(group_of)
-    ]
+    made_here = [{titles[name] for name in _last_parts(block) if name in titles} for block in blocks]
+    groups = []
+    for wanted in dict.fromkeys(group_of):
+        own = [number for number, group in enumerate(group_of) if group == wanted]
+        others = sorted(_reached(own, made_here) - set(own))
+        named_last = [*others, *own] if blocks[own[-1]].title else sorted([*others, *own])
+        groups.append([blocks[number] for number in named_last])
+    return groups
+
+
+def _reached(start: Sequence[int], edges: Sequence[set[int]]) -> set[int]:
+    """Numbers that can be reached, the start included."""
+    found, ahead = set(start), list(start)
+    while ahead:
+        new = edges[ahead.pop()] - found
+        found |= new
+        ahead += new
+    return found
+
+
+def _titled(blocks: Sequence[Block]) -> list[Block]:
+    """Blocks without a title get the name of another block's input, where the sentence over them has it."""
+    inputs = [set(_last_parts(block)) for block in blocks]
+    taken = {block.title for block in blocks}
+    found = []
+    for number, block in enumerate(blocks):
+        of_others = set().union(*inputs[:number], *inputs[number + 1 :]) - inputs[number] - taken
+        words = (
+            {word.strip(".-") for word in re.findall(r"[\w.-]+", block.lead)} if not block.title else set()
+        )
+        said = sorted(words & of_others)
+        found.append(block.model_copy(update={"title": said[0]}) if len(said) == 1 else block)
+        taken |= set(said)
+    return found
 
 
 def _bare_names(block: Block) -> list[str]:
     """Names of inputs that could be stages: a word, or a path whose last part is one."""
-    names = re.findall(
-        r"^\s*-?\s*(?:model|base_model)\s*:\s*[\"']?([^\s\"'#]{1,200})", block.text, re.MULTILINE
-    )
+    names = _inputs(block)
     return [
         name.rstrip("/").rpartition("/")[2] for name in names if not re.fullmatch(r"[\w.-]+/[\w.-]+", name)
     ]
+
+
+def _last_parts(block: Block) -> list[str]:
+    """Last parts of the names of all inputs."""
+    return [name.rstrip("/").rpartition("/")[2] for name in _inputs(block)]
+
+
+def _inputs(block: Block) -> list[str]:
+    return re.findall(
+        r"(?:^|[{,])\s*-?\s*(?:model|base_model)\s*:\s*[\"']?([^\s\"'#,}]{1,200})", block.text, re.MULTILINE
+    )
 
 
 # --- one proposal ---------------------------------------------------------------------------------------------------
@@ -135,7 +183,8 @@ def _proposal(blocks: Sequence[Block], markdown: str, origin: str) -> Proposal:
     several = len(blocks) > 1
     text = _joined(blocks) if several else blocks[0].text + "\n"
     lines = tuple((block.first_line, block.last_line) for block in blocks)
-    title = blocks[-1].title
+    result = next((block for block in blocks if not block.title), blocks[-1])
+    title = result.title
     try:
         recipe = Recipe.parse(_aligned(blocks) if several else _at_line(blocks[0]), origin)
     except RecipeError as error:
@@ -145,7 +194,11 @@ def _proposal(blocks: Sequence[Block], markdown: str, origin: str) -> Proposal:
         lines=lines,
         text=text,
         recipe=recipe,
-        problems=(*recipe.remarks, *_other_links(recipe, markdown, origin)),
+        problems=(
+            *recipe.remarks,
+            *_other_links(recipe, markdown, origin),
+            *_made_here(recipe, blocks, origin),
+        ),
         to_map=_to_map(recipe, markdown),
     )
 
@@ -183,7 +236,7 @@ def _to_map(recipe: Recipe, markdown: str) -> tuple[ToMap, ...]:
     for source in recipe.sources:
         if source.kind is SourceKind.LOCAL:
             stages = _nearest(source.name, sorted(recipe.stage_names), cutoff=0.85)
-            suggestions = stages or _nearest(source.name, hub, cutoff=0.6)
+            suggestions = stages or _cached_copy(source.name) or _nearest(source.name, hub, cutoff=0.6)
             found.append(ToMap(name=str(source), reason=MapReason.PRIVATE_PATH, suggestions=suggestions))
         elif source.kind is SourceKind.BARE:
             stages = _nearest(source.name, sorted(recipe.stage_names), cutoff=0.5)
@@ -201,6 +254,23 @@ def _other_links(recipe: Recipe, markdown: str, origin: str) -> list[str]:
         for text, repo in dict.fromkeys(linked)
         for name in sorted(names)
         if (text == name or text.endswith("/" + name)) and repo.lower() != name.lower()
+    ]
+
+
+def _cached_copy(path: str) -> tuple[str, ...]:
+    """The repository and commit that a path into the hub's own cache spells out."""
+    found = _SNAPSHOT.search(path.replace("\\", "/"))
+    return (f"{found['owner']}/{found['name']}@{found['commit']}",) if found else ()
+
+
+def _made_here(recipe: Recipe, blocks: Sequence[Block], origin: str) -> list[str]:
+    """Sources named org/name whose making the card describes too."""
+    lines = {block.title: block.first_line for block in blocks}
+    names = sorted({source.name for source in recipe.sources if source.kind is SourceKind.HUB})
+    return [
+        f"{origin}:{lines[stage]}: the card also says how {name} was made; --source {name}={stage} builds it here."
+        for name in names
+        if (stage := name.rpartition("/")[2]) in lines and stage in recipe.stage_names
     ]
 
 

@@ -10,7 +10,7 @@ import functools
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +124,11 @@ def write_tokenizer(directory: Path, size: int = VOCABULARY, *, chat_template: b
 
 @functools.cache
 def _tokenizer(size: int) -> str:
+    return trained_tokenizer(_TEXT.splitlines(), size)
+
+
+def trained_tokenizer(lines: Iterable[str], size: int) -> str:
+    """tokenizer.json of a byte-level BPE tokenizer of at most `size` tokens, trained on the lines."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
@@ -135,7 +140,7 @@ def _tokenizer(size: int) -> str:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(_TEXT.splitlines(), trainer)
+    tokenizer.train_from_iterator(lines, trainer)
     return str(tokenizer.to_str())
 
 

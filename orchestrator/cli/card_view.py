@@ -26,7 +26,8 @@ def show_card_plan(path: Path, settings: Settings, *, sources: list[str], as_jso
         console.print(f"\nRecipe {recipe.title} ({recipe.found})", markup=False, soft_wrap=True)
         if recipe.preflight is not None:
             show_preflight(recipe.preflight, console)
-        for problem in recipe.problems:
+        said = recipe.preflight.remarks if recipe.preflight is not None else ()
+        for problem in (problem for problem in recipe.problems if problem not in said):
             console.print(f"Problem: {problem}", markup=False, soft_wrap=True)
         for name in recipe.to_map:
             console.print(f"To map with --source NAME=REPO@SHA: {name}", markup=False, soft_wrap=True)

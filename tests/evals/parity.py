@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import lm_eval.evaluator
+from lm_eval.api.model import LM
 from lm_eval.models.huggingface import HFLM
 
 from evals.engine import EngineKind, EngineSpec, installed_version, open_engine
@@ -16,6 +18,7 @@ from evals.harness.tasks import load_tasks, quiet
 from evals.samples import read_samples
 from evals.scores import ChatTemplate, EvalSettings, Evaluation, Sample
 from evals.suite import Benchmark, Suite
+from evals.vllm.environment import answer_for_cpu_build
 
 
 @dataclass
@@ -28,29 +31,47 @@ class Parity:
     differing: list[str] = field(default_factory=list)
 
 
-def float32_spec(suite: Suite) -> EngineSpec:
+def float32_spec(suite: Suite, kind: EngineKind = EngineKind.TRANSFORMERS) -> EngineSpec:
     return EngineSpec(
-        kind=EngineKind.TRANSFORMERS,
-        version=installed_version(EngineKind.TRANSFORMERS),
+        kind=kind,
+        version=installed_version(kind),
         dtype="float32",
         max_length=suite.settings.max_length,
     )
 
 
+def stock_model(suite: Suite, checkpoint: Path, kind: EngineKind, batch_size: int = 1) -> LM:
+    """lm-eval's own model on the same backend, in float32 on the CPU."""
+    common = {"dtype": "float32", "add_bos_token": suite.settings.add_bos_token}
+    if kind is EngineKind.TRANSFORMERS:
+        return HFLM(
+            pretrained=str(checkpoint),
+            device="cpu",
+            batch_size=batch_size,
+            max_length=suite.settings.max_length,
+            **common,
+        )
+    os.environ |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_CPU_KVCACHE_SPACE": "1"}
+    answer_for_cpu_build()
+    from lm_eval.models.vllm_causallms import VLLM
+
+    return VLLM(pretrained=str(checkpoint), max_model_len=suite.settings.max_length, **common)
+
+
 class SideBySide:
     """One checkpoint, loaded once by our engine and once by lm-eval's own model."""
 
-    def __init__(self, suite: Suite, checkpoint: Path, *, batch_size: int = 1) -> None:
+    def __init__(
+        self,
+        suite: Suite,
+        checkpoint: Path,
+        *,
+        batch_size: int = 1,
+        kind: EngineKind = EngineKind.TRANSFORMERS,
+    ) -> None:
         self.suite = suite
-        self.engine = open_engine(float32_spec(suite), checkpoint)
-        self.stock = HFLM(
-            pretrained=str(checkpoint),
-            dtype="float32",
-            device="cpu",
-            batch_size=batch_size,
-            add_bos_token=suite.settings.add_bos_token,
-            max_length=suite.settings.max_length,
-        )
+        self.engine = open_engine(float32_spec(suite, kind), checkpoint)
+        self.stock = stock_model(suite, checkpoint, kind, batch_size)
 
     def compare(
         self, benchmark: Benchmark, settings: EvalSettings, mirror: Path | None, folder: Path

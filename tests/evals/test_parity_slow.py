@@ -1,9 +1,11 @@
 """The first documents of every subset of both leaderboards, here and in stock lm-eval, on the embedded language model.
 
-    python -m tests.evals.test_parity_slow [--limit 20] --checkpoint DIR [--log FILE] [suite[:benchmark] ...]
+    python -m tests.evals.test_parity_slow [--limit 20] [--engine vllm] [--checkpoint DIR] [--log FILE] [suite[:benchmark] ...]
 
-prints a line for each subset and every sample that differs; with a log it goes on where it was cut. As a test it runs
-two documents of each subset.
+prints a line for each subset and every sample that differs; with a log it goes on where it was cut. Without a checkpoint
+a two-layer one with a tokenizer of the benchmarks' own text is made, on which all subsets of a suite take minutes instead
+of hours: prompts are compared by their hash in any case, and log-probabilities of random weights depend on every token.
+As a test it runs two documents of each subset on the language model.
 """
 
 from __future__ import annotations
@@ -18,12 +20,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import pyarrow.parquet as pq
 import pytest
 
 from evals.datasets import DatasetState, check
+from evals.engine import EngineKind
 from evals.scores import ChatTemplate
 from evals.suite import Benchmark, Suite, load_suite
 from tests.evals.parity import Parity, SideBySide
+from tests.tiny import tiny_checkpoint, trained_tokenizer
 
 MIRROR = os.environ.get("MERGEBOARD_DATASETS")
 SUITES = ("leaderboard-v2", "leaderboard-v1")
@@ -58,17 +63,25 @@ class _Line(NamedTuple):
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--limit", type=int, default=20)
-    parser.add_argument("--checkpoint", type=Path, required=True)
+    parser.add_argument("--checkpoint", type=Path)
+    parser.add_argument(
+        "--engine", type=EngineKind, choices=list(EngineKind), default=EngineKind.TRANSFORMERS
+    )
     parser.add_argument("--chat-template", choices=["on", "off"], nargs="*", default=["off", "on"])
     parser.add_argument("--log", type=Path)
     parser.add_argument("what", nargs="*", default=list(SUITES))
     chosen = parser.parse_args(arguments)
     done = {tuple(json.loads(line)["key"]) for line in chosen.log.open()} if _exists(chosen.log) else set()
     worst = 0
+    scratch = tempfile.TemporaryDirectory()
+    checkpoint = chosen.checkpoint or _small(Path(scratch.name))
+    opened: dict[str, SideBySide] = {}
     for what in chosen.what:
         name, _, only = what.partition(":")
         suite = load_suite(name)
-        both = SideBySide(suite, chosen.checkpoint)
+        if name not in opened:
+            opened[name] = SideBySide(suite, checkpoint, kind=chosen.engine)
+        both = opened[name]
         for benchmark, line in _lines(suite, only, chosen.chat_template):
             if tuple(line) in done:
                 continue
@@ -79,6 +92,19 @@ def main(arguments: list[str]) -> int:
                 with chosen.log.open("a") as log:
                     log.write(json.dumps({"key": line, **vars(found), "duration_s": duration_s}) + "\n")
     return 1 if worst else 0
+
+
+def _small(directory: Path) -> Path:
+    """Two layers of width 64, with 8,192 tokens of the mirror's questions, so that prompts are about as long as usual."""
+    texts = [
+        str(value)
+        for path in sorted(Path(MIRROR or "").rglob("*.parquet"))[::9]
+        for row in pq.read_table(path).slice(0, 300).to_pylist()
+        for value in row.values()
+    ]
+    tiny_checkpoint(directory, layers=2, vocabulary=8192, config={"max_position_embeddings": 8192})
+    (directory / "tokenizer.json").write_text(trained_tokenizer(texts, 8192), encoding="utf-8")
+    return directory
 
 
 def _exists(path: Path | None) -> bool:

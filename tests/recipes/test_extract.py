@@ -125,6 +125,44 @@ def test_stages_that_stand_apart_are_one_recipe() -> None:
     assert fixed.remarks == ()
 
 
+SAID = """The big one:
+```
+slices:
+  - sources: [{model: output/Flat, layer_range: [0, 24]}]
+  - sources: [{model: a/y, layer_range: [8, 32]}]
+merge_method: passthrough
+```
+The Flat model uses the following yaml:
+```
+merge_method: linear
+models:
+  - model: a/x
+    parameters: {weight: 1}
+```
+"""
+
+
+def test_a_sentence_that_names_what_another_recipe_takes() -> None:
+    big, flat = proposals(SAID, "card.md")
+    assert (big.title, flat.title) == (None, "Flat")
+    assert big.recipe is not None
+    assert big.recipe.n_layers({"output/Flat": 32, "a/y": 32}) == 48
+    assert (
+        "card.md:10: the card also says how output/Flat was made; --source output/Flat=Flat builds it here."
+        in (big.problems)
+    )
+    mapped = big.recipe.with_sources({"output/Flat": "Flat"})
+    assert [stage.name for stage in mapped.ordered] == ["Flat", None]
+    assert [str(source) for source in mapped.sources] == ["a/x", "a/y"]
+
+
+def test_a_path_into_the_hubs_cache_spells_out_its_commit() -> None:
+    path = r"D:/my hub/models--Org-1--Two-7B/snapshots/" + "ab12" * 10
+    (found,) = only(FENCED.replace("/home/me/models/Two-7B", f"'{path}'")).to_map[1:]
+    assert found.suggestions == (f"Org-1/Two-7B@{'ab12' * 10}",)
+    assert f"--source '{path}=Org-1/Two-7B@" in str(found)
+
+
 def test_plain_text_of_a_page() -> None:
     found = only(PLAIN)
     assert found.lines == ((9, 22),)
