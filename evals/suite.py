@@ -309,19 +309,15 @@ def suite_names() -> tuple[str, ...]:
 
 
 def load_suite(name: str) -> Suite:
-    """A suite by its name, or from a file of the same form whose name ends in .yaml or .yml."""
-    if re.fullmatch(r"[A-Za-z0-9_-]+", name):
-        path = SUITES_DIR / f"{name}.yaml"
-        if not path.is_file():
-            raise SuiteError(
-                f"There is no suite '{name}'; choose one of {_list(suite_names())}, or name a .yaml file."
-            )
-    else:
-        path = Path(name)
-        if path.suffix not in (".yaml", ".yml") or not path.is_file():
-            raise SuiteError(
-                f"There is no suite file '{name}'; choose one of {_list(suite_names())}, or an existing .yaml."
-            )
+    """A suite of the project by its name; jobs carry that name alone, so that every node knows what it means."""
+    path = SUITES_DIR / f"{name}.yaml"
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", name) or not path.is_file():
+        raise SuiteError(f"There is no suite '{name}'; choose one of {_list(suite_names())}.")
+    return read_suite(path)
+
+
+def read_suite(path: Path) -> Suite:
+    """A suite from its file; SuiteError names the file and the field that does not fit."""
     return _load(path.resolve(), path.stat().st_mtime_ns)
 
 

@@ -67,7 +67,7 @@ def samples_of(
     tasks = {s.task for s in definition.subsets}
     found: list[Sample] = []
     for text in run.samples:
-        task = renamed_key(task_of(Path(text)) or "")
+        task = renamed_key(_task_in(Path(text), run) or "")
         if task in tasks:
             found += read_logged_samples(Path(text), definition, task)
     return tuple(found)
@@ -155,9 +155,16 @@ def _holds_results(path: Path) -> bool:
         return False
 
 
+def _task_in(path: Path, run: ImportedRun) -> str | None:
+    """The task that a samples file is of: by its own name, or, as lm-eval 0.4.0 to 0.4.2 wrote them (the model's arguments,
+    then the task), by the tasks of the run."""
+    ends = (t.key for t in run.file.tasks if path.name.endswith(f"_{t.key}.jsonl"))
+    return task_of(path) or max(ends, key=len, default=None)
+
+
 def _with_samples(run: ImportedRun, file: Path, *, alone: bool) -> ImportedRun:
     """The run with the samples files beside it: those of its own time, or all where there is only one run."""
-    beside = [p for p in sorted(file.parent.glob("samples_*.json*")) if task_of(p) is not None]
+    beside = [p for p in sorted(file.parent.glob("*.json*")) if p != file and _task_in(p, run) is not None]
     own = [p for p in beside if (stamp_of(p) or "?") in file.name]
     chosen = own or (beside if alone and len({stamp_of(p) for p in beside}) == 1 else [])
     problems = run.problems

@@ -393,6 +393,19 @@ def test_a_folder_with_samples_is_imported_and_agrees(tmp_path: Path) -> None:
     assert first.prompt_hash == f"{7:064x}"[:16]
 
 
+def test_samples_under_the_names_of_lm_eval_before_0_4_3(tmp_path: Path) -> None:
+    subsets = benchmark("musr").subsets
+    write(tmp_path, board_v2({s.task: 100 for s in subsets}))
+    for s in subsets:
+        write_samples(tmp_path, s.task, logged(s.task, np.arange(s.n_documents) < 100))
+    for path in tmp_path.glob("samples_*"):
+        task = path.name.removeprefix("samples_").rpartition("_")[0]
+        path.rename(tmp_path / f"pretrained__org__model,dtype__bfloat16_{task}.jsonl")
+    (run,) = import_results(tmp_path)
+    assert (len(run.samples), run.problems) == (3, ())
+    assert len(samples_of(run, result(run, "musr"))) == 756
+
+
 def test_samples_that_tell_another_score_are_pointed_out(tmp_path: Path) -> None:
     tasks = [s.task for s in benchmark("musr").subsets]
     write(tmp_path, board_v2({t: 200 for t in tasks}))

@@ -9,7 +9,7 @@ import yaml
 
 from evals.errors import SuiteError
 from evals.scores import ChatTemplate, Seeds
-from evals.suite import Aggregation, Benchmark, Suite, load_suite, suite_names
+from evals.suite import Aggregation, Benchmark, Suite, load_suite, read_suite, suite_names
 
 # Written down here a second time, from the leaderboard's documentation of its lower bounds.
 BBH_CHOICES = {
@@ -167,11 +167,11 @@ def test_an_unknown_suite_is_refused_with_the_known_ones(name: str) -> None:
         load_suite(name)
 
 
-def test_a_suite_file_of_ones_own(tmp_path: Path) -> None:
+def test_a_suite_file(tmp_path: Path) -> None:
     suite = load_suite("smoke").model_dump(mode="json")
     own = tmp_path / "own.yaml"
     own.write_text(yaml.safe_dump({**suite, "name": "own", "benchmarks": suite["benchmarks"][:2]}))
-    assert [b.name for b in load_suite(str(own)).benchmarks] == ["ifeval", "bbh"]
+    assert [b.name for b in read_suite(own).benchmarks] == ["ifeval", "bbh"]
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ def test_a_suite_file_that_does_not_fit_names_the_field(
     own = tmp_path / "own.yaml"
     own.write_text(yaml.safe_dump({**load_suite("smoke").model_dump(mode="json"), **change}))
     with pytest.raises(SuiteError, match=words):
-        load_suite(str(own))
+        read_suite(own)
 
 
 @pytest.mark.parametrize("text", ["a: [", "\x00", "- 1", "", "!!python/object/apply:os.system [ls]"])
@@ -196,7 +196,7 @@ def test_a_file_that_is_no_suite(tmp_path: Path, text: str) -> None:
     own = tmp_path / "own.yml"
     own.write_text(text)
     with pytest.raises(SuiteError, match=r"own\.yml"):
-        load_suite(str(own))
+        read_suite(own)
 
 
 def test_a_name_may_be_there_once() -> None:
