@@ -23,7 +23,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from orchestrator.errors import StoreError, StoreLost
 
 T = TypeVar("T")
-_BUSY_S = 60
+_BUSY_S = 60.0
 # What PostgreSQL says where two transactions were in each other's way: serialization, deadlock.
 _CONTENDED_STATES = {"40001", "40P01"}
 # The same, or the server was shutting down, crashed, starting up, or had too many connections.
@@ -45,8 +45,12 @@ class Database:
         self.url = _parse(url)
         self.read_only = read_only
         self._patience_s = patience_s
+        # A page that only reads says soon that it cannot; what writes waits for its turn.
+        self._busy_s = min(_BUSY_S, patience_s) if read_only else _BUSY_S
         self._engine = (
-            _sqlite(self.url, read_only, foreign_keys) if self.is_sqlite else _postgres(self.url, read_only)
+            _sqlite(self.url, read_only, foreign_keys, self._busy_s)
+            if self.is_sqlite
+            else _postgres(self.url, read_only)
         )
         self._writer = self._engine.execution_options(mergeboard_write=True)
         self._reader = (
@@ -123,7 +127,7 @@ class Database:
         if "readonly database" in text or "unable to open database file" in text:
             return f"{where} cannot be opened; check that the file is there and that you may read and write it and its folder."
         if "database is locked" in text:
-            return f"{where} is held by another process for over {_BUSY_S} s; end it, or use PostgreSQL for many writers."
+            return f"{where} is held by another process for over {self._busy_s:.0f} s; end it, or use PostgreSQL for many writers."
         if _is_transient(error):
             return f"{where} does not answer ({text}); check MERGEBOARD_DATABASE_URL and that the server is running."
         return (
@@ -175,13 +179,13 @@ def _without_secrets(url: sa.URL) -> str:
     return plain.render_as_string(hide_password=True)
 
 
-def _sqlite(url: sa.URL, read_only: bool, foreign_keys: bool) -> sa.Engine:
+def _sqlite(url: sa.URL, read_only: bool, foreign_keys: bool, busy_s: float) -> sa.Engine:
     path = str(url.database)
     target = f"file:{quote(path)}?mode={'ro' if read_only else 'rwc'}"
 
     def connect() -> sqlite3.Connection:
         connection = sqlite3.connect(
-            target, uri=True, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
+            target, uri=True, timeout=busy_s, isolation_level=None, check_same_thread=False
         )
         connection.execute(f"PRAGMA foreign_keys = {'ON' if foreign_keys else 'OFF'}")
         connection.execute("PRAGMA cache_size = -65536")
