@@ -15,6 +15,8 @@ from recipes.errors import RecipeError
 from recipes.layer_path import LayerPath
 from recipes.yaml_text import load_yaml
 
+_RUN = "mergeboard run job.yaml"
+
 
 def base_of(run: RunRecord) -> str | None:
     """The checkpoint that a run's sweep file calls its base."""
@@ -31,27 +33,21 @@ def repeat_command(
 ) -> str | None:
     """A shell script that repeats the job; None where no command line can say all that its result depends on.
 
-    `build` is the job that makes the evaluated checkpoint, where one does.
+    `base` is what the run's sweep calls so, `build` the job that makes the evaluated checkpoint, where one does. A job that
+    is done would only be shown again, so that the script runs in a home of its own.
     """
     if isinstance(job, BuildJob):
         return _build_script(job)
-    if base is None:
-        return None
+    name = (candidate.name if candidate else "repeated")[:120]
     if job.place.artifact is not None:
-        if build is None:
+        if build is None or base is None:
             return None
-        name = candidate.name if candidate else "repeated"
-        recipes: list[dict[str, Any]] = [{"name": name[:120], "file": "recipe.yaml"}]
-        sweep = _sweep(job, base, recipes, build)
-        return "\n".join(
-            [_file("recipe.yaml", build.recipe), _file("job.yaml", sweep), "mergeboard run job.yaml"]
-        )
-    recipes = []
-    if job.layer_path is not None:
-        recipes = [
-            {"name": (candidate.name if candidate else "repeated")[:120], "layer_path": list(job.layer_path)}
-        ]
-    return "\n".join([_file("job.yaml", _sweep(job, base, recipes, None)), "mergeboard run job.yaml"])
+        sweep = _sweep(job, base, [{"name": name, "file": "recipe.yaml"}], build)
+        return "\n".join([_file("recipe.yaml", build.recipe), _file("job.yaml", sweep), _at_home(job, _RUN)])
+    # A path is of the checkpoint that it was switched in, which need not be the sweep's base.
+    recipes = [] if job.layer_path is None else [{"name": name, "layer_path": list(job.layer_path)}]
+    sweep = _sweep(job, job.place.label, recipes, None)
+    return "\n".join([_file("job.yaml", sweep), _at_home(job, _RUN)])
 
 
 def path_command(
@@ -86,7 +82,7 @@ def _sweep(job: EvalJob, base: str, recipes: list[dict[str, Any]], build: BuildJ
         suite["limit"] = job.settings.limit
     values: dict[str, Any] = {"name": f"repeat {job.digest}", "base": base}
     if recipes:
-        values["recipes"] = recipes
+        values |= {"recipes": recipes, "score_base": False}
     values |= {"suites": [suite], "engines": [engine], "chat_template": job.settings.chat_template.value}
     if job.settings.seeds != Seeds():
         values["seeds"] = job.settings.seeds.model_dump()
@@ -96,15 +92,21 @@ def _sweep(job: EvalJob, base: str, recipes: list[dict[str, Any]], build: BuildJ
         values["sources"] = {s.name: s.place for s in build.sources if s.name != s.place}
         values["build_seed"] = build.seed
         values["allow_pickles"] = build.allow_pickles
+        values["materialize"] = job.layer_path is not None
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
 
 
 def _build_script(job: BuildJob) -> str | None:
     if job.seed or job.allow_pickles or job.trust_remote_code:
         return None
-    sources = " ".join(f"--source {shlex.quote(f'{s.name}={s.place}')}" for s in job.sources)
-    command = f"mergeboard build recipe.yaml --out ./{job.digest}"
-    return "\n".join([_file("recipe.yaml", job.recipe), f"{command} {sources}".rstrip()])
+    named = [shlex.quote(f"{s.name}={s.place}") for s in job.sources if s.name != s.place]
+    words = ["mergeboard build recipe.yaml --out", f"./{job.digest}", *(f"--source {text}" for text in named)]
+    return "\n".join([_file("recipe.yaml", job.recipe), _at_home(job, " ".join(words))])
+
+
+def _at_home(job: BuildJob | EvalJob, command: str) -> str:
+    """The command in a new home and its own store."""
+    return f'env -u MERGEBOARD_DATABASE_URL MERGEBOARD_HOME="$PWD/repeat-{job.digest}" {command}'
 
 
 def _file(name: str, text: str) -> str:

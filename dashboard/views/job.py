@@ -288,13 +288,29 @@ def _repeat(pages: Pages, run: RunRecord, detail: JobDetail) -> None:
         made = data.fixed(pages.job_detail, detail.job.place.artifact, detail.run_id)
         build = made.job if made is not None and isinstance(made.job, BuildJob) else None
     candidate = detail.candidates[0] if detail.candidates else None
-    command = repeat_command(detail.job, candidate, base_of(run), build)
+    command = repeat_command(detail.job, candidate, base_place(pages, run), build)
     if command is None:
         st.caption(
             "No single command can say all that this job depends on; its run goes on, or is repeated, with:"
         )
         command = f"mergeboard resume {run.id}"
+    else:
+        st.caption(
+            "In a home of its own, since a job that is done is not run again. It is the same job, digest and all, as long as "
+            "the installed versions are those of the provenance below."
+        )
     st.code(command, language="bash", wrap_lines=True)
+
+
+def base_place(pages: Pages, run: RunRecord) -> str | None:
+    """Where the run's base was found, which its sweep may name relative to a folder; as the sweep has it where it was not scored."""
+    base = data.fixed(pages.base_of, run.id)
+    if base is not None:
+        _, rows = data.fixed(pages.job_list, run.id, position=base.position, limit=1)
+        first = data.fixed(pages.job_detail, rows[0].digest, run.id) if rows else None
+        if first is not None and isinstance(first.job, EvalJob) and first.job.place.name is not None:
+            return first.job.place.name
+    return base_of(run)
 
 
 def _provenance(run: RunRecord) -> None:
