@@ -1,11 +1,13 @@
 """How fast the dashboard is in a browser, on a large store: medians of ten.
 
-    python benchmarks/make_store.py --home DIR
+    python benchmarks/make_store.py --home DIR                              a million scores
     python benchmarks/dashboard_speed.py --home DIR
-    python benchmarks/dashboard_speed.py --home DIR --queries       only what the pages ask of the store, without a browser
+    python benchmarks/make_store.py --home TEN --runs 80                    ten times as many
+    python benchmarks/dashboard_speed.py --home DIR --queries --against TEN what the pages ask of both stores, without a browser
 
-First paint: a fresh browser context opens a view's link, until its first data is visible. Interaction: from the click or
-the key until what it asks for is visible. Needs Chromium (`make browser`).
+First paint: a fresh browser profile opens a view's link, until its first data is visible; where a view has a chart, until
+that is drawn as well, as a figure of its own. Interaction: from the click or the key until what it asks for is visible.
+Needs Chromium (`make browser`).
 """
 
 from __future__ import annotations
@@ -17,28 +19,34 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, sync_playwright
 
 from dashboard.queries import JobState, Pages
 from orchestrator.records import LeaderboardQuery, SortKey
 
-ROOT = Path(__file__).parents[1]
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
-REPEATS = 10
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
 PORT = 8777
 ADDRESS = f"http://127.0.0.1:{PORT}"
 GRID = "[data-testid=stDataFrame] canvas"
+CELLS = "[data-testid=stDataFrame] [role=gridcell]"
+PLOT = ".js-plotly-plot .main-svg"
+SIDES = ".st-key-side_by_side"
+CANDIDATE = 1500
 FIRST = {
     "overview": ("", "[data-testid=stMetricValue]"),
     "leaderboard": ("leaderboard", GRID),
-    "compare two": ("compare?cand=1500", GRID),
+    "compare two": (f"compare?cand={CANDIDATE}", GRID),
+    "compare two, its chart": (f"compare?cand={CANDIDATE}", PLOT),
     "layer map": ("layers", GRID),
-    "claims": ("claims", "[data-testid=stHeading]"),
+    "layer map, the map": ("layers", PLOT),
+    "claims": ("claims", "[data-testid=stCode]"),
     "jobs": ("job", GRID),
-    "card": ("card?cand=1500", "[data-testid=stCode]"),
+    "card": (f"card?cand={CANDIDATE}", "[data-testid=stCode]"),
 }
 
 
@@ -48,49 +56,48 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--home", type=Path, required=True, help="folder made by make_store.py")
+    parser.add_argument("--rounds", type=int, default=10, help="how often everything is done")
     parser.add_argument("--queries", action="store_true", help="time the store's answers only")
+    parser.add_argument("--against", type=Path, help="with --queries: another such folder, asked in turn")
     options = parser.parse_args()
-    home = options.home
     if options.queries:
-        _queries(home)
+        _queries([options.home, *([options.against] if options.against else [])], options.rounds)
         return
-    words = [
-        sys.executable,
-        "-m",
-        "streamlit",
-        "run",
-        str(ROOT / "dashboard/app.py"),
-        "--server.port",
-        str(PORT),
-    ]
-    server = subprocess.Popen(
-        words,
-        env={**os.environ, "MERGEBOARD_HOME": str(home)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        _wait()
-        with sync_playwright() as playwright:
-            flags = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        with _served(options.home):
+            path, there = FIRST["leaderboard"]
+            _report("first page after the start", [_first(browser, path, there)])
             for name, (path, there) in FIRST.items():
-                _report(f"first paint, {name}", [_first(browser, path, there) for _ in range(REPEATS)])
-            for name, took in _interactions(browser).items():
+                _first(browser, path, there)
+                _report(f"first paint, {name}", [_first(browser, path, there) for _ in range(options.rounds)])
+            clicks = Clicks(browser)
+            for _ in range(options.rounds):
+                clicks.round()
+            for name, took in clicks.took.items():
                 _report(f"interaction, {name}", took)
-            browser.close()
+        browser.close()
+
+
+@contextmanager
+def _served(home: Path) -> Iterator[None]:
+    words = [sys.executable, "-P", "-m", "dashboard", "--server.port", str(PORT)]
+    environment = {**os.environ, "MERGEBOARD_HOME": str(home)}
+    environment.pop("MERGEBOARD_DATABASE_URL", None)
+    server = subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(240):
+            try:
+                urllib.request.urlopen(f"{ADDRESS}/_stcore/health", timeout=2).close()
+                break
+            except OSError:
+                time.sleep(0.25)
+        else:
+            sys.exit("The dashboard does not start; run `mergeboard dashboard` to see why.")
+        yield
     finally:
         server.terminate()
-
-
-def _wait() -> None:
-    for _ in range(240):
-        try:
-            urllib.request.urlopen(f"{ADDRESS}/_stcore/health", timeout=2).close()
-            return
-        except OSError:
-            time.sleep(0.25)
-    sys.exit("The dashboard does not start; run `mergeboard dashboard` to see why.")
+        server.wait(20)
 
 
 def _first(browser: Browser, path: str, there: str) -> float:
@@ -103,111 +110,198 @@ def _first(browser: Browser, path: str, there: str) -> float:
     return took
 
 
-def _interactions(browser: Browser) -> dict[str, list[float]]:
-    page = browser.new_context(viewport={"width": 1440, "height": 1000}).new_page()
-    page.set_default_timeout(60_000)
-    page.goto(f"{ADDRESS}/leaderboard")
-    page.locator(GRID).first.wait_for()
-    took: dict[str, list[float]] = {}
+class Clicks:
+    """One person at work in one window: the same round of clicks again and again."""
 
-    def timed(name: str, act: Callable[[], None], there: Callable[[], None]) -> None:
+    def __init__(self, browser: Browser) -> None:
+        self.took: dict[str, list[float]] = {}
+        self.page = browser.new_context(viewport={"width": 1440, "height": 1000}).new_page()
+        self.page.set_default_timeout(60_000)
+        self.page.goto(f"{ADDRESS}/leaderboard")
+        self.page.locator(GRID).first.wait_for()
+        self._settle()
+
+    def round(self) -> None:
+        """Every kind of click once, on all pages."""
+        self._leaderboard()
+        self._compare()
+        self._layer_map()
+        self._others()
+
+    def _leaderboard(self) -> None:
+        page = self.page
+        self._go("Leaderboard")
+        self._timed(
+            "next page of the leaderboard", self._button("Next"), page.get_by_text("26 to 50").first.wait_for
+        )
+        box = page.get_by_label("Search", exact=True)
+        box.fill("(33, ")
+        found = page.get_by_text("of 47 recipes").first
+        self._timed("search", lambda: page.keyboard.press("Enter"), found.wait_for)
+        box.fill("")
+        self._timed("search is taken back", lambda: page.keyboard.press("Enter"), self._text("of 3,241"))
+        self._timed("largest first", self._word("Largest first"), self._changed(CELLS))
+        self._timed(
+            "delta_percent in its cells",
+            self._word("Score and delta_percent"),
+            self._text("delta_percent (candidate"),
+        )
+        self._timed(
+            "a number of the leaderboard, to compare two", self._cell, self._there("Compare two", SIDES)
+        )
+
+    def _compare(self) -> None:
+        self._timed("another benchmark", self._word("MATH Lvl 5"), self._changed(SIDES))
+        self._timed("questions both right", self._word("Both right"), self._changed(SIDES))
+
+    def _layer_map(self) -> None:
+        page = self.page
+        self._go("Layer map", PLOT)
+        self._timed("next page of its ranking", self._button("Next"), self._changed(CELLS))
+        self._timed("a cell of the map", self._map_cell, self._changed(".st-key-path_detail"))
+        for name, title in (
+            ("Skylines", "Skylines"),
+            ("Added layers and Pareto front", "against added layers"),
+        ):
+            drawn = page.locator(".js-plotly-plot .gtitle", has_text=title).first
+            self._timed(f"picture {name}", self._word(name), drawn.wait_for)
+        page.get_by_role("combobox", name="Measure").click()
+        drawn = page.locator(".js-plotly-plot .gtitle", has_text="MuSR").first
+        self._timed("another measure", page.get_by_role("option", name="MuSR").click, drawn.wait_for)
+
+    def _others(self) -> None:
+        self._go("Claims", "[data-testid=stCode]")
+        self._go("Job")
+        self._timed("failed jobs", self._word("✗ failed"), self._changed(CELLS))
+        self._go("Card", "[data-testid=stCode]")
+        table = self.page.locator("[data-testid=stCode]", has_text="| ").first
+        self._timed("a card's table", self._word("Markdown table"), table.wait_for)
+        self._go("Overview", "[data-testid=stMetricValue]")
+
+    def _go(self, name: str, there: str = GRID) -> None:
+        link = self.page.get_by_test_id("stSidebarNav").get_by_role("link", name=name, exact=True)
+        self._timed(f"to {name.lower()}", link.click, self._there(name, there))
+
+    def _timed(self, name: str, act: Callable[[], object], there: Callable[[], object]) -> None:
         start = time.perf_counter()
         act()
         there()
-        took.setdefault(name, []).append(time.perf_counter() - start)
+        self.took.setdefault(name, []).append(time.perf_counter() - start)
+        self._settle()
 
-    for number in range(REPEATS):
-        timed(
-            "next page of the leaderboard",
-            page.get_by_role("button", name="Next").click,
-            _range(page, number + 1),
+    def _settle(self) -> None:
+        """Let what still comes (charts below, comparisons) come, so that the next click is measured alone."""
+        self.page.wait_for_timeout(400)
+        self.page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
+        self.page.wait_for_timeout(200)
+
+    def _there(self, heading: str, there: str) -> Callable[[], None]:
+        def wait() -> None:
+            self.page.get_by_role("heading", name=heading, exact=True).wait_for()
+            self.page.locator(there).first.wait_for()
+
+        return wait
+
+    def _text(self, text: str) -> Callable[[], None]:
+        return self.page.get_by_text(text).first.wait_for
+
+    def _button(self, name: str) -> Callable[[], None]:
+        return self.page.get_by_role("button", name=name).first.click
+
+    def _word(self, text: str) -> Callable[[], None]:
+        return self.page.get_by_text(text).last.click
+
+    def _cell(self) -> None:
+        box = self.page.locator(GRID).first.bounding_box()
+        assert box is not None
+        self.page.mouse.click(box["x"] + 153 + 132 + 60, box["y"] + 35 * 3.5)
+
+    def _map_cell(self) -> None:
+        """A place in the upper right half, another one in each round."""
+        j = 40 + len(self.took["a cell of the map"]) if "a cell of the map" in self.took else 40
+        at = self.page.locator(".js-plotly-plot").first.evaluate(
+            f"p => {{ const l = p._fullLayout, b = p.getBoundingClientRect();"
+            f" return [b.x + l._size.l + l.xaxis.d2p({j}), b.y + l._size.t + l.yaxis.d2p(20)] }}"
         )
-    for number in range(REPEATS):
-        text = f"({20 + number}, "
-        box = page.get_by_label("Search", exact=True)
-        box.fill(text)
-        timed(
-            "search in the leaderboard", lambda: page.keyboard.press("Enter"), _count(page, 80 - 20 - number)
-        )
-    box.fill("")
-    page.keyboard.press("Enter")
-    for _ in range(REPEATS):
-        timed(
-            "to the layer map", page.get_by_role("link", name="Layer map").click, _heading(page, "Layer map")
-        )
-        timed("to the jobs", page.get_by_role("link", name="Job", exact=True).click, _heading(page, "Job"))
-        timed(
-            "to the leaderboard",
-            page.get_by_role("link", name="Leaderboard").click,
-            _heading(page, "Leaderboard"),
-        )
-    page.context.close()
-    return took
+        self.page.mouse.click(*at)
+
+    def _changed(self, selector: str) -> Callable[[], None]:
+        """Wait until the text of these elements is another than now."""
+        text = f"[...document.querySelectorAll({selector!r})].map(e => e.textContent).join('|')"
+        before = self.page.evaluate(text)
+
+        def wait() -> None:
+            self.page.wait_for_function(
+                f"before => {{ const now = {text}; return now && now !== before }}", arg=before
+            )
+
+        return wait
 
 
-def _range(page: Page, number: int) -> Callable[[], None]:
-    text = f"{number * 25 + 1:,} to"
-    return page.get_by_text(text).first.wait_for
+def _queries(homes: list[Path], rounds: int) -> None:
+    """Every question that a page asks, about the newest run of each store; the stores take turns."""
+    stores = [
+        Pages.open(f"sqlite:///{home / 'store.sqlite'}", create=False, read_only=True) for home in homes
+    ]
+    asked = [_questions(pages) for pages in stores if isinstance(pages, Pages)]
+    for name in asked[0]:
+        took: list[list[float]] = [[] for _ in asked]
+        for number in range(rounds + 1):
+            for questions, mine in zip(asked, took, strict=True):
+                start = time.perf_counter()
+                questions[name]()
+                if number:
+                    mine.append(time.perf_counter() - start)
+        medians = [statistics.median(mine) for mine in took]
+        more = f"   times {medians[-1] / medians[0]:.1f}" if len(medians) > 1 else ""
+        print(f"{name:32s} " + "   ".join(f"{m:7.4f} s" for m in medians) + more, flush=True)
+    for pages in stores:
+        pages.close()
 
 
-def _count(page: Page, count: int) -> Callable[[], None]:
-    alone = page.get_by_text(f"{count:,} recipes", exact=True)
-    return page.get_by_text(f"of {count:,} recipes").or_(alone).first.wait_for
-
-
-def _heading(page: Page, text: str) -> Callable[[], None]:
-    def there() -> None:
-        page.get_by_role("heading", name=text, exact=True).wait_for()
-        page.locator(GRID).first.wait_for()
-
-    return there
-
-
-def _queries(home: Path) -> None:
-    """Every question that a page asks, about the newest run of the store."""
-    with Pages.open(f"sqlite:///{home / 'store.sqlite'}", create=False, read_only=True) as pages:
-        run = pages.runs(limit=1)[0]
-        columns = pages.columns(run.id)
-        first = columns[0]
-        board = LeaderboardQuery(
-            run_id=run.id, suite=first.suite, engine_digest=first.engine_digest, limit=25, descending=True
-        )
-        by_benchmark = board.model_copy(
-            update={"sort": SortKey.BENCHMARK, "benchmark": first.benchmark, "offset": 1000}
-        )
-        asked: dict[str, Callable[[], object]] = {
-            "runs": lambda: pages.runs(limit=200),
-            "progress": lambda: pages.progress(run.id),
-            "cost": lambda: pages.cost(run.id),
-            "arrivals": lambda: pages.arrivals(run.id, run.created_at, 60),
-            "failures": lambda: pages.failures(run.id),
-            "failed attempts": lambda: pages.failed_work(run.id),
-            "what runs": lambda: pages.running_work(run.id),
-            "columns": lambda: pages.columns(run.id),
-            "all candidates": lambda: pages.candidates(run.id),
-            "search": lambda: pages.search_candidates(run.id, "(20, ", 300),
-            "leaderboard": lambda: pages.leaderboard(board),
-            "leaderboard by mean": lambda: pages.leaderboard(board.model_copy(update={"sort": SortKey.MEAN})),
-            "leaderboard by benchmark": lambda: pages.leaderboard(by_benchmark),
-            "a candidate's scores": lambda: pages.candidate_scores(run.id, 1500),
-            "a column of the map": lambda: pages.column_scores(run.id, first),
-            "jobs": lambda: pages.job_list(run.id, limit=15),
-            "jobs that wait": lambda: pages.job_list(run.id, state=JobState.WAITING, limit=15),
-            "a card's numbers": lambda: pages.result_of(run.id, 1500, columns),
-        }
-        for name, ask in asked.items():
-            _report(f"question, {name}", [_seconds(ask) for _ in range(REPEATS)])
-
-
-def _seconds(act: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    act()
-    return time.perf_counter() - start
+def _questions(pages: Pages) -> dict[str, Callable[[], object]]:
+    run = pages.runs(limit=1)[0]
+    columns = pages.columns(run.id)
+    first, base = columns[0], pages.base_of(run.id)
+    assert base is not None
+    some = pages.job_list(run.id, limit=1)[1][0].digest
+    board = LeaderboardQuery(
+        run_id=run.id, suite=first.suite, engine_digest=first.engine_digest, limit=25, descending=True
+    )
+    by_benchmark = board.model_copy(
+        update={"sort": SortKey.BENCHMARK, "benchmark": first.benchmark, "offset": 1000}
+    )
+    return {
+        "overview: all runs": lambda: pages.runs(limit=200),
+        "overview: progress": lambda: pages.progress(run.id),
+        "overview: cost": lambda: pages.cost(run.id),
+        "overview: pace": lambda: pages.pace(run.id),
+        "overview: outcomes over time": lambda: pages.arrivals(run.id, run.created_at, 60),
+        "overview: failures": lambda: pages.failures(run.id),
+        "overview: failed attempts": lambda: pages.failed_work(run.id),
+        "overview: what runs": lambda: pages.running_work(run.id),
+        "overview: imported runs": lambda: pages.imports(limit=200),
+        "leaderboard: columns": lambda: pages.columns(run.id),
+        "leaderboard: a page": lambda: pages.leaderboard(board),
+        "leaderboard: by mean": lambda: pages.leaderboard(board.model_copy(update={"sort": SortKey.MEAN})),
+        "leaderboard: by a benchmark": lambda: pages.leaderboard(by_benchmark),
+        "leaderboard: search": lambda: pages.leaderboard(board.model_copy(update={"search": "(20, "})),
+        "compare: names": lambda: pages.search_candidates(run.id, "(20, ", 300),
+        "compare: a candidate's scores": lambda: pages.candidate_scores(run.id, CANDIDATE),
+        "map: all candidates": lambda: pages.candidates(run.id),
+        "map: one measure": lambda: pages.column_scores(run.id, first),
+        "map: what failed": lambda: pages.unscored(run.id, first),
+        "claims: cards": lambda: pages.cards(limit=200),
+        "jobs: a page": lambda: pages.job_list(run.id, limit=15),
+        "jobs: those that wait": lambda: pages.job_list(run.id, state=JobState.WAITING, limit=15),
+        "jobs: one": lambda: (pages.job_detail(some, run.id), pages.attempts(some), pages.outcomes([some])),
+        "card: its numbers": lambda: pages.result_of(run.id, CANDIDATE, columns),
+    }
 
 
 def _report(name: str, took: list[float]) -> None:
     print(
-        f"{name:36s} median {statistics.median(took):6.3f} s   worst {max(took):6.3f} s   n {len(took)}",
+        f"{name:58s} median {statistics.median(took):5.2f} s   worst {max(took):5.2f} s   n {len(took)}",
         flush=True,
     )
 

@@ -3,8 +3,9 @@
     python benchmarks/make_store.py --home DIR                   eight runs of 3,241 paths: a million scores
     python benchmarks/make_store.py --home DIR --runs 80         ten times as many
 
-Runs, candidates and jobs are written by the store itself, outcomes in bulk. Scores follow from samples that are on disk:
-a pool of answer sheets, from hopeless to able, that the paths share by how well their place in the map does.
+Two runs are written by the store itself, their outcomes in bulk: a whole one, and the newest, which goes on. The others
+are copies of the whole one inside the database, under digests of their own. Scores follow from samples that are on
+disk: a pool of answer sheets, from hopeless to able, that the paths share by how well their place in the map does.
 """
 
 from __future__ import annotations
@@ -41,7 +42,17 @@ from orchestrator.records import (
 )
 from orchestrator.store import Store
 from orchestrator.store.rows import score_rows
-from orchestrator.tables import attempts, evaluations, outcomes, runs, scores
+from orchestrator.tables import (
+    attempts,
+    candidate_jobs,
+    candidates,
+    evaluations,
+    jobs,
+    outcomes,
+    run_jobs,
+    runs,
+    scores,
+)
 from recipes.layer_path import LayerPath
 
 N_LAYERS = 80
@@ -77,8 +88,10 @@ def make(home: Path, *, n_runs: int = 8, n_layers: int = N_LAYERS) -> dict[str, 
     pool = {b.name: [_sheet(home, b, level) for level in range(LEVELS)] for b in suite.benchmarks}
     blocks = [p.block or (0, 0) for p in LayerPath.grid(n_layers)]
     with Store.open(f"sqlite:///{file}") as store:
-        for number in range(n_runs):
-            _run(store, suite, pool, blocks, number, n_layers, last=number == n_runs - 1)
+        if n_runs > 1:
+            whole = _run(store, suite, pool, blocks, 0, n_layers, last=False)
+            _copies(file, whole, n_runs - 2)
+        _run(store, suite, pool, blocks, n_runs - 1, n_layers, last=True)
     with sa.create_engine(f"sqlite:///{file}").connect() as connection:
         connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
         counts = {
@@ -183,13 +196,14 @@ def _run(
     n_layers: int,
     *,
     last: bool,
-) -> None:
+) -> str:
+    """A run that the store itself writes; its id."""
     settings = EvalSettings(chat_template=ChatTemplate.ON, fewshot_as_multiturn=True)
-    candidates, planned = [], []
+    records, planned = [], []
     for position, block in enumerate(blocks):
         path = None if block == (0, 0) else LayerPath.of_block(*block, n_layers).layers
         layers = n_layers if path is None else len(path)
-        candidates.append(
+        records.append(
             CandidateRecord(
                 position=position,
                 name="base" if path is None else f"({block[0]}, {block[1]})",
@@ -228,12 +242,48 @@ def _run(
         ),
         plan=json.dumps({"folder": ".", "jobs": len(planned), "missing": []}),
     )
-    store.create_run(run, candidates, planned, owner="gpu-7:1:00")
+    store.create_run(run, records, planned, owner="gpu-7:1:00")
     _outcomes(store, run.id, pool, blocks, planned, number, n_layers, last=last)
     if not last:
         lease = store.take_lease(run.id, "gpu-7:1:00")
         assert lease is not None
         store.finish_run(lease, RunState.DONE)
+    return run.id
+
+
+def _copies(file: Path, run_id: str, count: int) -> None:
+    """So many copies of a run, each with candidates, jobs and outcomes of its own, by statements inside the database."""
+    database = sa.create_engine(f"sqlite:///{file}")
+    for number in range(1, count + 1):
+        with database.begin() as connection:
+            # A store that is lost with the machine is made again.
+            connection.exec_driver_sql("PRAGMA synchronous = OFF")
+            for table in _COPIED:
+                connection.execute(_copy(table, run_id, number))
+    database.dispose()
+
+
+_COPIED = (runs, candidates, jobs, run_jobs, candidate_jobs, attempts, outcomes, evaluations, scores)
+_OWN = ("id", "run_id", "digest", "job_digest", "attempt_id", "weights_digest")
+
+
+def _copy(table: sa.Table, run_id: str, number: int) -> sa.Insert:
+    """All that a run has in one table once more, under other ids and digests of the same length."""
+    mark = f"~{number:03d}"
+    mine = sa.select(run_jobs.c.job_digest).where(run_jobs.c.run_id == run_id)
+    if table is runs:
+        which = runs.c.id == run_id
+    elif "run_id" in table.c:
+        which = table.c.run_id == run_id
+    else:
+        which = (table.c.digest if table is jobs else table.c.job_digest).in_(mine)
+    values = [
+        sa.literal(mark) + sa.func.substr(column, len(mark) + 1) if column.name in _OWN else column
+        for column in table.c
+    ]
+    if table is runs:
+        values[list(table.c.keys()).index("name")] = sa.literal(f"scan {number}")
+    return table.insert().from_select(list(table.c.keys()), sa.select(*values).where(which))
 
 
 def _outcomes(

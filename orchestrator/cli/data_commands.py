@@ -68,18 +68,12 @@ def dashboard(
     ] = "127.0.0.1",
 ) -> None:
     """Open the Streamlit app on the store."""
-    import importlib.util
     import os
     import sys
 
     from orchestrator.settings import Settings
 
     Settings.from_environment()
-    # The dashboard imports the orchestrator, never the reverse: it is found by name and started as a program.
-    package = importlib.util.find_spec("dashboard")
-    assert package is not None
-    assert package.origin is not None
-    app = Path(package.origin).parent / "app.py"
     words = [
         "--server.port",
         str(port),
@@ -92,7 +86,8 @@ def dashboard(
     ]
     typer.echo(f"Dashboard: http://{host}:{port} (Ctrl-C ends it)")
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-m", "streamlit", "run", str(app), *words])
+    # The dashboard imports the orchestrator, never the reverse: it is started as a program (-P: not one that lies here).
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "dashboard", *words])
 
 
 def cache_list(as_json: options.AsJson = False) -> None:

@@ -50,8 +50,7 @@ def serving(home: Path, run: str) -> Iterator[Served]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     log = home / "server.log"
-    app = str(ROOT / "dashboard" / "app.py")
-    words = [sys.executable, "-m", "streamlit", "run", app, "--server.port", str(port)]
+    words = [sys.executable, "-P", "-m", "dashboard", "--server.port", str(port)]
     environment = {**os.environ, "MERGEBOARD_HOME": str(home)}
     environment.pop("MERGEBOARD_DATABASE_URL", None)
     with log.open("wb") as out:
