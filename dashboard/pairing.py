@@ -32,9 +32,11 @@ def subset_rows(benchmark: Benchmark, base: Side, candidate: Side) -> tuple[Subs
     return tuple(row.model_copy(update={"p_corrected": p}) for row, p in zip(found, adjusted, strict=True))
 
 
-def questions(base: Side, candidate: Side, subset: str | None) -> tuple[Pair, ...]:
+def pairs_of(
+    base: Sequence[Sample], candidate: Sequence[Sample], subset: str | None = None
+) -> tuple[Pair, ...]:
     """The questions that both answered, of one subset or of all."""
-    pairs = paired(base.samples, candidate.samples)
+    pairs = paired(tuple(base), tuple(candidate))
     return pairs if subset is None else tuple(p for p in pairs if p.base.subset == subset)
 
 

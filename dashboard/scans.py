@@ -8,7 +8,10 @@ from pydantic import Field
 
 from dashboard.board import title
 from dashboard.queries import Column, Pages
+from evals.probes import Level, ProbeError, Scoring, get_probe
+from evals.scores import PROBE_SUITE
 from orchestrator.charts import Measure, PointStatus, Scan, ScanPoint
+from orchestrator.charts.records import NullLine
 from orchestrator.jobs import Frozen
 from orchestrator.records import CandidateRecord
 from recipes.layer_path import LayerPath
@@ -67,11 +70,46 @@ def scan_of(
     scan = Scan(
         title=name,
         n_layers=found.n_layers,
-        measures=tuple(Measure(name=text, title=text, ceiling=100.0, decimals=2) for text in values),
+        measures=tuple(measure_of(c) for c in columns),
         base={text: by_position[found.base] for text, by_position in values.items()},
         points=tuple(_point(place, values, failed) for place in found.places),
     )
     return scan, None
+
+
+def measure_of(column: Column) -> Measure:
+    """A column as charts name it: a probe's with its null levels and its ceiling."""
+    name = title(column)
+    if column.suite != PROBE_SUITE:
+        return Measure(name=name, title=name, ceiling=100.0, decimals=2)
+    levels = probe_levels(column)
+    return Measure(
+        name=name,
+        title=name,
+        nulls=tuple(
+            NullLine(name=str(found.kind), value=found.value) for found in levels if found.kind.is_null
+        ),
+        ceiling=max((found.value for found in levels), default=None),
+    )
+
+
+def levels_text(measure: Measure, base: float) -> str:
+    """What the base, answerers that know nothing, and the best possible answers get, in one line."""
+    parts = [f"base {measure.text(base)}"]
+    parts += [f"{null.name} answers {measure.text(null.value)}" for null in measure.nulls]
+    parts += [] if measure.ceiling is None else [f"ceiling {measure.text(measure.ceiling)}"]
+    return " · ".join(parts)
+
+
+def probe_levels(column: Column) -> tuple[Level, ...]:
+    """What answerers without a model get in a probe; none where this version of mergeboard has another probe of the name."""
+    try:
+        probe = get_probe(column.benchmark)
+    except ProbeError:
+        return ()
+    if probe.digest != column.benchmark_digest:
+        return ()
+    return tuple(found for found in probe.levels() if found.scoring is Scoring.CORRECTED)
 
 
 def _point(place: Place, values: dict[str, dict[int, float]], failed: frozenset[int]) -> ScanPoint:

@@ -16,6 +16,7 @@ class Column(Frozen):
 
     suite: str = Field(description="Name of the suite.")
     benchmark: str = Field(description="Name of the benchmark.")
+    benchmark_digest: str = Field(description="Digest of its definition.")
     engine_digest: str = Field(description="Digest of the engine's settings.")
     engine_key: str = Field(
         description="Digest of the same without the longest sequence, in which suites of one run differ."

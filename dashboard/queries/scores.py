@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from dashboard.queries.records import Column
 from dashboard.queries.shared import jobs_of_runs, protocols_of
+from evals.scores import PROBE_SUITE
 from orchestrator.jobs import EvalJob
 from orchestrator.records import (
     AttemptState,
@@ -77,9 +78,10 @@ class ScoreQuestions(Results):
         return self._database.read(lambda c: tuple(candidate_record(row) for row in c.execute(query)))
 
     def column_scores(self, run_id: str, column: Column) -> dict[int, float]:
-        """Normalized score of every candidate of a run in one column, by position; those without one are left out."""
+        """Normalized score (of a probe: its value) of every candidate in one column, by position, where there is one."""
+        value = evaluations.c.raw if column.suite == PROBE_SUITE else evaluations.c.normalized
         query = (
-            sa.select(candidate_jobs.c.candidate, evaluations.c.normalized)
+            sa.select(candidate_jobs.c.candidate, value.label("value"))
             .select_from(
                 candidate_jobs.join(jobs, jobs.c.digest == candidate_jobs.c.job_digest).join(
                     evaluations, evaluations.c.job_digest == jobs.c.digest
@@ -90,7 +92,7 @@ class ScoreQuestions(Results):
                 jobs.c.protocol_digest.in_(sa.select(protocols.c.digest).where(_in_columns((column,)))),
             )
         )
-        return self._database.read(lambda c: {row.candidate: row.normalized for row in c.execute(query)})
+        return self._database.read(lambda c: {row.candidate: row.value for row in c.execute(query)})
 
     def unscored(self, run_id: str, column: Column) -> frozenset[int]:
         """Candidates of a run whose evaluation in a column has failed for good."""
@@ -158,6 +160,7 @@ def _column(protocol: Protocol) -> Column:
     return Column(
         suite=protocol.suite,
         benchmark=protocol.benchmark,
+        benchmark_digest=protocol.benchmark_digest,
         engine_digest=engine.digest,
         engine_key=engine.model_copy(update={"max_length": None}).digest,
         engine=f"{engine.kind} {engine.version}, {engine.dtype}",

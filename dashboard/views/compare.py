@@ -10,14 +10,15 @@ import streamlit as st
 from dashboard import data, links, parts, plots
 from dashboard.board import known_suite
 from dashboard.comparisons import WHOLE, Broken, Comparer, Wanted, comparer, recorrected
-from dashboard.pairing import bars, subset_rows
+from dashboard.pairing import bars, pairs_of, subset_rows
 from dashboard.queries import Column, Pages
 from dashboard.text import escaped, line
-from dashboard.views import questions
+from dashboard.views import probes, questions
 from dashboard.views.leaderboard import base_candidate, scope, scores_of
 from dashboard.views.questions import Asked
 from evals.documents import documents_path, read_documents
 from evals.errors import EvaluationError
+from evals.scores import PROBE_SUITE
 from orchestrator.charts import ChartError, delta_bars, delta_bars_image
 from orchestrator.compare import SIGNIFICANT, Comparison, ComparisonRow, Side
 from orchestrator.records import CandidateRecord, CandidateScores, LeaderboardQuery, RunRecord
@@ -44,6 +45,9 @@ def show(pages: Pages, run: RunRecord | None) -> None:
     if not left.evaluations or not right.evaluations:
         who = base if not left.evaluations else candidate
         parts.kindly("No scores yet", f"{line(who.name)} has no scores in this run so far.")
+        return
+    if mine[0].suite == PROBE_SUITE:
+        probes.show(left, right, mine, data.fixed(pages.count_candidates, run.id) - 1)
         return
     comparing = comparer(pages, f"{pages.serial}", data.settings().home)
     _compared(pages, comparing, run, left, right)
@@ -289,7 +293,8 @@ def _benchmark(
         return
     subset = _subsets(row, base, candidate)
     asked = _asked(pages, left, row)
-    questions.show(base, candidate, subset, found, asked)
+    pairs = pairs_of(base.samples, candidate.samples, subset)
+    questions.show(pairs, found.base, found.candidate, asked)
 
 
 def _asked(pages: Pages, scores: CandidateScores, row: ComparisonRow) -> Asked:

@@ -13,9 +13,10 @@ from dashboard.board import known_suite, title
 from dashboard.links import View
 from dashboard.queries import Column, Pages
 from dashboard.repeat import base_of, path_command
-from dashboard.scans import LayerMap, Place, layer_map, scan_of
+from dashboard.scans import LayerMap, Place, layer_map, levels_text, measure_of, scan_of
 from dashboard.text import escaped, line, parameters
 from dashboard.views.leaderboard import scope, scores_of
+from evals.scores import PROBE_SUITE
 from orchestrator.charts import (
     ChartError,
     PointStatus,
@@ -77,7 +78,7 @@ def show(pages: Pages, run: RunRecord | None) -> None:
     if scan is None:
         parts.kindly("Nothing to draw yet", why or "There are no scores.")
         return
-    _progress(scan)
+    _progress(scan, first)
     left, right = st.columns([3, 2], gap="medium")
     with left:
         chosen = _picture(run, scan, picture, title(first), title(second) if second else None)
@@ -119,15 +120,18 @@ def _controls(columns: Sequence[Column]) -> tuple[Picture, Column, Column | None
     return picture, named[first], named[second] if second else None
 
 
-def _progress(scan: Scan) -> None:
+def _progress(scan: Scan, column: Column) -> None:
     counts = {status: sum(p.status is status for p in scan.points) for status in PointStatus}
     text = f"{counts[PointStatus.MEASURED]:,} of {len(scan.points):,} layer paths measured"
     if counts[PointStatus.FAILED]:
         text += f", {counts[PointStatus.FAILED]:,} failed"
-    st.caption(
-        f"{text}. Normalized scores, or probe values in per cent, which are none; what stands out of thousands is picked by luck as well: "
-        "confirm it."
-    )
+    what = "Normalized scores, 0 is random guessing"
+    if column.suite == PROBE_SUITE:
+        what = "Probe values, 0 to 1, which are no benchmark's scores"
+    st.caption(f"{text}. {what}. What stands out of thousands is picked by luck as well: confirm it.")
+    measure = scan.measure(title(column))
+    if measure.nulls:
+        st.caption(f"What the values mean: {levels_text(measure, scan.base[measure.name])}")
 
 
 def _picture(run: RunRecord, scan: Scan, picture: Picture, first: str, second: str | None) -> str | None:
@@ -193,9 +197,8 @@ def _clickable(scan: Scan, measure: str, theme: Theme) -> Any:
 def _hover(scan: Scan, point: ScanPoint, measure: str) -> str:
     if measure not in point.values:
         return point.status.value
-    return (
-        f"{scan.measure(measure).text(point.values[measure])}, {scan.delta(point, measure):+.2f} to the base"
-    )
+    found = scan.measure(measure)
+    return f"{found.text(point.values[measure])}, {found.text(scan.delta(point, measure), sign=True)} to the base"
 
 
 def _clicked(selected: Any) -> str | None:
@@ -217,8 +220,8 @@ def _ranking(scan: Scan, measure: str, found: LayerMap) -> None:
         {
             "Rank": first + number,
             "Layer path": line(p.label, 60),
-            measure: round(p.values[measure], 2),
-            "Δ base": round(scan.delta(p, measure), 2),
+            measure: scan.measure(measure).text(p.values[measure]),
+            "To the base": scan.measure(measure).text(scan.delta(p, measure), sign=True),
             "Added": p.n_added,
         }
         for number, p in enumerate(page, start=1)
@@ -270,17 +273,7 @@ def _path(pages: Pages, run: RunRecord, found: LayerMap, place: Place, columns: 
         st.markdown(f"**{escaped(place.label)}** · {escaped(candidate.name, 60)}")
         size = f"{candidate.layers} layers, {parameters(candidate.parameters)}"
         st.caption(f"{size}, {place.n_added:+d} against the base's {found.n_layers}")
-        scores = scores_of(pages, run.id, candidate.position, columns)
-        titles = {(c.suite, c.benchmark): title(c) for c in columns}
-        rows = [
-            {
-                "Benchmark": titles[e.suite, e.result.benchmark],
-                "Normalized score": round(e.result.normalized, 2),
-                "n": e.result.n,
-                "Job": e.job_digest,
-            }
-            for e in scores.evaluations
-        ]
+        rows = _path_scores(pages, run, found, place, columns)
         if rows:
             parts.table(rows, "path_scores", name="Scores of the path")
         with st.container(horizontal=True):
@@ -297,3 +290,30 @@ def _path(pages: Pages, run: RunRecord, found: LayerMap, place: Place, columns: 
         st.code(
             path_command(candidate, base_of(run), found.n_layers, suites), language="bash", wrap_lines=True
         )
+
+
+def _path_scores(
+    pages: Pages, run: RunRecord, found: LayerMap, place: Place, columns: Sequence[Column]
+) -> list[dict[str, Any]]:
+    """One path's values beside the base's; a probe's beside what knowing nothing gets, and the most that can be got."""
+    mine, base = (
+        {(e.suite, e.result.benchmark): e.result for e in scores_of(pages, run.id, at, columns).evaluations}
+        for at in (place.candidate.position, found.base)
+    )
+    rows = []
+    for column in columns:
+        key = (column.suite, column.benchmark)
+        if key not in mine:
+            continue
+        measure, probe = measure_of(column), column.suite == PROBE_SUITE
+        values = [
+            None if r is None else (r.raw if probe else r.normalized) for r in (mine[key], base.get(key))
+        ]
+        texts = ["–" if value is None else measure.text(value) for value in values]
+        row: dict[str, Any] = {"Benchmark": measure.title, "Path": texts[0], "Base": texts[1]}
+        if probe:
+            nulls = [null.value for null in measure.nulls]
+            row["Knowing nothing"] = measure.text(max(nulls)) if nulls else "–"
+            row["Ceiling"] = "–" if measure.ceiling is None else measure.text(measure.ceiling)
+        rows.append(row | {"n": mine[key].n})
+    return rows

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import streamlit as st
 
 from dashboard import links, parts
-from dashboard.pairing import counted, questions
+from dashboard.pairing import counted
 from dashboard.samples import Flip, Pair
 from dashboard.text import LONG, escaped, line, plain
 from evals.documents import Document, question_of
 from evals.scores import Sample
-from orchestrator.compare import Comparison, Side
 
 Asked = dict[tuple[str, int], Document]
 _QUESTIONS_PER_PAGE = 12
@@ -24,9 +24,8 @@ _FLIPS = {
 }
 
 
-def show(base: Side, candidate: Side, subset: str | None, found: Comparison, asked: Asked) -> None:
-    """The questions of a benchmark or a subset of it, and one of them with both answers."""
-    pairs = questions(base, candidate, subset)
+def show(pairs: Sequence[Pair], base: str, candidate: str, asked: Asked) -> None:
+    """Questions that both sides answered, and one of them with both answers; the sides by their names."""
     counts = counted(pairs)
     default = next((f for f in (Flip.LOST, Flip.GAINED) if counts[f]), Flip.BOTH_WRONG)
     wanted = links.segments(
@@ -58,7 +57,7 @@ def show(base: Side, candidate: Side, subset: str | None, found: Comparison, ask
         links.put(doc=f"{page[index].base.subset}:{page[index].base.doc_id}")
     wanted_doc = links.value("doc")
     chosen = next((p for p in pairs if f"{p.base.subset}:{p.base.doc_id}" == wanted_doc), page[0])
-    _side_by_side(chosen, found, question_of(chosen.base, asked))
+    _side_by_side(chosen, (base, candidate), question_of(chosen.base, asked))
 
 
 def _cells(pair: Pair, asked: Asked) -> dict[str, Any]:
@@ -73,7 +72,7 @@ def _cells(pair: Pair, asked: Asked) -> dict[str, Any]:
     }
 
 
-def _side_by_side(pair: Pair, found: Comparison, question: str | None) -> None:
+def _side_by_side(pair: Pair, names: tuple[str, str], question: str | None) -> None:
     with st.container(border=True, key="side_by_side"):
         st.markdown(f"**{escaped(pair.base.subset, 80)}, document {pair.base.doc_id}: {pair.flip.value}**")
         if question is not None:
@@ -83,7 +82,7 @@ def _side_by_side(pair: Pair, found: Comparison, question: str | None) -> None:
         st.caption("Right answer")
         st.code(plain(pair.base.target, 4000), language=None, wrap_lines=True)
         left, right = st.columns(2)
-        for column, name, sample in ((left, found.base, pair.base), (right, found.candidate, pair.candidate)):
+        for column, name, sample in zip((left, right), names, (pair.base, pair.candidate), strict=True):
             with column:
                 _answer_box(name, sample)
 

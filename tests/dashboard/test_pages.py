@@ -11,6 +11,8 @@ from streamlit.testing.v1 import AppTest
 
 from dashboard.plots import READY
 from dashboard.queries import Pages
+from evals.probes import Scoring, get_probe
+from tests.dashboard.probe_store import PROBE, probe_store
 from tests.dashboard.stores import DEMO, HOSTILE, Made, Maker, demo_store, load_suite
 
 APP = Path(__file__).parents[2] / "dashboard" / "app.py"
@@ -128,3 +130,32 @@ def test_the_store_cannot_be_written(demo: str, home: Path) -> None:
         pytest.raises(StoreError),
     ):
         pages.cancel_run(demo)
+
+
+def test_probes_stand_between_what_knowing_nothing_gets_and_the_ceiling(home: Path) -> None:
+    run = probe_store(home)
+    levels = {str(x.kind): x.value for x in get_probe(PROBE).levels() if x.scoring is Scoring.CORRECTED}
+    for picture in ("heatmap", "skyline", "pareto"):
+        app = page("layer_map", run=run, picture=picture).run()
+        assert not app.exception, app.exception
+        said = next(c.value for c in app.caption if "What the values mean" in c.value)
+        for kind in ("random", "constant", "echo"):
+            assert f"{kind} answers {levels[kind]:.3f}" in said
+        assert f"ceiling {levels['ceiling']:.3f}" in said
+    ranking, scores = app.dataframe[0].value, app.dataframe[1].value
+    assert ranking["Layer path"].tolist()[0] == "(3, 6)"
+    nothing = max(levels[kind] for kind in ("random", "constant", "echo"))
+    assert scores["Knowing nothing"].tolist() == [f"{nothing:.3f}"]
+    assert scores["Ceiling"].tolist() == [f"{levels['ceiling']:.3f}"]
+    assert float(scores["Path"][0]) > float(scores["Base"][0]) > nothing
+
+
+def test_two_layer_paths_are_compared_by_their_probes_down_to_the_answers(home: Path) -> None:
+    app = page("compare", run=probe_store(home), cand="1", flips="gained").run()
+    assert not app.exception, app.exception
+    row = app.dataframe[0].value.iloc[0]
+    low, high = (float(end) for end in row["95 % interval"].strip("[]").split(", "))
+    assert 0 < low < float(row["Difference"]) < high
+    assert float(row["Knowing nothing"]) < float(row["Base"]) < float(row["Ceiling"])
+    assert any("not corrected for the 4 layer paths" in c.value for c in app.caption)
+    assert all(text.startswith("✓") for text in app.dataframe[1].value["Candidate"])
