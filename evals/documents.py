@@ -7,8 +7,6 @@ same one. Samples that were stored before there were such files have none.
 
 from __future__ import annotations
 
-import os
-import uuid
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from pydantic import Field
 
 from evals.engine import Frozen
 from evals.errors import EvaluationError
+from evals.parquet import write_rows
 from evals.scores import Sample
 
 SCHEMA = pa.schema(
@@ -52,17 +51,7 @@ def documents_path(benchmark_digest: str, dataset_digest: str) -> str:
 
 def write_documents(path: Path, documents: Iterable[Document]) -> None:
     """Writes the questions; the file appears whole or not at all."""
-    rows = [document.model_dump() for document in documents]
-    table = pa.Table.from_pylist(rows, schema=SCHEMA)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        pq.write_table(table, draft, compression="zstd", compression_level=9)
-        with draft.open("rb") as file:
-            os.fsync(file.fileno())
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+    write_rows(path, (document.model_dump() for document in documents), SCHEMA)
 
 
 def read_documents(path: Path, *, subset: str | None = None) -> dict[tuple[str, int], Document]:

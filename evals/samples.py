@@ -5,8 +5,6 @@ Columns are the fields of `evals.scores.Sample`; `metrics` and `weights` are map
 
 from __future__ import annotations
 
-import os
-import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from evals.errors import EvaluationError
+from evals.parquet import write_rows
 from evals.scores import Sample
 
 _TEXTS = pa.list_(pa.string())
@@ -43,17 +42,7 @@ SCHEMA = pa.schema(
 
 def write_samples(path: Path, samples: Iterable[Sample]) -> None:
     """Writes the samples; the file appears whole or not at all."""
-    rows = [_row(sample) for sample in samples]
-    table = pa.Table.from_pylist(rows, schema=SCHEMA)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        pq.write_table(table, draft, compression="zstd", compression_level=9)
-        with draft.open("rb") as file:
-            os.fsync(file.fileno())
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+    write_rows(path, (_row(sample) for sample in samples), SCHEMA)
 
 
 def read_samples(path: Path, *, subset: str | None = None) -> tuple[Sample, ...]:
@@ -75,14 +64,7 @@ def _row(sample: Sample) -> dict[str, Any]:
     row = sample.model_dump()
     row["metrics"] = sorted(sample.metrics.items())
     row["weights"] = sorted(sample.weights.items())
-    return {key: _printable(value) for key, value in row.items()}
-
-
-def _printable(value: Any) -> Any:
-    """Text that UTF-8 can hold: a lone surrogate, which a tokenizer can leave, becomes a question mark."""
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode("utf-8")
-    return tuple(_printable(item) for item in value) if isinstance(value, tuple) else value
+    return row
 
 
 def _samples(table: pa.Table) -> Iterator[Sample]:

@@ -29,4 +29,4 @@ def _text(task: Task, doc: Any, rendered: str) -> str:
     """The question as the task words it; the whole document where it has only the choices to offer."""
     text = None if getattr(task, "multiple_input", 0) else task.doc_to_text(doc)
     found = text if isinstance(text, str) and text.strip() else rendered
-    return found[:MAX_QUESTION].encode("utf-8", "replace").decode("utf-8")
+    return found[:MAX_QUESTION]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from evals.datasets import content_digest, find
-from evals.documents import documents_path, question_of, read_documents
+from evals.documents import Document, documents_path, question_of, read_documents, write_documents
 from evals.errors import EvaluationError
 from evals.harness.evaluate import keep_questions
 from evals.harness.tasks import load_tasks
@@ -54,3 +54,9 @@ def test_without_a_file_there_are_no_questions_and_a_broken_one_is_named(tmp_pat
     broken.write_bytes(b"PAR1")
     with pytest.raises(EvaluationError, match=r"broken\.parquet cannot be read"):
         read_documents(broken)
+
+
+def test_half_a_character_is_marked(tmp_path: Path) -> None:
+    one = Document(subset="s", doc_id=0, doc_hash="0" * 16, question="half \ud83d")
+    write_documents(tmp_path / "one.parquet", [one])
+    assert read_documents(tmp_path / "one.parquet")["s", 0].question == "half ?"
