@@ -236,7 +236,7 @@ def _to_map(recipe: Recipe, markdown: str) -> tuple[ToMap, ...]:
     for source in recipe.sources:
         if source.kind is SourceKind.LOCAL:
             stages = _nearest(source.name, sorted(recipe.stage_names), cutoff=0.85)
-            suggestions = stages or _cached_copy(source.name) or _nearest(source.name, hub, cutoff=0.6)
+            suggestions = stages or _spelled_out(source.name) or _nearest(source.name, hub, cutoff=0.6)
             found.append(ToMap(name=str(source), reason=MapReason.PRIVATE_PATH, suggestions=suggestions))
         elif source.kind is SourceKind.BARE:
             stages = _nearest(source.name, sorted(recipe.stage_names), cutoff=0.5)
@@ -257,8 +257,10 @@ def _other_links(recipe: Recipe, markdown: str, origin: str) -> list[str]:
     ]
 
 
-def _cached_copy(path: str) -> tuple[str, ...]:
-    """The repository and commit that a path into the hub's own cache spells out."""
+def _spelled_out(path: str) -> tuple[str, ...]:
+    """The repository that is in the name: a path into the hub's own cache, or mergekit's old `model:ORG/NAME`."""
+    if old := re.fullmatch(r"model:([\w.-]+/[\w.-]+)", path):
+        return (old[1],)
     found = _SNAPSHOT.search(path.replace("\\", "/"))
     return (f"{found['owner']}/{found['name']}@{found['commit']}",) if found else ()
 

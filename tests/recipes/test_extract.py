@@ -161,6 +161,8 @@ def test_a_path_into_the_hubs_cache_spells_out_its_commit() -> None:
     (found,) = only(FENCED.replace("/home/me/models/Two-7B", f"'{path}'")).to_map[1:]
     assert found.suggestions == (f"Org-1/Two-7B@{'ab12' * 10}",)
     assert f"--source '{path}=Org-1/Two-7B@" in str(found)
+    old = FENCED.replace("merge_method: ties", "tokenizer_source: model:org/tok\nmerge_method: ties")
+    assert only(old).to_map[-1].suggestions == ("org/tok",)
 
 
 def test_plain_text_of_a_page() -> None:
