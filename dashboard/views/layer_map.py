@@ -19,6 +19,7 @@ from dashboard.views.leaderboard import scope, scores_of
 from evals.scores import PROBE_SUITE
 from orchestrator.charts import (
     ChartError,
+    ColourScale,
     PointStatus,
     Scan,
     ScanPoint,
@@ -52,6 +53,7 @@ _NAMES = {
     Picture.SCATTER: "Two measures",
     Picture.PARETO: "Added layers and Pareto front",
 }
+_SCALES = {ColourScale.OWN: "Own", ColourScale.PUBLISHED: "As published", ColourScale.FULL: "Full"}
 _HEIGHTS = {Picture.HEATMAP: 700}
 
 
@@ -139,9 +141,12 @@ def _picture(run: RunRecord, scan: Scan, picture: Picture, first: str, second: s
     if picture is Picture.SCATTER and second is None:
         st.caption("There is only one measure in this run; a scatter needs two.")
         return None
-    theme = parts.theme()
+    theme, scale = parts.theme(), _scale() if picture is Picture.HEATMAP else ColourScale.OWN
     drawn: dict[Picture, tuple[Callable[[], Any], Callable[[], Any]]] = {
-        Picture.HEATMAP: (lambda: _clickable(scan, first, theme), lambda: heatmap_image(scan, first, theme)),
+        Picture.HEATMAP: (
+            lambda: _clickable(scan, first, theme, scale),
+            lambda: heatmap_image(scan, first, theme, scale),
+        ),
         Picture.SKYLINE: (lambda: skyline(scan, first, theme), lambda: skyline_image(scan, first, theme)),
         Picture.SCATTER: (
             lambda: scatter(scan, first, second or first, theme),
@@ -169,11 +174,19 @@ def _picture(run: RunRecord, scan: Scan, picture: Picture, first: str, second: s
     return _clicked(selected) if selected is not None else None
 
 
-def _clickable(scan: Scan, measure: str, theme: Theme) -> Any:
+def _scale() -> ColourScale:
+    """Where the colours end, as chosen."""
+    chosen = links.segments(
+        "Colours", "colours", list(ColourScale), label_of=lambda s: _SCALES[ColourScale(s)]
+    )
+    return ColourScale(chosen)
+
+
+def _clickable(scan: Scan, measure: str, theme: Theme, scale: ColourScale) -> Any:
     """The heatmap with invisible marks over its cells, which cannot be selected themselves."""
     import plotly.graph_objects as go
 
-    figure = heatmap(scan, measure, theme)
+    figure = heatmap(scan, measure, theme, scale)
     blocks = [p for p in scan.points if p.block is not None]
     figure.add_trace(
         go.Scatter(

@@ -16,10 +16,20 @@ MAX_ASYMMETRY = 6.0
 
 
 class ColourScale(StrEnum):
-    """Where the colours end."""
+    """Where the colours end; the base is always in their middle. `colour_limits` has the figures."""
 
-    CLIPPED = "clipped"
+    OWN = "own"
+    PUBLISHED = "published"
     FULL = "full"
+
+    @classmethod
+    def named(cls, name: str) -> ColourScale:
+        """The scale of this name; ChartError where there is none."""
+        try:
+            return cls(name)
+        except ValueError:
+            known = ", ".join(cls)
+            raise ChartError(f"There is no colour scale {name!r}; choose one of {known}.") from None
 
 
 class HeatGrid(BaseModel):
@@ -38,7 +48,7 @@ class HeatGrid(BaseModel):
     clipped: int = Field(description="Cells that are worse than the blue end.")
 
 
-def heat_grid(scan: Scan, measure: str, scale: ColourScale = ColourScale.CLIPPED) -> HeatGrid:
+def heat_grid(scan: Scan, measure: str, scale: ColourScale = ColourScale.OWN) -> HeatGrid:
     """The grid of one measure; points that are no single block have no cell."""
     scan.measure(measure)
     size = scan.n_layers + 1
@@ -77,18 +87,24 @@ def heat_grid(scan: Scan, measure: str, scale: ColourScale = ColourScale.CLIPPED
 def colour_limits(deltas: list[float], scale: ColourScale) -> tuple[float, float]:
     """Ends of the colours, base in the middle.
 
-    A few layers that break the model would leave no colour for the rest. The published maps therefore keep the whole
-    positive side and clip the negative one: at the larger of three standard deviations of the positive differences and the
-    best one, but within the 95th percentile of the losses, and at most six times the positive side.
+    own        each side has its own: the best gain, and the loss that 95 % of the losses stay within, so that a few layers
+               which break the model leave colours for the rest; neither side's colours are more than six times as strong
+               as the other's
+    published  the whole positive side; the negative one is clipped at the larger of three standard deviations of the
+               gains and the best one, but within the 95th percentile of the losses, and at most six times the
+               positive side. Where no path gains much, nearly all of a map lies below it
+    full       both sides as far as the larger one
     """
     gains = [d for d in deltas if d > 0]
     losses = sorted(-d for d in deltas if d < 0)
     high = max(gains, default=0.0)
     worst = max(losses, default=0.0)
-    if scale is ColourScale.FULL or not gains or not losses:
+    within = losses[math.ceil(0.95 * len(losses)) - 1] if losses else 0.0
+    if scale is ColourScale.OWN and (gains or losses):
+        return -max(within, high / MAX_ASYMMETRY), max(high, within / MAX_ASYMMETRY)
+    if scale is not ColourScale.PUBLISHED or not gains or not losses:
         both = max(high, worst) or 1.0
         return -both, both
-    within = losses[min(len(losses) - 1, math.ceil(0.95 * len(losses)) - 1)]
     reach = max(high, 3 * statistics.pstdev([0.0, *gains]))
     low = min(max(reach, min(within, MAX_ASYMMETRY * high)), worst)
     return -max(low, 1e-12), high

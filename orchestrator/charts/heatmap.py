@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def heatmap(scan: Scan, measure: str, theme: Theme, scale: ColourScale = ColourScale.CLIPPED) -> go.Figure:
+def heatmap(scan: Scan, measure: str, theme: Theme, scale: ColourScale = ColourScale.OWN) -> go.Figure:
     """Interactive; a cell's `customdata` is its path's label, for links."""
     import plotly.graph_objects as go
 
@@ -164,7 +164,7 @@ def _key(figure: go.Figure, name: str, count: int, marker: dict[str, Any]) -> No
 # --- as an image ----------------------------------------------------------------------------------------------------
 
 
-def heatmap_image(scan: Scan, measure: str, theme: Theme, scale: ColourScale = ColourScale.CLIPPED) -> Figure:
+def heatmap_image(scan: Scan, measure: str, theme: Theme, scale: ColourScale = ColourScale.OWN) -> Figure:
     """The same map as a matplotlib figure."""
     grid, found = heat_grid(scan, measure, scale), scan.measure(measure)
     figure, axes = new_figure(theme, 8.6, 8.2)

@@ -53,10 +53,18 @@ def scan(
         str | None, typer.Option("--confirm-suite", help="Also score the confirmed paths on this suite.")
     ] = None,
     limit: options.Limit = None,
+    colours: Annotated[
+        str,
+        typer.Option(
+            "--colours",
+            help="Where the heatmaps' colours end: own, published (clipped) or full; own by default.",
+        ),
+    ] = "own",
     address: options.Address = None,
     as_json: options.AsJson = False,
 ) -> None:
     """The brain scan: every block of layers run twice, asked a few probes; the best confirmed, with null levels and intervals."""
+    from orchestrator.charts import ColourScale
     from orchestrator.cli.console import wide_console
     from orchestrator.scan import run_scan
     from orchestrator.scan.files import write_scan
@@ -64,6 +72,7 @@ def scan(
     from orchestrator.scan.tables import print_report
     from orchestrator.settings import Settings
 
+    scale = ColourScale.named(colours)
     settings = Settings.from_environment()
     request = request_of(
         checkpoint=checkpoint,
@@ -80,7 +89,7 @@ def scan(
     )
     report = run_scan(request, settings, reporting, address=address)
     folder = settings.home / "scans" / report.run_id
-    files = write_scan(report, folder)
+    files = write_scan(report, folder, scale)
     if as_json:
         print(
             json.dumps(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from evals.probes import Level, Scoring
 from orchestrator.charts import (
     ChartError,
+    ColourScale,
     Measure,
     NullLine,
     PointStatus,
@@ -43,14 +44,14 @@ TOGETHER = "together"
 Picture = tuple[str, "Callable[[], Figure]", "Callable[[], go.Figure]"]
 
 
-def write_scan(report: ScanReport, folder: Path) -> list[Path]:
+def write_scan(report: ScanReport, folder: Path, colours: ColourScale = ColourScale.OWN) -> list[Path]:
     """Write everything; the files, those for people first."""
     folder.mkdir(parents=True, exist_ok=True)
     text = report_text(report)
     title = f"Layer paths of {short_name(report.request.checkpoint)}"
     made = [_write(folder / "report.txt", text)]
     figures, images = [], []
-    for name, image, figure in _pictures(chart_scan(report)):
+    for name, image, figure in _pictures(chart_scan(report), colours):
         try:
             images.append(write_image(image(), folder / f"{name}.png"))
             figures.append(figure())
@@ -106,13 +107,13 @@ def _measure(key: str, levels: tuple[Level, ...]) -> Measure:
     )
 
 
-def _pictures(scan: Scan) -> Iterator[Picture]:
+def _pictures(scan: Scan, colours: ColourScale) -> Iterator[Picture]:
     theme, names = Theme.LIGHT, [measure.name for measure in scan.measures]
     for name in (TOGETHER, *names[:-1]):
         yield (
             f"heatmap-{name}",
-            partial(heatmap_image, scan, name, theme),
-            partial(heatmap, scan, name, theme),
+            partial(heatmap_image, scan, name, theme, colours),
+            partial(heatmap, scan, name, theme, colours),
         )
         yield (
             f"skyline-{name}",

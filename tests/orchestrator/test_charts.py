@@ -119,13 +119,27 @@ def test_a_block_that_does_not_fit_is_refused() -> None:
 def test_colours_are_centred_on_the_base_and_only_losses_are_clipped() -> None:
     deltas = [0.05, 0.02, -0.01, -0.02, -0.03, -0.9]
     assert colour_limits(deltas, ColourScale.FULL) == (-0.9, 0.9)
-    low, high = colour_limits(deltas, ColourScale.CLIPPED)
+    low, high = colour_limits(deltas, ColourScale.PUBLISHED)
     assert high == 0.05
     assert -6 * 0.05 - 1e-9 <= low < 0
-    assert colour_limits([-0.2, -0.1], ColourScale.CLIPPED) == (-0.2, 0.2)
-    assert colour_limits([0.0], ColourScale.CLIPPED) == (-1.0, 1.0)
-    grid = heat_grid(make_scan(), "math")
-    assert grid.clipped == int(np.sum(grid.deltas < grid.low - 1e-12))
+    assert colour_limits([-0.2, -0.1], ColourScale.PUBLISHED) == (-0.2, 0.2)
+    assert colour_limits([0.0], ColourScale.PUBLISHED) == (-1.0, 1.0)
+    for scale in ColourScale:
+        grid = heat_grid(make_scan(), "math", scale)
+        assert grid.clipped == int(np.sum(grid.deltas < grid.low - 1e-12))
+
+
+def test_own_colours_leave_no_more_than_a_twentieth_below_them() -> None:
+    losing = [-0.01 * n for n in range(1, 100)]
+    assert colour_limits([0.01, *losing, -50.0], ColourScale.OWN) == (
+        pytest.approx(-0.95),
+        pytest.approx(0.95 / 6),
+    )
+    assert colour_limits([0.3, -0.2], ColourScale.OWN) == (-0.2, 0.3)
+    assert colour_limits([0.6, 0.1], ColourScale.OWN) == (pytest.approx(-0.1), 0.6)
+    assert colour_limits([0.0], ColourScale.OWN) == (-1.0, 1.0)
+    with pytest.raises(ChartError, match="own, published, full"):
+        ColourScale.named("clipped")
 
 
 def test_the_interactive_heatmap_has_rings_keys_and_nulls() -> None:
