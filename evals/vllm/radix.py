@@ -29,6 +29,8 @@ class Segment:
     children: list[Segment] = field(default_factory=list)
     resident: bool = False
     """Whether its keys and values are in the KV cache already, at the resident sequence's place."""
+    alone: bool = False
+    """Whether no other sequence may go on from here, since its own will go on in its last block."""
     again: bool = False
     """Whether a resident run is computed again, because what follows its last token is wanted and was not kept."""
     table: tuple[int, ...] = ()
@@ -99,7 +101,7 @@ class RadixTree:
         """Add a sequence after whose last token a prediction is wanted."""
         node, at = self.root, 0
         while at < len(tokens):
-            child = next((c for c in node.children if c.tokens[0] == tokens[at]), None)
+            child = next((c for c in node.children if c.tokens[0] == tokens[at] and not c.alone), None)
             if child is None:
                 child = Segment(at, tokens[at:])
                 node.children.append(child)
@@ -116,8 +118,8 @@ class RadixTree:
         node.marks.append((len(node.tokens) - 1, mark))
 
     def insert_alone(self, tokens: tuple[int, ...], mark: Mark) -> None:
-        """Add a sequence that shares nothing, so that its blocks are its own to the end."""
-        self.root.children.append(Segment(0, tokens, marks=[(len(tokens) - 1, mark)]))
+        """Add a sequence that shares nothing, whatever is added later, so that its blocks are its own to the end."""
+        self.root.children.append(Segment(0, tokens, marks=[(len(tokens) - 1, mark)], alone=True))
 
     def place(self, pool: BlockPool) -> set[int]:
         """Drop what no sequence follows and give every segment its blocks; returns the blocks that were taken."""
