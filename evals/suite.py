@@ -241,7 +241,9 @@ class Suite(Frozen):
     def _no_name_twice(self) -> Suite:
         names = [b.name for b in self.benchmarks]
         tasks = [s.task for b in self.benchmarks for s in b.subsets]
-        for kind, values in (("benchmark", names), ("task", tasks)):
+        cards = [f"{b.card.dataset_type} {b.card.dataset_config or ''}" for b in self.benchmarks if b.card]
+        # A card's model-index tells results apart by data set and configuration alone.
+        for kind, values in (("benchmark", names), ("task", tasks), ("card data set", cards)):
             twice = sorted({v for v in values if values.count(v) > 1})
             if twice:
                 raise ValueError(f"{kind} {_list(twice)} is there twice")

@@ -171,7 +171,12 @@ def _of_dataset(dataset: Mapping[str, Any], label: str, metric: str, suites: Seq
         for benchmark in suite.benchmarks:
             card = benchmark.card
             by_name = meant is not None and (meant.suite, meant.benchmark) == (suite.name, benchmark.name)
-            by_type = meant is None and card is not None and card.dataset_type == dataset.get("type")
+            by_type = (
+                meant is None
+                and card is not None
+                and card.dataset_type == dataset.get("type")
+                and dataset.get("config") in (None, card.dataset_config)
+            )
             if (by_name or by_type) and _metric_fits(benchmark, metric):
                 return Named(suite=suite.name, benchmark=benchmark.name)
     return meant if meant is not None and meant.is_average else None

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from huggingface_hub import EvalResult, ModelCardData
+from huggingface_hub import ModelCardData
 
 from evals.scores import SuiteScore
 from evals.suite import Suite
+from orchestrator.cards.writing import entry
 from orchestrator.errors import CardError
 
 
@@ -18,17 +19,8 @@ def marked_index(suite: Suite, score: SuiteScore, name: str) -> list[dict[str, A
         card = suite.benchmark(result.benchmark).card
         if card is None:
             continue
-        results.append(
-            EvalResult(
-                task_type="text-generation",
-                dataset_type=card.dataset_type,
-                dataset_name=card.dataset_name + (" (partial)" if result.partial else ""),
-                dataset_args={"num_few_shot": card.num_few_shot},
-                metric_type=card.metric_type,
-                metric_value=round(result.normalized, 2),
-                metric_name=card.metric_name,
-            )
-        )
+        mark = " (partial)" if result.partial else ""
+        results.append(entry(card, card.dataset_name + mark, result.normalized))
     if not results:
         raise CardError(
             f"{suite.title} does not say how a card names its benchmarks; there is nothing to write."

@@ -16,7 +16,7 @@ from pydantic import Field
 from evals.claims.facts import Fact, Facts
 from evals.engine import Frozen
 from evals.scores import BenchmarkScore, SuiteScore
-from evals.suite import Benchmark, Suite
+from evals.suite import Benchmark, CardEntry, Suite
 from orchestrator.cards.front_matter import KEY, decoded, with_model_index
 from orchestrator.cards.reading import read_bytes
 from orchestrator.errors import CardError
@@ -81,24 +81,29 @@ def model_index(
         card = suite.benchmark(result.benchmark).card
         if card is None:
             continue
-        results.append(
-            EvalResult(
-                task_type=_TASK_TYPE,
-                task_name=_TASK_NAME,
-                dataset_type=card.dataset_type,
-                dataset_name=card.dataset_name,
-                dataset_config=card.dataset_config,
-                dataset_split=card.dataset_split,
-                dataset_args={"num_few_shot": card.num_few_shot},
-                metric_type=card.metric_type,
-                metric_name=card.metric_name,
-                metric_value=round(result.normalized, 2),
-                source_name=source.name if source else None,
-                source_url=source.url if source else None,
-            )
-        )
+        results.append(entry(card, card.dataset_name, result.normalized, source))
     index: list[dict[str, Any]] = ModelCardData(model_name=name, eval_results=results).to_dict()[KEY]
     return index
+
+
+def entry(
+    card: CardEntry, dataset_name: str, normalized: float, source: CardSource | None = None
+) -> EvalResult:
+    """One result of a `model-index`, in the board's own words but for the data set's name."""
+    return EvalResult(
+        task_type=_TASK_TYPE,
+        task_name=_TASK_NAME,
+        dataset_type=card.dataset_type,
+        dataset_name=dataset_name,
+        dataset_config=card.dataset_config,
+        dataset_split=card.dataset_split,
+        dataset_args={"num_few_shot": card.num_few_shot},
+        metric_type=card.metric_type,
+        metric_name=card.metric_name,
+        metric_value=round(normalized, 2),
+        source_name=source.name if source else None,
+        source_url=source.url if source else None,
+    )
 
 
 def model_index_yaml(index: list[dict[str, Any]]) -> str:

@@ -34,6 +34,7 @@ from orchestrator.cards import (
     writable,
 )
 from orchestrator.cards.front_matter import KEY
+from orchestrator.cards.marked import marked_index
 from orchestrator.errors import CardError
 from tests.orchestrator.test_cards_reading import SEEDS, needs_seeds
 
@@ -137,6 +138,18 @@ def test_scores_that_prove_nothing_are_refused() -> None:
         ):
             with pytest.raises(CardError, match=re.escape(words)):
                 write(suite, score)
+
+
+def test_smoke_scores_are_marked_one_entry_for_each() -> None:
+    smoke = load_suite("smoke")
+    index = marked_index(smoke, scores(RYS, smoke), "m")
+    found = [(entry["dataset"]["name"], entry["metrics"][0]["value"]) for entry in index[0]["results"]]
+    assert [name for name, _ in found] == [b.card.dataset_name for b in smoke.benchmarks if b.card]
+    assert [value for _, value in found] == list(RYS)
+    claims = card_claims(read_card(f"---\n{model_index_yaml(index)}---\n", "card.md"))
+    assert [(c.benchmark, c.value) for c in claims] == [
+        (b.name, value) for b, value in zip(smoke.benchmarks, RYS, strict=True)
+    ]
 
 
 def test_fewer_benchmarks_have_no_average_of_the_boards() -> None:
