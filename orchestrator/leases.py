@@ -6,7 +6,8 @@ import platform
 import time
 
 from orchestrator.errors import RunError
-from orchestrator.records import RunLease, new_owner, owner_is_gone
+from orchestrator.owners import new_owner, owner_is_gone
+from orchestrator.records import RunLease
 from orchestrator.store import Store
 
 

@@ -1,4 +1,4 @@
-"""How far running jobs are, as their workers write it down, and which of them hang."""
+"""How far a run and its jobs are, who is told, and which jobs hang."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 from pydantic import Field
 
 from orchestrator.frontier import NodeState
-from orchestrator.jobs import Frozen
+from orchestrator.jobs import BuildJob, EvalJob, Frozen
+from orchestrator.records import FailureClass, Success
 
 # A checkpoint of hundreds of gigabytes is fetched and loaded, or a benchmark's answers are scored, without anything to count.
 UNCOUNTED_S = 3600.0
@@ -39,6 +41,37 @@ class RunProgress(Frozen):
     waits_for: str | None = Field(
         default=None, description="What keeps the run from going on, in a sentence."
     )
+
+
+class RunSummary(Frozen):
+    """How the run ended."""
+
+    run_id: str = Field(description="The run.")
+    done: int = Field(description="Jobs whose outcome is in the store.")
+    cached: int = Field(description="Of these, jobs that were there before.")
+    failed: dict[str, str] = Field(description="Failed job to its message.")
+    blocked: int = Field(description="Jobs that could not start because another failed.")
+    duration_s: float = Field(description="Wall-clock seconds.")
+
+
+class Reporter(Protocol):
+    """Shows progress."""
+
+    def update(self, progress: RunProgress) -> None:
+        """Called about twice a second."""
+
+
+class Observer(Protocol):
+    """Counts what happens, for those who operate the cluster."""
+
+    def finished(self, job: BuildJob | EvalJob, outcome: Success) -> None:
+        """A job's outcome has been stored."""
+
+    def failed(self, failure_class: FailureClass) -> None:
+        """An attempt has failed, or the store did not answer."""
+
+    def update(self, progress: RunProgress) -> None:
+        """Called about twice a second."""
 
 
 def read_progress(journals: Path, digest: str, label: str) -> JobProgress:

@@ -11,19 +11,24 @@ import shutil
 import time
 from collections import Counter, deque
 from collections.abc import Sequence
-from typing import Protocol
-
-from pydantic import Field
 
 from evals.engine import EngineTuning
 from orchestrator.errors import RunError, StoreError, StoreLost
 from orchestrator.estimate import Durations
 from orchestrator.executors import Batch, Executor, Finished, Seat
 from orchestrator.frontier import Frontier, NodeState
-from orchestrator.jobs import BuildJob, EvalJob, Frozen, Task
+from orchestrator.jobs import BuildJob, EvalJob, Task
 from orchestrator.leases import take_lease
 from orchestrator.plan import Plan
-from orchestrator.progress import JobProgress, RunProgress, Watchdog, read_progress
+from orchestrator.progress import (
+    JobProgress,
+    Observer,
+    Reporter,
+    RunProgress,
+    RunSummary,
+    Watchdog,
+    read_progress,
+)
 from orchestrator.records import (
     Acceptance,
     EvalOutcome,
@@ -61,37 +66,6 @@ __all__ = [
     "Scheduler",
     "job_labels",
 ]
-
-
-class RunSummary(Frozen):
-    """How the run ended."""
-
-    run_id: str = Field(description="The run.")
-    done: int = Field(description="Jobs whose outcome is in the store.")
-    cached: int = Field(description="Of these, jobs that were there before.")
-    failed: dict[str, str] = Field(description="Failed job to its message.")
-    blocked: int = Field(description="Jobs that could not start because another failed.")
-    duration_s: float = Field(description="Wall-clock seconds.")
-
-
-class Reporter(Protocol):
-    """Shows progress."""
-
-    def update(self, progress: RunProgress) -> None:
-        """Called about twice a second."""
-
-
-class Observer(Protocol):
-    """Counts what happens, for those who operate the cluster."""
-
-    def finished(self, job: BuildJob | EvalJob, outcome: Success) -> None:
-        """A job's outcome has been stored."""
-
-    def failed(self, failure_class: FailureClass) -> None:
-        """An attempt has failed, or the store did not answer."""
-
-    def update(self, progress: RunProgress) -> None:
-        """Called about twice a second."""
 
 
 class Scheduler:

@@ -198,7 +198,8 @@ def _lock_job(connection: sa.Connection, run_id: str, job_digest: str) -> BuildJ
         .join(run_jobs, run_jobs.c.job_digest == jobs.c.digest)
         .join(protocols, protocols.c.digest == jobs.c.protocol_digest, isouter=True)
         .where(jobs.c.digest == job_digest, run_jobs.c.run_id == run_id)
-        .with_for_update(of=jobs)
+        # Not the key: runs that are being written down refer to the job meanwhile.
+        .with_for_update(of=jobs, key_share=True)
     )
     row = connection.execute(query).one_or_none()
     if row is None:

@@ -12,6 +12,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from orchestrator.errors import RunError, StoreError
 from orchestrator.jobs import EvalJob
+from orchestrator.owners import owner_is_gone
 from orchestrator.records import (
     ENDED,
     AttemptState,
@@ -24,7 +25,6 @@ from orchestrator.records import (
     RunRecord,
     RunState,
     job_kind,
-    owner_is_gone,
 )
 from orchestrator.store.base import StorePart
 from orchestrator.store.database import clock

@@ -39,7 +39,9 @@ def drive_runs(url: str, name: str, duration_s: float, report: Connection) -> No
                     assert store.renew(lease, [attempt.id]).held
                     store.finish_attempt(attempt.id, outcome_of(job))
                 elif attempt is NotStarted.HELD:
+                    # Another driver is at it; a scheduler asks again after two seconds.
                     waiting.append(job)
+                    time.sleep(0.05)
             assert store.finish_run(lease, RunState.DONE)
             done.append(run.id)
     report.send(done)

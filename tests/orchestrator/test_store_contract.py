@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from evals.engine import EngineSpec
 from orchestrator.errors import RunError, StoreError
 from orchestrator.jobs import EvalJob
+from orchestrator.owners import new_owner
 from orchestrator.records import (
     Acceptance,
     AttemptRecord,
@@ -21,7 +22,6 @@ from orchestrator.records import (
     Protocol,
     RunLease,
     RunState,
-    new_owner,
 )
 from orchestrator.store import Store
 from tests.orchestrator.store_data import (

@@ -10,7 +10,8 @@ import time
 from hypothesis import given
 from hypothesis import strategies as some
 
-from orchestrator.records import new_id, new_owner, owner_is_gone
+from orchestrator.owners import new_owner, owner_is_gone
+from orchestrator.records import new_id
 from orchestrator.tables import LayerPathText
 from tests.orchestrator.store_data import eval_job
 
@@ -28,7 +29,7 @@ def test_ids_sort_by_time_and_do_not_collide() -> None:
 
 
 # A process of its own that says who it is and then waits.
-SAYS_ITS_NAME = "from orchestrator.records import new_owner; print(new_owner(), flush=True); input()"
+SAYS_ITS_NAME = "from orchestrator.owners import new_owner; print(new_owner(), flush=True); input()"
 
 
 def test_an_owner_is_gone_when_its_process_is() -> None:
