@@ -6,7 +6,7 @@ Used while the scheduler is idle and its prefix cache is empty, so that every bl
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -36,35 +36,62 @@ class Hidden:
         return Hidden(self.states.clone(), self.residual.clone())
 
 
-@dataclass
-class Writes:
-    """Where the keys and values of the running layer go."""
+@dataclass(frozen=True)
+class Part:
+    """Rows of a layer's pass whose keys and values are in one of its holders."""
 
+    holder: int
+    metadata: Any
+    """What the attention kernel needs to know about the rows' sequences."""
+    slots: torch.Tensor
+    """Where keys and values are written ..."""
+    written: torch.Tensor | None = None
+    """... and of which of the rows; null is each of them once."""
     rows: torch.Tensor | None = None
-    slots: torch.Tensor | None = None
+    """Which rows of the pass these are; null is all."""
+
+
+@dataclass
+class Running:
+    """What the running layer's attention reads and writes."""
+
+    parts: tuple[Part, ...] = ()
 
 
 class SpreadAttention(nn.Module):
-    """A layer's attention that writes keys and values to any number of places before it reads them."""
+    """A layer's attention that writes keys and values to any number of places, in any of its holders, before it reads them."""
 
-    def __init__(self, holder: nn.Module, writes: Writes) -> None:
+    def __init__(self, holders: Sequence[nn.Module], running: Running) -> None:
         super().__init__()
-        self._holder: Any = holder
-        self._writes = writes
+        self._holders: tuple[Any, ...] = tuple(holders)
+        self._running = running
 
     def forward(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         """Attention over the KV cache, which holds this call's keys and values already."""
-        holder, rows = self._holder, self._writes.rows
+        parts = self._running.parts
+        if len(parts) == 1:
+            return self._part(parts[0], query, key, value)
+        found = torch.empty_like(query)
+        for part in parts:
+            found[part.rows] = self._part(part, query[part.rows], key[part.rows], value[part.rows])
+        return found
+
+    def _part(self, part: Part, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        holder = self._holders[part.holder]
         keys = key.view(-1, holder.num_kv_heads, holder.head_size)
         values = value.view(-1, holder.num_kv_heads, holder.head_size)
-        if rows is not None:
-            keys, values = keys.index_select(0, rows), values.index_select(0, rows)
-        holder.impl.do_kv_cache_update(holder, keys, values, holder.kv_cache, self._writes.slots)
-        return holder(query, key, value)  # finds no slots in the forward context and writes nothing more
+        if part.written is not None:
+            keys, values = keys.index_select(0, part.written), values.index_select(0, part.written)
+        holder.impl.do_kv_cache_update(holder, keys, values, holder.kv_cache, part.slots)
+        found: torch.Tensor = holder(
+            query, key, value
+        )  # finds no slots in the forward context and writes nothing more
+        return found
 
 
 class Forward:
-    """The model of one worker, layer by layer. A layer's repetitions share its KV holder and differ in their blocks."""
+    """The model of one worker, layer by layer. A layer has the KV holder of its own slot, and those of as many further
+    slots as there are for all layers alike; `Stride` tells which of a layer's repetitions uses which."""
 
     def __init__(self, runner: Any, slots: LayerSlots, config: VllmConfig, device: torch.device) -> None:
         self._config = config
@@ -72,14 +99,16 @@ class Forward:
         self._model: Any = runner.get_model()
         self._builder = runner.attn_groups[0][0].get_metadata_builder()
         self.block_size = config.cache_config.block_size
-        self._writes = Writes()
-        self._holders = slots.holders[: len(slots.sources)]
-        self._layers = [self._spreading(layer) for layer in slots.sources]
+        self._running = Running()
+        n = len(slots.sources)
+        self.n_holders = len(slots.holders) // n
+        self._holders: list[list[Any]] = [slots.holders[layer : self.n_holders * n : n] for layer in range(n)]
+        self._layers = [self._spreading(*pair) for pair in zip(slots.sources, self._holders, strict=True)]
 
-    def _spreading(self, layer: nn.Module) -> Any:
+    def _spreading(self, layer: nn.Module, holders: Sequence[nn.Module]) -> Any:
         twin = shallow(layer)
         twin.self_attn = shallow(twin.self_attn)
-        twin.self_attn.attn = SpreadAttention(layer.self_attn.attn, self._writes)
+        twin.self_attn.attn = SpreadAttention(holders, self._running)
         return twin
 
     @torch.inference_mode()
@@ -145,13 +174,11 @@ class Forward:
             best += logits.argmax(dim=-1).tolist()
         return StepResult(logprobs, best)
 
-    def one_layer(
-        self, layer: int, hidden: Hidden, positions: torch.Tensor, metadata: Any, writes: Writes
-    ) -> None:
+    def one_layer(self, layer: int, hidden: Hidden, positions: torch.Tensor, parts: tuple[Part, ...]) -> None:
         """Run one loaded layer; changes `hidden`."""
-        name = self._holders[layer].layer_name
-        self._writes.rows, self._writes.slots = writes.rows, writes.slots
-        with set_forward_context({name: metadata}, self._config, num_tokens=len(positions), slot_mapping={}):
+        self._running.parts = parts
+        known = {self._holders[layer][part.holder].layer_name: part.metadata for part in parts}
+        with set_forward_context(known, self._config, num_tokens=len(positions), slot_mapping={}):
             hidden.states, hidden.residual = self._layers[layer](positions, hidden.states, hidden.residual)
 
     def metadata(
@@ -179,8 +206,9 @@ class Forward:
     def _copy_blocks(self, copies: Ints, path: int, repeat: int, stride: Stride) -> None:
         if len(copies):
             source, target = (stride.block(self.tensor(copies[:, side]), path, repeat) for side in (0, 1))
-            for holder in self._holders:
-                holder.kv_cache[target] = holder.kv_cache[source]
+            for holders in self._holders:
+                cache = holders[stride.holder(repeat)].kv_cache
+                cache[target] = cache[source]
 
     def tensor(self, values: Ints) -> torch.Tensor:
         """The values on the worker's device."""
@@ -196,13 +224,13 @@ class _Pass:
         self._batch = batch
         self._positions = forward.tensor(batch.positions)
         self._metadata: dict[tuple[int, int], Any] = {}
-        self._writes: dict[tuple[tuple[int, ...], int], Writes] = {}
+        self._parts: dict[tuple[tuple[int, ...], int], Part] = {}
 
     def layer(self, layer: int, hidden: Hidden, paths: tuple[int, ...], repeat: int) -> None:
         """Run one layer for these paths; all of them get the keys and values, the first one's are read."""
-        self._forward.one_layer(
-            layer, hidden, self._positions, self._read(paths[0], repeat), self._write(paths, repeat)
-        )
+        if (paths, repeat) not in self._parts:
+            self._parts[paths, repeat] = self._part(paths, repeat)
+        self._forward.one_layer(layer, hidden, self._positions, (self._parts[paths, repeat],))
 
     def _read(self, path: int, repeat: int) -> Any:
         if (path, repeat) not in self._metadata:
@@ -214,15 +242,17 @@ class _Pass:
             )
         return self._metadata[path, repeat]
 
-    def _write(self, paths: tuple[int, ...], repeat: int) -> Writes:
-        if (paths, repeat) not in self._writes:
-            batch, forward = self._batch, self._forward
-            blocks, offsets = forward.tensor(batch.write_blocks), forward.tensor(batch.write_offsets)
-            places = [forward.slots_of(self.stride.block(blocks, path, repeat), offsets) for path in paths]
-            plain = len(paths) == 1 and len(batch.write_rows) == len(batch.tokens)
-            rows = None if plain else forward.tensor(batch.write_rows).repeat(len(paths))
-            self._writes[paths, repeat] = Writes(rows, torch.cat(places))
-        return self._writes[paths, repeat]
+    def _part(self, paths: tuple[int, ...], repeat: int) -> Part:
+        batch, forward = self._batch, self._forward
+        blocks, offsets = forward.tensor(batch.write_blocks), forward.tensor(batch.write_offsets)
+        places = [forward.slots_of(self.stride.block(blocks, path, repeat), offsets) for path in paths]
+        plain = len(paths) == 1 and len(batch.write_rows) == len(batch.tokens)
+        return Part(
+            holder=self.stride.holder(repeat),
+            metadata=self._read(paths[0], repeat),
+            slots=torch.cat(places),
+            written=None if plain else forward.tensor(batch.write_rows).repeat(len(paths)),
+        )
 
 
 class _Rows:
@@ -232,50 +262,59 @@ class _Rows:
         self._forward = forward
         self._step = step
         self._stride = stride
-        self._due: dict[
-            tuple[tuple[int, int], ...], tuple[torch.Tensor | None, torch.Tensor, Any, Writes]
-        ] = {}
+        self._due: dict[tuple[tuple[int, int], ...], _Due] = {}
 
     def visit(self, visit: Visit, hidden: Hidden) -> None:
         """Run a layer for the rows that are due; changes `hidden`."""
         if visit.due not in self._due:
             self._due[visit.due] = self._prepare(visit.due)
-        rows, positions, metadata, writes = self._due[visit.due]
-        if rows is None:
-            self._forward.one_layer(visit.layer, hidden, positions, metadata, writes)
-        elif len(rows):
-            part = Hidden(hidden.states[rows], hidden.residual[rows])
-            self._forward.one_layer(visit.layer, part, positions, metadata, writes)
-            hidden.states[rows], hidden.residual[rows] = part.states, part.residual
+        due = self._due[visit.due]
+        if due.rows is None:
+            self._forward.one_layer(visit.layer, hidden, due.positions, due.parts)
+        elif len(due.rows):
+            part = Hidden(hidden.states[due.rows], hidden.residual[due.rows])
+            self._forward.one_layer(visit.layer, part, due.positions, due.parts)
+            hidden.states[due.rows], hidden.residual[due.rows] = part.states, part.residual
 
-    def _prepare(
-        self, due: tuple[tuple[int, int], ...]
-    ) -> tuple[torch.Tensor | None, torch.Tensor, Any, Writes]:
+    def _prepare(self, due: tuple[tuple[int, int], ...]) -> _Due:
         step, forward = self._step, self._forward
         repeat_of = np.full(self._stride.paths, -1, dtype=np.int64)
         for path, repeat in due:
             repeat_of[path] = repeat
         repeats = repeat_of[step.paths]
         rows = np.flatnonzero(repeats >= 0)
-        paths, lengths, repeats = step.paths[rows], step.lengths[rows], repeats[rows]
-        tables = (step.tables[rows] * self._stride.paths + paths[:, None]) * self._stride.repeats + repeats[
-            :, None
-        ]
-        last = lengths - 1
-        size = forward.block_size
-        slots = tables[np.arange(len(rows)), last // size] * size + last % size
-        metadata = None
-        if len(rows):
-            metadata = forward.metadata(
-                torch.arange(len(rows) + 1),
-                torch.from_numpy(lengths),
-                torch.from_numpy(tables),
-                (1, int(lengths.max())),
+        holders = repeats[rows] % self._stride.holders
+        parts = tuple(
+            self._part(int(holder), rows[holders == holder], repeats) for holder in np.unique(holders)
+        )
+        if len(parts) > 1:
+            parts = tuple(
+                replace(part, rows=forward.tensor(np.flatnonzero(holders == part.holder))) for part in parts
             )
         everyone = len(rows) == len(step.paths)
-        return (
-            None if everyone else forward.tensor(rows),
-            forward.tensor(last),
-            metadata,
-            Writes(None, forward.tensor(slots)),
+        return _Due(None if everyone else forward.tensor(rows), forward.tensor(step.lengths[rows] - 1), parts)
+
+    def _part(self, holder: int, rows: Ints, repeats: Ints) -> Part:
+        """The rows whose keys and values are in one holder."""
+        step, forward, size = self._step, self._forward, self._forward.block_size
+        lengths = step.lengths[rows]
+        tables = self._stride.tables(step.tables[rows], step.paths[rows], repeats[rows])
+        last = lengths - 1
+        slots = tables[np.arange(len(rows)), last // size] * size + last % size
+        metadata = forward.metadata(
+            torch.arange(len(rows) + 1),
+            torch.from_numpy(lengths),
+            torch.from_numpy(tables),
+            (1, int(lengths.max())),
         )
+        return Part(holder, metadata, forward.tensor(slots))
+
+
+@dataclass(frozen=True)
+class _Due:
+    """The rows that are due for a layer."""
+
+    rows: torch.Tensor | None
+    """Null is all."""
+    positions: torch.Tensor
+    parts: tuple[Part, ...]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from evals.text_stop import end_text_of, end_tokens
 from evals.vllm.batch import DecodeStep, Step, StepResult
-from evals.vllm.path_generation import Passes, PathGenerator, Text
+from evals.vllm.path_generation import Passes, PathGenerator, Room, Text
 from evals.vllm.schedule import Path, Stride
 from evals.vllm.tree_scoring import TreeScorer
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class Outside:
     """Scoring and many-path generation with the engine's own layers and KV cache, while the scheduler is idle."""
 
-    def __init__(self, llm: LLM, max_length: int, text: Text) -> None:
+    def __init__(self, llm: LLM, max_length: int, text: Text, holders: int) -> None:
         cache = llm.llm_engine.vllm_config.cache_config
 
         def run(step: Step, paths: list[Path], stride: Stride) -> list[StepResult]:
@@ -34,7 +34,8 @@ class Outside:
         blocks = cache.num_gpu_blocks or 0
         self.ready = False
         self.scorer = TreeScorer(run, mend, blocks, cache.block_size, max_length)
-        self.generator = PathGenerator(Passes(run, decode, mend), blocks, cache.block_size, max_length, text)
+        room = Room(blocks, cache.block_size, holders, max_length)
+        self.generator = PathGenerator(Passes(run, decode, mend), room, text)
 
     def start(self, path: Path) -> None:
         """Score through this layer path from now on."""
@@ -49,9 +50,8 @@ class Outside:
 
 def open_outside(llm: LLM, max_length: int, text: Text) -> Outside | None:
     """The engine's other way, or null where its workers cannot."""
-    if not all(llm.collective_rpc("can_run_steps")):
-        return None
-    return Outside(llm, max_length, text)
+    holders: int = min(llm.collective_rpc("start_steps"))
+    return Outside(llm, max_length, text, holders) if holders else None
 
 
 def text_of(llm: LLM) -> Text:

@@ -19,7 +19,7 @@ from evals.vllm.batch import DecodeStep, Step, StepResult, batch_of
 from evals.vllm.radix import BlockPool, RadixTree, Resident
 from evals.vllm.schedule import Path, Stride, most_repeats
 
-ROWS = 128
+ROWS = 256
 """Rows (path, prompt) that are decoded together."""
 PROMPTS = 64
 """Prompts that are decoded together."""
@@ -61,14 +61,25 @@ class Text:
     """Text of tokens that follow a prompt, as vLLM writes it."""
 
 
+@dataclass(frozen=True)
+class Room:
+    """What there is of KV cache."""
+
+    blocks: int
+    """Blocks of each holder."""
+    block_size: int
+    holders: int
+    """KV caches of each layer."""
+    max_length: int
+    """Longest sequence in tokens."""
+
+
 class PathGenerator:
     """Generates through groups of layer paths."""
 
-    def __init__(self, passes: Passes, n_blocks: int, block_size: int, max_length: int, text: Text) -> None:
+    def __init__(self, passes: Passes, room: Room, text: Text) -> None:
         self._passes = passes
-        self._n_blocks = n_blocks
-        self._block_size = block_size
-        self._max_length = max_length
+        self._room = room
         self._text = text
 
     def generations(
@@ -90,11 +101,10 @@ class PathGenerator:
 
     def _group(self, requests: Sequence[GenerateRequest], paths: list[Path]) -> list[Path]:
         """As many of the paths as rows and KV cache allow, one at least."""
-        blocks = sum(-(-(len(self._prompt(r)) + r.max_new_tokens) // self._block_size) + 1 for r in requests)
+        blocks = self._blocks_of_a_path(requests)
         count = 0
         while count < len(paths) and (count + 1) * len(requests) <= max(ROWS, len(requests)):
-            stride = (count + 1) * most_repeats(paths[: count + 1])
-            if blocks >= self._n_blocks // stride:
+            if blocks >= self._room.blocks // self._stride(paths[: count + 1]).blocks:
                 break
             count += 1
         if not count:
@@ -103,18 +113,31 @@ class PathGenerator:
             )
         return paths[:count]
 
+    def _stride(self, paths: Sequence[Path]) -> Stride:
+        return Stride(len(paths), most_repeats(paths), self._room.holders)
+
+    def _blocks_of_a_path(self, requests: Sequence[GenerateRequest]) -> int:
+        """Blocks of all prompts with their answers; what prompts share is counted once."""
+        size = self._room.block_size
+        prompts = [self._prompt(request) for request in requests]
+        most = sum(len(prompt) // size + 2 for prompt in prompts)
+        pool = BlockPool(1, most + 1, size)
+        _, tables = self._first_pass(prompts, pool)
+        ends = [-(-(len(p) + r.max_new_tokens) // size) for p, r in zip(prompts, requests, strict=True)]
+        return most - pool.free + sum(end - len(table) for end, table in zip(ends, tables, strict=True))
+
     def _prompt(self, request: GenerateRequest) -> tuple[int, ...]:
-        room = self._max_length - request.max_new_tokens
+        room = self._room.max_length - request.max_new_tokens
         if room < 1:
             raise EngineError(
-                f"{request.max_new_tokens} new tokens leave no room for a prompt in {self._max_length} tokens: "
+                f"{request.max_new_tokens} new tokens leave no room for a prompt in {self._room.max_length} tokens: "
                 "lower the task's limit or raise max_length."
             )
         return request.prompt[-room:]
 
     def _run(self, requests: Sequence[GenerateRequest], paths: list[Path]) -> list[_Row]:
-        stride = Stride(len(paths), most_repeats(paths))
-        pool = BlockPool(1, self._n_blocks // (stride.paths * stride.repeats), self._block_size)
+        stride = self._stride(paths)
+        pool = BlockPool(1, self._room.blocks // stride.blocks, self._room.block_size)
         prompts = [self._prompt(request) for request in requests]
         step, tables = self._first_pass(prompts, pool)
         rows: list[_Row] = []
@@ -139,7 +162,7 @@ class PathGenerator:
             # A prompt that another one begins with would have to share the block in which it goes on.
             (tree.insert_alone if goes_on else tree.insert)(prompts[this], (this, 0))
         tree.place(pool)
-        packed, marks = batch_of(tree, self._block_size)
+        packed, marks = batch_of(tree, self._room.block_size)
         row_of = {owner: row for row, owners in marks.items() for owner, _ in owners}
         ends = {owner: line[-1] for line in tree.lines() for _, (owner, _) in line[-1].marks}
         rows = np.array([row_of[prompt] for prompt in range(len(prompts))], dtype=np.int64)
@@ -156,7 +179,7 @@ class PathGenerator:
         """Length of each live prompt with its newest token, for which there is room then."""
         lengths = {row.prompt: len(prompts[row.prompt]) + len(row.tokens) for row in live}
         for prompt, length in lengths.items():
-            while len(tables[prompt]) * self._block_size < length:
+            while len(tables[prompt]) * self._room.block_size < length:
                 tables[prompt].append(pool.take())
         return lengths
 

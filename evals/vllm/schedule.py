@@ -12,7 +12,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
+
+    Ints = NDArray[np.int64]
 
 Path = tuple[int, ...]
 
@@ -21,14 +25,35 @@ Blocks = TypeVar("Blocks", int, "torch.Tensor")
 
 @dataclass(frozen=True)
 class Stride:
-    """How logical blocks become physical ones: each path has its own, and of these each repetition of a layer."""
+    """Where a layer's keys and values are: each path has blocks of its own, and each repetition of a layer a holder (a KV
+    cache with blocks of the same numbers), or blocks of its own where there are more repetitions than holders."""
 
     paths: int
     repeats: int
+    """How often a layer runs at most."""
+    holders: int = 1
+    """How many KV caches a layer has."""
+
+    @property
+    def blocks(self) -> int:
+        """Physical blocks of each logical one."""
+        return self.paths * self._deep
+
+    @property
+    def _deep(self) -> int:
+        return -(-self.repeats // self.holders)
+
+    def holder(self, repeat: int) -> int:
+        """Number of the layer's KV cache for this repetition."""
+        return repeat % self.holders
 
     def block(self, logical: Blocks, path: int, repeat: int) -> Blocks:
         """Physical blocks; logical ones count from 1, since vLLM keeps block 0 for itself."""
-        return (logical * self.paths + path) * self.repeats + repeat
+        return (logical * self.paths + path) * self._deep + repeat // self.holders
+
+    def tables(self, logical: Ints, paths: Ints, repeats: Ints) -> Ints:
+        """Physical blocks of rows, each on a path and in a repetition of its own."""
+        return (logical * self.paths + paths[:, None]) * self._deep + repeats[:, None] // self.holders
 
 
 @dataclass(frozen=True)

@@ -37,13 +37,13 @@ class LiveWorker(_Worker):
         """Run these source layers from the next step on; null is the checkpoint as it is."""
         self.layer_slots.set(layers)
 
-    def can_run_steps(self) -> bool:
-        """Whether `run_step` is written for this machine and model."""
+    def start_steps(self) -> int:
+        """How many KV caches a layer has for `run_step`; 0 where that is not written for this machine and model."""
         # Tried on CPUs alone; on the others the scheduler does it.
         if not current_platform.is_cpu() or not has_plain_cache(self.model_runner):
-            return False
+            return 0
         self.forward = Forward(self.model_runner, self.layer_slots, self.vllm_config, self.device)
-        return True
+        return self.forward.n_holders
 
     def run_step(self, step: Step, paths: list[tuple[int, ...]], stride: Stride) -> list[StepResult]:
         """A forward pass through each of these layer paths, outside the scheduler, which must be idle."""

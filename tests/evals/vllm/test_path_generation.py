@@ -5,22 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hypothesis import given
+from hypothesis import strategies as st
 
 from evals.engine import GenerateRequest
 from evals.vllm.batch import DecodeStep, Step, StepResult
-from evals.vllm.path_generation import Passes, PathGenerator, Text
+from evals.vllm.path_generation import Passes, PathGenerator, Room, Text
 from evals.vllm.schedule import Path, Stride
 from tests.evals.vllm.test_planning import BLOCK, PATHS, SEQUENCES
 
-BLOCKS = 4000
 NEW = 6
 
 
 class Remembering:
-    """A worker whose keys are (token, position): the next token is told from all that a token sees."""
+    """A worker whose keys are (token, position), in each repetition of a layer; the next token is told from all of them."""
 
-    def __init__(self) -> None:
-        self._memory: dict[tuple[int, int], tuple[int, int]] = {}
+    def __init__(self, blocks: int) -> None:
+        self._blocks = blocks
+        self._memory: dict[tuple[int, int, int], tuple[int, int]] = {}
 
     def prefill(self, step: Step, paths: Sequence[Path], stride: Stride) -> list[StepResult]:
         batch = step.batch
@@ -34,6 +35,7 @@ class Remembering:
                     strict=True,
                 ):
                     self._write(
+                        stride.holder(repeat),
                         stride.block(block, path, repeat),
                         place,
                         int(batch.tokens[row]),
@@ -46,7 +48,7 @@ class Remembering:
         }
         return [
             StepResult([], [
-                self._next(batch.tables[owner[row]].tolist(), int(batch.positions[row]) + 1, path, stride)
+                self._next(batch.tables[owner[row]].tolist(), int(batch.positions[row]) + 1, path, paths, stride)
                 for row in step.rows.tolist()
             ])
             for path in range(len(paths))
@@ -65,31 +67,31 @@ class Remembering:
         for token, path, length, table in rows:
             for repeat in range(stride.repeats):
                 block = stride.block(table[(length - 1) // BLOCK], path, repeat)
-                self._write(block, (length - 1) % BLOCK, token, length - 1)
-        return [self._next(table, length, path, stride) for _, path, length, table in rows]
+                self._write(stride.holder(repeat), block, (length - 1) % BLOCK, token, length - 1)
+        return [self._next(table, length, path, paths, stride) for _, path, length, table in rows]
 
-    def _write(self, block: int, place: int, token: int, position: int) -> None:
-        assert 0 < block < BLOCKS
-        self._memory[block, place] = token, position
+    def _write(self, holder: int, block: int, place: int, token: int, position: int) -> None:
+        assert 0 < block < self._blocks
+        self._memory[holder, block, place] = token, position
 
-    def _next(self, table: list[int], length: int, path: int, stride: Stride) -> int:
+    def _next(self, table: list[int], length: int, path: int, paths: Sequence[Path], stride: Stride) -> int:
         seen = []
         for at in range(length):
             found = {
-                self._memory[stride.block(table[at // BLOCK], path, r), at % BLOCK]
+                self._memory[stride.holder(r), stride.block(table[at // BLOCK], path, r), at % BLOCK]
                 for r in range(stride.repeats)
             }
             ((token, position),) = found
             assert position == at
             seen.append(token)
-        return following(seen, path)
+        return following(seen, paths[path])
 
 
-def following(tokens: Sequence[int], path: int) -> int:
-    """A next token that every token before it matters for."""
-    value = path
-    for token in tokens:
-        value = (3 * value + token + 1) % 101
+def following(tokens: Sequence[int], path: Path) -> int:
+    """A next token that every token before it and every layer matters for."""
+    value = 0
+    for number in (*path, *tokens):
+        value = (3 * value + number + 1) % 101
     return value % 2
 
 
@@ -97,26 +99,21 @@ def spelled(prompt: tuple[int, ...], tokens: list[int]) -> str:
     return "".join(map(str, tokens))
 
 
-@given(SEQUENCES, PATHS)
-def test_every_row_sees_its_own_past(prompts: list[tuple[int, ...]], paths: list[Path]) -> None:
-    worker = Remembering()
-    generator = PathGenerator(
-        Passes(worker.prefill, worker.decode, lambda: None),
-        BLOCKS,
-        BLOCK,
-        64,
-        Text(None, frozenset(), "", spelled),
-    )
+@given(SEQUENCES, PATHS, st.integers(1, 3), st.sampled_from([400, 4000]))
+def test_every_row_sees_its_own_past(
+    prompts: list[tuple[int, ...]], paths: list[Path], holders: int, blocks: int
+) -> None:
+    worker = Remembering(blocks)
+    passes = Passes(worker.prefill, worker.decode, lambda: None)
+    generator = PathGenerator(passes, Room(blocks, BLOCK, holders, 64), Text(None, frozenset(), "", spelled))
     requests = [
         GenerateRequest(prompt=prompt, max_new_tokens=NEW + number % 2)
         for number, prompt in enumerate(prompts)
     ]
     found = {(path, number): result.text for path, number, result in generator.generations(requests, paths)}
     assert len(found) == len(paths) * len(prompts)
-    # A group numbers its paths in the trie's order, and here all paths are one group.
-    numbers = {path: n for n, path in enumerate(sorted(range(len(paths)), key=lambda p: paths[p]))}
     for (path, number), text in found.items():
         tokens: list[int] = []
         while len(tokens) < requests[number].max_new_tokens:
-            tokens.append(following([*prompts[number], *tokens], numbers[path]))
+            tokens.append(following([*prompts[number], *tokens], paths[path]))
         assert text == spelled((), tokens)

@@ -108,8 +108,13 @@ def test_blocks_of_the_scan_need_two_sweeps() -> None:
     assert most_repeats(paths) == 2
 
 
-def test_physical_blocks_do_not_collide() -> None:
-    stride = Stride(paths=3, repeats=2)
-    places = [stride.block(b, p, r) for b in range(1, 5) for p in range(3) for r in range(2)]
+@pytest.mark.parametrize("holders", [1, 2, 4])
+def test_physical_blocks_do_not_collide(holders: int) -> None:
+    stride = Stride(paths=3, repeats=3, holders=holders)
+    wanted = [(b, p, r) for b in range(1, 5) for p in range(3) for r in range(3)]
+    places = [(stride.holder(r), stride.block(b, p, r)) for b, p, r in wanted]
     assert len(set(places)) == len(places)
-    assert min(places) > 0
+    assert min(block for _, block in places) > 0
+    assert max(block for _, block in places) < 5 * stride.blocks
+    logical, paths, repeats = np.array(wanted).T
+    assert stride.tables(logical[:, None], paths, repeats)[:, 0].tolist() == [block for _, block in places]
