@@ -7,6 +7,7 @@ real is decided by `orchestrator.compare` alone.
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,10 @@ from orchestrator.records import CandidateScores, EvalOutcome, EvaluationRecord
 
 WHOLE = 60
 """Runs with at most so many candidates are compared and corrected as a whole, page or no page."""
+_POLITE_S = 0.8
+"""Seconds after a new question in which nothing is made, so that the page that asked is drawn first."""
+_STALE_S = 60.0
+"""Seconds after which what nobody asks for any more is not made: an open page asks every two."""
 _MAX_WAITING = 400
 _MAX_KEPT = 20_000
 _MAX_SIDES = 64
@@ -64,10 +69,11 @@ class Comparer:
         self._pages = pages
         self._home = home
         self._lock = threading.Condition()
-        self._waiting: OrderedDict[str, Wanted] = OrderedDict()
+        self._waiting: OrderedDict[str, tuple[Wanted, float]] = OrderedDict()
         self._found: OrderedDict[str, Found] = OrderedDict()
         self._sides: OrderedDict[str, Side] = OrderedDict()
         self._working: str | None = None
+        self._asked_at = 0.0
         threading.Thread(target=self._work, name="comparisons", daemon=True).start()
 
     def ask(self, wanted: Iterable[Wanted]) -> dict[int, Found]:
@@ -79,7 +85,10 @@ class Comparer:
                 if found is not None:
                     there[one.candidate.candidate.position] = found
                 elif one.key != self._working:
-                    self._waiting[one.key] = one
+                    now = time.monotonic()
+                    if one.key not in self._waiting:
+                        self._asked_at = now
+                    self._waiting[one.key] = one, now
                     self._waiting.move_to_end(one.key)
             while len(self._waiting) > _MAX_WAITING:
                 self._waiting.popitem(last=False)
@@ -98,13 +107,24 @@ class Comparer:
 
     def _work(self) -> None:
         while True:
-            with self._lock:
-                while not self._waiting:
-                    self._lock.wait()
-                self._working, wanted = self._waiting.popitem(last=True)
-            self._make(wanted)
+            wanted = self._next()
+            if wanted is not None:
+                self._make(wanted)
             with self._lock:
                 self._working = None
+
+    def _next(self) -> Wanted | None:
+        """What was asked for last, once the page that asked has had its time; None where nobody asks for it any more."""
+        with self._lock:
+            while not self._waiting:
+                self._lock.wait()
+            while (left := self._asked_at + _POLITE_S - time.monotonic()) > 0:
+                self._lock.wait(left)
+            key, (wanted, asked_at) = self._waiting.popitem(last=True)
+            if time.monotonic() - asked_at > _STALE_S:
+                return None
+            self._working = key
+            return wanted
 
     def _make(self, wanted: Wanted) -> Found:
         try:

@@ -22,6 +22,7 @@ from recipes.errors import RecipeError
 
 _log = logging.getLogger("mergeboard.dashboard")
 _MOST_RUNS = 200
+_SIDEBAR_PX = 250
 _ICON = str(Path(__file__).with_name("icon.svg"))
 # Streamlit leaves more room around a page than tables of many columns can spare; controls of a row are of one height.
 _STYLE = (
@@ -41,7 +42,9 @@ _PAGES: dict[View, tuple[str, str, Callable[[Pages, RunRecord | None], None]]] =
 
 def main() -> None:
     """Draw the page that the address names."""
-    st.set_page_config(page_title="mergeboard", page_icon=_ICON, layout="wide")
+    st.set_page_config(
+        page_title="mergeboard", page_icon=_ICON, layout="wide", initial_sidebar_state=_SIDEBAR_PX
+    )
     pages = {
         view: st.Page(
             lambda view=view: _draw(view),  # type: ignore[misc] # a default argument that binds the loop's variable

@@ -149,7 +149,7 @@ def choose(
     """A list to choose from. `resets` names values that mean nothing any more after a change."""
     first = default if default is not None else options[0]
     wanted = value(name, first)
-    st.session_state[name] = wanted if wanted in options else first
+    _fill(name, wanted if wanted in options else first)
     chosen = st.selectbox(
         label,
         options,
@@ -174,7 +174,7 @@ def segments(
     """A few choices side by side; labels are Markdown."""
     first = default if default is not None else options[0]
     wanted = value(name, first)
-    st.session_state[name] = wanted if wanted in options else first
+    _fill(name, wanted if wanted in options else first)
     chosen = st.segmented_control(
         label,
         options,
@@ -189,7 +189,7 @@ def segments(
 
 def search(label: str, name: str, placeholder: str, *, resets: Sequence[str] = ()) -> str:
     """A line of text to search for."""
-    st.session_state[name] = value(name)[:200]
+    _fill(name, value(name)[:200])
     found = st.text_input(
         label,
         key=name,
@@ -203,7 +203,7 @@ def search(label: str, name: str, placeholder: str, *, resets: Sequence[str] = (
 
 def switch(label: str, name: str, *, help_text: str | None = None, resets: Sequence[str] = ()) -> bool:
     """A switch that is off by default."""
-    st.session_state[name] = value(name) == "1"
+    _fill(name, value(name) == "1")
     return bool(
         st.toggle(label, key=name, on_change=_changed, args=(name, "", tuple(resets)), help=help_text)
     )
@@ -234,6 +234,12 @@ def _step(label: str, name: str, page: int, disabled: bool, icon: str) -> None:
         on_click=put,
         kwargs={name: page or None},
     )
+
+
+def _fill(name: str, new: str | bool) -> None:
+    """Give a widget its value. One that has it already is left alone: what is being typed into it would be lost."""
+    if name not in st.session_state or st.session_state[name] != new:
+        st.session_state[name] = new
 
 
 def _changed(name: str, default: str, resets: tuple[str, ...]) -> None:

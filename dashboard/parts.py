@@ -14,6 +14,8 @@ from orchestrator.charts import Theme
 from orchestrator.charts.theme import LOOKS
 from orchestrator.records import RunState
 
+ROW_PX = 31
+
 STATE_MARKS = {
     RunState.RUNNING: "● running",
     RunState.WAITING: "○ waiting",
@@ -64,6 +66,7 @@ def table(
         hide_index=True,
         column_config=dict(columns or {}),
         column_order=order,
+        row_height=ROW_PX,
         placeholder="",
         alt=name,
         **options,
@@ -72,7 +75,7 @@ def table(
 
 def table_height(rows: int) -> int:
     """Pixels of a table that shows so many rows and its header, without a strip of an empty row below."""
-    return 35 * (rows + 1) + 2
+    return ROW_PX * (rows + 1) + 2
 
 
 def picked(selected: Any, n_rows: int) -> list[int]:

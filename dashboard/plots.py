@@ -14,7 +14,7 @@ READY = "mergeboard_plots"
 """Set in a session once its browser has something else to show while it loads the plotting library (4 MB)."""
 _ASKED = "mergeboard_plots_asked"
 _ADDRESS = "mergeboard_plots_address"
-_WAIT_S = 0.2
+_WAIT_S = 0.8
 _FONT = '"Source Sans", sans-serif'
 _CONFIG = {
     "displaylogo": False,

@@ -7,6 +7,9 @@ import unicodedata
 from datetime import UTC, datetime
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~^$:&\"'=/@])")
+# Addresses become links wherever Markdown is read, escaped or not; a sign of no width keeps them apart.
+_IN_ADDRESS = re.compile(r"(?<=:)(?=//)|(?<=www)(?=\.)|(?<=@)(?=[-\w])", re.IGNORECASE)
+_JOINER = "\u2060"
 # What turns the direction of the text around it, or shows nothing at all.
 _HIDDEN = {"Cf", "Co", "Cn", "Cs"}
 _KEPT = {"\n", "\t", "\u200d"}
@@ -33,7 +36,8 @@ def line(text: str, limit: int = SHORT) -> str:
 
 def escaped(text: str, limit: int = SHORT) -> str:
     """One line for a place that reads Markdown: every character that means something there means itself."""
-    return _MARKDOWN.sub(r"\\\1", line(text, limit))
+    apart = _IN_ADDRESS.sub(_JOINER, line(text, limit))
+    return _MARKDOWN.sub(r"\\\1", apart)
 
 
 def entity(text: str, limit: int = SHORT) -> str:

@@ -10,7 +10,7 @@ import streamlit as st
 from dashboard import data, links, parts, plots
 from dashboard.board import known_suite
 from dashboard.comparisons import WHOLE, Broken, Comparer, Wanted, comparer, recorrected
-from dashboard.pairing import bars, pairs_of, subset_rows
+from dashboard.pairing import SubsetRow, bars, pairs_of, subset_rows
 from dashboard.queries import Column, Pages
 from dashboard.text import escaped, line
 from dashboard.views import probes, questions
@@ -19,9 +19,16 @@ from dashboard.views.questions import Asked
 from evals.documents import documents_path, read_documents
 from evals.errors import EvaluationError
 from evals.scores import PROBE_SUITE
+from evals.suite import Benchmark
 from orchestrator.charts import ChartError, delta_bars, delta_bars_image
 from orchestrator.compare import SIGNIFICANT, Comparison, ComparisonRow, Side
-from orchestrator.records import CandidateRecord, CandidateScores, LeaderboardQuery, RunRecord
+from orchestrator.records import (
+    CandidateRecord,
+    CandidateScores,
+    EvaluationRecord,
+    LeaderboardQuery,
+    RunRecord,
+)
 
 _MOST_NAMES = 300
 
@@ -291,7 +298,8 @@ def _benchmark(
             "No samples", "The samples of this benchmark are not on this machine: there are only scores."
         )
         return
-    subset = _subsets(row, base, candidate)
+    digests = [e.job_digest for scores in (left, right) for e in _records(scores, row)]
+    subset = _subsets(row, base, candidate, "|".join(digests))
     asked = _asked(pages, left, row)
     pairs = pairs_of(base.samples, candidate.samples, subset)
     questions.show(pairs, found.base, found.candidate, asked)
@@ -299,9 +307,7 @@ def _benchmark(
 
 def _asked(pages: Pages, scores: CandidateScores, row: ComparisonRow) -> Asked:
     """The questions of a benchmark, as far as they were kept when it was evaluated."""
-    record = next(
-        (e for e in scores.evaluations if (e.suite, e.result.benchmark) == (row.suite, row.benchmark)), None
-    )
+    record = next(iter(_records(scores, row)), None)
     if record is None:
         return {}
     protocol = data.fixed(pages.protocols, [record.protocol_digest]).get(record.protocol_digest)
@@ -315,21 +321,31 @@ def _asked(pages: Pages, scores: CandidateScores, row: ComparisonRow) -> Asked:
         return {}
 
 
+def _records(scores: CandidateScores, row: ComparisonRow) -> tuple[EvaluationRecord, ...]:
+    """A side's evaluations of a benchmark."""
+    return tuple(e for e in scores.evaluations if (e.suite, e.result.benchmark) == (row.suite, row.benchmark))
+
+
 def _side(comparing: Comparer, scores: CandidateScores, row: ComparisonRow) -> Side | None:
-    mine = tuple(e for e in scores.evaluations if (e.suite, e.result.benchmark) == (row.suite, row.benchmark))
-    found = comparing.sides(scores.model_copy(update={"evaluations": mine}))
+    found = comparing.sides(scores.model_copy(update={"evaluations": _records(scores, row)}))
     return found[0] if found else None
 
 
-def _subsets(row: ComparisonRow, base: Side, candidate: Side) -> str | None:
-    """The subsets' table, and the one that is chosen."""
+@st.cache_resource(max_entries=256, show_spinner=False)
+def _subset_rows(name: str, _benchmark: Benchmark, _base: Side, _candidate: Side) -> tuple[SubsetRow, ...]:
+    """The subsets' differences, which take some 10 ms each; `name` tells the two evaluations."""
+    return subset_rows(_benchmark, _base, _candidate)
+
+
+def _subsets(row: ComparisonRow, base: Side, candidate: Side, name: str) -> str | None:
+    """The subsets' table, and the one that is chosen; `name` tells the two evaluations."""
     suite = known_suite(row.suite)
     if suite is None or row.benchmark is None:
         return None
     benchmark = suite.benchmark(row.benchmark)
     if len(benchmark.subsets) < 2:
         return None
-    rows = subset_rows(benchmark, base, candidate) if row.delta else ()
+    rows = _subset_rows(name, benchmark, base, candidate) if row.delta else ()
     if rows:
         shown = [
             {

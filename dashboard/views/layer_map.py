@@ -33,7 +33,7 @@ from orchestrator.charts import (
     skyline,
     skyline_image,
 )
-from orchestrator.records import RunRecord
+from orchestrator.records import ENDED, RunRecord
 
 _PER_PAGE = 15
 
@@ -54,7 +54,7 @@ _NAMES = {
     Picture.PARETO: "Added layers and Pareto front",
 }
 _SCALES = {ColourScale.OWN: "Own", ColourScale.PUBLISHED: "As published", ColourScale.FULL: "Full"}
-_HEIGHTS = {Picture.HEATMAP: 700}
+_HEIGHTS = {Picture.HEATMAP: 660}
 
 
 def show(pages: Pages, run: RunRecord | None) -> None:
@@ -76,7 +76,8 @@ def show(pages: Pages, run: RunRecord | None) -> None:
     mine = scope(columns)
     picture, first, second = _controls(mine)
     wanted = [first, second] if picture is Picture.SCATTER and second is not None else [first]
-    scan, why = data.slow(_scan_of, pages, run.id, tuple(wanted))
+    kept = data.fixed if run.state in ENDED else data.slow
+    scan, why = kept(_scan_of, pages, run.id, tuple(wanted))
     if scan is None:
         parts.kindly("Nothing to draw yet", why or "There are no scores.")
         return
@@ -103,7 +104,8 @@ def _scan_of(pages: Pages, run_id: str, columns: tuple[Column, ...]) -> tuple[Sc
     base, found = data.fixed(pages.base_of, run_id), data.fixed(_map_of, pages, run_id)
     assert base is not None
     assert found is not None
-    return scan_of(pages, run_id, line(base.name, 60), found, columns)
+    name = base_of(pages.run(run_id)) or base.name
+    return scan_of(pages, run_id, line(name, 60), found, columns)
 
 
 def _controls(columns: Sequence[Column]) -> tuple[Picture, Column, Column | None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from dashboard.board import MEAN, NAME, Row, Shown, Tint, cells, flat, known_sui
 from dashboard.comparisons import WHOLE, Broken, Comparer, Found, Wanted, comparer, recorrected
 from dashboard.links import View
 from dashboard.queries import Column, Pages
-from dashboard.text import line
+from dashboard.text import escaped, line
 from evals.scores import PROBE_SUITE
 from orchestrator.compare import SIGNIFICANT, Comparison
 from orchestrator.records import (
@@ -153,8 +153,11 @@ def _board(pages: Pages, comparing: Comparer, view: _View) -> None:
     if len(rows) == 1 and view.query.search:
         parts.kindly("Nothing found", "No recipe of this run has a name that contains this text.")
         return
-    _legend(view, rows, pending)
+    # A place of its own, so that the table below stays the same table when the sentence comes.
+    with st.container():
+        _finding(view, rows)
     _table(view, rows)
+    _legend(view, rows, pending)
     _away(view, rows)
 
 
@@ -208,20 +211,49 @@ def _found(
     return {**fresh, **broken}, pending
 
 
-def _legend(view: _View, rows: Sequence[Row], pending: int) -> None:
+def _finding(view: _View, rows: Sequence[Row]) -> None:
+    """What the table comes to, in a sentence: who is really better or worse than the base on some benchmark, and who is not."""
     suite = known_suite(view.columns[0].suite)
     if suite is not None and suite.smoke:
         st.badge("smoke data: shows that everything works, no leaderboard's scores", color="orange")
+    who: dict[str, list[str]] = {
+        "▲ better": [],
+        "▼ worse": [],
+        "▲▼ better and worse": [],
+        "no difference shown": [],
+    }
+    for row in rows:
+        if not isinstance(row.found, Comparison):
+            continue
+        signs = {
+            r.delta.delta_points > 0
+            for r in (*row.found.rows, *row.found.averages)
+            if r.significant and r.delta
+        }
+        kind = "▲▼ better and worse" if len(signs) == 2 else "▲ better" if True in signs else "▼ worse"
+        who[kind if signs else "no difference shown"].append(row.scores.candidate.name)
+    if any(who.values()):
+        base = escaped(view.base.name, 40)
+        said = [f"**{kind}:** {_some(names)}" for kind, names in who.items() if names or kind == "▲ better"]
+        st.markdown(f"Against {base}, on at least one benchmark. {' · '.join(said)}")
+
+
+def _some(names: Sequence[str]) -> str:
+    first = ", ".join(escaped(name, 40) for name in names[:4])
+    return (f"{first} and {len(names) - 4} more" if len(names) > 4 else first) or "none"
+
+
+def _legend(view: _View, rows: Sequence[Row], pending: int) -> None:
     if view.shown is Shown.SCORES:
         st.caption("Normalized scores, 0 to 100. ◆ base, ◔ partial, ⚠ alarm.")
         return
     n_tests = max((r.found.n_tests for r in rows if isinstance(r.found, Comparison)), default=0)
     unit = "points, with its 95 % interval" if view.shown is Shown.POINTS else "per cent of the base's score"
     st.caption(
-        f"Normalized score and {view.shown.value} (candidate minus base, in {unit}). "
+        f"Normalized score and {view.shown.value} (candidate minus base, in {unit}); the table goes on to the right. "
         f"▲ better, ▼ worse: p < {SIGNIFICANT} after correction for {n_tests:,} tests. "
         "⊘ may not be compared. ◆ base, ◔ partial, ⚠ alarm."
-        + (f" {pending} comparisons are being made." if pending else "")
+        + (f" Comparisons being made: {pending}." if pending else "")
     )
 
 
@@ -244,22 +276,21 @@ def _table(view: _View, rows: Sequence[Row]) -> None:
         "board",
         tint=colour,
         select=("multi-row", "single-cell"),
-        columns=_widths(view, titles),
+        columns=_widths(view, titles, shown),
         height=parts.table_height(min(len(rows), 21)),
         name="Leaderboard",
     )
     _follow(view, rows, by_title, selected)
 
 
-def _widths(view: _View, titles: dict[Column, str]) -> dict[str, Any]:
-    """Columns wide enough for what they hold; the recipe stays in sight."""
-    width = {Shown.POINTS: 188, Shown.PERCENT: 132, Shown.SCORES: 92}[view.shown]
-    wide = st.column_config.TextColumn(width=width)
-    return {
-        NAME: st.column_config.TextColumn(pinned=True),
-        MEAN: wide,
-        **dict.fromkeys(titles.values(), wide),
-    }
+def _widths(view: _View, titles: dict[Column, str], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Columns as wide as what they hold, and as what is still to come into them; the recipe stays in sight."""
+    least = {Shown.POINTS: 140, Shown.PERCENT: 110, Shown.SCORES: 70}[view.shown]
+    found: dict[str, Any] = {NAME: st.column_config.TextColumn(pinned=True)}
+    for name in (MEAN, *titles.values()):
+        longest = max((len(str(row.get(name, ""))) for row in rows), default=0)
+        found[name] = st.column_config.TextColumn(width=max(least, 18 + round(5.6 * longest)))
+    return found
 
 
 def _follow(view: _View, rows: Sequence[Row], by_title: dict[str, Column], selected: Any) -> None:

@@ -122,8 +122,23 @@ def _arrivals(pages: Pages, run: RunRecord) -> None:
     if not arrivals:
         st.caption("No outcome yet.")
         return
+    import altair as alt
+
     frame = pd.DataFrame([{"time": a.at, "job": a.kind.value, "outcomes": a.count} for a in arrivals])
-    st.bar_chart(frame, x="time", y="outcomes", color="job", height=220, x_label="", y_label="outcomes")
+    # Vega would show the reader's own time; all other times here are UTC.
+    clock = alt.X(
+        "time:T", title="UTC", scale=alt.Scale(type="utc"), axis=alt.Axis(format="%H:%M", tickCount=6)
+    )
+    bars = (
+        alt.Chart(frame, height=220)
+        .mark_bar()
+        .encode(
+            x=clock,
+            y=alt.Y("outcomes:Q", title="outcomes", axis=alt.Axis(tickMinStep=1)),
+            color=alt.Color("job:N", title=None),
+        )
+    )
+    st.altair_chart(bars)
 
 
 def _failures(pages: Pages, run: RunRecord) -> None:

@@ -47,7 +47,8 @@ class Queries(StorePart):
 
         def work(connection: sa.Connection) -> RunProgress:
             mine = run_jobs.c.run_id == run_id
-            done = run_jobs.c.job_digest.in_(sa.select(outcomes.c.job_digest))
+            # Asked with IN, SQLite would walk through the outcomes of all runs.
+            done = sa.exists().where(outcomes.c.job_digest == run_jobs.c.job_digest)
             live = attempts.c.state == AttemptState.RUNNING
             running = run_jobs.c.job_digest.in_(sa.select(attempts.c.job_digest).where(live))
             count = sa.select(sa.func.count()).select_from(run_jobs).where(mine)

@@ -109,4 +109,4 @@ def board_click(page: Page, row: int, column: int) -> None:
     """Click a number of the leaderboard: column 0 is the mean, then the benchmarks. Tables are drawn on a canvas."""
     box = page.locator(GRID).first.bounding_box()
     assert box is not None
-    page.mouse.click(box["x"] + 153 + 188 * column + 90, box["y"] + 35 * (row + 1.5))
+    page.mouse.click(box["x"] + 140 + 175 * column + 60, box["y"] + 31 * (row + 1.5))

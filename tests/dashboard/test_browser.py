@@ -72,7 +72,7 @@ def test_hostile_text_does_nothing_in_the_browser(served: Served, browser: Brows
     settled(page)
     detail = page.locator(".st-key-side_by_side")
     expect(detail).to_contain_text("<script>alert(1)</script> ![x](http://x.invalid/y.png) **bold**")
-    assert page.locator("img[src*=invalid]").count() == 0
+    assert page.locator("img[src*=invalid], a[href*=invalid]").count() == 0
     assert page.locator(".st-key-side_by_side script").count() == 0
     assert "\u202e" not in detail.inner_text()
     assert len(detail.inner_text()) < 60_000
@@ -84,6 +84,7 @@ def test_hostile_text_does_nothing_in_the_browser(served: Served, browser: Brows
         page.goto(f"{served.address}/{name}?run={run}&cand=1")
         settled(page)
         assert page.locator("b", has_text="</b>").count() == 0
+        assert page.locator("a[href*=invalid]").count() == 0
     assert not any("x.invalid" in address for address in asked)
     page.context.close()
     served.no_error()
