@@ -235,7 +235,7 @@ def _ranking(scan: Scan, measure: str, found: LayerMap) -> None:
         {
             "Rank": first + number,
             "Layer path": line(p.label, 60),
-            measure: scan.measure(measure).text(p.values[measure]),
+            "Value": scan.measure(measure).text(p.values[measure]),
             "To the base": scan.measure(measure).text(scan.delta(p, measure), sign=True),
             "Added": p.n_added,
         }
@@ -285,12 +285,14 @@ def _path(pages: Pages, run: RunRecord, found: LayerMap, place: Place, columns: 
     """What there is of one path: its scores, the way to its samples, and the commands that build and evaluate it."""
     with st.container(border=True, key="path_detail"):
         candidate = place.candidate
-        st.markdown(f"**{escaped(place.label)}** · {escaped(candidate.name, 60)}")
+        also = f" · {escaped(candidate.name, 60)}" if candidate.name != place.label else ""
+        st.markdown(f"**{escaped(place.label)}**{also}")
         size = f"{candidate.layers} layers, {parameters(candidate.parameters)}"
         st.caption(f"{size}, {place.n_added:+d} against the base's {found.n_layers}")
         rows = _path_scores(pages, run, found, place, columns)
         if rows:
-            parts.table(rows, "path_scores", name="Scores of the path")
+            narrow = {"Benchmark": st.column_config.TextColumn(width=130)}
+            parts.table(rows, "path_scores", columns=narrow, name="Scores of the path")
         with st.container(horizontal=True):
             links.link(
                 View.COMPARE,
