@@ -62,6 +62,7 @@ def main() -> None:
 
 def _draw(view: View) -> None:
     """One page, with kind words where the store or a file does not let it be drawn."""
+    links.enter(view)
     try:
         pages = data.open_pages()
         run = _choose_run(pages)

@@ -17,6 +17,8 @@ from streamlit.navigation.page import StreamlitPage
 _PAGES = "mergeboard_pages"
 _KEPT = "mergeboard_kept"
 _WRITTEN = "mergeboard_written"
+_FRESH = "mergeboard_fresh"
+_HERE = "mergeboard_here"
 _SETTLED_S = 8.0
 
 
@@ -43,6 +45,12 @@ class View(StrEnum):
 def register(pages: Mapping[View, StreamlitPage]) -> None:
     """Make the pages known to `go`."""
     st.session_state[_PAGES] = dict(pages)
+
+
+def enter(view: View) -> None:
+    """Say which page is drawn from here on."""
+    st.session_state[_FRESH] = st.session_state.get(_HERE) != view.value
+    st.session_state[_HERE] = view.value
 
 
 def go(view: View, **values: str | int | None) -> None:
@@ -237,8 +245,11 @@ def _step(label: str, name: str, page: int, disabled: bool, icon: str) -> None:
 
 
 def _fill(name: str, new: str | bool) -> None:
-    """Give a widget its value. One that has it already is left alone: what is being typed into it would be lost."""
-    if name not in st.session_state or st.session_state[name] != new:
+    """Give a widget its value. One that has it already is left alone: what is being typed into it would be lost.
+
+    The widgets of the page before have names like those of this one, and are other widgets.
+    """
+    if st.session_state.get(_FRESH, True) or name not in st.session_state or st.session_state[name] != new:
         st.session_state[name] = new
 
 

@@ -47,6 +47,8 @@ def test_three_clicks_lead_to_a_question_that_flipped(served: Served, browser: B
     board_click(page, row=4, column=1)
     page.wait_for_url("**/compare?**")
     expect(page.get_by_role("heading", name="Compare two")).to_be_visible()
+    settled(page)
+    assert f"run={served.run}" in page.url
     detail = page.locator(".st-key-side_by_side")
     expect(detail).to_contain_text("lost")
     expect(detail).to_contain_text("How many marbles are in it?")
