@@ -91,7 +91,7 @@ class Attempts(StorePart):
 
         def work(connection: sa.Connection) -> Acceptance:
             attempt = _attempt(connection, attempt_id)
-            job = _lock_job(connection, attempt.run_id, attempt.job_digest)
+            _lock_job(connection, attempt.run_id, attempt.job_digest)
             now = clock(connection)
             there = connection.execute(
                 sa.select(outcomes.c.attempt_id).where(outcomes.c.job_digest == attempt.job_digest)
@@ -102,7 +102,7 @@ class Attempts(StorePart):
             if there is not None:
                 _close(connection, attempt_id, {"state": AttemptState.SUPERSEDED, **node})
                 return Acceptance.ALREADY_THERE
-            wrong = _contradiction(job, outcome)
+            wrong = _contradiction(_job(connection, attempt.run_id, attempt.job_digest), outcome)
             if wrong is not None:
                 failed = {
                     "state": AttemptState.FAILED,
@@ -191,19 +191,28 @@ def _may_drive(connection: sa.Connection, lease: RunLease) -> NotStarted | None:
     return NotStarted.RUN_CANCELLED if row.cancel_requested_at is not None else None
 
 
-def _lock_job(connection: sa.Connection, run_id: str, job_digest: str) -> BuildJob | EvalJob:
-    """The job as the run wants it; starting and finishing its attempts is one at a time."""
+def _lock_job(connection: sa.Connection, run_id: str, job_digest: str) -> None:
+    """Starting and finishing a job's attempts is one at a time."""
+    query = (
+        sa.select(jobs.c.digest)
+        .join(run_jobs, run_jobs.c.job_digest == jobs.c.digest)
+        .where(jobs.c.digest == job_digest, run_jobs.c.run_id == run_id)
+        # Not the key: runs that are being written down refer to the job meanwhile.
+        .with_for_update(of=jobs, key_share=True)
+    )
+    if connection.execute(query).one_or_none() is None:
+        raise StoreError(f"The run {run_id} has no job {job_digest}.")
+
+
+def _job(connection: sa.Connection, run_id: str, job_digest: str) -> BuildJob | EvalJob:
+    """The job, locked before, as the run wants it."""
     query = (
         sa.select(jobs, run_jobs.c.spec, run_jobs.c.live_layers, protocols.c.spec.label("protocol"))
         .join(run_jobs, run_jobs.c.job_digest == jobs.c.digest)
         .join(protocols, protocols.c.digest == jobs.c.protocol_digest, isouter=True)
         .where(jobs.c.digest == job_digest, run_jobs.c.run_id == run_id)
-        # Not the key: runs that are being written down refer to the job meanwhile.
-        .with_for_update(of=jobs, key_share=True)
     )
-    row = connection.execute(query).one_or_none()
-    if row is None:
-        raise StoreError(f"The run {run_id} has no job {job_digest}.")
+    row = connection.execute(query).one()
     known = {row.protocol_digest: Protocol.model_validate_json(row.protocol)} if row.protocol else {}
     return job_of(row, known)
 
