@@ -7,15 +7,15 @@ import time
 from typing import Any
 
 import ray
-from ray.util.placement_group import placement_group, remove_placement_group
+from ray.util.placement_group import placement_group, placement_group_table, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from orchestrator.executors.floor import Spot
 from orchestrator.records import new_id
 from orchestrator.settings import WorkerContext
 
-# Ray answers within milliseconds whether a reservation holds; whole seconds are what it takes.
-_RESERVE_S = 1
+# Ray answers within milliseconds where the GPUs are free, and within seconds on a machine that has too much to do.
+_RESERVE_S = 10.0
 _CLOSE_S = 20.0
 _RAY_ERRORS = (ray.exceptions.RayError, ValueError)
 
@@ -32,14 +32,15 @@ class LiveEngine:
         self.idle_since = time.monotonic()
         self._group = group
         self._actor = actor
+        self._asked_at = time.monotonic()
         self._closing: Any = None
         self._close_by = 0.0
 
     @classmethod
     def open(
         cls, key: str, spot: Spot, host: type, context: WorkerContext, env: dict[str, str]
-    ) -> LiveEngine | None:
-        """Reserve the spot and start the engine's process on it; None where somebody else has what looked free."""
+    ) -> LiveEngine:
+        """Ask for the spot and for the engine's process on it, which starts as soon as Ray has reserved all of it."""
         resources = spot.resources
         bundle = {"CPU": resources.cpus, "GPU": resources.gpus}
         group = placement_group(
@@ -47,9 +48,6 @@ class LiveEngine:
             strategy="STRICT_PACK",
             bundle_label_selector=[{"ray.io/node-id": spot.node.node_id}],
         )
-        if not group.wait(_RESERVE_S):
-            remove_placement_group(group)
-            return None
         actor = (
             ray.remote(host)
             .options(
@@ -62,6 +60,14 @@ class LiveEngine:
             .remote(context)
         )
         return cls(key, spot, group, actor)
+
+    def is_reserved(self) -> bool:
+        """Whether its GPUs are this engine's by now."""
+        return bool(placement_group_table(self._group).get("state") == "CREATED")
+
+    def is_overdue(self) -> bool:
+        """Whether the reservation takes so long that somebody else must have what looked free."""
+        return time.monotonic() - self._asked_at > _RESERVE_S
 
     def run(self, tasks: tuple[Any, ...]) -> Any:
         """Hand a batch over; the reference of its outcomes."""

@@ -59,6 +59,7 @@ class RayExecutor:
         self._env = {name: os.environ[name] for name in _FORWARDED if name in os.environ}
         self._env["MERGEBOARD_HOME"] = str(settings.home)
         self._engines: list[LiveEngine] = []
+        self._opening: list[LiveEngine] = []
         self._closing: dict[Any, LiveEngine] = {}
         self._running: dict[Any, tuple[tuple[Task, ...], LiveEngine | NodeFacts]] = {}
         self._build_nodes: deque[NodeFacts] = deque()
@@ -76,6 +77,23 @@ class RayExecutor:
         chosen = self._pick_builds(ready)
         queues = self._queues([job for job in ready if isinstance(job, EvalJob)])
         self._floor.release(queues)
+        self._finish_opening()
+        chosen += self._pick_engines(queues)
+        for engine in self._opening:
+            if queues.get(engine.key):
+                # What it will be given as soon as it is there.
+                queues[engine.key].popleft()
+        order = sorted(queues, key=lambda key: -self._gpus(queues[key])) if queues else []
+        for key in order:
+            while queues[key] and self._is_worth_it(key, queues[key]):
+                if not self._open(queues[key][0][0], queues):
+                    break
+                queues[key].popleft()
+        return chosen
+
+    def _pick_engines(self, queues: Mapping[str, deque[Batch]]) -> list[Batch]:
+        """Work for the engines that have none; those that nobody has needed for a while are closed."""
+        chosen: list[Batch] = []
         for engine in list(self._engines):
             if engine.busy or engine.draining:
                 continue
@@ -84,12 +102,6 @@ class RayExecutor:
                 engine.busy = True
             elif time.monotonic() - engine.idle_since > _IDLE_S:
                 self._retire(engine)
-        order = sorted(queues, key=lambda key: -self._gpus(queues[key])) if queues else []
-        for key in order:
-            while queues[key] and self._is_worth_it(key, queues[key]):
-                if not self._open(queues[key][0][0], queues):
-                    break
-                chosen.append(queues[key].popleft())
         return chosen
 
     def seat_of(self, batch: Batch) -> Seat:
@@ -115,8 +127,10 @@ class RayExecutor:
         for engine in self._engines:
             if engine.busy and id(engine) not in busy:
                 engine.busy, engine.idle_since = False, time.monotonic()
+        if self._opening or not self._running:
+            timeout_s = min(timeout_s, _NOTHING_S)
         if not self._running:
-            time.sleep(min(timeout_s, _NOTHING_S))
+            time.sleep(timeout_s)
             return []
         done, _ = ray.wait(list(self._running), num_returns=len(self._running), timeout=0)
         if not done:
@@ -149,13 +163,14 @@ class RayExecutor:
 
     def cancel(self) -> None:
         """Stop all work now and give every engine's resources back."""
-        for engine in [*self._engines, *self._closing.values()]:
+        for engine in [*self._engines, *self._opening, *self._closing.values()]:
             engine.end()
         for reference, (_, place) in self._running.items():
             if isinstance(place, NodeFacts):
                 with contextlib.suppress(ray.exceptions.RayError):
                     ray.cancel(reference, force=True)
         self._engines.clear()
+        self._opening.clear()
         self._closing.clear()
         self._running.clear()
 
@@ -185,31 +200,27 @@ class RayExecutor:
 
     def _is_worth_it(self, key: str, queue: deque[Batch]) -> bool:
         """Whether another engine would finish what waits sooner than the engines that there are, start included."""
-        open_ = sum(engine.key == key and not engine.draining for engine in self._engines)
+        there = [*self._engines, *self._opening]
+        open_ = sum(engine.key == key and not engine.draining for engine in there)
         if not open_:
             return True
         some = [second for batch in list(queue)[:50] for job in batch if (second := self._seconds(job))]
         return not some or len(queue) * (sum(some) / len(some)) > open_ * self._start_s
 
     def _open(self, job: BuildJob | EvalJob, queues: Mapping[str, deque[Batch]]) -> bool:
-        """Open an engine for this job where there is room, or begin to make room; whether it is open."""
+        """Ask for an engine for this job where there is room, or begin to make room; whether one was asked for."""
         assert isinstance(job, EvalJob)
         need = self._needs.get(job.engine_key)
         spot = self._floor.place(job, need)
         if spot is None:
             self._make_room(job, need, queues)
             return False
-        engine = self._start(job.engine_key, spot)
-        if engine is None:
-            self._floor.avoid(spot.node)
-            return False
-        engine.busy = True
         self._floor.take(spot)
-        self._engines.append(engine)
+        self._opening.append(self._start(job.engine_key, spot))
         return True
 
-    def _start(self, key: str, spot: Spot) -> LiveEngine | None:
-        """An engine on this spot; None where somebody else has what looked free."""
+    def _start(self, key: str, spot: Spot) -> LiveEngine:
+        """An engine that is being reserved on this spot."""
         return LiveEngine.open(key, spot, self._host, self._context, self._env)
 
     def _make_room(self, job: EvalJob, need: EngineNeed | None, queues: Mapping[str, deque[Batch]]) -> None:
@@ -219,7 +230,11 @@ class RayExecutor:
             self._retire(max(spare, key=lambda e: e.spot.resources.gpus))
             return
         key, gpus = job.engine_key, job.engine.tensor_parallel
-        if self._closing or self._floor.is_kept_for(key) or any(e.key == key for e in self._engines):
+        if (
+            self._closing
+            or self._floor.is_kept_for(key)
+            or any(e.key == key for e in [*self._engines, *self._opening])
+        ):
             return
         options: list[tuple[float, NodeFacts, list[LiveEngine]]] = []
         for node in self._floor.facts.engine_nodes:
@@ -302,6 +317,19 @@ class RayExecutor:
         self._engines.remove(engine)
         engine.end()
         self._floor.give(engine.spot)
+
+    def _finish_opening(self) -> None:
+        """Engines whose GPUs are reserved can be given work; where that takes long, somebody else has what looked free."""
+        for engine in list(self._opening):
+            if engine.is_reserved():
+                self._opening.remove(engine)
+                engine.idle_since = time.monotonic()
+                self._engines.append(engine)
+            elif engine.is_overdue():
+                self._opening.remove(engine)
+                engine.end()
+                self._floor.give(engine.spot)
+                self._floor.avoid(engine.spot.node)
 
     def _finish_closing(self) -> None:
         for reference, engine in list(self._closing.items()):

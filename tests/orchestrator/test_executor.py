@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import ray
-from ray.cluster_utils import Cluster
 
-from benchmarks.cluster import add_node
+from benchmarks.ray_nodes import add_node, new_cluster
 from orchestrator.records import AttemptState, FailureClass
 from orchestrator.store import Store
 from tests.orchestrator.fault_driver import drive
@@ -22,12 +20,9 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[str]:
     """A head without work, a node with four GPUs and one with two; its address."""
-    os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
-    memory = {"object_store_memory": 80_000_000}
-    head = {"num_cpus": 0, "num_gpus": 0, "include_dashboard": False, **memory}
-    cluster = Cluster(initialize_head=True, head_node_args=head)
-    add_node(cluster, num_cpus=8, num_gpus=4, **memory)
-    add_node(cluster, num_cpus=4, num_gpus=2, **memory)
+    cluster = new_cluster()
+    add_node(cluster, num_cpus=8, num_gpus=4)
+    add_node(cluster, num_cpus=4, num_gpus=2)
     yield str(cluster.address)
     ray.shutdown()
     cluster.shutdown()
@@ -70,13 +65,9 @@ def test_results_that_come_twice_count_once(nodes: str, tmp_path: Path) -> None:
 
 def test_two_nodes_give_what_one_gives(finished: Finished, tmp_path: Path) -> None:
     """The real engine and real builds, by the real command."""
-    memory = {"object_store_memory": 80_000_000}
-    cluster = Cluster(
-        initialize_head=True,
-        head_node_args={"num_cpus": 1, "num_gpus": 0, "include_dashboard": False, **memory},
-    )
+    cluster = new_cluster(head_cpus=1)
     try:
-        add_node(cluster, num_cpus=1, num_gpus=0, **memory)
+        add_node(cluster, num_cpus=1, num_gpus=0)
         home = tmp_path / "home"
         ran = mergeboard(
             "run", str(finished.sweep), "--address", str(cluster.address), home=home, timeout_s=1500
