@@ -219,10 +219,16 @@ class Clicks:
     def _word(self, text: str) -> Callable[[], None]:
         return self.page.get_by_text(text).last.click
 
-    def _cell(self) -> None:
+    def _over_cell(self) -> None:
+        """Move to a number, as a hand does before it clicks."""
         box = self.page.locator(GRID).first.bounding_box()
         assert box is not None
-        self.page.mouse.click(box["x"] + 200, box["y"] + 31 * 3.5)
+        self.page.mouse.move(box["x"] + 200, box["y"] + 31 * 3.5)
+        self.page.wait_for_timeout(300)
+
+    def _cell(self) -> None:
+        self.page.mouse.down()
+        self.page.mouse.up()
 
     def _map_cell(self) -> None:
         """A place in the upper right half, another one in each round."""

@@ -103,7 +103,7 @@ def _choose_run(pages: Pages) -> RunRecord | None:
 def _label(run: RunRecord) -> str:
     """A run in the list: lists tell their entries apart by what they show, and a sweep is often run again."""
     when = f"{run.created_at:%m-%d %H:%M:%S}"
-    return f"{line(run.name, 40)} · {parts.STATE_MARKS[run.state]} · {when}"
+    return f"{line(run.name, 40)} {parts.STATE_MARKS[run.state][0]} {when}"
 
 
 def _other_run(pages: Pages, run_id: str) -> dict[str, RunRecord]:

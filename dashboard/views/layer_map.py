@@ -291,7 +291,7 @@ def _path(pages: Pages, run: RunRecord, found: LayerMap, place: Place, columns: 
         st.caption(f"{size}, {place.n_added:+d} against the base's {found.n_layers}")
         rows = _path_scores(pages, run, found, place, columns)
         if rows:
-            narrow = {"Benchmark": st.column_config.TextColumn(width=130)}
+            narrow = {"Benchmark": st.column_config.TextColumn(width=110)}
             parts.table(rows, "path_scores", columns=narrow, name="Scores of the path")
         with st.container(horizontal=True):
             links.link(

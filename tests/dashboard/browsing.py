@@ -109,4 +109,7 @@ def board_click(page: Page, row: int, column: int) -> None:
     """Click a number of the leaderboard: column 0 is the mean, then the benchmarks. Tables are drawn on a canvas."""
     box = page.locator(GRID).first.bounding_box()
     assert box is not None
-    page.mouse.click(box["x"] + 140 + 175 * column + 60, box["y"] + 31 * (row + 1.5))
+    at = (box["x"] + 140 + 175 * column + 60, box["y"] + 31 * (row + 1.5))
+    page.mouse.move(*at)
+    page.wait_for_timeout(200)
+    page.mouse.click(*at)
