@@ -83,9 +83,8 @@ class SpreadAttention(nn.Module):
         if part.written is not None:
             keys, values = keys.index_select(0, part.written), values.index_select(0, part.written)
         holder.impl.do_kv_cache_update(holder, keys, values, holder.kv_cache, part.slots)
-        found: torch.Tensor = holder(
-            query, key, value
-        )  # finds no slots in the forward context and writes nothing more
+        # It finds no slots in the forward context and writes nothing more.
+        found: torch.Tensor = holder(query, key, value)
         return found
 
 

@@ -1,4 +1,7 @@
-"""The scan finds what was planted and believes nothing else: real planner, scheduler, store, probes, statistics and engine."""
+"""The scan finds what was planted and believes nothing else: real planner, scheduler, store, probes, statistics and engine.
+
+pytest -m slow -s tests/orchestrator/scan/test_planted.py -k "[7]"      one of the seeds, a minute or two
+"""
 
 from __future__ import annotations
 
@@ -18,16 +21,16 @@ from tests.orchestrator.scan.test_scan import settings_at
 HELPS = 0.02
 
 
-def scanned(folder: Path, seed: int, grid: str, top: int) -> tuple[Planted, ScanReport]:
+def scanned(folder: Path, seed: int) -> tuple[Planted, ScanReport]:
     planted = plant(folder / "planted", seed)
     request = request_of(
         checkpoint=str(planted.checkpoint),
         probes=[KEY],
         paths=None,
-        grid=grid,
+        grid="i=0: max_added=6",
         engine="transformers",
         dtype="float32",
-        top=top,
+        top=24,
     )
     settings = settings_at(folder / "home")
     return planted, scan_with(request, settings, silently, ground_here(settings))
@@ -59,12 +62,6 @@ def check(planted: Planted, report: ScanReport) -> str:
 
 
 @pytest.mark.slow
-def test_a_planted_circuit_is_found_and_no_decoy_believed(tmp_path: Path) -> None:
-    check(*scanned(tmp_path, 0, "i=1: max_added=3", 14))
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(3600)
-def test_in_twenty_of_twenty_seeds(tmp_path: Path) -> None:
-    told = [check(*scanned(tmp_path / str(seed), seed, "i=0: max_added=6", 24)) for seed in range(20)]
-    print("", *told, sep="\n")
+@pytest.mark.parametrize("seed", range(20))
+def test_a_planted_circuit_is_found_and_no_decoy_believed(seed: int, tmp_path: Path) -> None:
+    print(f"\n{seed} {check(*scanned(tmp_path, seed))}")
