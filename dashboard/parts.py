@@ -158,4 +158,4 @@ def _is_number(text: str) -> bool:
 
 def facts(values: Mapping[str, str], key: str) -> None:
     """Names and values below each other."""
-    table([{"": name, " ": text} for name, text in values.items()], key, height="content")
+    table([{"What": name, "Value": text} for name, text in values.items()], key, height="content")

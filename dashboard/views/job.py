@@ -104,9 +104,9 @@ def _detail(pages: Pages, run: RunRecord, digest: str) -> None:
         _attempts(attempts)
         if isinstance(outcome, EvalOutcome):
             _scores(outcome)
+        _repeat(pages, run, detail)
     with right:
         _facts(detail, outcome)
-    _repeat(pages, run, detail)
     _provenance(run)
 
 
