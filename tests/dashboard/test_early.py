@@ -6,7 +6,7 @@ from pathlib import Path
 
 import streamlit
 
-from dashboard.serve import early_files
+from dashboard.early import early_files
 
 
 def test_tables_and_all_that_they_import_are_named() -> None:
