@@ -154,11 +154,9 @@ class Clicks:
             self._word("Score and delta_percent"),
             self._text("delta_percent (candidate"),
         )
-        self._timed(
-            "a number of the leaderboard, to compare two", self._cell, self._there("Compare two", SIDES)
-        )
 
     def _compare(self) -> None:
+        self._go("Compare two", SIDES)
         self._timed("another benchmark", self._word("MATH Lvl 5"), self._changed(SIDES))
         self._timed("questions both right", self._word("Both right"), self._changed(SIDES))
 
@@ -218,17 +216,6 @@ class Clicks:
 
     def _word(self, text: str) -> Callable[[], None]:
         return self.page.get_by_text(text).last.click
-
-    def _over_cell(self) -> None:
-        """Move to a number, as a hand does before it clicks."""
-        box = self.page.locator(GRID).first.bounding_box()
-        assert box is not None
-        self.page.mouse.move(box["x"] + 200, box["y"] + 31 * 3.5)
-        self.page.wait_for_timeout(300)
-
-    def _cell(self) -> None:
-        self.page.mouse.down()
-        self.page.mouse.up()
 
     def _map_cell(self) -> None:
         """A place in the upper right half, another one in each round."""
