@@ -110,12 +110,13 @@ class Scheduler:
         self._frontier = Frontier({})
 
     def nothing_to_do(self) -> RunSummary | None:
-        """The summary of a run whose evaluations are all in the store and that has ended; None where work is left."""
-        record = self._store.run(self._run_id)
+        """The summary of a run whose evaluations are all in the store, which has then ended; None where work is left."""
         evals = {e.job.digest for e in self._plan.evals}
         done = self._store.done(evals)
-        if done != evals or record.state is not RunState.DONE:
+        if not evals or done != evals:
             return None
+        if self._store.run(self._run_id).state is not RunState.DONE:
+            self._store.finish_run(take_lease(self._store, self._run_id), RunState.DONE)
         self._cached = len(done)
         return self._summary(len(done))
 

@@ -16,6 +16,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from orchestrator.cluster import ClusterFacts, NodeFacts
 from orchestrator.errors import ClusterError
 from orchestrator.jobs import Frozen
+from orchestrator.provenance import hardware
 from orchestrator.settings import Settings
 from orchestrator.worker import read_and_write
 
@@ -64,7 +65,8 @@ def _start_here(options: dict[str, Any]) -> None:
     for attempt in range(_STARTS):
         try:
             # "local": left out, Ray would join whatever cluster another command has started here, and die with it.
-            ray.init(address="local", include_dashboard=False, **options)
+            # Ray counts the machine's cores, not those that this process may use.
+            ray.init(address="local", num_cpus=hardware().cpu_count, include_dashboard=False, **options)
             return
         except Exception as error:
             if "timed out during startup" not in str(error):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -58,6 +60,21 @@ def test_running_it_again_reuses_everything(finished: Finished) -> None:
     assert again.returncode == 0, again.stderr
     assert finished.run_id in again.stdout
     assert (finished.home / "store.sqlite").read_bytes() == before
+
+
+def test_another_sweep_of_the_same_jobs_needs_no_cluster(finished: Finished, tmp_path: Path) -> None:
+    own = replace(finished, home=tmp_path / "home")
+    shutil.copytree(finished.home, own.home)
+    sweep = tmp_path / "sweep.yaml"
+    sweep.write_text(finished.sweep.read_text().replace("name: tiny", "name: same again"))
+    again = mergeboard("run", str(sweep), home=own.home, RAY_TMPDIR="/dev/null/none")
+    assert again.returncode == 0, again.stderr
+    with store_of(own) as store:
+        (run,) = [run for run in store.runs() if run.name == "same again"]
+        assert (run.state, run.owner) == ("done", None)
+    sweep.write_text(sweep.read_text().replace("limit: 6", "limit: 5"))
+    more = mergeboard("run", str(sweep), home=own.home, RAY_TMPDIR="/dev/null/none")
+    assert more.returncode != 0, "this one does need a cluster, which cannot start there"
 
 
 def test_status_compare_card_and_plan_read_the_store(finished: Finished) -> None:
