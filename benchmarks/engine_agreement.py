@@ -1,8 +1,9 @@
 """vLLM against transformers, the same documents in float32: which answers differ, and how near a tie each of them was.
 
     MERGEBOARD_DATASETS=DIR python benchmarks/engine_agreement.py --home DIR [--suite leaderboard-v2] [--limit 20]
+        [--benchmarks bbh musr]
 
-Runs `mergeboard eval` with each engine (what the home has already is reused), pairs the stored samples, and lists every
+Runs a sweep of the checkpoint alone with each engine (what the home has already is reused), pairs the stored samples, and lists every
 document whose answers differ. The gap of a multiple-choice answer is what separates the two choices in the value that
 picks them; the gap of a text is the difference of the log-probabilities of the two tokens where the texts part, on the
 transformers engine. A gap below 1e-3 counts as a near-tie. Ends with code 1 where a difference is none.
@@ -11,6 +12,7 @@ transformers engine. A gap below 1e-3 counts as a near-tie. Ends with code 1 whe
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -54,22 +56,30 @@ def main() -> int:
     parser.add_argument("--checkpoint", default="demo/SmolLM2-135M-Instruct")
     parser.add_argument("--suite", default="leaderboard-v2")
     parser.add_argument("--limit", type=int, default=20)
+    parser.add_argument("--benchmarks", nargs="+", help="only these of the suite")
     asked = parser.parse_args()
     os.environ["MERGEBOARD_HOME"] = str(asked.home)
-    for kind in ENGINES:
-        words = [
-            "eval", asked.checkpoint, "--suite", asked.suite, "--limit", str(asked.limit),
-            "--engine", kind, "--dtype", "float32",
-        ]  # fmt: skip
-        subprocess.run([str(Path(sys.executable).parent / "mergeboard"), *words], check=True)
-    settings = Settings.from_environment()
     suite = load_suite(asked.suite)
-    both = [stored(settings, suite, asked.limit, kind) for kind in ENGINES]
+    wanted = asked.benchmarks or [benchmark.name for benchmark in suite.benchmarks]
+    for kind in ENGINES:
+        sweep = {
+            "name": f"agreement-{kind}",
+            "base": asked.checkpoint,
+            "recipes": [],
+            "suites": [{"suite": suite.name, "benchmarks": wanted, "limit": asked.limit}],
+            "engines": [{"kind": str(kind), "dtype": "float32"}],
+        }
+        path = asked.home / f"agreement-{kind}.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(sweep), encoding="utf-8")
+        subprocess.run([str(Path(sys.executable).parent / "mergeboard"), "run", str(path)], check=True)
+    settings = Settings.from_environment()
+    both = [stored(settings, suite, wanted, asked.limit, kind) for kind in ENGINES]
     return report(both, suite, settings, asked.checkpoint)
 
 
 def stored(
-    settings: Settings, suite: Suite, limit: int, kind: EngineKind
+    settings: Settings, suite: Suite, wanted: Sequence[str], limit: int, kind: EngineKind
 ) -> tuple[dict[Key, Sample], list[EvalJob]]:
     """The samples of one engine's evaluation, by document."""
     samples: dict[Key, Sample] = {}
@@ -78,7 +88,9 @@ def stored(
         for run in store.runs():
             for planned in store.run_jobs(run.id):
                 job = planned.job
-                if not isinstance(job, EvalJob) or job.suite != suite.name or job.settings.limit != limit:
+                if not isinstance(job, EvalJob) or job.suite != suite.name or job.benchmark not in wanted:
+                    continue
+                if job.settings.limit != limit:
                     continue
                 outcome = store.outcomes([job.digest]).get(job.digest)
                 if job.engine.kind is not kind or job.layer_path or not isinstance(outcome, EvalOutcome):
