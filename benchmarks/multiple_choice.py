@@ -106,6 +106,7 @@ class _Side:
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait(120)
+        self._log.close()
 
     def _read(self) -> dict[str, float]:
         assert self._process.stdout is not None

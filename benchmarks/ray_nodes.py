@@ -18,8 +18,7 @@ _MEMORY_BYTES = 80_000_000
 
 def new_cluster(head_cpus: int = 0) -> Cluster:
     """A head that has this many CPUs and no GPU."""
-    os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
-    os.environ["RAY_prestart_worker_first_driver"] = "0"  # noqa: SIM112 - as Ray spells it
+    os.environ |= {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_prestart_worker_first_driver": "0"}
     cluster = Cluster()
     add_node(cluster, num_cpus=head_cpus, num_gpus=0, include_dashboard=False)
     return cluster

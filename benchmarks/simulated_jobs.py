@@ -25,6 +25,12 @@ SETTINGS = EvalSettings(chat_template=ChatTemplate.OFF, fewshot_as_multiturn=Fal
 START_S = 3.0
 
 
+def evaluation_of(task: Task) -> EvalJob:
+    """The job of a task; simulated ones are evaluations all."""
+    assert isinstance(task.job, EvalJob)
+    return task.job
+
+
 class SleepingHost:
     """Takes the place of an engine: sleeps as long as the job's name says, and answers with a score."""
 
@@ -33,7 +39,7 @@ class SleepingHost:
 
     def run(self, tasks: Sequence[Task]) -> tuple[EvalOutcome, ...]:
         """Sleep through a batch."""
-        return tuple(self._one(task.job) for task in tasks)  # type: ignore[arg-type] # evaluations all
+        return tuple(self._one(evaluation_of(task)) for task in tasks)
 
     def close(self) -> None:
         """Nothing to free."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.simulated_jobs import START_S, SleepingHost, duration_of
+from benchmarks.simulated_jobs import START_S, SleepingHost, duration_of, evaluation_of
 from orchestrator.executors import Finished, RayExecutor
 from orchestrator.executors.engines import LiveEngine
 from orchestrator.executors.floor import Spot
@@ -68,7 +68,7 @@ class VirtualExecutor(RayExecutor):
         place.busy = False
         if place.draining:
             self._retire(place)
-        answers = [self._answers.answer(task.job, 0.0) for task in tasks]  # type: ignore[arg-type] # evaluations all
+        answers = [self._answers.answer(evaluation_of(task), 0.0) for task in tasks]
         return [
             Finished(attempt_id=task.attempt_id, job_digest=task.job.digest, outcome=outcome)
             for task, outcome in zip(tasks, answers, strict=True)

@@ -154,4 +154,9 @@ def _title(lead: str) -> str | None:
     text = lead.lstrip("#>-* ").rstrip(": ").strip("*_`\"' ").rstrip(": ").strip("*_`\"' ")
     for ending in (".yaml", ".yml"):
         text = text.removesuffix(ending)
-    return text if _TITLE.fullmatch(text) and len(text.split()) <= 2 and re.search(r"[\d_-]", text) else None
+    return text if _TITLE.fullmatch(text) and len(text.split()) <= 2 and like_a_name(text) else None
+
+
+def like_a_name(word: str) -> bool:
+    """Whether a word of a text could name a model: plain words do not count."""
+    return re.search(r"[\d_-]", word) is not None

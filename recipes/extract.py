@@ -14,7 +14,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from recipes.card_blocks import Block, find_blocks, front_matter
+from recipes.card_blocks import Block, find_blocks, front_matter, like_a_name
 from recipes.catalog import catalog_names, load_catalog
 from recipes.errors import RecipeError, RecipeSyntaxError
 from recipes.layer_path import LayerPathSpec
@@ -151,7 +151,7 @@ def _titled(blocks: Sequence[Block]) -> list[Block]:
         words = (
             {word.strip(".-") for word in re.findall(r"[\w.-]+", block.lead)} if not block.title else set()
         )
-        said = sorted(words & of_others)
+        said = sorted(filter(like_a_name, words & of_others))
         found.append(block.model_copy(update={"title": said[0]}) if len(said) == 1 else block)
         taken |= set(said)
     return found
@@ -266,13 +266,14 @@ def _spelled_out(path: str) -> tuple[str, ...]:
 
 
 def _made_here(recipe: Recipe, blocks: Sequence[Block], origin: str) -> list[str]:
-    """Sources named org/name whose making the card describes too."""
+    """Sources named org/name whose making the card describes too, as another stage than the result."""
     lines = {block.title: block.first_line for block in blocks}
     names = sorted({source.name for source in recipe.sources if source.kind is SourceKind.HUB})
     return [
         f"{origin}:{lines[stage]}: the card also says how {name} was made; --source {name}={stage} builds it here."
         for name in names
-        if (stage := name.rpartition("/")[2]) in lines and stage in recipe.stage_names
+        if (stage := name.rpartition("/")[2]) in lines
+        and stage in recipe.stage_names - {recipe.ordered[-1].name}
     ]
 
 

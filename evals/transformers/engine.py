@@ -58,7 +58,11 @@ class TransformersEngine:
         # Trees need masks and positions that only known architectures are sure to honour.
         known = is_live_family(read_config(checkpoint))
         self._scorer = TreeScorer(self._model, device) if known else PlainScorer(self._model, device)
-        self._generator = Generator(self._model, self._tokenizer, device, self._max_length)
+        if known and device.type == "cpu":
+            from evals.transformers.decoding import use_grouped_attention
+
+            use_grouped_attention(self._model)
+        self._generator = Generator(self._model, self._tokenizer, device, self._max_length, narrows=known)
 
     @property
     def max_length(self) -> int:

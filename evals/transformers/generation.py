@@ -11,10 +11,17 @@ from evals.text_stop import StopStrings, cut_at_stops, end_text_of, end_tokens, 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers.cache_utils import Cache
+
+STEPS = 32
+"""Decoding steps after which the sequences that have ended leave the batch."""
 
 
 class Generator:
-    """Runs one batch of prompts at a time; all prompts of a batch have the same `max_new_tokens`."""
+    """Runs one batch of prompts at a time; all prompts of a batch have the same `max_new_tokens`.
+
+    `narrows`: the model's cache can lose sequences, so that those which have ended cost nothing further.
+    """
 
     def __init__(
         self,
@@ -22,18 +29,20 @@ class Generator:
         tokenizer: PreTrainedTokenizerBase,
         device: torch.device,
         max_length: int,
+        *,
+        narrows: bool,
     ) -> None:
         self._model = model
         self._tokenizer = tokenizer
         self._device = device
         self._max_length = max_length
+        self._narrows = narrows
         self._ends = end_tokens(tokenizer, getattr(model.generation_config, "eos_token_id", None))
         self._end_text = end_text_of(tokenizer)
 
     def run(self, requests: Sequence[GenerateRequest]) -> list[GenerateResult]:
         """The greedy continuations, in order; prompts that are too long lose tokens on the left."""
         import torch
-        from transformers import GenerationConfig, StoppingCriteriaList
 
         new = requests[0].max_new_tokens
         prompts = [request.prompt[-max(self._max_length - new, 1) :] for request in requests]
@@ -41,11 +50,55 @@ class Generator:
         pad = min(self._ends, default=0)
         ids = torch.tensor([[pad] * (width - len(p)) + list(p) for p in prompts], device=self._device)
         mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=self._device)
-        watch = _RowsStopped([StopStrings(self._tokenizer, r.stop) for r in requests], width)
+        rows: list[list[int]] = [[] for _ in requests]
+        stopped: list[int | None] = [None] * len(requests)
+        stops = [StopStrings(self._tokenizer, request.stop) for request in requests]
+        running, cache = list(range(len(requests))), self._empty_cache()
+        while running and ids.shape[1] < width + new:
+            watch = _RowsStopped([stops[row] for row in running], width)
+            left = width + new - ids.shape[1]
+            ids = self._extend(ids, mask, cache, min(STEPS, left) if self._narrows else left, pad, watch)
+            for place, (row, tokens) in enumerate(zip(running, ids[:, width:].tolist(), strict=True)):
+                rows[row], stopped[row] = tokens, watch.ended[place]
+            going = [
+                place
+                for place, row in enumerate(running)
+                if stopped[row] is None and self._ends.isdisjoint(rows[row])
+            ]
+            if cache is None:
+                break
+            if len(going) < len(running):
+                kept = torch.tensor(going, dtype=torch.long, device=self._device)
+                ids, mask, running = ids[kept], mask[kept], [running[place] for place in going]
+                cache.batch_select_indices(kept)
+            mask = torch.cat([mask, mask.new_ones(len(mask), ids.shape[1] - mask.shape[1])], dim=1)
+        return [self._result(row, stopped[i], requests[i].stop) for i, row in enumerate(rows)]
+
+    def _empty_cache(self) -> Cache | None:
+        if not self._narrows:
+            return None
+        from evals.transformers.decoding import roomy_cache
+
+        return roomy_cache()
+
+    def _extend(
+        self,
+        ids: torch.Tensor,
+        mask: torch.Tensor,
+        cache: Cache | None,
+        new: int,
+        pad: int,
+        watch: _RowsStopped,
+    ) -> torch.Tensor:
+        """Up to `new` further tokens of each sequence: [sequences, tokens so far and new]."""
+        import torch
+        from transformers import GenerationConfig, StoppingCriteriaList
+
         with torch.inference_mode():
-            out = self._model.generate(
+            return self._model.generate(
                 input_ids=ids,
                 attention_mask=mask,
+                past_key_values=cache,
                 # Not the checkpoint's own settings: a repetition penalty in them is not greedy decoding.
                 generation_config=GenerationConfig(
                     max_new_tokens=new,
@@ -55,8 +108,6 @@ class Generator:
                 ),
                 stopping_criteria=StoppingCriteriaList([watch]),
             )
-        rows = out[:, width:].tolist()
-        return [self._result(row, watch.ended[i], requests[i].stop) for i, row in enumerate(rows)]
 
     def _result(self, row: list[int], stopped: int | None, stops: tuple[str, ...]) -> GenerateResult:
         ended = next((index + 1 for index, token in enumerate(row) if token in self._ends), None)

@@ -10,7 +10,8 @@ from playwright.sync_api import Browser, sync_playwright
 
 from orchestrator.store import Store
 from tests.dashboard.browsing import CHROMIUM, FLAGS, Served, serving
-from tests.dashboard.stores import DEMO, HOSTILE, Made, Maker, demo_store, load_suite
+from tests.dashboard.made import DEMO, HOSTILE, Made
+from tests.dashboard.stores import Maker, demo_store, load_suite
 
 
 @pytest.fixture(scope="session")

@@ -8,19 +8,12 @@ from pathlib import Path
 
 from evals.probes import AnyProbe, LevelKind, ProbeResult, Result, Scoring, get_probe
 from evals.samples import write_samples
-from evals.scores import (
-    PROBE_SUITE,
-    BenchmarkScore,
-    ChatTemplate,
-    EvalSettings,
-    Evaluation,
-    Score,
-)
+from evals.scores import PROBE_SUITE, BenchmarkScore, ChatTemplate, EvalSettings, Evaluation, Score
 from orchestrator.jobs import CheckpointPlace, EvalJob
 from orchestrator.records import AttemptRecord, CandidateRecord, EvalOutcome, NewRun, PlannedJob, RunState
 from orchestrator.store import Store
 from recipes.layer_path import LayerPath
-from tests.dashboard.stores import BASE_DIGEST, ENGINE, HARDWARE, N_LAYERS, provenance
+from tests.dashboard.made import BASE_DIGEST, ENGINE, HARDWARE, N_LAYERS, provenance
 
 PROBE = "reasoning-easy-scored-search"
 RIGHT = {None: 0.5, (3, 6): 0.8, (10, 14): 0.6, (0, 30): 0.0, (20, 25): 0.45}

@@ -17,7 +17,8 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 from orchestrator.records import RunState
 from orchestrator.store import Store
 from tests.dashboard.browsing import GRID, PLOT, Served, opened, picture, serving, settled
-from tests.dashboard.stores import DEMO, Maker, load_suite
+from tests.dashboard.made import DEMO
+from tests.dashboard.stores import Maker, load_suite
 
 pytestmark = pytest.mark.slow
 WATCH_S = float(os.environ.get("MERGEBOARD_WATCH_S", "300"))

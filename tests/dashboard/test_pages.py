@@ -12,8 +12,9 @@ from streamlit.testing.v1 import AppTest
 from dashboard.plots import READY
 from dashboard.queries import Pages
 from evals.probes import Scoring, get_probe
+from tests.dashboard.made import DEMO, HOSTILE, Made
 from tests.dashboard.probe_store import PROBE, probe_store
-from tests.dashboard.stores import DEMO, HOSTILE, Made, Maker, demo_store, load_suite
+from tests.dashboard.stores import Maker, demo_store, load_suite
 
 APP = Path(__file__).parents[2] / "dashboard" / "app.py"
 PAGES = ("overview", "leaderboard", "compare", "layer_map", "claims", "job", "card")

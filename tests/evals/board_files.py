@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from evals.results_files import ImportedBenchmark, ImportedRun
 from evals.suite import Benchmark, load_suite
 
 V2 = load_suite("leaderboard-v2")
@@ -203,3 +204,8 @@ def board_v1(share: float = 0.6, **changes: Any) -> dict[str, Any]:
         },
         **changes,
     }
+
+
+def result(run: ImportedRun, name: str) -> ImportedBenchmark:
+    """What an imported run says of a benchmark."""
+    return next(b for b in run.benchmarks if b.measurement.result.benchmark == name and b.primary)

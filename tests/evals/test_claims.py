@@ -6,37 +6,18 @@ from statistics import fmean
 
 import pytest
 
-from evals.claims.arithmetic import (
-    RecipeSize,
-    base_of_row,
-    bases_in,
-    check_averages,
-    check_changes,
-    check_contradictions,
-    check_parameters,
-    fitting_base,
-)
 from evals.claims.board import BoardRow, board_rows, confounds, row_behind, rows_of
 from evals.claims.build import claims_of
 from evals.claims.facts import Fact, Facts, facts_of, limit_text, versions_text
 from evals.claims.judge import judge, judge_average
 from evals.claims.labels import board_suites, named, shots_in
-from evals.claims.records import (
-    CheckOutcome,
-    Claim,
-    Figure,
-    Measurement,
-    Scale,
-    SuiteMeasurement,
-    Unit,
-    VerdictKind,
-    Where,
-)
+from evals.claims.records import CheckOutcome, Claim, Measurement, Scale, SuiteMeasurement, VerdictKind
 from evals.engine import EngineKind, EngineSpec
 from evals.normalize import benchmark_score
 from evals.scores import Alarm, AlarmKind, ChatTemplate, EvalSettings, Evaluation, Score
 from evals.stats import Estimate, Interval, estimate_from_scores
 from evals.suite import load_suite
+from tests.evals.card_figures import RYS, figure, rys
 
 V2 = load_suite("leaderboard-v2")
 ROWS = board_rows()
@@ -295,115 +276,6 @@ def test_labels_that_are_averages_or_nothing() -> None:
     assert average.is_average
     assert named("HumanEval", board_suites()) is None
     assert (shots_in("BBH (3-Shot)"), shots_in("5 shot"), shots_in("BBH")) == (3, 5, None)
-
-
-# Arithmetic
-
-
-def figure(label: str, written: str, *, subject: str | None = None, group: int = 0, line: int = 1) -> Figure:
-    meant = named(label, board_suites())
-    change = written.endswith("%")
-    number = written.rstrip("%")
-    return Figure(
-        where=Where.TABLE,
-        group=group,
-        line=line,
-        subject=subject,
-        label=label,
-        suite=meant.suite if meant else None,
-        benchmark=meant.benchmark if meant else None,
-        is_average=bool(meant and meant.is_average),
-        written=written,
-        value=float(number),
-        digits=len(number.partition(".")[2]),
-        unit=Unit.CHANGE if change else Unit.POINTS,
-    )
-
-
-RYS = {
-    "IFEval": "79.96",
-    "BBH": "58.77",
-    "MATH Lvl 5": "38.97",
-    "GPQA": "17.90",
-    "MuSR": "23.72",
-    "MMLU-PRO": "49.20",
-}
-CHANGES = {"Average": "2.61%", "IFEval": "-2.05%", "BBH": "2.51%", "MATH Lvl 5": "8.16%", "GPQA": "2.58%"}
-CHANGES |= {"MuSR": "17.72%", "MMLU-PRO": "0.31%"}
-
-
-def rys(average: str = "44.75", **changed: str) -> list[Figure]:
-    return [figure(k, v) for k, v in {"Avg.": average, **RYS, **changed}.items()]
-
-
-def test_averages() -> None:
-    (good,) = check_averages(rys(), [V2])
-    assert good.outcome is CheckOutcome.HOLDS
-    (wrong,) = check_averages(rys("45.75"), [V2])
-    assert wrong.outcome is CheckOutcome.FAILS
-    assert "44.75" in wrong.sentence
-    five = [f for f in rys("50.00") if f.benchmark != "gpqa"]
-    (open_,) = check_averages(five, [V2])
-    assert open_.outcome is CheckOutcome.NOTE
-    mean = fmean(f.value for f in five[1:])
-    (fewer,) = check_averages([figure("Avg.", f"{mean:.2f}"), *five[1:]], [V2])
-    assert fewer.outcome is CheckOutcome.NOTE
-    assert "5 of 6" in fewer.sentence
-    assert check_averages([figure("Avg.", "10.00")], [V2]) == ()
-
-
-def test_an_average_may_leave_out_a_column_that_nobody_knows() -> None:
-    (check,) = check_averages([*rys(), figure("Elo", "99.00")], [V2])
-    assert check.outcome is CheckOutcome.HOLDS
-
-
-def test_the_seven_percentages_follow_relatively() -> None:
-    base = base_of_row(rows_of("MaziyarPanahi/calme-2.1-qwen2-72b", ROWS)[0])
-    changes = [figure(k, v, group=1) for k, v in CHANGES.items()]
-    (check,) = check_changes([*rys(), *changes], [base])
-    assert check.outcome is CheckOutcome.NOTE
-    assert (
-        "the 7 figures marked '%' follow from MaziyarPanahi/calme-2.1-qwen2-72b as relative changes"
-        in check.sentence
-    )
-    assert "+3.57 points" in check.sentence
-    assert fitting_base([*rys(), *changes], [base]) == base
-
-
-def test_changes_in_points_and_changes_that_do_not_follow() -> None:
-    base = [figure(k, f"{float(v) - 1:.2f}", subject="base") for k, v in RYS.items()]
-    points = [figure(k, "1.00%", group=1) for k in RYS]
-    (good,) = check_changes([*rys(), *base, *points], bases_in([*rys(), *base]))
-    assert good.outcome is CheckOutcome.HOLDS
-    assert "differences in points" in good.sentence
-    wrong = [figure(k, "5.00%", group=1) for k in RYS]
-    (bad,) = check_changes([*rys(), *base, *wrong], bases_in([*rys(), *base]))
-    assert bad.outcome is CheckOutcome.FAILS
-    assert "IFEval 5.00% would be +1.27 % or +1.00 points" in bad.sentence
-    (unknown,) = check_changes([*rys(), *wrong], [])
-    assert unknown.outcome is CheckOutcome.NOTE
-
-
-def test_the_same_score_twice_with_two_values() -> None:
-    twice = [figure("BBH", "58.77"), figure("BBH (3-Shot)", "58.8", group=1, line=9)]
-    assert check_contradictions(twice) == ()
-    (found,) = check_contradictions([twice[0], figure("BBH", "59.77", group=1, line=9)])
-    assert found.outcome is CheckOutcome.FAILS
-    assert found.line == 9
-
-
-def test_parameters_that_do_not_fit_the_recipe() -> None:
-    """(45, 52) of the 80 layers makes 87; the board's count is that of 86."""
-    recipe = RecipeSize(
-        name="(45, 52)", layers=87, parameters=78_843_000_000, parameters_per_layer=877_685_000
-    )
-    wrong = check_parameters(77.965, 0.0005, recipe, "the board")
-    assert wrong.outcome is CheckOutcome.FAILS
-    assert "77.965 B, which is 86 layers" in wrong.sentence
-    assert check_parameters(78.843, 0.0005, recipe, "the board").outcome is CheckOutcome.HOLDS
-    vague = check_parameters(13.0, 0.5, recipe, "the name")
-    assert vague.outcome is CheckOutcome.FAILS
-    assert "which is" not in vague.sentence
 
 
 # Published rows

@@ -124,7 +124,8 @@ class Trial:
         """How the driver ended; None while it runs."""
         if isinstance(self._process, subprocess.Popen):
             return self._process.poll()
-        return self._process.exitcode  # type: ignore[no-any-return] # a process of the fork server
+        code: int | None = self._process.exitcode
+        return code
 
     def kill_driver(self) -> None:
         """kill -9 of the driver alone; one that has ended by then is left to its rest."""

@@ -128,11 +128,11 @@ def test_stages_that_stand_apart_are_one_recipe() -> None:
 SAID = """The big one:
 ```
 slices:
-  - sources: [{model: output/Flat, layer_range: [0, 24]}]
+  - sources: [{model: output/Flat2, layer_range: [0, 24]}]
   - sources: [{model: a/y, layer_range: [8, 32]}]
 merge_method: passthrough
 ```
-The Flat model uses the following yaml:
+The Flat2 model uses the following yaml:
 ```
 merge_method: linear
 models:
@@ -144,16 +144,29 @@ models:
 
 def test_a_sentence_that_names_what_another_recipe_takes() -> None:
     big, flat = proposals(SAID, "card.md")
-    assert (big.title, flat.title) == (None, "Flat")
+    assert (big.title, flat.title) == (None, "Flat2")
     assert big.recipe is not None
-    assert big.recipe.n_layers({"output/Flat": 32, "a/y": 32}) == 48
+    assert big.recipe.n_layers({"output/Flat2": 32, "a/y": 32}) == 48
     assert (
-        "card.md:10: the card also says how output/Flat was made; --source output/Flat=Flat builds it here."
+        "card.md:10: the card also says how output/Flat2 was made; --source output/Flat2=Flat2 builds it here."
         in (big.problems)
     )
-    mapped = big.recipe.with_sources({"output/Flat": "Flat"})
-    assert [stage.name for stage in mapped.ordered] == ["Flat", None]
+    mapped = big.recipe.with_sources({"output/Flat2": "Flat2"})
+    assert [stage.name for stage in mapped.ordered] == ["Flat2", None]
     assert [str(source) for source in mapped.sources] == ["a/x", "a/y"]
+
+
+def test_plain_words_of_a_sentence_name_no_recipe() -> None:
+    big, other = proposals(SAID.replace("output/Flat2", "output/base").replace("Flat2", "base"), "card.md")
+    assert (big.title, other.title) == (None, None)
+
+
+def test_a_recipe_that_takes_a_namesake_of_itself_is_not_told_to_build_it() -> None:
+    card = "### Loop-2\n```\nname: Loop-2\nmerge_method: linear\nmodels: [{model: a/Loop-2, parameters: {weight: 1}}]\n```\n"
+    (found,) = proposals(card, "card.md")
+    assert found.recipe is not None
+    assert [str(source) for source in found.recipe.sources] == ["a/Loop-2"]
+    assert not any("--source" in problem for problem in found.problems)
 
 
 def test_a_path_into_the_hubs_cache_spells_out_its_commit() -> None:

@@ -12,6 +12,7 @@ from lm_eval.models.huggingface import HFLM
 
 from evals.engine import EngineKind, EngineTuning, GenerateRequest, PathEngine, ScoreRequest
 from evals.errors import EngineError, UnsupportedArchitecture
+from evals.transformers.generation import STEPS
 from recipes.relayer import write_layer_path
 from tests.evals.engine_requests import (
     LAYERS,
@@ -27,6 +28,7 @@ from tests.evals.engine_requests import (
 from tests.tiny import DENSE_FAMILIES, VOCABULARY, tiny_checkpoint, tiny_of_type
 
 KIND = EngineKind.TRANSFORMERS
+EXTRA = {"gpt_neox": {"intermediate_size": 128}, "gemma2": {"sliding_window": 16}}
 REQUESTS = random_requests(0, vocabulary=VOCABULARY)
 
 
@@ -81,8 +83,7 @@ def test_truncation_is_that_of_lm_eval(tiny_llama: Path) -> None:
 
 @pytest.mark.parametrize("model_type", ["gpt_neox", "gemma2"])
 def test_other_families_are_scored_the_plain_way(tmp_path: Path, model_type: str) -> None:
-    extra = {"gpt_neox": {"intermediate_size": 128}, "gemma2": {"sliding_window": 16}}[model_type]
-    checkpoint = tiny_of_type(tmp_path, model_type, dtype="float32", **extra)
+    checkpoint = tiny_of_type(tmp_path, model_type, dtype="float32", **EXTRA[model_type])
     with opened(KIND, checkpoint) as engine:
         check_against_stock(engine, stock(checkpoint), REQUESTS)
         with pytest.raises(UnsupportedArchitecture):
@@ -95,24 +96,67 @@ def test_sliding_windows_are_kept(tmp_path: Path) -> None:
         check_against_stock(engine, stock(checkpoint), REQUESTS)
 
 
-def test_texts_are_those_of_lm_eval(tiny_llama: Path) -> None:
-    model = stock(tiny_llama)
+TOKENS = 80
+
+
+def check_texts_against_stock(checkpoint: Path) -> None:
+    """Texts over several of the generator's strides, some of which end early."""
+    model = stock(checkpoint)
     texts = ["The capital of France", "Question: Which of these is true?", "0 1 2 3 4", "(A), (B), "]
-    with opened(KIND, tiny_llama, EngineTuning(batch_size=3, threads=1)) as engine:
+    with opened(KIND, checkpoint, EngineTuning(batch_size=3, threads=1)) as engine:
         for stops in ((), ("e",), ("\n\n", " t", "qu")):
-            kwargs = {"until": list(stops), "max_gen_toks": 24, "do_sample": False}
+            kwargs = {"until": list(stops), "max_gen_toks": TOKENS, "do_sample": False}
             asked = [
                 Instance(request_type="generate_until", doc={}, arguments=(text, kwargs), idx=i)
                 for i, text in enumerate(texts)
             ]
             ours = [
-                GenerateRequest(prompt=tuple(model.tok_encode(text)), max_new_tokens=24, stop=stops)
+                GenerateRequest(prompt=tuple(model.tok_encode(text)), max_new_tokens=TOKENS, stop=stops)
                 for text in texts
             ]
             results = generated(engine, ours)
             assert [result.text for result in results] == model.generate_until(asked, disable_tqdm=True)
             for result in results:
-                assert (result.finish_reason == "length") <= (result.n_tokens == 24)
+                assert (result.finish_reason == "length") <= (result.n_tokens == TOKENS)
+
+
+def test_texts_are_those_of_lm_eval(family_checkpoint: Path) -> None:
+    assert TOKENS > 2 * STEPS
+    check_texts_against_stock(family_checkpoint)
+
+
+def test_texts_of_sliding_windows(tmp_path: Path) -> None:
+    check_texts_against_stock(tiny_checkpoint(tmp_path, family="mistral", config={"sliding_window": 16}))
+
+
+@pytest.mark.parametrize("model_type", ["gpt_neox", "gemma2"])
+def test_texts_of_other_families(tmp_path: Path, model_type: str) -> None:
+    check_texts_against_stock(tiny_of_type(tmp_path, model_type, dtype="float32", **EXTRA[model_type]))
+
+
+def test_sequences_that_ended_cost_no_further_step(tiny_llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of three goes on after the first stride: alone."""
+    with opened(KIND, tiny_llama) as engine:
+        free = generated(
+            engine, [GenerateRequest(prompt=(5, n), max_new_tokens=STEPS, stop=()) for n in (6, 7, 8)]
+        )
+        stops = [(text.text[:3],) for text in free[:2]]
+        assert free[2].finish_reason == "length"
+        assert all(stop for (stop,) in stops)
+        widths: list[int] = []
+        model = engine._model  # type: ignore[attr-defined] # of this engine
+        forward = model.forward
+        monkeypatch.setattr(
+            model,
+            "forward",
+            lambda input_ids, **rest: widths.append(len(input_ids)) or forward(input_ids=input_ids, **rest),
+        )
+        asked = [
+            GenerateRequest(prompt=(5, n), max_new_tokens=2 * STEPS, stop=stop)
+            for n, stop in zip((6, 7, 8), [*stops, ()], strict=True)
+        ]
+        assert [text.finish_reason for text in generated(engine, asked)] == ["stop", "stop", "length"]
+        assert widths == [3] * STEPS + [1] * STEPS
 
 
 def test_one_batch_or_many_makes_no_difference(engine: PathEngine) -> None:
