@@ -29,6 +29,8 @@ from evals.engine import (
     GenerateResult,
     PathEngine,
     ScoreRequest,
+    Wanted,
+    all_wanted,
     installed_version,
     open_engine,
 )
@@ -192,13 +194,18 @@ class _Recorder:
         self.spec, self.checkpoint, self.max_length = engine.spec, engine.checkpoint, engine.max_length
         self.requests: list[GenerateRequest] = []
 
-    def score(self, requests: Sequence[ScoreRequest]) -> Iterator[tuple[int, GenerateResult]]:
+    def score(
+        self, requests: Sequence[ScoreRequest], wanted: Wanted = all_wanted
+    ) -> Iterator[tuple[int, GenerateResult]]:
         """Not asked: only texts are looked at."""
         raise AssertionError("a benchmark of texts asked for scores")
 
-    def generate(self, requests: Sequence[GenerateRequest]) -> Iterator[tuple[int, GenerateResult]]:
+    def generate(
+        self, requests: Sequence[GenerateRequest], wanted: Wanted = all_wanted
+    ) -> Iterator[tuple[int, GenerateResult]]:
         """The request's number as its text."""
-        for index, request in enumerate(requests):
+        for index in filter(wanted, range(len(requests))):
+            request = requests[index]
             self.requests.append(request)
             text = str(len(self.requests) - 1)
             yield index, GenerateResult(text=text, n_tokens=1, finish_reason="stop")

@@ -41,6 +41,10 @@ class SleepingHost:
         """Sleep through a batch."""
         return tuple(self._one(evaluation_of(task)) for task in tasks)
 
+    def help(self, task: Task, seconds: float) -> bool:
+        """A sleep is not shared."""
+        return False
+
     def close(self) -> None:
         """Nothing to free."""
 

@@ -57,12 +57,13 @@ class VirtualExecutor(RayExecutor):
     def wait(self, timeout_s: float) -> list[Finished]:
         """The next batch to end."""
         for engine in self._engines:
-            engine.busy = engine.busy and any(place is engine for _, place in self._running.values())
+            engine.busy = engine.busy and any(work.place is engine for work in self._running.values())
         if not self._running:
             # Engines that have just been asked for are given work at the next turn.
             return []
         reference = min(self._running)
-        tasks, place = self._running.pop(reference)
+        work = self._running.pop(reference)
+        tasks, place = work.tasks, work.place
         assert isinstance(place, LiveEngine)
         self.clock.now = reference[0]
         place.busy = False

@@ -222,9 +222,9 @@ def _difference(found: Found | None, row: ComparisonRow | None, shown: Shown) ->
     forced = " (forced)" if row.forced else ""
     if shown is Shown.PERCENT:
         percent = row.delta.delta_percent
-        return f"{sign}{percent:+.1f} %{forced}" if percent is not None else f"{sign}n/a (base 0){forced}"
+        return f"{sign}{percent:+z.1f} %{forced}" if percent is not None else f"{sign}n/a (base 0){forced}"
     span = row.delta.interval
-    return f"{sign}{row.delta.delta_points:+.2f} [{span.low:+.1f}, {span.high:+.1f}]{forced}"
+    return f"{sign}{row.delta.delta_points:+z.2f} [{span.low:+z.1f}, {span.high:+z.1f}]{forced}"
 
 
 def _names(names: Sequence[str]) -> str:

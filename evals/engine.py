@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
@@ -142,9 +142,19 @@ class GenerateResult(Frozen):
     )
 
 
+Wanted = Callable[[int], bool]
+"""Asked with a request's index right before the engine begins it; what is not wanted gets no answer."""
+
+
+def all_wanted(index: int) -> bool:
+    """Every request is wanted."""
+    return True
+
+
 class Engine(Protocol):
     """What every engine offers. Results are yielded as (index of the request, result) as soon as they are known,
-    in any order, so that the caller can write them down before the batch ends."""
+    in any order, so that the caller can write them down before the batch ends. Scores are begun in the order of
+    their contexts, generations with the longest prompts, limit by limit."""
 
     spec: EngineSpec
     checkpoint: Path
@@ -153,10 +163,14 @@ class Engine(Protocol):
     def max_length(self) -> int:
         """Longest sequence in tokens that the engine takes."""
 
-    def score(self, requests: Sequence[ScoreRequest]) -> Iterator[tuple[int, ScoreResult]]:
+    def score(
+        self, requests: Sequence[ScoreRequest], wanted: Wanted = all_wanted
+    ) -> Iterator[tuple[int, ScoreResult]]:
         """Log-probabilities of continuations."""
 
-    def generate(self, requests: Sequence[GenerateRequest]) -> Iterator[tuple[int, GenerateResult]]:
+    def generate(
+        self, requests: Sequence[GenerateRequest], wanted: Wanted = all_wanted
+    ) -> Iterator[tuple[int, GenerateResult]]:
         """Greedy generations."""
 
     def set_layer_path(self, layers: tuple[int, ...] | None) -> None:

@@ -53,12 +53,13 @@ class Journal:
         """`identity` names the job; a folder that holds another job's answers is refused."""
         self.folder = folder
         self.identity = identity
+        self._name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.journal"
         self._answers: dict[str, Result] = {}
+        self._read: dict[Path, int] = {}
         self._fd: int | None = None
         self._synced_at = 0.0
         folder.mkdir(parents=True, exist_ok=True)
-        for path in sorted(folder.glob("*.journal")):
-            self._take_in(path)
+        self.refresh()
         self.n_replayable = len(self._answers)
 
     def __enter__(self) -> Journal:
@@ -85,6 +86,14 @@ class Journal:
         if now - self._synced_at >= SYNC_EVERY_S:
             self.sync()
 
+    def refresh(self) -> int:
+        """Takes in what other writers have written since; the number of answers that are new."""
+        known = len(self._answers)
+        for path in sorted(self.folder.glob("*.journal")):
+            if path.name != self._name and path.stat().st_size > self._read.get(path, 0):
+                self._take_in(path)
+        return len(self._answers) - known
+
     def sync(self) -> None:
         """Forces what was written to the disk."""
         if self._fd is not None:
@@ -100,8 +109,9 @@ class Journal:
 
     def _write(self, record: dict[str, Any]) -> None:
         if self._fd is None:
-            name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.journal"
-            self._fd = os.open(self.folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
+            self._fd = os.open(
+                self.folder / self._name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644
+            )
             self._synced_at = time.monotonic()
             self._append({"format": FORMAT, "job": self.identity})
         self._append(record)
@@ -113,19 +123,22 @@ class Journal:
             line = line[os.write(self._fd, line) :]
 
     def _take_in(self, path: Path) -> None:
-        records = _records(path)
-        head = next(records, None)
-        if head is None:
-            return
+        begin = self._read.get(path, 0)
+        for end, record in _records(path, begin):
+            if self._read.get(path, 0) == 0:
+                self._check_head(path, record)
+            else:
+                result = _decode(record)
+                if result is not None:
+                    self._answers.setdefault(record["k"], result)
+            self._read[path] = end
+
+    def _check_head(self, path: Path, head: dict[str, Any]) -> None:
         if head.get("format") != FORMAT or head.get("job") != self.identity:
             raise JournalError(
                 f"Journal {path} belongs to another job ({head.get('job')}, format {head.get('format')}), not to "
                 f"{self.identity}; choose another journal folder, or delete this one to compute its answers anew."
             )
-        for record in records:
-            result = _decode(record)
-            if result is not None:
-                self._answers[record["k"]] = result
 
 
 def _seal(record: dict[str, Any]) -> bytes:
@@ -133,15 +146,18 @@ def _seal(record: dict[str, Any]) -> bytes:
     return b"%08x %s\n" % (zlib.crc32(body), body)
 
 
-def _records(path: Path) -> Iterator[dict[str, Any]]:
-    """The records of a file whose checksums match; the first one only if it is the file's first line."""
+def _records(path: Path, begin: int) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The records from a byte on whose checksums match, and where each ends; the head only if it is the file's first line."""
+    end = begin
     with path.open("rb") as file:
-        for number, line in enumerate(file):
+        file.seek(begin)
+        for line in file:
+            end += len(line)
             if not line.endswith(b"\n") or line[8:9] != b" " or line[:8] != b"%08x" % zlib.crc32(line[9:-1]):
-                if number == 0:
+                if end == len(line):
                     return
                 continue
-            yield json.loads(line[9:-1].decode("utf-8", "surrogatepass"))
+            yield end, json.loads(line[9:-1].decode("utf-8", "surrogatepass"))
 
 
 def _encode(result: Result) -> dict[str, Any]:

@@ -16,13 +16,13 @@ import shutil
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from evals import errors as evals_errors
 from evals.engine import PathEngine, open_engine
-from evals.harness import Progress, evaluate
+from evals.harness import Progress, evaluate, help_out
 from evals.probes import ProbeError
 from evals.probes.evaluate import ProbeRun
 from evals.samples import write_samples
@@ -78,6 +78,28 @@ class EngineHost:
         half = len(tasks) // 2
         return (*self.run(tasks[:half]), *self.run(tasks[half:]))
 
+    def help(self, task: Task, seconds: float) -> bool | Failure:
+        """Answer requests of an evaluation that another engine leads, for so long at most; whether more may be left."""
+        job = task.job
+        assert isinstance(job, EvalJob)
+        log = self._context.home_path / "logs" / f"{task.attempt_id}-help-{os.getpid()}.log"
+        try:
+            with _captured(log):
+                engine = self._engine_for(job)
+                engine.set_layer_path(job.live_layers)
+                more = help_out(
+                    engine,
+                    load_suite(job.suite).benchmark(job.benchmark),
+                    job.settings,
+                    mirror=self._mirror,
+                    journal_dir=self._context.home_path / "journals" / job.digest,
+                    seconds=seconds,
+                )
+        except BaseException as error:  # noqa: BLE001 - who leads goes on without help, and meets what is wrong itself
+            return _failure(error, log)
+        log.unlink(missing_ok=True)
+        return more
+
     def close(self) -> None:
         """Free the engine."""
         if self._engine is not None:
@@ -87,7 +109,7 @@ class EngineHost:
     def _evaluate(self, jobs: Sequence[EvalJob], log: Path) -> list[Outcome]:
         started = datetime.now(UTC)
         report = _ProgressFile(self._context.home_path / "journals" / jobs[0].digest)
-        engine = self._engine_for(jobs[0], report)
+        engine = self._engine_for(jobs[0], lambda: report.stage("starting the engine"))
         if jobs[0].is_probe:
             return list(self._probe(engine, jobs, report, log))
         return [self._benchmark(engine, job, report, started) for job in jobs]
@@ -103,7 +125,7 @@ class EngineHost:
             suite,
             suite.benchmark(job.benchmark),
             job.settings,
-            mirror=Path(self._context.datasets) if self._context.datasets else None,
+            mirror=self._mirror,
             journal_dir=self._context.home_path / "journals" / job.digest,
             samples_path=samples,
             home=self._context.home_path,
@@ -125,6 +147,10 @@ class EngineHost:
             write_samples(samples, found.samples)
             yield self._outcome(found.evaluation, samples, started)
 
+    @property
+    def _mirror(self) -> Path | None:
+        return Path(self._context.datasets) if self._context.datasets else None
+
     def _samples_path(self, job: EvalJob) -> Path:
         path = self._context.home_path / "samples" / f"{job.digest}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -140,11 +166,11 @@ class EngineHost:
             ended_at=datetime.now(UTC),
         )
 
-    def _engine_for(self, job: EvalJob, report: _ProgressFile) -> PathEngine:
+    def _engine_for(self, job: EvalJob, on_start: Callable[[], None] = lambda: None) -> PathEngine:
         if self._engine is not None and self._key == job.engine_key:
             return self._engine
         self.close()
-        report.stage("starting the engine")
+        on_start()
         checkpoint = _locate(self._context, job.place)
         self._engine = open_engine(job.engine, checkpoint, job.tuning)
         self._key = job.engine_key

@@ -143,7 +143,7 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
         "Benchmark": _title(verdict.claim),
         "Claimed": _claimed(verdict.claim),
         "Measured": "–" if verdict.measured is None else f"{verdict.measured:.2f}",
-        "Difference": "–" if verdict.difference_points is None else f"{verdict.difference_points:+.2f}",
+        "Difference": "–" if verdict.difference_points is None else f"{verdict.difference_points:+z.2f}",
         "95 % interval": f"[{span.low:.2f}, {span.high:.2f}]" if span else "–",
         "Verdict": _MARKS[verdict.kind] + (" (forced)" if verdict.forced else ""),
         "Reason": line(verdict.reason, 500),

@@ -216,9 +216,9 @@ def _cells(row: ComparisonRow) -> dict[str, Any]:
         "Verdict": _verdict(row),
         "Base": _number(row.base),
         "Candidate": _number(row.candidate),
-        "delta_points": f"{d.delta_points:+.2f}" if d else "",
-        "95 % interval": f"[{d.interval.low:+.2f}, {d.interval.high:+.2f}]" if d else "",
-        "delta_percent": f"{d.delta_percent:+.1f} %" if d and d.delta_percent is not None else "",
+        "delta_points": f"{d.delta_points:+z.2f}" if d else "",
+        "95 % interval": f"[{d.interval.low:+z.2f}, {d.interval.high:+z.2f}]" if d else "",
+        "delta_percent": f"{d.delta_percent:+z.1f} %" if d and d.delta_percent is not None else "",
         "Gained": d.gained if d else None,
         "Lost": d.lost if d else None,
         "n": d.n if d else None,
@@ -350,8 +350,8 @@ def _subsets(row: ComparisonRow, base: Side, candidate: Side, name: str) -> str 
         shown = [
             {
                 "Subset": line(r.subset, 80),
-                "delta_points": f"{r.delta.delta_points:+.2f}" if r.delta else "",
-                "95 % interval": f"[{r.delta.interval.low:+.2f}, {r.delta.interval.high:+.2f}]"
+                "delta_points": f"{r.delta.delta_points:+z.2f}" if r.delta else "",
+                "95 % interval": f"[{r.delta.interval.low:+z.2f}, {r.delta.interval.high:+z.2f}]"
                 if r.delta
                 else "",
                 "Gained": r.delta.gained if r.delta else None,

@@ -36,6 +36,7 @@ from orchestrator.charts import (
 from orchestrator.records import ENDED, RunRecord
 
 _PER_PAGE = 15
+_NEXT_SUITE = "leaderboard-v2"
 
 
 class Picture(StrEnum):
@@ -304,6 +305,8 @@ def _path(pages: Pages, run: RunRecord, found: LayerMap, place: Place, columns: 
             )
             links.link(View.JOB, "Its jobs", run=run.id, of=candidate.position)
         suites = list(dict.fromkeys(c.suite for c in columns if known_suite(c.suite) is not None))
+        # What a probe has found is a guess until a leaderboard's suite has seen it.
+        suites = suites or [_NEXT_SUITE]
         st.code(
             path_command(candidate, base_of(run), found.n_layers, suites), language="bash", wrap_lines=True
         )

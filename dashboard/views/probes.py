@@ -71,7 +71,7 @@ def _row(
         "Base": measure.text(base.result.raw),
         "Candidate": measure.text(candidate.result.raw),
         "Difference": measure.text(candidate.result.raw - base.result.raw, sign=True),
-        "95 % interval": f"[{gain.interval.low:+.3f}, {gain.interval.high:+.3f}]" if gain else "–",
+        "95 % interval": f"[{gain.interval.low:+z.3f}, {gain.interval.high:+z.3f}]" if gain else "–",
         "Knowing nothing": measure.text(max(nulls)) if nulls else "–",
         "Ceiling": "–" if measure.ceiling is None else measure.text(measure.ceiling),
         "n": candidate.result.n,

@@ -172,7 +172,7 @@ def _check_group(changes: Sequence[Figure], own: Mapping[Key, float], bases: Seq
             gain = _change(largest, own, base, relative=False)
             sentence = (
                 f"{what} marked '%' follow from {base.name} as relative changes (score / base - 1); "
-                f"{largest.label} {largest.written} is {gain:+.2f} points."
+                f"{largest.label} {largest.written} is {gain:+z.2f} points."
             )
             return CardCheck(
                 kind=CheckKind.RELATIVE_CHANGE, outcome=CheckOutcome.NOTE, sentence=sentence, line=line
@@ -201,7 +201,7 @@ def _wrong_changes(
     if relative is None or points is None:
         detail = f"{base.name} has no {wrong.label}"
     else:
-        detail = f"against {base.name}, {wrong.label} {wrong.written} would be {relative:+.2f} % or {points:+.2f} points"
+        detail = f"against {base.name}, {wrong.label} {wrong.written} would be {relative:+z.2f} % or {points:+z.2f} points"
     return CardCheck(
         kind=CheckKind.RELATIVE_CHANGE,
         outcome=CheckOutcome.FAILS,

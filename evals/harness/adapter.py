@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, cast
@@ -11,17 +13,25 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.model import TemplateLM
 from lm_eval.models.utils import normalize_gen_kwargs
 
-from evals.engine import Engine, GenerateRequest, GenerateResult, ScoreRequest, ScoreResult
+from evals.engine import Engine, GenerateRequest, GenerateResult, ScoreRequest, ScoreResult, Wanted
 from evals.errors import EngineError, EvaluationError
 from evals.harness.progress import ProgressTracker
 from evals.harness.tokenization import Tokenization
 from evals.journal import Journal, Request, Result, request_digest
+from evals.sharing import PATIENCE_S, STRETCH, Claims
 
 DEFAULT_MAX_NEW_TOKENS = 256
 """lm-eval's limit for tasks that set none."""
 
 TEXTS_AT_ONCE = 4096
 """Texts whose tokens are held at a time while requests are made."""
+
+LOOK_EVERY_S = 2.0
+"""Seconds after which the journal is read for what other processes have answered."""
+
+
+class Helped(Exception):
+    """A helper has found nothing further to claim."""
 
 
 @dataclass(frozen=True)
@@ -40,14 +50,24 @@ class EngineLM(TemplateLM):
     """
 
     def __init__(
-        self, engine: Engine, tokenization: Tokenization, journal: Journal, progress: ProgressTracker
+        self,
+        engine: Engine,
+        tokenization: Tokenization,
+        journal: Journal,
+        progress: ProgressTracker,
+        claims: Claims,
+        *,
+        leads: bool = True,
     ) -> None:
+        """With `leads` false, it raises `Helped` once there is nothing left to claim."""
         super().__init__()
         self.tokenizer = tokenization.tokenizer
         self._engine = engine
         self._tokenization = tokenization
         self._journal = journal
         self._progress = progress
+        self._claims = claims
+        self._leads = leads
         self.written: dict[tuple[str, int], Written] = {}
 
     @property
@@ -164,35 +184,74 @@ class EngineLM(TemplateLM):
     def _answer(self, requests: Sequence[Request]) -> list[Result]:
         """Answers to all requests: from the journal, else from the engine, and then into the journal at once."""
         digests = [request_digest(request) for request in requests]
-        first = {digest: i for i, digest in reversed(list(enumerate(digests)))}
-        waiting = sorted(
-            (i for digest, i in first.items() if self._journal.get(digest) is None),
-            key=lambda i: _tokens(requests[i]),
+        times = Counter(digests)
+        unique = dict(
+            sorted(dict(zip(digests, requests, strict=True)).items(), key=lambda item: _place(item[1]))
         )
-        to_ask = [requests[i] for i in waiting]
-        n_asked = {digests[i]: 0 for i in waiting}
-        for digest in digests:
-            if digest in n_asked:
-                n_asked[digest] += 1
-        n_replayed = len(requests) - sum(n_asked.values())
-        self._progress.plan(len(requests), sum(map(_cost, to_ask)), n_replayed)
-        for index, result in self._ask(to_ask):
-            digest = digests[waiting[index]]
-            self._journal.put(digest, result)
-            written = result.n_tokens if isinstance(result, GenerateResult) else 0
-            cost = _cost(to_ask[index])
-            self._progress.answered(n_asked[digest], _n_tokens(to_ask[index]) + written, cost)
+        open_ = {digest: times[digest] for digest in unique if self._journal.get(digest) is None}
+        self._progress.plan(
+            len(requests), sum(_cost(unique[d]) for d in open_), len(requests) - sum(open_.values())
+        )
+        stretches = {digest: f"{place // STRETCH}" for place, digest in enumerate(unique)}
+
+        def mine(digest: str) -> bool:
+            return self._claims.take(stretches[digest])
+
+        self._work(unique, open_, mine)
+        if not self._leads:
+            self._journal.sync()
+            raise Helped
+        self._await_helpers(unique, open_, mine)
+        self._work(unique, open_, lambda digest: True)
         self._journal.sync()
         self._progress.show()
         return [self._known(digest) for digest in digests]
 
-    def _ask(self, requests: Sequence[Request]) -> Iterator[tuple[int, Result]]:
+    def _work(
+        self, unique: Mapping[str, Request], open_: dict[str, int], mine: Callable[[str], bool]
+    ) -> None:
+        """Ask the engine for what is open and this process's to do; what comes back, here or from others, is open no more."""
+        asked = list(open_)
+        looked = time.monotonic()
+        for index, result in self._ask(
+            [unique[digest] for digest in asked], lambda i: asked[i] in open_ and mine(asked[i])
+        ):
+            self._journal.put(asked[index], result)
+            if asked[index] in open_:
+                written = result.n_tokens if isinstance(result, GenerateResult) else 0
+                request = unique[asked[index]]
+                self._progress.answered(open_.pop(asked[index]), _n_tokens(request) + written, _cost(request))
+            if time.monotonic() - looked > LOOK_EVERY_S:
+                looked = time.monotonic()
+                self._take_in(unique, open_)
+
+    def _take_in(self, unique: Mapping[str, Request], open_: dict[str, int]) -> int:
+        """Look what others have answered; how many that were."""
+        if not self._journal.refresh():
+            return 0
+        found = [digest for digest in open_ if self._journal.get(digest) is not None]
+        for digest in found:
+            self._progress.taken_in(open_.pop(digest), _cost(unique[digest]))
+        return len(found)
+
+    def _await_helpers(
+        self, unique: Mapping[str, Request], open_: dict[str, int], mine: Callable[[str], bool]
+    ) -> None:
+        """Wait for what others have claimed, as long as their answers keep coming."""
+        last = time.monotonic()
+        while not all(map(mine, open_)) and time.monotonic() - last < PATIENCE_S:
+            if self._take_in(unique, open_):
+                last = time.monotonic()
+            else:
+                time.sleep(LOOK_EVERY_S / 4)
+
+    def _ask(self, requests: Sequence[Request], wanted: Wanted) -> Iterator[tuple[int, Result]]:
         if not requests:
             return
         if isinstance(requests[0], ScoreRequest):
-            yield from self._engine.score(cast("Sequence[ScoreRequest]", requests))
+            yield from self._engine.score(cast("Sequence[ScoreRequest]", requests), wanted)
         else:
-            yield from self._engine.generate(cast("Sequence[GenerateRequest]", requests))
+            yield from self._engine.generate(cast("Sequence[GenerateRequest]", requests), wanted)
 
     def _known(self, digest: str) -> Result:
         result = self._journal.get(digest)
@@ -203,8 +262,11 @@ class EngineLM(TemplateLM):
         return result
 
 
-def _tokens(request: Request) -> tuple[int, ...]:
-    return request.context if isinstance(request, ScoreRequest) else request.prompt
+def _place(request: Request) -> tuple[int, tuple[int, ...]]:
+    """The order in which engines begin requests."""
+    if isinstance(request, ScoreRequest):
+        return 0, request.context
+    return -len(request.prompt), request.prompt
 
 
 def _n_tokens(request: Request) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import time
 from collections.abc import Callable, Mapping
@@ -15,7 +16,7 @@ from evals.datasets import content_digest, find
 from evals.documents import documents_path, write_documents
 from evals.engine import Engine, digest_of
 from evals.errors import EvaluationError
-from evals.harness.adapter import EngineLM
+from evals.harness.adapter import EngineLM, Helped
 from evals.harness.collect import collect_samples, collect_scores
 from evals.harness.progress import Progress, ProgressTracker
 from evals.harness.questions import questions
@@ -25,6 +26,7 @@ from evals.journal import Journal
 from evals.normalize import benchmark_score
 from evals.samples import write_samples
 from evals.scores import ChatTemplate, EvalSettings, Evaluation, Sample, Score
+from evals.sharing import Claims, claims_made, deadline
 from evals.suite import Benchmark, Suite
 
 
@@ -48,25 +50,13 @@ def evaluate(
     engine, benchmark or of other settings is refused. The checkpoint and layer path are the engine's; only `job` knows them.
     """
     begun_at = time.monotonic()
-    tokenization = Tokenization(
-        engine.checkpoint,
-        trust_remote_code=engine.spec.trust_remote_code,
-        add_bos_token=settings.add_bos_token,
-    )
     tasks = load_tasks(benchmark, settings, mirror)
     tracker = ProgressTracker(benchmark.name, on_progress)
-    with Journal(journal_dir, journal_identity(engine, benchmark, settings, job)) as journal, quiet():
-        lm = EngineLM(engine, tokenization, journal, tracker)
-        set_seeds(settings)
-        results: Any = lm_eval.evaluator.evaluate(
-            lm,
-            {"tasks": tasks, "groups": {}, "group_map": {}},
-            limit=settings.limit,
-            apply_chat_template=settings.chat_template is ChatTemplate.ON,
-            fewshot_as_multiturn=settings.fewshot_as_multiturn,
-        )
-        if results is None:
-            raise EvaluationError("lm-eval gave no results: LOCAL_RANK is set; unset it and run again.")
+    claims = Claims(journal_dir)
+    with Journal(journal_dir, journal_identity(engine, benchmark, settings, job)) as journal:
+        claims.clear()
+        lm = EngineLM(engine, _tokenization(engine, settings), journal, tracker, claims)
+        results = _run(lm, tasks, settings)
     scores: list[Score] = []
     samples: list[Sample] = []
     for subset in benchmark.subsets:
@@ -88,6 +78,57 @@ def evaluate(
         n_replayed=tracker.n_replayed,
         duration_s=time.monotonic() - begun_at,
     )
+
+
+def help_out(
+    engine: Engine,
+    benchmark: Benchmark,
+    settings: EvalSettings,
+    *,
+    mirror: Path | None,
+    journal_dir: Path,
+    seconds: float,
+    job: str = "",
+) -> bool:
+    """Answers requests of an evaluation that another process leads, stretch by stretch, into its journal.
+
+    Returns when nothing is left to claim, or true when `seconds` have passed, or at once where the other has not begun.
+    """
+    if not claims_made(journal_dir):
+        return True
+    late = deadline(seconds)
+    claims = Claims(journal_dir, until=late)
+    identity = journal_identity(engine, benchmark, settings, job)
+    # The folder goes when the evaluation has ended.
+    with contextlib.suppress(FileNotFoundError, Helped), Journal(journal_dir, identity) as journal:
+        tracker = ProgressTracker(benchmark.name, None)
+        lm = EngineLM(engine, _tokenization(engine, settings), journal, tracker, claims, leads=False)
+        _run(lm, load_tasks(benchmark, settings, mirror), settings)
+    return late()
+
+
+def _tokenization(engine: Engine, settings: EvalSettings) -> Tokenization:
+    return Tokenization(
+        engine.checkpoint,
+        trust_remote_code=engine.spec.trust_remote_code,
+        add_bos_token=settings.add_bos_token,
+    )
+
+
+def _run(lm: EngineLM, tasks: Mapping[str, Task], settings: EvalSettings) -> Any:
+    """lm-eval's results."""
+    with quiet():
+        set_seeds(settings)
+        results = lm_eval.evaluator.evaluate(
+            lm,
+            {"tasks": tasks, "groups": {}, "group_map": {}},
+            limit=settings.limit,
+            apply_chat_template=settings.chat_template is ChatTemplate.ON,
+            fewshot_as_multiturn=settings.fewshot_as_multiturn,
+        )
+    if results is None:
+        raise EvaluationError("lm-eval gave no results: LOCAL_RANK is set; unset it and run again.")
+    return results
 
 
 def keep_questions(home: Path, benchmark: Benchmark, tasks: Mapping[str, Task], mirror: Path | None) -> None:

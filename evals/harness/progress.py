@@ -58,6 +58,11 @@ class ProgressTracker:
         if time.monotonic() - self._reported_at >= REPORT_EVERY_S:
             self.show()
 
+    def taken_in(self, n_requests: int, cost_tokens: int) -> None:
+        """Counts answers that another process has written into the journal."""
+        self.n_replayed += n_requests
+        self.answered(n_requests, 0, cost_tokens)
+
     def show(self) -> None:
         """Reports now."""
         if self._report is None or self._begun_at is None:

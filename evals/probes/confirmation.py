@@ -116,8 +116,8 @@ class Confirmation(Frozen):
     def conclusion(self) -> str:
         """The result in one or two sentences."""
         kept = (
-            f"their mean gain went from {self.shrinkage.search_mean:+.3f} on the search set "
-            f"to {self.shrinkage.confirmation_mean:+.3f} on the confirmation set"
+            f"their mean gain went from {self.shrinkage.search_mean:+z.3f} on the search set "
+            f"to {self.shrinkage.confirmation_mean:+z.3f} on the confirmation set"
         )
         tried = f"the {len(self.paths)} best of {self.n_tried:,} paths"
         if self.real:

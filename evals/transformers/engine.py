@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 from evals.engine import (
@@ -14,6 +15,8 @@ from evals.engine import (
     GenerateResult,
     ScoreRequest,
     ScoreResult,
+    Wanted,
+    all_wanted,
 )
 from evals.errors import EngineError
 from evals.live_paths import each_path, is_live_family, read_config, require_live_family
@@ -69,10 +72,13 @@ class TransformersEngine:
         """Longest sequence in tokens that the engine takes."""
         return self._max_length
 
-    def score(self, requests: Sequence[ScoreRequest]) -> Iterator[tuple[int, ScoreResult]]:
+    def score(
+        self, requests: Sequence[ScoreRequest], wanted: Wanted = all_wanted
+    ) -> Iterator[tuple[int, ScoreResult]]:
         """Log-probabilities of continuations, in an order that lets neighbours share their prefixes."""
         for index in sorted(range(len(requests)), key=lambda i: requests[i].context):
-            yield index, self._score_one(requests[index])
+            if wanted(index):
+                yield index, self._score_one(requests[index])
 
     def _score_one(self, request: ScoreRequest) -> ScoreResult:
         context = request.context
@@ -93,7 +99,9 @@ class TransformersEngine:
             is_greedy=tuple(part.is_greedy[0] for part in parts),
         )
 
-    def generate(self, requests: Sequence[GenerateRequest]) -> Iterator[tuple[int, GenerateResult]]:
+    def generate(
+        self, requests: Sequence[GenerateRequest], wanted: Wanted = all_wanted
+    ) -> Iterator[tuple[int, GenerateResult]]:
         """Greedy generations, longest prompts first."""
         self._scorer.forget()
         groups: dict[int, list[int]] = {}
@@ -106,8 +114,8 @@ class TransformersEngine:
             groups.setdefault(request.max_new_tokens, []).append(index)
         for indices in groups.values():
             indices.sort(key=lambda i: -len(requests[i].prompt))
-            for begin in range(0, len(indices), self._batch):
-                chunk = indices[begin : begin + self._batch]
+            left = iter(indices)
+            while chunk := list(islice((index for index in left if wanted(index)), self._batch)):
                 yield from zip(chunk, self._generator.run([requests[i] for i in chunk]), strict=True)
 
     def score_paths(

@@ -15,6 +15,8 @@ from evals.engine import (
     GenerateResult,
     ScoreRequest,
     ScoreResult,
+    Wanted,
+    all_wanted,
 )
 from evals.errors import EngineError
 from evals.live_paths import check_layer_path, each_path, read_config, require_live_family
@@ -83,20 +85,24 @@ class VllmEngine:
             kv_cache_bytes=tokens * per_token,
         )
 
-    def score(self, requests: Sequence[ScoreRequest]) -> Iterator[tuple[int, ScoreResult]]:
+    def score(
+        self, requests: Sequence[ScoreRequest], wanted: Wanted = all_wanted
+    ) -> Iterator[tuple[int, ScoreResult]]:
         """Log-probabilities of continuations; what prompts have in common is computed once."""
         if self._outside is None:
-            yield from scores(self._queue, requests, self.max_length)
+            yield from scores(self._queue, requests, self.max_length, wanted)
             return
         if not self._outside.ready:
             self._take_cache("score")
             self._outside.start(self._path)
-        yield from self._outside.scorer.scores(requests)
+        yield from self._outside.scorer.scores(requests, wanted)
 
-    def generate(self, requests: Sequence[GenerateRequest]) -> Iterator[tuple[int, GenerateResult]]:
+    def generate(
+        self, requests: Sequence[GenerateRequest], wanted: Wanted = all_wanted
+    ) -> Iterator[tuple[int, GenerateResult]]:
         """Greedy generations."""
         self._leave_cache()
-        yield from generations(self._queue, requests, self.max_length, self._text.end_text)
+        yield from generations(self._queue, requests, self.max_length, self._text.end_text, wanted)
 
     def score_paths(
         self, requests: Sequence[ScoreRequest], paths: Sequence[LayerPath]

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from evals.engine import GenerateRequest, GenerateResult
+from evals.engine import GenerateRequest, GenerateResult, Wanted, all_wanted
 from evals.errors import EngineError
 from evals.text_stop import cut_at_stops, with_end_token
 from evals.vllm.queue import Prompt, RequestQueue
 
 
 def generations(
-    queue: RequestQueue, requests: Sequence[GenerateRequest], max_length: int, end_text: str
+    queue: RequestQueue,
+    requests: Sequence[GenerateRequest],
+    max_length: int,
+    end_text: str,
+    wanted: Wanted = all_wanted,
 ) -> Iterator[tuple[int, GenerateResult]]:
     """Results of the requests as they finish; the longest prompts are started first."""
-    for prompt, output in queue.run(_prompts(requests, max_length, end_text)):
+    for prompt, output in queue.run(_prompts(requests, max_length, end_text, wanted)):
         request = requests[prompt.key[0]]
         answer = output.outputs[0]
         yield (
@@ -27,7 +31,9 @@ def generations(
         )
 
 
-def _prompts(requests: Sequence[GenerateRequest], max_length: int, end_text: str) -> Iterator[Prompt]:
+def _prompts(
+    requests: Sequence[GenerateRequest], max_length: int, end_text: str, wanted: Wanted
+) -> Iterator[Prompt]:
     from vllm import SamplingParams
 
     for index in sorted(range(len(requests)), key=lambda i: -len(requests[i].prompt)):
@@ -38,6 +44,8 @@ def _prompts(requests: Sequence[GenerateRequest], max_length: int, end_text: str
                 f"{request.max_new_tokens} new tokens leave no room for a prompt in {max_length} tokens: "
                 "lower the task's limit or raise max_length."
             )
+        if not wanted(index):
+            continue
         params = SamplingParams(
             temperature=0,
             max_tokens=request.max_new_tokens,

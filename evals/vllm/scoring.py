@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from evals.engine import ScoreRequest, ScoreResult
+from evals.engine import ScoreRequest, ScoreResult, Wanted, all_wanted
 from evals.errors import EngineError
 from evals.vllm.queue import Prompt, RequestQueue
 
@@ -49,12 +49,12 @@ def truncated(context: tuple[int, ...], continuation: tuple[int, ...], max_lengt
 
 
 def scores(
-    queue: RequestQueue, requests: Sequence[ScoreRequest], max_length: int
+    queue: RequestQueue, requests: Sequence[ScoreRequest], max_length: int, wanted: Wanted = all_wanted
 ) -> Iterator[tuple[int, ScoreResult]]:
     """Results of the requests, each as soon as its last continuation is known."""
     open_questions: dict[int, _Question] = {}
     retries: list[Prompt] = []
-    for batch in (_prompts(requests, max_length), retries):
+    for batch in (_prompts(requests, max_length, wanted), retries):
         for prompt, output in queue.run(batch):
             index = prompt.key[0]
             request = requests[index]
@@ -70,11 +70,13 @@ def scores(
                 yield index, result
 
 
-def _prompts(requests: Sequence[ScoreRequest], max_length: int) -> Iterator[Prompt]:
+def _prompts(requests: Sequence[ScoreRequest], max_length: int, wanted: Wanted) -> Iterator[Prompt]:
     """Sequences in an order in which neighbours share their prefixes."""
     from vllm import SamplingParams
 
     for index in sorted(range(len(requests)), key=lambda i: requests[i].context):
+        if not wanted(index):
+            continue
         request = requests[index]
         named = sorted({c[0] for c in request.continuations})
         if all(len(c) == 1 for c in request.continuations) and len(named) <= MOST_NAMED_TOKENS:

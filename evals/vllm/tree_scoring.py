@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from evals.engine import ScoreRequest, ScoreResult
+from evals.engine import ScoreRequest, ScoreResult, Wanted, all_wanted
 from evals.errors import EngineError
 from evals.token_tree import common_prefix
 from evals.vllm.batch import Step, StepResult, batch_of
@@ -49,12 +49,15 @@ class TreeScorer:
         """Somebody else uses the KV cache now; iterators that are still being read fail."""
         self._epoch += 1
 
-    def scores(self, requests: Sequence[ScoreRequest]) -> Iterator[tuple[int, ScoreResult]]:
+    def scores(
+        self, requests: Sequence[ScoreRequest], wanted: Wanted = all_wanted
+    ) -> Iterator[tuple[int, ScoreResult]]:
         """Results of the requests on the path, batch by batch."""
         epoch = self._epoch
         parts = parts_of(requests, self._max_length)
         collector = Collector(parts)
-        for batch in self._batches(parts, self._resident.tokens, self._pool):
+        mine = (part for part in parts if wanted(part.request))
+        for batch in self._batches(mine, self._resident.tokens, self._pool):
             if epoch != self._epoch:
                 raise EngineError(
                     "The engine was used for something else while scores were being read: read them to the end first."
@@ -94,7 +97,7 @@ class TreeScorer:
                             yield path, part.request, whole
 
     def _batches(
-        self, parts: Sequence[Part], before: tuple[int, ...], pool: BlockPool
+        self, parts: Iterable[Part], before: tuple[int, ...], pool: BlockPool
     ) -> Iterator[list[Part]]:
         """Neighbours until enough tokens are new, or the KV cache might not hold more."""
         batch: list[Part] = []

@@ -162,8 +162,8 @@ def improvement_table(suite: Suite, candidate: SuiteScore, base: SuiteScore, nam
     """
     pairs = _pairs(suite, candidate, base)
     header = ("", *(title for title, _, _ in pairs))
-    relative = [f"{(c / b - 1) * 100:+.2f}%" if b > 0 else "n/a" for _, c, b in pairs]
-    points = [f"{c - b:+.2f}" for _, c, b in pairs]
+    relative = [f"{(c / b - 1) * 100:+z.2f}%" if b > 0 else "n/a" for _, c, b in pairs]
+    points = [f"{c - b:+z.2f}" for _, c, b in pairs]
     rows = [(f"{name}, relative change", *relative), (f"{name}, points", *points)]
     return "\n".join(_table(header, rows, right=tuple(range(1, len(header))))) + "\n"
 

@@ -110,7 +110,7 @@ def _draw_bar(axes: Axes, bar: DeltaBar, place: int, look: Look) -> None:
         color=colour, markerfacecolor=colour if filled else look.paper, markersize=9, markeredgewidth=1.8, linewidth=2.2,
         capsize=3.5,
     )  # fmt: skip
-    text = f"{bar.delta_points:+.1f}".replace("-", "\N{MINUS SIGN}")
+    text = f"{bar.delta_points:+z.1f}".replace("-", "\N{MINUS SIGN}")
     axes.annotate(
         text, (bar.delta_points, place), (0, 8), textcoords="offset points", ha="center", fontsize=9.5,
         color=look.ink, fontweight="bold" if filled else "normal",

@@ -37,7 +37,8 @@ def _with_base(scan: Scan, measure: str) -> tuple[ScanPoint, ...]:
 
 
 def _subtitle(scan: Scan, measure: Measure, front: Sequence[ScanPoint]) -> str:
-    return f"{scan.title} · {len(front)} paths on the front · picked on the search set: confirm before you believe"
+    top = "" if measure.ceiling is None else f" · ceiling {measure.text(measure.ceiling)}"
+    return f"{scan.title} · {len(front)} paths on the front{top} · picked on the search set: confirm before you believe"
 
 
 def pareto(scan: Scan, measure: str, theme: Theme) -> go.Figure:

@@ -48,15 +48,17 @@ def scatter(scan: Scan, x: str, y: str, theme: Theme) -> go.Figure:
         figure.add_hline(y=null.value, **_null_line(theme, f"{null.name}"))
     figure.update_layout(
         plotly_layout(
-            theme, escape(f"{up.title} against {across.title}"), escape(_subtitle(scan, len(points))), width=860, height=680,
+            theme, escape(f"{up.title} against {across.title}"), escape(_subtitle(scan, len(points), across, up)), width=860, height=680,
             xaxis={"title": escape(across.title)}, yaxis={"title": escape(up.title)},
         )
     )  # fmt: skip
     return figure
 
 
-def _subtitle(scan: Scan, count: int) -> str:
-    return f"{scan.title} · {count:,} layer paths · dashed: what knowing nothing gets"
+def _subtitle(scan: Scan, count: int, across: Measure, up: Measure) -> str:
+    tops = [f"{m.title} {m.text(m.ceiling)}" for m in (across, up) if m.ceiling is not None]
+    said = [f"{scan.title} · {count:,} layer paths · dashed: what knowing nothing gets"]
+    return " · ".join([*said, *([f"ceiling: {', '.join(tops)}"] if tops else [])])
 
 
 def _null_line(theme: Theme, text: str) -> dict[str, Any]:
@@ -76,7 +78,7 @@ def scatter_image(scan: Scan, x: str, y: str, theme: Theme) -> Figure:
     look, across, up = LOOKS[theme], scan.measure(x), scan.measure(y)
     points = scan.measured(x, y)
     figure, axes = new_figure(theme, 8.4, 6.4)
-    headline(figure, theme, f"{up.title} against {across.title}", _subtitle(scan, len(points)))
+    headline(figure, theme, f"{up.title} against {across.title}", _subtitle(scan, len(points), across, up))
     axes.grid(color=look.grid, linewidth=0.8)
     axes.set_axisbelow(True)
     dots = axes.scatter(

@@ -44,7 +44,8 @@ def skylines(scan: Scan, measure: str) -> tuple[Skyline, Skyline]:
 def _subtitle(scan: Scan, measure: Measure) -> str:
     base = scan.base[measure.name]
     nulls = [f"{null.name} {measure.text(null.value - base, sign=True)}" for null in measure.nulls]
-    return " · ".join([f"difference to the base, {measure.text(base)}", *nulls])
+    top = [] if measure.ceiling is None else [f"ceiling {measure.text(measure.ceiling - base, sign=True)}"]
+    return " · ".join([f"difference to the base, {measure.text(base)}", *nulls, *top])
 
 
 def skyline(scan: Scan, measure: str, theme: Theme) -> go.Figure:

@@ -94,7 +94,7 @@ def _cells(number: int, verdict: Verdict) -> list[str]:
         escape(claim.title),
         f"{claim.value:.{digits}f}",
         f"{verdict.measured:.2f}" if verdict.measured is not None else "–",
-        f"{verdict.difference_points:+.2f}" if verdict.difference_points is not None else "–",
+        f"{verdict.difference_points:+z.2f}" if verdict.difference_points is not None else "–",
         f"{span.low:.2f} … {span.high:.2f}" if span is not None else "–",
         f"[{style}]{verdict.kind}{mark}[/]",
     ]

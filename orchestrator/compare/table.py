@@ -58,8 +58,8 @@ def _cells(row: ComparisonRow, marks: dict[str, int]) -> list[str]:
     if row.delta is None:
         return [title, "", base, candidate, "", "", "", "", "", "refused"]
     d = row.delta
-    span = f"{d.interval.low:+.2f} … {d.interval.high:+.2f}"
-    percent = f"{d.delta_percent:+.1f} %" if d.delta_percent is not None else "–"
+    span = f"{d.interval.low:+z.2f} … {d.interval.high:+z.2f}"
+    percent = f"{d.delta_percent:+z.1f} %" if d.delta_percent is not None else "–"
     flips = f"+{d.gained} −{d.lost}" if d.gained is not None else "–"
     word = _SIGNS[row.verdict] + (" [yellow]![/]" if row.forced else "")
     return [
@@ -67,7 +67,7 @@ def _cells(row: ComparisonRow, marks: dict[str, int]) -> list[str]:
         f"{d.n:,}",
         base,
         candidate,
-        f"{d.delta_points:+.2f}",
+        f"{d.delta_points:+z.2f}",
         span,
         percent,
         flips,

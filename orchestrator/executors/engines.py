@@ -11,6 +11,7 @@ from ray.util.placement_group import placement_group, placement_group_table, rem
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from orchestrator.executors.floor import Spot
+from orchestrator.jobs import Task
 from orchestrator.records import new_id
 from orchestrator.settings import WorkerContext
 
@@ -73,6 +74,11 @@ class LiveEngine:
         """Hand a batch over; the reference of its outcomes."""
         self.busy = True
         return self._actor.run.remote(tasks)
+
+    def help(self, task: Task, seconds: float) -> Any:
+        """Let it answer requests of a job that another engine leads; the reference of why it could not."""
+        self.busy = True
+        return self._actor.help.remote(task, seconds)
 
     def close(self) -> Any:
         """Ask the process to free the GPUs; the reference that is ready when it has."""

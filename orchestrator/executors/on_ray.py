@@ -18,6 +18,7 @@ from orchestrator.executors.connection import NodeReport, cluster_facts, survey
 from orchestrator.executors.contract import Batch, Finished, Seat, batches
 from orchestrator.executors.engines import LiveEngine
 from orchestrator.executors.floor import Floor, Spot
+from orchestrator.executors.helping import AFTER_S, SPELL_S, Helping, Work
 from orchestrator.jobs import BuildJob, EvalJob, Task
 from orchestrator.records import Failure, FailureClass, Outcome
 from orchestrator.settings import Settings, WorkerContext
@@ -46,6 +47,7 @@ class RayExecutor:
         seconds: Callable[[BuildJob | EvalJob], float | None] = lambda job: None,
         host: type = EngineHost,
         start_s: float = ENGINE_START_S,
+        help_after_s: float = AFTER_S,
     ) -> None:
         self._settings = settings
         self._context = WorkerContext(
@@ -61,7 +63,8 @@ class RayExecutor:
         self._engines: list[LiveEngine] = []
         self._opening: list[LiveEngine] = []
         self._closing: dict[Any, LiveEngine] = {}
-        self._running: dict[Any, tuple[tuple[Task, ...], LiveEngine | NodeFacts]] = {}
+        self._running: dict[Any, Work] = {}
+        self._helping = Helping(seconds, start_s, after_s=help_after_s)
         self._build_nodes: deque[NodeFacts] = deque()
         self._verdicts: dict[Any, Failure] = {}
         self._reports: dict[str, NodeReport] = {
@@ -89,7 +92,24 @@ class RayExecutor:
                 if not self._open(queues[key][0][0], queues):
                     break
                 queues[key].popleft()
+        if not any(queues.values()):
+            self._help(queues)
         return chosen
+
+    def _help(self, queues: Mapping[str, deque[Batch]]) -> None:
+        """Where nothing waits: idle engines, and further ones where there is room, take part in long evaluations."""
+        for work in self._helping.left_over(self._running.values()):
+            work.place.end()
+        for engine in self._engines:
+            if engine.busy or engine.draining:
+                continue
+            task = self._helping.task_for(engine.key, self._running.values())
+            if task is not None:
+                self._running[engine.help(task, SPELL_S)] = Work((), engine, helps=task)
+        if not self._opening:
+            job = self._helping.wants_engine(self._running.values())
+            if job is not None and self._floor.place(job, self._needs.get(job.engine_key)):
+                self._open(job, queues)
 
     def _pick_engines(self, queues: Mapping[str, deque[Batch]]) -> list[Batch]:
         """Work for the engines that have none; those that nobody has needed for a while are closed."""
@@ -119,11 +139,12 @@ class RayExecutor:
         engine = self._promised(task.job.engine_key)
         if engine is None:
             raise RuntimeError(f"no engine is free for {task.job.digest}, which was not picked")
-        self._running[engine.run(tuple(tasks))] = (tuple(tasks), engine)
+        self._helping.begun(task)
+        self._running[engine.run(tuple(tasks))] = Work(tuple(tasks), engine)
 
     def wait(self, timeout_s: float) -> list[Finished]:
         """Attempts that have come back, lost ones as failures; an engine that was promised work and got none is free again."""
-        busy = {id(place) for _, place in self._running.values()}
+        busy = {id(work.place) for work in self._running.values()}
         for engine in self._engines:
             if engine.busy and id(engine) not in busy:
                 engine.busy, engine.idle_since = False, time.monotonic()
@@ -140,11 +161,11 @@ class RayExecutor:
 
     def give_up(self, attempt_id: str, failure: Failure) -> None:
         """End the process that works on an attempt; `wait` then brings the failure."""
-        for reference, (tasks, place) in self._running.items():
-            if any(task.attempt_id == attempt_id for task in tasks):
+        for reference, work in self._running.items():
+            if any(task.attempt_id == attempt_id for task in work.tasks):
                 self._verdicts[reference] = failure
-                if isinstance(place, LiveEngine):
-                    place.end()
+                if isinstance(work.place, LiveEngine):
+                    work.place.end()
                 else:
                     with contextlib.suppress(ray.exceptions.RayError):
                         ray.cancel(reference, force=True)
@@ -165,8 +186,8 @@ class RayExecutor:
         """Stop all work now and give every engine's resources back."""
         for engine in [*self._engines, *self._opening, *self._closing.values()]:
             engine.end()
-        for reference, (_, place) in self._running.items():
-            if isinstance(place, NodeFacts):
+        for reference, work in self._running.items():
+            if isinstance(work.place, NodeFacts):
                 with contextlib.suppress(ray.exceptions.RayError):
                     ray.cancel(reference, force=True)
         self._engines.clear()
@@ -278,21 +299,24 @@ class RayExecutor:
             runtime_env={"env_vars": self._env},
         )
         self._floor.start_build(node)
-        self._running[remote.remote(self._context, task.attempt_id, job)] = ((task,), node)
+        self._running[remote.remote(self._context, task.attempt_id, job)] = Work((task,), node)
 
     def _promised(self, key: str) -> LiveEngine | None:
         """An engine that was picked for work and has not been given any yet."""
-        working = {id(place) for _, place in self._running.values()}
+        working = {id(work.place) for work in self._running.values()}
         return next((e for e in self._engines if e.key == key and e.busy and id(e) not in working), None)
 
     def _collect(self, reference: Any) -> list[Finished]:
-        tasks, place = self._running.pop(reference)
+        work = self._running.pop(reference)
+        tasks, place = work.tasks, work.place
         try:
             answer = ray.get(reference)
-            outcomes: tuple[Outcome, ...] = answer if isinstance(place, LiveEngine) else (answer,)
         except ray.exceptions.RayError as error:
-            outcomes = (self._verdicts.get(reference) or _lost(error, place),) * len(tasks)
+            answer = (self._verdicts.get(reference) or _lost(error, place),) * max(1, len(tasks))
         self._verdicts.pop(reference, None)
+        outcomes: tuple[Outcome | bool, ...] = answer if isinstance(answer, tuple) else (answer,)
+        if work.helps is not None:
+            self._helping.ended(work.helps, more=outcomes[-1] is True)
         if isinstance(place, LiveEngine):
             place.busy, place.idle_since = False, time.monotonic()
             if isinstance(outcomes[-1], Failure):
@@ -304,7 +328,7 @@ class RayExecutor:
             self._floor.end_build(place)
         return [
             Finished(attempt_id=task.attempt_id, job_digest=task.job.digest, outcome=outcome)
-            for task, outcome in zip(tasks, outcomes, strict=True)
+            for task, outcome in zip(tasks, outcomes, strict=work.helps is None)
         ]
 
     def _retire(self, engine: LiveEngine) -> None:

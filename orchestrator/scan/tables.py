@@ -47,7 +47,7 @@ def print_search(report: SearchReport, console: Console) -> None:
         table.add_column(name, justify="right")
     table.add_column("best path", overflow="ellipsis", no_wrap=True)
     for depth in report.depths:
-        table.add_row(str(depth.depth), f"{depth.tried:,}", f"{depth.best_gain:+.4f}", depth.best)
+        table.add_row(str(depth.depth), f"{depth.tried:,}", f"{depth.best_gain:+z.4f}", depth.best)
     console.print(table)
     console.print()
     for rung in report.rungs:
@@ -120,8 +120,8 @@ def ranking_table(report: ScanReport, rows: int) -> Table:
             str(path.rank),
             found.label,
             f"{found.n_added:+d}",
-            *(f"{path.deltas[key]:+.4f}" for key in ranking.probes),
-            f"{path.score:+.3f}",
+            *(f"{path.deltas[key]:+z.4f}" for key in ranking.probes),
+            f"{path.score:+z.3f}",
         )
     return table
 
@@ -161,7 +161,7 @@ def benchmark_table(found: Confirmation, n_layers: int, suite: str | None) -> Ta
     for path in found.paths:
         gains = {gain.benchmark: gain for gain in path.benchmarks}
         cells = [
-            f"{gains[n].delta.delta_points:+.2f} ({_p(gains[n].p_corrected)})" if n in gains else "–"
+            f"{gains[n].delta.delta_points:+z.2f} ({_p(gains[n].p_corrected)})" if n in gains else "–"
             for n in names
         ]
         table.add_row(_label(path.layers, n_layers), *cells)
@@ -179,10 +179,10 @@ def _confirmed(path: ConfirmedPath, n_layers: int) -> list[str]:
     return [
         str(path.rank),
         _label(path.layers, n_layers),
-        f"{path.search.delta:+.4f}",
-        f"{path.expected:+.4f}",
-        f"{gain.delta:+.4f}",
-        f"{gain.interval.low:+.4f} … {gain.interval.high:+.4f}",
+        f"{path.search.delta:+z.4f}",
+        f"{path.expected:+z.4f}",
+        f"{gain.delta:+z.4f}",
+        f"{gain.interval.low:+z.4f} … {gain.interval.high:+z.4f}",
         _p(gain.p),
         _p(path.p_tried),
         _p(path.p_confirmed),
@@ -195,8 +195,8 @@ def _below(found: Confirmation) -> str:
     kept = found.shrinkage.kept if found.shrinkage.search_mean > 0 else None
     share = "" if kept is None else f", {kept:.0%} of it"
     lines = [
-        f"  Shrinkage: the mean gain was {found.shrinkage.search_mean:+.4f} on the search set and is "
-        f"{found.shrinkage.confirmation_mean:+.4f} on the confirmation set{share}.",
+        f"  Shrinkage: the mean gain was {found.shrinkage.search_mean:+z.4f} on the search set and is "
+        f"{found.shrinkage.confirmation_mean:+z.4f} on the confirmation set{share}.",
         f"  p is one-sided against 'no gain'; real is p x {found.n_tried:,} <= {found.alpha}, suggestive is p Holm <= {found.alpha}.",
     ]
     for key, value in found.base_confirmation.items():

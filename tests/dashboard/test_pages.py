@@ -149,6 +149,9 @@ def test_probes_stand_between_what_knowing_nothing_gets_and_the_ceiling(home: Pa
     assert scores["Knowing nothing"].tolist() == [f"{nothing:.3f}"]
     assert scores["Ceiling"].tolist() == [f"{levels['ceiling']:.3f}"]
     assert float(scores["Path"][0]) > float(scores["Base"][0]) > nothing
+    build, evaluate = app.code[0].value.splitlines()
+    assert build.startswith("mergeboard build '(3, 6)' --base")
+    assert evaluate.endswith("--layer-path '(3, 6)' --suite leaderboard-v2")
 
 
 def test_two_layer_paths_are_compared_by_their_probes_down_to_the_answers(home: Path) -> None:

@@ -105,3 +105,24 @@ def largest_difference(a: list[ScoreResult], b: list[ScoreResult]) -> float:
         for one, other in zip(a, b, strict=True)
         for x, y in zip(one.logprobs, other.logprobs, strict=True)
     )
+
+
+def check_wanted(engine: Engine, requests: list[ScoreRequest]) -> None:
+    """What is not wanted gets no answer, what is wanted gets the same one; scores are begun in the order of their contexts."""
+    asked: list[int] = []
+
+    def wanted(index: int) -> bool:
+        asked.append(index)
+        return index % 3 == 0
+
+    third = list(range(0, len(requests), 3))
+    everything = scored(engine, requests)
+    found = dict(engine.score(requests, wanted))
+    assert sorted(found) == third
+    assert largest_difference([found[i] for i in third], [everything[i] for i in third]) < TOLERANCE
+    contexts = [requests[index].context for index in dict.fromkeys(asked)]
+    assert contexts == sorted(contexts)
+    assert len(contexts) == len(requests)
+    prompts = prompts_of(requests)
+    texts = generated(engine, prompts)
+    assert dict(engine.generate(prompts, wanted)) == {i: texts[i] for i in third}

@@ -17,6 +17,8 @@ from evals.engine import (
     GenerateResult,
     ScoreRequest,
     ScoreResult,
+    Wanted,
+    all_wanted,
     installed_version,
     open_engine,
 )
@@ -62,16 +64,20 @@ class Broken:
         self._left = fail_after
         self._leave_out = leave_out
 
-    def score(self, requests: Sequence[ScoreRequest]) -> Iterator[tuple[int, ScoreResult]]:
+    def score(
+        self, requests: Sequence[ScoreRequest], wanted: Wanted = all_wanted
+    ) -> Iterator[tuple[int, ScoreResult]]:
         self.asked += requests
-        for answer in self._behind.score(requests):
+        for answer in self._behind.score(requests, wanted):
             self._count()
             if not self._leave_out or answer[0] != 0:
                 yield answer
 
-    def generate(self, requests: Sequence[GenerateRequest]) -> Iterator[tuple[int, GenerateResult]]:
+    def generate(
+        self, requests: Sequence[GenerateRequest], wanted: Wanted = all_wanted
+    ) -> Iterator[tuple[int, GenerateResult]]:
         self.asked += requests
-        for answer in self._behind.generate(requests):
+        for answer in self._behind.generate(requests, wanted):
             self._count()
             yield answer
 
@@ -318,7 +324,9 @@ def test_gsm8k_reads_the_answer_after_its_mark(tiny_llama: Path, tmp_path: Path)
     said = {1: "#### 1,000", 2: "#### 2000", 3: "so 3000", 4: "#### 4,000.", 5: "", 6: "#### 7"}
 
     class Scripted(Broken):
-        def generate(self, requests: Sequence[GenerateRequest]) -> Iterator[tuple[int, GenerateResult]]:
+        def generate(
+            self, requests: Sequence[GenerateRequest], wanted: Wanted = all_wanted
+        ) -> Iterator[tuple[int, GenerateResult]]:
             for index, request in enumerate(requests):
                 assert request.stop == (":", "Question:", "Question")
                 assert request.max_new_tokens == 256

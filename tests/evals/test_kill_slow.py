@@ -21,6 +21,8 @@ from evals.engine import (
     GenerateResult,
     ScoreRequest,
     ScoreResult,
+    Wanted,
+    all_wanted,
     installed_version,
     open_engine,
 )
@@ -43,13 +45,17 @@ class Counting:
         self._behind = behind
         self._log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
-    def score(self, requests: Sequence[ScoreRequest]) -> Iterator[tuple[int, ScoreResult]]:
-        for index, answer in self._behind.score(requests):
+    def score(
+        self, requests: Sequence[ScoreRequest], wanted: Wanted = all_wanted
+    ) -> Iterator[tuple[int, ScoreResult]]:
+        for index, answer in self._behind.score(requests, wanted):
             self._note(requests[index])
             yield index, answer
 
-    def generate(self, requests: Sequence[GenerateRequest]) -> Iterator[tuple[int, GenerateResult]]:
-        for index, answer in self._behind.generate(requests):
+    def generate(
+        self, requests: Sequence[GenerateRequest], wanted: Wanted = all_wanted
+    ) -> Iterator[tuple[int, GenerateResult]]:
+        for index, answer in self._behind.generate(requests, wanted):
             self._note(requests[index])
             yield index, answer
 

@@ -30,6 +30,10 @@ class StandIn:
     def run(self, tasks: Sequence[Task]) -> tuple[Outcome, ...]:
         return tuple(self._one(task.job) for task in tasks if isinstance(task.job, EvalJob))
 
+    def help(self, task: Task, seconds: float) -> bool:
+        """It has no requests to share."""
+        return False
+
     def close(self) -> None:
         """Nothing to free."""
 

@@ -205,6 +205,15 @@ def test_null_levels_are_lines(name: str) -> None:
     assert any(tuple(line.get_ydata()) == (0.45, 0.45) for line in axes.lines)
 
 
+@pytest.mark.parametrize("name", ["heatmap", "skyline", "scatter", "pareto"])
+def test_the_ceiling_is_named(name: str) -> None:
+    capped = tuple(m.model_copy(update={"ceiling": 0.875}) for m in MEASURES)
+    scan = make_scan().model_copy(update={"measures": capped})
+    wanted = {"skyline": "ceiling +0.375", "scatter": "0.875"}.get(name, "ceiling 0.875")
+    assert wanted in FIGURES[name](scan, Theme.LIGHT).layout.title.text
+    assert any(wanted in text.get_text() for text in IMAGES[name](scan, Theme.LIGHT).texts)
+
+
 def test_skylines_are_row_and_column_means() -> None:
     scan = make_scan()
     start, end = skylines(scan, "math")

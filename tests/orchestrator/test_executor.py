@@ -7,14 +7,49 @@ from pathlib import Path
 
 import pytest
 import ray
+import yaml
 
 from benchmarks.ray_nodes import add_node, new_cluster
-from orchestrator.records import AttemptState, FailureClass
+from evals.sharing import STRETCH
+from orchestrator.executors import RayExecutor, cluster_facts
+from orchestrator.jobs import BuildJob, EvalJob
+from orchestrator.plan import make_plan
+from orchestrator.progress import RunProgress
+from orchestrator.records import AttemptState, EvalOutcome, FailureClass, Success
+from orchestrator.runs import register
+from orchestrator.scheduler import Scheduler
 from orchestrator.store import Store
-from tests.orchestrator.fault_driver import drive
+from orchestrator.sweep import load_sweep
+from tests.evals.sharing_tools import answered
+from tests.orchestrator.fault_driver import Nothing, drive, settings_of
 from tests.orchestrator.runs_fixture import Finished, mergeboard
+from tests.orchestrator.slow_host import SlowHost
 
 pytestmark = pytest.mark.slow
+
+ONE_JOB = {
+    "recipes": [],
+    "suites": [{"suite": "smoke", "benchmarks": ["bbh"]}],
+    "engines": [{"kind": "transformers", "dtype": "float32"}],
+}
+"""98 questions."""
+
+
+class Collecting:
+    """Looks who answered what when a job is done and its journal still there."""
+
+    def __init__(self, journal: Path, seen: list[list[str]]) -> None:
+        self._journal = journal
+        self._seen = seen
+
+    def finished(self, job: BuildJob | EvalJob, outcome: Success) -> None:
+        self._seen += answered(self._journal)
+
+    def failed(self, failure_class: FailureClass) -> None:
+        raise AssertionError(failure_class)
+
+    def update(self, progress: RunProgress) -> None:
+        """Nothing."""
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +96,43 @@ def test_results_that_come_twice_count_once(nodes: str, tmp_path: Path) -> None:
     summary = drive(tmp_path, url, nodes, twice="x")
     assert (summary.done, summary.failed) == (12, {})
     assert len(attempts_of(url)) == 12
+
+
+def test_an_idle_engine_takes_part_in_a_long_evaluation(finished: Finished, tmp_path: Path) -> None:
+    """One job, two nodes: requests are shared, no answer is there twice, and the result is that of one engine."""
+    text = finished.sweep.read_text()
+    sweep = tmp_path / "one.yaml"
+    sweep.write_text(yaml.safe_dump({**yaml.safe_load(text), **ONE_JOB}))
+    settings = settings_of(tmp_path, f"sqlite:///{tmp_path}/s.sqlite")
+    plan = make_plan(load_sweep(sweep), settings)
+    (job,) = plan.jobs.values()
+    cluster = new_cluster(head_cpus=1)
+    seen: list[list[str]] = []
+    try:
+        add_node(cluster, num_cpus=1, num_gpus=0)
+        ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
+        with Store.open(settings.database_url) as store:
+            scheduler = Scheduler(
+                store, plan, run_id=register(store, plan), settings=settings, reporter=Nothing(),
+                observers=[Collecting(tmp_path / "journals" / job.digest, seen)],
+            )  # fmt: skip
+            executor = RayExecutor(settings, cluster_facts(), host=SlowHost, start_s=5.0, help_after_s=1.0)
+            assert scheduler.run(executor).done == 1
+            (outcome,) = store.outcomes([job.digest]).values()
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+    assert isinstance(outcome, EvalOutcome)
+    assert len(seen) >= 2
+    assert min(map(len, seen)) >= STRETCH
+    assert sum(map(len, seen)) == len({digest for writer in seen for digest in writer})
+    assert 0 < outcome.evaluation.n_replayed < outcome.evaluation.n_requests
+    alone = mergeboard("run", str(sweep), home=tmp_path / "alone")
+    assert alone.returncode == 0, alone.stderr
+    with Store.open(f"sqlite:///{tmp_path}/alone/store.sqlite", create=False, read_only=True) as store:
+        (other,) = store.outcomes([job.digest]).values()
+    assert isinstance(other, EvalOutcome)
+    assert outcome.evaluation.scores == other.evaluation.scores
 
 
 def test_two_nodes_give_what_one_gives(finished: Finished, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from tests.evals.engine_requests import (
     LAYERS,
     PATHS,
     TOLERANCE,
+    check_wanted,
     generated,
     largest_difference,
     opened,
@@ -180,6 +181,10 @@ def test_live_paths_equal_built_checkpoints_and_are_undone(engine: PathEngine, t
             assert largest_difference(live, scored(other, REQUESTS)) < 1e-5
             assert [texts[number, i] for i in range(len(prompts))] == generated(other, prompts)
     assert (scored(engine, REQUESTS), generated(engine, prompts)) == before
+
+
+def test_what_is_not_wanted_gets_no_answer(engine: PathEngine) -> None:
+    check_wanted(engine, REQUESTS)
 
 
 def test_memory_is_told(engine: PathEngine) -> None:

@@ -20,6 +20,7 @@ from tests.evals.engine_requests import (
     LAYERS,
     PATHS,
     TOLERANCE,
+    check_wanted,
     generated,
     largest_difference,
     opened,
@@ -153,6 +154,10 @@ def test_paths_beyond_the_slots_are_refused(engine: VllmEngine) -> None:
     with pytest.raises(EngineError, match=f"layer {LAYERS}"):
         list(engine.score_paths(REQUESTS, [(LAYERS,)]))
     assert len(list(engine.score_paths(REQUESTS[:2], [(0,) * (2 * LAYERS + 1)]))) == 2
+
+
+def test_what_is_not_wanted_gets_no_answer(engine: VllmEngine) -> None:
+    check_wanted(engine, REQUESTS)
 
 
 def test_unread_results_are_no_trap(engine: VllmEngine) -> None:
