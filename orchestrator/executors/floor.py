@@ -48,8 +48,8 @@ class Floor:
         alive = {node.node_id for node in facts.nodes}
         self._kept = {node: key for node, key in self._kept.items() if node in alive}
 
-    def place(self, job: EvalJob, need: EngineNeed | None) -> Spot | None:
-        """Where an engine for this job fits now; None where it does not."""
+    def place(self, job: EvalJob, need: EngineNeed | None, *, alone: bool = False) -> Spot | None:
+        """Where an engine for this job fits now; None where it does not. `alone`: on no node whose cores another one uses."""
         now = time.monotonic()
         found: list[tuple[int, float, Spot]] = []
         for node in self._facts.engine_nodes:
@@ -57,6 +57,8 @@ class Floor:
             if self._avoided.get(node.node_id, 0.0) > now or not _holds(node, resources, need):
                 continue
             if self._kept.get(node.node_id, job.engine_key) != job.engine_key:
+                continue
+            if alone and not node.gpus and self._taken.get(node.node_id):
                 continue
             gpus, cpus = self.free(node)
             if resources.gpus <= gpus + _ROUNDING and resources.cpus <= cpus + _ROUNDING:

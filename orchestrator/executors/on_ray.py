@@ -93,10 +93,10 @@ class RayExecutor:
                     break
                 queues[key].popleft()
         if not any(queues.values()):
-            self._help(queues)
+            self._help()
         return chosen
 
-    def _help(self, queues: Mapping[str, deque[Batch]]) -> None:
+    def _help(self) -> None:
         """Where nothing waits: idle engines, and further ones where there is room, take part in long evaluations."""
         for work in self._helping.left_over(self._running.values()):
             work.place.end()
@@ -108,8 +108,9 @@ class RayExecutor:
                 self._running[engine.help(task, SPELL_S)] = Work((), engine, helps=task)
         if not self._opening:
             job = self._helping.wants_engine(self._running.values())
-            if job is not None and self._floor.place(job, self._needs.get(job.engine_key)):
-                self._open(job, queues)
+            spot = self._floor.place(job, self._needs.get(job.engine_key), alone=True) if job else None
+            if job is not None and spot is not None:
+                self._ask_for(job.engine_key, spot)
 
     def _pick_engines(self, queues: Mapping[str, deque[Batch]]) -> list[Batch]:
         """Work for the engines that have none; those that nobody has needed for a while are closed."""
@@ -236,9 +237,13 @@ class RayExecutor:
         if spot is None:
             self._make_room(job, need, queues)
             return False
-        self._floor.take(spot)
-        self._opening.append(self._start(job.engine_key, spot))
+        self._ask_for(job.engine_key, spot)
         return True
+
+    def _ask_for(self, key: str, spot: Spot) -> None:
+        """Have an engine reserved on this spot."""
+        self._floor.take(spot)
+        self._opening.append(self._start(key, spot))
 
     def _start(self, key: str, spot: Spot) -> LiveEngine:
         """An engine that is being reserved on this spot."""

@@ -14,4 +14,4 @@ class SlowHost(EngineHost):
     """Real jobs, real requests, real answers, a little later."""
 
     def _engine_for(self, job: EvalJob, on_start: Callable[[], None] = lambda: None) -> PathEngine:
-        return Slow(super()._engine_for(job, on_start), pause_s=0.3)  # type: ignore[return-value] # no layer paths here
+        return Slow(super()._engine_for(job, on_start), pause_s=1.0)  # type: ignore[return-value] # no layer paths here

@@ -41,6 +41,22 @@ def test_a_gang_is_never_split_over_nodes() -> None:
     assert floor.slots(job(2), None) == 4
 
 
+def test_who_helps_uses_no_cores_that_another_engine_has() -> None:
+    small, other = (node(0, name=name).model_copy(update={"cpus": 2.0}) for name in "ab")
+    floor = Floor(cluster(small, other))
+    first = taken(floor, 1)
+    assert first is not None
+    assert floor.place(job(1), None) is not None
+    spot = floor.place(job(1), None, alone=True)
+    assert spot is not None
+    assert spot.node.host != first.node.host
+    floor.take(spot)
+    assert floor.place(job(1), None, alone=True) is None
+    gpus = Floor(cluster(node(4, name="c")))
+    gpus.take(gpus.place(job(1), None))  # type: ignore[arg-type] # there is room
+    assert gpus.place(job(1), None, alone=True) is not None, "GPUs are not shared in any case"
+
+
 def test_the_smallest_kind_of_gpu_that_holds_it() -> None:
     floor = Floor(cluster(node(4, gib=141, name="large"), node(4, gib=24, name="small")))
     shape = Shape(parameters=7_000_000_000, layers=32, heads=32, kv_heads=8, head_dim=128)
