@@ -26,7 +26,7 @@ def main() -> None:
     # A page's files are sent in some hundred small steps, each of which would wait 5 ms for a script that computes.
     sys.setswitchinterval(_SWITCH_S)
     threading.Thread(target=_warm, name="imports", daemon=True).start()
-    cli.main(["run", str(Path(__file__).with_name("serve.py")), *sys.argv[1:]])
+    cli.main(["run", str(Path(__file__).with_name("app.py")), *sys.argv[1:]])
 
 
 def _warm() -> None:
