@@ -51,6 +51,15 @@ class Quiet:
             print(f"  {progress.elapsed_s:6.0f} s: {done} done, {len(progress.running)} running", flush=True)
 
 
+class LongestFirst(Scheduler):
+    """The base's jobs come first as they are; here all are the base's, and the longest are to come first."""
+
+    def _ranked(self) -> list[str]:
+        assert self._durations is not None
+        seconds = self._durations.seconds
+        return sorted(self._jobs, key=lambda digest: -(seconds(self._jobs[digest]) or 0))
+
+
 class Simulated:
     """Ray nodes of this machine with GPUs that are not there."""
 
@@ -83,15 +92,11 @@ def run(
         evals=tuple(PlannedEval(candidate="base", job=job) for job in jobs),
     )
     known = RoughlyKnown(seed)
-    # The base's jobs come first as they are; here all are the base's, and the longest are to come first.
     with Store.open(settings.database_url) as store:
         run_id = register(store, plan)
-        scheduler = Scheduler(
+        scheduler = LongestFirst(
             store, plan, run_id=run_id, settings=settings, reporter=Quiet(), durations=known  # type: ignore[arg-type] # same methods
         )  # fmt: skip
-        scheduler._ranked = lambda: sorted(
-            scheduler._jobs, key=lambda d: -(known.seconds(scheduler._jobs[d]) or 0)
-        )  # type: ignore[method-assign]
         executor = kind(settings, facts, seconds=known.seconds, host=SleepingHost, start_s=START_S)
         begun, cpu = time.perf_counter(), time.process_time()
         summary = scheduler.run(executor)

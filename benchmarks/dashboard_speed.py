@@ -69,8 +69,8 @@ def main() -> None:
             for name, (path, seen) in FIRST.items():
                 _first(browser, path, seen)
                 times = [_first(browser, path, seen) for _ in range(options.rounds)]
-                for what, took in zip(("", ", its chart"), zip(*times, strict=True), strict=False):
-                    _report(f"first paint, {name}{what}", list(took))
+                for what, each in zip(("", ", its chart"), zip(*times, strict=True), strict=False):
+                    _report(f"first paint, {name}{what}", list(each))
             clicks = Clicks(browser)
             try:
                 for _ in range(options.rounds):

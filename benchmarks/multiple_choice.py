@@ -252,7 +252,8 @@ def _stock_hf(asked: argparse.Namespace) -> Answer:
 
     def answer(requests: list[Any], batch: int) -> list[tuple[float, bool]]:
         model.batch_size_per_gpu = max(1, batch)
-        return model.loglikelihood(requests, disable_tqdm=True)
+        found: list[tuple[float, bool]] = model.loglikelihood(requests, disable_tqdm=True)
+        return found
 
     return answer
 

@@ -167,7 +167,7 @@ def tensor_hashes(directory: Path) -> dict[str, str]:
         data = np.fromfile(
             directory / tensor.file, dtype=np.uint8, count=tensor.size_bytes, offset=tensor.start
         )
-        found[tensor.name] = hashlib.sha256(data).hexdigest()
+        found[tensor.name] = hashlib.sha256(data.tobytes()).hexdigest()
     return found
 
 
@@ -193,7 +193,7 @@ def make_checkpoint(directory: Path) -> None:
         if sum(t.size_bytes for t in shards[-1]) + tensor.size_bytes > SHARD_BYTES:
             shards.append([])
         shards[-1].append(tensor)
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for number, shard in enumerate(shards):
         file = f"model-{number + 1:05d}-of-{len(shards):05d}.safetensors"
         write_shard(directory / file, shard, data)

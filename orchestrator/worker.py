@@ -78,25 +78,25 @@ class EngineHost:
         half = len(tasks) // 2
         return (*self.run(tasks[:half]), *self.run(tasks[half:]))
 
-    def help(self, task: Task, seconds: float) -> bool | Failure:
-        """Answer requests of an evaluation that another engine leads, for so long at most; whether more may be left."""
+    def help(self, task: Task, seconds: float) -> bool:
+        """Answer requests of an evaluation that another engine leads, for so long at most; whether more may be left.
+
+        What goes wrong is raised: who leads goes on without help, and meets what is wrong itself.
+        """
         job = task.job
         assert isinstance(job, EvalJob)
         log = self._context.home_path / "logs" / f"{task.attempt_id}-help-{os.getpid()}.log"
-        try:
-            with _captured(log):
-                engine = self._engine_for(job)
-                engine.set_layer_path(job.live_layers)
-                more = help_out(
-                    engine,
-                    load_suite(job.suite).benchmark(job.benchmark),
-                    job.settings,
-                    mirror=self._mirror,
-                    journal_dir=self._context.home_path / "journals" / job.digest,
-                    seconds=seconds,
-                )
-        except BaseException as error:  # noqa: BLE001 - who leads goes on without help, and meets what is wrong itself
-            return _failure(error, log)
+        with _captured(log):
+            engine = self._engine_for(job)
+            engine.set_layer_path(job.live_layers)
+            more = help_out(
+                engine,
+                load_suite(job.suite).benchmark(job.benchmark),
+                job.settings,
+                mirror=self._mirror,
+                journal_dir=self._context.home_path / "journals" / job.digest,
+                seconds=seconds,
+            )
         log.unlink(missing_ok=True)
         return more
 

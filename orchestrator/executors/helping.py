@@ -56,16 +56,13 @@ class Helping:
     def task_for(self, key: str, running: Iterable[Work]) -> Task | None:
         """The attempt that an idle engine with this key helps: the one with the fewest helpers."""
         works = list(running)
-        found = [task for task in self._open(works) if _key(task) == key]
+        found = [task for _, task in self._open(works) if _key(task) == key]
         return min(found, key=lambda task: _helpers(task, works), default=None)
 
     def wants_engine(self, running: Iterable[Work]) -> EvalJob | None:
         """A job that a further engine would end sooner, its start included."""
         works = list(running)
-        for work in works:
-            task = work.shared
-            if task is None or task not in self._open(works):
-                continue
+        for work, task in self._open(works):
             elapsed = self._clock() - work.since
             # What runs longer than was thought is thought to be half done.
             left = max((self._seconds(task.job) or 0.0) - elapsed, 0.0) or elapsed
@@ -91,14 +88,15 @@ class Helping:
         self._orphans = {name: self._orphans.get(name, now) for name in alone}
         return [alone[name] for name, since in self._orphans.items() if now - since > _ORPHAN_S]
 
-    def _open(self, works: list[Work]) -> list[Task]:
+    def _open(self, works: list[Work]) -> list[tuple[Work, Task]]:
+        """Attempts that can be helped now, and the work that leads each."""
         now = self._clock()
         return [
-            work.shared
+            (work, task)
             for work in works
-            if work.shared is not None
+            if (task := work.shared) is not None
             and now - work.since >= self._after_s
-            and now >= self._not_before.get(work.shared.job.digest, 0.0)
+            and now >= self._not_before.get(task.job.digest, 0.0)
         ]
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import random
 from dataclasses import dataclass, field
+from typing import Any
 
 from evals.documents import Document
 from evals.engine import EngineKind, EngineSpec, digest_of
@@ -44,10 +45,10 @@ class Made:
         return f"recipe-{digest_of([self.name])}"[:20] if self.built else BASE_DIGEST
 
 
-def block(i: int, j: int, **fields: object) -> Made:
+def block(i: int, j: int, **fields: Any) -> Made:
     """A layer path (i, j) of the base."""
     path = LayerPath.of_block(i, j, N_LAYERS)
-    return Made(name=f"block ({i}, {j})", layer_path=path.layers, **fields)  # type: ignore[arg-type] # any of its fields
+    return Made(name=f"block ({i}, {j})", layer_path=path.layers, **fields)
 
 
 DEMO = (

@@ -10,13 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from evals.engine import (
-    Engine,
     EngineKind,
     EngineSpec,
     GenerateRequest,
     GenerateResult,
+    PathEngine,
     ScoreRequest,
-    ScoreResult,
     Wanted,
     all_wanted,
     installed_version,
@@ -28,6 +27,7 @@ from evals.harness.tasks import load_tasks
 from evals.samples import read_samples
 from evals.scores import ChatTemplate, EvalSettings, Evaluation
 from evals.suite import Benchmark, Suite, load_suite
+from tests.evals.engines_before import Before, Request
 from tests.evals.parity import SideBySide
 
 SMOKE = load_suite("smoke")
@@ -35,7 +35,7 @@ PLAIN = SMOKE.eval_settings(ChatTemplate.OFF)
 
 
 @pytest.fixture(scope="module")
-def engine(tiny_llama: Path) -> Iterator[Engine]:
+def engine(tiny_llama: Path) -> Iterator[PathEngine]:
     spec = EngineSpec(
         kind=EngineKind.TRANSFORMERS,
         version=installed_version(EngineKind.TRANSFORMERS),
@@ -52,50 +52,28 @@ def both(tiny_llama: Path) -> SideBySide:
     return SideBySide(SMOKE, tiny_llama)
 
 
-class Broken:
-    """An engine that fails after some answers, or leaves some out; else the one behind it."""
+class Broken(Before):
+    """Fails after some answers, or leaves the first one out."""
 
-    def __init__(self, behind: Engine, *, fail_after: int | None = None, leave_out: bool = False) -> None:
-        self.spec = behind.spec
-        self.checkpoint = behind.checkpoint
-        self.max_length = behind.max_length
-        self.asked: list[ScoreRequest | GenerateRequest] = []
-        self._behind = behind
+    def __init__(self, behind: PathEngine, *, fail_after: int | None = None, leave_out: bool = False) -> None:
+        super().__init__(behind)
+        self.requests: list[Request] = []
         self._left = fail_after
         self._leave_out = leave_out
 
-    def score(
-        self, requests: Sequence[ScoreRequest], wanted: Wanted = all_wanted
-    ) -> Iterator[tuple[int, ScoreResult]]:
-        self.asked += requests
-        for answer in self._behind.score(requests, wanted):
-            self._count()
-            if not self._leave_out or answer[0] != 0:
-                yield answer
+    def asked(self, requests: Sequence[Request]) -> None:
+        self.requests += requests
 
-    def generate(
-        self, requests: Sequence[GenerateRequest], wanted: Wanted = all_wanted
-    ) -> Iterator[tuple[int, GenerateResult]]:
-        self.asked += requests
-        for answer in self._behind.generate(requests, wanted):
-            self._count()
-            yield answer
-
-    def set_layer_path(self, layers: tuple[int, ...] | None) -> None:
-        self._behind.set_layer_path(layers)
-
-    def close(self) -> None:
-        """It is not ours to close."""
-
-    def _count(self) -> None:
+    def answered(self, index: int, request: Request) -> bool:
         if self._left is not None:
             self._left -= 1
             if self._left < 0:
                 raise EngineError("The power went out.")
+        return not self._leave_out or index != 0
 
 
 def run(
-    engine: Engine, name: str, folder: Path, settings: EvalSettings = PLAIN, **more: object
+    engine: PathEngine, name: str, folder: Path, settings: EvalSettings = PLAIN, **more: object
 ) -> Evaluation:
     return evaluate(
         engine,
@@ -126,7 +104,9 @@ def test_the_same_as_stock_lm_eval(
 
 
 @pytest.mark.parametrize("name", ["bbh", "math"])
-def test_a_run_that_was_cut_goes_on_at_the_next_request(engine: Engine, tmp_path: Path, name: str) -> None:
+def test_a_run_that_was_cut_goes_on_at_the_next_request(
+    engine: PathEngine, tmp_path: Path, name: str
+) -> None:
     settings = SMOKE.eval_settings(ChatTemplate.OFF, limit=12)
     whole = run(engine, name, tmp_path / "whole", settings)
     with pytest.raises(EngineError, match="power"):
@@ -135,14 +115,14 @@ def test_a_run_that_was_cut_goes_on_at_the_next_request(engine: Engine, tmp_path
     resumed = run(rest, name, tmp_path / "cut", settings)
     assert same(resumed, whole)
     assert resumed.n_replayed >= 7
-    assert len(rest.asked) <= whole.n_requests - 7
+    assert len(rest.requests) <= whole.n_requests - 7
     assert read_samples(tmp_path / "cut/samples.parquet") == read_samples(tmp_path / "whole/samples.parquet")
     nothing = Broken(engine)
     assert same(run(nothing, name, tmp_path / "cut", settings), whole)
-    assert nothing.asked == []
+    assert nothing.requests == []
 
 
-def test_a_journal_of_another_evaluation_is_refused(engine: Engine, tmp_path: Path) -> None:
+def test_a_journal_of_another_evaluation_is_refused(engine: PathEngine, tmp_path: Path) -> None:
     settings = SMOKE.eval_settings(ChatTemplate.OFF, limit=2)
     run(engine, "musr", tmp_path, settings, job="one")
     with pytest.raises(JournalError, match="another job"):
@@ -151,23 +131,23 @@ def test_a_journal_of_another_evaluation_is_refused(engine: Engine, tmp_path: Pa
         run(engine, "musr", tmp_path, SMOKE.eval_settings(ChatTemplate.ON, limit=2), job="one")
 
 
-def test_an_answer_that_never_comes_is_no_score(engine: Engine, tmp_path: Path) -> None:
+def test_an_answer_that_never_comes_is_no_score(engine: PathEngine, tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="without an answer"):
         run(Broken(engine, leave_out=True), "musr", tmp_path, SMOKE.eval_settings(ChatTemplate.OFF, limit=3))
     assert not (tmp_path / "samples.parquet").exists()
 
 
-def test_one_request_for_all_choices_of_a_question(engine: Engine, tmp_path: Path) -> None:
+def test_one_request_for_all_choices_of_a_question(engine: PathEngine, tmp_path: Path) -> None:
     watched = Broken(engine)
     result = run(watched, "mmlu-pro", tmp_path, SMOKE.eval_settings(ChatTemplate.OFF, limit=5))
     assert (
         result.n_requests == len({s.prompt_hash for s in read_samples(tmp_path / "samples.parquet")})
         or result.n_requests == 5
     )
-    assert all(isinstance(r, ScoreRequest) and len(r.continuations) == 10 for r in watched.asked)
+    assert all(isinstance(r, ScoreRequest) and len(r.continuations) == 10 for r in watched.requests)
 
 
-def test_a_limit_makes_a_partial_score_of_the_first_documents(engine: Engine, tmp_path: Path) -> None:
+def test_a_limit_makes_a_partial_score_of_the_first_documents(engine: PathEngine, tmp_path: Path) -> None:
     result = run(engine, "bbh", tmp_path, SMOKE.eval_settings(ChatTemplate.OFF, limit=3))
     assert result.result.partial
     assert {(s.n, s.n_full) for s in result.scores} == {(3, 48), (3, 50)}
@@ -177,7 +157,7 @@ def test_a_limit_makes_a_partial_score_of_the_first_documents(engine: Engine, tm
     ]
 
 
-def test_progress_counts_up_to_the_end(engine: Engine, tmp_path: Path) -> None:
+def test_progress_counts_up_to_the_end(engine: PathEngine, tmp_path: Path) -> None:
     seen: list[Progress] = []
     settings = SMOKE.eval_settings(ChatTemplate.OFF, limit=6)
     run(engine, "musr", tmp_path, settings, on_progress=seen.append)
@@ -190,7 +170,7 @@ def test_progress_counts_up_to_the_end(engine: Engine, tmp_path: Path) -> None:
     assert (again[-1].n_replayed, again[-1].n_tokens, again[-1].remaining_s) == (6, 0, 0.0)
 
 
-def test_samples_say_what_was_asked_and_answered(engine: Engine, tmp_path: Path) -> None:
+def test_samples_say_what_was_asked_and_answered(engine: PathEngine, tmp_path: Path) -> None:
     run(engine, "ifeval", tmp_path / "i", SMOKE.eval_settings(ChatTemplate.ON, limit=4))
     for sample in read_samples(tmp_path / "i/samples.parquet"):
         assert sample.weights["inst_level_strict_acc"] in (1.0, 2.0)
@@ -237,7 +217,7 @@ def rows(mirror: Path, path: str, config: str | None, splits: dict[str, list[dic
 
 
 def one_of(
-    suite: Suite, name: str, engine: Engine, mirror: Path, settings: EvalSettings
+    suite: Suite, name: str, engine: PathEngine, mirror: Path, settings: EvalSettings
 ) -> tuple[Evaluation, Benchmark]:
     benchmark = suite.benchmark(name)
     found = evaluate(
@@ -252,7 +232,7 @@ def one_of(
     return found, benchmark
 
 
-def test_choices_that_are_prompts_of_their_own(engine: Engine, tmp_path: Path) -> None:
+def test_choices_that_are_prompts_of_their_own(engine: PathEngine, tmp_path: Path) -> None:
     """Winogrande puts each option into the context and scores what follows."""
     sentences = [
         {"sentence": f"The cat{i} saw the dog because _ was near.", "option1": f"Ann{i}", "option2": f"Bob{i}", "answer": "12"[i % 2]}
@@ -298,7 +278,7 @@ def test_snarks_has_the_boards_line_break(tmp_path: Path) -> None:
     assert "ambivalent or witty remarks.\nQ: Which statement is sarcastic?" in prompt
 
 
-def test_a_target_that_is_no_choice_counts_as_wrong(engine: Engine, tmp_path: Path) -> None:
+def test_a_target_that_is_no_choice_counts_as_wrong(engine: PathEngine, tmp_path: Path) -> None:
     benchmark = load_suite("leaderboard-v2").benchmark("bbh")
     only = benchmark.model_copy(update={"subsets": (benchmark.subset("leaderboard_bbh_navigate"),)})
     docs = [{"input": "Walk. Back?", "target": t} for t in ("Yes", "No", "(C)")]
@@ -358,7 +338,7 @@ def test_tasks_and_functions_that_are_not_there(tmp_path: Path) -> None:
             load_tasks(musr.model_copy(update=change), PLAIN, None)
 
 
-def test_sampling_is_refused(engine: Engine, tmp_path: Path) -> None:
+def test_sampling_is_refused(engine: PathEngine, tmp_path: Path) -> None:
     wild = SMOKE.benchmark("ifeval").model_copy(
         update={"overrides": {"generation_kwargs": {"do_sample": True, "temperature": 1.0, "until": []}}}
     )

@@ -6,23 +6,17 @@ import os
 import random
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
 from evals.engine import (
-    Engine,
     EngineKind,
     EngineSpec,
     EngineTuning,
-    GenerateRequest,
-    GenerateResult,
-    ScoreRequest,
-    ScoreResult,
-    Wanted,
-    all_wanted,
+    PathEngine,
     installed_version,
     open_engine,
 )
@@ -31,46 +25,27 @@ from evals.journal import Request, request_digest
 from evals.samples import read_samples
 from evals.scores import ChatTemplate, Evaluation
 from evals.suite import load_suite
+from tests.evals.engines_before import Before
 
 SMOKE = load_suite("smoke")
 BATCH = 8
 MOMENTS = 20
 
 
-class Counting:
-    """An engine that notes every answer it gives in a file, before anyone else sees it."""
+class Counting(Before):
+    """Notes every answer that an engine gives in a file, before anyone else sees it."""
 
-    def __init__(self, behind: Engine, log: Path) -> None:
-        self.spec, self.checkpoint, self.max_length = behind.spec, behind.checkpoint, behind.max_length
-        self._behind = behind
+    def __init__(self, behind: PathEngine, log: Path) -> None:
+        super().__init__(behind)
         self._log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
-    def score(
-        self, requests: Sequence[ScoreRequest], wanted: Wanted = all_wanted
-    ) -> Iterator[tuple[int, ScoreResult]]:
-        for index, answer in self._behind.score(requests, wanted):
-            self._note(requests[index])
-            yield index, answer
-
-    def generate(
-        self, requests: Sequence[GenerateRequest], wanted: Wanted = all_wanted
-    ) -> Iterator[tuple[int, GenerateResult]]:
-        for index, answer in self._behind.generate(requests, wanted):
-            self._note(requests[index])
-            yield index, answer
-
-    def set_layer_path(self, layers: tuple[int, ...] | None) -> None:
-        self._behind.set_layer_path(layers)
-
-    def close(self) -> None:
-        """It is not ours to close."""
-
-    def _note(self, request: Request) -> None:
+    def answered(self, index: int, request: Request) -> bool:
         os.write(self._log, request_digest(request).encode() + b"\n")
+        return True
 
 
 @pytest.fixture(scope="module")
-def engine(tiny_llama: Path) -> Iterator[Engine]:
+def engine(tiny_llama: Path) -> Iterator[PathEngine]:
     torch.set_num_threads(1)  # a child of a process with threads at work would wait for them for ever
     version = installed_version(EngineKind.TRANSFORMERS)
     spec = EngineSpec(kind=EngineKind.TRANSFORMERS, version=version, dtype="float32", max_length=1024)
@@ -79,7 +54,7 @@ def engine(tiny_llama: Path) -> Iterator[Engine]:
     opened.close()
 
 
-def start(engine: Engine, name: str, folder: Path) -> int:
+def start(engine: PathEngine, name: str, folder: Path) -> int:
     """An evaluation in a process of its own; its process id."""
     folder.mkdir(exist_ok=True)
     child = os.fork()
@@ -115,7 +90,7 @@ def result(folder: Path) -> Evaluation:
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", ["bbh", "math"])
 def test_a_killed_evaluation_resumes_to_the_undisturbed_result(
-    engine: Engine, tmp_path: Path, name: str
+    engine: PathEngine, tmp_path: Path, name: str
 ) -> None:
     whole = tmp_path / "whole"
     begun = time.monotonic()

@@ -8,15 +8,16 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from evals.engine import (
-    Engine,
     EngineKind,
     EngineSpec,
     EngineTuning,
+    PathEngine,
     installed_version,
     open_engine,
 )
@@ -25,14 +26,14 @@ from evals.samples import read_samples
 from evals.scores import ChatTemplate, Evaluation
 from evals.sharing import STRETCH, Claims
 from evals.suite import load_suite
-from tests.evals.sharing_tools import Slow, answered
+from tests.evals.engines_before import Slow, answers_by_writer
 
 SMOKE = load_suite("smoke")
 SETTINGS = SMOKE.eval_settings(ChatTemplate.OFF)
 
 
 @pytest.fixture(scope="module")
-def engine(tiny_llama: Path) -> Iterator[Engine]:
+def engine(tiny_llama: Path) -> Iterator[PathEngine]:
     torch.set_num_threads(1)  # a child of a process with threads at work would wait for them for ever
     version = installed_version(EngineKind.TRANSFORMERS)
     spec = EngineSpec(kind=EngineKind.TRANSFORMERS, version=version, dtype="float32", max_length=1024)
@@ -41,7 +42,7 @@ def engine(tiny_llama: Path) -> Iterator[Engine]:
     opened.close()
 
 
-def lead(engine: Engine, name: str, folder: Path, **more: object) -> Evaluation:
+def lead(engine: PathEngine, name: str, folder: Path, **more: Any) -> Evaluation:
     return evaluate(
         engine,
         SMOKE,
@@ -50,11 +51,11 @@ def lead(engine: Engine, name: str, folder: Path, **more: object) -> Evaluation:
         mirror=None,
         journal_dir=folder / "journal",
         samples_path=folder / "samples.parquet",
-        **more,  # type: ignore[arg-type]  # passed on as they are
+        **more,
     )
 
 
-def start_helper(engine: Engine, name: str, folder: Path) -> int:
+def start_helper(engine: PathEngine, name: str, folder: Path) -> int:
     """A helper in a process of its own, as soon as somebody leads; its process id."""
     child = os.fork()
     if child:
@@ -87,7 +88,7 @@ def same(one: Evaluation, other: Evaluation) -> bool:
 
 @pytest.mark.parametrize("name", ["bbh", "math"])
 def test_a_helper_takes_its_share_and_the_result_is_the_same(
-    engine: Engine, tmp_path: Path, name: str
+    engine: PathEngine, tmp_path: Path, name: str
 ) -> None:
     alone, shared = tmp_path / "alone", tmp_path / "shared"
     expected = lead(engine, name, alone)
@@ -101,7 +102,7 @@ def test_a_helper_takes_its_share_and_the_result_is_the_same(
         # What was computed before a request shifts its last digits.
         assert mine.logprobs == pytest.approx(theirs.logprobs, abs=1e-4)
         assert mine.model_copy(update={"logprobs": theirs.logprobs}) == theirs
-    writers = answered(shared / "journal")
+    writers = answers_by_writer(shared / "journal")
     counts = Counter(digest for writer in writers for digest in writer)
     assert len(writers) == 2
     assert min(map(len, writers)) >= STRETCH
@@ -111,7 +112,7 @@ def test_a_helper_takes_its_share_and_the_result_is_the_same(
 
 
 def test_what_a_helper_took_to_its_grave_is_asked_again(
-    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    engine: PathEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(adapter, "PATIENCE_S", 0.5)
     expected = lead(engine, "bbh", tmp_path / "alone")
@@ -126,12 +127,14 @@ def test_what_a_helper_took_to_its_grave_is_asked_again(
     found = lead(Slow(engine, kill_helper), "bbh", folder)
     assert exit_code(child) == -signal.SIGKILL
     assert same(found, expected)
-    mine, theirs = sorted(map(len, answered(folder / "journal")), reverse=True)
+    mine, theirs = sorted(map(len, answers_by_writer(folder / "journal")), reverse=True)
     assert theirs % STRETCH != 0, "it died in the middle of a stretch"
-    assert mine + theirs == len(*answered(tmp_path / "alone" / "journal"))
+    assert mine + theirs == len(*answers_by_writer(tmp_path / "alone" / "journal"))
 
 
-def test_claims_of_an_attempt_that_died_keep_nothing_from_the_next(engine: Engine, tmp_path: Path) -> None:
+def test_claims_of_an_attempt_that_died_keep_nothing_from_the_next(
+    engine: PathEngine, tmp_path: Path
+) -> None:
     dead = Claims(tmp_path / "journal")
     dead.clear()
     assert all(dead.take(str(number)) for number in range(100))
@@ -158,16 +161,16 @@ def test_a_stretch_has_one_owner(tmp_path: Path) -> None:
     assert one.take("3")
 
 
-def test_help_where_nobody_leads_is_asked_for_again(engine: Engine, tmp_path: Path) -> None:
+def test_help_where_nobody_leads_is_asked_for_again(engine: PathEngine, tmp_path: Path) -> None:
     assert help_out(
         engine, SMOKE.benchmark("bbh"), SETTINGS, mirror=None, journal_dir=tmp_path / "journal", seconds=1
     )
     assert not (tmp_path / "journal").exists()
 
 
-def test_a_helper_whose_time_is_over_says_so(engine: Engine, tmp_path: Path) -> None:
+def test_a_helper_whose_time_is_over_says_so(engine: PathEngine, tmp_path: Path) -> None:
     Claims(tmp_path / "journal").clear()
     assert help_out(
         engine, SMOKE.benchmark("bbh"), SETTINGS, mirror=None, journal_dir=tmp_path / "journal", seconds=0
     )
-    assert answered(tmp_path / "journal") == []
+    assert answers_by_writer(tmp_path / "journal") == []

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from evals.engine import PathEngine
 from orchestrator.jobs import EvalJob
 from orchestrator.worker import EngineHost
-from tests.evals.sharing_tools import Slow
+from tests.evals.engines_before import Slow
 
 
 class SlowHost(EngineHost):
     """Real jobs, real requests, real answers, a little later."""
 
     def _engine_for(self, job: EvalJob, on_start: Callable[[], None] = lambda: None) -> PathEngine:
-        return Slow(super()._engine_for(job, on_start), pause_s=1.0)  # type: ignore[return-value] # no layer paths here
+        return Slow(super()._engine_for(job, on_start), pause_s=1.0)

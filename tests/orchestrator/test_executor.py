@@ -20,7 +20,7 @@ from orchestrator.runs import register
 from orchestrator.scheduler import Scheduler
 from orchestrator.store import Store
 from orchestrator.sweep import load_sweep
-from tests.evals.sharing_tools import answered
+from tests.evals.engines_before import answers_by_writer
 from tests.orchestrator.fault_driver import Nothing, drive, settings_of
 from tests.orchestrator.runs_fixture import Finished, mergeboard
 from tests.orchestrator.slow_host import SlowHost
@@ -43,7 +43,7 @@ class Collecting:
         self._seen = seen
 
     def finished(self, job: BuildJob | EvalJob, outcome: Success) -> None:
-        self._seen += answered(self._journal)
+        self._seen += answers_by_writer(self._journal)
 
     def failed(self, failure_class: FailureClass) -> None:
         raise AssertionError(failure_class)

@@ -9,7 +9,15 @@ import sqlalchemy as sa
 
 from evals.engine import EngineSpec
 from orchestrator.errors import RunError, StoreError
-from orchestrator.records import Acceptance, AttemptState, Failure, FailureClass, NotStarted, Protocol
+from orchestrator.records import (
+    Acceptance,
+    AttemptState,
+    EvalOutcome,
+    Failure,
+    FailureClass,
+    NotStarted,
+    Protocol,
+)
 from orchestrator.store import Store
 from tests.orchestrator.store_data import build_job, build_outcome, eval_job, eval_outcome
 from tests.orchestrator.store_fixtures import *  # noqa: F403 - fixtures
@@ -121,7 +129,9 @@ class TestOutcomes:
         assert store.done(everything) == set(given)
         assert store.attempts(job.digest)[0].state is AttemptState.SUCCEEDED
         assert store.attempts(job.digest)[0].node == "node-1"
-        assert store.scores([job.digest]) == {job.digest: given[job.digest].evaluation.scores}  # type: ignore[union-attr] # an evaluation
+        outcome = given[job.digest]
+        assert isinstance(outcome, EvalOutcome)
+        assert store.scores([job.digest]) == {job.digest: outcome.evaluation.scores}
 
     def test_the_same_outcome_twice_is_stored_once(self, store: Store) -> None:
         lease = driven(store)

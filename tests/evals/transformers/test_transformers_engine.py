@@ -12,6 +12,7 @@ from lm_eval.models.huggingface import HFLM
 
 from evals.engine import EngineKind, EngineTuning, GenerateRequest, PathEngine, ScoreRequest
 from evals.errors import EngineError, UnsupportedArchitecture
+from evals.transformers.engine import TransformersEngine
 from evals.transformers.generation import STEPS
 from recipes.relayer import write_layer_path
 from tests.evals.engine_requests import (
@@ -145,7 +146,8 @@ def test_sequences_that_ended_cost_no_further_step(tiny_llama: Path, monkeypatch
         assert free[2].finish_reason == "length"
         assert all(stop for (stop,) in stops)
         widths: list[int] = []
-        model = engine._model  # type: ignore[attr-defined] # of this engine
+        assert isinstance(engine, TransformersEngine)
+        model = engine._model
         forward = model.forward
         monkeypatch.setattr(
             model,
