@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 from urllib.parse import urlencode
 
 import streamlit as st
@@ -19,6 +19,8 @@ _KEPT = "mergeboard_kept"
 _WRITTEN = "mergeboard_written"
 _FRESH = "mergeboard_fresh"
 _HERE = "mergeboard_here"
+_LEAVING = "mergeboard_leaving"
+_LEFT_BY_GO = "mergeboard_left_by_go"
 _SETTLED_S = 8.0
 
 
@@ -53,18 +55,33 @@ def enter(view: View) -> None:
     st.session_state[_HERE] = view.value
 
 
-def go(view: View, **values: str | int | None) -> None:
-    """Open a view; what is not named keeps its default there."""
-    now, new = time.monotonic(), _texts(values)
+def left_by_go(draw: Callable[[], None]) -> None:
+    """Draw a page, or a part of one, whose tables and buttons call `go`.
+
+    Where something of a page refreshes itself, the browser may ask for its next refresh while the server draws another
+    page already: Streamlit would then take the session back to the page that was left, and the browser's page breaks. So
+    whoever goes first lets this part be drawn anew with nothing in it, with which Streamlit forgets what refreshed itself.
+    """
+    st.fragment(_draw_or_leave, key=_LEFT_BY_GO)(draw)
+
+
+def _draw_or_leave(draw: Callable[[], None]) -> None:
+    leaving: tuple[View, dict[str, str]] | None = st.session_state.pop(_LEAVING, None)
+    if leaving is None:
+        draw()
+        return
+    view, new = leaving
+    now = time.monotonic()
     waiting: dict[str, _Written] = st.session_state.setdefault(_WRITTEN, {})
     for name in {*st.query_params, *new}:
-        text, old = new.get(name), st.query_params.get(name)
-        before = waiting.get(name)
-        # A live page may ask to go there twice; what stood there at first is what may come back.
-        if before is not None and before.new == text == old:
-            old = before.old
-        waiting[name] = _Written(new=text, old=old, at=now)
-    st.switch_page(st.session_state[_PAGES][view], query_params=_texts(values))
+        waiting[name] = _Written(new=new.get(name), old=st.query_params.get(name), at=now)
+    st.switch_page(st.session_state[_PAGES][view], query_params=new)
+
+
+def go(view: View, **values: str | int | None) -> NoReturn:
+    """Open a view; what is not named keeps its default there. For callbacks of widgets that `left_by_go` has drawn."""
+    st.session_state[_LEAVING] = view, _texts(values)
+    st.rerun(_LEFT_BY_GO)
 
 
 def address(view: View, **values: str | int | None) -> str:
@@ -254,9 +271,14 @@ def _fill(name: str, new: str | bool) -> None:
 
 
 def _changed(name: str, default: str, resets: tuple[str, ...]) -> None:
-    """After a change of a widget: its value goes to the address, unless it is the default."""
+    """After a change of a widget: its value goes to the address, unless it is the default.
+
+    Streamlit also calls this for a widget that it had forgotten and finds again, with the value that it had.
+    """
     new = st.session_state[name]
     text = ("1" if new else "") if isinstance(new, bool) else str(new if new is not None else "")
+    if text == value(name, default):
+        return
     put(**{name: None if text == default else text}, **dict.fromkeys(resets))
 
 

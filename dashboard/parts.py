@@ -51,13 +51,20 @@ def table(
     height: int | Literal["content"] | None = None,
     name: str | None = None,
     order: Sequence[str] | None = None,
+    on_pick: Callable[[Any], None] | None = None,
 ) -> Any:
-    """A table of plain values; its toolbar takes it away as CSV. Returns the selection, where one is asked for."""
+    """A table of plain values; its toolbar takes it away as CSV. Returns the selection, where one is asked for.
+
+    `on_pick` is called with a new selection before anything is drawn.
+    """
     frame = pd.DataFrame(list(rows), columns=None if rows else list(order or ()))
     data: pd.DataFrame | Styler = frame
     if tint is not None and len(frame):
         data = frame.style.apply(lambda _: _tinted(frame, tint), axis=None)
-    options: dict[str, Any] = {"on_select": "rerun", "selection_mode": select} if select else {}
+    options: dict[str, Any] = {}
+    if select:
+        on_select = "rerun" if on_pick is None else lambda: on_pick(st.session_state[key])
+        options = {"on_select": on_select, "selection_mode": select}
     if height is not None:
         options["height"] = height
     return st.dataframe(

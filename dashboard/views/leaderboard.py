@@ -74,7 +74,7 @@ def show(pages: Pages, run: RunRecord | None) -> None:
     view = _controls(run, base, columns)
     comparing = comparer(pages, f"{pages.serial}", data.settings().home)
     live = None if run.state in ENDED and view.shown is Shown.SCORES else _REFRESH_S
-    st.fragment(_board, run_every=live)(pages, comparing, view)
+    links.left_by_go(lambda: st.fragment(_board, run_every=live)(pages, comparing, view))
 
 
 def base_candidate(pages: Pages, run: RunRecord) -> CandidateRecord | None:
@@ -271,6 +271,14 @@ def _table(view: _View, rows: Sequence[Row]) -> None:
         return f"background-color: {colours[mark]}" if mark is not Tint.NONE else ""
 
     shown = [cells(row, view.columns, titles, view.shown) for row in rows]
+
+    def opened(selected: Any) -> None:
+        for index, name in selected.selection.cells:
+            column = by_title.get(name)
+            if index < len(rows) and not rows[index].is_base:
+                bench = column.benchmark if column is not None else None
+                _compare(view, rows[index].scores.candidate.position, bench)
+
     selected = parts.table(
         shown,
         "board",
@@ -279,8 +287,9 @@ def _table(view: _View, rows: Sequence[Row]) -> None:
         columns=_widths(view, titles, shown),
         height=parts.table_height(min(len(rows), 21)),
         name="Leaderboard",
+        on_pick=opened,
     )
-    _follow(view, rows, by_title, selected)
+    _ticked(view, [rows[i].scores.candidate.position for i in selected.selection.rows if i < len(rows)])
 
 
 def _widths(view: _View, titles: dict[Column, str], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -293,15 +302,8 @@ def _widths(view: _View, titles: dict[Column, str], rows: Sequence[Mapping[str, 
     return found
 
 
-def _follow(view: _View, rows: Sequence[Row], by_title: dict[str, Column], selected: Any) -> None:
-    """A cell opens the comparison behind it; rows can be pinned, compared or made the base."""
-    chosen = selected.selection
-    for index, name in chosen.cells:
-        column = by_title.get(name)
-        if index < len(rows) and not rows[index].is_base:
-            bench = column.benchmark if column is not None else None
-            _compare(view, rows[index].scores.candidate.position, bench)
-    picked = [rows[i].scores.candidate.position for i in chosen.rows if i < len(rows)]
+def _ticked(view: _View, picked: Sequence[int]) -> None:
+    """Ticked recipes can be pinned, compared or made the base; a click on a cell opens the comparison behind it."""
     if not picked:
         st.caption("Click a number to see what is behind it. Tick recipes to pin, compare or rebase.")
         return
@@ -313,9 +315,14 @@ def _follow(view: _View, rows: Sequence[Row], by_title: dict[str, Column], selec
         if len(picked) == 1 and st.button("Use as the base", icon=":material/flag:"):
             links.put(base=picked[0])
             st.rerun()
-        if len(picked) <= 2 and st.button("Compare", icon=":material/compare_arrows:"):
+        if len(picked) <= 2:
             base = picked[0] if len(picked) == 2 else view.base.position
-            _compare(view, picked[-1], None, base)
+            st.button(
+                "Compare",
+                icon=":material/compare_arrows:",
+                on_click=_compare,
+                args=(view, picked[-1], None, base),
+            )
 
 
 def _compare(view: _View, position: int, bench: str | None, base: int | None = None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -34,7 +35,11 @@ def show(pages: Pages, run: RunRecord | None) -> None:
         )
         imported_runs(pages)
         return
-    _live_run(pages, run.id)
+    links.left_by_go(lambda: _page(pages, run.id))
+
+
+def _page(pages: Pages, run_id: str) -> None:
+    _live_run(pages, run_id)
     _runs(pages)
     imported_runs(pages)
 
@@ -107,10 +112,19 @@ def _running(pages: Pages, run: RunRecord) -> None:
         }
         for w in work
     ]
-    selected = parts.table(rows, "running_now", select="single-row", name="What runs where")
-    for index in selected.selection.rows:
-        if index < len(work):
+    _work_table(rows, "running_now", "What runs where", run, work)
+
+
+def _work_table(
+    rows: Sequence[Mapping[str, Any]], key: str, name: str, run: RunRecord, work: Sequence[Work]
+) -> None:
+    """Attempts, each of which opens its job."""
+
+    def opened(selected: Any) -> None:
+        for index in parts.picked(selected, len(work)):
             links.go(View.JOB, run=run.id, job=work[index].attempt.job_digest)
+
+    parts.table(rows, key, select="single-row", name=name, on_pick=opened)
 
 
 def _arrivals(pages: Pages, run: RunRecord) -> None:
@@ -162,10 +176,7 @@ def _failures(pages: Pages, run: RunRecord) -> None:
         }
         for w in work
     ]
-    selected = parts.table(rows, "failed_attempts", select="single-row", name="Failed attempts")
-    for index in selected.selection.rows:
-        if index < len(work):
-            links.go(View.JOB, run=run.id, job=work[index].attempt.job_digest)
+    _work_table(rows, "failed_attempts", "Failed attempts", run, work)
 
 
 def _runs(pages: Pages) -> None:
@@ -178,11 +189,13 @@ def _runs(pages: Pages) -> None:
     st.caption(" · ".join(f"{count} {parts.STATE_MARKS[state]}" for state, count in states.items()))
     rows = [_run_row(pages, run) for run in found]
     columns = {"Progress": st.column_config.ProgressColumn(format="percent", min_value=0.0, max_value=1.0)}
-    selected = parts.table(rows, "all_runs", columns=columns, select="single-row", name="All runs")
-    for index in selected.selection.rows:
-        if index < len(found):
+
+    def opened(selected: Any) -> None:
+        for index in parts.picked(selected, len(found)):
             links.keep("run", found[index].id)
             links.go(View.LEADERBOARD, run=found[index].id)
+
+    parts.table(rows, "all_runs", columns=columns, select="single-row", name="All runs", on_pick=opened)
     st.caption("Select a run to open its leaderboard.")
 
 

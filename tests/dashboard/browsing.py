@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -24,6 +27,7 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
 PATIENCE_MS = 60_000
 PAGES = ("", "leaderboard", "compare", "layers", "claims", "job", "card")
 GRID = "[data-testid=stDataFrame] canvas"
+CELLS = "[data-testid=stDataFrame] [data-testid^=glide-cell]"
 PLOT = ".js-plotly-plot .main-svg"
 Scheme = Literal["light", "dark"]
 
@@ -36,6 +40,7 @@ class Served:
     run: str
     home: Path
     log: Path
+    pid: int
 
     def no_error(self) -> None:
         """Fail where the server has logged one."""
@@ -57,10 +62,31 @@ def serving(home: Path, run: str) -> Iterator[Served]:
         server = subprocess.Popen(words, stdout=out, stderr=out, env=environment)
         try:
             _wait(f"http://127.0.0.1:{port}/_stcore/health", server)
-            yield Served(f"http://127.0.0.1:{port}", run, home, log)
+            yield Served(f"http://127.0.0.1:{port}", run, home, log, server.pid)
         finally:
             server.terminate()
             server.wait(20)
+
+
+@contextmanager
+def stuttering(served: Served, seed: int) -> Iterator[None]:
+    """A server that stands still again and again, up to two and a half seconds, as on a machine that has too much to do."""
+    over = threading.Event()
+    dice = random.Random(seed)
+
+    def stutter() -> None:
+        while not over.wait(dice.uniform(0.05, 1.2)):
+            os.kill(served.pid, signal.SIGSTOP)
+            over.wait(dice.uniform(0.1, 2.5))
+            os.kill(served.pid, signal.SIGCONT)
+
+    thread = threading.Thread(target=stutter)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def _wait(address: str, server: subprocess.Popen[bytes]) -> None:

@@ -10,6 +10,7 @@ from playwright.sync_api import Browser, Request, expect
 
 from dashboard.queries import Pages
 from tests.dashboard.browsing import (
+    CELLS,
     GRID,
     PAGES,
     PLOT,
@@ -41,7 +42,7 @@ def test_every_page_is_drawn(served: Served, browser: Browser, scheme: Scheme) -
 def test_three_clicks_lead_to_a_question_that_flipped(served: Served, browser: Browser) -> None:
     page = opened(browser, f"{served.address}/?run={served.run}")
     page.get_by_role("link", name="Leaderboard").click()
-    worse = page.locator("[data-testid=stDataFrame] [data-testid^=glide-cell]", has_text="▼")
+    worse = page.locator(CELLS, has_text="▼")
     expect(worse.first).to_be_attached()
     picture(page, "click-1-leaderboard")
     board_click(page, row=4, column=1)

@@ -16,7 +16,18 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
 from orchestrator.records import RunState
 from orchestrator.store import Store
-from tests.dashboard.browsing import GRID, PLOT, Served, opened, picture, serving, settled
+from tests.dashboard.browsing import (
+    CELLS,
+    GRID,
+    PLOT,
+    Served,
+    board_click,
+    opened,
+    picture,
+    serving,
+    settled,
+    stuttering,
+)
 from tests.dashboard.made import DEMO
 from tests.dashboard.stores import Maker, load_suite
 
@@ -42,6 +53,25 @@ def test_a_click_on_the_map_opens_the_path(served: Served, browser: Browser) -> 
     settled(page)
     assert "cand=4" in page.url
     page.context.close()
+
+
+def test_a_number_opens_its_comparison_on_a_server_that_stands_still_again_and_again(
+    served: Served, browser: Browser
+) -> None:
+    """The leaderboard asks for its refresh while the comparison is drawn: neither the page nor its address may break."""
+    with stuttering(served, seed=2):
+        for _ in range(12):
+            page = opened(browser, f"{served.address}/leaderboard?run={served.run}")
+            expect(page.locator(CELLS, has_text="▼").first).to_be_attached()
+            settled(page)
+            board_click(page, row=4, column=1)
+            page.wait_for_url("**/compare?**cand=4**")
+            expect(page.locator(".st-key-side_by_side")).to_contain_text("lost")
+            settled(page)
+            assert "cand=4" in page.url
+            assert "bench=ifeval" in page.url
+            page.context.close()
+    served.no_error()
 
 
 def _leaderboard(page: Page) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import lm_eval.evaluator
 from lm_eval.api.model import LM
 from lm_eval.models.huggingface import HFLM
+from lm_eval.tasks import TaskManager
 
 from evals.engine import EngineKind, EngineSpec, installed_version, open_engine
 from evals.harness import evaluate
@@ -90,6 +91,7 @@ class SideBySide:
             theirs = lm_eval.evaluator.simple_evaluate(
                 self.stock,
                 tasks=list(load_tasks(benchmark, settings, mirror).values()),
+                task_manager=TaskManager(include_defaults=False),  # the default one reads 13,000 files
                 limit=settings.limit,
                 apply_chat_template=settings.chat_template is ChatTemplate.ON,
                 fewshot_as_multiturn=settings.fewshot_as_multiturn,
