@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from dashboard.queries import JobState, Pages
 from orchestrator.records import LeaderboardQuery, SortKey
@@ -35,6 +35,7 @@ ADDRESS = f"http://127.0.0.1:{PORT}"
 GRID = "[data-testid=stDataFrame] canvas"
 CELLS = "[data-testid=stDataFrame] [role=gridcell]"
 PLOT = ".js-plotly-plot .main-svg"
+TITLE = ".js-plotly-plot .gtitle"
 SIDES = ".st-key-side_by_side"
 CANDIDATE = 1500
 FIRST = {
@@ -108,10 +109,23 @@ def _first(browser: Browser, path: str, seen: tuple[str, ...]) -> tuple[float, .
     start, took = time.perf_counter(), []
     page.goto(f"{ADDRESS}/{path}", wait_until="commit")
     for there in seen:
-        page.locator(there).first.wait_for(state="visible", timeout=60_000)
+        seen_in(page, there)
         took.append(time.perf_counter() - start)
     page.context.close()
     return tuple(took)
+
+
+def seen_in(page: Page, selector: str, text: str = "") -> None:
+    """Wait for the frame in which such an element with such a text is visible.
+
+    A locator would ask ever more rarely, at last twice a second: too coarse to measure with.
+    """
+    page.wait_for_function(
+        "([selector, text]) => [...document.querySelectorAll(selector)]"
+        ".some(e => e.textContent.includes(text) && e.checkVisibility())",
+        arg=[selector, text],
+        timeout=60_000,
+    )
 
 
 class Clicks:
@@ -135,13 +149,10 @@ class Clicks:
     def _leaderboard(self) -> None:
         page = self.page
         self._go("Leaderboard")
-        self._timed(
-            "next page of the leaderboard", self._button("Next"), page.get_by_text("26 to 50").first.wait_for
-        )
+        self._timed("next page of the leaderboard", self._button("Next"), self._text("26 to 50"))
         box = page.get_by_label("Search", exact=True)
         box.fill("(33, ")
-        found = page.get_by_text("of 47 recipes").first
-        self._timed("search", lambda: page.keyboard.press("Enter"), found.wait_for)
+        self._timed("search", lambda: page.keyboard.press("Enter"), self._text("of 47 recipes"))
         box.fill("")
         box.focus()
         self._timed("search is taken back", lambda: page.keyboard.press("Enter"), self._text("of 3,241"))
@@ -169,19 +180,17 @@ class Clicks:
             ("Skylines", "Skylines"),
             ("Added layers and Pareto front", "against added layers"),
         ):
-            drawn = page.locator(".js-plotly-plot .gtitle", has_text=title).first
-            self._timed(f"picture {name}", self._word(name), drawn.wait_for)
+            self._timed(f"picture {name}", self._word(name), self._seen(TITLE, title))
         page.get_by_role("combobox", name="Measure").click()
-        drawn = page.locator(".js-plotly-plot .gtitle", has_text="MuSR").first
-        self._timed("another measure", page.get_by_role("option", name="MuSR").click, drawn.wait_for)
+        another = page.get_by_role("option", name="MuSR")
+        self._timed("another measure", another.click, self._seen(TITLE, "MuSR"))
 
     def _others(self) -> None:
         self._go("Claims", "[data-testid=stCode]")
         self._go("Job")
         self._timed("failed jobs", self._word("✗ failed"), self._changed(CELLS))
         self._go("Card", "[data-testid=stCode]")
-        table = self.page.locator("[data-testid=stCode]", has_text="| ").first
-        self._timed("a card's table", self._word("Markdown table"), table.wait_for)
+        self._timed("a card's table", self._word("Markdown table"), self._seen("[data-testid=stCode]", "| "))
         self._go("Overview", "[data-testid=stMetricValue]")
 
     def _go(self, name: str, there: str = GRID) -> None:
@@ -203,13 +212,16 @@ class Clicks:
 
     def _there(self, heading: str, there: str) -> Callable[[], None]:
         def wait() -> None:
-            self.page.get_by_role("heading", name=heading, exact=True).wait_for()
-            self.page.locator(there).first.wait_for()
+            seen_in(self.page, "[data-testid=stHeading]", heading)
+            seen_in(self.page, there)
 
         return wait
 
     def _text(self, text: str) -> Callable[[], None]:
-        return self.page.get_by_text(text).first.wait_for
+        return self._seen("[data-testid=stCaptionContainer]", text)
+
+    def _seen(self, selector: str, text: str) -> Callable[[], None]:
+        return lambda: seen_in(self.page, selector, text)
 
     def _button(self, name: str) -> Callable[[], None]:
         return self.page.get_by_role("button", name=name).first.click

@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import streamlit as st
 from pydantic import ValidationError
@@ -29,7 +30,7 @@ from orchestrator.records import CandidateScores, EvalOutcome, EvaluationRecord
 WHOLE = 60
 """Runs with at most so many candidates are compared and corrected as a whole, page or no page."""
 _POLITE_S = 0.8
-"""Seconds after a new question in which nothing is made, so that the page that asked is drawn first."""
+"""Seconds after a new question or a click in which nothing is made, so that the page is drawn first."""
 _STALE_S = 60.0
 """Seconds after which what nobody asks for any more is not made: an open page asks every two."""
 _MAX_WAITING = 400
@@ -64,6 +65,13 @@ Found = Comparison | Broken
 
 class Comparer:
     """Makes comparisons one after another on a thread of its own, those asked for last first."""
+
+    _page_at: ClassVar[float] = 0.0
+
+    @classmethod
+    def page_begins(cls) -> None:
+        """Somebody waits for a page, of whichever store: make nothing until it is drawn."""
+        cls._page_at = time.monotonic()
 
     def __init__(self, pages: Pages, home: Path) -> None:
         self._pages = pages
@@ -118,7 +126,7 @@ class Comparer:
         with self._lock:
             while not self._waiting:
                 self._lock.wait()
-            while (left := self._asked_at + _POLITE_S - time.monotonic()) > 0:
+            while (left := max(self._asked_at, self._page_at) + _POLITE_S - time.monotonic()) > 0:
                 self._lock.wait(left)
             key, (wanted, asked_at) = self._waiting.popitem(last=True)
             if time.monotonic() - asked_at > _STALE_S:

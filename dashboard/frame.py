@@ -10,6 +10,7 @@ import streamlit as st
 from pydantic import ValidationError
 
 from dashboard import data, links, parts
+from dashboard.comparisons import Comparer
 from dashboard.links import View
 from dashboard.queries import Pages
 from dashboard.text import line
@@ -63,6 +64,7 @@ def main() -> None:
 def _draw(view: View) -> None:
     """One page, with kind words where the store or a file does not let it be drawn."""
     links.enter(view)
+    Comparer.page_begins()
     try:
         pages = data.open_pages()
         run = _choose_run(pages)

@@ -37,6 +37,11 @@ def plot(draw: Callable[[], Any], key: str, *, height: int, alt: str, select: bo
     return st.plotly_chart(figure, theme=None, key=key, config=_CONFIG, alt=alt, **options)
 
 
+def put_off() -> bool:
+    """Whether a chart of this page waits for its tables to be seen; what stands behind them waits with it."""
+    return bool(st.session_state.get(_ASKED)) and not st.session_state.get(READY)
+
+
 @st.fragment(run_every=_WAIT_S)
 def _come_back() -> None:
     """Ask for the page again as soon as the browser has drawn it: its timer starts then."""

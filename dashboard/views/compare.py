@@ -134,7 +134,8 @@ def _compared(
     found = _corrected(pages, comparing, run, left, right, found, others)
     _table(found)
     _chart(run, found)
-    _benchmark(pages, comparing, found, left, right)
+    if not plots.put_off():
+        _benchmark(pages, comparing, found, left, right)
 
 
 def _corrected(

@@ -91,7 +91,7 @@ def show(pages: Pages, run: RunRecord | None) -> None:
     with right:
         _ranking(scan, title(first), found)
         place = found.place(links.value("path")) or _best(scan, title(first), found)
-        if place is not None:
+        if place is not None and not plots.put_off():
             _path(pages, run, found, place, mine)
 
 

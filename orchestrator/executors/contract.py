@@ -71,6 +71,9 @@ def batches(ready: Sequence[BuildJob | EvalJob], engines: int = 1) -> list[Batch
     found: list[Batch] = []
     for group in groups.values():
         first = group[0]
+        if len(group) == 1:
+            found.append((first,))
+            continue
         most = min(BATCH_JOBS, (first.tuning.batch_size or BATCH_JOBS) if isinstance(first, EvalJob) else 1)
         most = max(1, min(most, -(-len(group) // engines)))
         found += [tuple(group[begin : begin + most]) for begin in range(0, len(group), most)]

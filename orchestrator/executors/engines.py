@@ -38,10 +38,11 @@ class LiveEngine:
         self._close_by = 0.0
 
     @classmethod
-    def open(
-        cls, key: str, spot: Spot, host: type, context: WorkerContext, env: dict[str, str]
-    ) -> LiveEngine:
-        """Ask for the spot and for the engine's process on it, which starts as soon as Ray has reserved all of it."""
+    def open(cls, key: str, spot: Spot, host: Any, context: WorkerContext, env: dict[str, str]) -> LiveEngine:
+        """Ask for the spot and for the engine's process on it, which starts as soon as Ray has reserved all of it.
+
+        `host` is Ray's form of the class that holds an engine.
+        """
         resources = spot.resources
         bundle = {"CPU": resources.cpus, "GPU": resources.gpus}
         group = placement_group(
@@ -49,17 +50,13 @@ class LiveEngine:
             strategy="STRICT_PACK",
             bundle_label_selector=[{"ray.io/node-id": spot.node.node_id}],
         )
-        actor = (
-            ray.remote(host)
-            .options(
-                num_cpus=resources.cpus,
-                num_gpus=resources.gpus,
-                max_restarts=0,
-                scheduling_strategy=PlacementGroupSchedulingStrategy(group, 0),
-                runtime_env={"env_vars": {**env, "OMP_NUM_THREADS": str(resources.threads)}},
-            )
-            .remote(context)
-        )
+        actor = host.options(
+            num_cpus=resources.cpus,
+            num_gpus=resources.gpus,
+            max_restarts=0,
+            scheduling_strategy=PlacementGroupSchedulingStrategy(group, 0),
+            runtime_env={"env_vars": {**env, "OMP_NUM_THREADS": str(resources.threads)}},
+        ).remote(context)
         return cls(key, spot, group, actor)
 
     def is_reserved(self) -> bool:

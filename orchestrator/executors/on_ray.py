@@ -56,7 +56,9 @@ class RayExecutor:
         self._floor = Floor(facts)
         self._needs = dict(needs or {})
         self._seconds = seconds
-        self._host = host
+        # Each `ray.remote` sends the code to the cluster anew.
+        self._host = ray.remote(host)
+        self._run_build = ray.remote(run_build)
         self._start_s = start_s
         self._env = {name: os.environ[name] for name in _FORWARDED if name in os.environ}
         self._env["MERGEBOARD_HOME"] = str(settings.home)
@@ -297,7 +299,7 @@ class RayExecutor:
 
     def _submit_build(self, task: Task, job: BuildJob) -> None:
         node = self._build_nodes.popleft()
-        remote = ray.remote(run_build).options(
+        remote = self._run_build.options(
             num_cpus=BUILD_CPUS,
             max_retries=0,
             scheduling_strategy=NodeAffinitySchedulingStrategy(node.node_id, soft=True),
