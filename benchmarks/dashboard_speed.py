@@ -115,15 +115,16 @@ def _first(browser: Browser, path: str, seen: tuple[str, ...]) -> tuple[float, .
     return tuple(took)
 
 
-def seen_in(page: Page, selector: str, text: str = "") -> None:
-    """Wait for the frame in which such an element with such a text is visible.
+def seen_in(page: Page, selector: str, text: str = "", *, exactly: bool = False) -> None:
+    """Wait for the frame in which such an element with such a text in it, or exactly such a text, is visible.
 
     A locator would ask ever more rarely, at last twice a second: too coarse to measure with.
     """
     page.wait_for_function(
-        "([selector, text]) => [...document.querySelectorAll(selector)]"
-        ".some(e => e.textContent.includes(text) && e.checkVisibility())",
-        arg=[selector, text],
+        "([selector, text, exactly]) => [...document.querySelectorAll(selector)].some(e => e.checkVisibility()"
+        " && (exactly ? e.textContent.trim() === text : e.textContent.includes(text))"
+        " && e.getBoundingClientRect().width > 0 && e.getBoundingClientRect().height > 0)",
+        arg=[selector, text, exactly],
         timeout=60_000,
     )
 
@@ -212,7 +213,7 @@ class Clicks:
 
     def _there(self, heading: str, there: str) -> Callable[[], None]:
         def wait() -> None:
-            seen_in(self.page, "[data-testid=stHeading]", heading)
+            seen_in(self.page, "[data-testid=stHeading]", heading, exactly=True)
             seen_in(self.page, there)
 
         return wait

@@ -51,7 +51,10 @@ def register(pages: Mapping[View, StreamlitPage]) -> None:
 
 def enter(view: View) -> None:
     """Say which page is drawn from here on."""
-    st.session_state[_FRESH] = st.session_state.get(_HERE) != view.value
+    fresh = st.session_state.get(_HERE) != view.value
+    st.session_state[_FRESH] = fresh
+    if fresh:
+        st.session_state.pop(_LEAVING, None)
     st.session_state[_HERE] = view.value
 
 

@@ -71,7 +71,7 @@ def batches(ready: Sequence[BuildJob | EvalJob], engines: int = 1) -> list[Batch
     found: list[Batch] = []
     for group in groups.values():
         first = group[0]
-        if len(group) == 1:
+        if len(group) == 1:  # the usual case of thousands of jobs, at every step of a run
             found.append((first,))
             continue
         most = min(BATCH_JOBS, (first.tuning.batch_size or BATCH_JOBS) if isinstance(first, EvalJob) else 1)

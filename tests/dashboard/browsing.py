@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
 ROOT = Path(__file__).parents[2]
 SHOTS = ROOT / "test-output" / "screenshots"
@@ -139,3 +139,10 @@ def board_click(page: Page, row: int, column: int) -> None:
     page.mouse.move(*at)
     page.wait_for_timeout(200)
     page.mouse.click(*at)
+
+
+def tick(page: Page, table: Locator, row: int) -> None:
+    """Tick a row at its left."""
+    box = table.locator("canvas").first.bounding_box()
+    assert box is not None
+    page.mouse.click(box["x"] + 15, box["y"] + 31 * (row + 1.5))

@@ -20,6 +20,7 @@ from tests.dashboard.browsing import (
     opened,
     picture,
     settled,
+    tick,
 )
 
 
@@ -58,6 +59,26 @@ def test_three_clicks_lead_to_a_question_that_flipped(served: Served, browser: B
     detail.scroll_into_view_if_needed()
     picture(page, "click-3-flipped")
     page.context.close()
+
+
+def test_a_run_opens_its_leaderboard_and_a_ticked_recipe_its_comparison(
+    served: Served, browser: Browser
+) -> None:
+    page = opened(browser, f"{served.address}/?run={served.run}")
+    runs = page.get_by_test_id("stDataFrame").first
+    runs.scroll_into_view_if_needed()
+    tick(page, runs, row=0)
+    page.wait_for_url("**/leaderboard?**")
+    expect(page.get_by_role("heading", name="Leaderboard")).to_be_visible()
+    expect(page.locator(CELLS).first).to_be_attached()
+    settled(page)
+    assert f"run={served.run}" not in page.url, "another run is newer, and first in the list"
+    tick(page, page.get_by_test_id("stDataFrame").first, row=1)
+    page.get_by_role("button", name="Compare").click()
+    page.wait_for_url("**/compare?**cand=1**")
+    expect(page.locator(".st-key-side_by_side")).to_be_visible()
+    page.context.close()
+    served.no_error()
 
 
 def test_hostile_text_does_nothing_in_the_browser(served: Served, browser: Browser) -> None:
