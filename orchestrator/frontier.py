@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from enum import StrEnum
+from typing import Generic, TypeVar
+
+Group = TypeVar("Group", bound=Hashable)
 
 
 class NodeState(StrEnum):
@@ -18,13 +21,16 @@ class NodeState(StrEnum):
     BLOCKED = "blocked"
 
 
-class Frontier:
+class Frontier(Generic[Group]):
     """States of the jobs of one plan; a job is ready when all that it needs is done.
 
-    The order in which jobs were given is the order in which ready ones are offered.
+    The order in which jobs were given is the order in which ready ones are offered. They are kept by `group`, so that who
+    needs a few of tens of thousands need not look at all of them; it is asked anew each time a job becomes ready.
     """
 
-    def __init__(self, needs: Mapping[str, Iterable[str]], done: Iterable[str] = ()) -> None:
+    def __init__(
+        self, needs: Mapping[str, Iterable[str]], done: Iterable[str] = (), *, group: Callable[[str], Group]
+    ) -> None:
         self._needs = {digest: set(wanted) for digest, wanted in needs.items()}
         self._order = {digest: position for position, digest in enumerate(self._needs)}
         self._dependents: dict[str, list[str]] = {digest: [] for digest in self._needs}
@@ -33,8 +39,10 @@ class Frontier:
                 self._dependents[other].append(digest)
         self._state = dict.fromkeys(self._needs, NodeState.WAITING)
         self._open = {digest: len(wanted) for digest, wanted in self._needs.items()}
-        self._ready: dict[str, None] = {}
-        self._sorted = True
+        self._group = group
+        self._ready: dict[Group, OrderedDict[str, None]] = {}
+        self._group_of: dict[str, Group] = {}
+        self._unsorted: set[Group] = set()
         self._counts = Counter({NodeState.WAITING: len(self._needs)})
         for digest, count in self._open.items():
             if count == 0:
@@ -43,12 +51,17 @@ class Frontier:
             if self._state[digest] is not NodeState.DONE:
                 self.done(digest)
 
-    def ready(self) -> list[str]:
-        """Jobs that may start, in the plan's order."""
-        if not self._sorted:
-            self._ready = dict.fromkeys(sorted(self._ready, key=self._order.__getitem__))
-            self._sorted = True
-        return list(self._ready)
+    def ready(self) -> dict[Group, Collection[str]]:
+        """Jobs that may start, by group, in the plan's order; valid until a state changes."""
+        for group in self._unsorted & self._ready.keys():
+            self._ready[group] = OrderedDict.fromkeys(sorted(self._ready[group], key=self.position))
+        self._unsorted.clear()
+        groups = sorted(self._ready, key=lambda group: self.position(next(iter(self._ready[group]))))
+        return {group: self._ready[group].keys() for group in groups}
+
+    def position(self, digest: str) -> int:
+        """A job's place in the plan's order."""
+        return self._order[digest]
 
     def state(self, digest: str) -> NodeState:
         """Where one job stands."""
@@ -56,12 +69,14 @@ class Frontier:
 
     def started(self, digest: str) -> None:
         """The job is running now."""
-        self._ready.pop(digest, None)
         self._set(digest, NodeState.RUNNING)
+
+    def rest(self, digest: str) -> None:
+        """The job must not start for now; `again` offers it again."""
+        self._set(digest, NodeState.WAITING)
 
     def done(self, digest: str) -> None:
         """The job's outcome is in the store; what waited for it may become ready."""
-        self._ready.pop(digest, None)
         self._set(digest, NodeState.DONE)
         for dependent in self._dependents[digest]:
             self._open[dependent] -= 1
@@ -69,12 +84,11 @@ class Frontier:
                 self._make_ready(dependent)
 
     def again(self, digest: str) -> None:
-        """The job's attempt was lost or failed in a way that is retried."""
+        """The job may start once more, after its attempt was lost or failed in a way that is retried."""
         self._make_ready(digest)
 
     def failed(self, digest: str) -> list[str]:
         """The job has failed for good; returns the jobs that can therefore never start."""
-        self._ready.pop(digest, None)
         self._set(digest, NodeState.FAILED)
         blocked: list[str] = []
         stack = list(self._dependents[digest])
@@ -82,7 +96,6 @@ class Frontier:
             dependent = stack.pop()
             if self._state[dependent] in (NodeState.WAITING, NodeState.READY):
                 self._set(dependent, NodeState.BLOCKED)
-                self._ready.pop(dependent, None)
                 blocked.append(dependent)
                 stack.extend(self._dependents[dependent])
         return blocked
@@ -99,10 +112,16 @@ class Frontier:
 
     def _make_ready(self, digest: str) -> None:
         self._set(digest, NodeState.READY)
-        self._sorted = False
-        self._ready[digest] = None
+        group = self._group_of[digest] = self._group(digest)
+        self._ready.setdefault(group, OrderedDict())[digest] = None
+        self._unsorted.add(group)
 
     def _set(self, digest: str, state: NodeState) -> None:
+        if self._state[digest] is NodeState.READY:
+            group = self._group_of.pop(digest)
+            del self._ready[group][digest]
+            if not self._ready[group]:
+                del self._ready[group]
         self._counts[self._state[digest]] -= 1
         self._counts[state] += 1
         self._state[digest] = state

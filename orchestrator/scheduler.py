@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from evals.engine import EngineTuning
 from orchestrator.errors import RunError, StoreError, StoreLost
 from orchestrator.estimate import Durations
-from orchestrator.executors import Batch, Executor, Finished, Seat
+from orchestrator.executors import Batch, Executor, Finished, JobGroup, ReadyJobs, Seat, group_of
 from orchestrator.frontier import Frontier, NodeState
 from orchestrator.jobs import BuildJob, EvalJob, Task
 from orchestrator.leases import take_lease
@@ -53,6 +53,9 @@ RETRIES = {
 }
 _BACKOFF_S = {FailureClass.FULL_DISK: 20.0, FailureClass.LOST_NODE: 1.0}
 _POLL_S = 0.5
+# A job that another run holds is asked for again after this time.
+_ELSEWHERE_S = 2.0
+_REPORT_S = 0.4
 # How long a run waits for a store that does not answer, or whose disk is full, before it gives up; its engines stay open.
 _STORE_PATIENCE_S = 1800.0
 
@@ -98,7 +101,7 @@ class Scheduler:
         self._jobs = dict(plan.jobs)
         self._failures: Counter[tuple[str, FailureClass]] = Counter()
         self._messages: dict[str, str] = {}
-        self._not_before: dict[str, float] = {}
+        self._resting: dict[str, float] = {}
         self._attempts: dict[str, str] = {}
         self._batches: list[tuple[str, ...]] = []
         self._labels = job_labels(plan)
@@ -107,7 +110,8 @@ class Scheduler:
         self._last_beat = float("-inf")
         self._ran = 0
         self._cached = 0
-        self._frontier = Frontier({})
+        self._last_report = float("-inf")
+        self._frontier: Frontier[JobGroup] = Frontier({}, group=self._group)
 
     def nothing_to_do(self) -> RunSummary | None:
         """The summary of a run whose evaluations are all in the store, which has then ended; None where work is left."""
@@ -132,6 +136,7 @@ class Scheduler:
                 self._store.release_lease(lease)
             raise
         executor.cancel()
+        self._last_report = float("-inf")
         self._report()
         self._store.finish_run(lease, RunState.FAILED if self._messages else RunState.DONE)
         return self._summary(self._frontier.count(NodeState.DONE))
@@ -167,7 +172,7 @@ class Scheduler:
         self._waits_for = str(error)
         self._inbox.extend(executor.wait(min(30.0, 1.0 + (now - self._away_since) / 10)))
 
-    def _first_frontier(self) -> Frontier:
+    def _first_frontier(self) -> Frontier[JobGroup]:
         """What is done already; a build whose artifact was evicted is done again if something still needs it."""
         done = set(self._store.done(self._jobs))
         evicted = {
@@ -181,8 +186,12 @@ class Scheduler:
         frontier = Frontier(
             {digest: self._jobs[digest].needs for digest in self._ranked()},
             done=[d for d in self._jobs if d in done],
+            group=self._group,
         )
         return frontier
+
+    def _group(self, digest: str) -> JobGroup:
+        return group_of(self._jobs[digest])
 
     def _ranked(self) -> list[str]:
         """Builds, the base, then what takes longest: a long job that is begun last keeps everyone waiting."""
@@ -198,23 +207,28 @@ class Scheduler:
         return sorted(self._jobs, key=rank)
 
     def _start(self, lease: RunLease, executor: Executor) -> None:
-        now = time.monotonic()
-        ready = [
-            d
-            for d in self._frontier.ready()
-            if self._not_before.get(d, 0.0) <= now and d not in self._elsewhere
-        ]
-        waiting = [self._jobs[digest] for digest in ready]
-        for batch in executor.pick(waiting):
+        self._wake()
+        for digest, reason in executor.homeless(self._ready()).items():
+            self._messages[digest] = reason
+            self._frontier.failed(digest)
+        for batch in executor.pick(self._ready()):
             tasks, lost = self._begin(lease, batch, executor.seat_of(batch))
             if tasks:
                 self._batches.append(tuple(task.job.digest for task in tasks))
                 executor.submit(tasks)
             if lost is not None:
                 raise lost
-        for digest, reason in executor.homeless(waiting).items():
-            self._messages[digest] = reason
-            self._frontier.failed(digest)
+
+    def _ready(self) -> ReadyJobs:
+        return ReadyJobs(self._frontier.ready(), self._jobs, self._frontier.position)
+
+    def _wake(self) -> None:
+        """Jobs that have rested may start, unless a late result has ended them meanwhile."""
+        now = time.monotonic()
+        for digest in [digest for digest, until in self._resting.items() if until <= now]:
+            del self._resting[digest]
+            if self._frontier.state(digest) is NodeState.WAITING:
+                self._frontier.again(digest)
 
     def _begin(self, lease: RunLease, batch: Batch, seat: Seat) -> tuple[list[Task], StoreLost | None]:
         """Write down the attempts at a batch; jobs that cannot start now are left out. A lost store ends the batch early."""
@@ -239,6 +253,7 @@ class Scheduler:
             raise self._cancelled()
         # Done, or held by a live attempt of another run: its outcome will serve this run as well.
         self._elsewhere.add(digest)
+        self._frontier.rest(digest)
 
     def _take(self, finished: Finished) -> None:
         """Write down what came back; only then is the job done."""
@@ -278,14 +293,18 @@ class Scheduler:
         self._failures[digest, kind] = count
         for observer in self._observers:
             observer.failed(kind)
+        if self._frontier.state(digest) is NodeState.DONE:
+            # An earlier attempt's late result was taken meanwhile.
+            return
         if not again:
             self._messages[digest] = failure.message
             self._frontier.failed(digest)
             return
         if kind is FailureClass.OUT_OF_MEMORY:
             self._jobs[digest] = _smaller(self._jobs[digest])
-        self._not_before[digest] = time.monotonic() + min(60.0, _BACKOFF_S.get(kind, 2.0) * 2 ** (count - 1))
-        self._frontier.again(digest)
+        pause_s = min(60.0, _BACKOFF_S.get(kind, 2.0) * 2 ** (count - 1))
+        self._resting[digest] = time.monotonic() + pause_s
+        self._frontier.rest(digest)
 
     def _look_elsewhere(self) -> None:
         """Jobs that another run holds: take over their outcome, or try again, since their attempt may be lost."""
@@ -296,9 +315,7 @@ class Scheduler:
             self._frontier.done(digest)
         if self._elsewhere and not self._attempts:
             time.sleep(_POLL_S)
-        now = time.monotonic()
-        for digest in self._elsewhere:
-            self._not_before[digest] = now + 2.0
+        self._resting |= dict.fromkeys(self._elsewhere, time.monotonic() + _ELSEWHERE_S)
         self._elsewhere.clear()
 
     def _beat(self, lease: RunLease) -> None:
@@ -334,6 +351,11 @@ class Scheduler:
         )
 
     def _report(self, executor: Executor | None = None) -> None:
+        """Tell who watches, about twice a second however often something ends, and end what hangs."""
+        now = time.monotonic()
+        if now - self._last_report < _REPORT_S:
+            return
+        self._last_report = now
         self._batches = [batch for batch in self._batches if any(d in self._attempts for d in batch)]
         running = tuple(self._progress(batch) for batch in self._batches)
         counts = {state: self._frontier.count(state) for state in NodeState}

@@ -2,7 +2,8 @@
 
 | file       | what is in it                                                                |
 | ---------- | ---------------------------------------------------------------------------- |
-| contract   | what the scheduler needs of a place where jobs run; batches                   |
+| contract   | what the scheduler needs of a place where jobs run                            |
+| ready      | the jobs that may start now, by engine and batch by batch                     |
 | connection | joining or starting Ray; what its nodes have and whether they share the root |
 | floor      | who has which CPUs and GPUs of which node; where the next engine fits best    |
 | engines    | a live engine: its gang of GPUs, its actor, how it is closed                  |
@@ -13,20 +14,23 @@ The only place that imports Ray, with `submit.py` and `metrics.py`.
 """
 
 from orchestrator.executors.connection import cluster_facts, connect, disconnect, home_check, survey
-from orchestrator.executors.contract import BATCH_JOBS, Batch, Executor, Finished, Seat, batches
+from orchestrator.executors.contract import Executor, Finished, Seat
 from orchestrator.executors.on_ray import RayExecutor
+from orchestrator.executors.ready import BATCH_JOBS, Batch, JobGroup, ReadyJobs, group_of
 
 __all__ = [
     "BATCH_JOBS",
     "Batch",
     "Executor",
     "Finished",
+    "JobGroup",
     "RayExecutor",
+    "ReadyJobs",
     "Seat",
-    "batches",
     "cluster_facts",
     "connect",
     "disconnect",
+    "group_of",
     "home_check",
     "survey",
 ]

@@ -7,14 +7,9 @@ from typing import Protocol
 
 from pydantic import Field
 
-from orchestrator.jobs import BuildJob, EvalJob, Frozen, Task
+from orchestrator.executors.ready import Batch, ReadyJobs
+from orchestrator.jobs import Frozen, Task
 from orchestrator.records import Failure, Outcome
-
-BATCH_JOBS = 32
-"""Most jobs that one engine is given at once; what is lost when it dies."""
-
-Batch = tuple[BuildJob | EvalJob, ...]
-"""Jobs that start together: one, or several that differ in their layer path alone."""
 
 
 class Finished(Frozen):
@@ -37,8 +32,8 @@ class Seat(Frozen):
 class Executor(Protocol):
     """A place where jobs run. It decides nothing about retries and never sees the store."""
 
-    def pick(self, ready: Sequence[BuildJob | EvalJob]) -> list[Batch]:
-        """Of the jobs that are ready, in order of preference, those that can start now, batch by batch."""
+    def pick(self, ready: ReadyJobs) -> list[Batch]:
+        """Of the jobs that are ready those that can start now, batch by batch."""
 
     def seat_of(self, batch: Batch) -> Seat:
         """Where a picked batch will run."""
@@ -52,29 +47,8 @@ class Executor(Protocol):
     def give_up(self, attempt_id: str, failure: Failure) -> None:
         """End the work on an attempt, and what runs in one batch with it; they come back with this failure."""
 
-    def homeless(self, ready: Sequence[BuildJob | EvalJob]) -> dict[str, str]:
+    def homeless(self, ready: ReadyJobs) -> dict[str, str]:
         """Of the jobs that are ready those for which there has been no fitting node for long, with the reason."""
 
     def cancel(self) -> None:
         """Stop all work now."""
-
-
-def batches(ready: Sequence[BuildJob | EvalJob], engines: int = 1) -> list[Batch]:
-    """The jobs as they start together, in the order of each batch's first job, enough of them for so many engines.
-
-    A job that ran out of memory comes back with a smaller batch size, which bounds its batch from then on.
-    """
-    groups: dict[str, list[BuildJob | EvalJob]] = {}
-    for job in ready:
-        key = job.batch_key if isinstance(job, EvalJob) else None
-        groups.setdefault(key or job.digest, []).append(job)
-    found: list[Batch] = []
-    for group in groups.values():
-        first = group[0]
-        if len(group) == 1:  # the usual case of thousands of jobs, at every step of a run
-            found.append((first,))
-            continue
-        most = min(BATCH_JOBS, (first.tuning.batch_size or BATCH_JOBS) if isinstance(first, EvalJob) else 1)
-        most = max(1, min(most, -(-len(group) // engines)))
-        found += [tuple(group[begin : begin + most]) for begin in range(0, len(group), most)]
-    return found

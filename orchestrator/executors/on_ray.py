@@ -6,7 +6,7 @@ import contextlib
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import ray
@@ -15,10 +15,11 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from orchestrator.cluster import ClusterFacts, NodeFacts
 from orchestrator.estimate import BUILD_CPUS, ENGINE_START_S, EngineNeed
 from orchestrator.executors.connection import NodeReport, cluster_facts, survey
-from orchestrator.executors.contract import Batch, Finished, Seat, batches
+from orchestrator.executors.contract import Finished, Seat
 from orchestrator.executors.engines import LiveEngine
 from orchestrator.executors.floor import Floor, Spot
 from orchestrator.executors.helping import AFTER_S, SPELL_S, Helping, Work
+from orchestrator.executors.ready import Batch, BatchQueue, ReadyJobs
 from orchestrator.jobs import BuildJob, EvalJob, Task
 from orchestrator.records import Failure, FailureClass, Outcome
 from orchestrator.settings import Settings, WorkerContext
@@ -75,25 +76,24 @@ class RayExecutor:
         self._looked_at = time.monotonic()
         self._homeless_since: dict[str, float] = {}
 
-    def pick(self, ready: Sequence[BuildJob | EvalJob]) -> list[Batch]:
+    def pick(self, ready: ReadyJobs) -> list[Batch]:
         """What can start now: builds, then jobs whose engine is idle, then new engines, the largest first."""
         self._look_around()
         self._finish_closing()
-        chosen = self._pick_builds(ready)
-        queues = self._queues([job for job in ready if isinstance(job, EvalJob)])
+        chosen = self._pick_builds(ready.builds())
+        queues = {key: ready.queue(key, self._slots) for key in ready.first_of_each()}
         self._floor.release(queues)
         self._finish_opening()
         chosen += self._pick_engines(queues)
         for engine in self._opening:
             if queues.get(engine.key):
                 # What it will be given as soon as it is there.
-                queues[engine.key].popleft()
-        order = sorted(queues, key=lambda key: -self._gpus(queues[key])) if queues else []
-        for key in order:
+                queues[engine.key].take()
+        for key in sorted(queues, key=lambda key: -_gpus(queues[key])):
             while queues[key] and self._is_worth_it(key, queues[key]):
-                if not self._open(queues[key][0][0], queues):
+                if not self._open(queues[key].ahead(1)[0][0], queues):
                     break
-                queues[key].popleft()
+                queues[key].take()
         if not any(queues.values()):
             self._help()
         return chosen
@@ -114,14 +114,14 @@ class RayExecutor:
             if job is not None and spot is not None:
                 self._ask_for(job.engine_key, spot)
 
-    def _pick_engines(self, queues: Mapping[str, deque[Batch]]) -> list[Batch]:
+    def _pick_engines(self, queues: Mapping[str, BatchQueue]) -> list[Batch]:
         """Work for the engines that have none; those that nobody has needed for a while are closed."""
         chosen: list[Batch] = []
         for engine in list(self._engines):
             if engine.busy or engine.draining:
                 continue
             if queues.get(engine.key):
-                chosen.append(queues[engine.key].popleft())
+                chosen.append(queues[engine.key].take())
                 engine.busy = True
             elif time.monotonic() - engine.idle_since > _IDLE_S:
                 self._retire(engine)
@@ -173,17 +173,17 @@ class RayExecutor:
                     with contextlib.suppress(ray.exceptions.RayError):
                         ray.cancel(reference, force=True)
 
-    def homeless(self, ready: Sequence[BuildJob | EvalJob]) -> dict[str, str]:
+    def homeless(self, ready: ReadyJobs) -> dict[str, str]:
         """Jobs that no live node could hold for ten minutes, for example since the only one with enough GPUs was lost."""
         now = time.monotonic()
-        firsts = {job.engine_key: job for job in reversed(ready) if isinstance(job, EvalJob)}
-        without = {k for k, job in firsts.items() if not self._floor.ever(job, self._needs.get(k))}
+        firsts = ready.first_of_each().items()
+        without = {k for k, job in firsts if not self._floor.ever(job, self._needs.get(k))}
         self._homeless_since = {k: self._homeless_since.get(k, now) for k in without}
         given_up = {k for k, since in self._homeless_since.items() if now - since > _HOMELESS_S}
         reason = (
             f"For ten minutes no node of the cluster could hold its engine ({self._floor.facts.sentence})."
         )
-        return {j.digest: reason for j in ready if isinstance(j, EvalJob) and j.engine_key in given_up}
+        return {job.digest: reason for key in given_up for job in ready.all_for(key)}
 
     def cancel(self) -> None:
         """Stop all work now and give every engine's resources back."""
@@ -208,30 +208,20 @@ class RayExecutor:
             self._reports |= survey(self._settings, new)
         self._floor.update(cluster_facts(self._reports))
 
-    def _queues(self, ready: list[EvalJob]) -> dict[str, deque[Batch]]:
-        """Batches by engine key, in the order of preference; as many as there may be engines for them."""
-        grouped: dict[str, list[EvalJob]] = {}
-        for job in ready:
-            grouped.setdefault(job.engine_key, []).append(job)
-        return {
-            key: deque(batches(jobs, self._floor.slots(jobs[0], self._needs.get(key))))
-            for key, jobs in grouped.items()
-        }
+    def _slots(self, job: EvalJob) -> int:
+        """How many engines for this job there may be."""
+        return self._floor.slots(job, self._needs.get(job.engine_key))
 
-    def _gpus(self, queue: deque[Batch]) -> int:
-        job = queue[0][0] if queue else None
-        return job.engine.tensor_parallel if isinstance(job, EvalJob) else 0
-
-    def _is_worth_it(self, key: str, queue: deque[Batch]) -> bool:
+    def _is_worth_it(self, key: str, queue: BatchQueue) -> bool:
         """Whether another engine would finish what waits sooner than the engines that there are, start included."""
         there = [*self._engines, *self._opening]
         open_ = sum(engine.key == key and not engine.draining for engine in there)
         if not open_:
             return True
-        some = [second for batch in list(queue)[:50] for job in batch if (second := self._seconds(job))]
+        some = [second for batch in queue.ahead(50) for job in batch if (second := self._seconds(job))]
         return not some or len(queue) * (sum(some) / len(some)) > open_ * self._start_s
 
-    def _open(self, job: BuildJob | EvalJob, queues: Mapping[str, deque[Batch]]) -> bool:
+    def _open(self, job: BuildJob | EvalJob, queues: Mapping[str, BatchQueue]) -> bool:
         """Ask for an engine for this job where there is room, or begin to make room; whether one was asked for."""
         assert isinstance(job, EvalJob)
         need = self._needs.get(job.engine_key)
@@ -251,7 +241,7 @@ class RayExecutor:
         """An engine that is being reserved on this spot."""
         return LiveEngine.open(key, spot, self._host, self._context, self._env)
 
-    def _make_room(self, job: EvalJob, need: EngineNeed | None, queues: Mapping[str, deque[Batch]]) -> None:
+    def _make_room(self, job: EvalJob, need: EngineNeed | None, queues: Mapping[str, BatchQueue]) -> None:
         """Close an idle engine that nothing waits for; else let a node run dry for an engine that is larger than those on it."""
         spare = [e for e in self._engines if not e.busy and not queues.get(e.key)]
         if spare:
@@ -282,8 +272,7 @@ class RayExecutor:
                     if not engine.busy:
                         self._retire(engine)
 
-    def _pick_builds(self, ready: Sequence[BuildJob | EvalJob]) -> list[Batch]:
-        waiting = (job for job in ready if isinstance(job, BuildJob))
+    def _pick_builds(self, waiting: Iterator[BuildJob]) -> list[Batch]:
         chosen: list[Batch] = []
         self._build_nodes.clear()
         for job in waiting:
@@ -368,6 +357,13 @@ class RayExecutor:
                 del self._closing[reference]
                 engine.end()
                 self._floor.give(engine.spot)
+
+
+def _gpus(queue: BatchQueue) -> int:
+    """GPUs of the engine that a queue waits for."""
+    first = queue.ahead(1)
+    job = first[0][0] if first else None
+    return job.engine.tensor_parallel if isinstance(job, EvalJob) else 0
 
 
 def _lost(error: Exception, place: LiveEngine | NodeFacts) -> Failure:

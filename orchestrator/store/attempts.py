@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
@@ -17,7 +18,6 @@ from orchestrator.records import (
     Failure,
     FailureClass,
     NotStarted,
-    Protocol,
     RunLease,
     Success,
     new_id,
@@ -32,6 +32,7 @@ from orchestrator.store.rows import (
     evaluation_row,
     job_of,
     outcome_row,
+    protocol_of,
     score_rows,
 )
 from orchestrator.store.runs import fill, holds
@@ -46,6 +47,40 @@ from orchestrator.tables import (
     runs,
     scores,
 )
+
+# Queries that are asked for every job, made once: SQLAlchemy takes longer to put one together than SQLite to answer it.
+_DRIVER = (
+    sa.select(runs.c.ended_as, runs.c.lease_owner, runs.c.lease_token, runs.c.cancel_requested_at)
+    .where(runs.c.id == sa.bindparam("of_run"))
+    .with_for_update(read=True)
+)
+_JOB = (
+    sa.select(jobs.c.digest)
+    .join(run_jobs, run_jobs.c.job_digest == jobs.c.digest)
+    .where(jobs.c.digest == sa.bindparam("of_job"), run_jobs.c.run_id == sa.bindparam("of_run"))
+    # Not the key: runs that are being written down refer to the job meanwhile.
+    .with_for_update(of=jobs, key_share=True)
+)
+_OUTCOME = sa.select(outcomes.c.attempt_id).where(outcomes.c.job_digest == sa.bindparam("of_job"))
+_ATTEMPT = sa.select(attempts).where(attempts.c.id == sa.bindparam("of_attempt"))
+_ATTEMPTS = (
+    sa.select(attempts).where(attempts.c.job_digest == sa.bindparam("of_job")).with_for_update(of=attempts)
+)
+_ATTEMPT_AND_JOB = (
+    sa.select(
+        jobs,
+        run_jobs.c.spec,
+        run_jobs.c.live_layers,
+        protocols.c.spec.label("protocol"),
+    )
+    .select_from(attempts)
+    .join(jobs, jobs.c.digest == attempts.c.job_digest)
+    .join(run_jobs, (run_jobs.c.job_digest == jobs.c.digest) & (run_jobs.c.run_id == attempts.c.run_id))
+    .join(protocols, protocols.c.digest == jobs.c.protocol_digest, isouter=True)
+    .where(attempts.c.id == sa.bindparam("of_attempt"))
+    .with_for_update(of=jobs, key_share=True)
+)
+_CLOSE = attempts.update().where(attempts.c.id == sa.bindparam("of_attempt"))
 
 
 class Attempts(StorePart):
@@ -64,16 +99,32 @@ class Attempts(StorePart):
             refusal = _may_drive(connection, lease)
             if refusal is not None:
                 return refusal
-            _lock_job(connection, lease.run_id, job_digest)
-            known = connection.execute(sa.select(attempts).where(attempts.c.id == attempt_id)).one_or_none()
+            # Starting and finishing a job's attempts is one at a time.
+            if connection.execute(_JOB, {"of_job": job_digest, "of_run": lease.run_id}).one_or_none() is None:
+                raise StoreError(f"The run {lease.run_id} has no job {job_digest}.")
+            so_far = connection.execute(_ATTEMPTS, {"of_job": job_digest}).all()
+            known = next((row for row in so_far if row.id == attempt_id), None)
             if known is not None:
                 return attempt_record(known)
-            done = sa.select(outcomes.c.job_digest).where(outcomes.c.job_digest == job_digest)
-            if connection.execute(done).one_or_none() is not None:
+            if connection.execute(_OUTCOME, {"of_job": job_digest}).one_or_none() is not None:
                 return NotStarted.JOB_DONE
-            if not self._clear(connection, job_digest):
+            now = clock(connection)
+            if not self._clear(connection, so_far, now):
                 return NotStarted.HELD
-            return _insert(connection, attempt_id, lease.run_id, job_digest, node, worker)
+            values: Row = {
+                "id": attempt_id,
+                "job_digest": job_digest,
+                "run_id": lease.run_id,
+                "number": 1 + max((row.number for row in so_far), default=0),
+                "state": AttemptState.RUNNING,
+                "node": node,
+                "worker": worker,
+                "started_at": now,
+                "heartbeat_at": now,
+            }
+            fill(connection, attempts, [values])
+            nothing = dict.fromkeys(("ended_at", "failure_class", "message", "log_tail", "will_retry"))
+            return AttemptRecord(**values, **nothing)
 
         return self._database.write(work)
 
@@ -90,19 +141,20 @@ class Attempts(StorePart):
         """
 
         def work(connection: sa.Connection) -> Acceptance:
-            attempt = _attempt(connection, attempt_id)
-            _lock_job(connection, attempt.run_id, attempt.job_digest)
+            row = connection.execute(_ATTEMPT_AND_JOB, {"of_attempt": attempt_id}).one_or_none()
+            if row is None:
+                raise _no_attempt(attempt_id)
             now = clock(connection)
-            there = connection.execute(
-                sa.select(outcomes.c.attempt_id).where(outcomes.c.job_digest == attempt.job_digest)
-            ).one_or_none()
+            # Read when the job is locked: another attempt's outcome may have come while this one waited.
+            there = connection.execute(_OUTCOME, {"of_job": row.digest}).one_or_none()
             if there is not None and there.attempt_id == attempt_id:
                 return Acceptance.ACCEPTED
             node = {"node": outcome.hardware.host, "ended_at": now}
             if there is not None:
                 _close(connection, attempt_id, {"state": AttemptState.SUPERSEDED, **node})
                 return Acceptance.ALREADY_THERE
-            wrong = _contradiction(_job(connection, attempt.run_id, attempt.job_digest), outcome)
+            known = {row.protocol_digest: protocol_of(row.protocol)} if row.protocol else {}
+            wrong = _contradiction(job_of(row, known), outcome)
             if wrong is not None:
                 failed = {
                     "state": AttemptState.FAILED,
@@ -111,8 +163,8 @@ class Attempts(StorePart):
                 }
                 _close(connection, attempt_id, {**failed, "will_retry": False, **node})
                 return Acceptance.REFUSED
-            fill(connection, outcomes, [outcome_row(attempt.job_digest, attempt_id, outcome, now)])
-            _insert_details(connection, attempt.job_digest, outcome)
+            fill(connection, outcomes, [outcome_row(row.digest, attempt_id, outcome, now)])
+            _insert_details(connection, row.digest, outcome)
             nothing_wrong = {"failure_class": None, "message": None, "log_tail": None, "will_retry": None}
             _close(connection, attempt_id, {"state": AttemptState.SUCCEEDED, **nothing_wrong, **node})
             return Acceptance.ACCEPTED
@@ -128,7 +180,9 @@ class Attempts(StorePart):
             state = AttemptState.LOST
 
         def work(connection: sa.Connection) -> bool:
-            attempt = _attempt(connection, attempt_id)
+            attempt = connection.execute(_ATTEMPT, {"of_attempt": attempt_id}).one_or_none()
+            if attempt is None:
+                raise _no_attempt(attempt_id)
             if attempt.state != AttemptState.RUNNING:
                 return bool(attempt.state == state and attempt.message == failure.message)
             values: Row = {
@@ -168,13 +222,11 @@ class Attempts(StorePart):
             lambda connection: tuple(attempt_record(row) for row in connection.execute(query))
         )
 
-    def _clear(self, connection: sa.Connection, job_digest: str) -> bool:
+    def _clear(self, connection: sa.Connection, so_far: Sequence[AnyRow], now: datetime) -> bool:
         """Whether no live attempt holds the job; one that nobody vouches for is closed as lost."""
-        held = (attempts.c.job_digest == job_digest) & (attempts.c.state == AttemptState.RUNNING)
-        row = connection.execute(sa.select(attempts).where(held).with_for_update()).one_or_none()
+        row = next((row for row in so_far if row.state == AttemptState.RUNNING), None)
         if row is None:
             return True
-        now = clock(connection)
         if row.heartbeat_at + timedelta(seconds=self.lease_s) > now:
             return False
         lost = {"state": AttemptState.LOST, "ended_at": now, "message": "Nobody vouched for it any more."}
@@ -184,76 +236,18 @@ class Attempts(StorePart):
 
 def _may_drive(connection: sa.Connection, lease: RunLease) -> NotStarted | None:
     """Why this lease must not start anything; the run's row stays as it is until the transaction ends."""
-    query = sa.select(runs.c.ended_as, runs.c.lease_owner, runs.c.lease_token, runs.c.cancel_requested_at)
-    row = connection.execute(query.where(runs.c.id == lease.run_id).with_for_update(read=True)).one_or_none()
+    row = connection.execute(_DRIVER, {"of_run": lease.run_id}).one_or_none()
     if row is None or not holds(row, lease):
         return NotStarted.LEASE_LOST
     return NotStarted.RUN_CANCELLED if row.cancel_requested_at is not None else None
 
 
-def _lock_job(connection: sa.Connection, run_id: str, job_digest: str) -> None:
-    """Starting and finishing a job's attempts is one at a time."""
-    query = (
-        sa.select(jobs.c.digest)
-        .join(run_jobs, run_jobs.c.job_digest == jobs.c.digest)
-        .where(jobs.c.digest == job_digest, run_jobs.c.run_id == run_id)
-        # Not the key: runs that are being written down refer to the job meanwhile.
-        .with_for_update(of=jobs, key_share=True)
-    )
-    if connection.execute(query).one_or_none() is None:
-        raise StoreError(f"The run {run_id} has no job {job_digest}.")
-
-
-def _job(connection: sa.Connection, run_id: str, job_digest: str) -> BuildJob | EvalJob:
-    """The job, locked before, as the run wants it."""
-    query = (
-        sa.select(jobs, run_jobs.c.spec, run_jobs.c.live_layers, protocols.c.spec.label("protocol"))
-        .join(run_jobs, run_jobs.c.job_digest == jobs.c.digest)
-        .join(protocols, protocols.c.digest == jobs.c.protocol_digest, isouter=True)
-        .where(jobs.c.digest == job_digest, run_jobs.c.run_id == run_id)
-    )
-    row = connection.execute(query).one()
-    known = {row.protocol_digest: Protocol.model_validate_json(row.protocol)} if row.protocol else {}
-    return job_of(row, known)
-
-
-def _attempt(connection: sa.Connection, attempt_id: str) -> AnyRow:
-    row = connection.execute(sa.select(attempts).where(attempts.c.id == attempt_id)).one_or_none()
-    if row is None:
-        raise RunError(f"There is no attempt {attempt_id} in this store.")
-    return row
-
-
-def _insert(
-    connection: sa.Connection,
-    attempt_id: str,
-    run_id: str,
-    job_digest: str,
-    node: str | None,
-    worker: str | None,
-) -> AttemptRecord:
-    now = clock(connection)
-    last = connection.scalar(
-        sa.select(sa.func.max(attempts.c.number)).where(attempts.c.job_digest == job_digest)
-    )
-    values: Row = {
-        "id": attempt_id,
-        "job_digest": job_digest,
-        "run_id": run_id,
-        "number": (last or 0) + 1,
-        "state": AttemptState.RUNNING,
-        "node": node,
-        "worker": worker,
-        "started_at": now,
-        "heartbeat_at": now,
-    }
-    nothing = dict.fromkeys(("ended_at", "failure_class", "message", "log_tail", "will_retry"))
-    connection.execute(attempts.insert(), values)
-    return AttemptRecord(**values, **nothing)
+def _no_attempt(attempt_id: str) -> RunError:
+    return RunError(f"There is no attempt {attempt_id} in this store.")
 
 
 def _close(connection: sa.Connection, attempt_id: str, values: Row) -> None:
-    connection.execute(attempts.update().where(attempts.c.id == attempt_id).values(values))
+    connection.execute(_CLOSE, {"of_attempt": attempt_id, **values})
 
 
 def _contradiction(job: BuildJob | EvalJob, outcome: Success) -> str | None:

@@ -34,6 +34,8 @@ _FULL_STATES = {"53100"}
 # What SQLite says when it cannot make its files larger.
 _FULL_NAMES = ("SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE")
 _POSTGRES_OPTIONS = "-c idle_in_transaction_session_timeout=60000 -c lock_timeout=60000 -c timezone=UTC"
+_SQLITE_NOW = sa.text("SELECT strftime('%Y-%m-%d %H:%M:%f', 'now')")
+_POSTGRES_NOW = sa.text("SELECT clock_timestamp()")
 
 
 class Database:
@@ -143,9 +145,9 @@ def full_disk(label: str) -> str:
 def clock(connection: sa.Connection) -> datetime:
     """The time of the store; every decision about leases is made on this clock."""
     if connection.dialect.name == "sqlite":
-        text = connection.scalar(sa.text("SELECT strftime('%Y-%m-%d %H:%M:%f', 'now')"))
+        text = connection.scalar(_SQLITE_NOW)
         return datetime.fromisoformat(str(text)).replace(tzinfo=UTC)
-    moment: datetime = connection.execute(sa.text("SELECT clock_timestamp()")).scalar_one()
+    moment: datetime = connection.execute(_POSTGRES_NOW).scalar_one()
     return moment.astimezone(UTC)
 
 

@@ -110,6 +110,12 @@ def _eval_spec(place: CheckpointPlace, tuning: EngineTuning) -> str:
     return json.dumps({name: part for name, part in whole.items() if part})
 
 
+@lru_cache(maxsize=256)
+def protocol_of(text: str) -> Protocol:
+    """A protocol out of its row's JSON; the jobs of a run share a few of them."""
+    return Protocol.model_validate_json(text)
+
+
 def job_of(row: AnyRow, protocols: dict[str, Protocol]) -> BuildJob | EvalJob:
     """A job as one run wants it, out of its identity and that run's own part."""
     if row.protocol_digest is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -300,7 +301,12 @@ def fill(connection: sa.Connection, table: sa.Table, rows: list[Row]) -> None:
     if rows and connection.dialect.name == "postgresql":
         connection.execute(_from_arrays(table, rows))
     elif rows:
-        connection.execute(table.insert(), rows)
+        connection.execute(_insert_into(table), rows)
+
+
+@lru_cache
+def _insert_into(table: sa.Table) -> sa.Insert:
+    return table.insert()
 
 
 def insert_new(connection: sa.Connection, table: sa.Table, rows: list[Row]) -> None:

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from orchestrator import runs
-from orchestrator.executors import Batch, Executor, Finished, Seat, batches
-from orchestrator.jobs import BuildJob, EvalJob, Task
+from orchestrator.executors import Batch, Executor, Finished, ReadyJobs, Seat
+from orchestrator.jobs import BuildJob, Task
 from orchestrator.plan import Plan, make_plan
 from orchestrator.records import Failure
 from orchestrator.runs import register
@@ -29,8 +29,11 @@ class InProcess:
         self._waiting: list[tuple[Task, ...]] = []
         self.batches: list[int] = []
 
-    def pick(self, ready: Sequence[BuildJob | EvalJob]) -> list[Batch]:
-        return batches(ready)[:1] if not self._waiting else []
+    def pick(self, ready: ReadyJobs) -> list[Batch]:
+        if self._waiting:
+            return []
+        builds: list[Batch] = [(job,) for job in ready.builds()]
+        return (builds + [ready.queue(key).take() for key in ready.first_of_each()])[:1]
 
     def seat_of(self, batch: Batch) -> Seat:
         return Seat()
@@ -38,7 +41,7 @@ class InProcess:
     def give_up(self, attempt_id: str, failure: Failure) -> None:
         raise AssertionError(f"{attempt_id} was given up: {failure.message}")
 
-    def homeless(self, ready: Sequence[BuildJob | EvalJob]) -> dict[str, str]:
+    def homeless(self, ready: ReadyJobs) -> dict[str, str]:
         return {}
 
     def submit(self, tasks: Sequence[Task]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,8 @@ from evals.probes import Scoring, get_probe
 from evals.probes.evaluate import result_of_samples
 from evals.samples import read_samples
 from evals.scores import PROBE_SUITE
-from orchestrator.executors import BATCH_JOBS, batches
-from orchestrator.jobs import EvalJob, Task
+from orchestrator.executors import BATCH_JOBS, Batch, ReadyJobs
+from orchestrator.jobs import BuildJob, EvalJob, Task
 from orchestrator.plan import Plan, make_plan
 from orchestrator.records import EvalOutcome, Failure, FailureClass
 from orchestrator.settings import Settings, WorkerContext
@@ -53,6 +54,18 @@ def run(home: Path, jobs: list[EvalJob]) -> tuple[EvalOutcome | Failure, ...]:
     return outcomes  # type: ignore[return-value]  # a probe is no build
 
 
+def batches(jobs: Sequence[BuildJob | EvalJob], engines: int = 1) -> list[Batch]:
+    """The batches of jobs that one engine serves."""
+    ready = ReadyJobs.of(jobs)
+    (key,) = ready.first_of_each()
+    queue = ready.queue(key, lambda job: engines)
+    expected = len(queue)
+    found = [queue.take() for _ in range(expected)]
+    assert not queue
+    assert not queue.ahead(1)
+    return found
+
+
 def test_jobs_of_one_probe_run_together(home: Path, tiny_llama: Path) -> None:
     plan = planned(tiny_llama)
     jobs = list(plan.jobs.values())
@@ -64,6 +77,7 @@ def test_jobs_of_one_probe_run_together(home: Path, tiny_llama: Path) -> None:
     many = [job.model_copy(update={"weights_digest": str(n)}) for n in range(5) for job in found[0]]
     same = [job.model_copy(update={"weights_digest": "w", "layer_path": (n,)}) for n, job in enumerate(many)]
     assert [len(batch) for batch in batches(same)] == [BATCH_JOBS, 55 - BATCH_JOBS]
+    assert [len(batch) for batch in batches(same, engines=5)] == [11] * 5
     smaller = [job.model_copy(update={"tuning": EngineTuning(batch_size=4)}) for job in same]  # type: ignore[union-attr]
     assert max(map(len, batches(smaller))) == 4
 

@@ -1,0 +1,166 @@
+"""The scheduler with an executor that does as it is told: retries, rests, late results, jobs that nothing can hold."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from orchestrator import scheduler as scheduling
+from orchestrator.executors import Batch, Finished, ReadyJobs, Seat
+from orchestrator.jobs import EvalJob, Task
+from orchestrator.records import AttemptState, EvalOutcome, Failure, FailureClass
+from orchestrator.runs import register
+from orchestrator.scheduler import RunSummary, Scheduler
+from orchestrator.settings import Settings
+from orchestrator.store import Store
+from tests.orchestrator.in_process import Silent
+from tests.orchestrator.stand_in_plan import stand_in_plan
+from tests.orchestrator.store_data import eval_outcome
+
+LOST = Failure(failure_class=FailureClass.LOST_NODE, message="The worker process died.")
+NO_MEMORY = Failure(failure_class=FailureClass.OUT_OF_MEMORY, message="Out of memory.")
+HELD_BACK = "held back"
+
+
+def answer(task: Task) -> Finished:
+    """What an attempt brings where nothing goes wrong."""
+    assert isinstance(task.job, EvalJob)
+    outcome: EvalOutcome = eval_outcome(task.job)
+    return Finished(attempt_id=task.attempt_id, job_digest=task.job.digest, outcome=outcome)
+
+
+class Scripted:
+    """One engine; `script` says how the attempts at the job called `odd` end, in turn, then they succeed.
+
+    An attempt that is held back comes back after the next one of its job has started, and before that ends.
+    """
+
+    def __init__(
+        self, odd: str, script: Sequence[Failure | str] = (), *, homeless: str | None = None
+    ) -> None:
+        self._odd = odd
+        self._script = deque(script)
+        self._homeless = homeless
+        self._running: list[Task] = []
+        self._held: list[Finished] = []
+        self.started: list[Task] = []
+
+    def pick(self, ready: ReadyJobs) -> list[Batch]:
+        return [] if self._running else [ready.queue(key).take() for key in ready.first_of_each()][:1]
+
+    def seat_of(self, batch: Batch) -> Seat:
+        return Seat()
+
+    def submit(self, tasks: Sequence[Task]) -> None:
+        self._running.extend(tasks)
+        self.started.extend(tasks)
+
+    def wait(self, timeout_s: float) -> list[Finished]:
+        found: list[Finished] = []
+        for task in self._running:
+            odd = task.job.digest == self._odd
+            late = self._held if odd else []
+            self._held = [] if odd else self._held
+            found += late
+            end = self._script.popleft() if odd and self._script else None
+            if end == HELD_BACK:
+                self._held.append(answer(task))
+                end = LOST
+            ended = {"attempt_id": task.attempt_id, "job_digest": task.job.digest}
+            found.append(Finished(**ended, outcome=end) if isinstance(end, Failure) else answer(task))
+        self._running.clear()
+        return found
+
+    def give_up(self, attempt_id: str, failure: Failure) -> None:
+        raise AssertionError(attempt_id)
+
+    def homeless(self, ready: ReadyJobs) -> dict[str, str]:
+        waiting = [job.digest for key in ready.first_of_each() for job in ready.all_for(key)]
+        return {d: "No node could hold its engine." for d in waiting if d == self._homeless}
+
+    def cancel(self) -> None:
+        self._running.clear()
+
+
+@pytest.fixture
+def jobs() -> list[EvalJob]:
+    return [planned.job for planned in stand_in_plan(6).evals]
+
+
+def run(home: Path, executor: Scripted) -> tuple[RunSummary, Store]:
+    """Run six jobs; a fresh store, and how it went."""
+    settings = Settings(
+        home=home, database_url=f"sqlite:///{home}/store.sqlite", datasets=None, ray_address=None
+    )
+    plan = stand_in_plan(6)
+    store = Store.open(settings.database_url)
+    scheduler = Scheduler(
+        store, plan, run_id=register(store, plan), settings=settings, reporter=Silent(), durations=None
+    )
+    return scheduler.run(executor), store
+
+
+def states(store: Store, job: EvalJob) -> list[AttemptState]:
+    return [attempt.state for attempt in store.attempts(job.digest)]
+
+
+def test_a_lost_job_rests_while_the_others_go_on(
+    tmp_path: Path, jobs: list[EvalJob], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(scheduling._BACKOFF_S, FailureClass.LOST_NODE, 0.5)
+    odd = jobs[0]
+    executor = Scripted(odd.digest, [LOST, LOST])
+    summary, store = run(tmp_path, executor)
+    assert (summary.done, summary.failed) == (6, {})
+    assert states(store, odd) == [AttemptState.LOST, AttemptState.LOST, AttemptState.SUCCEEDED]
+    order = [task.job.digest for task in executor.started]
+    assert order[0] == odd.digest
+    assert order[-2:] == [odd.digest] * 2
+    assert len(order) == 8
+
+
+def test_a_late_result_is_taken_and_the_failure_after_it_changes_nothing(
+    tmp_path: Path, jobs: list[EvalJob], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(scheduling._BACKOFF_S, FailureClass.LOST_NODE, 0.1)
+    odd = jobs[1]
+    executor = Scripted(odd.digest, [HELD_BACK, LOST])
+    summary, store = run(tmp_path, executor)
+    assert (summary.done, summary.failed) == (6, {})
+    assert states(store, odd) == [AttemptState.SUCCEEDED, AttemptState.LOST]
+    assert sum(task.job.digest == odd.digest for task in executor.started) == 2
+
+
+def test_a_late_result_is_not_undone_by_a_failure_for_good(
+    tmp_path: Path, jobs: list[EvalJob], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(scheduling._BACKOFF_S, FailureClass.LOST_NODE, 0.1)
+    bad = Failure(failure_class=FailureClass.BAD_CHECKPOINT, message="A tensor is missing.")
+    summary, _ = run(tmp_path, Scripted(jobs[1].digest, [HELD_BACK, bad]))
+    assert (summary.done, summary.failed) == (6, {})
+
+
+def test_out_of_memory_comes_back_with_half_the_batch(
+    tmp_path: Path, jobs: list[EvalJob], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(scheduling._BACKOFF_S, FailureClass.OUT_OF_MEMORY, 0.1)
+    executor = Scripted(jobs[2].digest, [NO_MEMORY, NO_MEMORY])
+    summary, _ = run(tmp_path, executor)
+    assert summary.done == 6
+    tried = [t.job for t in executor.started if t.job.digest == jobs[2].digest]
+    assert [job.tuning.batch_size for job in tried if isinstance(job, EvalJob)] == [None, 16, 8]
+
+
+def test_a_failure_for_good_and_a_job_without_a_place_stop_nothing_else(
+    tmp_path: Path, jobs: list[EvalJob]
+) -> None:
+    bad = Failure(failure_class=FailureClass.BAD_CHECKPOINT, message="A tensor is missing.")
+    summary, _ = run(tmp_path, Scripted(jobs[3].digest, [bad], homeless=jobs[4].digest))
+    assert summary.done == 4
+    assert summary.failed == {
+        jobs[3].digest: "A tensor is missing.",
+        jobs[4].digest: "No node could hold its engine.",
+    }
