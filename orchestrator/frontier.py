@@ -11,7 +11,7 @@ Group = TypeVar("Group", bound=Hashable)
 
 
 class NodeState(StrEnum):
-    """Where a job stands in this run."""
+    """Where a job stands in this run. One that must not start for now, after a failure for example, is waiting."""
 
     WAITING = "waiting"
     READY = "ready"
@@ -48,8 +48,7 @@ class Frontier(Generic[Group]):
             if count == 0:
                 self._make_ready(digest)
         for digest in done:
-            if self._state[digest] is not NodeState.DONE:
-                self.done(digest)
+            self.done(digest)
 
     def ready(self) -> dict[Group, Collection[str]]:
         """Jobs that may start, by group, in the plan's order; valid until a state changes."""
@@ -76,7 +75,9 @@ class Frontier(Generic[Group]):
         self._set(digest, NodeState.WAITING)
 
     def done(self, digest: str) -> None:
-        """The job's outcome is in the store; what waited for it may become ready."""
+        """The job's outcome is in the store; what waited for it may become ready. Said twice, it is done once."""
+        if self._state[digest] is NodeState.DONE:
+            return
         self._set(digest, NodeState.DONE)
         for dependent in self._dependents[digest]:
             self._open[dependent] -= 1

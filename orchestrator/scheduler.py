@@ -208,10 +208,12 @@ class Scheduler:
 
     def _start(self, lease: RunLease, executor: Executor) -> None:
         self._wake()
-        for digest, reason in executor.homeless(self._ready()).items():
+        ready = self._ready()
+        homeless = executor.homeless(ready)
+        for digest, reason in homeless.items():
             self._messages[digest] = reason
             self._frontier.failed(digest)
-        for batch in executor.pick(self._ready()):
+        for batch in executor.pick(self._ready() if homeless else ready):
             tasks, lost = self._begin(lease, batch, executor.seat_of(batch))
             if tasks:
                 self._batches.append(tuple(task.job.digest for task in tasks))
@@ -293,8 +295,8 @@ class Scheduler:
         self._failures[digest, kind] = count
         for observer in self._observers:
             observer.failed(kind)
-        if self._frontier.state(digest) is NodeState.DONE:
-            # An earlier attempt's late result was taken meanwhile.
+        if self._frontier.state(digest) is not NodeState.RUNNING:
+            # An earlier attempt's late result was taken, or refused, meanwhile.
             return
         if not again:
             self._messages[digest] = failure.message

@@ -30,7 +30,10 @@ class Seat(Frozen):
 
 
 class Executor(Protocol):
-    """A place where jobs run. It decides nothing about retries and never sees the store."""
+    """A place where jobs run. It decides nothing about retries and never sees the store.
+
+    `ReadyJobs` are a view of the run's state: what an executor wants to keep of them it takes out before it returns.
+    """
 
     def pick(self, ready: ReadyJobs) -> list[Batch]:
         """Of the jobs that are ready those that can start now, batch by batch."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from pydantic import Field
 
+from evals.engine import EngineSpec
 from orchestrator.cluster import ClusterFacts, NodeFacts
 from orchestrator.estimate import BUILD_CPUS, EngineNeed, Resources, engine_resources
 from orchestrator.jobs import EvalJob, Frozen
@@ -36,6 +37,8 @@ class Floor:
         self._builds: dict[str, int] = {}
         self._avoided: dict[str, float] = {}
         self._kept: dict[str, str] = {}
+        # Asked for every checkpoint at every step, of which there may be thousands.
+        self._ever: dict[tuple[EngineSpec, EngineNeed | None], bool] = {}
 
     @property
     def facts(self) -> ClusterFacts:
@@ -45,6 +48,7 @@ class Floor:
     def update(self, facts: ClusterFacts) -> None:
         """Nodes have come or gone; what was taken of a lost one stays noted until it is given back."""
         self._facts = facts
+        self._ever.clear()
         alive = {node.node_id for node in facts.nodes}
         self._kept = {node: key for node, key in self._kept.items() if node in alive}
 
@@ -68,7 +72,11 @@ class Floor:
 
     def ever(self, job: EvalJob, need: EngineNeed | None) -> bool:
         """Whether some node would hold an engine for this job if it were empty."""
-        return any(_holds(node, engine_resources(job, node), need) for node in self._facts.engine_nodes)
+        kind = job.engine, need
+        if kind not in self._ever:
+            nodes = self._facts.engine_nodes
+            self._ever[kind] = any(_holds(node, engine_resources(job, node), need) for node in nodes)
+        return self._ever[kind]
 
     def slots(self, job: EvalJob, need: EngineNeed | None) -> int:
         """How many engines for this job the empty cluster would hold."""

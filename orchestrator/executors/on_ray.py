@@ -12,6 +12,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from evals.engine import EngineSpec
 from orchestrator.cluster import ClusterFacts, NodeFacts
 from orchestrator.estimate import BUILD_CPUS, ENGINE_START_S, EngineNeed
 from orchestrator.executors.connection import NodeReport, cluster_facts, survey
@@ -19,7 +20,7 @@ from orchestrator.executors.contract import Finished, Seat
 from orchestrator.executors.engines import LiveEngine
 from orchestrator.executors.floor import Floor, Spot
 from orchestrator.executors.helping import AFTER_S, SPELL_S, Helping, Work
-from orchestrator.executors.ready import Batch, BatchQueue, ReadyJobs
+from orchestrator.executors.ready import Batch, BatchQueue, Queues, ReadyJobs
 from orchestrator.jobs import BuildJob, EvalJob, Task
 from orchestrator.records import Failure, FailureClass, Outcome
 from orchestrator.settings import Settings, WorkerContext
@@ -81,22 +82,37 @@ class RayExecutor:
         self._look_around()
         self._finish_closing()
         chosen = self._pick_builds(ready.builds())
-        queues = {key: ready.queue(key, self._slots) for key in ready.first_of_each()}
-        self._floor.release(queues)
+        firsts = ready.first_of_each()
+        queues = ready.queues(self._slots)
+        self._floor.release(firsts)
         self._finish_opening()
         chosen += self._pick_engines(queues)
         for engine in self._opening:
             if queues.get(engine.key):
                 # What it will be given as soon as it is there.
                 queues[engine.key].take()
-        for key in sorted(queues, key=lambda key: -_gpus(queues[key])):
-            while queues[key] and self._is_worth_it(key, queues[key]):
-                if not self._open(queues[key].ahead(1)[0][0], queues):
-                    break
-                queues[key].take()
-        if not any(queues.values()):
+        self._pick_openings(sorted(firsts.values(), key=lambda job: -job.engine.tensor_parallel), queues)
+        if queues.is_empty:
             self._help()
         return chosen
+
+    def _pick_openings(self, firsts: Sequence[EvalJob], queues: Queues) -> None:
+        """Ask for engines where they are worth their start; `firsts` are a job of each kind, the largest kinds first."""
+        no_room: set[tuple[EngineSpec, EngineNeed | None]] = set()
+        for job in firsts:
+            key, need = job.engine_key, self._needs.get(job.engine_key)
+            kind, small = (job.engine, need), job.engine.tensor_parallel <= 1
+            if kind in no_room and not self._floor.is_kept_for(key):
+                # With thousands of checkpoints, each would be tried on each node.
+                continue
+            while queues[key] and self._is_worth_it(key, queues[key]):
+                spot = self._floor.place(job, need)
+                if spot is None:
+                    if not self._make_room(job, need, queues) and small:
+                        no_room.add(kind)
+                    break
+                self._ask_for(key, spot)
+                queues[key].take()
 
     def _help(self) -> None:
         """Where nothing waits: idle engines, and further ones where there is room, take part in long evaluations."""
@@ -114,7 +130,7 @@ class RayExecutor:
             if job is not None and spot is not None:
                 self._ask_for(job.engine_key, spot)
 
-    def _pick_engines(self, queues: Mapping[str, BatchQueue]) -> list[Batch]:
+    def _pick_engines(self, queues: Queues) -> list[Batch]:
         """Work for the engines that have none; those that nobody has needed for a while are closed."""
         chosen: list[Batch] = []
         for engine in list(self._engines):
@@ -175,6 +191,8 @@ class RayExecutor:
 
     def homeless(self, ready: ReadyJobs) -> dict[str, str]:
         """Jobs that no live node could hold for ten minutes, for example since the only one with enough GPUs was lost."""
+        # As the nodes are now: a store that was away may have kept the run from looking for longer than ten minutes.
+        self._look_around()
         now = time.monotonic()
         firsts = ready.first_of_each().items()
         without = {k for k, job in firsts if not self._floor.ever(job, self._needs.get(k))}
@@ -221,17 +239,6 @@ class RayExecutor:
         some = [second for batch in queue.ahead(50) for job in batch if (second := self._seconds(job))]
         return not some or len(queue) * (sum(some) / len(some)) > open_ * self._start_s
 
-    def _open(self, job: BuildJob | EvalJob, queues: Mapping[str, BatchQueue]) -> bool:
-        """Ask for an engine for this job where there is room, or begin to make room; whether one was asked for."""
-        assert isinstance(job, EvalJob)
-        need = self._needs.get(job.engine_key)
-        spot = self._floor.place(job, need)
-        if spot is None:
-            self._make_room(job, need, queues)
-            return False
-        self._ask_for(job.engine_key, spot)
-        return True
-
     def _ask_for(self, key: str, spot: Spot) -> None:
         """Have an engine reserved on this spot."""
         self._floor.take(spot)
@@ -241,19 +248,22 @@ class RayExecutor:
         """An engine that is being reserved on this spot."""
         return LiveEngine.open(key, spot, self._host, self._context, self._env)
 
-    def _make_room(self, job: EvalJob, need: EngineNeed | None, queues: Mapping[str, BatchQueue]) -> None:
-        """Close an idle engine that nothing waits for; else let a node run dry for an engine that is larger than those on it."""
+    def _make_room(self, job: EvalJob, need: EngineNeed | None, queues: Queues) -> bool:
+        """Close an idle engine that nothing waits for; else let a node run dry for an engine that is larger than those on it.
+
+        Whether one of the two was done.
+        """
         spare = [e for e in self._engines if not e.busy and not queues.get(e.key)]
         if spare:
             self._retire(max(spare, key=lambda e: e.spot.resources.gpus))
-            return
+            return True
         key, gpus = job.engine_key, job.engine.tensor_parallel
         if (
             self._closing
             or self._floor.is_kept_for(key)
             or any(e.key == key for e in [*self._engines, *self._opening])
         ):
-            return
+            return False
         options: list[tuple[float, NodeFacts, list[LiveEngine]]] = []
         for node in self._floor.facts.engine_nodes:
             here = [e for e in self._engines if e.spot.node.node_id == node.node_id]
@@ -271,6 +281,7 @@ class RayExecutor:
                     freed += engine.spot.resources.gpus
                     if not engine.busy:
                         self._retire(engine)
+        return bool(options)
 
     def _pick_builds(self, waiting: Iterator[BuildJob]) -> list[Batch]:
         chosen: list[Batch] = []
@@ -357,13 +368,6 @@ class RayExecutor:
                 del self._closing[reference]
                 engine.end()
                 self._floor.give(engine.spot)
-
-
-def _gpus(queue: BatchQueue) -> int:
-    """GPUs of the engine that a queue waits for."""
-    first = queue.ahead(1)
-    job = first[0][0] if first else None
-    return job.engine.tensor_parallel if isinstance(job, EvalJob) else 0
 
 
 def _lost(error: Exception, place: LiveEngine | NodeFacts) -> Failure:

@@ -28,9 +28,13 @@ def group_of(job: BuildJob | EvalJob) -> JobGroup:
 class BatchQueue:
     """The batches that wait for one engine, in order of preference: the first are looked at, the others only counted."""
 
-    def __init__(self, batches: Iterator[Batch], count: int) -> None:
-        self._batches = batches
+    __slots__ = ("_ahead", "_batches", "_begin", "_count")
+
+    def __init__(self, begin: Callable[[], Iterator[Batch]], count: int) -> None:
+        """`begin` gives the batches, `count` of them, to the first who asks for one."""
+        self._begin = begin
         self._count = count
+        self._batches: Iterator[Batch] | None = None
         self._ahead: deque[Batch] = deque()
 
     def __len__(self) -> int:
@@ -38,20 +42,50 @@ class BatchQueue:
 
     def ahead(self, count: int) -> list[Batch]:
         """The next batches, at most so many."""
+        if self._batches is None:
+            self._batches = self._begin()
         self._ahead.extend(itertools.islice(self._batches, max(0, count - len(self._ahead))))
         return list(itertools.islice(self._ahead, count))
 
     def take(self) -> Batch:
         """The next batch, which does not wait any more."""
+        if not self._ahead:
+            self.ahead(1)
         self._count -= 1
-        return self._ahead.popleft() if self._ahead else next(self._batches)
+        return self._ahead.popleft()
+
+
+class Queues(Mapping[str, BatchQueue]):
+    """The queues of all engines by `engine_key`, in order of preference; each is made when it is looked at."""
+
+    def __init__(self, ready: ReadyJobs, engines: Callable[[EvalJob], int]) -> None:
+        self._ready = ready
+        self._engines = engines
+        self._made: dict[str, BatchQueue] = {}
+
+    def __getitem__(self, engine_key: str) -> BatchQueue:
+        if engine_key not in self._made:
+            self._made[engine_key] = self._ready.queue(engine_key, self._engines)
+        return self._made[engine_key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._ready.first_of_each())
+
+    def __len__(self) -> int:
+        return len(self._ready.first_of_each())
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing waits any more; a queue that nobody has looked at has something in it."""
+        return len(self._made) == len(self) and not any(self._made.values())
 
 
 class ReadyJobs:
     """The jobs that may start now.
 
     Nothing is looked at that nobody asks for: the same jobs are offered at every step of a run, and there may be tens of
-    thousands of them. `groups` are their digests in order of preference, `position` is a job's place in that order.
+    thousands of them. `groups` are their digests in order of preference, `position` is a job's place in that order. It is a
+    view, as its queues are: when a job's state changes it is void.
     """
 
     def __init__(
@@ -62,6 +96,7 @@ class ReadyJobs:
     ) -> None:
         self._jobs = jobs
         self._position = position
+        self._firsts: dict[str, EvalJob] | None = None
         self._builds: Collection[str] = ()
         self._engines: dict[str, list[tuple[str | None, Collection[str]]]] = {}
         for group, digests in groups.items():
@@ -88,33 +123,43 @@ class ReadyJobs:
 
     def first_of_each(self) -> dict[str, EvalJob]:
         """The first evaluation for each engine, by `engine_key`, in order of preference."""
-        return {key: self._eval(next(iter(groups[0][1]))) for key, groups in self._engines.items()}
+        if self._firsts is None:
+            self._firsts = {k: self._eval(next(iter(groups[0][1]))) for k, groups in self._engines.items()}
+        return self._firsts
 
     def all_for(self, engine_key: str) -> Iterator[EvalJob]:
         """All evaluations for one engine, group by group."""
         return (self._eval(digest) for _, digests in self._engines[engine_key] for digest in digests)
 
-    def queue(self, engine_key: str, engines: Callable[[EvalJob], int] = lambda job: 1) -> BatchQueue:
-        """What waits for one engine, in the order of each batch's first job.
+    def queues(self, engines: Callable[[EvalJob], int]) -> Queues:
+        """What waits for each engine, of which there may be so many."""
+        return Queues(self, engines)
 
-        Jobs that differ in their layer path alone make enough batches for as many `engines` as there may be. A job that ran
-        out of memory comes back with a smaller batch size, which bounds its batch from then on.
+    def queue(self, engine_key: str, engines: Callable[[EvalJob], int] = lambda job: 1) -> BatchQueue:
+        """What waits for one engine. Jobs that differ in their layer path alone stand together, where the first of them does.
+
+        They make enough batches for as many `engines` as there may be. A job that ran out of memory comes back with a smaller
+        batch size, which bounds its batch from then on.
         """
-        count = 0
-        parts: list[Iterator[tuple[int, Batch]]] = []
-        for batch_key, digests in self._engines[engine_key]:
-            if batch_key is None:
-                count += len(digests)
-                parts.append(self._singles(digests))
-                continue
-            first = self._eval(next(iter(digests)))
-            most = max(
-                1, min(BATCH_JOBS, first.tuning.batch_size or BATCH_JOBS, -(-len(digests) // engines(first)))
-            )
-            count += -(-len(digests) // most)
-            parts.append(self._chunks(digests, most))
-        merged = parts[0] if len(parts) == 1 else heapq.merge(*parts, key=itemgetter(0))
-        return BatchQueue((batch for _, batch in merged), count)
+        groups = self._engines[engine_key]
+        sizes = [1 if key is None else self._most(digests, engines) for key, digests in groups]
+        count = sum(-(-len(digests) // most) for (_, digests), most in zip(groups, sizes, strict=True))
+        return BatchQueue(lambda: self._batches(groups, sizes), count)
+
+    def _most(self, digests: Collection[str], engines: Callable[[EvalJob], int]) -> int:
+        """Jobs of one group in a batch, at most."""
+        first = self._eval(next(iter(digests)))
+        share = -(-len(digests) // engines(first))
+        return max(1, min(BATCH_JOBS, first.tuning.batch_size or BATCH_JOBS, share))
+
+    def _batches(
+        self, groups: Sequence[tuple[str | None, Collection[str]]], sizes: Sequence[int]
+    ) -> Iterator[Batch]:
+        parts = [
+            self._singles(digests) if key is None else self._chunks(digests, most)
+            for (key, digests), most in zip(groups, sizes, strict=True)
+        ]
+        return (batch for _, batch in heapq.merge(*parts, key=itemgetter(0)))
 
     def _singles(self, digests: Collection[str]) -> Iterator[tuple[int, Batch]]:
         return ((self._position(digest), (self._jobs[digest],)) for digest in digests)

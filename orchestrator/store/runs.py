@@ -32,6 +32,9 @@ from orchestrator.store.database import clock
 from orchestrator.store.rows import AnyRow, Row, among, candidate_row, run_record, run_spec
 from orchestrator.tables import attempts, candidate_jobs, candidates, jobs, protocols, run_jobs, runs
 
+# PostgreSQL takes so many in one round trip as they are; putting arrays together costs more.
+_FEW_ROWS = 16
+
 
 class Runs(StorePart):
     """The part of the store that is about runs."""
@@ -298,7 +301,7 @@ def holds(row: AnyRow, lease: RunLease) -> bool:
 
 def fill(connection: sa.Connection, table: sa.Table, rows: list[Row]) -> None:
     """Insert rows that cannot be there yet."""
-    if rows and connection.dialect.name == "postgresql":
+    if len(rows) > _FEW_ROWS and connection.dialect.name == "postgresql":
         connection.execute(_from_arrays(table, rows))
     elif rows:
         connection.execute(_insert_into(table), rows)

@@ -79,6 +79,13 @@ def test_groups_and_the_jobs_in_them_keep_the_order_of_the_plan() -> None:
     assert offered() == [["a1", "a2"], ["b1", "b2"]]
 
 
+def test_a_job_that_is_done_twice_counts_once() -> None:
+    frontier = Frontier({"a": [], "b": [], "c": ["a", "b"]}, group=alone)
+    frontier.done("a")
+    frontier.done("a")
+    assert ready(frontier) == ["b"]
+
+
 def test_a_job_that_rests_is_not_offered_and_not_forgotten() -> None:
     frontier = Frontier({"a": [], "b": ["a"]}, group=alone)
     frontier.rest("a")

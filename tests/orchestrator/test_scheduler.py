@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,16 @@ import pytest
 from orchestrator import scheduler as scheduling
 from orchestrator.executors import Batch, Finished, ReadyJobs, Seat
 from orchestrator.jobs import EvalJob, Task
-from orchestrator.records import AttemptState, EvalOutcome, Failure, FailureClass
+from orchestrator.leases import take_lease
+from orchestrator.records import (
+    AttemptRecord,
+    AttemptState,
+    EvalOutcome,
+    Failure,
+    FailureClass,
+    NotStarted,
+    RunLease,
+)
 from orchestrator.runs import register
 from orchestrator.scheduler import RunSummary, Scheduler
 from orchestrator.settings import Settings
@@ -23,6 +33,7 @@ from tests.orchestrator.store_data import eval_outcome
 LOST = Failure(failure_class=FailureClass.LOST_NODE, message="The worker process died.")
 NO_MEMORY = Failure(failure_class=FailureClass.OUT_OF_MEMORY, message="Out of memory.")
 HELD_BACK = "held back"
+LATE = "late"
 
 
 def answer(task: Task) -> Finished:
@@ -35,7 +46,8 @@ def answer(task: Task) -> Finished:
 class Scripted:
     """One engine; `script` says how the attempts at the job called `odd` end, in turn, then they succeed.
 
-    An attempt that is held back comes back after the next one of its job has started, and before that ends.
+    An attempt that is held back counts as lost, and its result comes after the next attempt at its job has started and before
+    that ends; one that is only late comes while its job rests.
     """
 
     def __init__(
@@ -46,6 +58,7 @@ class Scripted:
         self._homeless = homeless
         self._running: list[Task] = []
         self._held: list[Finished] = []
+        self._late: list[Finished] = []
         self.started: list[Task] = []
 
     def pick(self, ready: ReadyJobs) -> list[Batch]:
@@ -59,15 +72,15 @@ class Scripted:
         self.started.extend(tasks)
 
     def wait(self, timeout_s: float) -> list[Finished]:
-        found: list[Finished] = []
+        found, self._late = self._late, []
         for task in self._running:
             odd = task.job.digest == self._odd
             late = self._held if odd else []
             self._held = [] if odd else self._held
             found += late
             end = self._script.popleft() if odd and self._script else None
-            if end == HELD_BACK:
-                self._held.append(answer(task))
+            if end in (HELD_BACK, LATE):
+                (self._held if end == HELD_BACK else self._late).append(answer(task))
                 end = LOST
             ended = {"attempt_id": task.attempt_id, "job_digest": task.job.digest}
             found.append(Finished(**ended, outcome=end) if isinstance(end, Failure) else answer(task))
@@ -90,17 +103,41 @@ def jobs() -> list[EvalJob]:
     return [planned.job for planned in stand_in_plan(6).evals]
 
 
-def run(home: Path, executor: Scripted) -> tuple[RunSummary, Store]:
-    """Run six jobs; a fresh store, and how it went."""
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Jobs whose attempts the store was asked to start."""
+    found: list[str] = []
+    start = Store.start_attempt
+
+    def counted(self: Store, lease: RunLease, digest: str, **where: str | None) -> AttemptRecord | NotStarted:
+        found.append(digest)
+        return start(self, lease, digest, **where)
+
+    monkeypatch.setattr(Store, "start_attempt", counted)
+    return found
+
+
+def run(home: Path, executor: Scripted, name: str = "stand-in") -> tuple[RunSummary, Store]:
+    """Run six jobs; how it went, and the store."""
     settings = Settings(
         home=home, database_url=f"sqlite:///{home}/store.sqlite", datasets=None, ray_address=None
     )
-    plan = stand_in_plan(6)
+    plan = stand_in_plan(6, name=name)
     store = Store.open(settings.database_url)
     scheduler = Scheduler(
         store, plan, run_id=register(store, plan), settings=settings, reporter=Silent(), durations=None
     )
     return scheduler.run(executor), store
+
+
+def slowly(wait: Callable[[float], list[Finished]]) -> Callable[[float], list[Finished]]:
+    """The same, a tenth of a second later."""
+
+    def later(timeout_s: float) -> list[Finished]:
+        time.sleep(0.1)
+        return wait(timeout_s)
+
+    return later
 
 
 def states(store: Store, job: EvalJob) -> list[AttemptState]:
@@ -123,7 +160,7 @@ def test_a_lost_job_rests_while_the_others_go_on(
 
 
 def test_a_late_result_is_taken_and_the_failure_after_it_changes_nothing(
-    tmp_path: Path, jobs: list[EvalJob], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, jobs: list[EvalJob], asked: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(scheduling._BACKOFF_S, FailureClass.LOST_NODE, 0.1)
     odd = jobs[1]
@@ -131,7 +168,48 @@ def test_a_late_result_is_taken_and_the_failure_after_it_changes_nothing(
     summary, store = run(tmp_path, executor)
     assert (summary.done, summary.failed) == (6, {})
     assert states(store, odd) == [AttemptState.SUCCEEDED, AttemptState.LOST]
-    assert sum(task.job.digest == odd.digest for task in executor.started) == 2
+    assert asked.count(odd.digest) == 2
+
+
+def test_a_job_whose_result_comes_while_it_rests_is_not_begun_again(
+    tmp_path: Path, jobs: list[EvalJob], asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(scheduling._BACKOFF_S, FailureClass.LOST_NODE, 0.05)
+    odd, last = jobs[0], jobs[1]
+    executor = Scripted(odd.digest, [LATE])
+    monkeypatch.setattr(executor, "wait", slowly(executor.wait))
+    summary, store = run(tmp_path, executor)
+    assert (summary.done, summary.failed) == (6, {})
+    assert states(store, odd) == [AttemptState.SUCCEEDED]
+    assert asked.count(odd.digest) == asked.count(last.digest) == 1
+
+
+def test_a_job_that_another_run_holds_is_asked_for_now_and_then(
+    tmp_path: Path, jobs: list[EvalJob], asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scheduling, "_ELSEWHERE_S", 0.4)
+    with Store.open(f"sqlite:///{tmp_path}/store.sqlite") as store:
+        other = stand_in_plan(6, name="other")
+        lease = take_lease(store, register(store, other))
+        held = store.start_attempt(lease, jobs[0].digest)
+        assert isinstance(held, AttemptRecord)
+        executor = Scripted(jobs[0].digest)
+        wait, begun = slowly(executor.wait), time.monotonic()
+        before: list[int] = []
+
+        def and_the_other_ends(timeout_s: float) -> list[Finished]:
+            if time.monotonic() - begun > 1.5:
+                before.append(len(executor.started))
+                store.finish_attempt(held.id, eval_outcome(jobs[0]))
+            return wait(timeout_s)
+
+        monkeypatch.setattr(executor, "wait", and_the_other_ends)
+        summary, _ = run(tmp_path, executor)
+    assert (summary.done, summary.failed) == (6, {})
+    assert jobs[0].digest not in [task.job.digest for task in executor.started]
+    assert before[0] == 5
+    # Once by the other run, then every 0.4 s or more for 1.5 s.
+    assert 3 <= asked.count(jobs[0].digest) <= 8
 
 
 def test_a_late_result_is_not_undone_by_a_failure_for_good(
