@@ -15,7 +15,7 @@ from evals.datasets import check
 from evals.engine import EngineKind, installed_version
 from evals.errors import EvaluationError
 from evals.suite import load_suite, suite_names
-from orchestrator.errors import MergeboardError
+from orchestrator.errors import MergeboardError, TokenError
 from orchestrator.jobs import Frozen
 from orchestrator.provenance import hardware, package_version, without_secrets
 from orchestrator.settings import Settings
@@ -177,7 +177,9 @@ def _ray(settings: Settings, address: str | None) -> Iterator[Finding]:
             name="ray",
             health=Health.BROKEN,
             message=str(error),
-            mend="ray start --head, or leave --address out",
+            mend="export RAY_AUTH_MODE=token RAY_AUTH_TOKEN=... (the cluster's)"
+            if isinstance(error, TokenError)
+            else "ray start --head, or leave --address out",
         )
         return
     try:

@@ -6,6 +6,7 @@ MergeboardError            base: one sentence that says what, where and the next
 ├── StoreError             a store that cannot be opened, is newer than this code, or refuses a request
 │   └── StoreLost          a store that does not answer, or whose disk is full: it may be back in a while
 ├── ClusterError           Ray cannot be reached or does not have what a job needs
+│   └── TokenError         Ray is there and turns us away, since our token is missing or not the cluster's
 ├── RunError               a run that is unknown, already driven by someone else, or ended with failures
 └── CardError              a model card that cannot be read or must not be written
 
@@ -35,6 +36,15 @@ class StoreLost(StoreError):
 
 class ClusterError(MergeboardError):
     """Ray cannot be reached, or lacks what a job needs."""
+
+
+class TokenError(ClusterError):
+    """Ray turns us away: our token is missing or not the cluster's."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(
+            f"Ray at {address} turns us away: it asks for its token; export RAY_AUTH_MODE=token and RAY_AUTH_TOKEN as its head has them."
+        )
 
 
 class RunError(MergeboardError):

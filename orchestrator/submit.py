@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from orchestrator.errors import ClusterError, SweepError
+from orchestrator.errors import ClusterError, SweepError, TokenError
 from orchestrator.jobs import Frozen
 from orchestrator.sweep import SweepFile
 
@@ -38,7 +38,8 @@ class Submitted(Frozen):
 def submit(file: SweepFile, address: str, *, wait_s: float = 600.0) -> Submitted:
     """Send a sweep to a cluster and wait until it is planned there; the run goes on without this process.
 
-    Raises SweepError for what cannot travel, ClusterError where the cluster does not take it or refuses the plan.
+    Raises SweepError for what cannot travel, TokenError where the cluster turns us away, ClusterError where it does not answer
+    or refuses the plan.
     """
     folder = Path(tempfile.mkdtemp(prefix="mergeboard-submit-"))
     try:
@@ -86,11 +87,17 @@ def _client(address: str) -> JobSubmissionClient:
     """A client that shows the token of the environment (RAY_AUTH_TOKEN) with every request."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        from ray.exceptions import AuthenticationError, RayError
         from ray.job_submission import JobSubmissionClient
+
+        from orchestrator.executors.connection import ask_head
     logging.getLogger("ray").setLevel(logging.ERROR)
+    ask_head(address)
     try:
         return JobSubmissionClient(address)
-    except (RuntimeError, ConnectionError, ValueError, OSError) as error:
+    except AuthenticationError as error:
+        raise TokenError(address) from error
+    except (RuntimeError, ConnectionError, ValueError, OSError, RayError) as error:
         raise ClusterError(
             f"Ray at {address} takes no jobs ({_first(error)}); give the head's address (HOST:6379, or http://HOST:8265), and its token "
             "in RAY_AUTH_TOKEN."
@@ -101,8 +108,14 @@ def _wait_for_run(client: Any, job_id: str, address: str, wait_s: float) -> str:
     """The id of the run as its driver prints it; ClusterError with the driver's own sentence where it refused."""
     end = time.monotonic() + wait_s
     while True:
-        status = client.get_job_status(job_id)
-        lines: list[str] = client.get_job_logs(job_id).splitlines()
+        try:
+            status = client.get_job_status(job_id)
+            lines: list[str] = client.get_job_logs(job_id).splitlines()
+        except (RuntimeError, ConnectionError) as error:
+            raise ClusterError(
+                f"The cluster at {address} took the sweep and does not answer any more ({_first(error)}); it is Ray's job {job_id}: "
+                f"`ray job logs {job_id} --address {address}`."
+            ) from error
         for line in lines:
             if line.startswith(RUN_MARK):
                 return line.removeprefix(RUN_MARK).strip()

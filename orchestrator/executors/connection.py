@@ -5,22 +5,25 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import socket
 import subprocess
 import uuid
 from typing import Any
 
 import ray
 from pydantic import Field
+from ray._raylet import GcsClient  # type: ignore[attr-defined] # compiled; what Ray asks with itself
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from orchestrator.cluster import ClusterFacts, NodeFacts
-from orchestrator.errors import ClusterError
+from orchestrator.errors import ClusterError, TokenError
 from orchestrator.jobs import Frozen
 from orchestrator.provenance import hardware
 from orchestrator.settings import Settings
 from orchestrator.worker import read_and_write
 
 _NODE_CHECK_S = 90.0
+_ANSWER_S = 10.0
 _STARTS = 5
 _ACCELERATOR = "accelerator_type:"
 
@@ -37,7 +40,7 @@ class NodeReport(Frozen):
 def connect(settings: Settings, address: str | None = None) -> ClusterFacts:
     """Connect to the cluster, or start Ray on this machine, with its token authentication; what it has.
 
-    Raises ClusterError where the address does not answer.
+    Raises ClusterError where the address does not answer, TokenError where it does not take our token.
     """
     target = address or settings.ray_address
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -49,15 +52,38 @@ def connect(settings: Settings, address: str | None = None) -> ClusterFacts:
     if not ray.is_initialized():
         try:
             if target:
+                ask_head(target)
                 ray.init(address=target, **common)
             else:
                 _start_here(common)
-        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-            raise ClusterError(
-                f"Ray at {target or 'this machine'} cannot be reached ({str(error).splitlines()[0]}); check the address with "
-                "`ray status --address ADDRESS` and RAY_AUTH_TOKEN, or leave --address out to run on this machine."
-            ) from error
+        except (ConnectionError, RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
+            raise _unreachable(target, error) from error
     return cluster_facts()
+
+
+def ask_head(address: str) -> None:
+    """Whether a head at `HOST:PORT` answers and takes our token; other forms of address are left to Ray.
+
+    Ray itself tries for most of a minute, and says in the end that it cannot be reached. Raises ClusterError, TokenError.
+    """
+    host, _, port = address.rpartition(":")
+    if not host or "/" in host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_S).close()
+        GcsClient(address=address)
+    except ray.exceptions.AuthenticationError as error:
+        raise TokenError(address) from error
+    except (OSError, OverflowError, ray.exceptions.RayError) as error:
+        raise _unreachable(address, error) from error
+
+
+def _unreachable(address: str | None, error: Exception) -> ClusterError:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return ClusterError(
+        f"Ray at {address or 'this machine'} cannot be reached ({reason}); check the address with `ray status --address ADDRESS`, or "
+        "leave --address out to run on this machine."
+    )
 
 
 def _start_here(options: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import ClusterError, SweepError
+from orchestrator.executors import connect
 from orchestrator.settings import Settings
 from orchestrator.store import Store
 from orchestrator.submit import SWEEP_NAME, _pack, submit
@@ -60,6 +61,12 @@ def test_what_only_this_machine_has_is_refused(tmp_path: Path, monkeypatch: pyte
 def test_an_address_without_a_cluster_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ClusterError, match="takes no jobs"):
         submit(sweep_in(tmp_path), "http://127.0.0.1:9")
+    with pytest.raises(ClusterError, match="cannot be reached"):
+        submit(sweep_in(tmp_path), "127.0.0.1:9")
+    with pytest.raises(ClusterError, match="cannot be reached"):
+        connect(Settings.from_environment(), "127.0.0.1:9")
+    with pytest.raises(ClusterError, match="cannot be reached"):
+        connect(Settings.from_environment(), "no.such.host.invalid:6379")
 
 
 @dataclass(frozen=True)
@@ -164,9 +171,20 @@ def test_a_submitted_sweep_runs_on_the_head_and_its_metrics_are_there(head: Head
 def test_without_the_token_nobody_gets_in(head: Head, tmp_path: Path) -> None:
     sweep = write_sweep(tmp_path)
     wrong = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}
-    refused = mergeboard("submit", str(sweep), "--address", head.address, home=tmp_path / "laptop", **wrong)
-    assert refused.returncode == 2
-    assert "Traceback" not in refused.stderr
+    for words, token in (
+        (["submit", str(sweep)], wrong),
+        (["submit", str(sweep)], {}),
+        (["run", str(sweep)], wrong),
+    ):
+        refused = mergeboard(*words, "--address", head.address, home=tmp_path / "laptop", **token)
+        assert refused.returncode == 2
+        assert "turns us away" in refused.stderr
+        assert "RAY_AUTH_TOKEN" in refused.stderr
+        # Ray's own log may say so too, once.
+        assert len(refused.stderr.strip().splitlines()) <= 2
+    told = mergeboard("doctor", "--address", head.address, home=tmp_path / "laptop", **wrong)
+    assert told.returncode != 0
+    assert "mend: export RAY_AUTH_MODE=token" in told.stdout
 
 
 @pytest.mark.slow
