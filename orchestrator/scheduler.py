@@ -12,12 +12,11 @@ import time
 from collections import Counter, deque
 from collections.abc import Sequence
 
-from evals.engine import EngineTuning
 from orchestrator.errors import RunError, StoreError, StoreLost
 from orchestrator.estimate import Durations
 from orchestrator.executors import Batch, Executor, Finished, JobGroup, ReadyJobs, Seat, group_of
 from orchestrator.frontier import Frontier, NodeState
-from orchestrator.jobs import BuildJob, EvalJob, Task
+from orchestrator.jobs import BuildJob, Task
 from orchestrator.leases import take_lease
 from orchestrator.plan import Plan
 from orchestrator.progress import (
@@ -39,19 +38,11 @@ from orchestrator.records import (
     RunState,
     Success,
 )
+from orchestrator.retries import as_retried, is_retried, pause_s
 from orchestrator.settings import Settings
 from orchestrator.store import Store
 from recipes.artifact import ArtifactStore
 
-# How often a job is tried again after a failure of each class; classes that are not here are never retried.
-RETRIES = {
-    FailureClass.LOST_NODE: 3,
-    FailureClass.OUT_OF_MEMORY: 3,
-    FailureClass.HUNG_ENGINE: 2,
-    FailureClass.FULL_DISK: 3,
-    FailureClass.UNKNOWN: 1,
-}
-_BACKOFF_S = {FailureClass.FULL_DISK: 20.0, FailureClass.LOST_NODE: 1.0}
 _POLL_S = 0.5
 # A job that another run holds is asked for again after this time.
 _ELSEWHERE_S = 2.0
@@ -60,7 +51,6 @@ _REPORT_S = 0.4
 _STORE_PATIENCE_S = 1800.0
 
 __all__ = [
-    "RETRIES",
     "JobProgress",
     "Observer",
     "Reporter",
@@ -290,7 +280,7 @@ class Scheduler:
         digest = finished.job_digest
         kind = failure.failure_class
         count = self._failures[digest, kind] + 1
-        again = count <= RETRIES.get(kind, 0)
+        again = is_retried(kind, count)
         self._store.fail_attempt(finished.attempt_id, failure, will_retry=again)
         self._failures[digest, kind] = count
         for observer in self._observers:
@@ -302,10 +292,8 @@ class Scheduler:
             self._messages[digest] = failure.message
             self._frontier.failed(digest)
             return
-        if kind is FailureClass.OUT_OF_MEMORY:
-            self._jobs[digest] = _smaller(self._jobs[digest])
-        pause_s = min(60.0, _BACKOFF_S.get(kind, 2.0) * 2 ** (count - 1))
-        self._resting[digest] = time.monotonic() + pause_s
+        self._jobs[digest] = as_retried(self._jobs[digest], kind)
+        self._resting[digest] = time.monotonic() + pause_s(kind, count)
         self._frontier.rest(digest)
 
     def _look_elsewhere(self) -> None:
@@ -398,12 +386,3 @@ def job_labels(plan: Plan) -> dict[str, str]:
         job = planned.job
         labels.setdefault(job.digest, f"{planned.candidate}: {job.suite} {job.benchmark}")
     return labels
-
-
-def _smaller(job: BuildJob | EvalJob) -> BuildJob | EvalJob:
-    """The same job with half the batch."""
-    if isinstance(job, BuildJob):
-        return job
-    size = max(1, (job.tuning.batch_size or 32) // 2)
-    tuning = EngineTuning.model_validate({**job.tuning.model_dump(), "batch_size": size})
-    return job.model_copy(update={"tuning": tuning})

@@ -12,7 +12,9 @@ from typing import Any
 
 import ray
 from pydantic import Field
-from ray._raylet import GcsClient  # type: ignore[attr-defined] # compiled; what Ray asks with itself
+
+# Ray's own and compiled, so mypy does not see it: nothing public asks a head for its token without its dashboard. Ray is pinned.
+from ray._raylet import GcsClient  # type: ignore[attr-defined]
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from orchestrator.cluster import ClusterFacts, NodeFacts

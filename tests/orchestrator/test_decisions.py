@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.cluster import nodes_of, run
-from benchmarks.simulated_jobs import SleepingHost, jobs_of
+from benchmarks.simulated_jobs import START_S, SleepingHost, duration_of, jobs_of
 from benchmarks.virtual_clock import VirtualExecutor
 from orchestrator.cluster import ClusterFacts
 from orchestrator.executors import ReadyJobs, on_ray
@@ -32,7 +32,8 @@ def executor(
 def test_more_checkpoints_than_gpus_are_all_served(tmp_path: Path) -> None:
     jobs = of_many_checkpoints(120, 30)
     taken, _ = run(jobs, nodes_of((2, 2)), tmp_path, 1, VirtualExecutor)
-    assert taken > 0
+    least = (30 * START_S + sum(map(duration_of, jobs))) / 4
+    assert least <= taken < 1.3 * least
 
 
 def test_gangs_of_other_checkpoints_are_served_beside_small_ones(tmp_path: Path) -> None:
@@ -42,7 +43,9 @@ def test_gangs_of_other_checkpoints_are_served_beside_small_ones(tmp_path: Path)
         *of_many_checkpoints(8, 2, gpus=2),
     ]
     taken, _ = run(jobs, nodes_of((4, 4)), tmp_path, 1, VirtualExecutor)
-    assert taken > 0
+    starts = 10 * 1 + 3 * 4 + 2 * 2
+    least = (starts * START_S + sum(duration_of(j) * j.engine.tensor_parallel for j in jobs)) / 8
+    assert least <= taken < 1.6 * least
 
 
 def test_only_as_many_engines_as_there_are_gpus_are_asked_for(tmp_path: Path) -> None:
