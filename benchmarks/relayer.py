@@ -23,7 +23,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from recipes.checkpoint import INDEX_NAME, Checkpoint
+from recipes.checkpoint import Checkpoint
+from recipes.checkpoint_files import INDEX_NAME
 from recipes.file_hash import file_sha256
 from recipes.tensor_file import Tensor, header_bytes
 

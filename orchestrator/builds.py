@@ -16,9 +16,11 @@ from orchestrator.records import Failure
 from orchestrator.settings import Settings, WorkerContext
 from orchestrator.worker import run_build
 from recipes.artifact import Artifact, ArtifactStore
+from recipes.byte_copy import copy_file
 from recipes.catalog import catalog_names, load_catalog
 from recipes.checkpoint import Checkpoint
 from recipes.errors import BuildError
+from recipes.file_hash import file_sha256
 from recipes.layer_path import LayerPathSpec
 from recipes.recipe import Recipe, SourceRef
 from recipes.sources import describe
@@ -44,13 +46,14 @@ def build_to(recipe: str, out: Path, settings: Settings, *, base: str | None, so
     job = build_job(recipe, settings, base=base, sources=sources)
     store = ArtifactStore(settings.artifacts)
     there = store.lookup(job.digest)
-    _check_out(out, there)
+    _check_out(out, there, settings.home / "cache")
     if there is None:
         context = WorkerContext(home=str(settings.home), datasets=None)
         outcome = run_build(context, f"build-{job.digest}-{os.getpid()}", job)
         if isinstance(outcome, Failure):
             raise BuildError(outcome.message)
-    with store.lease(job.digest) as artifact:
+    with store.lease(job.digest):
+        artifact = store.verify(job.digest)
         _copy(artifact, out)
     return _report(
         out, artifact, "built" if there is None else "was built before", time.monotonic() - started
@@ -88,13 +91,16 @@ def parse_source(text: str) -> tuple[str, str]:
     return name, target
 
 
-def _check_out(out: Path, artifact: Artifact | None) -> None:
+def _check_out(out: Path, artifact: Artifact | None, cache: Path) -> None:
     """An existing directory is accepted only if it is this very checkpoint."""
     if not out.exists():
         return
-    names = {f.name: f.size_bytes for f in artifact.manifest.files} if artifact else {}
-    same = bool(names) and all(
-        (out / n).is_file() and (out / n).stat().st_size == size for n, size in names.items()
+    files = artifact.manifest.files if artifact else ()
+    same = bool(files) and all(
+        (out / f.name).is_file()
+        and (out / f.name).stat().st_size == f.size_bytes
+        and file_sha256(out / f.name, cache) == f.sha256
+        for f in files
     )
     if not same:
         raise SweepError(
@@ -103,18 +109,20 @@ def _check_out(out: Path, artifact: Artifact | None) -> None:
 
 
 def _copy(artifact: Artifact, out: Path) -> None:
-    """The artifact's files at `out`, all or nothing; weights as hard links where the file system has them."""
+    """The artifact's files at `out`, all or nothing, sharing no inode with the artifact.
+
+    An edit of the user's copy must not reach the artifact: blocks are shared where the file system copies on write, bytes are
+    copied elsewhere.
+    """
     if out.exists():
         return
     out.parent.mkdir(parents=True, exist_ok=True)
     aside = out.parent / f".{out.name}.{os.getpid()}"
     try:
         for file in artifact.manifest.files:
-            source, target = artifact.path / file.name, aside / file.name
+            target = aside / file.name
             target.parent.mkdir(parents=True, exist_ok=True)
-            _link_or_copy(source, target) if target.suffix == ".safetensors" else shutil.copyfile(
-                source, target
-            )
+            copy_file(artifact.path / file.name, target)
         aside.rename(out)
     except OSError as error:
         raise BuildError(
@@ -122,13 +130,6 @@ def _copy(artifact: Artifact, out: Path) -> None:
         ) from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
 
 
 def _report(out: Path, artifact: Artifact, how: str, duration_s: float) -> Built:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import platform
 import time
 
 from orchestrator.errors import RunError
-from orchestrator.owners import new_owner, owner_is_gone
+from orchestrator.owners import host_of, is_local, new_owner, owner_is_gone
 from orchestrator.records import RunLease
 from orchestrator.store import Store
 
@@ -22,14 +21,9 @@ def take_lease(store: Store, run_id: str) -> RunLease:
         if lease is not None:
             return lease
         if record.owner is not None and (is_local(record.owner) or record.lease_expires_at != first_expiry):
-            host, process, _ = record.owner.rsplit(":", 2)
+            process = record.owner.rsplit(":", 2)[1]
             raise RunError(
-                f"Run {run_id} is driven by process {process} on {host}; `mergeboard watch {run_id}` shows it and "
+                f"Run {run_id} is driven by process {process} on {host_of(record.owner)}; `mergeboard watch {run_id}` shows it and "
                 f"`mergeboard cancel {run_id}` stops it."
             )
         time.sleep(0.5)
-
-
-def is_local(owner: str) -> bool:
-    """Whether an owner, `host:process:chance`, is a process of this machine."""
-    return owner.rsplit(":", 2)[0] == platform.node()

@@ -9,16 +9,31 @@ from pathlib import Path
 
 import psutil
 
+from recipes.lease import process_space
+
 
 def new_owner() -> str:
-    """A name for a driver in this process: host, process id, and the process's birth with a piece of chance."""
-    return f"{platform.node()}:{os.getpid()}:{_birth(os.getpid())}-{secrets.token_hex(4)}"
+    """A name for a driver in this process: `host/space:process:birth-chance`.
+
+    The space is boot and process namespace: containers may share a host name and not their process ids.
+    """
+    return f"{platform.node()}/{process_space()}:{os.getpid()}:{_birth(os.getpid())}-{secrets.token_hex(4)}"
 
 
 def owner_is_gone(owner: str) -> bool:
-    """Whether an owner was a process of this machine and is no more; False where that cannot be known from here."""
-    host, process, rest = ["", "", *owner.rsplit(":", 2)][-3:]
-    return host == platform.node() and process.isdigit() and _birth(int(process)) != rest.split("-")[0]
+    """Whether an owner was a process of this process space and is no more; False where that cannot be known from here."""
+    _, process, rest = ["", "", *owner.rsplit(":", 2)][-3:]
+    return is_local(owner) and process.isdigit() and _birth(int(process)) != rest.split("-")[0]
+
+
+def is_local(owner: str) -> bool:
+    """Whether an owner's process id means something here: same boot, same process namespace."""
+    return owner.rsplit(":", 2)[0].rpartition("/")[2] == process_space()
+
+
+def host_of(owner: str) -> str:
+    """Name of the owner's host, for people."""
+    return owner.rsplit(":", 2)[0].rpartition("/")[0] or owner.rsplit(":", 2)[0]
 
 
 def _birth(process: int) -> str:

@@ -2,7 +2,7 @@
 
     root/<digest>/checkpoint/      the files
     root/<digest>/manifest.json    their sizes and sha256
-    root/.building, .leases, .locks, .trash     what is in progress; nothing in them counts
+    root/.building, .leases, .locks, .trash, .hashes     what is in progress or saves time; nothing in them counts
 
 Many processes on many machines may share one root: a build is written aside and renamed into place, so even
 where locks do not reach, the worst that two builders can do is build twice and keep one.
@@ -21,13 +21,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Self
 
 from filelock import FileLock
 from pydantic import Field, ValidationError
 
+from recipes.checkpoint_files import loadable_files
 from recipes.errors import ArtifactError, BuildError
-from recipes.file_hash import file_sha256
-from recipes.lease import Owner, file_system_time_s, is_alive, touched
+from recipes.file_hash import FileState, file_sha256
+from recipes.lease import Heartbeat, Owner, file_system_time_s, is_alive, touched
 from recipes.tensor_file import Frozen
 
 _DIGEST = re.compile(r"[0-9a-f]{8,64}")
@@ -41,6 +43,9 @@ class ArtifactFile(Frozen):
     name: str = Field(description="Its path inside the checkpoint directory.")
     size_bytes: int = Field(ge=0, description="Its size.")
     sha256: str = Field(description="Its sha256, in hex.")
+    state: FileState | None = Field(
+        default=None, description="Size, times and inode when it was hashed; null where they were not noted."
+    )
 
 
 class Manifest(Frozen):
@@ -106,31 +111,61 @@ class ArtifactStore:
         return self._require(digest)
 
     def verify(self, digest: str) -> Artifact:
-        """Read every byte and compare with the manifest; raise ArtifactError for the first file that differs."""
+        """The artifact, every file of which is what was built and beside which no other file lies.
+
+        A file whose size, times and inode are those of the build is not read again; any other one is hashed. Raises
+        ArtifactError for the first file that differs.
+        """
         artifact = self._require(digest)
+        names = {file.name for file in artifact.manifest.files}
+        foreign = [name for name in loadable_files(artifact.path) if name not in names]
+        if foreign:
+            raise ArtifactError(
+                f"{artifact.path / foreign[0]} was not part of what was built: delete {self.root / digest} and build the "
+                "recipe again."
+            )
         with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-            hashes = pool.map(lambda file: file_sha256(artifact.path / file.name), artifact.manifest.files)
-        for file, found in zip(artifact.manifest.files, hashes, strict=True):
-            if found != file.sha256:
+            intact = pool.map(
+                lambda file: self._is_intact(artifact.path / file.name, file), artifact.manifest.files
+            )
+        for file, same in zip(artifact.manifest.files, intact, strict=True):
+            if not same:
                 raise ArtifactError(
                     f"{artifact.path / file.name} is not what was built (its sha256 differs): "
                     f"delete {self.root / digest} and build the recipe again."
                 )
         return artifact
 
+    def _is_intact(self, path: Path, file: ArtifactFile) -> bool:
+        try:
+            if file.state is not None and FileState.of(path) == file.state:
+                return True
+        except OSError:
+            return False
+        return file_sha256(path, self.root / ".hashes") == file.sha256
+
     @contextmanager
     def lease(self, digest: str) -> Iterator[Artifact]:
         """Keep the artifact from being evicted while the block runs."""
+        with ArtifactLeases(self) as leases:
+            yield leases.take(digest)
+
+    def hold(self, digest: str) -> Path:
+        """Write a lease of this process, before which no artifact of this digest is evicted; the caller deletes it.
+
+        Raises ArtifactError where there is no whole artifact.
+        """
         lease = self.root / ".leases" / Owner.me().name(_checked(digest))
-        with contextlib.ExitStack() as stack:
-            with self._explained():
-                self._prepare()
-                with self._locked(f"{digest}.use"):
-                    lease.touch()
-                    stack.callback(lease.unlink, missing_ok=True)
-                    stack.enter_context(touched(lease))
-                    artifact = self._require(digest)
-            yield artifact
+        with self._explained():
+            self._prepare()
+            with self._locked(f"{digest}.use"):
+                lease.touch()
+                try:
+                    self._require(digest)
+                except ArtifactError:
+                    lease.unlink(missing_ok=True)
+                    raise
+        return lease
 
     def list(self) -> tuple[Artifact, ...]:
         """All whole artifacts, least recently used first; does not count as a use."""
@@ -254,6 +289,46 @@ class ArtifactStore:
         return file_system_time_s(self.root / ".locks" / "clock")
 
 
+class ArtifactLeases:
+    """Artifacts that this process keeps from being evicted, one heartbeat for all of them. Not for several threads."""
+
+    def __init__(self, store: ArtifactStore) -> None:
+        self._store = store
+        self._paths: dict[str, Path] = {}
+        self._heart = Heartbeat()
+
+    def take(self, digest: str) -> Artifact:
+        """Keep this artifact; idempotent. Raises ArtifactError where it is not there."""
+        if digest not in self._paths:
+            self._paths[digest] = self._store.hold(digest)
+            self._heart.touch(self._paths[digest])
+        artifact = self._store.lookup(digest)
+        if artifact is None:
+            raise ArtifactError(
+                f"The artifact {digest} under {self._store.root} was deleted while it was in use: build its recipe again."
+            )
+        return artifact
+
+    def give_up(self, digest: str) -> None:
+        """Let this artifact be evicted; idempotent."""
+        path = self._paths.pop(digest, None)
+        if path is not None:
+            self._heart.leave(path)
+            path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Let all of them be evicted."""
+        for digest in list(self._paths):
+            self.give_up(digest)
+        self._heart.stop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
 def _remove(path: Path) -> None:
     """Delete a file or directory that another process may be deleting too."""
     if path.is_dir():
@@ -291,11 +366,14 @@ def _seal(aside: Path, digest: str, meta: Mapping[str, str]) -> None:
 
 
 def _sealed_file(checkpoint: Path, path: Path) -> ArtifactFile:
-    digest = file_sha256(path)
     with path.open("rb") as stream:
         os.fsync(stream.fileno())
+    state = FileState.of(path)
     return ArtifactFile(
-        name=path.relative_to(checkpoint).as_posix(), size_bytes=path.stat().st_size, sha256=digest
+        name=path.relative_to(checkpoint).as_posix(),
+        size_bytes=state.size,
+        sha256=file_sha256(path),
+        state=state,
     )
 
 

@@ -13,29 +13,17 @@ from typing import Self
 
 from pydantic import Field
 
+from recipes.checkpoint_files import (
+    INDEX_NAME,
+    PICKLE_PATTERNS,
+    SINGLE_NAME,
+    loadable_files,
+    refuse_ambiguous,
+)
 from recipes.config_facts import ConfigFacts, read_config
 from recipes.errors import CheckpointError
 from recipes.file_hash import file_sha256
 from recipes.tensor_file import Frozen, Tensor, read_header
-
-INDEX_NAME = "model.safetensors.index.json"
-SINGLE_NAME = "model.safetensors"
-PICKLE_PATTERNS = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt")
-
-BESIDE_WEIGHTS = (
-    "config.json",
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "chat_template.jinja",
-    "chat_template.json",
-)
-"""Files beside the weights that affect results."""
 
 _BUFFER = re.compile(r"\.(rotary_emb\.inv_freq|masked_bias)$")
 """Constants that older checkpoints store beside the weights; no loader reads and no merge writes them."""
@@ -226,12 +214,27 @@ def _has_template(directory: Path) -> bool:
 
 
 def weights_digest(path: Path, cache_dir: Path) -> str:
-    """sha256 over weights, config, tokenizer and chat template; each file's hash is kept by path, size and time."""
+    """sha256 over every file that a loader may open (`checkpoint_files`); each file's hash is kept by path and times.
+
+    An adapter's directory has one too. Raises CheckpointError for a directory that loaders would not read alike.
+    """
     directory = Path(path)
     if not (directory / "config.json").is_file():
-        raise CheckpointError(f"{directory} is not a checkpoint directory (no config.json): check the path.")
-    files = list(weight_files(directory)) or _pickles(directory)
-    files += [name for name in BESIDE_WEIGHTS if (directory / name).is_file()]
+        if not (directory / "adapter_config.json").is_file():
+            raise CheckpointError(
+                f"{directory} is not a checkpoint directory (no config.json): check the path."
+            )
+        files = loadable_files(directory)
+    else:
+        weights = weight_files(directory)
+        missing = next((name for name in weights if not (directory / name).exists()), None)
+        if missing is not None:
+            raise CheckpointError(
+                f"{directory / missing} cannot be read (it is not there): download or copy it again."
+            )
+        if weights:
+            refuse_ambiguous(directory, weights)
+        files = loadable_files(directory)
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
         hashes = list(pool.map(lambda name: file_sha256(directory / name, cache_dir), files))
     lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(zip(files, hashes, strict=True)))

@@ -1,42 +1,59 @@
-"""sha256 of files, streamed, and kept from one run to the next by path, size and time."""
+"""sha256 of files, streamed, and kept from one run to the next by path, inode, size and times."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import re
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 from recipes.errors import CheckpointError
 
 _RACY_S = 2.0
 """A file changed less than this ago may change again unseen: its hash is not kept."""
 
-_HUB_BLOB = re.compile(r"/models--[^/]+/blobs/[0-9a-f]{64}$")
-"""In the hub's cache a large file's name is its sha256."""
-
 _CHUNK_BYTES = 1 << 22
 
 
+class FileState(NamedTuple):
+    """What tells a file from itself after a change: a program can set back `mtime_ns`, but not `ctime_ns`."""
+
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+
+    @classmethod
+    def of(cls, path: Path) -> FileState:
+        """The present state; OSError where there is no such file."""
+        stat = path.stat()
+        return cls(stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
+
+    @property
+    def changed_s(self) -> float:
+        """Seconds since 1970 of the last change of content or attributes."""
+        return max(self.mtime_ns, self.ctime_ns) / 1e9
+
+
 def file_sha256(path: Path, cache_dir: Path | None = None) -> str:
-    """sha256 of one file; from the cache, or from a hub cache whose file names are hashes, where possible."""
+    """sha256 of one file, in hex; from the cache where the file's state is the one that was hashed.
+
+    A file's name is never taken for its hash, also not in the hub's cache. Raises CheckpointError where it cannot be read.
+    """
     try:
         real = path.resolve(strict=True)
-        if _HUB_BLOB.search(real.as_posix()):
-            return real.name
-        before = real.stat()
+        before = FileState.of(real)
         key = hashlib.sha256(os.fsencode(real)).hexdigest()
-        note = {"size": before.st_size, "mtime_ns": before.st_mtime_ns, "inode": before.st_ino}
         entry = cache_dir / "hashes" / f"{key}.json" if cache_dir else None
-        if entry and (known := _read_entry(entry, note)):
+        if entry and (known := _read_entry(entry, before)):
             return known
         digest = _stream_sha256(real)
-        unchanged = real.stat().st_mtime_ns == before.st_mtime_ns
-        if entry and unchanged and time.time() - before.st_mtime > _RACY_S:
-            _write_entry(entry, {**note, "sha256": digest})
+        unchanged = FileState.of(real) == before
+        if entry and unchanged and time.time() - before.changed_s > _RACY_S:
+            _write_entry(entry, {**before._asdict(), "sha256": digest})
         return digest
     except OSError as error:
         raise CheckpointError(
@@ -53,14 +70,17 @@ def _stream_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _read_entry(entry: Path, note: dict[str, int]) -> str | None:
+def _read_entry(entry: Path, state: FileState) -> str | None:
     try:
         stored = json.loads(entry.read_text())
     except (OSError, ValueError):
         return None
-    if isinstance(stored, dict) and all(stored.get(key) == value for key, value in note.items()):
-        return stored.get("sha256")
-    return None
+    if not isinstance(stored, dict) or any(
+        stored.get(key) != value for key, value in state._asdict().items()
+    ):
+        return None
+    digest = stored.get("sha256")
+    return digest if isinstance(digest, str) else None
 
 
 def _write_entry(entry: Path, value: dict[str, int | str]) -> None:

@@ -43,7 +43,7 @@ class Owner(Frozen):
     @classmethod
     def me(cls) -> Self:
         """This process."""
-        return cls(host=_host(), pid=os.getpid(), started_s=int(psutil.Process().create_time()))
+        return cls(host=process_space(), pid=os.getpid(), started_s=int(psutil.Process().create_time()))
 
     @classmethod
     def of(cls, path: Path) -> Self | None:
@@ -62,7 +62,7 @@ def is_alive(path: Path, now_s: float) -> bool:
     if owner is None:
         return False
     try:
-        if owner.host != _host():
+        if owner.host != process_space():
             return now_s - path.stat().st_mtime < DEAD_AFTER_S
         process = psutil.Process(owner.pid)
         same = (
@@ -73,17 +73,52 @@ def is_alive(path: Path, now_s: float) -> bool:
         return False
 
 
+class Heartbeat:
+    """Touches paths every few seconds, from a thread that starts with the first of them."""
+
+    def __init__(self) -> None:
+        self._paths: set[Path] = set()
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def touch(self, path: Path) -> None:
+        """Touch this path from now on."""
+        with self._lock:
+            self._paths.add(path)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._beat, daemon=True)
+            self._thread.start()
+
+    def leave(self, path: Path) -> None:
+        """Leave this path alone from now on."""
+        with self._lock:
+            self._paths.discard(path)
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _beat(self) -> None:
+        while not self._stop.wait(HEARTBEAT_S):
+            with self._lock:
+                paths = tuple(self._paths)
+            for path in paths:
+                with contextlib.suppress(OSError):  # a missed beat is made up by the next one
+                    os.utime(path)
+
+
 @contextmanager
 def touched(path: Path) -> Iterator[None]:
     """Touch the path every few seconds while the block runs."""
-    stop = threading.Event()
-    beat = threading.Thread(target=_beat, args=(path, stop), daemon=True)
-    beat.start()
+    heart = Heartbeat()
+    heart.touch(path)
     try:
         yield
     finally:
-        stop.set()
-        beat.join()
+        heart.stop()
 
 
 def file_system_time_s(clock: Path) -> float:
@@ -92,15 +127,12 @@ def file_system_time_s(clock: Path) -> float:
     return clock.stat().st_mtime
 
 
-def _beat(path: Path, stop: threading.Event) -> None:
-    while not stop.wait(HEARTBEAT_S):
-        with contextlib.suppress(OSError):  # a missed beat is made up by the next one
-            os.utime(path)
-
-
 @functools.cache
-def _host() -> str:
-    """Containers on one machine may share a host name and not their process ids, so the namespace is part of it."""
+def process_space() -> str:
+    """Where a process id means something: host name, boot and process namespace, as 16 hex digits of a hash.
+
+    Containers on one machine may share a host name and not their process ids, so the namespace is part of it.
+    """
     parts = [platform.node()]
     with contextlib.suppress(OSError):
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())

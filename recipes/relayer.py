@@ -18,7 +18,8 @@ from typing import Any
 from pydantic import Field
 
 from recipes.byte_copy import Meter, OnProgress, Progress, copy_bytes
-from recipes.checkpoint import INDEX_NAME, SINGLE_NAME, Checkpoint, layer_tensor_name
+from recipes.checkpoint import Checkpoint, layer_tensor_name
+from recipes.checkpoint_files import INDEX_NAME, SINGLE_NAME
 from recipes.config_facts import read_config
 from recipes.errors import BuildError
 from recipes.layer_config import differing_layers, relayered_config

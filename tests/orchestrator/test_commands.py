@@ -74,6 +74,24 @@ def test_build_makes_a_directory_once(
     assert "is not this recipe's checkpoint" in error
 
 
+def test_an_edit_of_the_copy_leaves_the_artifact_alone(
+    run: Callable[..., tuple[int, str, str]], home: Path, tmp_path: Path
+) -> None:
+    source, out = tiny_checkpoint(tmp_path / "tiny"), tmp_path / "out"
+    assert run("build", "(1, 2)", "--base", str(source), "--out", str(out))[0] == 0
+    weights = out / "model.safetensors"
+    with weights.open("r+b") as stream:
+        stream.seek(-1, 2)
+        stream.write(b"\x7f")
+    store = ArtifactStore(home / "artifacts")
+    (artifact,) = store.list()
+    assert store.verify(artifact.digest)
+    # The edited copy, whose sizes are right, is not taken for the checkpoint.
+    code, _, error = run("build", "(1, 2)", "--base", str(source), "--out", str(out))
+    assert code == 2
+    assert "is not this recipe's checkpoint" in error
+
+
 def test_build_from_a_file_with_mapped_sources(
     run: Callable[..., tuple[int, str, str]], tmp_path: Path
 ) -> None:

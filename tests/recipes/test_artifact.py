@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from recipes import file_hash
 from recipes import lease as lease_module
-from recipes.artifact import ArtifactStore
+from recipes.artifact import ArtifactLeases, ArtifactStore
 from recipes.errors import ArtifactError, BuildError
 from recipes.lease import Owner, file_system_time_s, is_alive
 from recipes.relayer import write_layer_path
@@ -26,7 +27,8 @@ OTHER = "fedcba9876543210"
 BUILDER = """
 import sys, time
 from pathlib import Path
-from recipes.artifact import ArtifactStore
+from recipes import file_hash
+from recipes.artifact import ArtifactLeases, ArtifactStore
 from recipes.relayer import write_layer_path
 root, source, digest, log, pause_s = sys.argv[1:]
 
@@ -139,13 +141,54 @@ def test_a_damaged_artifact_does_not_count_and_is_built_again(tmp_path: Path) ->
     assert store.lookup(DIGEST) is None
 
 
-def test_verify_reads_every_byte(tmp_path: Path) -> None:
+def test_verify_sees_other_bytes_of_the_same_size_and_time(tmp_path: Path) -> None:
     store = ArtifactStore(tmp_path)
     path = store.build(DIGEST, fill(), meta={}).path / "model.safetensors"
-    path.write_bytes(b"y" * 1000)  # the size is right: lookup cannot see it
+    before = path.stat()
+    with path.open("r+b") as stream:  # the size and inode are right: lookup cannot see it
+        stream.write(b"y")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert store.lookup(DIGEST)
     with pytest.raises(ArtifactError, match=r"model\.safetensors is not what was built"):
         store.verify(DIGEST)
+
+
+def test_verify_reads_only_what_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = ArtifactStore(tmp_path)
+    path = store.build(DIGEST, fill(), meta={}).path / "model.safetensors"
+    read: list[Path] = []
+    real = file_hash._stream_sha256
+    monkeypatch.setattr(file_hash, "_stream_sha256", lambda file: (read.append(file), real(file))[1])
+    store.verify(DIGEST)
+    assert read == []
+    os.utime(path)
+    store.verify(DIGEST)
+    assert read == [path]
+
+
+def test_a_file_that_was_put_beside_what_was_built_is_refused(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path)
+    artifact = store.build(DIGEST, fill(), meta={})
+    (artifact.path / "adapter_config.json").write_text("{}")
+    with pytest.raises(ArtifactError, match=r"adapter_config\.json was not part of what was built"):
+        store.verify(DIGEST)
+
+
+def test_leases_are_given_up_one_by_one(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path)
+    digests = [f"{i:016x}" for i in range(3)]
+    for digest in digests:
+        store.build(digest, fill(), meta={})
+    with ArtifactLeases(store) as leases:
+        for digest in digests[:2]:
+            leases.take(digest)
+            leases.take(digest)
+        leases.give_up(digests[0])
+        assert {a.digest for a in store.prune(0).evicted} == {digests[0], digests[2]}
+        with pytest.raises(ArtifactError, match="no whole artifact"):
+            leases.take(digests[2])
+    assert [a.digest for a in store.prune(0).evicted] == [digests[1]]
+    assert leftovers(tmp_path) == []
 
 
 def test_prune_evicts_what_was_used_longest_ago_but_nothing_leased(tmp_path: Path) -> None:
