@@ -27,7 +27,7 @@ from filelock import FileLock
 from pydantic import Field, ValidationError
 
 from recipes.checkpoint_files import loadable_files
-from recipes.errors import ArtifactError, BuildError
+from recipes.errors import ArtifactChanged, ArtifactError, BuildError
 from recipes.file_hash import FileState, file_sha256
 from recipes.lease import Heartbeat, Owner, file_system_time_s, is_alive, touched
 from recipes.tensor_file import Frozen
@@ -114,13 +114,13 @@ class ArtifactStore:
         """The artifact, every file of which is what was built and beside which no other file lies.
 
         A file whose size, times and inode are those of the build is not read again; any other one is hashed. Raises
-        ArtifactError for the first file that differs.
+        ArtifactChanged for the first file that differs.
         """
         artifact = self._require(digest)
         names = {file.name for file in artifact.manifest.files}
         foreign = [name for name in loadable_files(artifact.path) if name not in names]
         if foreign:
-            raise ArtifactError(
+            raise ArtifactChanged(
                 f"{artifact.path / foreign[0]} was not part of what was built: delete {self.root / digest} and build the "
                 "recipe again."
             )
@@ -130,7 +130,7 @@ class ArtifactStore:
             )
         for file, same in zip(artifact.manifest.files, intact, strict=True):
             if not same:
-                raise ArtifactError(
+                raise ArtifactChanged(
                     f"{artifact.path / file.name} is not what was built (its sha256 differs): "
                     f"delete {self.root / digest} and build the recipe again."
                 )

@@ -4,8 +4,10 @@ RecipeError
 ├── RecipeSyntaxError      the text is not a recipe: file, line and field are in the message
 ├── LayerPathError         a layer path that does not parse or leaves the checkpoint's layers
 ├── CheckpointError        a checkpoint that is missing, incomplete, unsafe or of another architecture
+│   └── CheckpointChanged  its files are others than those that were planned
 ├── BuildError             the build itself failed (mergekit refused, disk full, ...)
-└── ArtifactError          an artifact on disk that is not what its manifest says
+└── ArtifactError          an artifact on disk that is not there, or not what its manifest says
+    └── ArtifactChanged    its files are others than those that were built
 """
 
 
@@ -25,9 +27,17 @@ class CheckpointError(RecipeError):
     """The checkpoint is missing, incomplete, unsafe or does not fit."""
 
 
+class CheckpointChanged(CheckpointError):
+    """The checkpoint's files are others than those that were planned."""
+
+
 class BuildError(RecipeError):
     """The recipe is sound but building it failed."""
 
 
 class ArtifactError(RecipeError):
-    """An artifact on disk is not what its manifest says."""
+    """An artifact on disk is not there, or not what its manifest says."""
+
+
+class ArtifactChanged(ArtifactError):
+    """The artifact's files are others than those that were built."""

@@ -1,4 +1,4 @@
-"""sha256 of files, streamed, and kept from one run to the next by path, inode, size and times."""
+"""Hashes of files, streamed, and kept from one run to the next by path, inode, size and times."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import os
 import tempfile
 import time
+from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,8 +39,23 @@ class FileState(NamedTuple):
         return max(self.mtime_ns, self.ctime_ns) / 1e9
 
 
+class HashKind(StrEnum):
+    """Ways of hashing a file; all give lower-case hex."""
+
+    SHA256 = "sha256"
+    GIT_BLOB = "git-blob"
+    """sha1 over `blob SIZE\\0` and the bytes, as git and the hub name small files."""
+    SHA1 = "sha1"
+    """As some mirrors of the hub name files."""
+
+
 def file_sha256(path: Path, cache_dir: Path | None = None) -> str:
-    """sha256 of one file, in hex; from the cache where the file's state is the one that was hashed.
+    """sha256 of one file, in hex; see `file_hash`."""
+    return file_hash(path, cache_dir, HashKind.SHA256)
+
+
+def file_hash(path: Path, cache_dir: Path | None = None, kind: HashKind = HashKind.SHA256) -> str:
+    """Hash of one file; from the cache where the file's state is the one that was hashed.
 
     A file's name is never taken for its hash, also not in the hub's cache. Raises CheckpointError where it cannot be read.
     """
@@ -48,12 +64,12 @@ def file_sha256(path: Path, cache_dir: Path | None = None) -> str:
         before = FileState.of(real)
         key = hashlib.sha256(os.fsencode(real)).hexdigest()
         entry = cache_dir / "hashes" / f"{key}.json" if cache_dir else None
-        if entry and (known := _read_entry(entry, before)):
+        if entry and (known := _read_entry(entry, before, kind)):
             return known
-        digest = _stream_sha256(real)
+        digest = _stream_hash(real, kind, before.size)
         unchanged = FileState.of(real) == before
         if entry and unchanged and time.time() - before.changed_s > _RACY_S:
-            _write_entry(entry, {**before._asdict(), "sha256": digest})
+            _write_entry(entry, {**before._asdict(), kind.value: digest})
         return digest
     except OSError as error:
         raise CheckpointError(
@@ -61,8 +77,10 @@ def file_sha256(path: Path, cache_dir: Path | None = None) -> str:
         ) from error
 
 
-def _stream_sha256(path: Path) -> str:
-    digest = hashlib.sha256()
+def _stream_hash(path: Path, kind: HashKind, size: int) -> str:
+    digest = hashlib.sha256() if kind is HashKind.SHA256 else hashlib.sha1()
+    if kind is HashKind.GIT_BLOB:
+        digest.update(f"blob {size}\0".encode())
     buffer = memoryview(bytearray(_CHUNK_BYTES))
     with path.open("rb", buffering=0) as stream:
         while count := stream.readinto(buffer):
@@ -70,7 +88,7 @@ def _stream_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _read_entry(entry: Path, state: FileState) -> str | None:
+def _read_entry(entry: Path, state: FileState, kind: HashKind) -> str | None:
     try:
         stored = json.loads(entry.read_text())
     except (OSError, ValueError):
@@ -79,7 +97,7 @@ def _read_entry(entry: Path, state: FileState) -> str | None:
         stored.get(key) != value for key, value in state._asdict().items()
     ):
         return None
-    digest = stored.get("sha256")
+    digest = stored.get(kind.value)
     return digest if isinstance(digest, str) else None
 
 
