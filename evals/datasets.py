@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import functools
 import hashlib
+import json
 import os
 from enum import StrEnum
 from pathlib import Path
@@ -13,8 +14,8 @@ from typing import Any
 import yaml
 from pydantic import Field
 
-from evals.engine import Frozen, digest_of
-from evals.errors import DatasetError
+from evals.engine import Frozen
+from evals.errors import DatasetChanged, DatasetError
 from evals.suite import OWN_TASKS_DIR, Benchmark
 
 DATA_SUFFIXES = (".parquet", ".csv", ".jsonl", ".json", ".arrow", ".zip", ".gz", ".zst")
@@ -79,18 +80,6 @@ def find(benchmark: Benchmark, mirror: Path | None, home: Path | None = None) ->
     return status.location
 
 
-def cache_key(location: Path) -> str:
-    """Identity of a folder's present contents, by names, sizes and times.
-
-    `datasets` keeps what it has prepared under the folder's last name and the patterns in its README.md alone: another
-    mirror, or a file that was replaced, would be answered with what an earlier one held. A cache folder of this name
-    keeps them apart.
-    """
-    found = sorted(f for f in location.rglob("*") if f.is_file())
-    lines = [f"{f.relative_to(location)} {f.stat().st_size} {f.stat().st_mtime_ns}" for f in found]
-    return digest_of([str(location.resolve()), *lines])
-
-
 def _reason(benchmark: Benchmark, mirror: Path | None, problems: list[str]) -> str:
     path = benchmark.dataset.path
     where = f"the mirror {mirror} or the hub's cache" if mirror else "the hub's cache"
@@ -131,16 +120,21 @@ def _problem(folder: Path, benchmark: Benchmark) -> str | None:
 
 def _declared(readme: Path) -> dict[str, list[str]]:
     """File patterns of each configuration that a data set's README.md declares."""
+    return {str(c.get("config_name", "default")): _patterns(c.get("data_files")) for c in _configs(readme)}
+
+
+def _configs(readme: Path) -> list[dict[str, Any]]:
+    """The configurations that a data set's README.md declares."""
     text = readme.read_text(encoding="utf-8", errors="replace") if readme.is_file() else ""
     parts = text.split("\n---", 1)
     if not text.startswith("---") or len(parts) < 2:
-        return {}
+        return []
     try:
         data = yaml.load(parts[0].removeprefix("---"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except yaml.YAMLError:
-        return {}
+        return []
     configs = data.get("configs") if isinstance(data, dict) else None
-    return {str(c.get("config_name", "default")): _patterns(c.get("data_files")) for c in configs or ()}
+    return [config for config in configs if isinstance(config, dict)] if isinstance(configs, list) else []
 
 
 def _patterns(data_files: Any) -> list[str]:
@@ -166,16 +160,63 @@ def _snapshots(home: Path, path: str) -> list[Path]:
     return sorted(folder.glob("*"), key=lambda f: f.stat().st_mtime, reverse=True) if folder.is_dir() else []
 
 
-def content_digest(location: Path) -> str:
-    """First 16 hex digits of a sha256 over the names and bytes of a folder's data files: equal data, equal digest."""
+def content_digest(location: Path, benchmark: Benchmark) -> str:
+    """First 16 hex digits of a sha256 over the data that the benchmark's tasks read: equal data, equal digest.
+
+    That is the names and bytes of the files of the configurations that its subsets name, and how README.md maps files to
+    splits; every data file where the README maps none. Other configurations and prose do not count.
+    """
     whole = hashlib.sha256()
-    for file in sorted(f for f in location.rglob("*") if f.name.endswith(DATA_SUFFIXES) and f.is_file()):
-        whole.update(file.relative_to(location).as_posix().encode())
-        whole.update(_file_sha256(file, file.stat().st_mtime_ns))
+    mapping = _mapping(location / "README.md", benchmark)
+    whole.update(json.dumps(mapping, sort_keys=True).encode())
+    for name in _files_read(location, mapping):
+        whole.update(name.encode())
+        whole.update(_file_sha256(location / name, _state(location / name)))
     return whole.hexdigest()[:16]
 
 
+def require_content(location: Path, benchmark: Benchmark, planned: str) -> None:
+    """Raise DatasetChanged where the data here is not what was planned."""
+    try:
+        present = content_digest(location, benchmark)
+    except OSError as error:
+        raise DatasetError(
+            f"The data in {location} cannot be read ({error.strerror}): get {benchmark.dataset.path} again."
+        ) from error
+    if present != planned:
+        raise DatasetChanged(
+            f"The data of benchmark '{benchmark.name}' in {location} is not what was planned (digest {present}, planned "
+            f"{planned}): give every node the same data set, or run the plan again."
+        )
+
+
+def _mapping(readme: Path, benchmark: Benchmark) -> dict[str, Any]:
+    """What README.md declares of the configurations that the benchmark's subsets name, by configuration."""
+    names = {subset.data or "default" for subset in benchmark.subsets}
+    configs = {str(config.get("config_name", "default")): config for config in _configs(readme)}
+    used = {name: config for name, config in configs.items() if name in names}
+    return used or configs
+
+
+def _files_read(location: Path, mapping: dict[str, Any]) -> list[str]:
+    names = sorted(
+        file.relative_to(location).as_posix()
+        for file in location.rglob("*")
+        if file.name.endswith(DATA_SUFFIXES) and file.is_file()
+    )
+    patterns = [
+        p.removeprefix("./") for config in mapping.values() for p in _patterns(config.get("data_files"))
+    ]
+    read = [name for name in names if any(fnmatch.fnmatch(name, pattern) for pattern in patterns)]
+    return read or names
+
+
+def _state(file: Path) -> tuple[int, int, int, int]:
+    stat = file.stat()
+    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
+
+
 @functools.lru_cache(maxsize=4096)
-def _file_sha256(file: Path, _mtime_ns: int) -> bytes:
+def _file_sha256(file: Path, _state: tuple[int, int, int, int]) -> bytes:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").digest()

@@ -3,6 +3,7 @@
 EvaluationError
 ├── SuiteError             an unknown suite or benchmark, or a suite file that does not parse
 ├── DatasetError           a data set that is missing, gated or not as the task needs it
+│   └── DatasetChanged     its content is not what was planned
 ├── EngineError            an engine that cannot serve this checkpoint or these settings
 │   └── UnsupportedArchitecture   live layer paths are not written for this architecture
 ├── JournalError           a request journal that belongs to another job
@@ -20,6 +21,10 @@ class SuiteError(EvaluationError):
 
 class DatasetError(EvaluationError):
     """A data set is missing, gated or not as its task needs it."""
+
+
+class DatasetChanged(DatasetError):
+    """A data set's content is not what was planned."""
 
 
 class EngineError(EvaluationError):

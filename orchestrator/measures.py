@@ -8,9 +8,10 @@ from evals.datasets import check, content_digest
 from evals.probes import SCAN_KEYS, Split, get_probe, natural_template
 from evals.scores import PROBE_SUITE, ChatTemplate, EvalSettings
 from evals.suite import load_suite
+from evals.task_files import task_digest
 from orchestrator.errors import PlanError, SweepError
 from orchestrator.jobs import Frozen
-from orchestrator.provenance import scorer_identity
+from orchestrator.provenance import libraries_identity, scorer_identity
 from orchestrator.settings import Settings
 from orchestrator.sweep import SuiteEntry, Sweep
 from recipes.sources import SourceFacts
@@ -71,7 +72,6 @@ def _benchmarks(
         template, model_type=facts.config.model_type, limit=entry.limit or sweep.limit
     ).model_copy(update={"seeds": sweep.seeds})
     wanted = [suite.benchmark(n) for n in entry.benchmarks] if entry.benchmarks else list(suite.benchmarks)
-    scorer = scorer_identity()
     for benchmark in wanted:
         status = check(benchmark, settings.datasets)
         if status.location is None:
@@ -83,9 +83,9 @@ def _benchmarks(
                 suite=suite.name,
                 benchmark=benchmark.name,
                 benchmark_digest=benchmark.digest,
-                dataset_digest=content_digest(status.location),
+                dataset_digest=content_digest(status.location, benchmark),
                 settings=asked,
-                scorer=scorer,
+                scorer=scorer_identity(task_digest(benchmark)),
                 max_length=suite.settings.max_length,
             )
         )
@@ -109,7 +109,7 @@ def _probes(entry: SuiteEntry, sweep: Sweep, facts: SourceFacts) -> list[Measure
                 benchmark_digest=probe.digest,
                 dataset_digest=probe.digest,
                 settings=EvalSettings(chat_template=template, fewshot_as_multiturn=False),
-                scorer=PROBE_SUITE,
+                scorer=f"{PROBE_SUITE} {libraries_identity()}",
                 max_length=_PROBE_LENGTH,
             )
         )

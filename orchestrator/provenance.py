@@ -32,7 +32,17 @@ PACKAGES = (
     "numpy",
 )
 # Versions of what turns responses into scores; part of every evaluation's identity.
-SCORER_PACKAGES = ("lm_eval", "math-verify", "sympy", "langdetect", "nltk")
+SCORER_PACKAGES = (
+    "lm_eval",
+    "math-verify",
+    "sympy",
+    "langdetect",
+    "nltk",
+    "latex2sympy2_extended",
+    "antlr4-python3-runtime",
+)
+# Versions of what renders, tokenises and computes; part of the identity of benchmarks and probes alike.
+LIBRARIES = ("torch", "transformers", "tokenizers", "jinja2")
 # Raised by hand whenever our own extraction, tasks or aggregation change a score.
 SCORER_REVISION = 1
 # Without one of these (NVIDIA, Windows' Linux, AMD) there is no GPU to ask torch about, whose import takes seconds.
@@ -68,10 +78,17 @@ def package_version(name: str) -> str | None:
         return None
 
 
-def scorer_identity() -> str:
-    """Versions of everything that scores, as one line."""
+def scorer_identity(tasks: str) -> str:
+    """Versions of everything that renders, computes and scores a benchmark, as one line; `tasks` is its task files' digest."""
     versions = [f"{name}={package_version(name)}" for name in SCORER_PACKAGES]
-    return " ".join([f"mergeboard-scorer={SCORER_REVISION}", *versions])
+    return " ".join(
+        [f"mergeboard-scorer={SCORER_REVISION}", *versions, libraries_identity(), f"tasks={tasks}"]
+    )
+
+
+def libraries_identity() -> str:
+    """Versions of what renders, tokenises and computes, as one line; the build (`+cpu`) is the engine's, not theirs."""
+    return " ".join(f"{name}={(package_version(name) or 'none').partition('+')[0]}" for name in LIBRARIES)
 
 
 def without_secrets(text: str) -> str:

@@ -133,7 +133,7 @@ def _run(lm: EngineLM, tasks: Mapping[str, Task], settings: EvalSettings) -> Any
 
 def keep_questions(home: Path, benchmark: Benchmark, tasks: Mapping[str, Task], mirror: Path | None) -> None:
     """Writes the benchmark's questions below `home`, unless they are there."""
-    path = home / documents_path(benchmark.digest, content_digest(find(benchmark, mirror)))
+    path = home / documents_path(benchmark.digest, content_digest(find(benchmark, mirror), benchmark))
     if not path.is_file():
         write_documents(path, questions(tasks))
 

@@ -15,13 +15,13 @@ import lm_eval.api.task
 import lm_eval.tasks
 from lm_eval.api.task import Task
 
-from evals.datasets import cache_key, find
+from evals.datasets import content_digest, find
 from evals.errors import DatasetError, EvaluationError, SuiteError
 from evals.scores import EvalSettings
-from evals.suite import OWN_PREFIX, OWN_TASKS_DIR, Benchmark, Extraction
+from evals.suite import OWN_TASKS_DIR, Benchmark, Extraction
+from evals.task_files import task_folder
 
 NLTK_DATA = OWN_TASKS_DIR / "nltk_data"
-_LM_EVAL_TASKS = Path(lm_eval.tasks.__file__).parent
 
 
 def load_tasks(benchmark: Benchmark, settings: EvalSettings, mirror: Path | None) -> dict[str, Task]:
@@ -31,8 +31,10 @@ def load_tasks(benchmark: Benchmark, settings: EvalSettings, mirror: Path | None
     if benchmark.extraction is Extraction.MATH:
         _prepare_math()
     location = find(benchmark, mirror)
-    cache = Path(datasets.config.HF_DATASETS_CACHE) / f"mergeboard-{cache_key(location)}"
-    folder = _task_folder(benchmark)
+    # `datasets` keeps what it has prepared under the folder's name and README patterns alone: other data of the same name
+    # would be answered with what an earlier folder held.
+    cache = Path(datasets.config.HF_DATASETS_CACHE) / f"mergeboard-{content_digest(location, benchmark)}"
+    folder = task_folder(benchmark)
     manager = lm_eval.tasks.TaskManager(include_defaults=False, include_path=str(folder))
     missing = [s.task for s in benchmark.subsets if s.task not in manager.task_index]
     if missing:
@@ -133,16 +135,6 @@ def _prepare_math() -> None:
         )
     # The first call imports for about a second, which is all that lm-eval allows for one comparison.
     sympy.parsing.latex.parse_latex("1")
-
-
-def _task_folder(benchmark: Benchmark) -> Path:
-    own = benchmark.tasks.startswith(OWN_PREFIX)
-    folder = (
-        OWN_TASKS_DIR / benchmark.tasks.removeprefix(OWN_PREFIX) if own else _LM_EVAL_TASKS / benchmark.tasks
-    )
-    if not folder.is_dir():
-        raise SuiteError(f"Benchmark '{benchmark.name}' names the task folder {folder}, which is not there.")
-    return folder
 
 
 def _function(dotted: str) -> Callable[..., Any]:

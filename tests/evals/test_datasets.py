@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import subprocess
 import sys
@@ -10,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from evals.datasets import DatasetState, cache_key, check, find
-from evals.errors import DatasetError
+from evals.datasets import DatasetState, check, content_digest, find, require_content
+from evals.errors import DatasetChanged, DatasetError
 from evals.harness.tasks import load_tasks
 from evals.scores import ChatTemplate, EvalSettings
 from evals.suite import Benchmark, load_suite
@@ -89,7 +90,38 @@ def test_a_replaced_file_is_read_anew(tmp_path: Path) -> None:
         task = load_tasks(v2("gpqa"), PLAIN, tmp_path)["leaderboard_gpqa_main"]
         questions.append(task.eval_docs[0]["Question"])
     assert questions == ["old gpqa_main 0?", "new gpqa_main 0?"]
-    assert cache_key(folder) != cache_key(write_gpqa(tmp_path / "other", dict.fromkeys(CONFIGS, 2)))
+    assert content_digest(folder, v2("gpqa")) != content_digest(
+        write_gpqa(tmp_path / "other", dict.fromkeys(CONFIGS, 2)), v2("gpqa")
+    )
+
+
+def test_data_is_known_by_what_its_tasks_read(tmp_path: Path) -> None:
+    gpqa = v2("gpqa")
+    folder = write_gpqa(tmp_path, dict.fromkeys(CONFIGS, 2))
+    first = content_digest(folder, gpqa)
+    readme = folder / "README.md"
+    readme.write_text(readme.read_text() + "\nOther prose.\n")
+    (folder / "gpqa_experts").mkdir()
+    (folder / "gpqa_experts" / "train.parquet").write_bytes(b"another configuration")
+    assert content_digest(folder, gpqa) == first
+    # The README maps files to splits: another mapping is other data.
+    readme.write_text(readme.read_text().replace("gpqa_main/train.parquet", "gpqa_diamond/train.parquet"))
+    assert content_digest(folder, gpqa) != first
+
+
+def test_data_that_was_swapped_after_planning_is_refused(tmp_path: Path) -> None:
+    gpqa = v2("gpqa")
+    folder = write_gpqa(tmp_path, dict.fromkeys(CONFIGS, 2), mark="old ")
+    planned = content_digest(folder, gpqa)
+    require_content(folder, gpqa, planned)
+    file = folder / "gpqa_main" / "train.parquet"
+    before = file.stat()
+    data = file.read_bytes()
+    with file.open("r+b") as stream:  # the same inode and size, and the time set back
+        stream.write(data.replace(b"old ", b"new "))
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(DatasetChanged, match="not what was planned"):
+        require_content(folder, gpqa, planned)
 
 
 def test_data_that_the_task_cannot_read_is_one_sentence(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ SETTINGS = SMOKE.eval_settings(ChatTemplate.OFF, limit=3)
 def test_every_sample_finds_its_question(engine: object, tmp_path: Path) -> None:  # noqa: F811 - the fixture
     """All questions are kept whatever the limit, and without the examples that stand before them in a prompt."""
     run(engine, "bbh", tmp_path, SETTINGS, home=tmp_path)  # type: ignore[arg-type]  # any engine
-    path = tmp_path / documents_path(BBH.digest, content_digest(find(BBH, None)))
+    path = tmp_path / documents_path(BBH.digest, content_digest(find(BBH, None), BBH))
     found = read_documents(path)
     assert len(found) == 98
     samples = read_samples(tmp_path / "samples.parquet")
