@@ -3,6 +3,7 @@
 MergeboardError            base: one sentence that says what, where and the next step; the command exits with 2
 ├── SweepError             a sweep file that does not parse or does not make sense
 ├── PlanError              a plan that cannot be made: missing checkpoints, no benchmark that can run
+│   └── PlanOutdated       a node has other definitions or versions than those that were planned
 ├── StoreError             a store that cannot be opened, is newer than this code, or refuses a request
 │   └── StoreLost          a store that does not answer, or whose disk is full: it may be back in a while
 ├── ClusterError           Ray cannot be reached or does not have what a job needs
@@ -24,6 +25,10 @@ class SweepError(MergeboardError):
 
 class PlanError(MergeboardError):
     """No plan can be made of it."""
+
+
+class PlanOutdated(PlanError):
+    """A node has other definitions or versions than those that were planned."""
 
 
 class StoreError(MergeboardError):

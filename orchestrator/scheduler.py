@@ -12,6 +12,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Sequence
 
+from orchestrator.artifact_use import ArtifactUse
 from orchestrator.errors import RunError, StoreError, StoreLost
 from orchestrator.estimate import Durations
 from orchestrator.executors import Batch, Executor, Finished, JobGroup, ReadyJobs, Seat, group_of
@@ -87,7 +88,7 @@ class Scheduler:
         self._inbox: deque[Finished] = deque()
         self._away_since: float | None = None
         self._waits_for: str | None = None
-        self._artifacts = ArtifactStore(settings.artifacts)
+        self._artifacts = ArtifactUse(ArtifactStore(settings.artifacts))
         self._jobs = dict(plan.jobs)
         self._failures: Counter[tuple[str, FailureClass]] = Counter()
         self._messages: dict[str, str] = {}
@@ -117,14 +118,16 @@ class Scheduler:
     def run(self, executor: Executor) -> RunSummary:
         """Go on until nothing is left that could still run; the summary tells what failed."""
         lease = take_lease(self._store, self._run_id)
-        self._frontier = self._first_frontier()
         try:
+            self._frontier = self._first_frontier()
             self._loop(lease, executor)
         except BaseException:
             executor.cancel()
             with contextlib.suppress(StoreError):
                 self._store.release_lease(lease)
             raise
+        finally:
+            self._artifacts.close()
         executor.cancel()
         self._last_report = float("-inf")
         self._report()
@@ -165,13 +168,10 @@ class Scheduler:
     def _first_frontier(self) -> Frontier[JobGroup]:
         """What is done already; a build whose artifact was evicted is done again if something still needs it."""
         done = set(self._store.done(self._jobs))
-        evicted = {
-            d for d in done if isinstance(self._jobs[d], BuildJob) and self._artifacts.lookup(d) is None
-        }
-        pending = {other for d, job in self._jobs.items() if d not in done for other in job.needs}
-        if evicted & pending:
-            self._store.forget_builds(evicted & pending)
-            done -= evicted & pending
+        evicted = self._artifacts.begin(self._jobs, done)
+        if evicted:
+            self._store.forget_builds(evicted)
+            done -= evicted
         self._cached = len(done)
         frontier = Frontier(
             {digest: self._jobs[digest].needs for digest in self._ranked()},
@@ -269,6 +269,8 @@ class Scheduler:
         job = self._jobs[digest]
         self._ran += 1
         self._frontier.done(digest)
+        self._artifacts.built(digest)
+        self._artifacts.ended(digest, job)
         for observer in self._observers:
             observer.finished(job, outcome)
         replayed = isinstance(outcome, EvalOutcome) and outcome.evaluation.n_replayed
@@ -291,6 +293,7 @@ class Scheduler:
         if not again:
             self._messages[digest] = failure.message
             self._frontier.failed(digest)
+            self._artifacts.ended(digest, self._jobs[digest])
             return
         self._jobs[digest] = as_retried(self._jobs[digest], kind)
         self._resting[digest] = time.monotonic() + pause_s(kind, count)
