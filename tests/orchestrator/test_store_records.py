@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 import time
@@ -46,8 +47,10 @@ def test_an_owner_is_gone_when_its_process_is() -> None:
     # The same process id, given to a later process, is another owner.
     host, _, rest = other.rsplit(":", 2)
     assert owner_is_gone(f"{host}:{os.getpid()}:{rest}")
-    # What runs on another machine cannot be known from here.
+    # What runs on another machine cannot be known from here, nor what runs in another container of this host name.
     assert not owner_is_gone(f"elsewhere:{os.getpid()}:{rest}")
+    assert not owner_is_gone(f"{platform.node()}/{'0' * 16}:{os.getpid()}:{rest}")
+    assert not owner_is_gone(f"{platform.node()}:{os.getpid()}:{rest}")
 
 
 @given(PATHS)
