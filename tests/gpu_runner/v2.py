@@ -22,9 +22,8 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, TypeVar
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 ROOT = Path(__file__).parent.parent.parent
@@ -66,18 +65,17 @@ class FailedInRunner(AssertionError):
     """The function raised, or its process died; the message holds the end of what it wrote."""
 
 
-def call(function: Callable[P, T], *args: P.args, runner: Runner = Runner(), timeout_s: float = 900) -> T:
+def call(function: Callable[..., T], *args: Any, runner: Runner = Runner(), **named: Any) -> T:
     """The function's result, computed in such a process. Raises FailedInRunner with the process's last lines."""
     with tempfile.TemporaryDirectory() as folder:
         question, answer = Path(folder) / "call", Path(folder) / "result"
-        question.write_bytes(pickle.dumps((function.__module__, function.__qualname__, args)))
+        question.write_bytes(pickle.dumps((function.__module__, function.__qualname__, args, named)))
         ended = subprocess.run(
             [sys.executable, "-m", "tests.gpu_runner.v2", str(question), str(answer)],
             cwd=ROOT,
             env=runner.environment(),
             capture_output=True,
             text=True,
-            timeout=timeout_s,
             check=False,
         )
         if ended.returncode or not answer.exists():
@@ -106,9 +104,9 @@ def require_v2() -> None:
 
 def main(question: str, answer: str) -> None:
     """Answer one `call`."""
-    module, name, args = pickle.loads(Path(question).read_bytes())
+    module, name, args, named = pickle.loads(Path(question).read_bytes())
     require_v2()
-    result = getattr(importlib.import_module(module), name)(*args)
+    result = getattr(importlib.import_module(module), name)(*args, **named)
     Path(answer).write_bytes(pickle.dumps(result))
 
 
