@@ -158,7 +158,9 @@ class Queries(StorePart):
             if query.search:
                 which &= candidates.c.name.icontains(query.search, autoescape=True)
             total = connection.scalar(sa.select(sa.func.count()).select_from(candidates).where(which)) or 0
-            page = _sorted(query).where(which).limit(query.limit).offset(query.offset)
+            page = (
+                _sorted(query, connection.dialect.name).where(which).limit(query.limit).offset(query.offset)
+            )
             return LeaderboardPage(
                 total=total,
                 rows=tuple(
@@ -203,16 +205,18 @@ def _wanted(query: LeaderboardQuery) -> sa.ColumnElement[bool]:
     return sa.and_(*conditions)
 
 
-def _sorted(query: LeaderboardQuery) -> sa.Select[Any]:
+def _sorted(query: LeaderboardQuery, dialect: str) -> sa.Select[Any]:
     """Candidates in the order that the query asks for; those without a value come last."""
-    plain = {
+    # By code point, as SQLite does: PostgreSQL would sort by the language of its database.
+    name = sa.collate(candidates.c.name, "C") if dialect == "postgresql" else candidates.c.name
+    plain: dict[SortKey, sa.ColumnElement[Any]] = {
         SortKey.POSITION: candidates.c.position,
-        SortKey.NAME: candidates.c.name,
+        SortKey.NAME: name,
         SortKey.LAYERS: candidates.c.layers,
         SortKey.PARAMETERS: candidates.c.parameters,
     }
     if query.sort in plain:
-        key: sa.ColumnElement[Any] = plain[query.sort]
+        key = plain[query.sort]
         selected = sa.select(candidates)
     else:
         wanted = _wanted(query)

@@ -20,7 +20,6 @@ from evals.scores import BenchmarkScore, Score
 from evals.stats import Estimate, Interval
 from orchestrator.claim_records import CardRecord, ImportedResultRecord, ImportedRunRecord, ReproductionRecord
 
-
 HUB_NAME = "meta-llama/Meta-Llama-3.1-70B-Instruct"
 
 
@@ -97,5 +96,10 @@ def reproduction(card: int = 1, **fields: object) -> ReproductionRecord:
         ),
         Verdict(claim=claim(30.0, None), kind=VerdictKind.NOT_COMPARABLE, reason="a benchmark is missing"),
     )
-    values = {"card_id": f"{card:016x}", "run_id": None, "candidate": f"{HUB_NAME}@1605565b47bb9346c5515c34102e054115b4f98b", "verdicts": verdicts}
+    values = {
+        "card_id": f"{card:016x}",
+        "run_id": None,
+        "candidate": f"{HUB_NAME}@1605565b47bb9346c5515c34102e054115b4f98b",
+        "verdicts": verdicts,
+    }
     return ReproductionRecord.model_validate(values | fields)

@@ -19,7 +19,7 @@ SETTINGS = EvalSettings(chat_template=ChatTemplate.ON, fewshot_as_multiturn=Fals
 HUB_BASE = "meta-llama/Meta-Llama-3.1-70B-Instruct@1605565b47bb9346c5515c34102e054115b4f98b"
 # Names that a database, a query or a terminal could stumble over.
 UNUSUAL_NAMES = (
-    "o'clock \"quoted\" `ticks` $1 %s :name ; -- /* */ {a,\\b} NULL",
+    'o\'clock "quoted" `ticks` $1 %s :name ; -- /* */ {a,\\b} NULL',
     "名前 – Größe – Ελλάδα – 🦙🧩 – e\u0301 – \u200f\u202eright to left",
     "x" * 300,
     "🦙" * 300,
