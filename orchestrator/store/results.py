@@ -140,12 +140,13 @@ class Results(StorePart):
         return self._database.read(work)
 
     def evaluations(self, digests: Iterable[str]) -> dict[str, EvaluationRecord]:
-        """Evaluations of the given jobs, without their subsets' scores."""
+        """Evaluations of the given jobs in the order of their digests, without their subsets' scores."""
         wanted = list(digests)
 
         def work(connection: sa.Connection) -> dict[str, EvaluationRecord]:
             query = sa.select(*EVALUATION_COLUMNS).select_from(EVALUATED)
             query = query.where(among(connection, evaluations.c.job_digest, wanted))
+            query = query.order_by(evaluations.c.job_digest)
             return {row.job_digest: evaluation_record(row) for row in connection.execute(query)}
 
         return self._database.read(work)

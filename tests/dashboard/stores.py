@@ -107,7 +107,7 @@ class Maker:
             )
             self.store.fail_attempt(attempt.id, failure, will_retry=False)
             return
-        outcome = self._built(item.job) if isinstance(item.job, BuildJob) else self._scored(item.job, made)
+        outcome = self.built(item.job) if isinstance(item.job, BuildJob) else self.scored(item.job, made)
         self.store.finish_attempt(attempt.id, outcome)
 
     def _eval_job(self, made: Made, benchmark: Benchmark) -> EvalJob:
@@ -136,7 +136,7 @@ class Maker:
         recipe = f"merge_method: slerp\nname: {made.name}\n"
         return BuildJob(recipe=recipe, recipe_digest=made.weights_digest, sources=(source,), seed=3)
 
-    def _built(self, job: BuildJob) -> BuildOutcome:
+    def built(self, job: BuildJob) -> BuildOutcome:
         now = datetime.now(UTC)
         return BuildOutcome(
             artifact=job.digest,
@@ -149,7 +149,7 @@ class Maker:
             ended_at=now,
         )
 
-    def _scored(self, job: EvalJob, made: Made) -> EvalOutcome:
+    def scored(self, job: EvalJob, made: Made) -> EvalOutcome:
         benchmark = self.suite.benchmark(job.benchmark)
         samples = samples_of(made, benchmark, self.n, seed=self.seed)
         scores = scores_of(benchmark, samples, whole=self.whole, alarms=self.alarms)
