@@ -162,6 +162,11 @@ def test_nothing_is_privileged_or_shares_the_machine(manifests: list[dict[str, A
     assert not forbidden & {key for key, _ in values(manifests)}
 
 
+def test_one_image_serves_every_role(manifests: list[dict[str, Any]]) -> None:
+    used = {v for k, v in values(manifests) if k == "image" and "@sha256:" not in v}
+    assert len(used) == 1
+
+
 def test_the_kustomization_names_every_file_and_every_image(manifests: list[dict[str, Any]]) -> None:
     listed = {name for name in manifest_files() if name.endswith(".yaml")}
     assert listed == {path.name for path in KUBERAY.glob("*.yaml")} - {"kustomization.yaml"}
