@@ -14,6 +14,8 @@ from evals.suite import Benchmark
 
 NOT_QUANTIZED = "none"
 ALL_DOCUMENTS = "all documents"
+NOT_RECORDED = "not recorded"
+"""Stated by our own results of earlier versions; it differs from every value, so that nobody compares across it unknowingly."""
 _OWN = "the checkpoint's own"
 _DEFAULT = "the tokenizer's default"
 
@@ -43,6 +45,10 @@ class Fact(StrEnum):
     ENGINE = "engine"
     ENGINE_VERSION = "engine version"
     TENSOR_PARALLEL = "tensor parallelism"
+    DEVICE = "device"
+    EXECUTION = "execution mode"
+    ATTENTION = "attention backend"
+    BATCH_INVARIANCE = "batch-invariant kernels"
     HARNESS = "harness"
     HARNESS_VERSION = "harness version"
     SCORER = "scorer version"
@@ -134,6 +140,12 @@ def measured_facts(suite: str, benchmark: str, engine: EngineSpec, settings: Eva
             Fact.ENGINE: engine.kind.value,
             Fact.ENGINE_VERSION: engine.version,
             Fact.TENSOR_PARALLEL: str(engine.tensor_parallel),
+            Fact.DEVICE: engine.device or NOT_RECORDED,
+            Fact.EXECUTION: engine.execution or NOT_RECORDED,
+            Fact.ATTENTION: engine.attention_backend or NOT_RECORDED,
+            Fact.BATCH_INVARIANCE: NOT_RECORDED
+            if engine.batch_invariant is None
+            else on_off(engine.batch_invariant),
             Fact.SEEDS: f"{seeds.random}, {seeds.numpy}, {seeds.torch}, {seeds.fewshot}",
         }
     )

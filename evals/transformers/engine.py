@@ -48,7 +48,7 @@ class TransformersEngine:
         self.spec = spec
         self.checkpoint = checkpoint
         refuse(spec, checkpoint)
-        if tuning.extra_layer_slots:
+        if tuning.sets_paths:
             require_live_family(checkpoint)
         set_threads(tuning)
         device = pick_device()
