@@ -45,11 +45,7 @@ class NodeFacts(Frozen):
         if self.software is None:
             return True
         engine = self.software.engine(spec.kind)
-        return (
-            engine is not None
-            and engine.version == spec.version
-            and spec.device in (None, engine.device)
-        )
+        return engine is not None and engine.version == spec.version and spec.device in (None, engine.device)
 
 
 class ClusterFacts(Frozen):
@@ -73,6 +69,11 @@ class ClusterFacts(Frozen):
         A CPU node never stands in for a GPU node that is lost or not there yet: it has another engine, or no GPU.
         """
         return _with_gpus_first(node for node in self.nodes if node.runs(spec))
+
+    def name_of(self, node: NodeFacts) -> str:
+        """The node for people: its host, with the end of its id where hosts repeat."""
+        alike = sum(other.host == node.host for other in self.nodes)
+        return node.host if alike <= 1 else f"{node.host} ({node.node_id[-6:]})"
 
     @property
     def sentence(self) -> str:

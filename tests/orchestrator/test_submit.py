@@ -60,9 +60,9 @@ def test_what_only_this_machine_has_is_refused(tmp_path: Path, monkeypatch: pyte
 
 def test_an_address_without_a_cluster_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ClusterError, match="takes no jobs"):
-        submit(sweep_in(tmp_path), "http://127.0.0.1:9")
+        submit(sweep_in(tmp_path), "http://127.0.0.1:9", Settings.from_environment())
     with pytest.raises(ClusterError, match="cannot be reached"):
-        submit(sweep_in(tmp_path), "127.0.0.1:9")
+        submit(sweep_in(tmp_path), "127.0.0.1:9", Settings.from_environment())
     with pytest.raises(ClusterError, match="cannot be reached"):
         connect(Settings.from_environment(), "127.0.0.1:9")
     with pytest.raises(ClusterError, match="cannot be reached"):
