@@ -7,6 +7,7 @@
 | address    | the forms in which a cluster may be named                                     |
 | survey     | asking nodes: the shared root, GPUs, installed versions, data sets            |
 | connection | joining or starting Ray; what its nodes have                                  |
+| nodes      | nodes that come and go, and engines for which there is none                   |
 | demand     | what Ray's autoscaler is asked for, where jobs wait for GPUs                  |
 | floor      | who has which CPUs and GPUs of which node; where the next engine fits best    |
 | engines    | a live engine: its gang of GPUs, its actor, how it is closed                  |

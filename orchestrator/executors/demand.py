@@ -15,6 +15,7 @@ from ray._raylet import GcsClient  # type: ignore[attr-defined]
 from ray.core.generated.autoscaler_pb2 import GetClusterStatusReply
 from ray.util.placement_group import placement_group, placement_group_table, remove_placement_group
 
+from evals.engine import DeviceKind, EngineKind, EngineSpec
 from orchestrator.errors import ClusterError
 
 MOST_WISHES = 64
@@ -22,6 +23,10 @@ MOST_WISHES = 64
 # A node that has come is looked at, and given work, before another one is asked for.
 _REST_S = 30.0
 _POLL_S = 1.0
+# A node that has to be started takes this long before an engine can be opened on it, at the least.
+_NODE_START_S = 120.0
+# Engines to ask nodes for where nothing is known of how long jobs run.
+_FEW_ENGINES = 8
 # Refusals in a row, a poll apart, after which there is no such node.
 _SURE = 4
 PATIENCE_S = 3600.0
@@ -106,6 +111,24 @@ class Demand:
         self._wishes.remove(wish)
         with contextlib.suppress(ray.exceptions.RayError, ValueError):
             remove_placement_group(wish[1])
+
+
+def gpus_of(spec: EngineSpec) -> float:
+    """GPUs that an engine takes; 0 for one that runs on a CPU."""
+    if spec.device is DeviceKind.CPU:
+        return 0.0
+    return float(spec.tensor_parallel if spec.kind is EngineKind.VLLM else 1)
+
+
+def worth_a_node(waiting: int, seconds_left: float | None, n_open: int, start_s: float) -> int:
+    """Further engines that are worth a node that has to be started first, for so many batches that wait.
+
+    `seconds_left` is what one engine would need for them, null where nothing is known; `start_s` is an engine's start.
+    """
+    if seconds_left is None:
+        return min(waiting, _FEW_ENGINES)
+    more = int(seconds_left / (start_s + _NODE_START_S)) - n_open
+    return min(waiting, max(more, 0 if n_open else 1))
 
 
 class Growth:

@@ -12,17 +12,16 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from evals.engine import DeviceKind, EngineKind, EngineSpec
+from evals.engine import EngineSpec
 from orchestrator.cluster import ClusterFacts, NodeFacts
 from orchestrator.estimate import BUILD_CPUS, ENGINE_START_S, EngineNeed
-from orchestrator.executors.connection import cluster_facts
 from orchestrator.executors.contract import Finished, Seat
-from orchestrator.executors.demand import PATIENCE_S, Growth
+from orchestrator.executors.demand import PATIENCE_S, Growth, gpus_of, worth_a_node
 from orchestrator.executors.engines import LiveEngine
 from orchestrator.executors.floor import Floor, Spot
 from orchestrator.executors.helping import AFTER_S, SPELL_S, Helping, Work
+from orchestrator.executors.nodes import Homeless, KnownNodes
 from orchestrator.executors.ready import Batch, BatchQueue, Queues, ReadyJobs
-from orchestrator.executors.survey import NodeReport, admitted, survey
 from orchestrator.jobs import BuildJob, EvalJob, Task
 from orchestrator.records import Failure, FailureClass, Outcome
 from orchestrator.settings import Settings, WorkerContext
@@ -30,14 +29,9 @@ from orchestrator.worker import EngineHost, run_build
 
 # Environment that every worker process needs to see; tokens are left to each node's own environment.
 _FORWARDED = ("MERGEBOARD_HOME", "MERGEBOARD_DATASETS", "COVERAGE_PROCESS_START", "COVERAGE_FILE")
-_LOOK_AROUND_S = 5.0
 _IDLE_S = 60.0
 _HOMELESS_S = 600.0
 _NOTHING_S = 0.05
-# A node that the autoscaler starts takes this long before an engine can be opened on it, at the least.
-_NODE_START_S = 120.0
-# Where nothing is known of how long jobs run.
-_FEW_ENGINES = 8
 
 
 class RayExecutor:
@@ -77,13 +71,9 @@ class RayExecutor:
         self._helping = Helping(seconds, start_s, after_s=help_after_s)
         self._build_nodes: deque[NodeFacts] = deque()
         self._verdicts: dict[Any, Failure] = {}
-        self._reports: dict[str, NodeReport] = {
-            n.node_id: NodeReport(problem=None, gpu_memory_bytes=n.gpu_memory_bytes, software=n.software)
-            for n in facts.nodes
-        }
+        self._nodes = KnownNodes(settings, facts)
         self._growth = Growth()
-        self._looked_at = time.monotonic()
-        self._homeless_since: dict[str, float] = {}
+        self._homeless = Homeless()
 
     def pick(self, ready: ReadyJobs) -> list[Batch]:
         """What can start now: builds, then jobs whose engine is idle, then new engines, the largest first."""
@@ -103,7 +93,7 @@ class RayExecutor:
             sorted(firsts.values(), key=lambda job: -job.engine.tensor_parallel), queues
         )
         if self._growth.update(wanted):
-            self._looked_at = float("-inf")
+            self._nodes.look_soon()
         if queues.is_empty:
             self._help()
         return chosen
@@ -120,13 +110,13 @@ class RayExecutor:
             kind, small = (job.engine, need), job.engine.tensor_parallel <= 1
             if kind in no_room and not self._floor.is_kept_for(key):
                 # With thousands of checkpoints, each would be tried on each node.
-                wanted[_gpus(job)] += 1
+                wanted[gpus_of(job.engine)] += 1
                 continue
             while queues[key] and self._is_worth_it(key, queues[key]):
                 spot = self._floor.place(job, need)
                 if spot is None:
                     if not self._make_room(job, need, queues):
-                        wanted[_gpus(job)] += self._worth_a_node(key, queues[key])
+                        wanted[gpus_of(job.engine)] += self._worth_a_node(key, queues[key])
                         if small:
                             no_room.add(kind)
                     break
@@ -213,20 +203,17 @@ class RayExecutor:
         """Jobs that no live node could hold for ten minutes, for example since the only one with enough GPUs was lost."""
         # As the nodes are now: a store that was away may have kept the run from looking for longer than ten minutes.
         self._look_around()
-        now = time.monotonic()
-        firsts = ready.first_of_each().items()
-        without = {k for k, job in firsts if not self._floor.ever(job, self._needs.get(k))}
-        self._homeless_since = {k: self._homeless_since.get(k, now) for k in without}
+        firsts = ready.first_of_each()
+        without = [k for k, job in firsts.items() if not self._floor.ever(job, self._needs.get(k))]
         given_up = {
             key
-            for key, since in self._homeless_since.items()
-            if now - since > _HOMELESS_S
-            and (now - since > PATIENCE_S or not self._growth.may_come(_gpus(ready.first_of_each()[key])))
+            for key, since_s in self._homeless.seconds(without).items()
+            if since_s > _HOMELESS_S
+            and (since_s > PATIENCE_S or not self._growth.may_come(gpus_of(firsts[key].engine)))
         }
-        left_out = next((f"; one is left out: {r.problem}" for r in self._reports.values() if r.problem), "")
         reason = (
-            "For ten minutes and more no node of the cluster could hold its engine "
-            f"({self._floor.facts.sentence}{left_out})."
+            "For ten minutes no node of the cluster could hold its engine "
+            f"({self._floor.facts.sentence}{self._nodes.left_out})."
         )
         return {job.digest: reason for key in given_up for job in ready.all_for(key)}
 
@@ -245,15 +232,10 @@ class RayExecutor:
         self._running.clear()
 
     def _look_around(self) -> None:
-        """Nodes come and go; a new one takes part once it has shown that it shares the root."""
-        if time.monotonic() - self._looked_at < _LOOK_AROUND_S:
-            return
-        self._looked_at = time.monotonic()
-        new = [n.node_id for n in cluster_facts().nodes if n.node_id not in self._reports]
-        if new:
-            answers = survey(self._settings, new)
-            self._reports |= {node_id: admitted(report) for node_id, report in answers.items()}
-        self._floor.update(cluster_facts(self._reports))
+        """Nodes come and go."""
+        facts = self._nodes.look()
+        if facts is not None:
+            self._floor.update(facts)
 
     def _slots(self, job: EvalJob) -> int:
         """How many engines for this job there may be."""
@@ -269,11 +251,7 @@ class RayExecutor:
 
     def _worth_a_node(self, key: str, queue: BatchQueue) -> int:
         """Further engines for which it is worth to have nodes started, since there is no room for them."""
-        open_, left = self._open(key), self._seconds_left(queue)
-        if left is None:
-            return min(len(queue), _FEW_ENGINES)
-        more = int(left / (self._start_s + _NODE_START_S)) - open_
-        return min(len(queue), max(more, 0 if open_ else 1))
+        return worth_a_node(len(queue), self._seconds_left(queue), self._open(key), self._start_s)
 
     def _open(self, key: str) -> int:
         """Engines of this key that take work, or will."""
@@ -414,13 +392,6 @@ class RayExecutor:
                 del self._closing[reference]
                 engine.end()
                 self._floor.give(engine.spot)
-
-
-def _gpus(job: EvalJob) -> float:
-    """GPUs of the job's engine; 0 for one that runs on a CPU."""
-    if job.engine.device is DeviceKind.CPU:
-        return 0.0
-    return float(job.engine.tensor_parallel if job.engine.kind is EngineKind.VLLM else 1)
 
 
 def _lost(error: Exception, place: LiveEngine | NodeFacts) -> Failure:

@@ -74,6 +74,7 @@ class Head:
     """A head as `deploy/` starts it, with a token of its own, seen by its environment."""
 
     address: str
+    dashboard: str
     home: Path
     env: dict[str, str]
     metrics: str
@@ -103,7 +104,13 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
         end(process)
     else:
         pytest.fail((home / "ray.log").read_text()[-2000:])
-    yield Head(f"127.0.0.1:{ports[0]}", home, env, f"http://127.0.0.1:{ports[2]}/metrics")
+    yield Head(
+        f"127.0.0.1:{ports[0]}",
+        f"http://127.0.0.1:{ports[1]}",
+        home,
+        env,
+        f"http://127.0.0.1:{ports[2]}/metrics",
+    )
     end(process)
 
 
@@ -167,6 +174,71 @@ def test_a_submitted_sweep_runs_on_the_head_and_its_metrics_are_there(head: Head
     assert head.env["RAY_AUTH_TOKEN"] not in text
 
 
+def outside_of(head: Head, **more: str) -> dict[str, str]:
+    return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": head.env["RAY_AUTH_TOKEN"], **more}
+
+
+@pytest.mark.slow
+def test_when_submit_returns_the_run_is_known(head: Head, tmp_path: Path) -> None:
+    """The submitter's store is the head's; by the dashboard's address, and whatever RAY_ADDRESS says."""
+    sweep = write_sweep(tmp_path)
+    shared = {"MERGEBOARD_DATABASE_URL": f"sqlite:///{head.home}/store.sqlite"}
+    outside = outside_of(head, RAY_ADDRESS="127.0.0.1:9", **shared)
+    sent = mergeboard(
+        "submit", str(sweep), "--address", head.dashboard, "--json", home=tmp_path / "laptop", **outside
+    )
+    assert sent.returncode == 0, sent.stderr
+    told = json.loads(sent.stdout)
+    assert told["in_our_store"]
+    listed = mergeboard("status", "--json", home=tmp_path / "laptop", **shared)
+    assert told["run_id"] in {run["id"] for run in json.loads(listed.stdout)}
+    watched = mergeboard("watch", told["run_id"], "--period", "0.5", home=tmp_path / "laptop", **shared)
+    assert watched.returncode == 0, watched.stderr
+    assert f"{told['run_id']}: done" in watched.stdout
+
+
+@pytest.mark.slow
+def test_a_store_that_the_head_does_not_use(head: Head, tmp_path: Path) -> None:
+    """Named by hand it is refused; left to its default, submit says where the run is and how to watch it."""
+    sweep = write_sweep(tmp_path)
+    own = f"sqlite:///{tmp_path}/own.sqlite"
+    outside = outside_of(head, MERGEBOARD_DATABASE_URL=own)
+    refused = mergeboard("submit", str(sweep), "--address", head.address, home=tmp_path / "laptop", **outside)
+    assert refused.returncode == 2
+    assert f"opened the store sqlite:///{head.home}/store.sqlite" in refused.stderr
+    assert own in refused.stderr
+    sent = mergeboard(
+        "submit", str(sweep), "--address", head.address, home=tmp_path / "laptop", **outside_of(head)
+    )
+    assert sent.returncode == 0, sent.stderr
+    assert f"it is in the store sqlite:///{head.home}/store.sqlite" in sent.stderr
+    assert "ray job logs --follow" in sent.stderr
+
+
+@pytest.mark.slow
+def test_a_token_without_its_mode_is_said_to_be_not_sent(head: Head, tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path)
+    silent = {"RAY_AUTH_TOKEN": head.env["RAY_AUTH_TOKEN"], "RAY_AUTH_MODE": "disabled"}
+    for words in (
+        ["submit", str(sweep), "--address", head.address],
+        ["submit", str(sweep), "--address", head.dashboard],
+        ["run", str(sweep), "--address", head.address],
+    ):
+        refused = mergeboard(*words, home=tmp_path / "laptop", **silent)
+        assert refused.returncode == 2
+        assert "only with RAY_AUTH_MODE=token" in refused.stderr
+
+
+@pytest.mark.slow
+def test_a_dashboard_is_no_place_to_drive_jobs_from(head: Head, tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path)
+    refused = mergeboard(
+        "run", str(sweep), "--address", head.dashboard, home=tmp_path / "laptop", **outside_of(head)
+    )
+    assert refused.returncode == 2
+    assert "give the head's own address, HOST:PORT" in refused.stderr
+
+
 @pytest.mark.slow
 def test_without_the_token_nobody_gets_in(head: Head, tmp_path: Path) -> None:
     sweep = write_sweep(tmp_path)
@@ -178,7 +250,7 @@ def test_without_the_token_nobody_gets_in(head: Head, tmp_path: Path) -> None:
     ):
         refused = mergeboard(*words, "--address", head.address, home=tmp_path / "laptop", **token)
         assert refused.returncode == 2
-        assert "turns us away" in refused.stderr
+        assert "rejected the connection" in refused.stderr
         assert "RAY_AUTH_TOKEN" in refused.stderr
         # Ray's own log may say so too, once.
         assert len(refused.stderr.strip().splitlines()) <= 2
