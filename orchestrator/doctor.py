@@ -195,7 +195,7 @@ def _gpu_findings(problems: Iterable[Problem], where: str, worst: Health) -> Ite
 
 
 def _ray(settings: Settings, address: str | None) -> Iterator[Finding]:
-    from orchestrator.executors import cluster_facts, connect, disconnect, survey
+    from orchestrator.executors import Growth, cluster_facts, connect, disconnect, survey
 
     try:
         facts = connect(settings, address)
@@ -213,10 +213,11 @@ def _ray(settings: Settings, address: str | None) -> Iterator[Finding]:
         cpus = sum(node.cpus for node in facts.nodes)
         gpus = sum(node.gpus for node in facts.nodes)
         where = address or settings.ray_address or "started on this machine"
+        more = "; an autoscaler may start nodes with GPUs" if not gpus and Growth().may_come(1) else ""
         yield Finding(
             name="ray",
             health=Health.OK,
-            message=f"{len(facts.nodes)} node(s), {cpus:g} CPUs, {gpus:g} GPUs ({where})",
+            message=f"{len(facts.nodes)} node(s), {cpus:g} CPUs, {gpus:g} GPUs ({where}){more}",
         )
         reports = survey(settings, [node.node_id for node in facts.nodes])
         for node in facts.nodes:

@@ -50,8 +50,8 @@ class TokenError(ClusterError):
         token = _token_source()
         if token is None:
             reason = "it asks for a token and none is set; export RAY_AUTH_MODE=token and RAY_AUTH_TOKEN as its head has them"
-        elif os.environ.get("RAY_AUTH_MODE", "").lower() != "token":
-            reason = f"a token is set ({token}), and Ray sends it only with RAY_AUTH_MODE=token; export that as well"
+        elif (mode := os.environ.get("RAY_AUTH_MODE", "")).lower() != "token":
+            reason = f"a token is set ({token}), and RAY_AUTH_MODE={mode} keeps Ray from sending it; export RAY_AUTH_MODE=token"
         else:
             reason = f"the token of {token} is not the cluster's; export RAY_AUTH_MODE=token and RAY_AUTH_TOKEN as its head has them"
         super().__init__(f"Ray at {address} rejected the connection: {reason}.")

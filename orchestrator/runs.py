@@ -117,9 +117,10 @@ def usable_nodes(settings: Settings, address: str | None) -> ClusterFacts:
         return facts
     reports = survey(settings, [node.node_id for node in facts.nodes])
     usable = cluster_facts(reports)
-    if not usable.engine_nodes:
+    problem = next((r.problem for r in reports.values() if r.problem), None)
+    if not usable.engine_nodes and (problem or not Growth().may_come(1)):
         disconnect()
-        first = next((r.problem for r in reports.values() if r.problem), "no node has a CPU or a GPU to give")
+        first = problem or "no node has a CPU or a GPU to give"
         raise ClusterError(
             f"No node of the cluster can be used: {first} (MERGEBOARD_HOME is {settings.home}); every node must mount the same "
             "root, `mergeboard doctor --address` checks each."

@@ -59,7 +59,7 @@ def require_same(cluster: ClusterFacts, kinds: Collection[EngineKind]) -> None:
 
     Engines are compared among the nodes that would hold them: this process plans for engines that it need not have.
     """
-    here = facts_of(software_here(), ())
+    here = _scoring_here()
     for name in (_MERGEBOARD, *here, *kinds):
         nodes = cluster.nodes if name == _MERGEBOARD else cluster.engine_nodes
         values: dict[str, list[str]] = {}
@@ -74,6 +74,12 @@ def require_same(cluster: ClusterFacts, kinds: Collection[EngineKind]) -> None:
                 f"The nodes do not have the same image: {difference(name, values)}; start all of them, and the command, from one "
                 "image (`mergeboard doctor --address ADDRESS` lists what each has)."
             )
+
+
+def _scoring_here() -> dict[str, str]:
+    """Versions of mergeboard and of what scores, of this process."""
+    version = package_version(_MERGEBOARD) or _ABSENT
+    return facts_of(NodeSoftware(mergeboard=version, scorer=scorer_identity(), engines=()), ())
 
 
 def facts_of(software: NodeSoftware, kinds: Iterable[EngineKind]) -> dict[str, str]:
@@ -102,7 +108,7 @@ def mismatch(node: NodeSoftware | None) -> str | None:
     """
     if node is None:
         return None
-    here, there = facts_of(software_here(), ()), facts_of(node, ())
+    here, there = _scoring_here(), facts_of(node, ())
     name = next((name for name in here if here[name] != there.get(name, _ABSENT)), None)
     if name is None:
         return None

@@ -132,9 +132,10 @@ def _client(address: str) -> JobSubmissionClient:
         from ray.job_submission import JobSubmissionClient
 
         from orchestrator.executors.address import AddressForm, parse_address
-        from orchestrator.executors.connection import ask_head
+        from orchestrator.executors.connection import ask_head, send_token
     logging.getLogger("ray").setLevel(logging.ERROR)
     cluster = parse_address(address)
+    send_token()
     if cluster.form is AddressForm.HEAD:
         ask_head(cluster.text)
     try:

@@ -10,7 +10,10 @@ from typing import Any
 
 import ray
 
-# Ray's own and compiled, so mypy does not see it: nothing public asks a head for its token without its dashboard. Ray is pinned.
+# Ray's own: nothing public sends a token that is set without RAY_AUTH_MODE, as `ray.init` does, to a head that is only asked.
+from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
+
+# Compiled, so mypy does not see it: nothing public asks a head for its token without its dashboard. Ray is pinned.
 from ray._raylet import GcsClient  # type: ignore[attr-defined]
 
 from orchestrator.cluster import ClusterFacts, NodeFacts
@@ -75,6 +78,7 @@ def head_of(address: HeadAddress) -> str:
 
 def _head_by_client(address: HeadAddress) -> str:
     """The head's own address, as its client server knows it."""
+    send_token()
     client = ray.init(address.text, allow_multiple=True, logging_level=logging.ERROR)
     try:
         with client:
@@ -88,6 +92,7 @@ def ask_head(address: str) -> None:
 
     Ray itself tries for most of a minute, and says in the end that it cannot be reached. Raises ClusterError, TokenError.
     """
+    send_token()
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_S).close()
@@ -96,6 +101,12 @@ def ask_head(address: str) -> None:
         raise TokenError(address) from error
     except (OSError, OverflowError, ValueError, ray.exceptions.RayError) as error:
         raise _unreachable(address, error) from error
+
+
+def send_token() -> None:
+    """Have Ray send the token that is set, or lies in ~/.ray, where RAY_AUTH_MODE says nothing else; as `ray.init` does."""
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
 
 
 def _unreachable(address: str | None, error: Exception) -> ClusterError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -106,6 +107,9 @@ def _answer(reference: Any) -> Any:
 
 def _report(mark: str, token: str) -> NodeReport:
     """Runs on the node."""
+    if not os.environ.get("CUDA_VISIBLE_DEVICES", "all"):
+        # Ray hides all GPUs from a task that reserves none; this one looks which engines they serve.
+        del os.environ["CUDA_VISIBLE_DEVICES"]
     gpu = gpu_facts()
     return NodeReport(
         problem=read_and_write(mark, token),
