@@ -32,7 +32,7 @@ pytestmark = pytest.mark.slow
 SWEEP = """\
 name: on gpus
 base: {base}
-recipes: ["(1, 2)"]
+recipes: [{recipes}]
 suites: [{suites}]
 engines: [vllm]
 """
@@ -51,9 +51,10 @@ class Nodes:
     def address(self) -> str:
         return str(self.cluster.address)
 
-    def sweep(self, suites: str = SMOKE) -> Path:
+    def sweep(self, suites: str = SMOKE, recipes: str = '"(1, 2)"', layers: int = 4) -> Path:
         file = self.folder / "sweep.yaml"
-        file.write_text(SWEEP.format(base=tiny_checkpoint(self.folder / "tiny"), suites=suites))
+        base = tiny_checkpoint(self.folder / f"tiny-{layers}", layers=layers)
+        file.write_text(SWEEP.format(base=base, suites=suites, recipes=recipes))
         return file
 
 
@@ -86,7 +87,9 @@ def test_a_plan_takes_the_engine_of_the_nodes_and_runs_on_them_alone(
     nodes: Nodes, settings: Settings
 ) -> None:
     """The head's packages are the CPU build, the GPU nodes' the GPU build: every job was refused."""
-    plan, cluster = planned(nodes, load_sweep(nodes.sweep()), settings)
+    file = load_sweep(nodes.sweep(recipes="{grid: all}", layers=9))
+    plan, cluster = planned(nodes, file, settings)
+    assert len(plan.candidates) > 40
     specs = {e.job.engine for e in plan.evals}
     assert {(s.version, s.device) for s in specs} == {("0.32.0", DeviceKind.CUDA)}
     (spec,) = specs
@@ -97,7 +100,7 @@ def test_a_plan_takes_the_engine_of_the_nodes_and_runs_on_them_alone(
         run_id = register(store, plan)
         scheduler = Scheduler(store, plan, run_id=run_id, settings=settings, reporter=Nothing())
         summary = scheduler.run(RayExecutor(settings, cluster, needs=plan.needs, host=OnNode, start_s=0.1))
-    assert (summary.done, summary.failed) == (2, {})
+    assert (summary.done, summary.failed) == (len(plan.jobs), {})
     assert {p.name for p in (settings.home / "nodes").iterdir()} <= gpu_nodes
 
 

@@ -75,6 +75,7 @@ class Head:
 
     address: str
     dashboard: str
+    client: str
     home: Path
     env: dict[str, str]
     metrics: str
@@ -84,7 +85,7 @@ class Head:
 def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
     """`ray start --head` with token authentication, in a process group of its own."""
     home = tmp_path_factory.mktemp("home")
-    ports = [free_port() for _ in range(3)]
+    ports = [free_port() for _ in range(4)]
     env = {
         **os.environ,
         "PATH": f"{BIN}:{os.environ['PATH']}",
@@ -95,6 +96,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
         "RAY_raylet_start_wait_time_s": "120",
     }
     words = [str(BIN / "ray"), "start", "--head", "--block", "--num-cpus=2", "--node-ip-address=127.0.0.1"]
+    words += [f"--ray-client-server-port={ports[3]}"]
     words += [f"--port={ports[0]}", f"--dashboard-port={ports[1]}", f"--metrics-export-port={ports[2]}"]
     log = (home / "ray.log").open("wb")
     for _ in range(4):
@@ -107,6 +109,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
     yield Head(
         f"127.0.0.1:{ports[0]}",
         f"http://127.0.0.1:{ports[1]}",
+        f"ray://127.0.0.1:{ports[3]}",
         home,
         env,
         f"http://127.0.0.1:{ports[2]}/metrics",
@@ -238,6 +241,15 @@ def test_a_token_that_the_mode_keeps_back_is_said_to_be(head: Head, tmp_path: Pa
         refused = mergeboard(*words, home=tmp_path / "laptop", **silent)
         assert refused.returncode == 2
         assert "RAY_AUTH_MODE=disabled keeps Ray from sending it" in refused.stderr
+
+
+@pytest.mark.slow
+def test_the_client_server_names_the_head(head: Head, tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path)
+    planned = mergeboard("plan", str(sweep), "--address", head.client, home=head.home, **outside_of(head))
+    assert planned.returncode == 0, planned.stderr
+    sent = mergeboard("submit", str(sweep), "--address", head.client, home=head.home, **outside_of(head))
+    assert sent.returncode == 0, sent.stderr
 
 
 @pytest.mark.slow
