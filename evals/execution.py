@@ -67,6 +67,11 @@ def require_runnable(spec: EngineSpec, installed: InstalledEngine) -> None:
             raise EngineError(
                 f"vLLM on a CPU runs eager, not {spec.execution}: leave `execution` out, or run on a cluster with GPUs."
             )
+    if spec.quantization is not None and spec.kind is EngineKind.TRANSFORMERS:
+        raise EngineError(
+            f"The transformers engine does not run quantised weights ({spec.quantization}): use the vllm engine, or a "
+            "checkpoint that is not quantised."
+        )
     if spec.batch_invariant:
         _require_invariance(spec, installed)
     if spec.attention_backend == FLASH_ATTENTION and spec.dtype == "float32":

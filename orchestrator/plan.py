@@ -22,7 +22,15 @@ from evals.engine import (
 )
 from evals.execution import default_execution, planned_attention, require_runnable
 from evals.live_paths import LIVE_FAMILIES
-from orchestrator.candidates import BASE_NAME, Candidate, Expander, absolute_place
+from evals.quantization import engine_quantization
+from orchestrator.candidates import (
+    BASE_NAME,
+    Candidate,
+    Expander,
+    absolute_place,
+    quantization_method,
+    quantized_bytes,
+)
 from orchestrator.cluster import ClusterFacts
 from orchestrator.errors import SweepError
 from orchestrator.estimate import EngineNeed
@@ -113,6 +121,8 @@ def make_plan(
         weights_digest=base_pin.weights_digest,
         layers=facts.config.n_layers,
         parameters=facts.parameters,
+        quantization=quantization_method(facts),
+        stored_bytes=quantized_bytes(facts, facts.config.n_layers),
     )
     measures, missing = measures_of(sweep, facts, settings)
     engines = [(entry, installed(entry.kind)) for entry in sweep.engines]
@@ -121,7 +131,7 @@ def make_plan(
     _check_names(candidates, file)
     sizes = Sizes(candidates, facts, live=_runs_live(sweep, facts))
     if tensor_parallel is None:
-        specs = (_engine(entry, here, m, facts, sweep, 1) for entry, here in engines for m in measures)
+        specs = (_engine(entry, here, m, facts, sweep, 1, None) for entry, here in engines for m in measures)
         tensor_parallel = sizes.tensor_parallel(specs, cluster)
     evals = list(_evals(sweep, engines, candidates, facts, measures, tensor_parallel))
     served = [(planned.candidate, planned.job) for planned in evals]
@@ -156,15 +166,19 @@ def _evals(
     tunings = {place: EngineTuning(live=True, extra_layer_slots=extra) for place, extra in slots.items()}
     for entry, here in engines:
         # Computed once per engine and shared by all candidates: plans hold thousands of jobs.
-        asked = [
-            (measure, _engine(entry, here, measure, facts, sweep, tensor_parallel)) for measure in measures
-        ]
+        asked = {
+            method: [
+                (measure, _engine(entry, here, measure, facts, sweep, tensor_parallel, method))
+                for measure in measures
+            ]
+            for method in {candidate.quantization for candidate in candidates}
+        }
         for candidate in candidates:
             if candidate.is_base and not sweep.score_base:
                 continue
             place, layers = _place(candidate, live)
             tuning = tunings.get(place) or EngineTuning()
-            for measure, engine in asked:
+            for measure, engine in asked[candidate.quantization]:
                 job = EvalJob(
                     weights_digest=candidate.weights_digest,
                     layer_path=candidate.layer_path,
@@ -225,6 +239,7 @@ def _engine(
     facts: SourceFacts,
     sweep: Sweep,
     tensor_parallel: int,
+    quantization: str | None,
 ) -> EngineSpec:
     """The engine's specification, complete; the transformers engine runs on one device. EngineError for what cannot run."""
     shared = entry.tensor_parallel or (tensor_parallel if entry.kind is EngineKind.VLLM else 1)
@@ -241,7 +256,7 @@ def _engine(
         kind=entry.kind,
         version=here.version,
         dtype=entry.dtype,
-        quantization=facts.config.quantization,
+        quantization=_stored_as(entry, quantization),
         kv_cache_dtype=entry.kv_cache_dtype,
         tensor_parallel=shared,
         max_length=min(limits) if limits else None,
@@ -253,6 +268,13 @@ def _engine(
     )
     require_runnable(spec, here)
     return spec
+
+
+def _stored_as(entry: EngineEntry, method: str | None) -> str | None:
+    """The engine's name for how a candidate is stored; what vLLM cannot load is refused here."""
+    if method is None or entry.kind is not EngineKind.VLLM:
+        return method
+    return engine_quantization(method)
 
 
 def _check_names(candidates: list[Candidate], file: SweepFile) -> None:

@@ -15,7 +15,8 @@ from evals.suite import Benchmark
 NOT_QUANTIZED = "none"
 ALL_DOCUMENTS = "all documents"
 NOT_RECORDED = "not recorded"
-"""Stated by our own results of earlier versions; it differs from every value, so that nobody compares across it unknowingly."""
+"""The execution mode of results of earlier versions, which kept neither it nor the device; it differs from every mode, so that
+they are not compared with results that say how they ran."""
 _OWN = "the checkpoint's own"
 _DEFAULT = "the tokenizer's default"
 
@@ -124,6 +125,12 @@ def facts_of(evaluation: Evaluation) -> Facts:
 def measured_facts(suite: str, benchmark: str, engine: EngineSpec, settings: EvalSettings) -> Facts:
     """The circumstances that follow from an engine and its settings."""
     seeds = settings.seeds
+    recorded: dict[Fact, str | None] = {
+        Fact.DEVICE: engine.device,
+        Fact.EXECUTION: engine.execution or NOT_RECORDED,
+        Fact.ATTENTION: engine.attention_backend,
+        Fact.BATCH_INVARIANCE: None if engine.batch_invariant is None else on_off(engine.batch_invariant),
+    }
     return Facts(
         known={
             Fact.SUITE: suite,
@@ -140,15 +147,9 @@ def measured_facts(suite: str, benchmark: str, engine: EngineSpec, settings: Eva
             Fact.ENGINE: engine.kind.value,
             Fact.ENGINE_VERSION: engine.version,
             Fact.TENSOR_PARALLEL: str(engine.tensor_parallel),
-            Fact.DEVICE: engine.device or NOT_RECORDED,
-            Fact.EXECUTION: engine.execution or NOT_RECORDED,
-            Fact.ATTENTION: engine.attention_backend or NOT_RECORDED,
-            Fact.BATCH_INVARIANCE: NOT_RECORDED
-            if engine.batch_invariant is None
-            else on_off(engine.batch_invariant),
             Fact.SEEDS: f"{seeds.random}, {seeds.numpy}, {seeds.torch}, {seeds.fewshot}",
         }
-    )
+    ).plus(recorded)
 
 
 def stage_of(benchmark: Benchmark, metric: str) -> str | None:

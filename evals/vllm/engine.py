@@ -56,7 +56,12 @@ class VllmEngine:
     def _checked(self, spec: EngineSpec) -> EngineSpec:
         """The specification with the attention backend that runs; EngineError, and no engine, where something else runs."""
         try:
-            return running_spec(spec, self._plan, self._llm.collective_rpc("running_engine"))
+            return running_spec(
+                spec,
+                self._plan,
+                self._llm.collective_rpc("running_engine"),
+                self._llm.model_config.quantization,
+            )
         except EngineError:
             self._closed = True
             stop(self._llm)

@@ -14,7 +14,8 @@ import psutil
 from evals.engine import AUTO_ATTENTION, DeviceKind, EngineKind, EngineSpec, EngineTuning, ExecutionMode
 from evals.errors import EngineError
 from evals.execution import CPU_ATTENTION, default_execution, with_backend
-from evals.live_paths import is_live_family, quantization_of, read_config
+from evals.live_paths import is_live_family, read_config
+from evals.quantization import DEPRECATED_METHODS, stored_quantization
 from evals.vllm.environment import answer_for_cpu_build, environment, process_settings, quiet_vllm
 
 if TYPE_CHECKING:
@@ -53,11 +54,11 @@ class Plan:
 def plan_engine(spec: EngineSpec, checkpoint: Path, tuning: EngineTuning) -> Plan:
     """Settings for this machine; raises EngineError for what the checkpoint contradicts. Loads nothing."""
     config = read_config(checkpoint)
-    stored = quantization_of(config)
-    if stored and spec.quantization is None:
+    stored = stored_quantization(checkpoint, config)
+    if stored and spec.quantization != stored:
         raise EngineError(
-            f"{checkpoint} is stored quantised ({stored}) and the engine specification says it is not: "
-            f"set quantization to {stored}, since it is part of what a score means."
+            f"{checkpoint} is stored quantised ({stored}) and the engine specification says "
+            f"{spec.quantization or 'that it is not'}: set quantization to {stored}, since it is part of what a score means."
         )
     cpu = answer_for_cpu_build()
     threads = tuning.threads or len(os.sched_getaffinity(0))
@@ -75,6 +76,7 @@ def plan_engine(spec: EngineSpec, checkpoint: Path, tuning: EngineTuning) -> Pla
         "dtype": spec.dtype,
         # What the checkpoint is stored in, vLLM reads from its config, and picks the kernel by it.
         "quantization": None if stored else spec.quantization,
+        "allow_deprecated_quantization": stored in DEPRECATED_METHODS,
         "kv_cache_dtype": spec.kv_cache_dtype,
         "tensor_parallel_size": spec.tensor_parallel,
         "max_model_len": spec.max_length,
@@ -127,15 +129,17 @@ def _kv_cache_bytes(spec: EngineSpec, config: dict[str, Any], tuning: EngineTuni
 
 
 def weight_bytes(checkpoint: Path, spec: EngineSpec) -> int | None:
-    """Size of the weights in the engine's dtype; null where they are quantised or not stored as safetensors.
+    """Size of the weights in the engine's dtype, or as stored where they are quantised; null where they are no safetensors.
 
     Read off the files: on a CPU vLLM packs the weights into buffers that no parameter shows any more.
     """
     from safetensors import safe_open
 
     files = sorted(checkpoint.glob("*.safetensors"))
-    if spec.quantization or not files:
+    if not files:
         return None
+    if spec.quantization:
+        return sum(file.stat().st_size for file in files)
     numbers = 0
     for file in files:
         with safe_open(file, framework="numpy") as tensors:
@@ -182,13 +186,20 @@ def start(spec: EngineSpec, checkpoint: Path, plan: Plan) -> LLM:
             torch.set_num_threads = set_num_threads
 
 
-def running_spec(spec: EngineSpec, plan: Plan, workers: Sequence[RunningEngine]) -> EngineSpec:
+def running_spec(
+    spec: EngineSpec, plan: Plan, workers: Sequence[RunningEngine], quantization: str | None = None
+) -> EngineSpec:
     """The specification with the attention backend that runs; raises EngineError where another mode or backend runs."""
     running = workers[0]
     if any(worker != running for worker in workers):
         raise EngineError(
             f"The workers of this engine run different things ({running}; {next(w for w in workers if w != running)}): "
             "run it on GPUs of one kind."
+        )
+    if quantization is not None and spec.quantization is None:
+        raise EngineError(
+            f"vLLM runs the weights quantised ({quantization}) and the engine specification says that they are not: plan the "
+            "job anew, or check which files beside the weights say so."
         )
     if running.execution is not plan.execution:
         raise EngineError(
