@@ -80,10 +80,13 @@ def package_version(name: str) -> str | None:
 
 def scorer_identity(tasks: str) -> str:
     """Versions of everything that renders, computes and scores a benchmark, as one line; `tasks` is its task files' digest."""
+    return f"{packages_identity()} tasks={tasks}"
+
+
+def packages_identity() -> str:
+    """Versions of everything that renders, computes and scores, as one line of `name=version`."""
     versions = [f"{name}={package_version(name)}" for name in SCORER_PACKAGES]
-    return " ".join(
-        [f"mergeboard-scorer={SCORER_REVISION}", *versions, libraries_identity(), f"tasks={tasks}"]
-    )
+    return " ".join([f"mergeboard-scorer={SCORER_REVISION}", *versions, libraries_identity()])
 
 
 def libraries_identity() -> str:

@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
-from typing import Self
+from typing import Any, Self
 
 from pydantic import Field
 
@@ -23,6 +23,7 @@ from recipes.checkpoint_files import (
 from recipes.config_facts import ConfigFacts, read_config
 from recipes.errors import CheckpointError
 from recipes.file_hash import file_sha256
+from recipes.quantization import MODELOPT_NAME, with_modelopt
 from recipes.tensor_file import Frozen, Tensor, read_header
 
 _BUFFER = re.compile(r"\.(rotary_emb\.inv_freq|masked_bias)$")
@@ -62,7 +63,7 @@ class Checkpoint(Frozen):
             raise CheckpointError(
                 f"{directory} is a LoRA adapter, not a checkpoint: merge it into its base first."
             )
-        config = read_config(directory / "config.json")
+        config = with_modelopt(read_config(directory / "config.json"), _modelopt(directory))
         facts = ConfigFacts.from_config(config, str(directory / "config.json"))
         files = weight_files(directory)
         if not files:
@@ -204,6 +205,10 @@ def _require_pickles(directory: Path, allowed: bool) -> None:
             f"{directory} holds only pickled weights ({pickles[0]}), which can run code when they are loaded: "
             "use a safetensors copy, or allow pickles by name."
         )
+
+
+def _modelopt(directory: Path) -> dict[str, Any] | None:
+    return read_config(directory / MODELOPT_NAME) if (directory / MODELOPT_NAME).is_file() else None
 
 
 def _has_template(directory: Path) -> bool:
