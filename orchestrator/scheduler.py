@@ -292,7 +292,7 @@ class Scheduler:
             self._messages[digest] = failure.message
             self._frontier.failed(digest)
             return
-        self._jobs[digest] = as_retried(self._jobs[digest], kind)
+        self._jobs[digest] = as_retried(self._jobs[digest], failure, count)
         self._resting[digest] = time.monotonic() + pause_s(kind, count)
         self._frontier.rest(digest)
 

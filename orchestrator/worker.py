@@ -7,7 +7,6 @@ tail of the attempt's log. A worker never touches the store.
 from __future__ import annotations
 
 import contextlib
-import errno
 import functools
 import hashlib
 import json
@@ -20,16 +19,17 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from evals import errors as evals_errors
 from evals.engine import PathEngine, open_engine
+from evals.errors import EngineError
 from evals.harness import Progress, evaluate, help_out
 from evals.probes import ProbeError
 from evals.probes.evaluate import ProbeRun
 from evals.samples import write_samples
 from evals.scores import Evaluation
 from evals.suite import load_suite
+from orchestrator.failures import batch_size, failure_of
 from orchestrator.jobs import BuildJob, CheckpointPlace, EvalJob, Task
-from orchestrator.provenance import hardware, without_secrets
+from orchestrator.provenance import hardware
 from orchestrator.records import BuildOutcome, EvalOutcome, Failure, FailureClass, Outcome
 from orchestrator.settings import WorkerContext
 from recipes import errors as recipes_errors
@@ -39,7 +39,6 @@ from recipes.merge import BuildOptions, BuildProgress, MergekitProcess, build
 from recipes.recipe import Recipe
 from recipes.sources import resolve
 
-_LOG_TAIL_LINES = 40
 _PROGRESS_PERIOD_S = 0.5
 
 
@@ -50,31 +49,49 @@ def run_build(context: WorkerContext, attempt_id: str, job: BuildJob) -> Outcome
         with _captured(log):
             return _build(context, job)
     except BaseException as error:  # noqa: BLE001 - the one place that turns everything into a Failure
-        return _failure(error, log)
+        return failure_of(error, log)
 
 
 class EngineHost:
-    """Holds one engine and serves jobs on it; becomes a Ray actor."""
+    """Holds one engine and serves jobs on it; becomes a Ray actor.
+
+    After an error that leaves the process without a usable engine (a lost CUDA context, a dead worker of a tensor-parallel
+    engine) every further job fails at once with that error: whoever holds the host replaces its process.
+    """
 
     def __init__(self, context: WorkerContext) -> None:
         self._context = context
         self._engine: PathEngine | None = None
         self._key: str | None = None
+        self._start_s: float | None = None
+        self._broken: Failure | None = None
 
     def run(self, tasks: Sequence[Task]) -> tuple[Outcome, ...]:
         """Evaluate one batch and answer each of its jobs; opens the engine at the first one.
 
-        What goes wrong in a batch is found by halves, so that a layer path that fails takes no other with it.
+        What goes wrong in a batch is found by halves, so that a layer path that fails takes no other with it. An engine that
+        does not start, or breaks, fails the whole batch: no half would do better in this process.
         """
+        if self._broken is not None:
+            return (self._broken,) * len(tasks)
         logs = [self._context.home_path / "logs" / f"{task.attempt_id}.log" for task in tasks]
         jobs = [task.job for task in tasks if isinstance(task.job, EvalJob)]
+        started = False
         try:
             with _captured(logs[0]):
                 _share_log(logs)
-                return tuple(self._evaluate(jobs, logs[0]))
+                begun_at = datetime.now(UTC)
+                report = _ProgressFile(self._context.home_path / "journals" / jobs[0].digest)
+                engine = self._engine_for(jobs[0], lambda: report.stage("starting the engine"))
+                started = True
+                return tuple(self._evaluate(engine, jobs, report, begun_at, logs[0]))
         except BaseException as error:  # noqa: BLE001 - the one place that turns everything into a Failure
-            if len(tasks) == 1:
-                return (_failure(error, logs[0]),)
+            failure = failure_of(error, logs[0]).model_copy(update={"batch_size": batch_size(jobs[0])})
+        if failure.failure_class is FailureClass.BROKEN_ENGINE:
+            self._broken = failure
+            return (failure.model_copy(update={"jobs": len(tasks) if started else 1}),) * len(tasks)
+        if len(tasks) == 1 or not started:
+            return (failure,) * len(tasks)
         half = len(tasks) // 2
         return (*self.run(tasks[:half]), *self.run(tasks[half:]))
 
@@ -85,6 +102,8 @@ class EngineHost:
         """
         job = task.job
         assert isinstance(job, EvalJob)
+        if self._broken is not None:
+            raise EngineError(self._broken.message)
         log = self._context.home_path / "logs" / f"{task.attempt_id}-help-{os.getpid()}.log"
         with _captured(log):
             engine = self._engine_for(job)
@@ -106,13 +125,17 @@ class EngineHost:
             self._engine.close()
             self._engine = None
 
-    def _evaluate(self, jobs: Sequence[EvalJob], log: Path) -> list[Outcome]:
-        started = datetime.now(UTC)
-        report = _ProgressFile(self._context.home_path / "journals" / jobs[0].digest)
-        engine = self._engine_for(jobs[0], lambda: report.stage("starting the engine"))
+    def _evaluate(
+        self, engine: PathEngine, jobs: Sequence[EvalJob], report: _ProgressFile, started: datetime, log: Path
+    ) -> list[Outcome]:
         if jobs[0].is_probe:
-            return list(self._probe(engine, jobs, report, log))
-        return [self._benchmark(engine, job, report, started) for job in jobs]
+            outcomes = list(self._probe(engine, jobs, report, log))
+        else:
+            outcomes = [self._benchmark(engine, job, report, started) for job in jobs]
+        start_s, self._start_s = self._start_s, None
+        if isinstance(outcomes[0], EvalOutcome):
+            outcomes[0] = outcomes[0].model_copy(update={"engine_start_s": start_s})
+        return outcomes
 
     def _benchmark(
         self, engine: PathEngine, job: EvalJob, report: _ProgressFile, started: datetime
@@ -141,7 +164,7 @@ class EngineHost:
         run = ProbeRun(engine, jobs[0].benchmark, jobs[0].settings)
         for job, found in zip(jobs, run.measure([j.live_layers for j in jobs], report.count), strict=True):
             if isinstance(found, ProbeError):
-                yield _failure(found, log)
+                yield failure_of(found, log)
                 continue
             samples = self._samples_path(job)
             write_samples(samples, found.samples)
@@ -172,7 +195,9 @@ class EngineHost:
         self.close()
         on_start()
         checkpoint = _locate(self._context, job.place)
+        begun = time.monotonic()
         self._engine = open_engine(job.engine, checkpoint, job.tuning)
+        self._start_s = time.monotonic() - begun
         self._key = job.engine_key
         return self._engine
 
@@ -290,42 +315,6 @@ def _share_log(logs: Sequence[Path]) -> None:
     for log in logs[1:]:
         with contextlib.suppress(OSError):
             log.hardlink_to(logs[0])
-
-
-def _failure(error: BaseException, log: Path) -> Failure:
-    """The error as a value: its class, one sentence, and the tail of the attempt's log."""
-    message = without_secrets(str(error).strip() or type(error).__name__)
-    return Failure(failure_class=classify(error), message=message, log_tail=_tail(log))
-
-
-# First match decides; a BuildError is looked at through what caused it.
-_CLASSES: tuple[tuple[tuple[type[BaseException], ...], FailureClass], ...] = (
-    ((MemoryError,), FailureClass.OUT_OF_MEMORY),
-    (
-        (recipes_errors.CheckpointError, recipes_errors.ArtifactError, evals_errors.EngineError),
-        FailureClass.BAD_CHECKPOINT,
-    ),
-    ((recipes_errors.RecipeError, evals_errors.EvaluationError), FailureClass.BAD_INPUT),
-)
-
-
-def classify(error: BaseException) -> FailureClass:
-    """What kind of failure an exception is; decides whether and how the job is tried again."""
-    chain = [error, *([error.__cause__] if error.__cause__ else [])]
-    if any(isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT) for e in chain):
-        return FailureClass.FULL_DISK
-    if any("out of memory" in str(e).lower() for e in chain):
-        return FailureClass.OUT_OF_MEMORY
-    return next((kind for types, kind in _CLASSES if isinstance(error, types)), FailureClass.UNKNOWN)
-
-
-def _tail(log: Path) -> str:
-    """Last lines of a log, without secrets."""
-    try:
-        lines = log.read_text(errors="replace").splitlines()
-    except OSError:
-        return ""
-    return without_secrets("\n".join(lines[-_LOG_TAIL_LINES:]))
 
 
 def read_and_write(mark: str, token: str) -> str | None:

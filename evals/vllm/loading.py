@@ -12,6 +12,7 @@ import psutil
 
 from evals.engine import EngineSpec, EngineTuning
 from evals.errors import EngineError
+from evals.faults import start_error
 from evals.live_paths import is_live_family, quantization_of, read_config
 from evals.vllm.environment import answer_for_cpu_build, environment, process_settings, quiet_vllm
 
@@ -123,9 +124,8 @@ def weight_bytes(checkpoint: Path, spec: EngineSpec) -> int | None:
 
 
 def start(spec: EngineSpec, checkpoint: Path, plan: Plan) -> LLM:
-    """A running engine in this process; raises EngineError with the end of vLLM's log where it does not start."""
+    """A running engine in this process; raises EngineStartError with the end of vLLM's log where it does not start."""
     import torch
-    from safetensors import SafetensorError
 
     if plan.cpu:
         torch.set_num_threads(plan.threads)
@@ -138,22 +138,9 @@ def start(spec: EngineSpec, checkpoint: Path, plan: Plan) -> LLM:
         set_num_threads = torch.set_num_threads
         try:
             return LLM(**plan.arguments)
-        except torch.OutOfMemoryError:
-            raise
-        except (
-            ValueError,
-            RuntimeError,
-            OSError,
-            ImportError,
-            AssertionError,
-            LookupError,
-            TypeError,
-            AttributeError,
-            SafetensorError,
-        ) as error:
-            raise EngineError(
-                f"vLLM does not start on {checkpoint}: {error}\nThe end of its log:\n{log.tail()}"
-            ) from error
+        except Exception as error:
+            # Of any type: a tensor-parallel worker that fails to start is a bare Exception in vLLM.
+            raise start_error(checkpoint, error, log.tail()) from error
         finally:
             # The CPU worker replaces this function of torch for the whole process.
             torch.set_num_threads = set_num_threads

@@ -7,10 +7,11 @@ import pytest
 
 from evals.errors import DatasetError, EngineError
 from orchestrator import worker
+from orchestrator.failures import classify
 from orchestrator.jobs import BuildJob, CheckpointPlace, RecipeSource
 from orchestrator.records import BuildOutcome, Failure, FailureClass
 from orchestrator.settings import WorkerContext
-from orchestrator.worker import classify, run_build
+from orchestrator.worker import run_build
 from recipes.errors import ArtifactError, BuildError, CheckpointError, RecipeSyntaxError
 
 
