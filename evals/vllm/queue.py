@@ -27,19 +27,26 @@ class RequestQueue:
 
     def __init__(self, llm: LLM, batch: int) -> None:
         self._engine = llm.llm_engine
-        self._window = 2 * batch
+        self._batch = batch
         self._ids = count()
 
-    def run(self, prompts: Iterable[Prompt]) -> Iterator[tuple[Prompt, RequestOutput]]:
-        """Answers in the order in which they finish. Closing the iterator aborts what is still in flight."""
+    def run(
+        self, prompts: Iterable[Prompt], ahead: int | None = None
+    ) -> Iterator[tuple[Prompt, RequestOutput]]:
+        """Answers in the order in which they finish. Closing the iterator aborts what is still in flight.
+
+        Besides a batch that runs, `ahead` prompts wait in the scheduler, one batch by default. What waits there is lost to
+        engines that share the job.
+        """
         from vllm.inputs import tokens_input
         from vllm.sampling_params import RequestOutputKind
 
         source = iter(prompts)
+        window = self._batch + (self._batch if ahead is None else ahead)
         flying: dict[str, Prompt] = {}
         try:
             while True:
-                while len(flying) < self._window and (prompt := next(source, None)) is not None:
+                while len(flying) < window and (prompt := next(source, None)) is not None:
                     prompt.params.output_kind = RequestOutputKind.FINAL_ONLY
                     name = str(next(self._ids))
                     flying[name] = prompt
