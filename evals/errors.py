@@ -5,10 +5,28 @@ EvaluationError
 ├── DatasetError           a data set that is missing, gated or not as the task needs it
 │   └── DatasetChanged     its content is not what was planned
 ├── EngineError            an engine that cannot serve this checkpoint or these settings
-│   └── UnsupportedArchitecture   live layer paths are not written for this architecture
+│   ├── UnsupportedArchitecture   live layer paths are not written for this architecture
+│   └── EngineStartError          an engine that did not start, and what is at fault
 ├── JournalError           a request journal that belongs to another job
 └── ClaimError             a claim or result file that cannot be read
 """
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Fault(StrEnum):
+    """What is at fault when an engine fails; the value is that of the orchestrator's failure class."""
+
+    BAD_CHECKPOINT = "bad_checkpoint"
+    OUT_OF_MEMORY = "out_of_memory"
+    TOO_LARGE = "too_large"
+    BUSY_GPU = "busy_gpu"
+    BROKEN_ENGINE = "broken_engine"
+    BAD_NODE = "bad_node"
+    ENGINE_START = "engine_start"
+    LOST_NODE = "lost_node"
 
 
 class EvaluationError(Exception):
@@ -33,6 +51,14 @@ class EngineError(EvaluationError):
 
 class UnsupportedArchitecture(EngineError):
     """Live layer paths are not written for this architecture."""
+
+
+class EngineStartError(EngineError):
+    """An engine did not start; `fault` says what is at fault, the checkpoint or the machine."""
+
+    def __init__(self, message: str, fault: Fault = Fault.ENGINE_START) -> None:
+        super().__init__(message)
+        self.fault = fault
 
 
 class JournalError(EvaluationError):

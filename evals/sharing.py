@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 STRETCH = 16
@@ -28,6 +28,7 @@ class Claims:
         self._folder = journal_dir / _FOLDER
         self._until = until
         self._mine: dict[str, bool] = {}
+        self._quota: int | None = None
 
     def clear(self) -> None:
         """Forget everyone's claims, which an attempt that died may have left."""
@@ -37,8 +38,22 @@ class Claims:
     def take(self, stretch: str) -> bool:
         """Whether the stretch is this process's, now or since it took it."""
         if stretch not in self._mine:
+            if self._quota == 0:
+                return False
             self._mine[stretch] = not self._until() and self._make(self._folder / stretch)
+            if self._quota is not None:
+                self._quota -= self._mine[stretch]
         return self._mine[stretch]
+
+    def limit(self, stretches: Iterable[str]) -> bool:
+        """Take at most half of what nobody has of these stretches from now on, at least one; whether there is any.
+
+        For helpers: the rest stays for the others until this half is answered.
+        """
+        taken = set(os.listdir(self._folder)) if self._folder.is_dir() else None
+        free = 0 if taken is None else len(set(stretches) - taken)
+        self._quota = -(-free // 2)
+        return free > 0 and not self._until()
 
     @staticmethod
     def _make(path: Path) -> bool:

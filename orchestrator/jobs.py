@@ -76,6 +76,10 @@ class BuildJob(Frozen):
         return ()
 
 
+# Where and how an evaluation runs, which its result does not depend on.
+_NOT_IDENTITY = {"place", "live_layers", "tuning", "alone", "kind"}
+
+
 class EvalJob(Frozen):
     """Score one benchmark on one checkpoint, or on one layer path of it."""
 
@@ -101,11 +105,15 @@ class EvalJob(Frozen):
     tuning: EngineTuning = Field(
         default_factory=EngineTuning, description="Speed and memory settings (not identity)."
     )
+    alone: bool = Field(
+        default=False,
+        description="Whether it must not share a batch, after one that took its engine along (not identity).",
+    )
 
     @cached_property
     def digest(self) -> str:
         """Identity of the result."""
-        return digest_of(self.model_dump(mode="json", exclude={"place", "live_layers", "tuning", "kind"}))
+        return digest_of(self.model_dump(mode="json", exclude=_NOT_IDENTITY))
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -125,7 +133,7 @@ class EvalJob(Frozen):
     @cached_property
     def batch_key(self) -> str | None:
         """Jobs with the same key differ in their layer path alone and may be run together; null is one at a time."""
-        if not self.is_probe:
+        if not self.is_probe or self.alone:
             return None
         paths = {"layer_path", "live_layers"}
         return f"{self.engine_key} {digest_of(self.model_dump(mode='json', exclude=paths))}"

@@ -91,8 +91,14 @@ class FailureClass(StrEnum):
     """Kinds of failure; each says whether and how a job is tried again."""
 
     OUT_OF_MEMORY = "out_of_memory"
+    TOO_LARGE = "too_large"
+    BUSY_GPU = "busy_gpu"
+    BROKEN_ENGINE = "broken_engine"
+    BAD_NODE = "bad_node"
+    ENGINE_START = "engine_start"
     BAD_CHECKPOINT = "bad_checkpoint"
     BAD_INPUT = "bad_input"
+    CHANGED_INPUT = "changed_input"
     LOST_NODE = "lost_node"
     HUNG_ENGINE = "hung_engine"
     FULL_DISK = "full_disk"
@@ -259,6 +265,10 @@ class EvalOutcome(Frozen):
     hardware: Hardware = Field(description="The machine that it ran on.")
     started_at: AwareDatetime = Field(description="When the work began, on the worker's clock.")
     ended_at: AwareDatetime = Field(description="When the work ended, on the worker's clock.")
+    engine_start_s: float | None = Field(
+        default=None,
+        description="Seconds that its engine took to start; null where it was open already. Not stored with the outcome.",
+    )
 
     def contradiction(self, job: EvalJob) -> str | None:
         """Why this cannot be the outcome of the job, as a sentence; None where it can."""
@@ -283,6 +293,14 @@ class Failure(Frozen):
     message: ForeignText = Field(description="One sentence.")
     log_tail: ForeignText = Field(default="", description="Last lines of the attempt's log.")
     node: str | None = Field(default=None, description="Machine that it happened on, where known.")
+    batch_size: int | None = Field(
+        default=None, description="Sequences per batch of the engine that failed, where known; not stored."
+    )
+    jobs: int = Field(
+        default=1,
+        ge=1,
+        description="Jobs that ran together when it happened, any of which may be its cause; not stored.",
+    )
 
 
 Success = BuildOutcome | EvalOutcome

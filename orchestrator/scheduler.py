@@ -17,7 +17,7 @@ from orchestrator.errors import RunError, StoreError, StoreLost
 from orchestrator.estimate import Durations
 from orchestrator.executors import Batch, Executor, Finished, JobGroup, ReadyJobs, Seat, group_of
 from orchestrator.frontier import Frontier, NodeState
-from orchestrator.jobs import BuildJob, Task
+from orchestrator.jobs import BuildJob, EvalJob, Task
 from orchestrator.leases import take_lease
 from orchestrator.plan import Plan
 from orchestrator.progress import (
@@ -273,9 +273,11 @@ class Scheduler:
         self._artifacts.ended(digest, job)
         for observer in self._observers:
             observer.finished(job, outcome)
-        replayed = isinstance(outcome, EvalOutcome) and outcome.evaluation.n_replayed
-        if self._durations is not None and isinstance(outcome, EvalOutcome) and not replayed:
-            self._durations.learn(job, outcome.evaluation.duration_s)
+        if self._durations is not None and isinstance(outcome, EvalOutcome) and isinstance(job, EvalJob):
+            if not outcome.evaluation.n_replayed:
+                self._durations.learn(job, outcome.evaluation.duration_s)
+            if outcome.engine_start_s is not None:
+                self._durations.learn_start(job, outcome.engine_start_s)
         shutil.rmtree(self._settings.journals / digest, ignore_errors=True)
 
     def _failed(self, finished: Finished, failure: Failure) -> None:
@@ -295,7 +297,7 @@ class Scheduler:
             self._frontier.failed(digest)
             self._artifacts.ended(digest, self._jobs[digest])
             return
-        self._jobs[digest] = as_retried(self._jobs[digest], kind)
+        self._jobs[digest] = as_retried(self._jobs[digest], failure, count)
         self._resting[digest] = time.monotonic() + pause_s(kind, count)
         self._frontier.rest(digest)
 

@@ -7,7 +7,6 @@ tail of the attempt's log. A worker never touches the store.
 from __future__ import annotations
 
 import contextlib
-import errno
 import functools
 import hashlib
 import json
@@ -20,26 +19,26 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from evals import errors as evals_errors
 from evals.engine import PathEngine, open_engine
+from evals.errors import EngineError
 from evals.harness import Progress, evaluate, help_out
 from evals.probes import ProbeError
 from evals.probes.evaluate import ProbeRun
 from evals.samples import write_samples
 from evals.scores import Evaluation
 from evals.suite import load_suite
-from orchestrator.jobs import BuildJob, CheckpointPlace, EvalJob, Task
-from orchestrator.provenance import hardware, without_secrets
+from orchestrator.failures import batch_size, failure_of
+from orchestrator.inputs import Inputs
+from orchestrator.jobs import BuildJob, EvalJob, Task
+from orchestrator.provenance import hardware
 from orchestrator.records import BuildOutcome, EvalOutcome, Failure, FailureClass, Outcome
 from orchestrator.settings import WorkerContext
-from recipes import errors as recipes_errors
 from recipes.artifact import ArtifactStore
 from recipes.checkpoint import Checkpoint
 from recipes.merge import BuildOptions, BuildProgress, MergekitProcess, build
 from recipes.recipe import Recipe
-from recipes.sources import resolve
+from recipes.verification import verified_source
 
-_LOG_TAIL_LINES = 40
 _PROGRESS_PERIOD_S = 0.5
 
 
@@ -50,31 +49,50 @@ def run_build(context: WorkerContext, attempt_id: str, job: BuildJob) -> Outcome
         with _captured(log):
             return _build(context, job)
     except BaseException as error:  # noqa: BLE001 - the one place that turns everything into a Failure
-        return _failure(error, log)
+        return failure_of(error, log)
 
 
 class EngineHost:
-    """Holds one engine and serves jobs on it; becomes a Ray actor."""
+    """Holds one engine and serves jobs on it; becomes a Ray actor.
+
+    After an error that leaves the process without a usable engine (a lost CUDA context, a dead worker of a tensor-parallel
+    engine) every further job fails at once with that error: whoever holds the host replaces its process.
+    """
 
     def __init__(self, context: WorkerContext) -> None:
         self._context = context
+        self._inputs = Inputs(context)
         self._engine: PathEngine | None = None
-        self._key: str | None = None
+        self._holds: tuple[str, str] | None = None
+        self._start_s: float | None = None
+        self._broken: Failure | None = None
 
     def run(self, tasks: Sequence[Task]) -> tuple[Outcome, ...]:
         """Evaluate one batch and answer each of its jobs; opens the engine at the first one.
 
-        What goes wrong in a batch is found by halves, so that a layer path that fails takes no other with it.
+        What goes wrong in a batch is found by halves, so that a layer path that fails takes no other with it. An engine that
+        does not start, or breaks, fails the whole batch: no half would do better in this process.
         """
+        if self._broken is not None:
+            return (self._broken,) * len(tasks)
         logs = [self._context.home_path / "logs" / f"{task.attempt_id}.log" for task in tasks]
         jobs = [task.job for task in tasks if isinstance(task.job, EvalJob)]
+        started = False
         try:
             with _captured(logs[0]):
                 _share_log(logs)
-                return tuple(self._evaluate(jobs, logs[0]))
+                begun_at = datetime.now(UTC)
+                report = _ProgressFile(self._context.home_path / "journals" / jobs[0].digest)
+                engine = self._engine_for(jobs[0], lambda: report.stage("starting the engine"))
+                started = True
+                return tuple(self._evaluate(engine, jobs, report, begun_at, logs[0]))
         except BaseException as error:  # noqa: BLE001 - the one place that turns everything into a Failure
-            if len(tasks) == 1:
-                return (_failure(error, logs[0]),)
+            failure = failure_of(error, logs[0]).model_copy(update={"batch_size": batch_size(jobs[0])})
+        if failure.failure_class is FailureClass.BROKEN_ENGINE:
+            self._broken = failure
+            return (failure.model_copy(update={"jobs": len(tasks) if started else 1}),) * len(tasks)
+        if len(tasks) == 1 or not started:
+            return (failure,) * len(tasks)
         half = len(tasks) // 2
         return (*self.run(tasks[:half]), *self.run(tasks[half:]))
 
@@ -85,9 +103,12 @@ class EngineHost:
         """
         job = task.job
         assert isinstance(job, EvalJob)
+        if self._broken is not None:
+            raise EngineError(self._broken.message)
         log = self._context.home_path / "logs" / f"{task.attempt_id}-help-{os.getpid()}.log"
         with _captured(log):
             engine = self._engine_for(job)
+            self._inputs.require_planned(job, self._mirror)
             engine.set_layer_path(job.live_layers)
             more = help_out(
                 engine,
@@ -105,18 +126,24 @@ class EngineHost:
         if self._engine is not None:
             self._engine.close()
             self._engine = None
+        self._inputs.release()
 
-    def _evaluate(self, jobs: Sequence[EvalJob], log: Path) -> list[Outcome]:
-        started = datetime.now(UTC)
-        report = _ProgressFile(self._context.home_path / "journals" / jobs[0].digest)
-        engine = self._engine_for(jobs[0], lambda: report.stage("starting the engine"))
+    def _evaluate(
+        self, engine: PathEngine, jobs: Sequence[EvalJob], report: _ProgressFile, started: datetime, log: Path
+    ) -> list[Outcome]:
         if jobs[0].is_probe:
-            return list(self._probe(engine, jobs, report, log))
-        return [self._benchmark(engine, job, report, started) for job in jobs]
+            outcomes = list(self._probe(engine, jobs, report, log))
+        else:
+            outcomes = [self._benchmark(engine, job, report, started) for job in jobs]
+        start_s, self._start_s = self._start_s, None
+        if isinstance(outcomes[0], EvalOutcome):
+            outcomes[0] = outcomes[0].model_copy(update={"engine_start_s": start_s})
+        return outcomes
 
     def _benchmark(
         self, engine: PathEngine, job: EvalJob, report: _ProgressFile, started: datetime
     ) -> EvalOutcome:
+        self._require_planned(job)
         engine.set_layer_path(job.live_layers)
         suite = load_suite(job.suite)
         samples = self._samples_path(job)
@@ -131,6 +158,7 @@ class EngineHost:
             home=self._context.home_path,
             on_progress=report,
         )
+        self._require_planned(job)
         return self._outcome(evaluation, samples, started)
 
     def _probe(
@@ -138,10 +166,12 @@ class EngineHost:
     ) -> Iterator[Outcome]:
         """One probe on the layer paths of all these jobs at once."""
         started = datetime.now(UTC)
+        for job in jobs:
+            self._require_planned(job)
         run = ProbeRun(engine, jobs[0].benchmark, jobs[0].settings)
         for job, found in zip(jobs, run.measure([j.live_layers for j in jobs], report.count), strict=True):
             if isinstance(found, ProbeError):
-                yield _failure(found, log)
+                yield failure_of(found, log)
                 continue
             samples = self._samples_path(job)
             write_samples(samples, found.samples)
@@ -166,14 +196,30 @@ class EngineHost:
             ended_at=datetime.now(UTC),
         )
 
+    def _require_planned(self, job: EvalJob) -> None:
+        """Refuse a job whose checkpoint, data, definitions or versions are not those that were planned.
+
+        Asked before an evaluation, which reads tokenizer and data by name, and after it, so that nothing was swapped meanwhile.
+        """
+        self._inputs.checkpoint(job.place, job.weights_digest)
+        self._inputs.require_planned(job, self._mirror)
+
     def _engine_for(self, job: EvalJob, on_start: Callable[[], None] = lambda: None) -> PathEngine:
-        if self._engine is not None and self._key == job.engine_key:
+        """The engine of a job; its weights were those that were planned before and after it read them."""
+        holds = (job.engine_key, job.weights_digest)
+        checkpoint = self._inputs.checkpoint(job.place, job.weights_digest)
+        if self._engine is not None and self._holds == holds:
             return self._engine
         self.close()
         on_start()
-        checkpoint = _locate(self._context, job.place)
+        self._inputs.checkpoint(
+            job.place, job.weights_digest
+        )  # leased anew, since closing gave up what was leased
+        begun = time.monotonic()
         self._engine = open_engine(job.engine, checkpoint, job.tuning)
-        self._key = job.engine_key
+        self._start_s = time.monotonic() - begun
+        self._holds = holds
+        self._inputs.checkpoint(job.place, job.weights_digest)
         return self._engine
 
 
@@ -181,14 +227,22 @@ def _build(context: WorkerContext, job: BuildJob) -> BuildOutcome:
     started = datetime.now(UTC)
     recipe = Recipe.parse(job.recipe, origin=f"recipe {job.digest}")
     home, pickles = context.home_path, job.allow_pickles
-    sources = {s.name: resolve(s.place, None, home=home, allow_pickles=pickles) for s in job.sources}
+
+    def sources() -> dict[str, Path]:
+        """The sources' directories, whose files are those that were planned."""
+        return {
+            s.name: verified_source(s.place, s.weights_digest, home=home, allow_pickles=pickles)
+            for s in job.sources
+        }
+
     options = BuildOptions(
         seed=job.seed, trust_remote_code=job.trust_remote_code, allow_pickles=job.allow_pickles
     )
     report = _ProgressFile(context.home_path / "journals" / job.digest)
 
     def write(out: Path) -> None:
-        build(recipe, sources, out, options=options, on_progress=report.build, mergekit=_mergekit())
+        build(recipe, sources(), out, options=options, on_progress=report.build, mergekit=_mergekit())
+        sources()  # nothing was swapped while it was read
 
     artifact = ArtifactStore(context.home_path / "artifacts").build(
         job.digest, write, meta={"recipe": job.recipe}
@@ -211,19 +265,6 @@ def _build(context: WorkerContext, job: BuildJob) -> BuildOutcome:
 def _mergekit() -> MergekitProcess:
     """This process's mergekit: starting one takes seconds, and Ray gives the next build to the same process."""
     return MergekitProcess()
-
-
-def _locate(context: WorkerContext, place: CheckpointPlace) -> Path:
-    """The directory of a checkpoint on this node."""
-    if place.name is not None:
-        return resolve(place.name, None, home=context.home_path)
-    artifact = ArtifactStore(context.home_path / "artifacts").lookup(place.artifact or "")
-    if artifact is None:
-        raise recipes_errors.ArtifactError(
-            f"The built checkpoint {place.artifact} is not under {context.home} on this node; "
-            "every node must mount the same MERGEBOARD_HOME (`mergeboard doctor --address` checks it)."
-        )
-    return artifact.path
 
 
 class _ProgressFile:
@@ -290,42 +331,6 @@ def _share_log(logs: Sequence[Path]) -> None:
     for log in logs[1:]:
         with contextlib.suppress(OSError):
             log.hardlink_to(logs[0])
-
-
-def _failure(error: BaseException, log: Path) -> Failure:
-    """The error as a value: its class, one sentence, and the tail of the attempt's log."""
-    message = without_secrets(str(error).strip() or type(error).__name__)
-    return Failure(failure_class=classify(error), message=message, log_tail=_tail(log))
-
-
-# First match decides; a BuildError is looked at through what caused it.
-_CLASSES: tuple[tuple[tuple[type[BaseException], ...], FailureClass], ...] = (
-    ((MemoryError,), FailureClass.OUT_OF_MEMORY),
-    (
-        (recipes_errors.CheckpointError, recipes_errors.ArtifactError, evals_errors.EngineError),
-        FailureClass.BAD_CHECKPOINT,
-    ),
-    ((recipes_errors.RecipeError, evals_errors.EvaluationError), FailureClass.BAD_INPUT),
-)
-
-
-def classify(error: BaseException) -> FailureClass:
-    """What kind of failure an exception is; decides whether and how the job is tried again."""
-    chain = [error, *([error.__cause__] if error.__cause__ else [])]
-    if any(isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT) for e in chain):
-        return FailureClass.FULL_DISK
-    if any("out of memory" in str(e).lower() for e in chain):
-        return FailureClass.OUT_OF_MEMORY
-    return next((kind for types, kind in _CLASSES if isinstance(error, types)), FailureClass.UNKNOWN)
-
-
-def _tail(log: Path) -> str:
-    """Last lines of a log, without secrets."""
-    try:
-        lines = log.read_text(errors="replace").splitlines()
-    except OSError:
-        return ""
-    return without_secrets("\n".join(lines[-_LOG_TAIL_LINES:]))
 
 
 def read_and_write(mark: str, token: str) -> str | None:

@@ -197,10 +197,12 @@ class EngineLM(TemplateLM):
         def mine(digest: str) -> bool:
             return self._claims.take(stretches[digest])
 
-        self._work(unique, open_, mine)
         if not self._leads:
+            while self._claims.limit(stretches[digest] for digest in open_):
+                self._work(unique, open_, mine)
             self._journal.sync()
             raise Helped
+        self._work(unique, open_, mine)
         self._await_helpers(unique, open_, mine)
         self._work(unique, open_, lambda digest: True)
         self._journal.sync()

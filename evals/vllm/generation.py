@@ -9,6 +9,10 @@ from evals.errors import EngineError
 from evals.text_stop import cut_at_stops, with_end_token
 from evals.vllm.queue import Prompt, RequestQueue
 
+AHEAD = 16
+"""Prompts that wait in the scheduler besides those that run: few sequences end in one step, and another engine that shares the
+job cannot take what waits here."""
+
 
 def generations(
     queue: RequestQueue,
@@ -18,7 +22,7 @@ def generations(
     wanted: Wanted = all_wanted,
 ) -> Iterator[tuple[int, GenerateResult]]:
     """Results of the requests as they finish; the longest prompts are started first."""
-    for prompt, output in queue.run(_prompts(requests, max_length, end_text, wanted)):
+    for prompt, output in queue.run(_prompts(requests, max_length, end_text, wanted), ahead=AHEAD):
         request = requests[prompt.key[0]]
         answer = output.outputs[0]
         yield (

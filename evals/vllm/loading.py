@@ -14,6 +14,7 @@ import psutil
 from evals.engine import AUTO_ATTENTION, DeviceKind, EngineKind, EngineSpec, EngineTuning, ExecutionMode
 from evals.errors import EngineError
 from evals.execution import CPU_ATTENTION, default_execution, with_backend
+from evals.faults import start_error
 from evals.live_paths import is_live_family, read_config
 from evals.quantization import DEPRECATED_METHODS, stored_quantization
 from evals.vllm.environment import answer_for_cpu_build, environment, process_settings, quiet_vllm
@@ -148,9 +149,8 @@ def weight_bytes(checkpoint: Path, spec: EngineSpec) -> int | None:
 
 
 def start(spec: EngineSpec, checkpoint: Path, plan: Plan) -> LLM:
-    """A running engine in this process; raises EngineError with the end of vLLM's log where it does not start."""
+    """A running engine in this process; raises EngineStartError with the end of vLLM's log where it does not start."""
     import torch
-    from safetensors import SafetensorError
 
     if plan.cpu:
         torch.set_num_threads(plan.threads)
@@ -165,22 +165,9 @@ def start(spec: EngineSpec, checkpoint: Path, plan: Plan) -> LLM:
         set_num_threads = torch.set_num_threads
         try:
             return LLM(**plan.arguments)
-        except torch.OutOfMemoryError:
-            raise
-        except (
-            ValueError,
-            RuntimeError,
-            OSError,
-            ImportError,
-            AssertionError,
-            LookupError,
-            TypeError,
-            AttributeError,
-            SafetensorError,
-        ) as error:
-            raise EngineError(
-                f"vLLM does not start on {checkpoint}: {error}\nThe end of its log:\n{log.tail()}"
-            ) from error
+        except Exception as error:
+            # Of any type: a tensor-parallel worker that fails to start is a bare Exception in vLLM.
+            raise start_error(checkpoint, error, log.tail()) from error
         finally:
             # The CPU worker replaces this function of torch for the whole process.
             torch.set_num_threads = set_num_threads

@@ -28,27 +28,29 @@ class RequestQueue:
 
     def __init__(self, llm: LLM, batch: int) -> None:
         self._engine = llm.llm_engine
-        self._window = 2 * batch
+        self._batch = batch
         self._ids = count()
         self.scores_named_rows = _scores_named_rows(llm)
 
     def run(
-        self, prompts: Iterable[Prompt], follow_ups: deque[Prompt] | None = None
+        self, prompts: Iterable[Prompt], follow_ups: deque[Prompt] | None = None, ahead: int | None = None
     ) -> Iterator[tuple[Prompt, RequestOutput]]:
         """Answers in the order in which they finish. Closing the iterator aborts what is still in flight.
 
         Prompts that the caller adds to `follow_ups` while it reads are started before the next of `prompts`, while the
-        prefix cache still holds what they share with an answered one.
+        prefix cache still holds what they share with an answered one. Besides a batch that runs, `ahead` prompts wait in
+        the scheduler, one batch by default. What waits there is lost to engines that share the job.
         """
         from vllm.inputs import tokens_input
         from vllm.sampling_params import RequestOutputKind
 
         source = iter(prompts)
+        window = self._batch + (self._batch if ahead is None else ahead)
         first = deque() if follow_ups is None else follow_ups
         flying: dict[str, Prompt] = {}
         try:
             while True:
-                while len(flying) < self._window:
+                while len(flying) < window:
                     prompt = first.popleft() if first else next(source, None)
                     if prompt is None:
                         break

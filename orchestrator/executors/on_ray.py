@@ -17,13 +17,16 @@ from orchestrator.cluster import ClusterFacts, NodeFacts
 from orchestrator.estimate import BUILD_CPUS, ENGINE_START_S, EngineNeed
 from orchestrator.executors.contract import Finished, Seat
 from orchestrator.executors.demand import PATIENCE_S, Growth, gpus_of, worth_a_node
+from orchestrator.executors.ending import Ending
 from orchestrator.executors.engines import LiveEngine
 from orchestrator.executors.floor import Floor, Spot
 from orchestrator.executors.helping import AFTER_S, SPELL_S, Helping, Work
 from orchestrator.executors.nodes import Homeless, KnownNodes
 from orchestrator.executors.ready import Batch, BatchQueue, Queues, ReadyJobs
+from orchestrator.failures import lost_failure
 from orchestrator.jobs import BuildJob, EvalJob, Task
 from orchestrator.records import Failure, FailureClass, Outcome
+from orchestrator.retries import AVOID_S
 from orchestrator.settings import Settings, WorkerContext
 from orchestrator.worker import EngineHost, run_build
 
@@ -37,7 +40,8 @@ _NOTHING_S = 0.05
 class RayExecutor:
     """Runs attempts on the Ray cluster that this process is connected to.
 
-    `needs` says what each engine takes, `seconds` how long a job is expected to run, `host` is what holds an engine.
+    `needs` says what each engine takes, `seconds` how long a job is expected to run and
+    `start_s` its engine to start, `host` is what holds an engine.
     """
 
     def __init__(
@@ -48,7 +52,7 @@ class RayExecutor:
         needs: Mapping[str, EngineNeed] | None = None,
         seconds: Callable[[BuildJob | EvalJob], float | None] = lambda job: None,
         host: type = EngineHost,
-        start_s: float = ENGINE_START_S,
+        start_s: Callable[[EvalJob], float] = lambda job: ENGINE_START_S,
         help_after_s: float = AFTER_S,
     ) -> None:
         self._settings = settings
@@ -67,6 +71,7 @@ class RayExecutor:
         self._engines: list[LiveEngine] = []
         self._opening: list[LiveEngine] = []
         self._closing: dict[Any, LiveEngine] = {}
+        self._ending = Ending()
         self._running: dict[Any, Work] = {}
         self._helping = Helping(seconds, start_s, after_s=help_after_s)
         self._build_nodes: deque[NodeFacts] = deque()
@@ -112,11 +117,11 @@ class RayExecutor:
                 # With thousands of checkpoints, each would be tried on each node.
                 wanted[gpus_of(job.engine)] += 1
                 continue
-            while queues[key] and self._is_worth_it(key, queues[key]):
+            while queues[key] and self._is_worth_it(job, queues[key]):
                 spot = self._floor.place(job, need)
                 if spot is None:
                     if not self._make_room(job, need, queues):
-                        wanted[gpus_of(job.engine)] += self._worth_a_node(key, queues[key])
+                        wanted[gpus_of(job.engine)] += self._worth_a_node(job, queues[key])
                         if small:
                             no_room.add(kind)
                     break
@@ -127,7 +132,7 @@ class RayExecutor:
     def _help(self) -> None:
         """Where nothing waits: idle engines, and further ones where there is room, take part in long evaluations."""
         for work in self._helping.left_over(self._running.values()):
-            work.place.end()
+            work.place.kill()
         for engine in self._engines:
             if engine.busy or engine.draining:
                 continue
@@ -194,7 +199,7 @@ class RayExecutor:
             if any(task.attempt_id == attempt_id for task in work.tasks):
                 self._verdicts[reference] = failure
                 if isinstance(work.place, LiveEngine):
-                    work.place.end()
+                    work.place.kill()
                 else:
                     with contextlib.suppress(ray.exceptions.RayError):
                         ray.cancel(reference, force=True)
@@ -221,11 +226,15 @@ class RayExecutor:
         """Stop all work now, give every engine's resources back, and ask for no more nodes."""
         self._growth.withdraw()
         for engine in [*self._engines, *self._opening, *self._closing.values()]:
-            engine.end()
+            if engine.spot.resources.gpus:
+                self._ending.add(engine)
+            else:
+                engine.end()
         for reference, work in self._running.items():
             if isinstance(work.place, NodeFacts):
                 with contextlib.suppress(ray.exceptions.RayError):
                     ray.cancel(reference, force=True)
+        self._ending.finish()
         self._engines.clear()
         self._opening.clear()
         self._closing.clear()
@@ -241,17 +250,19 @@ class RayExecutor:
         """How many engines for this job there may be."""
         return self._floor.slots(job, self._needs.get(job.engine_key))
 
-    def _is_worth_it(self, key: str, queue: BatchQueue) -> bool:
+    def _is_worth_it(self, first: EvalJob, queue: BatchQueue) -> bool:
         """Whether another engine would finish what waits sooner than the engines that there are, start included."""
-        open_ = self._open(key)
+        open_ = self._open(first.engine_key)
         if not open_:
             return True
         left = self._seconds_left(queue)
-        return left is None or left > open_ * self._start_s
+        return left is None or left > open_ * self._start_s(first)
 
-    def _worth_a_node(self, key: str, queue: BatchQueue) -> int:
+    def _worth_a_node(self, first: EvalJob, queue: BatchQueue) -> int:
         """Further engines for which it is worth to have nodes started, since there is no room for them."""
-        return worth_a_node(len(queue), self._seconds_left(queue), self._open(key), self._start_s)
+        return worth_a_node(
+            len(queue), self._seconds_left(queue), self._open(first.engine_key), self._start_s(first)
+        )
 
     def _open(self, key: str) -> int:
         """Engines of this key that take work, or will."""
@@ -343,7 +354,8 @@ class RayExecutor:
         try:
             answer = ray.get(reference)
         except ray.exceptions.RayError as error:
-            answer = (self._verdicts.get(reference) or _lost(error, place),) * max(1, len(tasks))
+            failure = self._verdicts.get(reference) or self._lost(error, work)
+            answer = (failure,) * max(1, len(tasks))
         self._verdicts.pop(reference, None)
         outcomes: tuple[Outcome | bool, ...] = answer if isinstance(answer, tuple) else (answer,)
         if work.helps is not None:
@@ -351,6 +363,7 @@ class RayExecutor:
         if isinstance(place, LiveEngine):
             place.busy, place.idle_since = False, time.monotonic()
             if isinstance(outcomes[-1], Failure):
+                self._avoid_node_of(outcomes[-1], place, tasks)
                 # An engine that has failed last may be in any state; the next job starts a fresh one.
                 self._drop(place)
             elif place.draining:
@@ -362,16 +375,30 @@ class RayExecutor:
             for task, outcome in zip(tasks, outcomes, strict=work.helps is None)
         ]
 
+    def _lost(self, error: Exception, work: Work) -> Failure:
+        """A worker that did not come back, as a failure; its attempt's log may tell why it died."""
+        lost = _lost(error, work.place)
+        if lost.failure_class is FailureClass.LOST_NODE and work.tasks:
+            told = lost_failure(self._settings.logs / f"{work.tasks[0].attempt_id}.log")
+            lost = told.model_copy(update={"node": lost.node}) if told is not None else lost
+        return lost.model_copy(update={"jobs": max(1, len(work.tasks))})
+
+    def _avoid_node_of(self, failure: Failure, engine: LiveEngine, tasks: Sequence[Task]) -> None:
+        """Start no engine for a while where one has failed because of its node, if there is another node for it."""
+        seconds = AVOID_S.get(failure.failure_class)
+        job = tasks[0].job if tasks else None
+        if seconds is not None and isinstance(job, EvalJob):
+            self._floor.avoid(engine.spot.node, seconds, job, self._needs.get(job.engine_key))
+
     def _retire(self, engine: LiveEngine) -> None:
         """Let an idle engine free its GPUs in order; its place is free when it has."""
         self._engines.remove(engine)
         self._closing[engine.close()] = engine
 
     def _drop(self, engine: LiveEngine) -> None:
-        """End an engine at once."""
+        """End an engine at once; its place is free when its processes are gone."""
         self._engines.remove(engine)
-        engine.end()
-        self._floor.give(engine.spot)
+        self._ending.add(engine)
 
     def _finish_opening(self) -> None:
         """Engines whose GPUs are reserved can be given work; where that takes long, somebody else has what looked free."""
@@ -390,8 +417,9 @@ class RayExecutor:
         for reference, engine in list(self._closing.items()):
             if engine.is_closed():
                 del self._closing[reference]
-                engine.end()
-                self._floor.give(engine.spot)
+                self._ending.add(engine)
+        for engine in self._ending.gone():
+            self._floor.give(engine.spot)
 
 
 def _lost(error: Exception, place: LiveEngine | NodeFacts) -> Failure:

@@ -32,7 +32,10 @@ from tests.orchestrator.stand_in_plan import stand_in_plan
 from tests.orchestrator.store_data import eval_outcome
 
 LOST = Failure(failure_class=FailureClass.LOST_NODE, message="The worker process died.")
-NO_MEMORY = Failure(failure_class=FailureClass.OUT_OF_MEMORY, message="Out of memory.")
+NO_MEMORY = [
+    Failure(failure_class=FailureClass.OUT_OF_MEMORY, message="Out of memory.", batch_size=size)
+    for size in (256, 128)
+]
 BAD = Failure(failure_class=FailureClass.BAD_CHECKPOINT, message="A tensor is missing.")
 HELD_BACK = "held back"
 LATE = "late"
@@ -222,11 +225,11 @@ def test_out_of_memory_comes_back_with_half_the_batch(
     tmp_path: Path, jobs: list[EvalJob], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(PAUSE_S, FailureClass.OUT_OF_MEMORY, 0.1)
-    executor = Scripted(jobs[2].digest, [NO_MEMORY, NO_MEMORY])
+    executor = Scripted(jobs[2].digest, NO_MEMORY)
     summary, _ = run(tmp_path, executor)
     assert summary.done == 6
     tried = [t.job for t in executor.started if t.job.digest == jobs[2].digest]
-    assert [job.tuning.batch_size for job in tried if isinstance(job, EvalJob)] == [None, 16, 8]
+    assert [job.tuning.batch_size for job in tried if isinstance(job, EvalJob)] == [None, 128, 64]
 
 
 def test_a_failure_for_good_and_a_job_without_a_place_stop_nothing_else(

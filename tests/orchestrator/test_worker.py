@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 
 from evals.errors import DatasetError, EngineError
-from orchestrator import worker
+from orchestrator.failures import classify
+from orchestrator.inputs import Inputs
 from orchestrator.jobs import BuildJob, CheckpointPlace, RecipeSource
 from orchestrator.records import BuildOutcome, Failure, FailureClass
 from orchestrator.settings import WorkerContext
-from orchestrator.worker import classify, run_build
+from orchestrator.worker import run_build
+from recipes.checkpoint import weights_digest
 from recipes.errors import ArtifactError, BuildError, CheckpointError, RecipeSyntaxError
 
 
@@ -38,19 +40,18 @@ def test_classes(error: Exception, kind: FailureClass) -> None:
     assert classify(error) is kind
 
 
-def build_job(source: str, digest: str) -> BuildJob:
+def build_job(source: str, digest: str, weights: str = "w") -> BuildJob:
     recipe = f"base: {source}\nlayer_path: (1, 2)\n"
     return BuildJob(
         recipe=recipe,
         recipe_digest=digest,
-        sources=(RecipeSource(name=source, place=source, weights_digest="w"),),
+        sources=(RecipeSource(name=source, place=source, weights_digest=weights),),
     )
 
 
 def test_a_build_gives_an_artifact_with_its_facts(home: Path, tiny_llama: Path) -> None:
-    outcome = run_build(
-        WorkerContext(home=str(home), datasets=None), "a1", build_job(str(tiny_llama), "0" * 16)
-    )
+    job = build_job(str(tiny_llama), "0" * 16, weights_digest(tiny_llama, home / "cache"))
+    outcome = run_build(WorkerContext(home=str(home), datasets=None), "a1", job)
     assert isinstance(outcome, BuildOutcome), outcome
     assert outcome.layers == 5
     assert (home / outcome.path / "config.json").exists()
@@ -70,4 +71,6 @@ def test_a_failed_build_brings_its_log_and_no_secret(
 
 def test_a_missing_artifact_is_a_sentence(home: Path) -> None:
     with pytest.raises(ArtifactError, match="every node must mount"):
-        worker._locate(WorkerContext(home=str(home), datasets=None), CheckpointPlace(artifact="2" * 16))
+        Inputs(WorkerContext(home=str(home), datasets=None)).checkpoint(
+            CheckpointPlace(artifact="2" * 16), "recipe:" + "2" * 16
+        )
