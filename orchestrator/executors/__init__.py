@@ -7,6 +7,8 @@
 | connection | joining or starting Ray; what its nodes have and whether they share the root |
 | floor      | who has which CPUs and GPUs of which node; where the next engine fits best    |
 | engines    | a live engine: its gang of GPUs, its actor, how it is closed                  |
+| processes  | the processes of one engine on its node                                      |
+| ending     | engines that are being ended, and when their places are free                  |
 | helping    | which engines that have nothing to do take part in which long evaluations    |
 | on_ray     | the executor                                                                 |
 

@@ -46,6 +46,8 @@ def connect(settings: Settings, address: str | None = None) -> ClusterFacts:
     """
     target = address or settings.ray_address
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # A raylet that is started here ends a worker's children with it (Ray prefers this to its older subreaper).
+    os.environ.setdefault("RAY_process_group_cleanup_enabled", "1")
     common: dict[str, Any] = {
         "logging_level": logging.ERROR,
         "log_to_driver": False,

@@ -11,6 +11,7 @@ from ray.util.placement_group import placement_group, placement_group_table, rem
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from orchestrator.executors.floor import Spot
+from orchestrator.executors.processes import lead_group
 from orchestrator.jobs import Task
 from orchestrator.records import new_id
 from orchestrator.settings import WorkerContext
@@ -34,6 +35,7 @@ class LiveEngine:
         self._group = group
         self._actor = actor
         self._asked_at = time.monotonic()
+        self._processes: Any = None
         self._closing: Any = None
         self._close_by = 0.0
 
@@ -57,7 +59,9 @@ class LiveEngine:
             scheduling_strategy=PlacementGroupSchedulingStrategy(group, 0),
             runtime_env={"env_vars": {**env, "OMP_NUM_THREADS": str(resources.threads)}},
         ).remote(context)
-        return cls(key, spot, group, actor)
+        engine = cls(key, spot, group, actor)
+        engine._processes = actor.__ray_call__.remote(lead_group)
+        return engine
 
     def is_reserved(self) -> bool:
         """Whether its GPUs are this engine's by now."""
@@ -88,9 +92,34 @@ class LiveEngine:
         done, _ = ray.wait([self._closing], timeout=0)
         return bool(done) or time.monotonic() > self._close_by
 
-    def end(self) -> None:
-        """End the process and give its GPUs back."""
+    def is_closed_in_order(self) -> bool:
+        """Whether the process has freed the GPUs as it was asked to, and ended the processes that it had started."""
+        done, _ = ray.wait([self._closing], timeout=0)
+        with contextlib.suppress(*_RAY_ERRORS):
+            ray.get(done)
+            return bool(done)
+        return False
+
+    def process_group(self) -> Any:
+        """The engine's processes as its actor told; None where the actor has not started, or died before it could tell."""
+        if self._processes is None:
+            return None
+        done, _ = ray.wait([self._processes], timeout=0)
+        with contextlib.suppress(*_RAY_ERRORS):
+            return ray.get(done[0]) if done else None
+        return None
+
+    def kill(self) -> None:
+        """End the actor's process; its GPUs stay reserved."""
         with contextlib.suppress(*_RAY_ERRORS):
             ray.kill(self._actor, no_restart=True)
+
+    def release(self) -> None:
+        """Give its GPUs back to Ray."""
         with contextlib.suppress(*_RAY_ERRORS):
             remove_placement_group(self._group)
+
+    def end(self) -> None:
+        """End the process and give its GPUs back at once."""
+        self.kill()
+        self.release()

@@ -114,9 +114,17 @@ class Floor:
         """The engine is gone."""
         self._taken[spot.node.node_id].remove(spot.resources)
 
-    def avoid(self, node: NodeFacts) -> None:
-        """Somebody else has what looked free here."""
-        self._avoided[node.node_id] = time.monotonic() + _AVOID_S
+    def avoid(
+        self,
+        node: NodeFacts,
+        seconds: float = _AVOID_S,
+        job: EvalJob | None = None,
+        need: EngineNeed | None = None,
+    ) -> None:
+        """Place nothing on a node for a while; with a job, only if another node could hold the job's engine."""
+        others = [n for n in self._facts.engine_nodes if n.node_id != node.node_id]
+        if job is None or any(_holds(n, engine_resources(job, n), need) for n in others):
+            self._avoided[node.node_id] = time.monotonic() + seconds
 
     def keep(self, node: NodeFacts, engine_key: str) -> None:
         """Let nothing but this engine start on the node, until it has."""

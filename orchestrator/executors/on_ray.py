@@ -17,12 +17,15 @@ from orchestrator.cluster import ClusterFacts, NodeFacts
 from orchestrator.estimate import BUILD_CPUS, ENGINE_START_S, EngineNeed
 from orchestrator.executors.connection import NodeReport, cluster_facts, survey
 from orchestrator.executors.contract import Finished, Seat
+from orchestrator.executors.ending import Ending
 from orchestrator.executors.engines import LiveEngine
 from orchestrator.executors.floor import Floor, Spot
 from orchestrator.executors.helping import AFTER_S, SPELL_S, Helping, Work
 from orchestrator.executors.ready import Batch, BatchQueue, Queues, ReadyJobs
+from orchestrator.failures import lost_failure
 from orchestrator.jobs import BuildJob, EvalJob, Task
 from orchestrator.records import Failure, FailureClass, Outcome
+from orchestrator.retries import AVOID_S
 from orchestrator.settings import Settings, WorkerContext
 from orchestrator.worker import EngineHost, run_build
 
@@ -67,6 +70,7 @@ class RayExecutor:
         self._engines: list[LiveEngine] = []
         self._opening: list[LiveEngine] = []
         self._closing: dict[Any, LiveEngine] = {}
+        self._ending = Ending()
         self._running: dict[Any, Work] = {}
         self._helping = Helping(seconds, start_s, after_s=help_after_s)
         self._build_nodes: deque[NodeFacts] = deque()
@@ -117,7 +121,7 @@ class RayExecutor:
     def _help(self) -> None:
         """Where nothing waits: idle engines, and further ones where there is room, take part in long evaluations."""
         for work in self._helping.left_over(self._running.values()):
-            work.place.end()
+            work.place.kill()
         for engine in self._engines:
             if engine.busy or engine.draining:
                 continue
@@ -184,7 +188,7 @@ class RayExecutor:
             if any(task.attempt_id == attempt_id for task in work.tasks):
                 self._verdicts[reference] = failure
                 if isinstance(work.place, LiveEngine):
-                    work.place.end()
+                    work.place.kill()
                 else:
                     with contextlib.suppress(ray.exceptions.RayError):
                         ray.cancel(reference, force=True)
@@ -206,11 +210,15 @@ class RayExecutor:
     def cancel(self) -> None:
         """Stop all work now and give every engine's resources back."""
         for engine in [*self._engines, *self._opening, *self._closing.values()]:
-            engine.end()
+            if engine.spot.resources.gpus:
+                self._ending.add(engine)
+            else:
+                engine.end()
         for reference, work in self._running.items():
             if isinstance(work.place, NodeFacts):
                 with contextlib.suppress(ray.exceptions.RayError):
                     ray.cancel(reference, force=True)
+        self._ending.finish()
         self._engines.clear()
         self._opening.clear()
         self._closing.clear()
@@ -254,12 +262,13 @@ class RayExecutor:
         Whether one of the two was done.
         """
         spare = [e for e in self._engines if not e.busy and not queues.get(e.key)]
-        if spare:
+        if spare and not self._ending.pending:
             self._retire(max(spare, key=lambda e: e.spot.resources.gpus))
             return True
         key, gpus = job.engine_key, job.engine.tensor_parallel
         if (
             self._closing
+            or self._ending.pending
             or self._floor.is_kept_for(key)
             or any(e.key == key for e in [*self._engines, *self._opening])
         ):
@@ -319,7 +328,8 @@ class RayExecutor:
         try:
             answer = ray.get(reference)
         except ray.exceptions.RayError as error:
-            answer = (self._verdicts.get(reference) or _lost(error, place),) * max(1, len(tasks))
+            failure = self._verdicts.get(reference) or self._lost(error, work)
+            answer = (failure,) * max(1, len(tasks))
         self._verdicts.pop(reference, None)
         outcomes: tuple[Outcome | bool, ...] = answer if isinstance(answer, tuple) else (answer,)
         if work.helps is not None:
@@ -327,6 +337,7 @@ class RayExecutor:
         if isinstance(place, LiveEngine):
             place.busy, place.idle_since = False, time.monotonic()
             if isinstance(outcomes[-1], Failure):
+                self._avoid_node_of(outcomes[-1], place, tasks)
                 # An engine that has failed last may be in any state; the next job starts a fresh one.
                 self._drop(place)
             elif place.draining:
@@ -338,16 +349,30 @@ class RayExecutor:
             for task, outcome in zip(tasks, outcomes, strict=work.helps is None)
         ]
 
+    def _lost(self, error: Exception, work: Work) -> Failure:
+        """A worker that did not come back, as a failure; its attempt's log may tell why it died."""
+        lost = _lost(error, work.place)
+        if lost.failure_class is FailureClass.LOST_NODE and work.tasks:
+            told = lost_failure(self._settings.logs / f"{work.tasks[0].attempt_id}.log")
+            lost = told.model_copy(update={"node": lost.node}) if told is not None else lost
+        return lost.model_copy(update={"jobs": max(1, len(work.tasks))})
+
+    def _avoid_node_of(self, failure: Failure, engine: LiveEngine, tasks: Sequence[Task]) -> None:
+        """Start no engine for a while where one has failed because of its node, if there is another node for it."""
+        seconds = AVOID_S.get(failure.failure_class)
+        job = tasks[0].job if tasks else None
+        if seconds is not None and isinstance(job, EvalJob):
+            self._floor.avoid(engine.spot.node, seconds, job, self._needs.get(job.engine_key))
+
     def _retire(self, engine: LiveEngine) -> None:
         """Let an idle engine free its GPUs in order; its place is free when it has."""
         self._engines.remove(engine)
         self._closing[engine.close()] = engine
 
     def _drop(self, engine: LiveEngine) -> None:
-        """End an engine at once."""
+        """End an engine at once; its place is free when its processes are gone."""
         self._engines.remove(engine)
-        engine.end()
-        self._floor.give(engine.spot)
+        self._ending.add(engine)
 
     def _finish_opening(self) -> None:
         """Engines whose GPUs are reserved can be given work; where that takes long, somebody else has what looked free."""
@@ -366,8 +391,13 @@ class RayExecutor:
         for reference, engine in list(self._closing.items()):
             if engine.is_closed():
                 del self._closing[reference]
-                engine.end()
-                self._floor.give(engine.spot)
+                if engine.is_closed_in_order():
+                    engine.end()
+                    self._floor.give(engine.spot)
+                else:
+                    self._ending.add(engine)
+        for engine in self._ending.gone():
+            self._floor.give(engine.spot)
 
 
 def _lost(error: Exception, place: LiveEngine | NodeFacts) -> Failure:

@@ -1,0 +1,135 @@
+"""Engines that are killed: none of their processes is left, and their place is not given away before that."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import ray
+
+from benchmarks.ray_nodes import add_node, new_cluster
+from orchestrator.executors import RayExecutor, ReadyJobs, cluster_facts
+from orchestrator.executors.floor import Spot
+from orchestrator.executors.processes import ProcessGroup, kill_group, members
+from orchestrator.jobs import Task
+from orchestrator.records import Failure, FailureClass
+from tests.orchestrator.fault_driver import settings_of
+from tests.orchestrator.parent_host import ParentHost, TensorParallelHost
+from tests.orchestrator.stand_in_plan import stand_in_plan
+from tests.tiny import tiny_checkpoint
+
+# A child that ignores SIGTERM, whose parent may be killed.
+_FAMILY = """
+import os, signal, subprocess, sys, time
+os.setpgid(0, 0)
+child = subprocess.Popen([sys.executable, "-c", "import signal, time; signal.signal(15, signal.SIG_IGN); print(1, flush=True); time.sleep(600)"],
+                         stdout=subprocess.PIPE)
+child.stdout.readline()
+print(child.pid, flush=True)
+time.sleep(600)
+"""
+
+
+def alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+@pytest.mark.parametrize("parent_first", [False, True])
+def test_a_group_is_killed_whether_its_leader_lives_or_not(parent_first: bool) -> None:
+    with subprocess.Popen([sys.executable, "-c", _FAMILY], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        group = ProcessGroup(leader=parent.pid, created_at=psutil.Process(parent.pid).create_time())
+        assert members(group) == sorted([parent.pid, child])
+        if parent_first:
+            parent.kill()
+            parent.wait()
+            assert alive(child), "it outlives its parent"
+        assert kill_group(group)
+        assert not alive(child)
+        assert members(group) == []
+
+
+def test_a_number_that_another_process_has_by_now_is_left_alone() -> None:
+    with subprocess.Popen([sys.executable, "-c", _FAMILY], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        before = ProcessGroup(leader=other.pid, created_at=psutil.Process(other.pid).create_time() - 1000)
+        assert kill_group(before)
+        assert other.poll() is None
+        assert kill_group(before.model_copy(update={"created_at": before.created_at + 1000}))
+
+
+@pytest.fixture(scope="module")
+def node() -> Iterator[str]:
+    """A cluster whose raylets do not end a worker's children, with one node for engines."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_process_group_cleanup_enabled", "0")
+        cluster = new_cluster()
+        add_node(cluster, num_cpus=4, num_gpus=2)
+    yield str(cluster.address)
+    ray.shutdown()
+    cluster.shutdown()
+
+
+def until(condition: Callable[[], bool], limit_s: float, step: Callable[[], object] = lambda: None) -> None:
+    end = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < end, "it took too long"
+        step()
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("host", [ParentHost, pytest.param(TensorParallelHost, marks=pytest.mark.vllm)])
+def test_the_place_of_a_killed_engine_is_free_when_its_children_are_gone(
+    node: str, host: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny_checkpoint(tmp_path / "base", layers=2, dtype="float32")
+    settings = settings_of(tmp_path, f"sqlite:///{tmp_path}/s.sqlite")
+    (job,) = [planned.job for planned in stand_in_plan(1, gpus=(2,)).evals]
+    ray.init(
+        address=node,
+        log_to_driver=False,
+        logging_level="ERROR",
+        configure_logging=False,
+        ignore_reinit_error=True,
+    )
+    executor = RayExecutor(settings, cluster_facts(), host=host)
+    pids: list[int] = []
+    given: list[list[int]] = []
+    give = executor._floor.give
+
+    def watched(spot: Spot) -> None:
+        given.append([pid for pid in pids if alive(pid)])
+        give(spot)
+
+    monkeypatch.setattr(executor._floor, "give", watched)
+    ready = ReadyJobs.of([job])
+    task = Task(attempt_id="a", job=job)
+    until(lambda: bool(executor.pick(ready)), 60)
+    executor.submit([task])
+    until((tmp_path / "pids").exists, 240, lambda: executor.wait(0.1))
+    pids += map(int, (tmp_path / "pids").read_text().split())
+    assert len(pids) >= 2
+    assert all(map(alive, pids))
+    executor.give_up("a", Failure(failure_class=FailureClass.HUNG_ENGINE, message="It hangs."))
+    begun = time.monotonic()
+    finished = []
+    until(lambda: bool(finished), 30, lambda: finished.extend(executor.wait(0.1)))
+    assert isinstance(finished[0].outcome, Failure)
+    assert finished[0].outcome.failure_class is FailureClass.HUNG_ENGINE
+    nothing = ReadyJobs.of([])
+    until(lambda: bool(given), 60, lambda: executor.pick(nothing))
+    assert given == [[]], "nothing of it was left when its place was given away"
+    assert not any(map(alive, pids))
+    assert time.monotonic() - begun < 60
+    executor.cancel()
