@@ -97,7 +97,9 @@ def run(
         scheduler = LongestFirst(
             store, plan, run_id=run_id, settings=settings, reporter=Quiet(), durations=known  # type: ignore[arg-type] # same methods
         )  # fmt: skip
-        executor = kind(settings, facts, seconds=known.seconds, host=SleepingHost, start_s=START_S)
+        executor = kind(
+            settings, facts, seconds=known.seconds, host=SleepingHost, start_s=lambda job: START_S
+        )
         begun, cpu = time.perf_counter(), time.process_time()
         summary = scheduler.run(executor)
         own_ms = 1000 * (time.process_time() - cpu) / len(jobs)

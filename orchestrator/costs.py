@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping
+from pathlib import Path
 
 from pydantic import Field
 
@@ -14,6 +15,7 @@ from orchestrator.plan import Plan
 from orchestrator.provenance import hardware
 from orchestrator.records import Protocol
 from orchestrator.settings import Settings
+from orchestrator.starts import EngineStarts
 from orchestrator.store import Store
 
 
@@ -48,9 +50,11 @@ def plan_cost(plan: Plan, done: Collection[str], settings: Settings) -> PlanCost
     on_gpu = bool(os.environ.get("CUDA_VISIBLE_DEVICES")) or bool(hardware().gpus)
     sizes = {(c.weights_digest, c.layer_path): c.parameters for c in plan.candidates}
     parts = [_job_s(job, measured, sizes.get((job.weights_digest, job.layer_path)), on_gpu) for job in evals]
-    engines = len({job.engine_key for job in evals})
+    starts = EngineStarts(settings.home)
+    engines = {job.engine_key: job.engine for job in evals}.values()
+    start_s = sum(starts.expected_s(engine) or ENGINE_START_S for engine in engines)
     known = [part for part in parts if part is not None]
-    duration_s = sum(known) + engines * ENGINE_START_S if len(known) == len(parts) else None
+    duration_s = sum(known) + start_s if len(known) == len(parts) else None
     builds = [c.parameters for c in plan.candidates if c.build and c.build.digest in left]
     return PlanCost(
         jobs_left=len(left),
@@ -61,10 +65,15 @@ def plan_cost(plan: Plan, done: Collection[str], settings: Settings) -> PlanCost
     )
 
 
-def durations_of(plan: Plan, store: Store, *, on_gpu: bool) -> Durations:
-    """What a plan's jobs are expected to take, corrected by what the store has measured before."""
+def durations_of(plan: Plan, store: Store, *, on_gpu: bool, home: Path | None = None) -> Durations:
+    """What a plan's jobs and their engines' starts are expected to take, corrected by what was measured before.
+
+    Durations are in the store, starts under `home`.
+    """
     known = Durations(
-        {(c.weights_digest, c.layer_path): c.parameters for c in plan.candidates}, on_gpu=on_gpu
+        {(c.weights_digest, c.layer_path): c.parameters for c in plan.candidates},
+        on_gpu=on_gpu,
+        starts=EngineStarts(home),
     )
     firsts: dict[str, EvalJob] = {}
     for planned in plan.evals:

@@ -14,6 +14,7 @@ from evals.suite import OutputKind, load_suite
 from orchestrator.cluster import ClusterFacts, NodeFacts
 from orchestrator.jobs import BuildJob, EvalJob, Frozen
 from orchestrator.provenance import hardware
+from orchestrator.starts import EngineStarts
 
 GIB = 1 << 30
 # A build moves bytes: half a core keeps it going beside an engine that uses all cores for arithmetic.
@@ -37,6 +38,7 @@ _CPU_CORE_FLOPS = 1.75e11
 _GPU_FLOPS = 4e14
 _WRITING_SHARE = {"cpu": 0.43, "gpu": 0.03}
 ENGINE_START_S = 40.0
+"""Seconds that an engine takes to start, until one has been measured."""
 
 
 class Resources(Frozen):
@@ -194,7 +196,9 @@ class Durations:
         parameters: Mapping[tuple[str, tuple[int, ...] | None], int | None],
         *,
         on_gpu: bool,
+        starts: EngineStarts | None = None,
     ) -> None:
+        self._starts = starts or EngineStarts()
         self._parameters = parameters
         self._on_gpu = on_gpu
         self._factors: dict[tuple[str, str], tuple[float, int]] = {}
@@ -218,6 +222,14 @@ class Durations:
         # The mean of the first few, then one that follows.
         weight = max(1 / (count + 1), 0.1)
         self._factors[job.suite, job.benchmark] = (mean + weight * (ratio - mean), count + 1)
+
+    def start_s(self, job: EvalJob) -> float:
+        """Expected seconds until the job's engine has started."""
+        return self._starts.expected_s(job.engine) or ENGINE_START_S
+
+    def learn_start(self, job: EvalJob, seconds: float) -> None:
+        """Take the measured start of a job's engine in."""
+        self._starts.learn(job.engine, seconds)
 
     def _model_s(self, job: EvalJob) -> float | None:
         return model_s(job, self._parameters.get((job.weights_digest, job.layer_path)), on_gpu=self._on_gpu)

@@ -40,7 +40,8 @@ def execute(
     """
     with Store.open(settings.database_url) as store:
         run_id = register(store, plan)
-        durations = durations_of(plan, store, on_gpu=(cluster or this_machine()).has_gpus)
+        on_gpu = (cluster or this_machine()).has_gpus
+        durations = durations_of(plan, store, on_gpu=on_gpu, home=settings.home)
         scheduler = Scheduler(
             store,
             plan,
@@ -56,7 +57,10 @@ def execute(
         known = cluster is not None and all(node.node_id for node in cluster.nodes)
         facts = cluster if cluster is not None and known else usable_nodes(settings, address)
         try:
-            return scheduler.run(RayExecutor(settings, facts, needs=plan.needs, seconds=durations.seconds))
+            executor = RayExecutor(
+                settings, facts, needs=plan.needs, seconds=durations.seconds, start_s=durations.start_s
+            )
+            return scheduler.run(executor)
         finally:
             if not stay:
                 disconnect()

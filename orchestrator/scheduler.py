@@ -16,7 +16,7 @@ from orchestrator.errors import RunError, StoreError, StoreLost
 from orchestrator.estimate import Durations
 from orchestrator.executors import Batch, Executor, Finished, JobGroup, ReadyJobs, Seat, group_of
 from orchestrator.frontier import Frontier, NodeState
-from orchestrator.jobs import BuildJob, Task
+from orchestrator.jobs import BuildJob, EvalJob, Task
 from orchestrator.leases import take_lease
 from orchestrator.plan import Plan
 from orchestrator.progress import (
@@ -271,9 +271,11 @@ class Scheduler:
         self._frontier.done(digest)
         for observer in self._observers:
             observer.finished(job, outcome)
-        replayed = isinstance(outcome, EvalOutcome) and outcome.evaluation.n_replayed
-        if self._durations is not None and isinstance(outcome, EvalOutcome) and not replayed:
-            self._durations.learn(job, outcome.evaluation.duration_s)
+        if self._durations is not None and isinstance(outcome, EvalOutcome) and isinstance(job, EvalJob):
+            if not outcome.evaluation.n_replayed:
+                self._durations.learn(job, outcome.evaluation.duration_s)
+            if outcome.engine_start_s is not None:
+                self._durations.learn_start(job, outcome.engine_start_s)
         shutil.rmtree(self._settings.journals / digest, ignore_errors=True)
 
     def _failed(self, finished: Finished, failure: Failure) -> None:

@@ -40,12 +40,12 @@ class Helping:
     def __init__(
         self,
         seconds: Callable[[BuildJob | EvalJob], float | None],
-        start_s: float,
+        start_s: Callable[[EvalJob], float],
         *,
         after_s: float = AFTER_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`seconds` says how long a job is expected to run, `start_s` how long an engine takes to open."""
+        """`seconds` says how long a job is expected to run, `start_s` how long its engine takes to open."""
         self._seconds = seconds
         self._start_s = start_s
         self._after_s = after_s
@@ -66,8 +66,8 @@ class Helping:
             elapsed = self._clock() - work.since
             # What runs longer than was thought is thought to be half done.
             left = max((self._seconds(task.job) or 0.0) - elapsed, 0.0) or elapsed
-            if left / (1 + _helpers(task, works)) > 2 * self._start_s:
-                assert isinstance(task.job, EvalJob)
+            assert isinstance(task.job, EvalJob)
+            if left / (1 + _helpers(task, works)) > 2 * self._start_s(task.job):
                 return task.job
         return None
 

@@ -40,7 +40,8 @@ _NOTHING_S = 0.05
 class RayExecutor:
     """Runs attempts on the Ray cluster that this process is connected to.
 
-    `needs` says what each engine takes, `seconds` how long a job is expected to run, `host` is what holds an engine.
+    `needs` says what each engine takes, `seconds` how long a job is expected to run and
+    `start_s` its engine to start, `host` is what holds an engine.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class RayExecutor:
         needs: Mapping[str, EngineNeed] | None = None,
         seconds: Callable[[BuildJob | EvalJob], float | None] = lambda job: None,
         host: type = EngineHost,
-        start_s: float = ENGINE_START_S,
+        start_s: Callable[[EvalJob], float] = lambda job: ENGINE_START_S,
         help_after_s: float = AFTER_S,
     ) -> None:
         self._settings = settings
@@ -109,7 +110,7 @@ class RayExecutor:
             if kind in no_room and not self._floor.is_kept_for(key):
                 # With thousands of checkpoints, each would be tried on each node.
                 continue
-            while queues[key] and self._is_worth_it(key, queues[key]):
+            while queues[key] and self._is_worth_it(job, queues[key]):
                 spot = self._floor.place(job, need)
                 if spot is None:
                     if not self._make_room(job, need, queues) and small:
@@ -238,14 +239,14 @@ class RayExecutor:
         """How many engines for this job there may be."""
         return self._floor.slots(job, self._needs.get(job.engine_key))
 
-    def _is_worth_it(self, key: str, queue: BatchQueue) -> bool:
+    def _is_worth_it(self, first: EvalJob, queue: BatchQueue) -> bool:
         """Whether another engine would finish what waits sooner than the engines that there are, start included."""
         there = [*self._engines, *self._opening]
-        open_ = sum(engine.key == key and not engine.draining for engine in there)
+        open_ = sum(engine.key == first.engine_key and not engine.draining for engine in there)
         if not open_:
             return True
         some = [second for batch in queue.ahead(50) for job in batch if (second := self._seconds(job))]
-        return not some or len(queue) * (sum(some) / len(some)) > open_ * self._start_s
+        return not some or len(queue) * (sum(some) / len(some)) > open_ * self._start_s(first)
 
     def _ask_for(self, key: str, spot: Spot) -> None:
         """Have an engine reserved on this spot."""

@@ -71,7 +71,7 @@ def drive(
         scheduler = Scheduler(
             store, plan, run_id=run_id, settings=settings, reporter=Nothing(), watchdog=Watchdog(counted_s=20, uncounted_s=120)
         )  # fmt: skip
-        options: dict[str, Any] = {"host": StandIn, "start_s": 0.5}
+        options: dict[str, Any] = {"host": StandIn, "start_s": lambda job: 0.5}
         facts = cluster_facts()
         executor = (
             Twice(settings, facts, chance=random.Random(twice), **options)

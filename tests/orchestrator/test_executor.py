@@ -116,7 +116,9 @@ def test_an_idle_engine_takes_part_in_a_long_evaluation(finished: Finished, tmp_
                 store, plan, run_id=register(store, plan), settings=settings, reporter=Nothing(),
                 observers=[Collecting(tmp_path / "journals" / job.digest, seen)],
             )  # fmt: skip
-            executor = RayExecutor(settings, cluster_facts(), host=SlowHost, start_s=5.0, help_after_s=1.0)
+            executor = RayExecutor(
+                settings, cluster_facts(), host=SlowHost, start_s=lambda job: 5.0, help_after_s=1.0
+            )
             assert scheduler.run(executor).done == 1
             (outcome,) = store.outcomes([job.digest]).values()
     finally:

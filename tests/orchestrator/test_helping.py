@@ -15,7 +15,7 @@ class Case:
 
     def __init__(self, seconds: float | None = 100.0) -> None:
         self.now = 0.0
-        self.helping = Helping(lambda job: seconds, 10.0, after_s=30.0, clock=lambda: self.now)
+        self.helping = Helping(lambda job: seconds, lambda job: 10.0, after_s=30.0, clock=lambda: self.now)
         self.running: list[Work] = []
 
     def begin(self, number: int) -> Task:
