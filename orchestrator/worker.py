@@ -64,6 +64,7 @@ class EngineHost:
         self._inputs = Inputs(context)
         self._engine: PathEngine | None = None
         self._holds: tuple[str, str] | None = None
+        self._opened_for: EvalJob | None = None
         self._start_s: float | None = None
         self._broken: Failure | None = None
 
@@ -87,7 +88,9 @@ class EngineHost:
                 started = True
                 return tuple(self._evaluate(engine, jobs, report, begun_at, logs[0]))
         except BaseException as error:  # noqa: BLE001 - the one place that turns everything into a Failure
-            failure = failure_of(error, logs[0]).model_copy(update={"batch_size": batch_size(jobs[0])})
+            # A job may run on an engine that was opened with another one's batch.
+            used = batch_size(self._opened_for or jobs[0])
+            failure = failure_of(error, logs[0]).model_copy(update={"batch_size": used})
         if failure.failure_class is FailureClass.BROKEN_ENGINE:
             self._broken = failure
             return (failure.model_copy(update={"jobs": len(tasks) if started else 1}),) * len(tasks)
@@ -216,6 +219,7 @@ class EngineHost:
             job.place, job.weights_digest
         )  # leased anew, since closing gave up what was leased
         begun = time.monotonic()
+        self._opened_for = job
         self._engine = open_engine(job.engine, checkpoint, job.tuning)
         self._start_s = time.monotonic() - begun
         self._holds = holds

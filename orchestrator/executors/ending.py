@@ -26,6 +26,11 @@ class Ending:
     def __init__(self) -> None:
         self._engines: dict[str, tuple[LiveEngine, Any, float]] = {}
 
+    @property
+    def pending(self) -> bool:
+        """Whether a place is about to be free."""
+        return bool(self._engines)
+
     def add(self, engine: LiveEngine) -> None:
         """End the engine's processes; its resources stay reserved until `gone` returns it."""
         group = engine.process_group()

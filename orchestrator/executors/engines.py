@@ -92,6 +92,14 @@ class LiveEngine:
         done, _ = ray.wait([self._closing], timeout=0)
         return bool(done) or time.monotonic() > self._close_by
 
+    def is_closed_in_order(self) -> bool:
+        """Whether the process has freed the GPUs as it was asked to, and ended the processes that it had started."""
+        done, _ = ray.wait([self._closing], timeout=0)
+        with contextlib.suppress(*_RAY_ERRORS):
+            ray.get(done)
+            return bool(done)
+        return False
+
     def process_group(self) -> Any:
         """The engine's processes as its actor told; None where the actor has not started, or died before it could tell."""
         if self._processes is None:

@@ -289,12 +289,13 @@ class RayExecutor:
         Whether one of the two was done.
         """
         spare = [e for e in self._engines if not e.busy and not queues.get(e.key)]
-        if spare:
+        if spare and not self._ending.pending:
             self._retire(max(spare, key=lambda e: e.spot.resources.gpus))
             return True
         key, gpus = job.engine_key, job.engine.tensor_parallel
         if (
             self._closing
+            or self._ending.pending
             or self._floor.is_kept_for(key)
             or any(e.key == key for e in [*self._engines, *self._opening])
         ):
@@ -417,7 +418,11 @@ class RayExecutor:
         for reference, engine in list(self._closing.items()):
             if engine.is_closed():
                 del self._closing[reference]
-                self._ending.add(engine)
+                if engine.is_closed_in_order():
+                    engine.end()
+                    self._floor.give(engine.spot)
+                else:
+                    self._ending.add(engine)
         for engine in self._ending.gone():
             self._floor.give(engine.spot)
 

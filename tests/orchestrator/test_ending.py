@@ -68,11 +68,11 @@ def test_a_number_that_another_process_has_by_now_is_left_alone() -> None:
         assert kill_group(before.model_copy(update={"created_at": before.created_at + 1000}))
 
 
-@pytest.fixture(scope="module")
-def node() -> Iterator[str]:
-    """A cluster whose raylets do not end a worker's children, with one node for engines."""
+@pytest.fixture(scope="module", params=["0", "1"])
+def node(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A cluster with one node for engines, whose raylets end a worker's children or do not."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_process_group_cleanup_enabled", "0")
+        patch.setenv("RAY_process_group_cleanup_enabled", request.param)
         cluster = new_cluster()
         add_node(cluster, num_cpus=4, num_gpus=2)
     yield str(cluster.address)

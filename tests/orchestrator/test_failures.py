@@ -221,6 +221,23 @@ def test_an_engine_that_does_not_start_is_tried_once_for_the_whole_batch(
     assert all(o.jobs == 1 and o.batch_size == 64 for o in outcomes if isinstance(o, Failure))
 
 
+def test_the_batch_is_that_of_the_open_engine(
+    home: Path, jobs: list[EvalJob], opened: list[EngineSpec]
+) -> None:
+    def serve(job: EvalJob) -> EvalOutcome:
+        if job == jobs[1]:
+            raise MemoryError
+        return eval_outcome(job)
+
+    serving = host(home, serve)
+    first = jobs[0].model_copy(update={"tuning": EngineTuning(batch_size=24)})
+    serving.run(tasks_of([first]))
+    (failed,) = serving.run(tasks_of([jobs[1]]))
+    assert isinstance(failed, Failure)
+    assert (failed.failure_class, failed.batch_size) == (FailureClass.OUT_OF_MEMORY, 24)
+    assert len(opened) == 1
+
+
 def test_the_cause_is_in_the_log_where_a_worker_did_not_start(tmp_path: Path) -> None:
     error = EngineStartError(f"vLLM does not start on /x: {WORKER_FAILED}\nThe end of its log:\n")
     log = tmp_path / "a.log"

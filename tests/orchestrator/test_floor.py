@@ -114,3 +114,17 @@ def test_no_node_is_ever_overbooked(sizes: list[int], random) -> None:
             used = sum(s.resources.gpus for s in spots if s.node.node_id == each.node_id)
             assert used <= each.gpus
             assert floor.free(each)[0] == each.gpus - used
+
+
+def test_the_node_of_a_failure_is_left_out_where_another_one_holds_the_engine() -> None:
+    floor = Floor(cluster(node(4, name="a"), node(8, name="b")))
+    small, large = job(2), job(8)
+    a, b = floor.facts.engine_nodes
+    floor.avoid(b, 600.0, large, None)
+    assert floor.place(large, None) is not None, "no other node has eight GPUs"
+    floor.avoid(a, 600.0, small, None)
+    spot = floor.place(small, None)
+    assert spot is not None
+    assert spot.node == b
+    floor.avoid(b, 600.0, small, None)
+    assert floor.place(small, None) is None
