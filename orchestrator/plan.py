@@ -72,6 +72,9 @@ class Plan(Frozen):
     tensor_parallel: int = Field(
         default=1, description="GPUs that share a layer where the sweep leaves it open."
     )
+    engines: tuple[InstalledEngine, ...] = Field(
+        default=(), description="The engines that it was made for, as installed where its jobs run."
+    )
     needs: dict[str, EngineNeed] = Field(
         default_factory=dict, description="What the engine of each engine key takes, for placement."
     )
@@ -147,6 +150,7 @@ def make_plan(
             *_size_notes(sweep, candidates, needs, evals, cluster),
         ),
         tensor_parallel=tensor_parallel,
+        engines=tuple(dict.fromkeys(here for _, here in engines)),
         needs=needs,
     )
 

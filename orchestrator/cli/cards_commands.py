@@ -45,7 +45,8 @@ def card(
 ) -> None:
     """Write model-index metadata, .eval_results, or a table of a candidate's scores."""
     from orchestrator.card_output import CardRequest, update_file, written
-    from orchestrator.results import find_result, results_of_run
+    from orchestrator.lookup import find_result
+    from orchestrator.results import results_of_run
     from orchestrator.settings import Settings
     from orchestrator.store import Store
 
@@ -104,7 +105,7 @@ def reproduce_(
         chat_template=chat_template,
         limit=limit,
     )
-    cluster = cluster_for(settings, None if dry_run else address)
+    cluster = cluster_for(settings, None if dry_run else address, gpus=0 if dry_run else 1)
     made = plan_reproduction(path, settings, wanted, dry=dry_run, cluster=cluster)
     if not as_json:
         show_reproduction_plan(made, wide_console())

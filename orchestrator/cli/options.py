@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
+ADDRESS_FORMS = "Ray cluster: HOST:6379, http://HOST:8265, ray://HOST:10001, or auto."
 Address = Annotated[
     str | None,
     typer.Option(
-        "--address", help="Ray cluster; without it Ray is started on this machine.", metavar="ADDRESS"
+        "--address", help=f"{ADDRESS_FORMS} Without it Ray is started on this machine.", metavar="ADDRESS"
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts instead of text for people.")]

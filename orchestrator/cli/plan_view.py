@@ -26,7 +26,9 @@ from recipes.yaml_text import load_yaml_documents
 _CARD_SUFFIXES = (".md", ".markdown")
 
 
-def show_plan(file: Path, settings: Settings, *, sources: list[str], as_json: bool) -> None:
+def show_plan(
+    file: Path, settings: Settings, *, sources: list[str], as_json: bool, address: str | None = None
+) -> None:
     """Tell a sweep, a recipe and a card apart by what is in the file, and show what it would take."""
     console = wide_console()
     if file.suffix.lower() in _CARD_SUFFIXES:
@@ -34,7 +36,7 @@ def show_plan(file: Path, settings: Settings, *, sources: list[str], as_json: bo
 
         show_card_plan(file, settings, sources=sources, as_json=as_json)
     elif file.is_file() and _is_sweep(file):
-        _show_sweep(file, settings, console, as_json)
+        _show_sweep(file, settings, console, as_json, address)
     else:
         recipe = read_recipe(str(file), None).with_sources(dict(parse_source(text) for text in sources))
         known = preflight(recipe, home=settings.home, folder=file.parent)
@@ -58,8 +60,8 @@ def _is_sweep(file: Path) -> bool:
     return isinstance(data, dict) and ("suites" in data or "base" in data) and "layer_path" not in data
 
 
-def _show_sweep(file: Path, settings: Settings, console: Console, as_json: bool) -> None:
-    plan = make_plan(load_sweep(file), settings)
+def _show_sweep(file: Path, settings: Settings, console: Console, as_json: bool, address: str | None) -> None:
+    plan = _plan(file, settings, address)
     done = _done(plan, settings)
     cost = plan_cost(plan, done, settings)
     if as_json:
@@ -80,6 +82,26 @@ def _show_sweep(file: Path, settings: Settings, console: Console, as_json: bool)
         for remark in candidate.remarks:
             console.print(f"{candidate.name}: {remark}", soft_wrap=True, markup=False)
     console.print(cost.sentence, soft_wrap=True)
+
+
+def _plan(file: Path, settings: Settings, address: str | None) -> Plan:
+    """The plan for this machine, or for the cluster as it is now."""
+    sweep = load_sweep(file)
+    if not (address or settings.ray_address):
+        return make_plan(sweep, settings)
+    from orchestrator.executors import Growth, disconnect
+    from orchestrator.runs import cluster_for, gpus_of, plan_for, to_stderr
+
+    try:
+        cluster = cluster_for(settings, address, gpus=0)
+        if not cluster.has_gpus and Growth().may_come(gpus_of(sweep.sweep)):
+            to_stderr(
+                "The cluster has no GPU now and an autoscaler, which `mergeboard run` asks for one: this plan is for the nodes that "
+                "are there, and a run on GPUs has other jobs."
+            )
+        return plan_for(sweep, settings, cluster)
+    finally:
+        disconnect()
 
 
 def _done(plan: Plan, settings: Settings) -> frozenset[str]:
