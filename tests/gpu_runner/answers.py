@@ -144,7 +144,9 @@ def many_requests() -> list[ScoreRequest]:
         for r in random_requests(4, vocabulary=VOCABULARY, count=8, longest=120)
         if len(r.context) > 10
     ]
-    return requests + long
+    # As many one-token choices as one sequence scores.
+    one_token = ScoreRequest(context=(3, 4, 5), continuations=tuple((token,) for token in range(3, 103)))
+    return [*requests, *long, one_token]
 
 
 def _closed_midway(engine: VllmEngine) -> None:

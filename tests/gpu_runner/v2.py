@@ -36,15 +36,20 @@ class Runner:
 
     async_scheduling: bool = True
     v2: bool = True
+    scheduler_only: bool = False
+    """Nothing goes past vLLM's scheduler, as in an engine without live paths."""
 
     def environment(self) -> dict[str, str]:
         """The environment of such a process, out of this one's."""
-        environment = {**os.environ, "PYTHONPATH": _path(ROOT)}
+        environment = dict(os.environ)
         for name in ("TRITON_INTERPRET", "VLLM_USE_V2_MODEL_RUNNER", "MERGEBOARD_TEST_ASYNC_SCHEDULING"):
             environment.pop(name, None)
+        environment |= {
+            "PYTHONPATH": _path(STARTUP, ROOT),
+            "MERGEBOARD_TEST_SCHEDULER_ONLY": str(int(self.scheduler_only)),
+        }
         if self.v2:
             environment |= {
-                "PYTHONPATH": _path(STARTUP, ROOT),
                 "TRITON_INTERPRET": "1",
                 "VLLM_USE_V2_MODEL_RUNNER": "1",
                 "TORCHDYNAMO_DISABLE": "1",  # a tensor-parallel worker compiles the CPU's all-reduce otherwise

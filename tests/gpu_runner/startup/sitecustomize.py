@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType, SimpleNamespace
@@ -31,9 +32,24 @@ def _keep_async_scheduling(platform: ModuleType) -> None:
     platform.CpuPlatform.check_and_update_config = classmethod(check_and_update_config)
 
 
-_CHANGES = {"triton.backends": _add_cpu_backend}
+def _leave_to_scheduler(engine: ModuleType) -> None:
+    """Every score and text goes through vLLM's scheduler, as in an engine without live paths."""
+    engine.open_outside = lambda *args, **named: None
+
+
+def _tell(runner: ModuleType) -> None:
+    """Add this process to the file of those that run V2: nothing else imports this module."""
+    with open(os.environ["MERGEBOARD_TEST_V2_PROCESSES"], "a", encoding="utf-8") as file:
+        file.write(f"{os.getpid()}\n")
+
+
+_CHANGES: dict[str, Callable[[ModuleType], None]] = {"triton.backends": _add_cpu_backend}
 if os.environ.get("MERGEBOARD_TEST_ASYNC_SCHEDULING") == "1":
     _CHANGES["vllm.platforms.cpu"] = _keep_async_scheduling
+if os.environ.get("MERGEBOARD_TEST_SCHEDULER_ONLY") == "1":
+    _CHANGES["evals.vllm.engine"] = _leave_to_scheduler
+if "MERGEBOARD_TEST_V2_PROCESSES" in os.environ:
+    _CHANGES["vllm.v1.worker.cpu.model_runner"] = _tell
 
 
 class _ChangeAfterImport(MetaPathFinder):
