@@ -145,7 +145,10 @@ def make_plan(
         candidates=tuple(candidates),
         evals=tuple(evals),
         missing=tuple(missing),
-        notes=_notes(sweep, facts, candidates),
+        notes=(
+            *_path_notes(sweep, facts, candidates),
+            *_size_notes(sweep, candidates, needs, evals, cluster),
+        ),
         tensor_parallel=tensor_parallel,
         engines=tuple(dict.fromkeys(here for _, here in engines)),
         needs=needs,
@@ -203,8 +206,28 @@ def _runs_live(sweep: Sweep, facts: SourceFacts) -> bool:
     return not built and facts.config.model_type in LIVE_FAMILIES and not mixed
 
 
-def _notes(sweep: Sweep, facts: SourceFacts, candidates: list[Candidate]) -> tuple[str, ...]:
-    """What was decided that a reader of the sweep might not expect."""
+def _size_notes(
+    sweep: Sweep,
+    candidates: list[Candidate],
+    needs: dict[str, EngineNeed],
+    evals: list[PlannedEval],
+    cluster: ClusterFacts | None,
+) -> tuple[str, ...]:
+    """Which checkpoints were planned onto GPUs without knowing their size."""
+    if cluster is None or not cluster.has_gpus or all(entry.tensor_parallel for entry in sweep.engines):
+        return ()
+    unknown = {p.candidate for p in evals if needs[p.job.engine_key].weight_bytes is None}
+    names = [candidate.name for candidate in candidates if candidate.name in unknown]
+    if not names:
+        return ()
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return (
+        f"The size of {names[0]}{more} is not known, so nothing tells how many GPUs hold it: set `tensor_parallel` of the engine.",
+    )
+
+
+def _path_notes(sweep: Sweep, facts: SourceFacts, candidates: list[Candidate]) -> tuple[str, ...]:
+    """That layer paths are built although the sweep does not ask for it, and why."""
     has_paths = any(candidate.layer_path is not None for candidate in candidates)
     without_mode = sweep.model_copy(
         update={"engines": tuple(e.model_copy(update={"execution": None}) for e in sweep.engines)}

@@ -231,6 +231,8 @@ def _execute(
     from orchestrator.runs import execute
 
     console = Console(stderr=True)
+    for note in made.notes:
+        console.print(f"Note: {note}", soft_wrap=True, markup=False)
     for missing in made.missing:
         console.print(
             f"Not run here: {missing.suite} {missing.benchmark}: {missing.reason}",

@@ -237,6 +237,16 @@ def test_what_fits_nowhere_is_refused_with_its_size(planned: Any) -> None:
         planned(facts_of_config(config(FP8)), gpus=4)
 
 
+def test_a_size_that_nothing_tells_is_said(planned: Any) -> None:
+    """A mixture of experts without headers: neither its config nor a file tells how large it is."""
+    moe = {**LLAMA_405B, "model_type": "mixtral", "num_local_experts": 8, "quantization_config": FP8}
+    facts = facts_of_config(ConfigFacts.from_config(moe, "config.json"))
+    assert facts.size_bytes is None
+    assert [note for note in planned(facts).notes if "size of base is not known" in note]
+    assert planned(facts, tensor_parallel=8).notes == ()
+    assert planned(facts_of_config(config(GPTQ))).notes == ()
+
+
 def test_a_built_path_has_the_bytes_of_its_layers(tmp_path: Path) -> None:
     facts = look(parse(str(sparse_405b(tmp_path / "m", GPTQ)), None), home=tmp_path)
     assert facts.size_bytes is not None
