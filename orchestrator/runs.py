@@ -19,10 +19,10 @@ from orchestrator.errors import ClusterError, RunError
 from orchestrator.executors import (
     Growth,
     RayExecutor,
-    await_gpus,
     cluster_facts,
     connect,
     disconnect,
+    gpus_awaited,
     survey,
 )
 from orchestrator.measures import MissingBenchmark
@@ -100,12 +100,13 @@ def cluster_for(
         return this_machine()
     facts = connect(settings, address)
     try:
-        if gpus and not facts.has_gpus:
-            await_gpus(gpus, say)
+        if not gpus or facts.has_gpus:
+            return usable_nodes(settings, address)
+        with gpus_awaited(gpus, say):
+            return usable_nodes(settings, address)
     except BaseException:
         disconnect()
         raise
-    return usable_nodes(settings, address)
 
 
 def gpus_of(sweep: Sweep) -> int:

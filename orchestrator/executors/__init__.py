@@ -21,7 +21,7 @@ The only place that imports Ray, with `submit.py` and `metrics.py`.
 
 from orchestrator.executors.connection import cluster_facts, connect, disconnect
 from orchestrator.executors.contract import Executor, Finished, Seat
-from orchestrator.executors.demand import Growth, await_gpus
+from orchestrator.executors.demand import Growth, gpus_awaited
 from orchestrator.executors.on_ray import RayExecutor
 from orchestrator.executors.ready import BATCH_JOBS, Batch, JobGroup, ReadyJobs, group_of
 from orchestrator.executors.survey import data_on_nodes, survey
@@ -36,11 +36,11 @@ __all__ = [
     "RayExecutor",
     "ReadyJobs",
     "Seat",
-    "await_gpus",
     "cluster_facts",
     "connect",
     "data_on_nodes",
     "disconnect",
+    "gpus_awaited",
     "group_of",
     "survey",
 ]

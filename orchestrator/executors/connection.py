@@ -24,6 +24,7 @@ from orchestrator.provenance import hardware
 from orchestrator.settings import Settings
 
 _ANSWER_S = 10.0
+_CLIENT_S = 60.0
 _STARTS = 5
 _ACCELERATOR = "accelerator_type:"
 _COMMON: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": False}
@@ -79,14 +80,12 @@ def head_of(address: HeadAddress) -> str:
 
 
 def _head_by_client(address: HeadAddress) -> str:
-    """The head's own address, as its client server knows it."""
+    """The head's own address, as a process behind its client server knows it."""
     send_token()
-    client = ray.init(address.text, allow_multiple=True, logging_level=logging.ERROR)
-    try:
-        with client:
-            return str(ray.get_runtime_context().gcs_address)
-    finally:
-        client.disconnect()
+    with ray.init(address.text, logging_level=logging.ERROR):
+        # A lambda travels as code: the cluster may have another mergeboard.
+        task = ray.remote(num_cpus=0, max_retries=0)(lambda: ray.get_runtime_context().gcs_address)
+        return str(ray.get(task.remote(), timeout=_CLIENT_S))
 
 
 def ask_head(address: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import ray
@@ -67,11 +67,13 @@ class Demand:
     """Requests for GPUs, each a pending placement group: the autoscaler reads them, and Ray forgets them with this driver.
 
     `ray.autoscaler.sdk.request_resources` would stay in force after a driver that died, and keep nodes that cost money.
-    A request that is granted is given back at once: the node has come, and engines are placed on it as on any other.
+    A request that is granted is held until the node is known, so that it does not count as idle meanwhile, and is then given back:
+    engines are placed on the node as on any other.
     """
 
     def __init__(self) -> None:
         self._wishes: list[tuple[float, Any]] = []
+        self._held: list[tuple[float, Any]] = []
         self._resting_until = 0.0
 
     @property
@@ -94,21 +96,33 @@ class Demand:
                 self._wishes.append((gpus, placement_group([{"GPU": gpus}], strategy="STRICT_PACK")))
 
     def granted(self) -> bool:
-        """Whether GPUs have come that were asked for; they are free for engines from now on."""
+        """Whether GPUs have come that were asked for; they are held until `give_back`."""
         came = [wish for wish in self._wishes if placement_group_table(wish[1]).get("state") == "CREATED"]
         for wish in came:
-            self._withdraw(wish)
+            self._wishes.remove(wish)
+            self._held.append(wish)
         if came:
             self._resting_until = time.monotonic() + _REST_S
         return bool(came)
 
+    def give_back(self) -> None:
+        """Let engines have the GPUs that have come."""
+        for wish in self._held:
+            self._remove(wish)
+        self._held.clear()
+
     def withdraw(self) -> None:
-        """Ask for nothing any more; idle nodes are then given back."""
+        """Ask for nothing any more, hold nothing; idle nodes are then given back."""
+        self.give_back()
         for wish in list(self._wishes):
             self._withdraw(wish)
 
     def _withdraw(self, wish: tuple[float, Any]) -> None:
         self._wishes.remove(wish)
+        self._remove(wish)
+
+    @staticmethod
+    def _remove(wish: tuple[float, Any]) -> None:
         with contextlib.suppress(ray.exceptions.RayError, ValueError):
             remove_placement_group(wish[1])
 
@@ -140,7 +154,11 @@ class Growth:
         self._looked = False
 
     def update(self, wanted: Mapping[float, int]) -> bool:
-        """Ask for GPUs by the size of a request; whether some that were asked for have come."""
+        """Ask for GPUs by the size of a request; whether some that were asked for have come.
+
+        What has come is held until the next call: the nodes are looked at in between.
+        """
+        self._demand.give_back()
         if (wanted or self._demand.pending) and self._there() is not None:
             came = self._demand.granted()
             self._demand.ask(wanted)
@@ -164,36 +182,41 @@ class Growth:
         return self._autoscaler
 
 
-def await_gpus(gpus: int, say: Callable[[str], None], *, patience_s: float = PATIENCE_S) -> bool:
-    """Have a node with so many GPUs started and wait for it, so that its engine is known to the plan.
+@contextlib.contextmanager
+def gpus_awaited(gpus: int, say: Callable[[str], None], *, patience_s: float = PATIENCE_S) -> Iterator[bool]:
+    """Have a node with so many GPUs started, wait for it, and hold it while the context lasts, in which it is looked at.
 
     False where there is no autoscaler, or where it has no such node to start. Raises ClusterError when patience is at its end.
     """
     autoscaler = Autoscaler()
-    if not autoscaler.is_there():
-        return False
     demand = Demand()
+    try:
+        yield autoscaler.is_there() and _has_come(demand, autoscaler, gpus, say, patience_s)
+    finally:
+        demand.withdraw()
+
+
+def _has_come(
+    demand: Demand, autoscaler: Autoscaler, gpus: int, say: Callable[[str], None], patience_s: float
+) -> bool:
     told: tuple[str, ...] | None = None
     refused = 0
     end = time.monotonic() + patience_s
-    try:
-        demand.ask({float(gpus): 1})
-        while not demand.granted():
-            # A request that was only just made is not yet looked at, and what cannot be started now may be a moment later.
-            refused = refused + 1 if autoscaler.cannot_start(gpus) else 0
-            if refused >= _SURE:
-                return False
-            starting = autoscaler.starting()
-            if starting != told and (starting or told is None):
-                coming = f"starting {', '.join(starting)}" if starting else "asked to start one"
-                say(f"No node has {gpus} GPU{'s' if gpus > 1 else ''} now; the autoscaler is {coming}.")
-                told = starting
-            if time.monotonic() > end:
-                raise ClusterError(
-                    f"The autoscaler has started no node with {gpus} GPU(s) within {patience_s / 60:.0f} minutes; `ray status` on the "
-                    "head tells what it waits for."
-                )
-            time.sleep(_POLL_S)
-    finally:
-        demand.withdraw()
+    demand.ask({float(gpus): 1})
+    while not demand.granted():
+        # A request that was only just made is not yet looked at, and what cannot be started now may be a moment later.
+        starting = autoscaler.starting()
+        refused = refused + 1 if autoscaler.cannot_start(gpus) and not starting else 0
+        if refused >= _SURE:
+            return False
+        if starting != told and (starting or told is None):
+            coming = f"starting {', '.join(starting)}" if starting else "asked to start one"
+            say(f"No node has {gpus} GPU{'s' if gpus > 1 else ''} now; the autoscaler is {coming}.")
+            told = starting
+        if time.monotonic() > end:
+            raise ClusterError(
+                f"The autoscaler has started no node with {gpus} GPU(s) within {patience_s / 60:.0f} minutes; `ray status` on the head "
+                "tells what it waits for."
+            )
+        time.sleep(_POLL_S)
     return True

@@ -23,7 +23,7 @@ _START_S = 180.0
 
 @contextmanager
 def autoscaling_head(
-    folder: Path, groups: Mapping[str, Mapping[str, float]], *, most: int = 2, idle_minutes: float = 0.1
+    folder: Path, groups: Mapping[str, Mapping[str, float]], *, most: int = 2, idle_minutes: float = 0.3
 ) -> Iterator[str]:
     """A head without CPUs and GPUs, and groups of nodes by the resources of each, none of which runs yet; its address."""
     host, port = "127.0.0.1", free_port()

@@ -11,7 +11,7 @@ import ray
 
 from orchestrator.cluster import ClusterFacts
 from orchestrator.executors import RayExecutor, cluster_facts, connect, disconnect
-from orchestrator.executors.demand import Autoscaler, Demand, await_gpus
+from orchestrator.executors.demand import Autoscaler, Demand, gpus_awaited
 from orchestrator.runs import cluster_for, register
 from orchestrator.scheduler import Scheduler
 from orchestrator.settings import Settings
@@ -83,7 +83,8 @@ def test_planning_waits_for_the_first_gpu_node_and_says_so(head: str, settings: 
 def test_more_gpus_than_any_node_may_have_are_not_waited_for(head: str, settings: Settings) -> None:
     connect(settings, head)
     assert Autoscaler().is_there()
-    assert not await_gpus(4, lambda sentence: None, patience_s=SLOWLY_S)
+    with gpus_awaited(4, lambda sentence: None, patience_s=SLOWLY_S) as come:
+        assert not come
 
 
 def test_a_request_is_forgotten_with_the_driver_that_made_it(head: str, settings: Settings) -> None:

@@ -85,7 +85,7 @@ class Head:
 def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
     """`ray start --head` with token authentication, in a process group of its own."""
     home = tmp_path_factory.mktemp("home")
-    ports = [free_port() for _ in range(4)]
+    ports = [free_port() for _ in range(5)]
     env = {
         **os.environ,
         "PATH": f"{BIN}:{os.environ['PATH']}",
@@ -96,7 +96,8 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
         "RAY_raylet_start_wait_time_s": "120",
     }
     words = [str(BIN / "ray"), "start", "--head", "--block", "--num-cpus=2", "--node-ip-address=127.0.0.1"]
-    words += [f"--ray-client-server-port={ports[3]}"]
+    # The agent takes submitted jobs; its own default port belongs to whichever Ray of the machine came first.
+    words += [f"--ray-client-server-port={ports[3]}", f"--dashboard-agent-listen-port={ports[4]}"]
     words += [f"--port={ports[0]}", f"--dashboard-port={ports[1]}", f"--metrics-export-port={ports[2]}"]
     log = (home / "ray.log").open("wb")
     for _ in range(4):
