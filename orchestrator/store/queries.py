@@ -7,6 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from evals.scores import PROBE_SUITE
 from orchestrator.provenance import Hardware
 from orchestrator.records import (
     AttemptState,
@@ -122,15 +123,29 @@ class Queries(StorePart):
             lambda connection: tuple(candidate_record(row) for row in connection.execute(query))
         )
 
-    def find_candidates(self, text: str, *, limit: int = 20) -> tuple[CandidateInRun, ...]:
-        """Candidates of this name or weights digest, those of the newest runs first."""
+    def find_candidates(
+        self, text: str, *, run_id: str | None = None, scored: bool = False, limit: int = 20
+    ) -> tuple[CandidateInRun, ...]:
+        """Candidates of this name or weights digest, those of the newest runs first; of one run, where given.
+
+        With `scored`, only those that have a score of a benchmark; probes are no scores.
+        """
         query = (
             sa.select(candidates, runs.c.name.label("run_name"))
             .join(runs, runs.c.id == candidates.c.run_id)
             .where(sa.or_(candidates.c.name == text, candidates.c.weights_digest == text))
-            .order_by(runs.c.created_at.desc(), candidates.c.position)
+            .order_by(runs.c.created_at.desc(), runs.c.id.desc(), candidates.c.position)
             .limit(limit)
         )
+        if run_id is not None:
+            query = query.where(candidates.c.run_id == run_id)
+        if scored:
+            of_this = (candidate_jobs.c.run_id == candidates.c.run_id) & (
+                candidate_jobs.c.candidate == candidates.c.position
+            )
+            query = query.where(
+                sa.exists().select_from(_scored()).where(of_this, protocols.c.suite != PROBE_SUITE)
+            )
 
         def work(connection: sa.Connection) -> tuple[CandidateInRun, ...]:
             return tuple(
