@@ -6,6 +6,7 @@ EvaluationError
 ├── EngineError            an engine that cannot serve this checkpoint or these settings
 │   └── UnsupportedArchitecture   live layer paths are not written for this architecture
 ├── JournalError           a request journal that belongs to another job
+├── SamplesError           a samples file that is gone, altered or unreadable
 └── ClaimError             a claim or result file that cannot be read
 """
 
@@ -32,6 +33,10 @@ class UnsupportedArchitecture(EngineError):
 
 class JournalError(EvaluationError):
     """The request journal belongs to another job."""
+
+
+class SamplesError(EvaluationError):
+    """A samples file is gone, is not the one that was stored, or cannot be read."""
 
 
 class ClaimError(EvaluationError):

@@ -11,7 +11,7 @@ from orchestrator.compare import Comparison, Side, compare
 from orchestrator.errors import RunError
 from orchestrator.imported_results import imported_sides
 from orchestrator.lookup import find_result
-from orchestrator.results import CandidateResult, comparisons, loaded_suites, sides
+from orchestrator.results import CandidateResult, comparisons, loaded_suites, require_fit, sides
 from orchestrator.store import Store
 
 
@@ -42,6 +42,7 @@ def compare_names(
         return comparisons(reference, results, home, force=force, tried=max(0, tried))
     named = {name: _sides(store, name, found, home) for name, found in ours.items()}
     against = _sides(store, base, reference, home)
+    require_fit(against, [side for group in named.values() for side in group])
     suites = loaded_suites(
         side.measurement.facts.known[Fact.SUITE] for group in (against, *named.values()) for side in group
     )
@@ -103,7 +104,7 @@ def _result(
 
 def _sides(store: Store, name: str, result: CandidateResult | None, home: Path) -> list[Side]:
     if result is not None:
-        return sides(result, home)
+        return sides(result, home, contain=True)
     found = imported_sides(store, name, home)
     if found is None:
         raise RunError(
