@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from evals.claims.facts import Fact
+from orchestrator.bos import Group, with_known_defaults
 from orchestrator.candidates import BASE_NAME
-from orchestrator.compare import Comparison, Side, compare
+from orchestrator.compare import Comparison, compare
 from orchestrator.errors import RunError
 from orchestrator.imported_results import imported_sides
 from orchestrator.lookup import find_result
@@ -40,8 +41,9 @@ def compare_names(
     if reference is not None and len(results) == len(ours):
         tried = sum(not c.is_base for c in store.candidates(results[0].run_id)) - len(results)
         return comparisons(reference, results, home, force=force, tried=max(0, tried))
-    named = {name: _sides(store, name, found, home) for name, found in ours.items()}
-    against = _sides(store, base, reference, home)
+    groups = [_group(store, name, found, home) for name, found in ((base, reference), *ours.items())]
+    against, *others = with_known_defaults(groups, home)
+    named = dict(zip(ours, others, strict=True))
     require_fit(against, [side for group in named.values() for side in group])
     suites = loaded_suites(
         side.measurement.facts.known[Fact.SUITE] for group in (against, *named.values()) for side in group
@@ -102,13 +104,15 @@ def _result(
         return find_result(store, name, run_id)
 
 
-def _sides(store: Store, name: str, result: CandidateResult | None, home: Path) -> list[Side]:
+def _group(store: Store, name: str, result: CandidateResult | None, home: Path) -> Group:
     if result is not None:
-        return sides(result, home, contain=True)
+        places = dict.fromkeys(job.place for job, _ in result.evaluated)
+        references = [p.name or str(home / "artifacts" / str(p.artifact)) for p in places]
+        return Group(tuple(sides(result, home, contain=True)), tuple(references))
     found = imported_sides(store, name, home)
     if found is None:
         raise RunError(
             f"There are no scores of {name} in the store: `mergeboard status` lists the runs, and `mergeboard import` "
             "takes in what was made elsewhere."
         )
-    return found
+    return Group(tuple(found), tuple(dict.fromkeys(side.measurement.checkpoint for side in found)))

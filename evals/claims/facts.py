@@ -15,7 +15,7 @@ from evals.suite import Benchmark
 NOT_QUANTIZED = "none"
 ALL_DOCUMENTS = "all documents"
 _OWN = "the checkpoint's own"
-_DEFAULT = "the tokenizer's default"
+TOKENIZERS_DEFAULT = "the tokenizer's default"
 
 
 class Fact(StrEnum):
@@ -128,7 +128,9 @@ def measured_facts(suite: str, benchmark: str, engine: EngineSpec, settings: Eva
             Fact.MULTITURN: on_off(settings.fewshot_as_multiturn),
             Fact.DTYPE: engine.dtype,
             Fact.QUANTIZATION: engine.quantization or NOT_QUANTIZED,
-            Fact.BOS: _DEFAULT if settings.add_bos_token is None else on_off(settings.add_bos_token),
+            Fact.BOS: TOKENIZERS_DEFAULT
+            if settings.add_bos_token is None
+            else on_off(settings.add_bos_token),
             Fact.MAX_LENGTH: _OWN if engine.max_length is None else str(engine.max_length),
             Fact.KV_CACHE: engine.kv_cache_dtype,
             Fact.ENGINE: engine.kind.value,
