@@ -42,6 +42,16 @@ class DatasetStatus(Frozen):
     )
 
 
+class DataOnNode(Frozen):
+    """A benchmark's data as a process on one machine reads it, to be compared with what another machine reads."""
+
+    benchmark: str = Field(description="Benchmark of the suite.")
+    dataset: str = Field(description="Data set repository on the hub, or the shipped folder.")
+    digest: str | None = Field(description="Digest of the data files; null where they are not at hand.")
+    reason: str | None = Field(description="What is missing, in one sentence; null where nothing is.")
+    command: str | None = Field(description="Command that gets the data; null where it is at hand.")
+
+
 def check(benchmark: Benchmark, mirror: Path | None, home: Path | None = None) -> DatasetStatus:
     """Looks for the documents; `home` is Hugging Face's folder, by default the environment's HF_HOME."""
     dataset = benchmark.dataset
@@ -77,6 +87,18 @@ def find(benchmark: Benchmark, mirror: Path | None, home: Path | None = None) ->
     if status.location is None:
         raise DatasetError(f"{status.reason} Get it with: {status.command}")
     return status.location
+
+
+def data_of(benchmark: Benchmark, mirror: Path | None) -> DataOnNode:
+    """What this machine has of a benchmark's data; reads every byte of it."""
+    status = check(benchmark, mirror)
+    return DataOnNode(
+        benchmark=benchmark.name,
+        dataset=status.dataset,
+        digest=None if status.location is None else content_digest(status.location),
+        reason=status.reason,
+        command=status.command,
+    )
 
 
 def cache_key(location: Path) -> str:

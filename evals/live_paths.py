@@ -42,14 +42,6 @@ def read_config(checkpoint: Path) -> dict[str, Any]:
     return config
 
 
-def quantization_of(config: dict[str, Any]) -> str | None:
-    """How the stored weights are quantised, as the config names it; null where they are not."""
-    stored = config.get("quantization_config")
-    if not stored:
-        return None
-    return str(stored.get("quant_method", "unknown")) if isinstance(stored, dict) else "unknown"
-
-
 def is_live_family(config: dict[str, Any]) -> bool:
     """Whether live layer paths are written for this architecture."""
     expected = LIVE_FAMILIES.get(str(config.get("model_type")))

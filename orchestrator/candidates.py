@@ -38,9 +38,25 @@ class Candidate(Frozen):
     )
     layers: int | None = Field(default=None, description="Number of layers, where known.")
     parameters: int | None = Field(default=None, description="Number of parameters, where known.")
+    quantization: str | None = Field(
+        default=None, description="Method by which its weights are stored quantised; null where they are not."
+    )
+    stored_bytes: int | None = Field(
+        default=None, description="Bytes of its quantised weights; null where unknown or not quantised."
+    )
     remarks: tuple[str, ...] = Field(
         default=(), description="What its recipe says that has no effect, and the like."
     )
+
+
+def quantization_method(facts: SourceFacts) -> str | None:
+    """The method by which a checkpoint's weights are stored quantised; null where they are not."""
+    return facts.config.quantized.method if facts.config.quantized else None
+
+
+def quantized_bytes(facts: SourceFacts, layers: int) -> int | None:
+    """Bytes of quantised weights with this many layers; null where unknown or not quantised."""
+    return facts.bytes_of(layers) if facts.config.quantized else None
 
 
 def absolute_place(name: str, folder: Path) -> str:
@@ -122,6 +138,7 @@ class Expander:
         self, path: LayerPath, name: str, source: PinnedSource | None = None, facts: SourceFacts | None = None
     ) -> Candidate:
         """A layer path of the base, or of another source; its weights identity is the source's."""
+        facts = facts or self._facts
         place = CheckpointPlace(name=source.reference) if source else self._base.place
         weights = source.weights_digest if source else self._base.weights_digest
         build = None
@@ -141,7 +158,9 @@ class Expander:
             recipe=path.canonical,
             build=build,
             layers=len(path.layers),
-            parameters=(facts or self._facts).parameters_of(len(path.layers)),
+            parameters=facts.parameters_of(len(path.layers)),
+            quantization=quantization_method(facts),
+            stored_bytes=quantized_bytes(facts, len(path.layers)),
         )
 
     def _read(self, entry: RecipeEntry, position: int) -> tuple[Recipe, str]:
@@ -169,6 +188,7 @@ class Expander:
             same = pinned.weights_digest == self._base.weights_digest
             return self._from_path(path, name, None if same else pinned, facts[str(source)])
         job = self._build_job(recipe, pins)
+        methods = {quantization_method(known) for known in facts.values()}
         return Candidate(
             name=name,
             place=CheckpointPlace(artifact=job.digest),
@@ -176,6 +196,8 @@ class Expander:
             recipe=recipe.canonical_text,
             build=job,
             layers=recipe.n_layers(layers),
+            # Layers that are moved keep how they are stored; what is merged cannot be quantised.
+            quantization=methods.pop() if len(methods) == 1 else None,
             remarks=tuple(recipe.remarks),
         )
 

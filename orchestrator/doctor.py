@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
@@ -15,10 +16,16 @@ from evals.datasets import check
 from evals.engine import EngineKind, installed_version
 from evals.errors import EvaluationError
 from evals.suite import load_suite, suite_names
+from orchestrator.cluster import ClusterFacts, NodeFacts
 from orchestrator.errors import MergeboardError, TokenError
+from orchestrator.gpu_checks import Problem, describe_gpus, gpu_facts, gpu_problems
 from orchestrator.jobs import Frozen
 from orchestrator.provenance import hardware, package_version, without_secrets
 from orchestrator.settings import Settings
+from orchestrator.software import require_same
+
+if TYPE_CHECKING:
+    from orchestrator.executors.survey import NodeReport
 
 _SPARE_BYTES = 5_000_000_000
 
@@ -49,6 +56,7 @@ def examine(settings: Settings, address: str | None = None) -> Iterator[Finding]
     yield _store(settings)
     yield from _datasets(settings)
     yield _token()
+    yield from _gpu(address or settings.ray_address)
     yield from _ray(settings, address)
 
 
@@ -167,8 +175,27 @@ def _token() -> Finding:
     )
 
 
+def _gpu(address: str | None) -> Iterator[Finding]:
+    """What engines on this machine's GPUs need. With a cluster, its nodes compute and this machine may lack a GPU."""
+    facts = gpu_facts()
+    problems = list(gpu_problems(facts))
+    yield from _gpu_findings(problems, "", Health.MISSING if address else Health.BROKEN)
+    if not problems:
+        kind = "" if facts.gpu_install else "; packages for CPUs are installed"
+        yield Finding(name="gpu", health=Health.OK, message=describe_gpus(facts) + kind)
+
+
+def _gpu_findings(problems: Iterable[Problem], where: str, worst: Health) -> Iterator[Finding]:
+    """Used memory takes time, not the job: it may be free when an engine opens."""
+    for problem in problems:
+        health = Health.MISSING if problem.name == "gpu memory" else worst
+        yield Finding(
+            name=f"{problem.name}{where}", health=health, message=problem.message, mend=problem.mend
+        )
+
+
 def _ray(settings: Settings, address: str | None) -> Iterator[Finding]:
-    from orchestrator.executors import connect, disconnect, home_check
+    from orchestrator.executors import Growth, cluster_facts, connect, disconnect, survey
 
     try:
         facts = connect(settings, address)
@@ -186,22 +213,91 @@ def _ray(settings: Settings, address: str | None) -> Iterator[Finding]:
         cpus = sum(node.cpus for node in facts.nodes)
         gpus = sum(node.gpus for node in facts.nodes)
         where = address or settings.ray_address or "started on this machine"
+        more = "; an autoscaler may start nodes with GPUs" if not gpus and Growth().may_come(1) else ""
         yield Finding(
             name="ray",
             health=Health.OK,
-            message=f"{len(facts.nodes)} node(s), {cpus:g} CPUs, {gpus:g} GPUs ({where})",
+            message=f"{len(facts.nodes)} node(s), {cpus:g} CPUs, {gpus:g} GPUs ({where}){more}",
         )
-        for node, problem in home_check(settings, facts).items():
-            if problem is None:
-                yield Finding(
-                    name=f"node {node}", health=Health.OK, message=f"reads and writes {settings.home}"
-                )
-            else:
-                yield Finding(
-                    name=f"node {node}",
-                    health=Health.BROKEN,
-                    message=f"cannot use {settings.home}: {problem}",
-                    mend="mount the same MERGEBOARD_HOME on every node",
-                )
+        reports = survey(settings, [node.node_id for node in facts.nodes])
+        for node in facts.nodes:
+            yield from _node(settings, facts.name_of(node), node, reports[node.node_id])
+        if address or settings.ray_address:
+            yield from _gpus_of_nodes(facts, reports)
+            yield from _nodes_together(settings, cluster_facts(reports))
     finally:
         disconnect()
+
+
+def _node(settings: Settings, name: str, node: NodeFacts, report: NodeReport) -> Iterator[Finding]:
+    """One node: the shared root, and its GPUs where it is to compute on some."""
+    if report.problem is not None:
+        yield Finding(
+            name=f"node {name}",
+            health=Health.BROKEN,
+            message=f"cannot use {settings.home}: {report.problem}",
+            mend="mount the same MERGEBOARD_HOME on every node, and start every node from one image",
+        )
+        return
+    words = [f"reads and writes {settings.home}"]
+    if report.software is not None:
+        engines = [f"{e.kind} {e.version} for {e.device}" for e in report.software.engines]
+        words += [f"mergeboard {report.software.mergeboard}", *engines]
+    if report.gpu is not None and node.gpus:
+        words.append(describe_gpus(report.gpu))
+    yield Finding(name=f"node {name}", health=Health.OK, message="; ".join(words))
+
+
+def _gpus_of_nodes(facts: ClusterFacts, reports: Mapping[str, NodeReport]) -> Iterator[Finding]:
+    """What engines lack on the nodes that have GPUs."""
+    for node in facts.nodes:
+        gpu = reports[node.node_id].gpu
+        if gpu is not None and node.gpus:
+            yield from _gpu_findings(gpu_problems(gpu), f" on {facts.name_of(node)}", Health.BROKEN)
+
+
+def _nodes_together(settings: Settings, facts: ClusterFacts) -> Iterator[Finding]:
+    """Whether the nodes that would run a plan have the same image and the same data."""
+    if not facts.engine_nodes:
+        return
+    engines = {e.kind for n in facts.engine_nodes if n.software is not None for e in n.software.engines}
+    try:
+        require_same(facts, engines)
+    except MergeboardError as error:
+        yield Finding(
+            name="images",
+            health=Health.BROKEN,
+            message=str(error),
+            mend="start every node from one image (deploy/Dockerfile), and install the same versions here",
+        )
+    else:
+        yield Finding(
+            name="images", health=Health.OK, message="the nodes and this machine have the same versions"
+        )
+    yield from _data_on_nodes(settings, facts)
+
+
+def _data_on_nodes(settings: Settings, facts: ClusterFacts) -> Iterator[Finding]:
+    """Suites whose data is here and not the same on every node that would read it."""
+    from orchestrator.node_data import absent_data
+
+    here = {
+        (name, benchmark.name): benchmark
+        for name in suite_names()
+        for benchmark in load_suite(name).benchmarks
+        if check(benchmark, settings.datasets).location is not None
+    }
+    reasons = absent_data(here, settings, facts, facts.engine_nodes)
+    for suite in dict.fromkeys(suite for suite, _ in here):
+        absent = {benchmark: why for (of, benchmark), why in reasons.items() if of == suite}
+        if absent:
+            yield Finding(
+                name=f"data {suite} on nodes",
+                health=Health.MISSING,
+                message=f"not: {', '.join(absent)}; {next(iter(absent.values()))}",
+                mend="copy the data to one folder that every node mounts, and set MERGEBOARD_DATASETS to it",
+            )
+        else:
+            yield Finding(
+                name=f"data {suite} on nodes", health=Health.OK, message="the nodes have what is here"
+            )

@@ -6,12 +6,17 @@ MergeboardError            base: one sentence that says what, where and the next
 ├── StoreError             a store that cannot be opened, is newer than this code, or refuses a request
 │   └── StoreLost          a store that does not answer, or whose disk is full: it may be back in a while
 ├── ClusterError           Ray cannot be reached or does not have what a job needs
-│   └── TokenError         Ray is there and turns us away, since our token is missing or not the cluster's
+│   └── TokenError         Ray is there and rejected the connection: our token is missing, not sent, or not the cluster's
 ├── RunError               a run that is unknown, already driven by someone else, or ended with failures
 └── CardError              a model card that cannot be read or must not be written
 
 `recipes.errors.RecipeError` and `evals.errors.EvaluationError` are shown in the same way.
 """
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
 
 
 class MergeboardError(Exception):
@@ -39,12 +44,27 @@ class ClusterError(MergeboardError):
 
 
 class TokenError(ClusterError):
-    """Ray turns us away: our token is missing or not the cluster's."""
+    """Ray rejected the connection: our token is missing, not sent, or not the cluster's."""
 
     def __init__(self, address: str) -> None:
-        super().__init__(
-            f"Ray at {address} turns us away: it asks for its token; export RAY_AUTH_MODE=token and RAY_AUTH_TOKEN as its head has them."
-        )
+        token = _token_source()
+        if token is None:
+            reason = "it asks for a token and none is set; export RAY_AUTH_MODE=token and RAY_AUTH_TOKEN as its head has them"
+        elif (mode := os.environ.get("RAY_AUTH_MODE", "")).lower() != "token":
+            reason = f"a token is set ({token}), and RAY_AUTH_MODE={mode} keeps Ray from sending it; export RAY_AUTH_MODE=token"
+        else:
+            reason = f"the token of {token} is not the cluster's; export RAY_AUTH_MODE=token and RAY_AUTH_TOKEN as its head has them"
+        super().__init__(f"Ray at {address} rejected the connection: {reason}.")
+
+
+def _token_source() -> str | None:
+    """Where Ray would take a token from, in its own order; null where there is none."""
+    if os.environ.get("RAY_AUTH_TOKEN"):
+        return "RAY_AUTH_TOKEN"
+    if os.environ.get("RAY_AUTH_TOKEN_PATH"):
+        return "RAY_AUTH_TOKEN_PATH"
+    file = Path.home() / ".ray" / "auth_token"
+    return str(file) if file.is_file() else None
 
 
 class RunError(MergeboardError):

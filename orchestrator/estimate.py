@@ -56,12 +56,18 @@ class Shape(Frozen):
     kv_heads: int | None = Field(default=None, description="Key and value heads.")
     head_dim: int | None = Field(default=None, description="Width of one head.")
     vocab_size: int = Field(default=0, description="Rows of the embedding.")
+    stored_bytes: int | None = Field(
+        default=None,
+        description="Bytes of the weights where the engine keeps them as stored, which quantised ones are.",
+    )
 
 
 class EngineNeed(Frozen):
     """What an engine holds, over all its GPUs; null where the checkpoint's size is not known."""
 
-    weight_bytes: int | None = Field(description="Weights in the engine's dtype.")
+    weight_bytes: int | None = Field(
+        description="Weights in the engine's dtype, or as stored where they are quantised."
+    )
     kv_bytes_per_token: int = Field(description="KV cache of one token in all layers.")
     longest_tokens: int = Field(description="Longest sequence that it must take.")
     overhead_bytes: int = Field(description="What each GPU needs beside weights and KV cache.")
@@ -107,10 +113,12 @@ def engine_need(shape: Shape, spec: EngineSpec) -> EngineNeed:
     """What an engine of this specification takes for a checkpoint of this shape."""
     width = 4 if spec.dtype == "float32" else 2
     cached = width if spec.kv_cache_dtype == "auto" else 1
-    known = shape.parameters is not None and spec.quantization is None
+    weights = shape.stored_bytes
+    if weights is None and shape.parameters is not None and spec.quantization is None:
+        weights = shape.parameters * width
     per_token = 2 * (shape.layers or 0) * (shape.kv_heads or 0) * (shape.head_dim or 0) * cached
     return EngineNeed(
-        weight_bytes=(shape.parameters or 0) * width if known else None,
+        weight_bytes=weights,
         kv_bytes_per_token=per_token,
         longest_tokens=spec.max_length or 4096,
         overhead_bytes=_GPU_OVERHEAD_BYTES + 4 * shape.vocab_size * _TOKENS_PER_STEP,

@@ -8,21 +8,42 @@ from __future__ import annotations
 
 import json
 import re
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
-from evals.engine import digest_of
+from evals.engine import DeviceKind, InstalledEngine, digest_of, installed_engine
 from orchestrator.cluster import ClusterFacts, this_machine
 from orchestrator.costs import durations_of
 from orchestrator.errors import ClusterError, RunError
-from orchestrator.executors import RayExecutor, cluster_facts, connect, disconnect, survey
+from orchestrator.executors import (
+    Growth,
+    RayExecutor,
+    await_gpus,
+    cluster_facts,
+    connect,
+    disconnect,
+    survey,
+)
+from orchestrator.measures import MissingBenchmark
 from orchestrator.metrics import RunMetrics
+from orchestrator.node_data import with_data_on_nodes, without
 from orchestrator.plan import Plan, make_plan
 from orchestrator.provenance import provenance
 from orchestrator.records import CandidateRecord, NewRun, PlannedJob, RunRecord
 from orchestrator.scheduler import Reporter, RunSummary, Scheduler
 from orchestrator.settings import Settings
+from orchestrator.software import EnginesOf, require_same
 from orchestrator.store import Store
-from orchestrator.sweep import parse_sweep
+from orchestrator.sweep import Sweep, SweepFile, parse_sweep
+
+_LEFT_OUT = "Its data was not on every node when the run was planned."
+
+
+def to_stderr(sentence: str) -> None:
+    """Say something to whoever waits at a terminal."""
+    sys.stderr.write(f"{sentence}\n")
+    sys.stderr.flush()
 
 
 def execute(
@@ -56,32 +77,94 @@ def execute(
         known = cluster is not None and all(node.node_id for node in cluster.nodes)
         facts = cluster if cluster is not None and known else usable_nodes(settings, address)
         try:
+            _require_engines(plan, facts)
             return scheduler.run(RayExecutor(settings, facts, needs=plan.needs, seconds=durations.seconds))
         finally:
             if not stay:
                 disconnect()
 
 
-def cluster_for(settings: Settings, address: str | None) -> ClusterFacts:
-    """What a run will have: the cluster that is named, or this machine, where Ray is started later."""
-    return usable_nodes(settings, address) if address or settings.ray_address else this_machine()
+def cluster_for(
+    settings: Settings, address: str | None, *, gpus: int = 1, say: Callable[[str], None] = to_stderr
+) -> ClusterFacts:
+    """What a run will have: the cluster that is named, or this machine, where Ray is started later.
+
+    Where the cluster has no node with a GPU and its autoscaler can start one with `gpus` GPUs, it is waited for: the engine on it
+    is what the run is planned for. With `gpus` 0 nothing is started.
+    """
+    if not (address or settings.ray_address):
+        return this_machine()
+    facts = connect(settings, address)
+    try:
+        if gpus and not facts.has_gpus:
+            await_gpus(gpus, say)
+    except BaseException:
+        disconnect()
+        raise
+    return usable_nodes(settings, address)
+
+
+def gpus_of(sweep: Sweep) -> int:
+    """The most GPUs that the sweep names for one engine; 1 where it leaves the number open."""
+    return max((entry.tensor_parallel or 1 for entry in sweep.engines), default=1)
 
 
 def usable_nodes(settings: Settings, address: str | None) -> ClusterFacts:
-    """Connect; the nodes that share the root. ClusterError where none does."""
+    """Connect; the nodes that share the root, with what is installed on each. ClusterError where none does."""
     facts = connect(settings, address)
-    if len(facts.nodes) == 1 and not facts.has_gpus:
+    here = not (address or settings.ray_address)
+    if here and len(facts.nodes) == 1 and not facts.has_gpus:
         return facts
     reports = survey(settings, [node.node_id for node in facts.nodes])
     usable = cluster_facts(reports)
-    if not usable.engine_nodes:
+    problem = next((r.problem for r in reports.values() if r.problem), None)
+    if not usable.engine_nodes and (problem or not Growth().may_come(1)):
         disconnect()
-        first = next((r.problem for r in reports.values() if r.problem), "no node has a CPU or a GPU to give")
+        first = problem or "no node has a CPU or a GPU to give"
         raise ClusterError(
             f"No node of the cluster can be used: {first} (MERGEBOARD_HOME is {settings.home}); every node must mount the same "
             "root, `mergeboard doctor --address` checks each."
         )
     return usable
+
+
+def plan_for(
+    file: SweepFile, settings: Settings, cluster: ClusterFacts, *, tensor_parallel: int | None = None
+) -> Plan:
+    """Plan a sweep for the nodes that will run it: their engines, their data.
+
+    Raises ClusterError where they differ from each other, PlanError and the like as `make_plan` does.
+    """
+    require_same(cluster, {entry.kind for entry in file.sweep.engines})
+    plan = make_plan(
+        file, settings, cluster=cluster, tensor_parallel=tensor_parallel, installed=EnginesOf(cluster)
+    )
+    return with_data_on_nodes(plan, settings, cluster)
+
+
+def _require_engines(plan: Plan, facts: ClusterFacts) -> None:
+    """Raise ClusterError where no node has an engine that the plan was made for, and none that has it can be started."""
+    for spec in dict.fromkeys(planned.job.engine for planned in plan.evals):
+        if facts.nodes_for(spec):
+            continue
+        if (
+            spec.device is not DeviceKind.CPU
+            and not facts.has_gpus
+            and Growth().may_come(spec.tensor_parallel)
+        ):
+            continue
+        others = {
+            f"{engine.version} for {engine.device} on {facts.name_of(node)}"
+            for node in facts.engine_nodes
+            if node.software is not None and (engine := node.software.engine(spec.kind)) is not None
+        }
+        has = (
+            f"the nodes have {', '.join(sorted(others)[:3])}" if others else f"the nodes are {facts.sentence}"
+        )
+        raise ClusterError(
+            f"The run was planned for {spec.kind} {spec.version} on {spec.device or 'another device'}, and {has}: start nodes with that "
+            "engine, or run the sweep file again, which plans for what is there."
+        )
 
 
 def register(store: Store, plan: Plan) -> str:
@@ -98,6 +181,8 @@ def register(store: Store, plan: Plan) -> str:
                 "folder": plan.folder,
                 "jobs": len(plan.jobs),
                 "tensor_parallel": plan.tensor_parallel,
+                "engines": [engine.model_dump(mode="json") for engine in plan.engines],
+                "left_out": [[m.suite, m.benchmark] for m in plan.missing],
                 "missing": [f"{m.suite} {m.benchmark}: {m.reason}" for m in plan.missing],
             }
         ),
@@ -119,7 +204,17 @@ def stored_plan(run_id: str, settings: Settings) -> Plan:
     summary = json.loads(record.plan)
     folder = Path(summary.get("folder", "."))
     file = parse_sweep(record.sweep.encode(), origin=f"run {run_id}", folder=folder)
-    plan = make_plan(file, settings, tensor_parallel=summary.get("tensor_parallel", 1))
+    recorded = {e.kind: e for e in map(InstalledEngine.model_validate, summary.get("engines", ()))}
+    plan = make_plan(
+        file,
+        settings,
+        tensor_parallel=summary.get("tensor_parallel", 1),
+        installed=lambda kind: recorded.get(kind) or installed_engine(kind),
+    )
+    # What the nodes lacked when the run was planned is not part of it, whatever has come since.
+    known = {(m.suite, m.benchmark) for m in plan.missing}
+    gone = [key for key in map(tuple, summary.get("left_out", ())) if key not in known]
+    plan = without(plan, [MissingBenchmark(suite=s, benchmark=b, reason=_LEFT_OUT) for s, b in gone])
     if run_id_of(plan) != run_id:
         raise RunError(
             f"Run {run_id} cannot go on as it was planned: its checkpoints, data sets or installed versions have changed "

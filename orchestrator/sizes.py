@@ -72,8 +72,12 @@ def _shape(candidate: Candidate, facts: SourceFacts, live: bool) -> Shape:
         own = facts.parameters_of(candidate.layers)
     if live and candidate.layer_path is not None and own is not None and facts.layer_parameters:
         own += (candidate.source_layers - len(candidate.layer_path)) * facts.layer_parameters
+    stored = candidate.stored_bytes
+    if live and candidate.layer_path is not None and stored is not None and facts.layer_bytes:
+        stored += (candidate.source_layers - len(candidate.layer_path)) * facts.layer_bytes
     return Shape(
-        parameters=own,
+        parameters=None if candidate.quantization else own,
+        stored_bytes=stored,
         layers=candidate.layers or config.n_layers,
         heads=config.heads,
         kv_heads=config.kv_heads,

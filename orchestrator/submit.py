@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import shutil
 import tempfile
 import time
 import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from orchestrator.errors import ClusterError, SweepError, TokenError
+from orchestrator.errors import ClusterError, MergeboardError, SweepError, TokenError
 from orchestrator.jobs import Frozen
+from orchestrator.provenance import without_secrets
+from orchestrator.settings import Settings
+from orchestrator.store import Store
 from orchestrator.sweep import SweepFile
 
 if TYPE_CHECKING:
@@ -21,25 +27,41 @@ if TYPE_CHECKING:
 
 SWEEP_NAME = "sweep.yaml"
 RUN_MARK = "mergeboard-run: "
+STORE_MARK = "mergeboard-store: "
+WAIT_MARK = "mergeboard-waits: "
 REFUSED_MARK = "mergeboard: "
 _ENTRYPOINT = f"python -m orchestrator.submitted {SWEEP_NAME}"
 _POLL_S = 1.0
+PATIENCE_S = 3600.0
+"""How long a driver may wait for a node with GPUs before the sweep counts as not planned."""
 
 
 class Submitted(Frozen):
     """A run that is on its way on a cluster."""
 
-    run_id: str = Field(
-        description="The run; `mergeboard watch` and `cancel` take it where the store is seen."
-    )
+    run_id: str = Field(description="The run; it is in the store when `submit` returns.")
     job_id: str = Field(description="Ray's id of the job that drives it.")
+    store: str = Field(
+        description="The store that the run is in, as its driver opened it, without a password."
+    )
+    in_our_store: bool = Field(
+        description="Whether this machine's store is that store: `watch`, `status` and `cancel` know the run here."
+    )
 
 
-def submit(file: SweepFile, address: str, *, wait_s: float = 600.0) -> Submitted:
-    """Send a sweep to a cluster and wait until it is planned there; the run goes on without this process.
+def submit(
+    file: SweepFile,
+    address: str,
+    settings: Settings,
+    *,
+    wait_s: float = 600.0,
+    say: Callable[[str], None] = lambda sentence: None,
+) -> Submitted:
+    """Send a sweep to a cluster and wait until it is planned there and in its store; the run goes on without this process.
 
-    Raises SweepError for what cannot travel, TokenError where the cluster turns us away, ClusterError where it does not answer
-    or refuses the plan.
+    `say` is told what the cluster waits for. Raises SweepError for what cannot travel, TokenError where the cluster does not take
+    our token, ClusterError where it does not answer, refuses the plan, or runs into another store than the one that is named by
+    MERGEBOARD_DATABASE_URL here.
     """
     folder = Path(tempfile.mkdtemp(prefix="mergeboard-submit-"))
     try:
@@ -57,7 +79,26 @@ def submit(file: SweepFile, address: str, *, wait_s: float = 600.0) -> Submitted
             ) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    return Submitted(run_id=_wait_for_run(client, job_id, address, wait_s), job_id=job_id)
+    run_id, store = _wait_for_run(client, job_id, address, wait_s, say)
+    seen = _has_run(settings, run_id)
+    if not seen and os.environ.get("MERGEBOARD_DATABASE_URL"):
+        with contextlib.suppress(RuntimeError, ConnectionError):
+            client.stop_job(job_id)
+        raise ClusterError(
+            f"The cluster's driver opened the store {store}, and MERGEBOARD_DATABASE_URL names {without_secrets(settings.database_url)} "
+            f"here, which has no run {run_id}; the driver was stopped. Set the same MERGEBOARD_DATABASE_URL on the head, or unset it here."
+        )
+    return Submitted(run_id=run_id, job_id=job_id, store=store, in_our_store=seen)
+
+
+def _has_run(settings: Settings, run_id: str) -> bool:
+    """Whether this machine's store has the run."""
+    try:
+        with Store.open(settings.database_url, create=False, read_only=True) as store:
+            store.run(run_id)
+    except MergeboardError:
+        return False
+    return True
 
 
 def _pack(file: SweepFile, folder: Path) -> None:
@@ -90,23 +131,52 @@ def _client(address: str) -> JobSubmissionClient:
         from ray.exceptions import AuthenticationError, RayError
         from ray.job_submission import JobSubmissionClient
 
-        from orchestrator.executors.connection import ask_head
+        from orchestrator.executors.address import AddressForm, parse_address
+        from orchestrator.executors.connection import ask_head, send_token
     logging.getLogger("ray").setLevel(logging.ERROR)
-    ask_head(address)
+    cluster = parse_address(address)
+    send_token()
+    if cluster.form is AddressForm.HEAD:
+        ask_head(cluster.text)
     try:
-        return JobSubmissionClient(address)
+        # Ray's client would take the environment's RAY_ADDRESS for whatever address it is given.
+        with _environment("RAY_API_SERVER_ADDRESS", cluster.text):
+            return JobSubmissionClient(cluster.text)
     except AuthenticationError as error:
         raise TokenError(address) from error
     except (RuntimeError, ConnectionError, ValueError, OSError, RayError) as error:
+        if "authentication" in str(error).lower():
+            raise TokenError(address) from error
         raise ClusterError(
-            f"Ray at {address} takes no jobs ({_first(error)}); give the head's address (HOST:6379, or http://HOST:8265), and its token "
-            "in RAY_AUTH_TOKEN."
+            f"Ray at {address} takes no jobs ({_first(error)}); give the head's address (HOST:6379) or its dashboard's "
+            "(http://HOST:8265), and its token in RAY_AUTH_TOKEN."
         ) from error
 
 
-def _wait_for_run(client: Any, job_id: str, address: str, wait_s: float) -> str:
-    """The id of the run as its driver prints it; ClusterError with the driver's own sentence where it refused."""
+@contextlib.contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    """A variable that has this value for a while."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+def _wait_for_run(
+    client: Any, job_id: str, address: str, wait_s: float, say: Callable[[str], None]
+) -> tuple[str, str]:
+    """The run and its store as the driver prints them; ClusterError with the driver's own sentence where it refused.
+
+    A driver that waits for something, such as a node with GPUs, says so and is given more time.
+    """
     end = time.monotonic() + wait_s
+    told: list[str] = []
+    store = "unknown"
     while True:
         try:
             status = client.get_job_status(job_id)
@@ -117,8 +187,15 @@ def _wait_for_run(client: Any, job_id: str, address: str, wait_s: float) -> str:
                 f"`ray job logs {job_id} --address {address}`."
             ) from error
         for line in lines:
-            if line.startswith(RUN_MARK):
-                return line.removeprefix(RUN_MARK).strip()
+            if line.startswith(STORE_MARK):
+                store = line.removeprefix(STORE_MARK).strip()
+            elif line.startswith(RUN_MARK):
+                return line.removeprefix(RUN_MARK).strip(), store
+        waits = [line.removeprefix(WAIT_MARK) for line in lines if line.startswith(WAIT_MARK)]
+        for sentence in waits[len(told) :]:
+            say(sentence)
+            end = time.monotonic() + max(wait_s, PATIENCE_S)
+        told = waits
         if status.is_terminal():
             sentences = [line.removeprefix(REFUSED_MARK) for line in lines if line.startswith(REFUSED_MARK)]
             reason = (

@@ -12,12 +12,11 @@ from pathlib import Path
 from evals.engine import digest_of
 from evals.errors import EvaluationError
 from orchestrator.errors import MergeboardError
-from orchestrator.plan import make_plan
 from orchestrator.progress import RunProgress
-from orchestrator.runs import cluster_for, execute, register
+from orchestrator.runs import cluster_for, execute, gpus_of, plan_for, register
 from orchestrator.settings import Settings
 from orchestrator.store import Store
-from orchestrator.submit import REFUSED_MARK, RUN_MARK
+from orchestrator.submit import REFUSED_MARK, RUN_MARK, STORE_MARK, WAIT_MARK
 from orchestrator.sweep import load_sweep
 from recipes.errors import RecipeError
 
@@ -47,15 +46,22 @@ def keep(sweep: Path, home: Path) -> Path:
     return kept / sweep.name
 
 
+def _say(sentence: str) -> None:
+    """To whoever has submitted the sweep and waits for its run."""
+    sys.stdout.write(f"{WAIT_MARK}{sentence}\n")
+    sys.stdout.flush()
+
+
 def main() -> int:
     """Plan, say which run it is, and run it."""
     settings = Settings.from_environment()
     try:
         file = load_sweep(keep(Path(sys.argv[1]).resolve(), settings.home))
-        cluster = cluster_for(settings, None)
-        plan = make_plan(file, settings, cluster=cluster)
+        cluster = cluster_for(settings, None, gpus=gpus_of(file.sweep), say=_say)
+        plan = plan_for(file, settings, cluster)
         with Store.open(settings.database_url) as store:
-            sys.stdout.write(f"{RUN_MARK}{register(store, plan)}\n")
+            run_id = register(store, plan)
+            sys.stdout.write(f"{STORE_MARK}{store.label}\n{RUN_MARK}{run_id}\n")
             sys.stdout.flush()
         summary = execute(plan, settings, Lines(), cluster=cluster)
     except (MergeboardError, RecipeError, EvaluationError) as error:

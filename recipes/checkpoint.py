@@ -9,13 +9,14 @@ import re
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
-from typing import Self
+from typing import Any, Self
 
 from pydantic import Field
 
 from recipes.config_facts import ConfigFacts, read_config
 from recipes.errors import CheckpointError
 from recipes.file_hash import file_sha256
+from recipes.quantization import MODELOPT_NAME, with_modelopt
 from recipes.tensor_file import Frozen, Tensor, read_header
 
 INDEX_NAME = "model.safetensors.index.json"
@@ -24,6 +25,7 @@ PICKLE_PATTERNS = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt")
 
 BESIDE_WEIGHTS = (
     "config.json",
+    "hf_quant_config.json",
     "generation_config.json",
     "tokenizer.json",
     "tokenizer.model",
@@ -74,7 +76,7 @@ class Checkpoint(Frozen):
             raise CheckpointError(
                 f"{directory} is a LoRA adapter, not a checkpoint: merge it into its base first."
             )
-        config = read_config(directory / "config.json")
+        config = with_modelopt(read_config(directory / "config.json"), _modelopt(directory))
         facts = ConfigFacts.from_config(config, str(directory / "config.json"))
         files = weight_files(directory)
         if not files:
@@ -216,6 +218,10 @@ def _require_pickles(directory: Path, allowed: bool) -> None:
             f"{directory} holds only pickled weights ({pickles[0]}), which can run code when they are loaded: "
             "use a safetensors copy, or allow pickles by name."
         )
+
+
+def _modelopt(directory: Path) -> dict[str, Any] | None:
+    return read_config(directory / MODELOPT_NAME) if (directory / MODELOPT_NAME).is_file() else None
 
 
 def _has_template(directory: Path) -> bool:

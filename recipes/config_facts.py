@@ -10,6 +10,7 @@ from typing import Any, Self
 from pydantic import Field, ValidationError
 
 from recipes.errors import CheckpointError
+from recipes.quantization import StoredQuantization
 from recipes.tensor_file import Frozen
 
 MAX_CONFIG_BYTES = 10_000_000
@@ -64,7 +65,10 @@ class ConfigFacts(Frozen):
     )
     max_length: int | None = Field(default=None, description="Longest sequence in tokens.")
     quantization: str | None = Field(
-        default=None, description="Method by which the weights are quantised; null if they are not."
+        default=None, description="How the weights are quantised, for people; null if they are not."
+    )
+    quantized: StoredQuantization | None = Field(
+        default=None, description="Method, bits and groups of the quantisation; null if there is none."
     )
     experts: int | None = Field(
         default=None, description="Experts per mixture-of-experts layer; null in a dense model."
@@ -78,6 +82,7 @@ class ConfigFacts(Frozen):
         """Read the facts; `where` names the source in error messages."""
         text = text_config(config)
         merged = {**config, **text}
+        quantized = StoredQuantization.of(config)
         architectures = config.get("architectures") or [None]
         model_type = merged.get("model_type")
         if (
@@ -97,7 +102,8 @@ class ConfigFacts(Frozen):
                 vocab_size=merged.get("vocab_size"),
                 tied=_tied(merged, model_type),
                 dtype=_dtype(merged),
-                quantization=_quantization(config),
+                quantization=quantized.label if quantized else None,
+                quantized=quantized,
                 remote_code=bool(config.get("auto_map")),
                 **_attention(merged, model_type),
             )
@@ -109,8 +115,8 @@ class ConfigFacts(Frozen):
 
     @property
     def layer_parameters(self) -> int | None:
-        """Parameters of one layer; null where the config alone does not tell."""
-        if self.model_type not in _DENSE or self.experts or self.quantization:
+        """Parameters of one layer, each counted once however few bits it is stored in; null where the config does not tell."""
+        if self.model_type not in _DENSE or self.experts:
             return None
         if not (self.intermediate_size and self.heads and self.kv_heads and self.head_dim):
             return None
@@ -129,6 +135,15 @@ class ConfigFacts(Frozen):
             return None
         embeddings = self.vocab_size * self.hidden_size * (1 if self.tied else 2)
         return embeddings + self.hidden_size + each * (self.n_layers if layers is None else layers)
+
+
+def stored_bytes(config: ConfigFacts) -> int | None:
+    """Bytes of quantised weights by the config alone: layers in the method's bits, embeddings in 16; null where it cannot tell."""
+    each, total = config.layer_parameters, config.parameters()
+    if config.quantized is None or each is None or total is None:
+        return None
+    layers = config.quantized.size_bytes(each * config.n_layers)
+    return None if layers is None else layers + 2 * (total - each * config.n_layers)
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -207,12 +222,3 @@ def _tied(config: Mapping[str, Any], model_type: str) -> bool:
 def _dtype(config: Mapping[str, Any]) -> str | None:
     value = config.get("dtype") or config.get("torch_dtype")
     return value.removeprefix("torch.") if isinstance(value, str) else None
-
-
-def _quantization(config: Mapping[str, Any]) -> str | None:
-    value = config.get("quantization_config") or config.get("compression_config")
-    if not isinstance(value, dict):
-        return None
-    method = value.get("quant_method") or value.get("format") or "unnamed"
-    bits = value.get("bits") or (4 if value.get("load_in_4bit") else 8 if value.get("load_in_8bit") else None)
-    return f"{method}-{bits}bit" if bits else str(method)

@@ -13,9 +13,10 @@ from pathlib import Path
 from pydantic import Field
 
 from recipes.checkpoint import Checkpoint, layer_tensor_name, weights_digest
-from recipes.config_facts import ConfigFacts, read_config
+from recipes.config_facts import ConfigFacts, read_config, stored_bytes
 from recipes.demo import ensure_demo_checkpoint
 from recipes.errors import CheckpointError, RecipeError
+from recipes.quantization import MODELOPT_NAME, with_modelopt
 from recipes.recipe.refs import SourceKind, SourceRef
 from recipes.tensor_file import Frozen, Tensor
 
@@ -50,6 +51,9 @@ class SourceFacts(Frozen):
     has_chat_template: bool = Field(description="Whether its tokenizer brings a chat template.")
     known_from: Known = Field(default=Known.HEADERS, description="What the two figures come from.")
     size_bytes: int | None = Field(default=None, description="Bytes of its weights; null where unknown.")
+    layer_bytes: int | None = Field(
+        default=None, description="Bytes of one decoder layer; null where they differ or are unknown."
+    )
     dtype: str | None = Field(default=None, description="Dtype of most of its weights; null where unknown.")
     single_dtype: str | None = Field(
         default=None, description="Dtype of all of its weights; null where they differ or no header was read."
@@ -66,6 +70,13 @@ class SourceFacts(Frozen):
         if self.parameters is None or self.layer_parameters is None:
             return None
         return self.parameters + (layers - self.config.n_layers) * self.layer_parameters
+
+    def bytes_of(self, layers: int) -> int | None:
+        """Bytes of its weights with this many layers instead of its own."""
+        if self.size_bytes is None or layers == self.config.n_layers:
+            return self.size_bytes
+        each = self.layer_bytes
+        return None if each is None else self.size_bytes + (layers - self.config.n_layers) * each
 
 
 def pin(name: str, revision: str | None, *, home: Path) -> PinnedSource:
@@ -184,7 +195,8 @@ def _on_hub(source: SourceRef, home: Path, allow_pickles: bool) -> SourceFacts:
     config = hub.small_file(pinned, "config.json", home)
     if config is None:
         raise CheckpointError(f"{source} has no config.json: it is not a whole checkpoint.")
-    raw = read_config(config)
+    modelopt = hub.small_file(pinned, MODELOPT_NAME, home)
+    raw = with_modelopt(read_config(config), None if modelopt is None else read_config(modelopt))
     tokenizer = hub.small_file(pinned, "tokenizer_config.json", home)
     template = tokenizer is not None and bool(read_config(tokenizer).get("chat_template"))
     template = template or hub.small_file(pinned, "chat_template.jinja", home) is not None
@@ -206,7 +218,8 @@ def _facts(config: ConfigFacts, tensors: Sequence[Tensor], has_chat_template: bo
             layer_parameters=config.layer_parameters,
             has_chat_template=has_chat_template,
             known_from=Known.CONFIG,
-            size_bytes=sum(t.size_bytes for t in tensors) or None,
+            size_bytes=sum(t.size_bytes for t in tensors) or stored_bytes(config),
+            layer_bytes=_layer_bytes(tensors, config),
             dtype=config.dtype,
             tensor_names=names,
         )
@@ -217,10 +230,24 @@ def _facts(config: ConfigFacts, tensors: Sequence[Tensor], has_chat_template: bo
         layer_parameters=_equal_layers(tensors, config.n_layers),
         has_chat_template=has_chat_template,
         size_bytes=checkpoint.size_bytes,
+        layer_bytes=_layer_bytes(tensors, config),
         dtype=checkpoint.dtype,
         single_dtype=checkpoint.dtype if len(checkpoint.dtypes) == 1 else None,
         tensor_names=names,
     )
+
+
+def _layer_bytes(tensors: Sequence[Tensor], config: ConfigFacts) -> int | None:
+    """Bytes of one layer: the mean of those stored, since quantised layers may differ by a scale or two, or by the config."""
+    stored = [0] * config.n_layers
+    for tensor in tensors:
+        part = layer_tensor_name(tensor.name)
+        if part and part.layer < config.n_layers:
+            stored[part.layer] += tensor.size_bytes
+    if any(stored):
+        return sum(stored) // config.n_layers
+    each = config.layer_parameters
+    return None if each is None or config.quantized is None else config.quantized.size_bytes(each)
 
 
 def _equal_layers(tensors: Sequence[Tensor], n_layers: int) -> int | None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from evals.engine import EngineSpec, EngineTuning
 from evals.errors import EngineError
-from evals.live_paths import quantization_of, read_config
+from evals.live_paths import read_config
+from evals.quantization import stored_method
 
 if TYPE_CHECKING:
     import torch
@@ -21,7 +22,7 @@ UNKNOWN_LENGTH = 2048
 
 def refuse(spec: EngineSpec, checkpoint: Path) -> None:
     """Raise EngineError where the transformers engine cannot do what the specification says."""
-    stored = quantization_of(read_config(checkpoint))
+    stored = stored_method(checkpoint, read_config(checkpoint))
     if spec.quantization or stored:
         raise EngineError(
             f"{checkpoint} is to run quantised ({spec.quantization or stored}), which the transformers engine does not "
@@ -70,6 +71,11 @@ def load_model(spec: EngineSpec, checkpoint: Path, device: torch.device) -> PreT
     except (OSError, ValueError, ImportError, RuntimeError) as error:
         raise EngineError(f"transformers cannot load {checkpoint}: {error}") from error
     return model.to(device).eval().requires_grad_(False)
+
+
+def attention_of(model: PreTrainedModel) -> str:
+    """transformers' name of the attention that the model runs, for example sdpa."""
+    return str(model.config.get_text_config()._attn_implementation)
 
 
 def load_tokenizer(spec: EngineSpec, checkpoint: Path) -> PreTrainedTokenizerBase:

@@ -105,7 +105,7 @@ def reproduce_(
         chat_template=chat_template,
         limit=limit,
     )
-    cluster = cluster_for(settings, None if dry_run else address)
+    cluster = cluster_for(settings, None if dry_run else address, gpus=0 if dry_run else 1)
     made = plan_reproduction(path, settings, wanted, dry=dry_run, cluster=cluster)
     if not as_json:
         show_reproduction_plan(made, wide_console())

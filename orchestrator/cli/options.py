@@ -7,15 +7,22 @@ from typing import Annotated
 
 import typer
 
+ADDRESS_FORMS = "Ray cluster: HOST:6379, http://HOST:8265, ray://HOST:10001, or auto."
 Address = Annotated[
     str | None,
     typer.Option(
-        "--address", help="Ray cluster; without it Ray is started on this machine.", metavar="ADDRESS"
+        "--address", help=f"{ADDRESS_FORMS} Without it Ray is started on this machine.", metavar="ADDRESS"
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts instead of text for people.")]
 EngineName = Annotated[str, typer.Option("--engine", help="vllm or transformers.")]
 Dtype = Annotated[str, typer.Option("--dtype", help="bfloat16, float16 or float32.")]
+BatchInvariant = Annotated[
+    bool,
+    typer.Option(
+        "--batch-invariant", help="vLLM kernels whose results do not depend on the batch: slower, GPUs only."
+    ),
+]
 Template = Annotated[
     str, typer.Option("--chat-template", help="on, off, or auto: on where the tokenizer has one.")
 ]

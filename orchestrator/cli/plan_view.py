@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from evals.engine import EngineSpec
 from orchestrator.builds import parse_source, read_recipe
 from orchestrator.cli.console import wide_console
 from orchestrator.costs import PlanCost, plan_cost
@@ -25,7 +26,9 @@ from recipes.yaml_text import load_yaml_documents
 _CARD_SUFFIXES = (".md", ".markdown")
 
 
-def show_plan(file: Path, settings: Settings, *, sources: list[str], as_json: bool) -> None:
+def show_plan(
+    file: Path, settings: Settings, *, sources: list[str], as_json: bool, address: str | None = None
+) -> None:
     """Tell a sweep, a recipe and a card apart by what is in the file, and show what it would take."""
     console = wide_console()
     if file.suffix.lower() in _CARD_SUFFIXES:
@@ -33,7 +36,7 @@ def show_plan(file: Path, settings: Settings, *, sources: list[str], as_json: bo
 
         show_card_plan(file, settings, sources=sources, as_json=as_json)
     elif file.is_file() and _is_sweep(file):
-        _show_sweep(file, settings, console, as_json)
+        _show_sweep(file, settings, console, as_json, address)
     else:
         recipe = read_recipe(str(file), None).with_sources(dict(parse_source(text) for text in sources))
         known = preflight(recipe, home=settings.home, folder=file.parent)
@@ -57,8 +60,8 @@ def _is_sweep(file: Path) -> bool:
     return isinstance(data, dict) and ("suites" in data or "base" in data) and "layer_path" not in data
 
 
-def _show_sweep(file: Path, settings: Settings, console: Console, as_json: bool) -> None:
-    plan = make_plan(load_sweep(file), settings)
+def _show_sweep(file: Path, settings: Settings, console: Console, as_json: bool, address: str | None) -> None:
+    plan = _plan(file, settings, address)
     done = _done(plan, settings)
     cost = plan_cost(plan, done, settings)
     if as_json:
@@ -73,10 +76,32 @@ def _show_sweep(file: Path, settings: Settings, console: Console, as_json: bool)
             soft_wrap=True,
             markup=False,
         )
+    for note in plan.notes:
+        console.print(f"Note: {note}", soft_wrap=True, markup=False)
     for candidate in plan.candidates:
         for remark in candidate.remarks:
             console.print(f"{candidate.name}: {remark}", soft_wrap=True, markup=False)
     console.print(cost.sentence, soft_wrap=True)
+
+
+def _plan(file: Path, settings: Settings, address: str | None) -> Plan:
+    """The plan for this machine, or for the cluster as it is now."""
+    sweep = load_sweep(file)
+    if not (address or settings.ray_address):
+        return make_plan(sweep, settings)
+    from orchestrator.executors import Growth, disconnect
+    from orchestrator.runs import cluster_for, gpus_of, plan_for, to_stderr
+
+    try:
+        cluster = cluster_for(settings, address, gpus=0)
+        if not cluster.has_gpus and Growth().may_come(gpus_of(sweep.sweep)):
+            to_stderr(
+                "The cluster has no GPU now and an autoscaler, which `mergeboard run` asks for one: this plan is for the nodes that "
+                "are there, and a run on GPUs has other jobs."
+            )
+        return plan_for(sweep, settings, cluster)
+    finally:
+        disconnect()
 
 
 def _done(plan: Plan, settings: Settings) -> frozenset[str]:
@@ -129,7 +154,7 @@ def _job_table(plan: Plan, done: frozenset[str]) -> Table:
     groups: dict[tuple[str, str], list[str]] = {("build", "mergekit or bytes"): builds} if builds else {}
     for planned in plan.evals:
         job = planned.job
-        key = (f"{job.suite} {job.benchmark}", f"{job.engine.kind} {job.engine.dtype}")
+        key = (f"{job.suite} {job.benchmark}", engine_words(job.engine))
         groups.setdefault(key, []).append(job.digest)
     for (name, engine), digests in groups.items():
         unique = list(dict.fromkeys(digests))
@@ -142,6 +167,15 @@ def _job_table(plan: Plan, done: frozenset[str]) -> Table:
             ", ".join(unique[:2]) + (", ..." if len(unique) > 2 else ""),
         )
     return table
+
+
+def engine_words(engine: EngineSpec) -> str:
+    """An engine as a table shows it: kind, dtype, and how it runs on what."""
+    words = [engine.kind.value, engine.dtype]
+    words += [value for value in (engine.execution, engine.device) if value is not None]
+    if engine.batch_invariant:
+        words.append("batch-invariant")
+    return " ".join(words)
 
 
 def show_preflight(known: Preflight, console: Console) -> None:
@@ -186,6 +220,7 @@ def _sweep_data(plan: Plan, done: frozenset[str], cost: PlanCost) -> dict[str, A
             {"digest": digest, "kind": job.kind, "cached": digest in done, "needs": list(job.needs)}
             for digest, job in plan.jobs.items()
         ],
+        "notes": list(plan.notes),
         "missing": [m.model_dump(mode="json") for m in plan.missing],
         "cost": cost.model_dump(mode="json"),
     }

@@ -37,13 +37,17 @@ def register(app: typer.Typer) -> None:
 def plan(
     file: Annotated[Path, typer.Argument(help="A sweep, a recipe (mergekit YAML), or a model card.")],
     source: options.SourceMap = None,
+    address: options.Address = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Show jobs, layers, parameters, bytes, what is cached and what it will cost; touches nothing."""
+    """Show jobs, layers, parameters, bytes, what is cached and what it will cost; touches nothing.
+
+    With --address a sweep is planned for the cluster's nodes: their engines, their GPUs, their data.
+    """
     from orchestrator.cli.plan_view import show_plan
     from orchestrator.settings import Settings
 
-    show_plan(file, Settings.from_environment(), sources=source or [], as_json=as_json)
+    show_plan(file, Settings.from_environment(), sources=source or [], as_json=as_json, address=address)
 
 
 def run(sweep: options.SweepPath, address: options.Address = None, as_json: options.AsJson = False) -> None:
@@ -56,24 +60,28 @@ def run(sweep: options.SweepPath, address: options.Address = None, as_json: opti
 
 def submit(
     sweep: options.SweepPath,
-    address: Annotated[
-        str,
-        typer.Option(
-            "--address", help="Head of the cluster, HOST:6379 or http://HOST:8265.", metavar="ADDRESS"
-        ),
-    ],
+    address: Annotated[str, typer.Option("--address", help=options.ADDRESS_FORMS, metavar="ADDRESS")],
     as_json: options.AsJson = False,
 ) -> None:
     """Hand a sweep to a cluster and print the run's id; the run goes on without this machine."""
+    from orchestrator.runs import to_stderr
+    from orchestrator.settings import Settings
     from orchestrator.submit import submit as hand_over
     from orchestrator.sweep import load_sweep
 
-    made = hand_over(load_sweep(sweep), address)
+    sent = hand_over(load_sweep(sweep), address, Settings.from_environment(), say=to_stderr)
     if as_json:
-        typer.echo(made.model_dump_json(indent=2))
+        typer.echo(sent.model_dump_json(indent=2))
         return
-    typer.echo(made.run_id)
-    typer.echo(f"Ray's job {made.job_id} drives it; `mergeboard watch {made.run_id}` shows it.", err=True)
+    typer.echo(sent.run_id)
+    if sent.in_our_store:
+        watching = f"`mergeboard watch {sent.run_id}` shows it"
+    else:
+        watching = (
+            f"it is in the store {sent.store}, which this machine does not read: `ray job logs --follow {sent.job_id} --address "
+            f"{address}` shows it from here, `mergeboard watch {sent.run_id}` where MERGEBOARD_DATABASE_URL names that store"
+        )
+    typer.echo(f"Ray's job {sent.job_id} drives it; {watching}.", err=True)
 
 
 def evaluate(
@@ -88,6 +96,11 @@ def evaluate(
     ] = None,
     engine: options.EngineName = "vllm",
     dtype: options.Dtype = "bfloat16",
+    execution: Annotated[
+        str | None,
+        typer.Option("--execution", help="eager, graphs or compiled; by default graphs on GPUs, else eager."),
+    ] = None,
+    batch_invariant: options.BatchInvariant = False,
     chat_template: options.Template = "auto",
     address: options.Address = None,
     as_json: options.AsJson = False,
@@ -109,7 +122,14 @@ def evaluate(
                     **({"limit": limit} if limit else {}),
                 }
             ],
-            "engines": [{"kind": engine, "dtype": dtype}],
+            "engines": [
+                {
+                    "kind": engine,
+                    "dtype": dtype,
+                    **({"execution": execution} if execution else {}),
+                    **({"batch_invariant": True} if batch_invariant else {}),
+                }
+            ],
             "chat_template": chat_template,
         },
         origin="mergeboard eval",
@@ -188,11 +208,16 @@ def cancel(run_id: options.RunId) -> None:
 
 def _plan_and_execute(file: SweepFile, settings: Settings, address: str | None, as_json: bool) -> None:
     """Plan for the cluster that the run will have, and run."""
-    from orchestrator.plan import make_plan
-    from orchestrator.runs import cluster_for
+    from orchestrator.executors import disconnect
+    from orchestrator.runs import cluster_for, gpus_of, plan_for
 
-    cluster = cluster_for(settings, address)
-    _execute(make_plan(file, settings, cluster=cluster), settings, address, as_json, cluster)
+    cluster = cluster_for(settings, address, gpus=gpus_of(file.sweep))
+    try:
+        made = plan_for(file, settings, cluster)
+    except BaseException:
+        disconnect()
+        raise
+    _execute(made, settings, address, as_json, cluster)
 
 
 def _execute(

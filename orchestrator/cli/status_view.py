@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from rich.console import Console
 from rich.table import Table
@@ -15,6 +15,8 @@ from orchestrator.settings import Settings
 from orchestrator.store import Store
 
 _LOG_LINES = 8
+# A run that nobody drives this long after it was written down will not start by itself.
+_DRIVER_START = timedelta(minutes=10)
 
 
 def show_runs(settings: Settings, as_json: bool) -> None:
@@ -117,9 +119,11 @@ def _show_running(console: Console, settings: Settings, attempt: AttemptRecord) 
 
 
 def run_is_active(settings: Settings, run_id: str) -> bool:
-    """Whether somebody drives the run now."""
+    """Whether somebody drives the run now, or is about to: a run that was just submitted waits for its driver's first step."""
     with Store.open(settings.database_url, create=False, read_only=True) as store:
-        return store.run(run_id).state is RunState.RUNNING
+        record = store.run(run_id)
+    recent = datetime.now(UTC) - record.created_at < _DRIVER_START
+    return record.state is RunState.RUNNING or (record.state is RunState.WAITING and recent)
 
 
 def _show_failure(console: Console, attempt: AttemptRecord) -> None:

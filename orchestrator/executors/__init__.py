@@ -4,7 +4,11 @@
 | ---------- | ---------------------------------------------------------------------------- |
 | contract   | what the scheduler needs of a place where jobs run                            |
 | ready      | the jobs that may start now, by engine and batch by batch                     |
-| connection | joining or starting Ray; what its nodes have and whether they share the root |
+| address    | the forms in which a cluster may be named                                     |
+| survey     | asking nodes: the shared root, GPUs, installed versions, data sets            |
+| connection | joining or starting Ray; what its nodes have                                  |
+| nodes      | nodes that come and go, and engines for which there is none                   |
+| demand     | what Ray's autoscaler is asked for, where jobs wait for GPUs                  |
 | floor      | who has which CPUs and GPUs of which node; where the next engine fits best    |
 | engines    | a live engine: its gang of GPUs, its actor, how it is closed                  |
 | helping    | which engines that have nothing to do take part in which long evaluations    |
@@ -13,24 +17,28 @@
 The only place that imports Ray, with `submit.py` and `metrics.py`.
 """
 
-from orchestrator.executors.connection import cluster_facts, connect, disconnect, home_check, survey
+from orchestrator.executors.connection import cluster_facts, connect, disconnect
 from orchestrator.executors.contract import Executor, Finished, Seat
+from orchestrator.executors.demand import Growth, await_gpus
 from orchestrator.executors.on_ray import RayExecutor
 from orchestrator.executors.ready import BATCH_JOBS, Batch, JobGroup, ReadyJobs, group_of
+from orchestrator.executors.survey import data_on_nodes, survey
 
 __all__ = [
     "BATCH_JOBS",
     "Batch",
     "Executor",
     "Finished",
+    "Growth",
     "JobGroup",
     "RayExecutor",
     "ReadyJobs",
     "Seat",
+    "await_gpus",
     "cluster_facts",
     "connect",
+    "data_on_nodes",
     "disconnect",
     "group_of",
-    "home_check",
     "survey",
 ]

@@ -1,83 +1,112 @@
-"""Joining a Ray cluster or starting Ray here; what the nodes have, and whether all of them see the one root."""
+"""Joining a Ray cluster or starting Ray here, and the nodes that it has."""
 
 from __future__ import annotations
 
 import logging
 import os
-import shutil
 import socket
-import subprocess
-import uuid
+from collections.abc import Mapping
 from typing import Any
 
 import ray
-from pydantic import Field
 
-# Ray's own and compiled, so mypy does not see it: nothing public asks a head for its token without its dashboard. Ray is pinned.
+# Ray's own: nothing public sends a token that is set without RAY_AUTH_MODE, as `ray.init` does, to a head that is only asked.
+from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
+
+# Compiled, so mypy does not see it: nothing public asks a head for its token without its dashboard. Ray is pinned.
 from ray._raylet import GcsClient  # type: ignore[attr-defined]
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from orchestrator.cluster import ClusterFacts, NodeFacts
 from orchestrator.errors import ClusterError, TokenError
-from orchestrator.jobs import Frozen
+from orchestrator.executors.address import AddressForm, HeadAddress, parse_address
+from orchestrator.executors.survey import NodeReport
 from orchestrator.provenance import hardware
 from orchestrator.settings import Settings
-from orchestrator.worker import read_and_write
 
-_NODE_CHECK_S = 90.0
 _ANSWER_S = 10.0
 _STARTS = 5
 _ACCELERATOR = "accelerator_type:"
-
-
-class NodeReport(Frozen):
-    """What a node says of itself."""
-
-    problem: str | None = Field(description="Why it cannot use MERGEBOARD_HOME; null where it can.")
-    gpu_memory_bytes: int | None = Field(
-        default=None, description="Memory of its smallest GPU; null where it has none."
-    )
+_COMMON: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": False}
 
 
 def connect(settings: Settings, address: str | None = None) -> ClusterFacts:
     """Connect to the cluster, or start Ray on this machine, with its token authentication; what it has.
 
-    Raises ClusterError where the address does not answer, TokenError where it does not take our token.
+    Raises ClusterError where the address is none or does not answer, TokenError where it does not take our token.
     """
     target = address or settings.ray_address
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    common: dict[str, Any] = {
-        "logging_level": logging.ERROR,
-        "log_to_driver": False,
-        "configure_logging": False,
-    }
     if not ray.is_initialized():
         try:
-            if target:
-                ask_head(target)
-                ray.init(address=target, **common)
+            if target and target != "local":
+                ray.init(address=head_of(parse_address(target)), **_COMMON)
             else:
-                _start_here(common)
+                _start_here(_COMMON)
+        except ray.exceptions.AuthenticationError as error:
+            raise TokenError(target or "this machine") from error
         except (ConnectionError, RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
             raise _unreachable(target, error) from error
     return cluster_facts()
 
 
+def head_of(address: HeadAddress) -> str:
+    """What `ray.init` takes for this address: HOST:PORT of the head that answers and takes our token, or `auto`.
+
+    The process that drives a run talks to every node, so it joins the cluster itself, whatever form the address has: the client
+    server is asked for the head, the dashboard's host is taken for the head's. Raises ClusterError, TokenError.
+    """
+    if address.form is AddressForm.AUTO:
+        return address.text
+    if address.form is AddressForm.HEAD:
+        ask_head(address.text)
+        return address.text
+    if address.form is AddressForm.CLIENT:
+        head = _head_by_client(address)
+        ask_head(head)
+        return head
+    try:
+        ask_head(address.guessed_head)
+    except TokenError:
+        raise
+    except ClusterError as error:
+        raise ClusterError(
+            f"{address.text} is a dashboard, which takes submissions (`mergeboard submit`); to drive jobs from here, give the head's own "
+            f"address, HOST:PORT ({address.guessed_head} does not answer)."
+        ) from error
+    return address.guessed_head
+
+
+def _head_by_client(address: HeadAddress) -> str:
+    """The head's own address, as its client server knows it."""
+    send_token()
+    client = ray.init(address.text, allow_multiple=True, logging_level=logging.ERROR)
+    try:
+        with client:
+            return str(ray.get_runtime_context().gcs_address)
+    finally:
+        client.disconnect()
+
+
 def ask_head(address: str) -> None:
-    """Whether a head at `HOST:PORT` answers and takes our token; other forms of address are left to Ray.
+    """Whether a head at `HOST:PORT` answers and takes our token.
 
     Ray itself tries for most of a minute, and says in the end that it cannot be reached. Raises ClusterError, TokenError.
     """
+    send_token()
     host, _, port = address.rpartition(":")
-    if not host or "/" in host or not port.isdigit():
-        return
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_S).close()
         GcsClient(address=address)
     except ray.exceptions.AuthenticationError as error:
         raise TokenError(address) from error
-    except (OSError, OverflowError, ray.exceptions.RayError) as error:
+    except (OSError, OverflowError, ValueError, ray.exceptions.RayError) as error:
         raise _unreachable(address, error) from error
+
+
+def send_token() -> None:
+    """Have Ray send the token that is set, or lies in ~/.ray, where RAY_AUTH_MODE says nothing else; as `ray.init` does."""
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
 
 
 def _unreachable(address: str | None, error: Exception) -> ClusterError:
@@ -107,7 +136,7 @@ def _start_here(options: dict[str, Any]) -> None:
                 ) from error
 
 
-def cluster_facts(reports: dict[str, NodeReport] | None = None) -> ClusterFacts:
+def cluster_facts(reports: Mapping[str, NodeReport] | None = None) -> ClusterFacts:
     """CPUs, GPUs and memory of every live node; with reports, only nodes that have one without a problem."""
     nodes = []
     for node in ray.nodes():
@@ -125,64 +154,10 @@ def cluster_facts(reports: dict[str, NodeReport] | None = None) -> ClusterFacts:
                 memory_bytes=int(has.get("memory", 0)),
                 gpu_type=kinds[0] if kinds else None,
                 gpu_memory_bytes=report.gpu_memory_bytes if report else None,
+                software=report.software if report else None,
             )
         )
     return ClusterFacts(nodes=tuple(nodes))
-
-
-def survey(settings: Settings, node_ids: list[str]) -> dict[str, NodeReport]:
-    """Ask nodes, all at once, whether they can write and read under MERGEBOARD_HOME, and how large their GPUs are."""
-    token = uuid.uuid4().hex
-    settings.home.mkdir(parents=True, exist_ok=True)
-    mark = settings.home / f".doctor-{token}"
-    mark.write_text(token)
-    try:
-        asked = {
-            ray.remote(_report)
-            .options(
-                num_cpus=0,
-                max_retries=0,
-                scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False),
-            )
-            .remote(str(mark), token): node_id
-            for node_id in node_ids
-        }
-        ray.wait(list(asked), num_returns=len(asked), timeout=_NODE_CHECK_S)
-        return {node_id: _answer(reference) for reference, node_id in asked.items()}
-    finally:
-        mark.unlink(missing_ok=True)
-
-
-def _answer(reference: Any) -> NodeReport:
-    try:
-        report: NodeReport = ray.get(reference, timeout=0.1)
-    except (ray.exceptions.RayError, TimeoutError) as error:
-        return NodeReport(problem=f"the node did not answer ({type(error).__name__})")
-    return report
-
-
-def _report(mark: str, token: str) -> NodeReport:
-    """Runs on the node."""
-    return NodeReport(problem=read_and_write(mark, token), gpu_memory_bytes=_smallest_gpu_bytes())
-
-
-def _smallest_gpu_bytes() -> int | None:
-    """By the driver's own tool, which reserves no GPU; null where there is none."""
-    if shutil.which("nvidia-smi") is None:
-        return None
-    words = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
-    try:
-        told = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    sizes = [int(line) for line in told.stdout.split() if line.isdigit()]
-    return min(sizes) << 20 if sizes else None
-
-
-def home_check(settings: Settings, facts: ClusterFacts) -> dict[str, str | None]:
-    """Write and read a file under MERGEBOARD_HOME from every node; host to what went wrong, or None."""
-    reports = survey(settings, [node.node_id for node in facts.nodes])
-    return {node.host: reports[node.node_id].problem for node in facts.nodes}
 
 
 def disconnect() -> None:

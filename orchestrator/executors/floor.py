@@ -39,6 +39,7 @@ class Floor:
         self._kept: dict[str, str] = {}
         # Asked for every checkpoint at every step, of which there may be thousands.
         self._ever: dict[tuple[EngineSpec, EngineNeed | None], bool] = {}
+        self._nodes_for: dict[EngineSpec, tuple[NodeFacts, ...]] = {}
 
     @property
     def facts(self) -> ClusterFacts:
@@ -49,14 +50,21 @@ class Floor:
         """Nodes have come or gone; what was taken of a lost one stays noted until it is given back."""
         self._facts = facts
         self._ever.clear()
+        self._nodes_for.clear()
         alive = {node.node_id for node in facts.nodes}
         self._kept = {node: key for node, key in self._kept.items() if node in alive}
+
+    def nodes_for(self, spec: EngineSpec) -> tuple[NodeFacts, ...]:
+        """Nodes that have the engine of this specification."""
+        if spec not in self._nodes_for:
+            self._nodes_for[spec] = self._facts.nodes_for(spec)
+        return self._nodes_for[spec]
 
     def place(self, job: EvalJob, need: EngineNeed | None, *, alone: bool = False) -> Spot | None:
         """Where an engine for this job fits now; None where it does not. `alone`: on no node whose cores another one uses."""
         now = time.monotonic()
         found: list[tuple[int, float, Spot]] = []
-        for node in self._facts.engine_nodes:
+        for node in self.nodes_for(job.engine):
             resources = engine_resources(job, node)
             if self._avoided.get(node.node_id, 0.0) > now or not _holds(node, resources, need):
                 continue
@@ -74,14 +82,14 @@ class Floor:
         """Whether some node would hold an engine for this job if it were empty."""
         kind = job.engine, need
         if kind not in self._ever:
-            nodes = self._facts.engine_nodes
+            nodes = self.nodes_for(job.engine)
             self._ever[kind] = any(_holds(node, engine_resources(job, node), need) for node in nodes)
         return self._ever[kind]
 
     def slots(self, job: EvalJob, need: EngineNeed | None) -> int:
         """How many engines for this job the empty cluster would hold."""
         count = 0
-        for node in self._facts.engine_nodes:
+        for node in self.nodes_for(job.engine):
             resources = engine_resources(job, node)
             if _holds(node, resources, need):
                 count += int(node.gpus // resources.gpus) if resources.gpus else 1

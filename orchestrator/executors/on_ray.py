@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,11 +15,12 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from evals.engine import EngineSpec
 from orchestrator.cluster import ClusterFacts, NodeFacts
 from orchestrator.estimate import BUILD_CPUS, ENGINE_START_S, EngineNeed
-from orchestrator.executors.connection import NodeReport, cluster_facts, survey
 from orchestrator.executors.contract import Finished, Seat
+from orchestrator.executors.demand import PATIENCE_S, Growth, gpus_of, worth_a_node
 from orchestrator.executors.engines import LiveEngine
 from orchestrator.executors.floor import Floor, Spot
 from orchestrator.executors.helping import AFTER_S, SPELL_S, Helping, Work
+from orchestrator.executors.nodes import Homeless, KnownNodes
 from orchestrator.executors.ready import Batch, BatchQueue, Queues, ReadyJobs
 from orchestrator.jobs import BuildJob, EvalJob, Task
 from orchestrator.records import Failure, FailureClass, Outcome
@@ -28,7 +29,6 @@ from orchestrator.worker import EngineHost, run_build
 
 # Environment that every worker process needs to see; tokens are left to each node's own environment.
 _FORWARDED = ("MERGEBOARD_HOME", "MERGEBOARD_DATASETS", "COVERAGE_PROCESS_START", "COVERAGE_FILE")
-_LOOK_AROUND_S = 5.0
 _IDLE_S = 60.0
 _HOMELESS_S = 600.0
 _NOTHING_S = 0.05
@@ -71,11 +71,9 @@ class RayExecutor:
         self._helping = Helping(seconds, start_s, after_s=help_after_s)
         self._build_nodes: deque[NodeFacts] = deque()
         self._verdicts: dict[Any, Failure] = {}
-        self._reports: dict[str, NodeReport] = {
-            n.node_id: NodeReport(problem=None, gpu_memory_bytes=n.gpu_memory_bytes) for n in facts.nodes
-        }
-        self._looked_at = time.monotonic()
-        self._homeless_since: dict[str, float] = {}
+        self._nodes = KnownNodes(settings, facts)
+        self._growth = Growth()
+        self._homeless = Homeless()
 
     def pick(self, ready: ReadyJobs) -> list[Batch]:
         """What can start now: builds, then jobs whose engine is idle, then new engines, the largest first."""
@@ -91,28 +89,40 @@ class RayExecutor:
             if queues.get(engine.key):
                 # What it will be given as soon as it is there.
                 queues[engine.key].take()
-        self._pick_openings(sorted(firsts.values(), key=lambda job: -job.engine.tensor_parallel), queues)
+        wanted = self._pick_openings(
+            sorted(firsts.values(), key=lambda job: -job.engine.tensor_parallel), queues
+        )
+        if self._growth.update(wanted):
+            self._nodes.look_soon()
         if queues.is_empty:
             self._help()
         return chosen
 
-    def _pick_openings(self, firsts: Sequence[EvalJob], queues: Queues) -> None:
-        """Ask for engines where they are worth their start; `firsts` are a job of each kind, the largest kinds first."""
+    def _pick_openings(self, firsts: Sequence[EvalJob], queues: Queues) -> dict[float, int]:
+        """Ask for engines where they are worth their start; `firsts` are a job of each kind, the largest kinds first.
+
+        GPUs of one engine -> engines that would be worth a further node.
+        """
+        wanted: Counter[float] = Counter()
         no_room: set[tuple[EngineSpec, EngineNeed | None]] = set()
         for job in firsts:
             key, need = job.engine_key, self._needs.get(job.engine_key)
             kind, small = (job.engine, need), job.engine.tensor_parallel <= 1
             if kind in no_room and not self._floor.is_kept_for(key):
                 # With thousands of checkpoints, each would be tried on each node.
+                wanted[gpus_of(job.engine)] += 1
                 continue
             while queues[key] and self._is_worth_it(key, queues[key]):
                 spot = self._floor.place(job, need)
                 if spot is None:
-                    if not self._make_room(job, need, queues) and small:
-                        no_room.add(kind)
+                    if not self._make_room(job, need, queues):
+                        wanted[gpus_of(job.engine)] += self._worth_a_node(key, queues[key])
+                        if small:
+                            no_room.add(kind)
                     break
                 self._ask_for(key, spot)
                 queues[key].take()
+        return {gpus: number for gpus, number in wanted.items() if gpus and number}
 
     def _help(self) -> None:
         """Where nothing waits: idle engines, and further ones where there is room, take part in long evaluations."""
@@ -193,18 +203,23 @@ class RayExecutor:
         """Jobs that no live node could hold for ten minutes, for example since the only one with enough GPUs was lost."""
         # As the nodes are now: a store that was away may have kept the run from looking for longer than ten minutes.
         self._look_around()
-        now = time.monotonic()
-        firsts = ready.first_of_each().items()
-        without = {k for k, job in firsts if not self._floor.ever(job, self._needs.get(k))}
-        self._homeless_since = {k: self._homeless_since.get(k, now) for k in without}
-        given_up = {k for k, since in self._homeless_since.items() if now - since > _HOMELESS_S}
+        firsts = ready.first_of_each()
+        without = [k for k, job in firsts.items() if not self._floor.ever(job, self._needs.get(k))]
+        given_up = {
+            key
+            for key, since_s in self._homeless.seconds(without).items()
+            if since_s > _HOMELESS_S
+            and (since_s > PATIENCE_S or not self._growth.may_come(gpus_of(firsts[key].engine)))
+        }
         reason = (
-            f"For ten minutes no node of the cluster could hold its engine ({self._floor.facts.sentence})."
+            "For ten minutes no node of the cluster could hold its engine "
+            f"({self._floor.facts.sentence}{self._nodes.left_out})."
         )
         return {job.digest: reason for key in given_up for job in ready.all_for(key)}
 
     def cancel(self) -> None:
-        """Stop all work now and give every engine's resources back."""
+        """Stop all work now, give every engine's resources back, and ask for no more nodes."""
+        self._growth.withdraw()
         for engine in [*self._engines, *self._opening, *self._closing.values()]:
             engine.end()
         for reference, work in self._running.items():
@@ -217,14 +232,10 @@ class RayExecutor:
         self._running.clear()
 
     def _look_around(self) -> None:
-        """Nodes come and go; a new one takes part once it has shown that it shares the root."""
-        if time.monotonic() - self._looked_at < _LOOK_AROUND_S:
-            return
-        self._looked_at = time.monotonic()
-        new = [n.node_id for n in cluster_facts().nodes if n.node_id not in self._reports]
-        if new:
-            self._reports |= survey(self._settings, new)
-        self._floor.update(cluster_facts(self._reports))
+        """Nodes come and go."""
+        facts = self._nodes.look()
+        if facts is not None:
+            self._floor.update(facts)
 
     def _slots(self, job: EvalJob) -> int:
         """How many engines for this job there may be."""
@@ -232,12 +243,25 @@ class RayExecutor:
 
     def _is_worth_it(self, key: str, queue: BatchQueue) -> bool:
         """Whether another engine would finish what waits sooner than the engines that there are, start included."""
-        there = [*self._engines, *self._opening]
-        open_ = sum(engine.key == key and not engine.draining for engine in there)
+        open_ = self._open(key)
         if not open_:
             return True
+        left = self._seconds_left(queue)
+        return left is None or left > open_ * self._start_s
+
+    def _worth_a_node(self, key: str, queue: BatchQueue) -> int:
+        """Further engines for which it is worth to have nodes started, since there is no room for them."""
+        return worth_a_node(len(queue), self._seconds_left(queue), self._open(key), self._start_s)
+
+    def _open(self, key: str) -> int:
+        """Engines of this key that take work, or will."""
+        engines = [*self._engines, *self._opening]
+        return sum(engine.key == key and not engine.draining for engine in engines)
+
+    def _seconds_left(self, queue: BatchQueue) -> float | None:
+        """Seconds that one engine would need for what waits; null where nothing is known."""
         some = [second for batch in queue.ahead(50) for job in batch if (second := self._seconds(job))]
-        return not some or len(queue) * (sum(some) / len(some)) > open_ * self._start_s
+        return len(queue) * (sum(some) / len(some)) if some else None
 
     def _ask_for(self, key: str, spot: Spot) -> None:
         """Have an engine reserved on this spot."""
@@ -265,7 +289,7 @@ class RayExecutor:
         ):
             return False
         options: list[tuple[float, NodeFacts, list[LiveEngine]]] = []
-        for node in self._floor.facts.engine_nodes:
+        for node in self._floor.nodes_for(job.engine):
             here = [e for e in self._engines if e.spot.node.node_id == node.node_id]
             smaller = [e for e in here if e.spot.resources.gpus < gpus]
             freed = self._floor.free(node)[0] + sum(e.spot.resources.gpus for e in smaller)

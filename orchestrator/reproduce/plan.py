@@ -25,6 +25,7 @@ from orchestrator.imports import card_record
 from orchestrator.jobs import Frozen
 from orchestrator.plan import Plan, make_plan
 from orchestrator.reproduce.target import Target, find_target
+from orchestrator.runs import plan_for
 from orchestrator.settings import Settings
 from orchestrator.store import Store
 from orchestrator.sweep import sweep_of_values
@@ -69,7 +70,7 @@ def plan_reproduction(
         try:
             with _recipe_file(target, record.id, settings, dry=dry) as recipe:
                 file = sweep_of_values(_sweep(card, target, recipe, options), origin="mergeboard reproduce")
-                plan = make_plan(file, settings, cluster=cluster)
+                plan = make_plan(file, settings) if cluster is None else plan_for(file, settings, cluster)
         except (MergeboardError, RecipeError, EvaluationError) as error:
             problems.append(str(error))
     cost = plan_cost(plan, _done(plan, settings), settings) if plan is not None else None

@@ -22,9 +22,9 @@ from evals.stats import Delta
 from orchestrator.compare import Comparison
 from orchestrator.errors import RunError
 from orchestrator.executors import disconnect
-from orchestrator.plan import Plan, make_plan
+from orchestrator.plan import Plan
 from orchestrator.results import results_of_run, run_comparisons
-from orchestrator.runs import cluster_for, execute
+from orchestrator.runs import cluster_for, execute, plan_for
 from orchestrator.scan.reading import ProbesOfRun, probes_of_run
 from orchestrator.scan.report import FailedPath, ScanReport, weights_of
 from orchestrator.scan.request import ScanRequest
@@ -63,7 +63,7 @@ def ground_of(settings: Settings, address: str | None) -> Ground:
     cluster = cluster_for(settings, address)
 
     def plan(file: SweepFile) -> Plan:
-        return make_plan(file, settings, cluster=cluster)
+        return plan_for(file, settings, cluster)
 
     def run(made: Plan, reporter: Reporter) -> RunSummary:
         return execute(made, settings, reporter, address=address, cluster=cluster, stay=True)

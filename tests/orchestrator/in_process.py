@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from orchestrator import runs
+from orchestrator.cluster import this_machine
 from orchestrator.executors import Batch, Executor, Finished, ReadyJobs, Seat
 from orchestrator.jobs import BuildJob, Task
 from orchestrator.plan import Plan, make_plan
@@ -92,7 +93,7 @@ def run_here(plan: Plan, settings: Settings, reporter: Reporter) -> RunSummary:
 
 def all_runs_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every run of this process from now on, commands included."""
-    monkeypatch.setattr(runs, "usable_nodes", lambda settings, address: None)
+    monkeypatch.setattr(runs, "usable_nodes", lambda settings, address: this_machine())
     monkeypatch.setattr(runs, "disconnect", lambda: None)
     monkeypatch.setattr(runs, "RayExecutor", InProcess)
 

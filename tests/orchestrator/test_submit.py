@@ -60,9 +60,9 @@ def test_what_only_this_machine_has_is_refused(tmp_path: Path, monkeypatch: pyte
 
 def test_an_address_without_a_cluster_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ClusterError, match="takes no jobs"):
-        submit(sweep_in(tmp_path), "http://127.0.0.1:9")
+        submit(sweep_in(tmp_path), "http://127.0.0.1:9", Settings.from_environment())
     with pytest.raises(ClusterError, match="cannot be reached"):
-        submit(sweep_in(tmp_path), "127.0.0.1:9")
+        submit(sweep_in(tmp_path), "127.0.0.1:9", Settings.from_environment())
     with pytest.raises(ClusterError, match="cannot be reached"):
         connect(Settings.from_environment(), "127.0.0.1:9")
     with pytest.raises(ClusterError, match="cannot be reached"):
@@ -74,6 +74,8 @@ class Head:
     """A head as `deploy/` starts it, with a token of its own, seen by its environment."""
 
     address: str
+    dashboard: str
+    client: str
     home: Path
     env: dict[str, str]
     metrics: str
@@ -83,7 +85,7 @@ class Head:
 def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
     """`ray start --head` with token authentication, in a process group of its own."""
     home = tmp_path_factory.mktemp("home")
-    ports = [free_port() for _ in range(3)]
+    ports = [free_port() for _ in range(4)]
     env = {
         **os.environ,
         "PATH": f"{BIN}:{os.environ['PATH']}",
@@ -94,6 +96,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
         "RAY_raylet_start_wait_time_s": "120",
     }
     words = [str(BIN / "ray"), "start", "--head", "--block", "--num-cpus=2", "--node-ip-address=127.0.0.1"]
+    words += [f"--ray-client-server-port={ports[3]}"]
     words += [f"--port={ports[0]}", f"--dashboard-port={ports[1]}", f"--metrics-export-port={ports[2]}"]
     log = (home / "ray.log").open("wb")
     for _ in range(4):
@@ -103,7 +106,14 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
         end(process)
     else:
         pytest.fail((home / "ray.log").read_text()[-2000:])
-    yield Head(f"127.0.0.1:{ports[0]}", home, env, f"http://127.0.0.1:{ports[2]}/metrics")
+    yield Head(
+        f"127.0.0.1:{ports[0]}",
+        f"http://127.0.0.1:{ports[1]}",
+        f"ray://127.0.0.1:{ports[3]}",
+        home,
+        env,
+        f"http://127.0.0.1:{ports[2]}/metrics",
+    )
     end(process)
 
 
@@ -167,6 +177,91 @@ def test_a_submitted_sweep_runs_on_the_head_and_its_metrics_are_there(head: Head
     assert head.env["RAY_AUTH_TOKEN"] not in text
 
 
+def outside_of(head: Head, **more: str) -> dict[str, str]:
+    return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": head.env["RAY_AUTH_TOKEN"], **more}
+
+
+@pytest.mark.slow
+def test_when_submit_returns_the_run_is_known(head: Head, tmp_path: Path) -> None:
+    """The submitter's store is the head's; by the dashboard's address, and whatever RAY_ADDRESS says."""
+    sweep = write_sweep(tmp_path)
+    shared = {"MERGEBOARD_DATABASE_URL": f"sqlite:///{head.home}/store.sqlite"}
+    outside = outside_of(head, RAY_ADDRESS="127.0.0.1:9", **shared)
+    sent = mergeboard(
+        "submit", str(sweep), "--address", head.dashboard, "--json", home=tmp_path / "laptop", **outside
+    )
+    assert sent.returncode == 0, sent.stderr
+    told = json.loads(sent.stdout)
+    assert told["in_our_store"]
+    listed = mergeboard("status", "--json", home=tmp_path / "laptop", **shared)
+    assert told["run_id"] in {run["id"] for run in json.loads(listed.stdout)}
+    watched = mergeboard("watch", told["run_id"], "--period", "0.5", home=tmp_path / "laptop", **shared)
+    assert watched.returncode == 0, watched.stderr
+    assert f"{told['run_id']}: done" in watched.stdout
+
+
+@pytest.mark.slow
+def test_a_store_that_the_head_does_not_use(head: Head, tmp_path: Path) -> None:
+    """Named by hand it is refused; left to its default, submit says where the run is and how to watch it."""
+    sweep = write_sweep(tmp_path)
+    own = f"sqlite:///{tmp_path}/own.sqlite"
+    outside = outside_of(head, MERGEBOARD_DATABASE_URL=own)
+    refused = mergeboard("submit", str(sweep), "--address", head.address, home=tmp_path / "laptop", **outside)
+    assert refused.returncode == 2
+    assert f"opened the store sqlite:///{head.home}/store.sqlite" in refused.stderr
+    assert own in refused.stderr
+    sent = mergeboard(
+        "submit", str(sweep), "--address", head.address, home=tmp_path / "laptop", **outside_of(head)
+    )
+    assert sent.returncode == 0, sent.stderr
+    assert f"it is in the store sqlite:///{head.home}/store.sqlite" in sent.stderr
+    assert "ray job logs --follow" in sent.stderr
+
+
+@pytest.mark.slow
+def test_a_token_is_enough(head: Head, tmp_path: Path) -> None:
+    """Ray's own commands send a token that is set without RAY_AUTH_MODE; ours were turned away with it."""
+    sweep = write_sweep(tmp_path)
+    token = {"RAY_AUTH_TOKEN": head.env["RAY_AUTH_TOKEN"]}
+    planned = mergeboard("plan", str(sweep), "--address", head.address, home=head.home, **token)
+    assert planned.returncode == 0, planned.stderr
+    sent = mergeboard("submit", str(sweep), "--address", head.dashboard, home=tmp_path / "laptop", **token)
+    assert sent.returncode == 0, sent.stderr
+
+
+@pytest.mark.slow
+def test_a_token_that_the_mode_keeps_back_is_said_to_be(head: Head, tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path)
+    silent = {"RAY_AUTH_TOKEN": head.env["RAY_AUTH_TOKEN"], "RAY_AUTH_MODE": "disabled"}
+    for words in (
+        ["submit", str(sweep), "--address", head.address],
+        ["submit", str(sweep), "--address", head.dashboard],
+        ["run", str(sweep), "--address", head.address],
+    ):
+        refused = mergeboard(*words, home=tmp_path / "laptop", **silent)
+        assert refused.returncode == 2
+        assert "RAY_AUTH_MODE=disabled keeps Ray from sending it" in refused.stderr
+
+
+@pytest.mark.slow
+def test_the_client_server_names_the_head(head: Head, tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path)
+    planned = mergeboard("plan", str(sweep), "--address", head.client, home=head.home, **outside_of(head))
+    assert planned.returncode == 0, planned.stderr
+    sent = mergeboard("submit", str(sweep), "--address", head.client, home=head.home, **outside_of(head))
+    assert sent.returncode == 0, sent.stderr
+
+
+@pytest.mark.slow
+def test_a_dashboard_is_no_place_to_drive_jobs_from(head: Head, tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path)
+    refused = mergeboard(
+        "run", str(sweep), "--address", head.dashboard, home=tmp_path / "laptop", **outside_of(head)
+    )
+    assert refused.returncode == 2
+    assert "give the head's own address, HOST:PORT" in refused.stderr
+
+
 @pytest.mark.slow
 def test_without_the_token_nobody_gets_in(head: Head, tmp_path: Path) -> None:
     sweep = write_sweep(tmp_path)
@@ -178,7 +273,7 @@ def test_without_the_token_nobody_gets_in(head: Head, tmp_path: Path) -> None:
     ):
         refused = mergeboard(*words, "--address", head.address, home=tmp_path / "laptop", **token)
         assert refused.returncode == 2
-        assert "turns us away" in refused.stderr
+        assert "rejected the connection" in refused.stderr
         assert "RAY_AUTH_TOKEN" in refused.stderr
         # Ray's own log may say so too, once.
         assert len(refused.stderr.strip().splitlines()) <= 2
