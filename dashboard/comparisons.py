@@ -18,14 +18,14 @@ import streamlit as st
 from pydantic import ValidationError
 
 from dashboard.queries import Pages
-from dashboard.samples import samples_file
-from evals.errors import EvaluationError
-from evals.samples import read_samples
+from evals.errors import EvaluationError, SamplesError
+from evals.scores import Sample
 from evals.stats import corrected
 from evals.suite import load_suite
 from orchestrator.compare import Comparison, ComparisonRow, Side, compare, measurement_of
 from orchestrator.errors import MergeboardError
 from orchestrator.records import CandidateScores, EvalOutcome, EvaluationRecord
+from orchestrator.results import stored_samples
 
 WHOLE = 60
 """Runs with at most so many candidates are compared and corrected as a whole, page or no page."""
@@ -33,6 +33,8 @@ _POLITE_S = 0.8
 """Seconds after a new question or a click in which nothing is made, so that the page is drawn first."""
 _STALE_S = 60.0
 """Seconds after which what nobody asks for any more is not made: an open page asks every two."""
+_AGAIN_S = 20.0
+"""Seconds after which what could not be read is tried again: a file or the store may be back."""
 _MAX_WAITING = 400
 _MAX_KEPT = 20_000
 _MAX_SIDES = 64
@@ -79,6 +81,7 @@ class Comparer:
         self._lock = threading.Condition()
         self._waiting: OrderedDict[str, tuple[Wanted, float]] = OrderedDict()
         self._found: OrderedDict[str, Found] = OrderedDict()
+        self._unread_at: dict[str, float] = {}
         self._sides: OrderedDict[str, Side] = OrderedDict()
         self._working: str | None = None
         self._asked_at = 0.0
@@ -89,7 +92,7 @@ class Comparer:
         there: dict[int, Found] = {}
         with self._lock:
             for one in reversed(list(wanted)):
-                found = self._found.get(one.key)
+                found = self._kept(one.key)
                 if found is not None:
                     there[one.candidate.candidate.position] = found
                 elif one.key != self._working:
@@ -106,7 +109,7 @@ class Comparer:
     def now(self, wanted: Wanted) -> Found:
         """One comparison, made at once if it is not there."""
         with self._lock:
-            found = self._found.get(wanted.key)
+            found = self._kept(wanted.key)
         return found if found is not None else self._make(wanted)
 
     def sides(self, scores: CandidateScores) -> tuple[Side, ...]:
@@ -134,23 +137,35 @@ class Comparer:
             self._working = key
             return wanted
 
+    def _kept(self, key: str) -> Found | None:
+        """What was made, unless something could not be read then and it is time to try again."""
+        at = self._unread_at.get(key)
+        return None if at is not None and time.monotonic() - at > _AGAIN_S else self._found.get(key)
+
     def _make(self, wanted: Wanted) -> Found:
+        unread = False
         try:
-            found: Found = self._compare(wanted)
+            found: Found
+            found, unread = self._compare(wanted)
         except (EvaluationError, MergeboardError, ValidationError, OSError) as error:
-            found = Broken(str(error))
+            found, unread = Broken(str(error)), True
         with self._lock:
             self._found[wanted.key] = found
+            self._unread_at.pop(wanted.key, None)
+            if unread:
+                self._unread_at[wanted.key] = time.monotonic()
             while len(self._found) > _MAX_KEPT:
-                self._found.popitem(last=False)
+                self._unread_at.pop(self._found.popitem(last=False)[0], None)
         return found
 
-    def _compare(self, wanted: Wanted) -> Comparison:
+    def _compare(self, wanted: Wanted) -> tuple[Comparison, bool]:
+        """The comparison, and whether samples of it could not be read."""
         names = dict.fromkeys(e.suite for s in (wanted.base, wanted.candidate) for e in s.evaluations)
         suites = [load_suite(name) for name in names]
         name = wanted.candidate.candidate.name
-        made = compare(self.sides(wanted.base), {name: self.sides(wanted.candidate)}, suites)
-        return made[0]
+        base, candidate = self.sides(wanted.base), self.sides(wanted.candidate)
+        made = compare(base, {name: candidate}, suites)
+        return made[0], any(side.unfit for side in (*base, *candidate))
 
     def _side(self, record: EvaluationRecord, name: str) -> Side:
         with self._lock:
@@ -159,6 +174,9 @@ class Comparer:
                 self._sides.move_to_end(record.job_digest)
                 return known
         side = _read_side(self._pages, self._home, record, name)
+        if side.unfit is not None:
+            # A file that is restored is read again.
+            return side
         with self._lock:
             self._sides[record.job_digest] = side
             while len(self._sides) > _MAX_SIDES:
@@ -206,10 +224,14 @@ def _read_side(pages: Pages, home: Path, record: EvaluationRecord, name: str) ->
     assert isinstance(outcome, EvalOutcome)
     protocol = pages.protocols([record.protocol_digest]).get(record.protocol_digest)
     benchmark = load_suite(record.suite).benchmark(record.result.benchmark)
-    path = samples_file(home, record.samples_path)
-    samples = read_samples(path) if path is not None else ()
+    samples: tuple[Sample, ...] = ()
+    unfit = None
+    try:
+        samples = stored_samples(record.job_digest, record, home).read()
+    except SamplesError as error:
+        unfit = str(error)
     quantization = outcome.evaluation.engine.quantization
     measured = measurement_of(
         outcome.evaluation, benchmark, name, samples, protocol=protocol, quantization=quantization
     )
-    return Side(measured, samples)
+    return Side(measured, samples, unfit=unfit)

@@ -1,9 +1,8 @@
-"""Samples on disk, read as far as a page shows them."""
+"""Answers of two sides to the same questions."""
 
 from __future__ import annotations
 
 from enum import StrEnum
-from pathlib import Path
 
 from pydantic import Field
 
@@ -33,12 +32,6 @@ class Pair(Frozen):
         if base == candidate:
             return Flip.BOTH_RIGHT if base else Flip.BOTH_WRONG
         return Flip.GAINED if candidate else Flip.LOST
-
-
-def samples_file(home: Path, relative: str) -> Path | None:
-    """The file of some samples; None where it is not there or would lie outside of the store's folder."""
-    path = (home / relative).resolve()
-    return path if path.is_relative_to(home.resolve()) and path.is_file() else None
 
 
 def paired(base: tuple[Sample, ...], candidate: tuple[Sample, ...]) -> tuple[Pair, ...]:

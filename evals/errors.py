@@ -8,6 +8,7 @@ EvaluationError
 │   ├── UnsupportedArchitecture   live layer paths are not written for this architecture
 │   └── EngineStartError          an engine that did not start, and what is at fault
 ├── JournalError           a request journal that belongs to another job
+├── SamplesError           a samples file that is gone, altered or unreadable
 └── ClaimError             a claim or result file that cannot be read
 """
 
@@ -63,6 +64,10 @@ class EngineStartError(EngineError):
 
 class JournalError(EvaluationError):
     """The request journal belongs to another job."""
+
+
+class SamplesError(EvaluationError):
+    """A samples file is gone, is not the one that was stored, or cannot be read."""
 
 
 class ClaimError(EvaluationError):

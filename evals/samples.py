@@ -1,18 +1,23 @@
 """Samples as Parquet: one row per document, small and open to any query engine.
 
 Columns are the fields of `evals.scores.Sample`; `metrics` and `weights` are maps from name to number.
+
+Whatever a store refers to is read through `StoredSamples`, which hashes the bytes that it parses: no cache of file times
+can then be wrong, and a hash takes little of the time that parsing takes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from evals.errors import EvaluationError
+from evals.errors import SamplesError
 from evals.parquet import write_rows
 from evals.scores import Sample
 
@@ -47,17 +52,84 @@ def write_samples(path: Path, samples: Iterable[Sample]) -> None:
 
 def read_samples(path: Path, *, subset: str | None = None) -> tuple[Sample, ...]:
     """The samples of a file, or of one of its subsets."""
+    title = f"Samples file {path}"
+    return _samples(_table(path, title, subset), title)
+
+
+@dataclass(frozen=True)
+class StoredSamples:
+    """A samples file as a store refers to it; every reader of stored samples goes through here."""
+
+    home: Path
+    """MERGEBOARD_HOME, below which the file must lie."""
+    relative: str
+    """The file, relative to it."""
+    sha256: str
+    """Hash of the file's bytes when it was stored, in hexadecimal."""
+    owner: str
+    """Whose samples they are, for messages: `job 01a6c3f206d159fe`."""
+
+    def read(self) -> tuple[Sample, ...]:
+        """The samples; SamplesError where the file is gone, altered or unreadable."""
+        return _samples(self.table(), self._title)
+
+    def table(self) -> pa.Table:
+        """The same as a table of `SCHEMA`, which takes a fraction of the time."""
+        return _table(pa.BufferReader(self._verified()), self._title)
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self.home / self.relative
+
+    @property
+    def _title(self) -> str:
+        return f"The samples of {self.owner}, {self.path},"
+
+    def _verified(self) -> bytes:
+        if not self.path.resolve().is_relative_to(self.home.resolve()):
+            raise SamplesError(
+                f"{self._title} lie outside of MERGEBOARD_HOME, where nothing is read; evaluate again with a new store."
+            )
+        try:
+            data = self.path.read_bytes()
+        except OSError as error:
+            raise SamplesError(
+                f"{self._title} are gone ({error.strerror}); restore MERGEBOARD_HOME, or evaluate again with a new store."
+            ) from error
+        if hashlib.sha256(data).hexdigest() != self.sha256:
+            raise SamplesError(
+                f"{self._title} are not those that were stored (their sha256 differs); restore the file, or evaluate "
+                "again with a new store."
+            )
+        return data
+
+
+# What pyarrow raises for damaged files, and Python for values of other types than a sample has.
+_BROKEN = (OSError, pa.ArrowException, ValueError, TypeError, KeyError, OverflowError)
+
+
+def _table(source: Path | pa.BufferReader, title: str, subset: str | None = None) -> pa.Table:
+    """A file as a table of `SCHEMA`; whatever is wrong with it is a SamplesError, as one bad file must end nothing else."""
     try:
-        table = pq.read_table(path, filters=[("subset", "=", subset)] if subset else None)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise EvaluationError(
-            f"Samples file {path} cannot be read ({error}); evaluate again to write it."
-        ) from error
-    if not set(SCHEMA.names) <= set(table.column_names):
-        raise EvaluationError(
-            f"Samples file {path} lacks columns that samples have; evaluate again to write it."
-        )
-    return tuple(_samples(table.select(SCHEMA.names)))
+        table = pq.read_table(source, filters=[("subset", "=", subset)] if subset else None)
+        if set(SCHEMA.names) <= set(table.column_names):
+            return table.select(SCHEMA.names).cast(SCHEMA)
+    except _BROKEN as error:
+        raise _unreadable(title, error) from error
+    raise SamplesError(f"{title} lacks columns that samples have; evaluate again to write it.")
+
+
+def _samples(table: pa.Table, title: str) -> tuple[Sample, ...]:
+    try:
+        return tuple(_sample(row) for row in table.to_pylist())
+    except _BROKEN as error:
+        raise _unreadable(title, error) from error
+
+
+def _unreadable(title: str, error: BaseException) -> SamplesError:
+    first = (str(error).splitlines() or [type(error).__name__])[0]
+    return SamplesError(f"{title} cannot be read ({first}); evaluate again to write it.")
 
 
 def _row(sample: Sample) -> dict[str, Any]:
@@ -67,10 +139,9 @@ def _row(sample: Sample) -> dict[str, Any]:
     return row
 
 
-def _samples(table: pa.Table) -> Iterator[Sample]:
-    for row in table.to_pylist():
-        row["metrics"] = dict(row["metrics"])
-        row["weights"] = dict(row["weights"])
-        row["choices"] = tuple(row["choices"])
-        row["logprobs"] = tuple(row["logprobs"])
-        yield Sample(**row)
+def _sample(row: dict[str, Any]) -> Sample:
+    row["metrics"] = dict(row["metrics"])
+    row["weights"] = dict(row["weights"])
+    row["choices"] = tuple(row["choices"])
+    row["logprobs"] = tuple(row["logprobs"])
+    return Sample(**row)

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from evals.claims.facts import Fact
+from orchestrator.bos import Group, with_known_defaults
 from orchestrator.candidates import BASE_NAME
-from orchestrator.compare import Comparison, Side, compare
+from orchestrator.compare import Comparison, compare
 from orchestrator.errors import RunError
 from orchestrator.imported_results import imported_sides
 from orchestrator.lookup import find_result
-from orchestrator.results import CandidateResult, comparisons, loaded_suites, sides
+from orchestrator.results import CandidateResult, comparisons, loaded_suites, require_fit, sides
 from orchestrator.store import Store
 
 
@@ -26,8 +27,15 @@ def compare_names(
 ) -> tuple[Comparison, ...]:
     """Candidates against a base, each a candidate of a run or an imported run."""
     ours = {name: _result(store, name, run_id) for name in candidates}
+    # Read first: a name that is neither is the thing to say.
+    imported = {n: _group(store, n, None, home) for n, found in ours.items() if found is None}
     runs = tuple(dict.fromkeys(found.run_id for found in ours.values() if found is not None))
     if base == BASE_NAME and len(runs) > 1:
+        if imported:
+            raise RunError(
+                f"The candidates are of {len(runs)} runs, each with a base of its own, and {next(iter(imported))} is an "
+                "imported run: name what to compare them with by --base."
+            )
         return _each_against_its_base(store, ours, runs, home, force=force)
     first = next((found for found in ours.values() if found is not None), None)
     if base == BASE_NAME and first is None and _result(store, base, run_id) is None:
@@ -40,8 +48,11 @@ def compare_names(
     if reference is not None and len(results) == len(ours):
         tried = sum(not c.is_base for c in store.candidates(results[0].run_id)) - len(results)
         return comparisons(reference, results, home, force=force, tried=max(0, tried))
-    named = {name: _sides(store, name, found, home) for name, found in ours.items()}
-    against = _sides(store, base, reference, home)
+    groups = [_group(store, base, reference, home)]
+    groups += [imported.get(n) or _group(store, n, found, home) for n, found in ours.items()]
+    against, *others = with_known_defaults(groups, home)
+    named = dict(zip(ours, others, strict=True))
+    require_fit(against, [side for group in named.values() for side in group])
     suites = loaded_suites(
         side.measurement.facts.known[Fact.SUITE] for group in (against, *named.values()) for side in group
     )
@@ -57,12 +68,6 @@ def _each_against_its_base(
     force: bool,
 ) -> tuple[Comparison, ...]:
     """Candidates of several runs, each against the base of its own run, corrected for all candidates of all of them."""
-    imported = [name for name, found in ours.items() if found is None]
-    if imported:
-        raise RunError(
-            f"The candidates are of {len(runs)} runs, each with a base of its own, and {imported[0]} is an imported run: "
-            "name what to compare them with by --base."
-        )
     tried = sum(not candidate.is_base for run in runs for candidate in store.candidates(run))
     compared: dict[tuple[str, str], Comparison] = {}
     for run in runs:
@@ -101,13 +106,15 @@ def _result(
         return find_result(store, name, run_id)
 
 
-def _sides(store: Store, name: str, result: CandidateResult | None, home: Path) -> list[Side]:
+def _group(store: Store, name: str, result: CandidateResult | None, home: Path) -> Group:
     if result is not None:
-        return sides(result, home)
+        places = dict.fromkeys(job.place for job, _ in result.evaluated)
+        references = [p.name or str(home / "artifacts" / str(p.artifact)) for p in places]
+        return Group(tuple(sides(result, home, contain=True)), tuple(references))
     found = imported_sides(store, name, home)
     if found is None:
         raise RunError(
             f"There are no scores of {name} in the store: `mergeboard status` lists the runs, and `mergeboard import` "
             "takes in what was made elsewhere."
         )
-    return found
+    return Group(tuple(found), tuple(dict.fromkeys(side.measurement.checkpoint for side in found)))

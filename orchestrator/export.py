@@ -13,7 +13,6 @@ Files appear whole or not at all, and a samples file that is not what the store 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,6 +24,7 @@ import pyarrow.parquet as pq
 from evals.samples import SCHEMA as SAMPLES
 from orchestrator.errors import StoreError
 from orchestrator.records import CandidateRecord, EvaluationRecord, LeaderboardQuery, Protocol, RunRecord
+from orchestrator.results import stored_samples
 from orchestrator.settings import Settings
 from orchestrator.store import Store
 
@@ -260,13 +260,7 @@ def _require_samples(store: Store, home: Path, digests: Sequence[str]) -> None:
 def _sample_tables(store: Store, home: Path, digests: Sequence[str]) -> Iterator[pa.Table]:
     for some in _batches(digests):
         for digest, evaluation in store.evaluations(some).items():
-            data = (home / evaluation.samples_path).read_bytes()
-            if hashlib.sha256(data).hexdigest() != evaluation.samples_sha256:
-                raise StoreError(
-                    f"{home / evaluation.samples_path} is not the file that the store remembers (its sha256 differs); "
-                    "restore it, or evaluate again in a fresh MERGEBOARD_HOME."
-                )
-            samples = pq.read_table(pa.BufferReader(data)).select(SAMPLES.names).cast(SAMPLES)
+            samples = stored_samples(digest, evaluation, home).table()
             yield samples.add_column(
                 0, _SAMPLES.field("job_digest"), pa.array([digest] * len(samples), pa.string())
             )

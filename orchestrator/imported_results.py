@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evals.claims.facts import Fact
-from evals.samples import read_samples
+from evals.errors import SamplesError
+from evals.samples import StoredSamples
 from evals.scores import Sample
 from orchestrator.claim_records import ImportedResultRecord, ImportedRunRecord
 from orchestrator.compare import Side
@@ -59,12 +60,13 @@ def _line(run: ImportedRunRecord) -> str:
 def _side(run: ImportedRunRecord, result: ImportedResultRecord, home: Path) -> Side:
     samples: tuple[Sample, ...] = ()
     notes = (*run.problems, *result.problems)
-    if result.samples_path is not None:
-        path = home / result.samples_path
-        if path.is_file():
-            samples = read_samples(path)
-        else:
-            notes = (*notes, "its samples are gone; import it again")
-    return Side(
-        result.measurement, samples, definition=result.benchmark_digest, notes=notes, unfit=result.unfit
-    )
+    unfit = result.unfit
+    if result.samples_path is not None and not (home / result.samples_path).is_file():
+        notes = (*notes, "its samples are gone; import it again")
+    elif result.samples_path is not None:
+        owner = f"the imported run {run.id}"
+        try:
+            samples = StoredSamples(home, result.samples_path, result.samples_sha256 or "", owner).read()
+        except SamplesError as error:
+            unfit = unfit or f"{str(error).rpartition(';')[0]}; import it again"
+    return Side(result.measurement, samples, definition=result.benchmark_digest, notes=notes, unfit=unfit)

@@ -10,15 +10,22 @@ from pydantic import Field
 
 from evals.claims.records import Measurement
 from evals.engine import EngineSpec
-from evals.errors import SuiteError
+from evals.errors import SamplesError, SuiteError
 from evals.normalize import suite_score
-from evals.samples import read_samples
+from evals.samples import StoredSamples
 from evals.scores import BenchmarkScore, Sample, SuiteScore
 from evals.suite import Benchmark, Suite, load_suite, suite_names
 from orchestrator.compare import Comparison, Side, all_stages, compare, measurement_of
 from orchestrator.errors import RunError
 from orchestrator.jobs import EvalJob, Frozen
-from orchestrator.records import CandidateInRun, CandidateRecord, EvalOutcome, PlannedJob, Protocol
+from orchestrator.records import (
+    CandidateInRun,
+    CandidateRecord,
+    EvalOutcome,
+    EvaluationRecord,
+    PlannedJob,
+    Protocol,
+)
 from orchestrator.settings import Settings
 from orchestrator.store import Store
 from recipes.demo import DEMO_NAMES, WEIGHTS_FROM
@@ -88,12 +95,15 @@ def _results(
     )
 
 
-def sides(result: CandidateResult, home: Path) -> list[Side]:
-    """What is compared: each benchmark's measurement with its samples, at every scoring stage that it has."""
+def sides(result: CandidateResult, home: Path, *, contain: bool = False) -> list[Side]:
+    """What is compared: each benchmark's measurement with its samples, at every scoring stage that it has.
+
+    SamplesError where samples are gone, altered or unreadable; with `contain`, that side alone is unfit.
+    """
     made = []
     for job, outcome in result.evaluated:
         benchmark = definition(job.suite, job.benchmark)
-        samples = stored_samples(outcome, home)
+        samples, unfit = _samples(job, outcome, home, contain)
         main = measurement_of(
             outcome.evaluation,
             benchmark,
@@ -104,7 +114,7 @@ def sides(result: CandidateResult, home: Path) -> list[Side]:
         )
         current = benchmark is not None and benchmark.digest == outcome.evaluation.benchmark_digest
         staged = all_stages(main, benchmark, samples) if benchmark is not None and current else (main,)
-        made += [Side(measurement, samples) for measurement in staged]
+        made += [Side(measurement, samples, unfit=unfit) for measurement in staged]
     return made
 
 
@@ -133,14 +143,27 @@ def loaded_suites(names: Iterable[str]) -> list[Suite]:
     return [load_suite(name) for name in dict.fromkeys(names) if name in suite_names()]
 
 
-def stored_samples(outcome: EvalOutcome, home: Path) -> tuple[Sample, ...]:
-    """The samples of an outcome; RunError where their file is gone."""
-    path = home / outcome.samples_path
-    if not path.is_file():
-        raise RunError(
-            f"The samples {path} are gone; restore MERGEBOARD_HOME, or run the sweep again with a new store."
-        )
-    return tuple(read_samples(path))
+def stored_samples(job_digest: str, outcome: EvalOutcome | EvaluationRecord, home: Path) -> StoredSamples:
+    """The samples of an outcome, as the store refers to them."""
+    return StoredSamples(home, outcome.samples_path, outcome.samples_sha256, f"job {job_digest}")
+
+
+def _samples(
+    job: EvalJob, outcome: EvalOutcome, home: Path, contain: bool
+) -> tuple[tuple[Sample, ...], str | None]:
+    try:
+        return stored_samples(job.digest, outcome, home).read(), None
+    except SamplesError as error:
+        if not contain:
+            raise
+        return (), str(error)
+
+
+def require_fit(*groups: Sequence[Side]) -> None:
+    """RunError where nothing is left of a group: a bad file is the reason of its own row, of everything it is an error."""
+    for group in groups:
+        if group and all(side.unfit for side in group):
+            raise RunError(str(group[0].unfit))
 
 
 def comparisons(
@@ -153,8 +176,10 @@ def comparisons(
 ) -> tuple[Comparison, ...]:
     """Candidates against a base; `tried` counts further candidates that the correction has to take into account."""
     suites = loaded_suites(n for r in (base, *candidates) for n in r.suites)
-    named = {result.candidate.name: sides(result, home) for result in candidates}
-    return compare(sides(base, home), named, suites, force=force, other_tests=tried * len(base.evaluated))
+    named = {result.candidate.name: sides(result, home, contain=True) for result in candidates}
+    against = sides(base, home, contain=True)
+    require_fit(against, [side for group in named.values() for side in group])
+    return compare(against, named, suites, force=force, other_tests=tried * len(base.evaluated))
 
 
 def run_comparisons(

@@ -124,6 +124,15 @@ def snapshot(source: SourceRef, home: Path, *, allow_pickles: bool, offline: boo
     return Path(_ask(source, lambda: _snapshot(pinned, home / "hub", allow_pickles, local=False)))
 
 
+def tokenizer_folder(source: SourceRef, home: Path) -> Path | None:
+    """The folder of a commit that holds a tokenizer, in one of the caches; its weights need not be there."""
+    for cache in _caches(home):
+        folder = _folder(cache, source) / "snapshots" / (source.revision or "")
+        if source.revision and any((folder / name).exists() for name in _TOKENIZERS):
+            return folder
+    return None
+
+
 def cached(source: SourceRef, home: Path, *, allow_pickles: bool = False) -> Path | None:
     """The snapshot of a commit in one of the caches, if it is whole."""
     for cache in _caches(home):

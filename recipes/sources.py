@@ -15,7 +15,7 @@ from pydantic import Field
 from recipes.checkpoint import Checkpoint, layer_tensor_name, weights_digest
 from recipes.config_facts import ConfigFacts, read_config, stored_bytes
 from recipes.demo import ensure_demo_checkpoint
-from recipes.errors import CheckpointError
+from recipes.errors import CheckpointError, RecipeError
 from recipes.quantization import MODELOPT_NAME, with_modelopt
 from recipes.recipe.refs import SourceKind, SourceRef
 from recipes.tensor_file import Frozen, Tensor
@@ -129,6 +129,20 @@ def is_on_this_machine(source: SourceRef, home: Path) -> bool:
     from recipes import hub
 
     return hub.cached(source.model_copy(update={"revision": hub.commit_of(source, home)}), home) is not None
+
+
+def tokenizer_folder(reference: str, home: Path) -> Path | None:
+    """Where a checkpoint's tokenizer lies on this machine; the hub is not asked. None where it is not known."""
+    try:
+        source = parse(reference, None)
+        local = _local(source, home)
+    except RecipeError:
+        return None
+    if local is not None:
+        return local
+    from recipes import hub
+
+    return hub.tokenizer_folder(source, home)
 
 
 def hub_is_away(error: CheckpointError) -> bool:

@@ -11,16 +11,16 @@ from dashboard import data, links, parts
 from dashboard.board import title
 from dashboard.pairing import pairs_of
 from dashboard.queries import Column
-from dashboard.samples import samples_file
 from dashboard.scans import measure_of
 from dashboard.text import escaped
 from dashboard.views import questions
-from evals.errors import EvaluationError
+from evals.errors import EvaluationError, SamplesError
 from evals.probes import Gain, Scoring, get_probe, measure_gain
 from evals.probes.evaluate import result_of_samples
-from evals.samples import read_samples
+from evals.samples import StoredSamples
 from evals.scores import Sample
 from orchestrator.records import CandidateScores, EvaluationRecord
+from orchestrator.results import stored_samples
 
 _Samples = tuple[Sample, ...]
 
@@ -57,8 +57,15 @@ def show(left: CandidateScores, right: CandidateScores, columns: Sequence[Column
 
 
 def _answers(record: EvaluationRecord) -> _Samples:
-    path = samples_file(data.settings().home, record.samples_path)
-    return data.fixed(read_samples, path) if path is not None else ()
+    try:
+        return data.fixed(_read, stored_samples(record.job_digest, record, data.settings().home))
+    except SamplesError as error:
+        parts.kindly("No answers", str(error))
+        return ()
+
+
+def _read(stored: StoredSamples) -> _Samples:
+    return stored.read()
 
 
 def _row(

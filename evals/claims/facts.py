@@ -18,7 +18,7 @@ NOT_RECORDED = "not recorded"
 """The execution mode of results of earlier versions, which kept neither it nor the device; it differs from every mode, so that
 they are not compared with results that say how they ran."""
 _OWN = "the checkpoint's own"
-_DEFAULT = "the tokenizer's default"
+TOKENIZERS_DEFAULT = "the tokenizer's default"
 
 
 class Fact(StrEnum):
@@ -141,7 +141,9 @@ def measured_facts(suite: str, benchmark: str, engine: EngineSpec, settings: Eva
             Fact.MULTITURN: on_off(settings.fewshot_as_multiturn),
             Fact.DTYPE: engine.dtype,
             Fact.QUANTIZATION: engine.quantization or NOT_QUANTIZED,
-            Fact.BOS: _DEFAULT if settings.add_bos_token is None else on_off(settings.add_bos_token),
+            Fact.BOS: TOKENIZERS_DEFAULT
+            if settings.add_bos_token is None
+            else on_off(settings.add_bos_token),
             Fact.MAX_LENGTH: _OWN if engine.max_length is None else str(engine.max_length),
             Fact.KV_CACHE: engine.kv_cache_dtype,
             Fact.ENGINE: engine.kind.value,

@@ -38,6 +38,18 @@ def resolve_chat_template(checkpoint: Path, *, trust_remote_code: bool = False) 
     return ChatTemplate.ON if tokenizer.chat_template else ChatTemplate.OFF
 
 
+def adds_bos(checkpoint: Path) -> bool | None:
+    """What a tokenizer does with a prompt by default: True where it puts a BOS token before it, False where it adds nothing.
+
+    None where it adds something else, such as an end token; EvaluationError where it cannot be loaded.
+    """
+    tokenizer = load_tokenizer(checkpoint)
+    by_default, bare = (tokenizer.encode("a", **special) for special in ({}, {"add_special_tokens": False}))
+    if by_default == bare:
+        return False
+    return True if by_default == [tokenizer.bos_token_id, *bare] else None
+
+
 class Tokenization:
     """A tokenizer with the settings of an evaluation."""
 

@@ -13,11 +13,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from evals.claims.facts import NOT_QUANTIZED, Fact, Facts, limit_text, on_off
+from evals.claims.facts import NOT_QUANTIZED, TOKENIZERS_DEFAULT, Fact, Facts, limit_text, on_off
 from evals.errors import ClaimError
 from evals.results_files.records import FileFormat, ResultFile, TaskResult
 
 MAX_BYTES = 1_000_000_000
+_BOS_BY_TOKENIZER = (0, 4, 9, 2)
 _STAMP = re.compile(r"(20\d\d)[-_](\d\d)[-_](\d\d)T(\d\d)[-_:](\d\d)[-_:](\d\d)")
 _BLOCK = re.compile(
     r"^```(?:python|json)?[ \t]*\r?\n(?P<json>\{.*?^\})[ \t]*\r?\n```", re.DOTALL | re.MULTILINE
@@ -28,7 +29,6 @@ _ENGINES = {"hf": "transformers", "hf-auto": "transformers", "huggingface": "tra
 _QUANTIZED_NAME = re.compile(
     r"(?i)(?<![a-z0-9])(gptq|awq|gguf|exl2|hqq|fp8|nf4|(?:bnb-)?[48]-?bit|int[48]|i?q[2-8]_[0-9a-z_]+)(?![a-z0-9])"
 )
-_DEFAULT = "the tokenizer's default"
 
 
 def read_result_file(path: Path) -> ResultFile:
@@ -165,6 +165,7 @@ def _harness_facts(
         facts[Fact.SEEDS] = ", ".join(map(str, seeds))
     if arguments:
         facts |= _argument_facts(arguments)
+        facts[Fact.BOS] = _bos(arguments.get("add_bos_token"), data, checkpoint)
     named = _QUANTIZED_NAME.search(checkpoint)
     if named is not None and facts.get(Fact.QUANTIZATION, NOT_QUANTIZED) == NOT_QUANTIZED:
         facts[Fact.QUANTIZATION] = named[1].lower()
@@ -173,7 +174,6 @@ def _harness_facts(
 
 def _argument_facts(arguments: Mapping[str, str]) -> dict[Fact, str | None]:
     """What the model's arguments say, and what their absence says."""
-    bos = arguments.get("add_bos_token")
     quantized = [
         k for k in ("load_in_4bit", "load_in_8bit", "autogptq", "gptqmodel") if _truth(arguments.get(k))
     ]
@@ -181,11 +181,24 @@ def _argument_facts(arguments: Mapping[str, str]) -> dict[Fact, str | None]:
         arguments[k] for k in ("quantization", "gguf_file") if arguments.get(k) not in (None, "None", "")
     ]
     return {
-        Fact.BOS: _DEFAULT if bos is None else on_off(_truth(bos)),
         Fact.QUANTIZATION: quantized[0].removeprefix("load_in_") if quantized else NOT_QUANTIZED,
         Fact.TENSOR_PARALLEL: arguments.get("tensor_parallel_size", "1"),
         Fact.KV_CACHE: arguments.get("kv_cache_dtype", "auto"),
     }
+
+
+def _bos(given: str | None, data: Mapping[str, Any], checkpoint: str) -> str:
+    """Whether BOS was added. Without `add_bos_token` lm-eval asks the tokenizer since 0.4.9.2 (#3347).
+
+    Earlier versions, and the second board, added it for Gemma alone; the first of them did not yet write their version.
+    """
+    if given is not None:
+        return on_off(_truth(given))
+    version = _text(data.get("lm_eval_version"))
+    numbers = re.match(r"\d{1,4}(?:\.\d{1,4}){0,4}", version or "0")
+    if numbers is None or tuple(map(int, numbers[0].split("."))) >= _BOS_BY_TOKENIZER:
+        return TOKENIZERS_DEFAULT
+    return on_off("gemma" in checkpoint.lower())
 
 
 def _board_v1(data: Mapping[str, Any], results: Mapping[str, Any], source: str) -> ResultFile:

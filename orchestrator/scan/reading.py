@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,11 +9,11 @@ from pydantic import Field
 
 from evals.probes import Measured, ProbeResult, get_probe
 from evals.probes.evaluate import result_of_samples
-from evals.samples import read_samples
 from orchestrator.errors import RunError
 from orchestrator.jobs import EvalJob, Frozen
 from orchestrator.plan import Plan
 from orchestrator.records import EvalOutcome
+from orchestrator.results import stored_samples
 from orchestrator.store import Store
 
 LayerPath = tuple[int, ...]
@@ -33,7 +32,7 @@ class ProbesOfRun(Frozen):
 
 
 def probes_of_run(store: Store, plan: Plan, home: Path) -> ProbesOfRun:
-    """Read the answers of a plan's probes; RunError where a samples file is gone or not the one that was stored."""
+    """Read the answers of a plan's probes; SamplesError where a samples file is gone or not the one that was stored."""
     base = plan.candidates[0]
     if base.layers is None:
         raise RunError(
@@ -58,19 +57,8 @@ def probes_of_run(store: Store, plan: Plan, home: Path) -> ProbesOfRun:
 
 
 def read_probe(job: EvalJob, outcome: EvalOutcome, home: Path) -> ProbeResult:
-    """A probe's result out of its stored samples."""
-    path = home / outcome.samples_path
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise RunError(
-            f"The samples {path} are gone ({error.strerror}); restore MERGEBOARD_HOME, or scan again with a new store."
-        ) from error
-    if hashlib.sha256(data).hexdigest() != outcome.samples_sha256:
-        raise RunError(
-            f"The samples {path} are not those that were stored; restore them, or scan again with a new store."
-        )
-    return result_of_samples(get_probe(job.benchmark), read_samples(path))
+    """A probe's result out of its stored samples; SamplesError where they are gone, altered or unreadable."""
+    return result_of_samples(get_probe(job.benchmark), stored_samples(job.digest, outcome, home).read())
 
 
 def _whole(mine: Mapping[str, ProbeResult], names: tuple[str, ...]) -> bool:

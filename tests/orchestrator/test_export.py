@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from evals.errors import SamplesError
 from evals.samples import write_samples
 from evals.scores import Sample
 from orchestrator import export
@@ -16,7 +17,7 @@ from orchestrator.jobs import EvalJob
 from orchestrator.records import Acceptance, AttemptRecord
 from orchestrator.settings import Settings
 from orchestrator.store import Store
-from tests.orchestrator.store_data import build_job, build_outcome, demo_run, eval_outcome
+from tests.orchestrator.store_data import N_DEMO, build_job, build_outcome, demo_run, eval_outcome
 from tests.orchestrator.store_fixtures import *  # noqa: F403 - fixtures
 
 
@@ -77,7 +78,9 @@ def test_everything_is_there_and_joins(settings: Settings, run_id: str, tmp_path
         "samples.parquet",
     ]
     candidates, benchmarks, scores, samples = (pq.read_table(path).to_pandas() for path in files)
-    assert (len(candidates), len(benchmarks), len(scores), len(samples)) == (10, 5, 10, 100)
+    # Candidates that share an evaluation have a row each.
+    rows = 2 * (5 + 2 * (N_DEMO - 3))
+    assert (len(candidates), len(benchmarks), len(scores), len(samples)) == (rows, 5, 10, 100)
     assert set(candidates.run_name) == {"first", "second"}
     digests = set(benchmarks.job_digest)
     assert set(candidates.job_digest) == set(scores.job_digest) == set(samples.job_digest) == digests
@@ -131,7 +134,9 @@ def test_a_samples_file_that_was_changed_is_not_exported(
 ) -> None:
     victim = next((settings.home / "samples").iterdir())
     victim.write_bytes(victim.read_bytes() + b"x")
-    with pytest.raises(StoreError, match="sha256 differs"):
+    with pytest.raises(
+        SamplesError, match=r"of job [0-9a-f]{16}, .* are not those that were stored \(their sha256 differs\)"
+    ):
         export.export_parquet(settings, tmp_path / "out")
     assert not (tmp_path / "out" / "samples.parquet").exists()
     assert not list((tmp_path / "out").glob(".*"))

@@ -81,5 +81,7 @@ def test_a_name_that_stands_for_different_checkpoints_is_refused_with_its_runs(
     assert same in str(caught.value)
     assert "--run" in str(caught.value)
     assert find_result(store, "base", one).run_id == one
+    with pytest.raises(RunError, match="There are no scores of nobody in the store"):
+        compare_names(store, ["nobody"], "base", tmp_path)
     with pytest.raises(RunError, match="There are no scores of nobody in run"):
         find_result(store, "nobody", one)
