@@ -132,7 +132,8 @@ def _binomial(size: float, count: int) -> Part:
     ups = np.arange(count + 1)
     log = scipy.special.gammaln
     chances = np.exp(log(count + 1) - log(ups + 1) - log(count - ups + 1) - count * math.log(2))
-    return Part((2.0 * ups - count) * size, chances, count * size**2)
+    values = np.asarray((2.0 * ups - count) * size, dtype=np.float64)
+    return Part(values, chances, count * size**2)
 
 
 def _enumerated(parts: Sequence[Part]) -> tuple[Floats, Floats]:
