@@ -212,7 +212,7 @@ def test_benchmarks_are_corrected_for_paths_and_benchmarks() -> None:
 def test_worse_is_corrected_for_all_paths_tried_and_nothing_contradicts_its_interval() -> None:
     """Ten paths of a scan without an effect: before, 13.5 % of such scans called one of them worse."""
     wrong, alone = 0, 0
-    for seed in range(60):
+    for seed in range(24):
         rng = np.random.default_rng(2000 + seed)
         gains = dict.fromkeys(BLOCKS, 0.0)
         search = scan(rng, Split.SEARCH, 24, gains, 0.15)
@@ -220,7 +220,7 @@ def test_worse_is_corrected_for_all_paths_tried_and_nothing_contradicts_its_inte
         found = confirm(search, pick(search, again, 10), N_LAYERS)
         wrong += any(path.finding is Finding.WORSE for path in found.paths)
         alone += any(path.confirmation.interval.high < 0 for path in found.paths)
-    assert alone >= 5
+    assert alone >= 2
     assert wrong <= 1
 
 
