@@ -139,8 +139,8 @@ def _measured(layers: tuple[int, ...], split: Split, credits: list[Floats]) -> M
     return Measured.model_construct(layers=layers, results=tuple(results))
 
 
-def sweeps_part(scale: float) -> None:
-    """Error rates and power of a sweep."""
+def sweeps_without_effect(scale: float) -> None:
+    """Error rates of sweeps."""
     v2, smoke = load_suite("leaderboard-v2"), load_suite("smoke")
     print("Sweeps without an effect: something is called better or worse (a benchmark or an average)")
     for text, suite, gaps, n_sweeps, k in (
@@ -156,10 +156,19 @@ def sweeps_part(scale: float) -> None:
         now, former, contradicted = null_sweeps(suite, gaps, n, k)
         print(f"  {text}\n    now    {share_text(now, n)}   verdicts against their interval: {contradicted}")
         print(f"    former {share_text(former, n)}   ({time.process_time() - started:.0f} s)", flush=True)
+
+
+def sweeps_with_worse_ones(scale: float) -> None:
+    """Error rate where most candidates are truly worse."""
     n = max(10, round(100 * scale))
-    now, former = mixed_sweeps(v2, NEAR_FLOOR, n)
+    now, former = mixed_sweeps(load_suite("leaderboard-v2"), NEAR_FLOOR, n)
     print("32 of 40 candidates truly worse: one of the eight without an effect is called better or worse")
     print(f"    now    {share_text(now, n)}\n    former {share_text(former, n)}", flush=True)
+
+
+def sweeps_with_an_effect(scale: float) -> None:
+    """Power of sweeps."""
+    v2 = load_suite("leaderboard-v2")
     print(
         "Power: one of 40 candidates turns a share of the base's wrong answers; called better, now (former)"
     )
@@ -172,8 +181,8 @@ def sweeps_part(scale: float) -> None:
             print(f"  {effect:>7.0%} " + " ".join(f"{cell:>15}" for cell in cells), flush=True)
 
 
-def scans_part(scale: float) -> None:
-    """Error rates and power of a scan's findings."""
+def scans_without_effect(scale: float) -> None:
+    """Error rates of a scan's findings."""
     print(f"Scans of {N_PATHS} paths without an effect, the best {TOP} confirmed")
     n = max(10, round(200 * scale))
     for text, noise in NOISES.items():
@@ -185,6 +194,10 @@ def scans_part(scale: float) -> None:
             before += formerly
         print(f"  {text}\n    real         {share_text(real, n)}\n    worse, now   {share_text(worse, n)}")
         print(f"    worse, former{share_text(before, n)}", flush=True)
+
+
+def scans_with_an_effect(scale: float) -> None:
+    """Power of a scan."""
     print("Power: one path of a scan with a true gain (noise: every item a little), called real")
     n = max(10, round(100 * scale))
     for gain in (0.01, 0.02, 0.03, 0.04):
@@ -195,19 +208,27 @@ def scans_part(scale: float) -> None:
         print(f"  {gain:+.3f}  {share_text(hits, n)}", flush=True)
 
 
+PARTS = {
+    "sweeps": sweeps_without_effect,
+    "mixed": sweeps_with_worse_ones,
+    "power": sweeps_with_an_effect,
+    "scans": scans_without_effect,
+    "scan-power": scans_with_an_effect,
+}
+
+
 def main() -> None:
     """Print all."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--scale", type=float, default=1.0, help="share of the sweeps and scans")
-    parser.add_argument("--only", choices=("sweeps", "scans"), help="one part")
+    parser.add_argument("--only", choices=tuple(PARTS), help="one part")
     chosen = parser.parse_args()
     started = time.process_time()
-    if chosen.only != "scans":
-        sweeps_part(chosen.scale)
-    if chosen.only != "sweeps":
-        scans_part(chosen.scale)
+    for name, part in PARTS.items():
+        if chosen.only in (None, name):
+            part(chosen.scale)
     print(f"{time.process_time() - started:.0f} s of one core")
 
 
