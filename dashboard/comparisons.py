@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -20,9 +20,8 @@ from pydantic import ValidationError
 from dashboard.queries import Pages
 from evals.errors import EvaluationError, SamplesError
 from evals.scores import Sample
-from evals.stats import corrected
 from evals.suite import load_suite
-from orchestrator.compare import Comparison, ComparisonRow, Side, compare, measurement_of
+from orchestrator.compare import Comparison, Side, compare, measurement_of
 from orchestrator.errors import MergeboardError
 from orchestrator.records import CandidateScores, EvalOutcome, EvaluationRecord
 from orchestrator.results import stored_samples
@@ -188,35 +187,6 @@ class Comparer:
 def comparer(_pages: Pages, name: str, home: Path) -> Comparer:
     """The one comparer of a store; `name` tells stores apart."""
     return Comparer(_pages, home)
-
-
-def recorrected(comparisons: Sequence[Comparison], other_tests: int = 0) -> tuple[Comparison, ...]:
-    """The same comparisons, their p-values corrected over all of them and `other_tests` more that showed nothing."""
-    p_values = [row.delta.p if row.delta else None for c in comparisons for row in c.rows]
-    n_tests = sum(p is not None for p in p_values) + other_tests
-    adjusted = iter(_with_others(corrected(p_values), other_tests))
-    of_means = [r.delta.p if r.delta else None for c in comparisons for r in c.averages]
-    means = iter(_with_others(corrected(of_means), other_tests))
-
-    def with_p(row: ComparisonRow, p: float | None) -> ComparisonRow:
-        return row.model_copy(update={"p_corrected": p})
-
-    return tuple(
-        c.model_copy(
-            update={
-                "rows": tuple(with_p(row, next(adjusted)) for row in c.rows),
-                "averages": tuple(with_p(row, next(means)) for row in c.averages),
-                "n_tests": n_tests,
-            }
-        )
-        for c in comparisons
-    )
-
-
-def _with_others(adjusted: Sequence[float | None], others: int) -> list[float | None]:
-    """Corrected p-values as they are with more tests of p = 1: Benjamini-Hochberg's grow with the number of tests."""
-    made = sum(p is not None for p in adjusted)
-    return [None if p is None else min(1.0, p * (made + others) / made) for p in adjusted]
 
 
 def _read_side(pages: Pages, home: Path, record: EvaluationRecord, name: str) -> Side:

@@ -15,7 +15,7 @@ from evals.normalize import suite_score
 from evals.samples import StoredSamples
 from evals.scores import BenchmarkScore, Sample, SuiteScore
 from evals.suite import Benchmark, Suite, load_suite, suite_names
-from orchestrator.compare import Comparison, Side, all_stages, compare, measurement_of
+from orchestrator.compare import Comparison, Side, all_stages, compare, correct, measurement_of
 from orchestrator.errors import RunError
 from orchestrator.jobs import EvalJob, Frozen
 from orchestrator.records import (
@@ -179,13 +179,13 @@ def comparisons(
     named = {result.candidate.name: sides(result, home, contain=True) for result in candidates}
     against = sides(base, home, contain=True)
     require_fit(against, [side for group in named.values() for side in group])
-    return compare(against, named, suites, force=force, other_tests=tried * len(base.evaluated))
+    return compare(against, named, suites, force=force, other_candidates=tried)
 
 
 def run_comparisons(
     results: Sequence[CandidateResult], home: Path, *, force: bool = False
 ) -> tuple[Comparison, ...]:
-    """All candidates of a run against its base, engine by engine."""
+    """All candidates of a run against its base, engine by engine, corrected for all of them together."""
     found: list[Comparison] = []
     for engine in dict.fromkeys(result.engine for result in results):
         ours = [result for result in results if result.engine == engine]
@@ -193,7 +193,7 @@ def run_comparisons(
         others = [result for result in ours if not result.candidate.is_base]
         if base is not None and others:
             found += comparisons(base, others, home, force=force)
-    return tuple(found)
+    return correct(found)
 
 
 def benchmark_scores(result: CandidateResult) -> tuple[BenchmarkScore, ...]:

@@ -9,7 +9,7 @@ import streamlit as st
 
 from dashboard import data, links, parts, plots
 from dashboard.board import known_suite
-from dashboard.comparisons import WHOLE, Broken, Comparer, Wanted, comparer, recorrected
+from dashboard.comparisons import WHOLE, Broken, Comparer, Wanted, comparer
 from dashboard.pairing import SubsetRow, bars, pairs_of, subset_rows
 from dashboard.queries import Column, Pages
 from dashboard.text import escaped, line
@@ -21,7 +21,7 @@ from evals.errors import EvaluationError
 from evals.scores import PROBE_SUITE
 from evals.suite import Benchmark
 from orchestrator.charts import ChartError, delta_bars, delta_bars_image
-from orchestrator.compare import SIGNIFICANT, Comparison, ComparisonRow, Side
+from orchestrator.compare import SIGNIFICANT, Comparison, ComparisonRow, Side, correct, correction_text
 from orchestrator.records import (
     CandidateRecord,
     CandidateScores,
@@ -130,7 +130,7 @@ def _compared(
     if isinstance(found, Broken):
         parts.kindly("These two cannot be compared", found.reason, icon=":material/block:")
         return
-    others = max(0, data.fixed(pages.count_candidates, run.id) - 2) * len(found.rows)
+    others = max(0, data.fixed(pages.count_candidates, run.id) - 2)
     found = _corrected(pages, comparing, run, left, right, found, others)
     _table(found)
     _chart(run, found)
@@ -149,7 +149,7 @@ def _corrected(
 ) -> Comparison:
     """Corrected as the leaderboard does: over the whole run where all of it is known, else strictly."""
     if data.fixed(pages.count_candidates, run.id) > WHOLE:
-        return recorrected([found], others)[0]
+        return correct([found], other_candidates=others)[0]
     keys = {(e.suite, e.result.benchmark) for e in left.evaluations}
     every = data.live(pages.leaderboard, LeaderboardQuery(run_id=run.id, limit=WHOLE)).rows
     rest = [
@@ -161,8 +161,7 @@ def _corrected(
     ]
     wanted = [Wanted(left, s) for s in rest if s.evaluations]
     there = [f for f in comparing.ask(wanted).values() if isinstance(f, Comparison)]
-    missing = (len(wanted) - len(there)) * len(found.rows)
-    return recorrected([found, *there], missing)[0]
+    return correct([found, *there], other_candidates=len(wanted) - len(there))[0]
 
 
 def _table(found: Comparison) -> None:
@@ -190,8 +189,8 @@ def _table(found: Comparison) -> None:
         if index < len(found.rows) and found.rows[index].benchmark != links.value("bench"):
             links.put(bench=found.rows[index].benchmark, subset=None, doc=None, questions=None)
     st.caption(
-        f"Candidate minus base, normalized points, 95 % intervals from paired samples. p is corrected "
-        f"(Benjamini-Hochberg) for {found.n_tests:,} tests; better or worse is p corrected < {SIGNIFICANT}. "
+        "Candidate minus base, normalized points, 95 % intervals from paired samples, each for its row alone. p corrected: "
+        f"{correction_text(found.n_tests, found.n_candidates)}; better or worse is p corrected < {SIGNIFICANT}. "
         "Detectable: the smallest true difference that such a run would mostly have found."
     )
     for text in _remarks(rows):
@@ -251,6 +250,7 @@ def _flat(found: Comparison, row: ComparisonRow) -> dict[str, Any]:
         "interval_high": span.high if span else None,
         "p_corrected": row.p_corrected,
         "n_tests": found.n_tests,
+        "n_candidates": found.n_candidates,
         "verdict": row.verdict,
         "not_compared_because": "; ".join(row.refused),
         "notes": "; ".join(row.notes),
@@ -370,7 +370,10 @@ def _subsets(row: ComparisonRow, base: Side, candidate: Side, name: str) -> str 
             height=parts.table_height(min(len(shown), 10)),
             name="Subsets",
         )
-        st.caption("p is corrected over the subsets of this benchmark. Select one to see only its questions.")
+        n_tests = sum(r.delta is not None for r in rows)
+        st.caption(
+            f"p is corrected (Holm) over the {n_tests} subsets of this benchmark, for these two alone. Select one to see only its questions."
+        )
         for index in selected.selection.rows:
             if index < len(rows) and rows[index].subset != links.value("subset"):
                 links.put(subset=rows[index].subset, doc=None, questions=None)

@@ -12,12 +12,12 @@ import streamlit as st
 
 from dashboard import data, links, parts
 from dashboard.board import MEAN, NAME, Row, Shown, Tint, cells, flat, known_suite, reasons, tint, title
-from dashboard.comparisons import WHOLE, Broken, Comparer, Found, Wanted, comparer, recorrected
+from dashboard.comparisons import WHOLE, Broken, Comparer, Found, Wanted, comparer
 from dashboard.links import View
 from dashboard.queries import Column, Pages
 from dashboard.text import escaped, line
 from evals.scores import PROBE_SUITE
-from orchestrator.compare import SIGNIFICANT, Comparison
+from orchestrator.compare import SIGNIFICANT, Comparison, correct, correction_text
 from orchestrator.records import (
     ENDED,
     CandidateRecord,
@@ -202,11 +202,9 @@ def _found(
     pending = len(wanted) - len(there)
     good = {p: f for p, f in there.items() if isinstance(f, Comparison)}
     if whole:
-        others = 0 if not pending else pending * len(view.columns)
-        fresh = dict(zip(good, recorrected(list(good.values()), others), strict=True))
+        fresh = dict(zip(good, correct(list(good.values()), other_candidates=pending), strict=True))
     else:
-        others = (count - 2) * len(view.columns)
-        fresh = {p: recorrected([f], others)[0] for p, f in good.items()}
+        fresh = {p: correct([f], other_candidates=count - 2)[0] for p, f in good.items()}
     broken = {p: f for p, f in there.items() if isinstance(f, Broken)}
     return {**fresh, **broken}, pending
 
@@ -247,11 +245,13 @@ def _legend(view: _View, rows: Sequence[Row], pending: int) -> None:
     if view.shown is Shown.SCORES:
         st.caption("Normalized scores, 0 to 100. ◆ base, ◔ partial, ⚠ alarm.")
         return
-    n_tests = max((r.found.n_tests for r in rows if isinstance(r.found, Comparison)), default=0)
+    counts = [(r.found.n_tests, r.found.n_candidates) for r in rows if isinstance(r.found, Comparison)]
+    n_tests, n_candidates = max(counts, default=(0, 0))
     unit = "points, with its 95 % interval" if view.shown is Shown.POINTS else "per cent of the base's score"
     st.caption(
         f"Normalized score and {view.shown.value} (candidate minus base, in {unit}); the table goes on to the right. "
-        f"▲ better, ▼ worse: p < {SIGNIFICANT} after correction for {n_tests:,} tests. "
+        f"▲ better, ▼ worse: p < {SIGNIFICANT} after correction ({correction_text(n_tests, n_candidates)}); an interval is for its "
+        "cell alone. "
         "⊘ may not be compared. ◆ base, ◔ partial, ⚠ alarm."
         + (f" Comparisons being made: {pending}." if pending else "")
     )

@@ -3,13 +3,15 @@
 Three things separate a find from the luck of having tried many paths:
 
 * the gain is measured again on a disjoint confirmation set, item by item against the base;
-* its p-value is multiplied by the number of paths that were tried (Bonferroni). The confirmation set would allow the
-  milder correction for the paths that were confirmed (Holm), which is given beside it and called suggestive;
+* its p-value is multiplied by the number of paths that were tried (Bonferroni), for *worse* as for *real*. The
+  confirmation set would allow the milder correction for the paths that were confirmed (Holm), which is given beside it
+  and called suggestive;
 * what the search gains of all paths lead one to expect (empirical Bayes) stands beside what was found.
 
-p is one-sided: "the true gain is not above 0". It comes from a t-test on the items' differences, probes stratified, and
-never falls below that of all the items that changed having changed the same way by chance, 2^-n. "Nothing here is real"
-is a result like any other.
+p is one-sided: "the true gain is not above 0", and for *worse* "not below 0". It comes from a t-test on the items'
+differences, probes stratified, and never falls below that of all the items that changed having changed the same way by
+chance, 2^-n. Real and suggestive need an interval above 0, worse one below 0, so that no finding contradicts the interval
+beside it. "Nothing here is real" is a result like any other.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from scipy import stats
 
 from evals.engine import Frozen
 from evals.probes.records import Level, ProbeError, ProbeResult, Scoring
-from evals.stats import Delta, Interval, Shrinkage, expected_after_search, shrinkage
+from evals.stats import Delta, Interval, Shrinkage, corrected, expected_after_search, shrinkage
 
 ALPHA = 0.05
 
@@ -52,6 +54,9 @@ class Gain(Frozen):
     stderr: float = Field(ge=0, description="Standard error of delta over another choice of as many items.")
     interval: Interval = Field(description="95 % interval of delta, not corrected.")
     p: float = Field(ge=0, le=1, description="One-sided p-value of 'no gain', not corrected.")
+    p_worse: float = Field(
+        default=1.0, ge=0, le=1, description="One-sided p-value of 'no loss', not corrected."
+    )
     n: int = Field(ge=1, description="Number of items that were compared.")
     by_probe: dict[str, float] = Field(description="Mean difference by the probe's key.")
 
@@ -62,7 +67,9 @@ class BenchmarkGain(Frozen):
     benchmark: str = Field(description="Name of the benchmark.")
     delta: Delta = Field(description="The paired comparison, in points.")
     p_corrected: float = Field(
-        ge=0, le=1, description="Its two-sided p-value times the number of paths tried."
+        ge=0,
+        le=1,
+        description="Its two-sided p-value times the number of paths tried and of benchmarks (Bonferroni).",
     )
 
 
@@ -80,6 +87,12 @@ class ConfirmedPath(Frozen):
         ge=0, le=1, description="p corrected for the paths that were confirmed (Holm)."
     )
     p_tried: float = Field(ge=0, le=1, description="p corrected for all paths that were tried (Bonferroni).")
+    p_worse_tried: float = Field(
+        default=1.0,
+        ge=0,
+        le=1,
+        description="p of 'no loss' corrected for all paths that were tried (Bonferroni).",
+    )
     finding: Finding = Field(description="What follows.")
     benchmarks: tuple[BenchmarkGain, ...] = Field(
         default=(), description="What benchmarks say, where they were run."
@@ -91,7 +104,11 @@ class Confirmation(Frozen):
 
     scoring: Scoring = Field(description="Scoring of the probes.")
     n_tried: int = Field(ge=1, description="Paths that were tried besides the base.")
-    alpha: float = Field(gt=0, lt=1, description="Probability of calling anything real when nothing is.")
+    alpha: float = Field(
+        gt=0,
+        lt=1,
+        description="Most probability of calling anything real, or anything worse, when nothing is.",
+    )
     search_digests: dict[str, str] = Field(description="Digest of each search probe, by its name.")
     confirmation_digests: dict[str, str] = Field(
         description="Digest of each confirmation probe, by its name."
@@ -163,9 +180,13 @@ def measure_gain(
         return Gain(delta=delta, stderr=0.0, interval=nothing, p=1.0, n=n_items, by_probe=means)
     stderr, freedom = math.sqrt(variance), variance**2 / spread
     reach = float(stats.t.ppf(0.975, freedom)) * stderr
-    p = max(float(stats.t.sf(delta / stderr, freedom)), 0.5**changed)
+    p, p_worse = (
+        min(1.0, max(float(stats.t.sf(way * delta / stderr, freedom)), 0.5**changed)) for way in (1, -1)
+    )
     interval = Interval(low=delta - reach, high=delta + reach)
-    return Gain(delta=delta, stderr=stderr, interval=interval, p=min(1.0, p), n=n_items, by_probe=means)
+    return Gain(
+        delta=delta, stderr=stderr, interval=interval, p=p, p_worse=p_worse, n=n_items, by_probe=means
+    )
 
 
 def _shares(base: Sequence[ProbeResult], weights: Mapping[str, float] | None) -> dict[str, float]:
@@ -206,10 +227,12 @@ def confirm(
     picked.sort(key=lambda path: order.index(path.layers))
     found = [measure_gain(again.results, path.results, scoring, weights) for path in picked]
     count = max(n_tried or 0, len(tried))
-    holm = _holm([gain.p for gain in found])
+    holm = corrected([gain.p for gain in found])
+    tests = count * len({name for gains in (benchmarks or {}).values() for name in gains})
     paths = []
     for path, gain, p_holm in zip(picked, found, holm, strict=True):
-        p_tried = max(p_holm, min(1.0, gain.p * count))
+        assert p_holm is not None
+        p_tried, p_worse_tried = max(p_holm, min(1.0, gain.p * count)), min(1.0, gain.p_worse * count)
         paths.append(
             ConfirmedPath(
                 layers=path.layers,
@@ -219,8 +242,9 @@ def confirm(
                 confirmation=gain,
                 p_confirmed=p_holm,
                 p_tried=p_tried,
-                finding=_finding(gain, p_holm, p_tried, alpha),
-                benchmarks=_benchmark_gains((benchmarks or {}).get(path.layers, {}), count),
+                p_worse_tried=p_worse_tried,
+                finding=_finding(gain, (p_tried, p_holm, p_worse_tried), alpha),
+                benchmarks=_benchmark_gains((benchmarks or {}).get(path.layers, {}), tests),
             )
         )
     return Confirmation(
@@ -254,27 +278,19 @@ def _check_disjoint(search: Measured, confirmation: Measured) -> None:
         )
 
 
-def _holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down correction."""
-    order = sorted(range(len(p_values)), key=p_values.__getitem__)
-    corrected, so_far = [0.0] * len(p_values), 0.0
-    for place, index in enumerate(order):
-        so_far = max(so_far, min(1.0, p_values[index] * (len(p_values) - place)))
-        corrected[index] = so_far
-    return corrected
+def _finding(gain: Gain, p_values: tuple[float, float, float], alpha: float) -> Finding:
+    """What follows from p corrected for all tried, for those confirmed, and that of a loss corrected for all tried."""
+    p_tried, p_confirmed, p_worse_tried = p_values
+    if gain.interval.low > 0 and p_confirmed <= alpha:
+        return Finding.REAL if p_tried <= alpha else Finding.SUGGESTIVE
+    if gain.interval.high < 0 and p_worse_tried <= alpha:
+        return Finding.WORSE
+    return Finding.NOT_CONFIRMED
 
 
-def _finding(gain: Gain, p_confirmed: float, p_tried: float, alpha: float) -> Finding:
-    if p_tried <= alpha:
-        return Finding.REAL
-    if p_confirmed <= alpha:
-        return Finding.SUGGESTIVE
-    return Finding.WORSE if gain.interval.high < 0 else Finding.NOT_CONFIRMED
-
-
-def _benchmark_gains(deltas: Mapping[str, Delta], count: int) -> tuple[BenchmarkGain, ...]:
+def _benchmark_gains(deltas: Mapping[str, Delta], tests: int) -> tuple[BenchmarkGain, ...]:
     return tuple(
-        BenchmarkGain(benchmark=name, delta=delta, p_corrected=min(1.0, delta.p * count))
+        BenchmarkGain(benchmark=name, delta=delta, p_corrected=min(1.0, delta.p * tests))
         for name, delta in deltas.items()
     )
 

@@ -19,9 +19,9 @@ import scipy
 
 from evals.errors import EvaluationError
 from evals.scores import Score
-from evals.stats.paired import bootstrap_p, detectable, make_estimate, pooled
+from evals.stats.paired import bootstrap_p, detectable, make_estimate, pooled, symmetric
 from evals.stats.records import Delta, Estimate, SignificanceTest
-from evals.stats.resample import N_DRAWS, Floats, Subset, combine, interval
+from evals.stats.resample import N_DRAWS, Floats, Subset, combine, reach
 from evals.suite import Benchmark
 
 
@@ -43,18 +43,18 @@ def unpaired_delta(
     """Candidate minus base from their scores alone."""
     value_base, drawn_base, n_base = _draws(base, benchmark, n_draws, 2 * seed)
     value, drawn_candidate, n = _draws(candidate, benchmark, n_draws, 2 * seed + 1)
-    drawn = drawn_candidate - drawn_base
-    difference = value - value_base
+    errors = drawn_candidate - drawn_base - (value - value_base)
+    difference = value - value_base if abs(value - value_base) > 1e-9 else 0.0
     return Delta(
         base=value_base,
         candidate=value,
         delta_points=difference,
         delta_percent=(value / value_base - 1) * 100 if value_base > 0 else None,
-        interval=interval(drawn),
-        stderr_points=float(drawn.std()),
-        detectable_points=detectable(float(drawn.std())),
+        interval=symmetric(difference, reach(errors)),
+        stderr_points=float(errors.std()),
+        detectable_points=detectable(float(errors.std())),
         test=SignificanceTest.UNPAIRED,
-        p=bootstrap_p(drawn, difference),
+        p=bootstrap_p(errors + difference, difference),
         n=min(n, n_base),
         gained=None,
         lost=None,

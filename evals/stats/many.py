@@ -12,17 +12,21 @@ from evals.stats.records import Interval, Shrinkage, Shrunk
 from evals.stats.resample import N_DRAWS
 
 
-def corrected(p_values: Sequence[float | None]) -> tuple[float | None, ...]:
-    """Benjamini-Hochberg: of all that have a corrected p of at most q, at most q are false on average.
+def corrected(p_values: Sequence[float | None], others: int = 0) -> tuple[float | None, ...]:
+    """Holm (1979): where nothing is true, any corrected p is at most q with a probability of at most q, however the tests depend.
 
-    None and NaN mean that no test was made; they stay None and are not counted.
+    That holds for the tests without an effect whatever the others show, so that a list of those that are better is no
+    worse for candidates that are truly worse (a false discovery rate would let more pass). None and NaN mean that no test was made; they
+    stay None and are not counted. `others` counts further tests of the family whose p-values are not at hand, as if they were 1.
     """
     tested = [i for i, p in enumerate(p_values) if p is not None and not np.isnan(p)]
     adjusted: list[float | None] = [None] * len(p_values)
     if tested:
-        found = scipy.stats.false_discovery_control([p_values[i] for i in tested], method="bh")
-        for i, p in zip(tested, found, strict=True):
-            adjusted[i] = float(p)
+        found = np.array([p_values[i] for i in tested], dtype=float)
+        order = np.argsort(found, kind="stable")
+        steps = np.maximum.accumulate(found[order] * (len(found) + others - np.arange(len(found))))
+        for place, p in zip(order, np.minimum(steps, 1.0), strict=True):
+            adjusted[tested[place]] = float(p)
     return tuple(adjusted)
 
 

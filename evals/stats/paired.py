@@ -11,12 +11,24 @@ import scipy
 
 from evals.errors import EvaluationError
 from evals.scores import Sample
-from evals.stats.records import Delta, Estimate, Flips, SignificanceTest
-from evals.stats.resample import N_DRAWS, Floats, Subset, draws, interval, measured
+from evals.stats.records import Delta, Estimate, Flips, Interval, SignificanceTest
+from evals.stats.resample import (
+    N_DRAWS,
+    Floats,
+    Subset,
+    difference_draws,
+    draws,
+    interval,
+    measured,
+    reach,
+)
+from evals.stats.sign_flip import Part, distribution, swap_parts
 from evals.suite import Aggregation, Benchmark
 
 # Below this many draws beyond zero, the tail is read from a normal curve instead of counted.
 _FEW_DRAWS = 10
+# Points below which a delta is the rounding error of floating-point sums.
+_ROUNDING = 1e-9
 
 _POOLED = (Aggregation.POOLED, Aggregation.POOLED_NORMALIZED, Aggregation.METRIC_MEAN)
 
@@ -33,10 +45,21 @@ class Documents:
         """Number of documents."""
         return sum(s.n for s in self.subsets)
 
-    @property
-    def right_or_wrong(self) -> bool:
-        """Whether every document is one metric that is 0 or 1."""
-        return all(s.values.shape[2] == 1 and bool(np.isin(s.values, (0.0, 1.0)).all()) for s in self.subsets)
+
+@dataclass(frozen=True)
+class PairedDraws:
+    """What one delta is judged by.
+
+    `sides` are the normalized scores of base and candidate, `errors` draws of the delta's error with mean 0, `spread_points` its
+    standard error without the floor, `parts` what random swaps of base and candidate make of it, `better` candidate minus base of
+    every document.
+    """
+
+    sides: Floats
+    errors: Floats
+    spread_points: float
+    parts: tuple[Part, ...]
+    better: Floats
 
 
 def documents(sides: Sequence[Sequence[Sample]], benchmark: Benchmark) -> Documents:
@@ -82,30 +105,76 @@ def average_estimate(benchmarks: Sequence[Documents], n_draws: int = N_DRAWS, se
 
 
 def delta(docs: Documents, n_draws: int = N_DRAWS, seed: int = 0) -> Delta:
-    """Candidate (side 1) minus base (side 0): exact McNemar for right or wrong, bootstrap for the rest."""
-    sides = measured(docs.subsets, docs.pooled)
-    drawn = _difference(docs, n_draws, seed)
-    better = _per_document(docs)
-    if docs.right_or_wrong:
-        test, p = SignificanceTest.MCNEMAR, mcnemar_p(int((better > 0).sum()), int((better < 0).sum()))
-    else:
-        test, p = SignificanceTest.BOOTSTRAP, bootstrap_p(drawn, float(sides[1] - sides[0]))
-    return _delta(sides, drawn, (test, p), better)
+    """Candidate (side 1) minus base (side 0), as `paired_draws` and `delta_of` take it."""
+    return delta_of(paired_draws(docs, n_draws, seed))
 
 
 def average_delta(benchmarks: Sequence[Documents], n_draws: int = N_DRAWS, seed: int = 0) -> Delta:
     """The delta of the plain mean over several benchmarks, each document drawn within its subset."""
-    sides: Floats = np.mean([measured(d.subsets, d.pooled) for d in benchmarks], axis=0)
-    drawn: Floats = np.mean([_difference(d, n_draws, seed) for d in benchmarks], axis=0)
-    better = np.concatenate([_per_document(d) for d in benchmarks])
-    p = bootstrap_p(drawn, float(sides[1] - sides[0]))
-    return _delta(sides, drawn, (SignificanceTest.BOOTSTRAP, p), better)
+    return delta_of(average_draws([paired_draws(d, n_draws, seed) for d in benchmarks]))
+
+
+def paired_draws(docs: Documents, n_draws: int = N_DRAWS, seed: int = 0) -> PairedDraws:
+    """What the delta of one benchmark is judged by: base is side 0, the candidate side 1."""
+    errors, scaled = difference_draws(docs.subsets, docs.pooled, n_draws, seed)
+    return PairedDraws(
+        sides=measured(docs.subsets, docs.pooled),
+        errors=errors,
+        spread_points=float(scaled.std()),
+        parts=swap_parts(docs.subsets, docs.pooled),
+        better=_per_document(docs),
+    )
+
+
+def average_draws(benchmarks: Sequence[PairedDraws]) -> PairedDraws:
+    """The same of the plain mean over several benchmarks."""
+    share = 1 / len(benchmarks)
+    return PairedDraws(
+        sides=np.mean([b.sides for b in benchmarks], axis=0),
+        errors=np.mean([b.errors for b in benchmarks], axis=0),
+        spread_points=share * math.hypot(*(b.spread_points for b in benchmarks)),
+        parts=tuple(part.scaled(share) for b in benchmarks for part in b.parts),
+        better=np.concatenate([b.better for b in benchmarks]),
+    )
+
+
+def delta_of(draws: PairedDraws) -> Delta:
+    """The shown delta, its p-value and the interval of all deltas that the same test does not reject.
+
+    The test rejects what both the exact sign-flip test and the symmetric bootstrap reject: p is the larger of their p-values,
+    and the interval reaches as far as the wider of theirs. The first keeps the error rate where base and candidate are exchangeable, for
+    any number of flips and far out in the tail; the second where they are not, as when the floor hides what changed.
+    """
+    base, candidate = float(draws.sides[0]), float(draws.sides[1])
+    points = candidate - base if abs(candidate - base) > _ROUNDING else 0.0
+    swapped = distribution(draws.parts)
+    half = max(reach(draws.errors), swapped.reach())
+    return Delta(
+        base=base,
+        candidate=candidate,
+        delta_points=points,
+        delta_percent=(candidate / base - 1) * 100 if base > 0 else None,
+        interval=symmetric(points, half),
+        stderr_points=float(draws.errors.std()),
+        detectable_points=detectable(max(float(draws.errors.std()), draws.spread_points)),
+        test=SignificanceTest.SIGN_FLIP,
+        p=max(swapped.p(points), bootstrap_p(draws.errors + points, points)),
+        n=len(draws.better),
+        gained=int((draws.better > 0).sum()),
+        lost=int((draws.better < 0).sum()),
+    )
+
+
+def symmetric(points: float, half: float) -> Interval:
+    """The interval of a delta that reaches so far to both sides, cut to what a delta can be."""
+    return Interval(low=max(-100.0, points - half), high=min(100.0, points + half))
 
 
 def make_estimate(value: float, drawn: Floats, n: int) -> Estimate:
-    """A score with the interval that its draws give, cut to what a score can be."""
+    """A score with the interval that its draws give, cut to what a score can be; it holds the score itself."""
     span = interval(drawn)
-    clipped = span.model_copy(update={"low": max(0.0, span.low), "high": min(100.0, span.high)})
+    low, high = max(0.0, min(span.low, value)), min(100.0, max(span.high, value))
+    clipped = span.model_copy(update={"low": low, "high": high})
     return Estimate(value=value, interval=clipped, stderr_points=float(drawn.std()), n=n)
 
 
@@ -132,10 +201,10 @@ def bootstrap_p(drawn: Floats, observed: float) -> float:
     """Two-sided p-value of 'the delta is 0' from draws around the observed delta; 1 where it is exactly 0."""
     if observed == 0:
         return 1.0
-    beyond = int((drawn <= 0).sum() if observed > 0 else (drawn >= 0).sum())
-    counted = 2 * (beyond + 1) / (len(drawn) + 1)
-    if beyond < _FEW_DRAWS:
-        counted = min(counted, float(2 * scipy.stats.norm.sf(abs(observed) / drawn.std())))
+    beyond = int((np.abs(drawn - observed) >= abs(observed)).sum())
+    counted = (beyond + 1) / (len(drawn) + 1)
+    if beyond < _FEW_DRAWS and (spread := float(drawn.std())) > 0:
+        counted = min(counted, float(2 * scipy.stats.norm.sf(abs(observed) / spread)))
     return min(1.0, counted)
 
 
@@ -195,30 +264,6 @@ def _value(sample: Sample, metric: str) -> float:
     return value
 
 
-def _difference(docs: Documents, n_draws: int, seed: int) -> Floats:
-    drawn = draws(docs.subsets, docs.pooled, n_draws, seed)
-    difference: Floats = drawn[:, 1] - drawn[:, 0]
-    return difference
-
-
 def _per_document(docs: Documents) -> Floats:
     """Candidate minus base of every document, its metrics averaged."""
     return np.concatenate([(s.values[:, 1] - s.values[:, 0]).mean(axis=1) for s in docs.subsets])
-
-
-def _delta(sides: Floats, drawn: Floats, test: tuple[SignificanceTest, float], better: Floats) -> Delta:
-    base, candidate = float(sides[0]), float(sides[1])
-    return Delta(
-        base=base,
-        candidate=candidate,
-        delta_points=candidate - base,
-        delta_percent=(candidate / base - 1) * 100 if base > 0 else None,
-        interval=interval(drawn),
-        stderr_points=float(drawn.std()),
-        detectable_points=detectable(float(drawn.std())),
-        test=test[0],
-        p=test[1],
-        n=len(better),
-        gained=int((better > 0).sum()),
-        lost=int((better < 0).sum()),
-    )

@@ -34,9 +34,14 @@ class Estimate(Frozen):
 class SignificanceTest(StrEnum):
     """How a p-value was found."""
 
-    MCNEMAR = "exact McNemar"
-    BOOTSTRAP = "paired bootstrap"
+    SIGN_FLIP = "exact sign flip"
+    """Base and candidate swapped question by question, on the score that is shown."""
     UNPAIRED = "unpaired"
+    """Two sets of scores without samples."""
+    MCNEMAR = "exact McNemar"
+    """Written by older versions, for right or wrong answers."""
+    BOOTSTRAP = "paired bootstrap"
+    """Written by older versions, for all other answers."""
 
 
 class Flips(Frozen):
@@ -60,13 +65,19 @@ class Delta(Frozen):
     candidate: float = Field(description="Normalized score of the candidate, 0 to 100.")
     delta_points: float = Field(description="Candidate minus base, in points.")
     delta_percent: float | None = Field(description="Relative change in per cent; null for a base at 0.")
-    interval: Interval = Field(description="95 % interval of delta_points.")
+    interval: Interval = Field(
+        description="95 % interval of delta_points, for this delta alone: it leaves out 0 where p is below 0.05."
+    )
     stderr_points: float = Field(ge=0, description="Standard error of delta_points.")
     detectable_points: float = Field(
         ge=0, description="Smallest true delta that such a run finds in 80 % of cases at p < 0.05, in points."
     )
     test: SignificanceTest = Field(description="Where p comes from.")
-    p: float = Field(ge=0, le=1, description="Two-sided p-value of 'no difference', not corrected.")
+    p: float = Field(
+        ge=0,
+        le=1,
+        description="Two-sided p-value of 'the score that is shown does not change', not corrected.",
+    )
     n: int = Field(ge=1, description="Number of documents that were compared.")
     gained: int | None = Field(
         ge=0, description="Documents on which the candidate is better; null without samples."

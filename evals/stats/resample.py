@@ -11,10 +11,14 @@ within its subset. Two things are added to the textbook form, both because a sim
   every draw of a subset that is near chance; of 24 such subsets, the plain percentile interval lies wholly
   above the measured score. What the interval then covers is the expected score of the board's own procedure,
   floor included, on another draw of as many documents.
+
+The interval of a delta is symmetric around it (Hall 1988), so that it holds the delta itself, also where the floor lets most
+draws be the same.
 """
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -50,10 +54,17 @@ class Subset:
         return int(self.values.shape[0])
 
 
-def normalized(raw: Floats, lower_bound: float) -> Floats:
+def normalized(raw: Floats, lower_bound: float, *, floor: bool = True) -> Floats:
     """Fractions on the leaderboard's scale: 0 at and below the lower bound, 100 for all right."""
-    shown: Floats = np.maximum(0.0, (raw - lower_bound) / (1.0 - lower_bound)) * 100.0
-    return shown
+    scaled: Floats = (raw - lower_bound) / (1.0 - lower_bound) * 100.0
+    return np.maximum(0.0, scaled) if floor else scaled
+
+
+def lower_bound_of(subsets: Sequence[Subset]) -> float:
+    """The lower bound of pooled documents: the mean over them, as `evals.normalize` takes it."""
+    if len({s.lower_bound for s in subsets}) == 1:
+        return subsets[0].lower_bound
+    return sum(s.lower_bound * s.n for s in subsets) / sum(s.n for s in subsets)
 
 
 def measured(subsets: Sequence[Subset], pooled: bool) -> Floats:
@@ -64,17 +75,38 @@ def measured(subsets: Sequence[Subset], pooled: bool) -> Floats:
 
 def draws(subsets: Sequence[Subset], pooled: bool, n_draws: int = N_DRAWS, seed: int = 0) -> Floats:
     """Scores of each side, shape (n_draws, sides), under random weights; their mean is the measured score."""
-    total = sum(s.n for s in subsets)
-    sums = [_subset_draws(s, s.n / total, n_draws, seed) for s in subsets]
-    drawn = combine(subsets, sums, pooled)
+    drawn = combine(subsets, _drawn_sums(subsets, n_draws, seed), pooled)
     centred: Floats = drawn - drawn.mean(axis=0) + measured(subsets, pooled)
     return centred
+
+
+def difference_draws(
+    subsets: Sequence[Subset], pooled: bool, n_draws: int = N_DRAWS, seed: int = 0
+) -> tuple[Floats, Floats]:
+    """Draws of candidate minus base with mean 0: of the shown scores, and of scores that are not floored."""
+    sums = _drawn_sums(subsets, n_draws, seed)
+    shown, scaled = (combine(subsets, sums, pooled, floor=floor) for floor in (True, False))
+    errors = shown[:, 1] - shown[:, 0], scaled[:, 1] - scaled[:, 0]
+    return errors[0] - errors[0].mean(), errors[1] - errors[1].mean()
 
 
 def interval(drawn: Floats, level: float = 0.95) -> Interval:
     """The central interval of some draws."""
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     return Interval(low=float(low), high=float(high), level=level)
+
+
+def reach(errors: Floats, alpha: float = 0.05) -> float:
+    """The largest size of an error whose share `(1 + number of at least that size) / (1 + number)` is at least alpha."""
+    place = math.ceil(alpha * (len(errors) + 1)) - 1
+    if place < 1:
+        return math.inf
+    return float(np.partition(np.abs(errors), len(errors) - place)[len(errors) - place])
+
+
+def _drawn_sums(subsets: Sequence[Subset], n_draws: int, seed: int) -> list[tuple[Floats, Floats]]:
+    total = sum(s.n for s in subsets)
+    return [_subset_draws(s, s.n / total, n_draws, seed) for s in subsets]
 
 
 def _subset_draws(subset: Subset, share: float, n_draws: int, seed: int) -> tuple[Floats, Floats]:
@@ -120,14 +152,16 @@ def _sums(subset: Subset, weights: Floats) -> tuple[Floats, Floats]:
     return sums, items
 
 
-def combine(subsets: Sequence[Subset], sums: Sequence[tuple[Floats, Floats]], pooled: bool) -> Floats:
+def combine(
+    subsets: Sequence[Subset], sums: Sequence[tuple[Floats, Floats]], pooled: bool, *, floor: bool = True
+) -> Floats:
     """Normalized scores, shape (draws, sides), from sums of values and of items per subset."""
     if pooled:
         values = np.sum([s[0] for s in sums], axis=0)
         items = np.sum([s[1] for s in sums], axis=0)
-        return normalized((values / items[:, None, :]).mean(axis=2), subsets[0].lower_bound)
+        return normalized((values / items[:, None, :]).mean(axis=2), lower_bound_of(subsets), floor=floor)
     shown = [
-        normalized((values / items[:, None, :]).mean(axis=2), subset.lower_bound)
+        normalized((values / items[:, None, :]).mean(axis=2), subset.lower_bound, floor=floor)
         for subset, (values, items) in zip(subsets, sums, strict=True)
     ]
     averaged: Floats = np.mean(shown, axis=0)

@@ -1,5 +1,6 @@
 """Candidates against a base: what may be compared, the differences, their correction, and the table."""
 
+from orchestrator.compare.correction import correct, correction_text
 from orchestrator.compare.measure import Side, all_stages, measurement_of, sides_of_import, suite_measurement
 from orchestrator.compare.pairs import comparability, compare, sample_differences
 from orchestrator.compare.records import SIGNIFICANT, Comparison, ComparisonRow
@@ -14,6 +15,8 @@ __all__ = [
     "comparability",
     "compare",
     "comparison_text",
+    "correct",
+    "correction_text",
     "measurement_of",
     "print_comparisons",
     "sample_differences",

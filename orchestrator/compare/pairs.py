@@ -8,8 +8,17 @@ from dataclasses import dataclass
 from evals.claims.facts import Fact
 from evals.claims.records import Measurement
 from evals.scores import Sample
-from evals.stats import Delta, Documents, average_delta, corrected, delta, documents, unpaired_delta
+from evals.stats import (
+    Delta,
+    PairedDraws,
+    average_draws,
+    delta_of,
+    documents,
+    paired_draws,
+    unpaired_delta,
+)
 from evals.suite import Benchmark, Suite
+from orchestrator.compare.correction import correct
 from orchestrator.compare.measure import Side
 from orchestrator.compare.records import Comparison, ComparisonRow
 
@@ -18,10 +27,10 @@ Key = tuple[str, str]  # suite and benchmark
 
 @dataclass(frozen=True)
 class _Pair:
-    """A row and the paired documents behind it, where there are some."""
+    """A row and the draws from the paired documents behind it, where there are some."""
 
     row: ComparisonRow
-    docs: Documents | None
+    draws: PairedDraws | None
 
 
 def comparability(base: Measurement, candidate: Measurement) -> tuple[str, ...]:
@@ -68,35 +77,32 @@ def compare(
     suites: Sequence[Suite],
     *,
     force: bool = False,
+    other_candidates: int = 0,
     other_tests: int = 0,
     seed: int = 0,
 ) -> tuple[Comparison, ...]:
     """Every candidate against the base.
 
-    The p-values are corrected over all benchmarks of all candidates given, and over `other_tests` more that were
-    made on the way to choosing them (taken as having shown nothing, which is the strict reading).
+    The p-values are corrected over all benchmarks and averages of all candidates given, over `other_candidates` that were tried
+    beside them, and over `other_tests` more that were made on the way to choosing them (both taken as having shown
+    nothing, which is the strict reading).
     """
-    pairs = {name: _pairs(base, sides, suites, force, seed) for name, sides in candidates.items()}
-    flat = [pair.row.delta.p if pair.row.delta else None for found in pairs.values() for pair in found]
-    adjusted = iter(corrected([*flat, *[1.0] * other_tests])[: len(flat)])
-    n_tests = sum(p is not None for p in flat) + other_tests
-    finished: dict[str, list[_Pair]] = {
-        name: [_Pair(p.row.model_copy(update={"p_corrected": next(adjusted)}), p.docs) for p in found]
-        for name, found in pairs.items()
-    }
-    averages = {name: _averages(found, suites, seed) for name, found in finished.items()}
-    means = [row.delta.p if row.delta else None for rows in averages.values() for row in rows]
-    of_means = iter(corrected(means))
     who = base[0].measurement.checkpoint if base else "base"
-    return tuple(
-        Comparison(
-            base=who,
-            candidate=name,
-            rows=tuple(p.row for p in found),
-            averages=tuple(r.model_copy(update={"p_corrected": next(of_means)}) for r in averages[name]),
-            n_tests=n_tests,
-        )
-        for name, found in finished.items()
+    found = [
+        _comparison(who, name, _pairs(base, sides, suites, force, seed), suites)
+        for name, sides in candidates.items()
+    ]
+    return correct(found, other_candidates=other_candidates, other_tests=other_tests)
+
+
+def _comparison(base: str, candidate: str, pairs: Sequence[_Pair], suites: Sequence[Suite]) -> Comparison:
+    """One candidate's rows and averages, not corrected yet; its draws, some megabytes, are not kept."""
+    return Comparison(
+        base=base,
+        candidate=candidate,
+        rows=tuple(p.row for p in pairs),
+        averages=tuple(_averages(pairs, suites)),
+        n_tests=0,
     )
 
 
@@ -165,15 +171,15 @@ def _pair(
         reasons += tuple(r for r in more if not _said(r, reasons))
     if reasons and not force:
         return _Pair(row.model_copy(update={"refused": reasons}), None)
-    docs, difference = _difference(benchmark, base, candidate, seed)
-    notes = row.notes if docs else (*row.notes, "without samples: compared as if on different documents")
-    if docs and _same_answers(base.samples, candidate.samples):
+    draws, difference = _difference(benchmark, base, candidate, seed)
+    notes = row.notes if draws else (*row.notes, "without samples: compared as if on different documents")
+    if draws and _same_answers(base.samples, candidate.samples):
         notes = (
             *notes,
             "every answer is the same in both, to the last digit: the same weights, or copied samples",
         )
     update = {"delta": difference, "refused": reasons, "forced": bool(reasons), "notes": notes}
-    return _Pair(row.model_copy(update=update), docs)
+    return _Pair(row.model_copy(update=update), draws)
 
 
 def _outdated(base: Side, candidate: Side, benchmark: Benchmark | None) -> tuple[str, ...]:
@@ -199,26 +205,26 @@ def _same_answers(base: Sequence[Sample], candidate: Sequence[Sample]) -> bool:
 
 def _difference(
     benchmark: Benchmark, base: Side, candidate: Side, seed: int
-) -> tuple[Documents | None, Delta]:
+) -> tuple[PairedDraws | None, Delta]:
     metric = base.measurement.result.metric
     if metric not in benchmark.metrics and len(benchmark.metrics) == 1:  # scored at another stage
         benchmark = benchmark.model_copy(update={"metrics": (metric,)})
     if base.samples and candidate.samples:
-        docs = documents([base.samples, candidate.samples], benchmark)
-        return docs, delta(docs, seed=seed)
+        draws = paired_draws(documents([base.samples, candidate.samples], benchmark), seed=seed)
+        return draws, delta_of(draws)
     return None, unpaired_delta(base.measurement.scores, candidate.measurement.scores, benchmark, seed=seed)
 
 
-def _averages(pairs: Sequence[_Pair], suites: Sequence[Suite], seed: int) -> list[ComparisonRow]:
+def _averages(pairs: Sequence[_Pair], suites: Sequence[Suite]) -> list[ComparisonRow]:
     """One mean per suite over the benchmarks that were compared on samples, if they are several."""
     rows = []
     for suite in suites:
-        used = [p for p in pairs if p.row.suite == suite.name and p.docs is not None]
-        docs = [p.docs for p in used if p.docs is not None]
-        if len(docs) < 2:
+        used = [p for p in pairs if p.row.suite == suite.name and p.draws is not None]
+        draws = [p.draws for p in used if p.draws is not None]
+        if len(draws) < 2:
             continue
         whole = len(used) == len(suite.benchmarks) and not any(_is_partial(p.row) for p in used)
-        mean = average_delta(docs, seed=seed)
+        mean = delta_of(average_draws(draws))
         rows.append(
             ComparisonRow(
                 suite=suite.name,

@@ -24,7 +24,8 @@ class ComparisonRow(Frozen):
         description="The difference with interval and test; null where it may not be taken."
     )
     p_corrected: float | None = Field(
-        default=None, description="p-value corrected for every benchmark of every candidate that was tried."
+        default=None,
+        description="p-value corrected (Holm) for every benchmark and every average of every candidate that was tried.",
     )
     refused: tuple[str, ...] = Field(default=(), description="Why the two may not be compared, in words.")
     forced: bool = Field(default=False, description="Whether they were compared in spite of that.")
@@ -36,6 +37,11 @@ class ComparisonRow(Frozen):
     def significant(self) -> bool:
         """Whether the difference is real as far as the corrected test can tell."""
         return self.p_corrected is not None and self.p_corrected < SIGNIFICANT
+
+    @property
+    def alone(self) -> bool:
+        """Whether its interval leaves out 0, but the correction for all that was tried leaves no finding."""
+        return self.delta is not None and self.delta.p < SIGNIFICANT and not self.significant
 
     @property
     def verdict(self) -> str:
@@ -57,6 +63,11 @@ class Comparison(Frozen):
         description="One per suite with more than one compared benchmark."
     )
     n_tests: int = Field(ge=0, description="Number of tests that the corrected p-values take into account.")
+    n_candidates: int = Field(
+        default=1,
+        ge=0,
+        description="Number of candidates whose tests these are; one with two engines counts twice.",
+    )
 
     @property
     def forced(self) -> bool:

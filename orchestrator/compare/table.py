@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from orchestrator.compare.correction import correction_text
 from orchestrator.compare.records import SIGNIFICANT, Comparison, ComparisonRow
 
 _SIGNS = {
@@ -86,9 +87,15 @@ def _below(comparison: Comparison) -> list[str]:
             f"{escape(r.title)} {r.delta.detectable_points:.1f}" for r in silent if r.delta is not None
         )
         lines.append(f"  Smallest true difference that would mostly have been found, in points: {found}.")
-    tests = "test" if comparison.n_tests == 1 else "tests"
+    alone = [escape(r.title) for r in (*comparison.rows, *comparison.averages) if r.alone]
+    if alone:
+        lines.append(
+            f"  {', '.join(alone)}: p < {SIGNIFICANT} on its own; of {comparison.n_tests:,} tests without any effect about "
+            f"{max(1, round(SIGNIFICANT * comparison.n_tests)):,} would show as much."
+        )
     lines.append(
-        f"  p corrected (Benjamini-Hochberg) for {comparison.n_tests} {tests}; better or worse is p corr. < {SIGNIFICANT}."
+        f"  p corr.: {correction_text(comparison.n_tests, comparison.n_candidates)}; better or worse is p corr. < {SIGNIFICANT}. "
+        "Intervals: each for its row alone."
     )
     return lines
 

@@ -153,7 +153,7 @@ def benchmark_table(found: Confirmation, n_layers: int, suite: str | None) -> Ta
     if not names:
         return None
     table = _table(
-        f"The same paths on {suite}: Δ points, p corrected for {found.n_tried:,} paths in brackets"
+        f"The same paths on {suite}: Δ points, p corrected for {found.n_tried:,} paths x {len(names)} in brackets"
     )
     table.add_column("Layer path", no_wrap=True, overflow="ellipsis", max_width=30)
     for name in names:
@@ -197,7 +197,9 @@ def _below(found: Confirmation) -> str:
     lines = [
         f"  Shrinkage: the mean gain was {found.shrinkage.search_mean:+z.4f} on the search set and is "
         f"{found.shrinkage.confirmation_mean:+z.4f} on the confirmation set{share}.",
-        f"  p is one-sided against 'no gain'; real is p x {found.n_tried:,} <= {found.alpha}, suggestive is p Holm <= {found.alpha}.",
+        f"  p is one-sided against 'no gain'; real is p x {found.n_tried:,} <= {found.alpha}, suggestive is p Holm <= {found.alpha} "
+        f"(for the {len(found.paths)} confirmed), worse is the p of 'no loss' x {found.n_tried:,} <= {found.alpha}.",
+        "  Intervals: each for its path alone; after so many were tried, one that leaves out 0 is no finding by itself.",
     ]
     for key, value in found.base_confirmation.items():
         levels = found.levels.get(f"{key}-confirmation", ())

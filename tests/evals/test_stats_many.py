@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from scipy import stats as scipy_stats
+from statsmodels.stats.multitest import multipletests
 
 from evals.errors import EvaluationError
 from evals.stats import (
@@ -33,15 +33,18 @@ def test_averages_over_benchmarks() -> None:
     assert score.interval.holds(score.value)
 
 
-def test_correction_is_benjamini_hochberg() -> None:
-    p_values = [0.01, None, 0.04, 0.03, math.nan, 0.2]
+def test_correction_is_holms() -> None:
+    p_values = [0.01, None, 0.04, 0.03, math.nan, 0.2, 0.03]
     found = corrected(p_values)
     assert found[1] is None
     assert found[4] is None
-    expected = scipy_stats.false_discovery_control([0.01, 0.04, 0.03, 0.2])
+    expected = multipletests([0.01, 0.04, 0.03, 0.2, 0.03], method="holm")[1]
     assert [p for p in found if p is not None] == pytest.approx(list(expected))
+    assert corrected(p_values, others=3)[0] == pytest.approx(0.01 * 8)
+    padded = corrected([*p_values, 1.0, 1.0, 1.0])
+    assert corrected(p_values, others=3) == padded[: len(p_values)]
     assert corrected([]) == ()
-    assert corrected([None]) == (None,)
+    assert corrected([None], others=5) == (None,)
 
 
 def test_correction_holds_back_a_sweep_without_effects() -> None:

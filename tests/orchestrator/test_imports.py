@@ -68,7 +68,7 @@ def take_both(tmp_path: Path, settings: Settings, change: Change | None = None, 
 
 def test_samples_give_paired_tests(tmp_path: Path, settings: Settings) -> None:
     row = take_both(tmp_path, settings)
-    assert (row.verdict, row.delta.test) == ("better", SignificanceTest.MCNEMAR)
+    assert (row.verdict, row.delta.test) == ("better", SignificanceTest.SIGN_FLIP)
     assert (row.delta.gained, row.delta.lost, row.refused) == (60, 0, ())
 
 
@@ -118,7 +118,7 @@ def test_samples_that_are_not_whole_are_not_used(
 
 def test_a_line_that_was_written_twice_counts_once(tmp_path: Path, settings: Settings) -> None:
     row = take_both(tmp_path, settings, lambda e: e + e[:9])
-    assert (row.delta.test, row.delta.n) == (SignificanceTest.MCNEMAR, 756)
+    assert (row.delta.test, row.delta.n) == (SignificanceTest.SIGN_FLIP, 756)
 
 
 def test_a_samples_file_that_was_cut_keeps_the_scores(tmp_path: Path, settings: Settings) -> None:
