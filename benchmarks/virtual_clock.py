@@ -36,8 +36,18 @@ class VirtualEngine(LiveEngine):
         """At once."""
         return True
 
-    def end(self) -> None:
+    def is_closed_in_order(self) -> bool:
+        """Always."""
+        return True
+
+    def process_group(self) -> None:
+        """There are no processes."""
+
+    def kill(self) -> None:
         """Nothing to end."""
+
+    def release(self) -> None:
+        """Nothing is reserved."""
 
 
 class Clock:
