@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from evals.claims.facts import Fact
@@ -10,7 +10,8 @@ from orchestrator.candidates import BASE_NAME
 from orchestrator.compare import Comparison, Side, compare
 from orchestrator.errors import RunError
 from orchestrator.imported_results import imported_sides
-from orchestrator.results import CandidateResult, comparisons, find_result, loaded_suites, sides
+from orchestrator.lookup import find_result
+from orchestrator.results import CandidateResult, comparisons, loaded_suites, sides
 from orchestrator.store import Store
 
 
@@ -25,14 +26,16 @@ def compare_names(
 ) -> tuple[Comparison, ...]:
     """Candidates against a base, each a candidate of a run or an imported run."""
     ours = {name: _result(store, name, run_id) for name in candidates}
+    runs = tuple(dict.fromkeys(found.run_id for found in ours.values() if found is not None))
+    if base == BASE_NAME and len(runs) > 1:
+        return _each_against_its_base(store, ours, runs, home, force=force)
     first = next((found for found in ours.values() if found is not None), None)
     if base == BASE_NAME and first is None and _result(store, base, run_id) is None:
         raise RunError(
             f"--base names what to compare {candidates[0]} with: the checkpoint, id or path of an imported run, or a "
             "candidate."
         )
-    where = run_id or (first.run_id if first is not None and base == BASE_NAME else None)
-    reference = _result(store, base, where, first)
+    reference = _reference(store, base, run_id, first)
     results = [found for found in ours.values() if found is not None]
     if reference is not None and len(results) == len(ours):
         tried = sum(not c.is_base for c in store.candidates(results[0].run_id)) - len(results)
@@ -43,6 +46,45 @@ def compare_names(
         side.measurement.facts.known[Fact.SUITE] for group in (against, *named.values()) for side in group
     )
     return compare(against, named, suites, force=force)
+
+
+def _each_against_its_base(
+    store: Store,
+    ours: Mapping[str, CandidateResult | None],
+    runs: Sequence[str],
+    home: Path,
+    *,
+    force: bool,
+) -> tuple[Comparison, ...]:
+    """Candidates of several runs, each against the base of its own run, corrected for all candidates of all of them."""
+    imported = [name for name, found in ours.items() if found is None]
+    if imported:
+        raise RunError(
+            f"The candidates are of {len(runs)} runs, each with a base of its own, and {imported[0]} is an imported run: "
+            "name what to compare them with by --base."
+        )
+    tried = sum(not candidate.is_base for run in runs for candidate in store.candidates(run))
+    compared: dict[tuple[str, str], Comparison] = {}
+    for run in runs:
+        results = [found for found in ours.values() if found is not None and found.run_id == run]
+        reference = find_result(store, BASE_NAME, run, results[0].engine)
+        others = max(0, tried - len(results))
+        for comparison in comparisons(reference, results, home, force=force, tried=others):
+            named = comparison.model_copy(update={"base": f"{comparison.base} of run {run}"})
+            compared[run, comparison.candidate] = named
+    return tuple(compared[f.run_id, f.candidate.name] for f in ours.values() if f is not None)
+
+
+def _reference(
+    store: Store, base: str, run_id: str | None, first: CandidateResult | None
+) -> CandidateResult | None:
+    """What candidates are compared with: of the run that is given, else of the first candidate's, else of any."""
+    own = run_id or (first.run_id if first is not None else None)
+    if own is not None and (
+        base == BASE_NAME or store.find_candidates(base, run_id=own, scored=True, limit=1)
+    ):
+        return _result(store, base, own, first)
+    return _result(store, base, run_id, first)
 
 
 def _result(

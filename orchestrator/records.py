@@ -40,7 +40,26 @@ def _plain_text(text: str) -> str:
     return text if len(text) <= _MAX_TEXT else "[...]" + text[-_MAX_TEXT:]
 
 
+def unstorable(text: str) -> str | None:
+    """The character in a text that no database can store, in words; None where there is none."""
+    if "\0" in text:
+        return "NUL (U+0000)"
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return f"half of a surrogate pair (U+{ord(text[error.start]):04X})"
+    return None
+
+
+def _storable(text: str) -> str:
+    character = unstorable(text)
+    if character is not None:
+        raise ValueError(f"it holds a character, {character}, that no file or database can store")
+    return text
+
+
 ForeignText = Annotated[str, AfterValidator(_plain_text)]
+StorableText = Annotated[str, AfterValidator(_storable)]
 
 
 class RunState(StrEnum):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pydantic import Field
@@ -18,7 +18,7 @@ from evals.suite import Benchmark, Suite, load_suite, suite_names
 from orchestrator.compare import Comparison, Side, all_stages, compare, measurement_of
 from orchestrator.errors import RunError
 from orchestrator.jobs import EvalJob, Frozen
-from orchestrator.records import CandidateInRun, CandidateRecord, EvalOutcome, PlannedJob, Protocol, Success
+from orchestrator.records import CandidateInRun, CandidateRecord, EvalOutcome, PlannedJob, Protocol
 from orchestrator.settings import Settings
 from orchestrator.store import Store
 from recipes.demo import DEMO_NAMES, WEIGHTS_FROM
@@ -51,41 +51,41 @@ class CandidateResult(Frozen):
 
 def results_of_run(store: Store, run_id: str) -> tuple[CandidateResult, ...]:
     """Every candidate's scores, per engine, as far as they are in the store."""
-    jobs = [planned for planned in store.run_jobs(run_id) if isinstance(planned.job, EvalJob)]
-    outcomes = store.outcomes([planned.job.digest for planned in jobs])
-    engines: dict[str, EngineSpec] = {}
-    for planned in jobs:
-        assert isinstance(planned.job, EvalJob)
-        engines.setdefault(
-            planned.job.engine.model_copy(update={"max_length": None}).digest, planned.job.engine
-        )
-    found = []
-    for engine in engines.values():
-        for candidate in store.candidates(run_id):
-            evaluated = tuple(_evaluated(jobs, outcomes, candidate.position, engine))
-            if evaluated:
-                found.append(
-                    CandidateResult(run_id=run_id, candidate=candidate, engine=engine, evaluated=evaluated)
-                )
-    return tuple(found)
+    return _results(store, run_id, store.candidates(run_id), store.run_jobs(run_id))
 
 
-def _evaluated(
-    jobs: Sequence[PlannedJob], outcomes: Mapping[str, Success], position: int, engine: EngineSpec
-) -> list[tuple[EvalJob, EvalOutcome]]:
-    """The finished evaluations of one candidate with one engine; suites may differ in the longest sequence.
+def results_of_candidate(store: Store, found: CandidateInRun) -> tuple[CandidateResult, ...]:
+    """One candidate's scores in one run, per engine, as far as they are in the store."""
+    candidate = found.candidate
+    planned = store.run_jobs(found.run_id, candidate=candidate.position)
+    return _results(store, found.run_id, (candidate,), planned)
+
+
+def _results(
+    store: Store, run_id: str, candidates: Sequence[CandidateRecord], planned: Sequence[PlannedJob]
+) -> tuple[CandidateResult, ...]:
+    """Engine by engine in the order of the jobs, candidate by candidate; suites may differ in the longest sequence.
 
     Probes screen layer paths and are no scores: they never come with them.
     """
-    found = []
-    for planned in jobs:
-        job, outcome = planned.job, outcomes.get(planned.job.digest)
-        if not isinstance(job, EvalJob) or job.is_probe or not isinstance(outcome, EvalOutcome):
+    outcomes = store.outcomes(item.job.digest for item in planned if isinstance(item.job, EvalJob))
+    engines: dict[str, EngineSpec] = {}
+    evaluated: dict[tuple[str, int], list[tuple[EvalJob, EvalOutcome]]] = {}
+    for item in planned:
+        job, outcome = item.job, outcomes.get(item.job.digest)
+        if not isinstance(job, EvalJob):
             continue
-        same_engine = job.engine.model_copy(update={"max_length": engine.max_length}) == engine
-        if same_engine and position in planned.candidates:
-            found.append((job, outcome))
-    return found
+        key = job.engine.model_copy(update={"max_length": None}).digest
+        engines.setdefault(key, job.engine)
+        if isinstance(outcome, EvalOutcome) and not job.is_probe:
+            for position in item.candidates:
+                evaluated.setdefault((key, position), []).append((job, outcome))
+    return tuple(
+        CandidateResult(run_id=run_id, candidate=candidate, engine=engine, evaluated=tuple(scores))
+        for key, engine in engines.items()
+        for candidate in candidates
+        if (scores := evaluated.get((key, candidate.position)))
+    )
 
 
 def sides(result: CandidateResult, home: Path) -> list[Side]:
@@ -169,21 +169,6 @@ def run_comparisons(
         if base is not None and others:
             found += comparisons(base, others, home, force=force)
     return tuple(found)
-
-
-def find_result(
-    store: Store, name: str, run_id: str | None, engine: EngineSpec | None = None
-) -> CandidateResult:
-    """The newest stored result of a candidate by its name or weights digest; RunError where there is none."""
-    matches: Sequence[CandidateInRun] = store.find_candidates(name)
-    for match in matches:
-        if run_id is not None and match.run_id != run_id:
-            continue
-        for result in results_of_run(store, match.run_id):
-            if result.candidate == match.candidate and engine in (None, result.engine):
-                return result
-    where = f" in run {run_id}" if run_id else ""
-    raise RunError(f"There are no scores of {name}{where} in the store; `mergeboard status` lists the runs.")
 
 
 def benchmark_scores(result: CandidateResult) -> tuple[BenchmarkScore, ...]:

@@ -25,6 +25,7 @@ from evals.engine import EngineKind, ExecutionMode
 from evals.scores import Seeds
 from orchestrator.errors import SweepError
 from orchestrator.jobs import Frozen
+from orchestrator.records import StorableText
 from recipes.errors import RecipeError
 from recipes.layer_path import LayerPathSpec
 from recipes.yaml_text import YamlDocument, load_yaml
@@ -35,16 +36,18 @@ _MAX_SWEEP_BYTES = 4_000_000
 class RecipeEntry(Frozen):
     """One line of `recipes`: exactly one of the five ways to name a recipe."""
 
-    name: str | None = Field(default=None, min_length=1, max_length=120, description="How tables call it.")
+    name: StorableText | None = Field(
+        default=None, min_length=1, max_length=120, description="How tables call it."
+    )
     layer_path: str | tuple[int, ...] | None = Field(
         default=None, description="`(i, j)`, blocks, ranges, or a list of layers."
     )
     grid: str | None = Field(default=None, description="Many (i, j) in one line.")
     mergekit: dict[str, Any] | None = Field(default=None, description="A mergekit document.")
-    file: str | None = Field(
+    file: StorableText | None = Field(
         default=None, description="A file with a mergekit document, beside the sweep file."
     )
-    catalog: str | None = Field(default=None, description="Name of a recipe of the catalogue.")
+    catalog: StorableText | None = Field(default=None, description="Name of a recipe of the catalogue.")
 
     @model_validator(mode="before")
     @classmethod
@@ -74,7 +77,7 @@ class RecipeEntry(Frozen):
 class SuiteEntry(Frozen):
     """One suite to score, whole or in part."""
 
-    suite: str = Field(description="Name of the suite.")
+    suite: StorableText = Field(description="Name of the suite.")
     benchmarks: tuple[str, ...] | None = Field(
         default=None, min_length=1, description="Only these benchmarks of it."
     )
@@ -131,8 +134,12 @@ class EngineEntry(Frozen):
 class Sweep(Frozen):
     """What a sweep file says; shorthands are parsed, nothing is looked up yet."""
 
-    name: str = Field(min_length=1, max_length=120, description="Name of the sweep, shown in tables.")
-    base: str = Field(min_length=1, description="The checkpoint that all differences are taken against.")
+    name: StorableText = Field(
+        min_length=1, max_length=120, description="Name of the sweep, shown in tables."
+    )
+    base: StorableText = Field(
+        min_length=1, description="The checkpoint that all differences are taken against."
+    )
     recipes: tuple[RecipeEntry, ...] = Field(default=(), description="What is compared with the base.")
     sources: dict[str, str] = Field(
         default_factory=dict, description="Name in a recipe to checkpoint, where they differ."
@@ -210,6 +217,9 @@ def parse_sweep(data: bytes, *, origin: str, folder: Path) -> SweepFile:
 def first_error(error: ValidationError, document: YamlDocument, origin: str) -> str:
     """The first validation error as `file:line: field: what is wrong`."""
     errors = error.errors(include_url=False)
+    # A list whose entries are wrong is also too short: only the entry is what the person can mend.
+    inner = {e["loc"][:depth] for e in errors for depth in range(1, len(e["loc"]))}
+    errors = [e for e in errors if e["type"] != "too_short" or e["loc"] not in inner]
     # A misspelt field is also a missing one: the misspelling is what the person has to see.
     first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
     location = tuple(part for part in first["loc"] if not (isinstance(part, str) and "[" in part))

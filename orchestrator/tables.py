@@ -20,6 +20,8 @@
 | reproductions     | one check of a card's claims                                                    |
 | verdicts          | what became of a claim in a reproduction                                        |
 
+Text has no length: a checkpoint of the hub is known by `repo@commit`, and names are whatever their owner wrote.
+
 A change here needs a migration in `migrations/versions`; a test compares the two.
 """
 
@@ -102,12 +104,12 @@ def _enum(kind: type[StrEnum]) -> sa.Enum:
 
 
 def _job(**options: Any) -> sa.Column[str]:
-    return sa.Column("job_digest", sa.String(64), sa.ForeignKey("jobs.digest"), nullable=False, **options)
+    return sa.Column("job_digest", sa.Text, sa.ForeignKey("jobs.digest"), nullable=False, **options)
 
 
 def _run(**options: Any) -> sa.Column[str]:
     return sa.Column(
-        "run_id", sa.String(64), sa.ForeignKey("runs.id", ondelete="CASCADE"), nullable=False, **options
+        "run_id", sa.Text, sa.ForeignKey("runs.id", ondelete="CASCADE"), nullable=False, **options
     )
 
 
@@ -123,10 +125,10 @@ metadata = sa.MetaData(naming_convention=NAMES)
 runs = sa.Table(
     "runs",
     metadata,
-    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("id", sa.Text, primary_key=True),
     sa.Column("name", sa.Text, nullable=False),
     sa.Column("sweep", sa.Text, nullable=False),
-    sa.Column("sweep_digest", sa.String(64), nullable=False, index=True),
+    sa.Column("sweep_digest", sa.Text, nullable=False, index=True),
     sa.Column("provenance", sa.Text, nullable=False),
     sa.Column("plan", sa.Text, nullable=False),
     sa.Column("created_at", UtcDateTime, nullable=False, index=True),
@@ -148,7 +150,7 @@ candidates = sa.Table(
     sa.Column("position", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("name", sa.Text, nullable=False, index=True),
     sa.Column("is_base", sa.Boolean, nullable=False),
-    sa.Column("weights_digest", sa.String(64), nullable=False, index=True),
+    sa.Column("weights_digest", sa.Text, nullable=False, index=True),
     sa.Column("layer_path", LayerPathText),
     sa.Column("recipe", sa.Text),
     sa.Column("layers", sa.Integer),
@@ -158,21 +160,21 @@ candidates = sa.Table(
 protocols = sa.Table(
     "protocols",
     metadata,
-    sa.Column("digest", sa.String(64), primary_key=True),
+    sa.Column("digest", sa.Text, primary_key=True),
     sa.Column("suite", sa.Text, nullable=False),
     sa.Column("benchmark", sa.Text, nullable=False),
-    sa.Column("engine_digest", sa.String(64), nullable=False),
+    sa.Column("engine_digest", sa.Text, nullable=False),
     sa.Column("spec", sa.Text, nullable=False),
 )
 
 jobs = sa.Table(
     "jobs",
     metadata,
-    sa.Column("digest", sa.String(64), primary_key=True),
+    sa.Column("digest", sa.Text, primary_key=True),
     sa.Column("kind", _enum(JobKind), nullable=False),
     # The identity of an evaluation; null for a build, whose digest is its recipe's.
-    sa.Column("protocol_digest", sa.String(64), sa.ForeignKey("protocols.digest"), index=True),
-    sa.Column("weights_digest", sa.String(64), index=True),
+    sa.Column("protocol_digest", sa.Text, sa.ForeignKey("protocols.digest"), index=True),
+    sa.Column("weights_digest", sa.Text, index=True),
     sa.Column("layer_path", LayerPathText),
     sa.CheckConstraint("(kind = 'eval') = (protocol_digest is not null)", name="eval_has_protocol"),
 )
@@ -192,9 +194,9 @@ run_jobs = sa.Table(
 candidate_jobs = sa.Table(
     "candidate_jobs",
     metadata,
-    sa.Column("run_id", sa.String(64), primary_key=True),
+    sa.Column("run_id", sa.Text, primary_key=True),
     sa.Column("candidate", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("job_digest", sa.String(64), primary_key=True),
+    sa.Column("job_digest", sa.Text, primary_key=True),
     sa.ForeignKeyConstraint(
         ["run_id", "candidate"], ["candidates.run_id", "candidates.position"], ondelete="CASCADE"
     ),
@@ -207,7 +209,7 @@ candidate_jobs = sa.Table(
 attempts = sa.Table(
     "attempts",
     metadata,
-    sa.Column("id", sa.String(32), primary_key=True),
+    sa.Column("id", sa.Text, primary_key=True),
     _job(),
     _run(),
     sa.Column("number", sa.Integer, nullable=False),
@@ -237,7 +239,7 @@ outcomes = sa.Table(
     "outcomes",
     metadata,
     _job(primary_key=True),
-    sa.Column("attempt_id", sa.String(32), sa.ForeignKey("attempts.id")),
+    sa.Column("attempt_id", sa.Text, sa.ForeignKey("attempts.id")),
     sa.Column("accepted_at", UtcDateTime, nullable=False, index=True),
     sa.Column("started_at", UtcDateTime, nullable=False),
     sa.Column("ended_at", UtcDateTime, nullable=False),
@@ -247,7 +249,7 @@ outcomes = sa.Table(
 builds = sa.Table(
     "builds",
     metadata,
-    sa.Column("job_digest", sa.String(64), sa.ForeignKey("outcomes.job_digest"), primary_key=True),
+    sa.Column("job_digest", sa.Text, sa.ForeignKey("outcomes.job_digest"), primary_key=True),
     sa.Column("path", sa.Text, nullable=False),
     sa.Column("size_bytes", sa.BigInteger, nullable=False),
     sa.Column("parameters", sa.BigInteger, nullable=False),
@@ -257,7 +259,7 @@ builds = sa.Table(
 evaluations = sa.Table(
     "evaluations",
     metadata,
-    sa.Column("job_digest", sa.String(64), sa.ForeignKey("outcomes.job_digest"), primary_key=True),
+    sa.Column("job_digest", sa.Text, sa.ForeignKey("outcomes.job_digest"), primary_key=True),
     sa.Column("title", sa.Text, nullable=False),
     sa.Column("metric", sa.Text, nullable=False),
     sa.Column("raw", sa.Float(53), nullable=False),
@@ -268,7 +270,7 @@ evaluations = sa.Table(
     sa.Column("remark", sa.Text),
     sa.Column("alarms", sa.Text),
     sa.Column("samples_path", sa.Text, nullable=False),
-    sa.Column("samples_sha256", sa.String(64), nullable=False),
+    sa.Column("samples_sha256", sa.Text, nullable=False),
     sa.Column("n_requests", sa.Integer, nullable=False),
     sa.Column("n_replayed", sa.Integer, nullable=False),
     sa.Column("duration_s", sa.Float(53), nullable=False),
@@ -277,7 +279,7 @@ evaluations = sa.Table(
 scores = sa.Table(
     "scores",
     metadata,
-    sa.Column("job_digest", sa.String(64), sa.ForeignKey("evaluations.job_digest"), primary_key=True),
+    sa.Column("job_digest", sa.Text, sa.ForeignKey("evaluations.job_digest"), primary_key=True),
     sa.Column("position", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("subset", sa.Text, nullable=False),
     sa.Column("metric", sa.Text, nullable=False),
@@ -296,7 +298,7 @@ imports = sa.Table(
     "imports",
     metadata,
     # First digits of the file's sha256: the same file is the same import.
-    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("id", sa.Text, primary_key=True),
     sa.Column("source", sa.Text, nullable=False),
     sa.Column("checkpoint", sa.Text, nullable=False, index=True),
     sa.Column("revision", sa.Text),
@@ -309,24 +311,24 @@ imports = sa.Table(
 imported_results = sa.Table(
     "imported_results",
     metadata,
-    sa.Column("import_id", sa.String(64), sa.ForeignKey("imports.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("import_id", sa.Text, sa.ForeignKey("imports.id", ondelete="CASCADE"), primary_key=True),
     sa.Column("position", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("suite", sa.Text, nullable=False),
     sa.Column("benchmark", sa.Text, nullable=False),
-    sa.Column("benchmark_digest", sa.String(64), nullable=False),
+    sa.Column("benchmark_digest", sa.Text, nullable=False),
     sa.Column("raw", sa.Float(53), nullable=False),
     sa.Column("normalized", sa.Float(53), nullable=False),
     sa.Column("n", sa.Integer, nullable=False),
     sa.Column("spec", sa.Text, nullable=False),
     sa.Column("samples_path", sa.Text),
-    sa.Column("samples_sha256", sa.String(64)),
+    sa.Column("samples_sha256", sa.Text),
 )
 
 cards = sa.Table(
     "cards",
     metadata,
     # First digits of the card's sha256: the same text is the same card.
-    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("id", sa.Text, primary_key=True),
     sa.Column("source", sa.Text, nullable=False),
     sa.Column("name", sa.Text),
     sa.Column("checkpoint", sa.Text, index=True),
@@ -339,7 +341,7 @@ cards = sa.Table(
 claims = sa.Table(
     "claims",
     metadata,
-    sa.Column("card_id", sa.String(64), sa.ForeignKey("cards.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("card_id", sa.Text, sa.ForeignKey("cards.id", ondelete="CASCADE"), primary_key=True),
     sa.Column("position", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("suite", sa.Text, nullable=False),
     sa.Column("benchmark", sa.Text),
@@ -350,9 +352,9 @@ claims = sa.Table(
 reproductions = sa.Table(
     "reproductions",
     metadata,
-    sa.Column("id", sa.String(32), primary_key=True),
-    sa.Column("card_id", sa.String(64), sa.ForeignKey("cards.id"), nullable=False, index=True),
-    sa.Column("run_id", sa.String(64), sa.ForeignKey("runs.id", ondelete="SET NULL")),
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("card_id", sa.Text, sa.ForeignKey("cards.id"), nullable=False, index=True),
+    sa.Column("run_id", sa.Text, sa.ForeignKey("runs.id", ondelete="SET NULL")),
     sa.Column("candidate", sa.Text, nullable=False),
     sa.Column("made_at", UtcDateTime, nullable=False, index=True),
     sa.Column("checks", sa.Text, nullable=False),
@@ -364,7 +366,7 @@ verdicts = sa.Table(
     metadata,
     sa.Column(
         "reproduction_id",
-        sa.String(32),
+        sa.Text,
         sa.ForeignKey("reproductions.id", ondelete="CASCADE"),
         primary_key=True,
     ),

@@ -105,7 +105,8 @@ class RunQuestions(StorePart):
     def arrivals(self, run_id: str, since: datetime, step_s: float) -> tuple[Arrivals, ...]:
         """How many outcomes of a run's jobs came in, in steps of time from `since` on; steps without any are left out."""
         seconds = sa.cast(sa.extract("epoch", outcomes.c.accepted_at), sa.Integer)
-        step = sa.cast((seconds - int(since.timestamp())) / max(1, round(step_s)), sa.Integer).label("step")
+        # Division of whole numbers: a cast of their quotient rounds on PostgreSQL and truncates on SQLite.
+        step = ((seconds - int(since.timestamp())) // max(1, round(step_s))).label("step")
         query = (
             sa.select(step, jobs.c.kind, sa.func.count().label("count"))
             .select_from(jobs_of_runs().join(outcomes, outcomes.c.job_digest == jobs.c.digest))

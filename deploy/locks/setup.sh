@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # setup.sh TARGET PYTHON VENV: makes VENV from requirements-TARGET.lock and checks that torch is the
-# build that TARGET needs. Packages come from whatever index pip is set up for on this machine.
+# build that TARGET needs. Packages come from whatever index pip is set up for on this machine. TORCH_BACKEND (cpu, cu130 ...)
+# names one of PyTorch's own builds, which uv knows where to find; without it torch comes from the same index as the rest, and
+# the CPU build from PyTorch's where that index has none or none is set up.
 set -euo pipefail
 target=$1 python=$2 venv=$3
 lock=requirements-$target.lock
@@ -10,23 +12,63 @@ command -v "$python" >/dev/null || {
   echo "setup: $python was not found; install Python 3.11, or name it: make setup PYTHON=/path/to/python3.11" >&2
   exit 2
 }
+if [ "$target" = gpu ]; then
+  # Triton compiles C against Python's headers whenever an engine starts with a new kernel.
+  command -v "${CC:-gcc}" >/dev/null || command -v clang >/dev/null || {
+    echo "setup: no C compiler was found, and Triton needs one when an engine starts; install gcc (Debian, Ubuntu: apt-get install gcc), or name one in CC." >&2
+    exit 2
+  }
+  headers=$("$python" -c 'import sysconfig; print(sysconfig.get_paths()["include"])')
+  [ -f "$headers/Python.h" ] || {
+    echo "setup: $headers/Python.h is missing, and Triton needs it when an engine starts; install Python's headers (Debian, Ubuntu: apt-get install python3.11-dev), or name a Python that has them: make setup TARGET=gpu PYTHON=/path/to/python3.11" >&2
+    exit 2
+  }
+  driver=$(nvidia-smi --query-gpu=driver_version --format=csv,noheader 2>/dev/null | head -n 1) || driver=
+  case $driver in
+    [0-9]*) [ "${driver%%.*}" -ge 580 ] || echo "setup: NVIDIA driver $driver is too old: the set-up goes on, but engines need driver 580 or newer (CUDA 13)." >&2 ;;
+    *) echo "setup: no NVIDIA driver answers on this machine: the set-up goes on, but engines need driver 580 or newer (CUDA 13)." >&2 ;;
+  esac
+fi
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
 pin() { grep -E "^$1==" "$lock"; }
 
-# torch first and alone: a wrong build is then found in seconds, before anything else is fetched.
-"$venv/bin/pip" install --quiet --no-deps "$(pin torch)" "$(pin uv)"
+"$venv/bin/pip" install --quiet --no-deps "$(pin uv)"
+backend=${TORCH_BACKEND-}
+if [ "$target" = cpu ] && [ -z "${TORCH_BACKEND+set}" ] && ! "$venv/bin/pip" config list | grep -qE '(index-url|find-links)='; then
+  # The public index offers torch as a CUDA build alone.
+  backend=cpu
+fi
+install_torch() {
+  if [ -n "$backend" ]; then
+    "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --no-deps --torch-backend "$backend" "$(pin torch)"
+  else
+    "$venv/bin/pip" install --quiet --no-deps "$(pin torch)"
+  fi
+}
 # The build is read off the installed files: a CUDA torch cannot be imported without its libraries.
-build=$("$venv/bin/python" - <<'PY'
+installed_build() {
+  "$venv/bin/python" - <<'PY'
 import pathlib, re, sysconfig
 text = (pathlib.Path(sysconfig.get_paths()["purelib"]) / "torch" / "version.py").read_text()
 cuda = re.search(r"^cuda[^=]*= *(.*)$", text, re.M)
 print("cpu" if cuda is None or cuda.group(1).strip() == "None" else "gpu")
 PY
-)
-if [ "$build" != "$target" ]; then
+}
+# torch first and alone: a wrong build is then found before anything else is fetched.
+build=none
+install_torch && build=$(installed_build)
+if [ "$target" = cpu ] && [ "$build" = gpu ] && [ -z "$backend" ]; then
+  echo "setup: the index of this machine offers the CUDA build of $(pin torch); taking PyTorch's own CPU build." >&2
   "$venv/bin/pip" uninstall --quiet --yes torch
+  build=none backend=cpu
+  install_torch && build=$(installed_build)
+fi
+if [ "$build" != "$target" ]; then
+  [ "$build" = none ] || "$venv/bin/pip" uninstall --quiet --yes torch
   if [ "$target" = cpu ]; then
-    echo "setup: the index of this machine offers the CUDA build of $(pin torch); point PIP_EXTRA_INDEX_URL at PyTorch's index of CPU builds (pytorch.org, 'Get Started', Compute Platform: CPU) and run make setup again, or use make setup TARGET=gpu on a GPU machine." >&2
+    echo "setup: no CPU build of $(pin torch) could be had, neither from the index of this machine nor from PyTorch's index of CPU builds; point PIP_EXTRA_INDEX_URL at one that has it (PyTorch's: pytorch.org, 'Get Started', Compute Platform: CPU) and run make setup again, or use make setup TARGET=gpu on a GPU machine." >&2
+  elif [ "$build" = none ]; then
+    echo "setup: $(pin torch) could not be installed; the lines above say why." >&2
   else
     echo "setup: the index of this machine offers a CPU build of $(pin torch); unset PIP_FIND_LINKS and PIP_EXTRA_INDEX_URL so that the CUDA build is found, and run make setup again, or use make setup TARGET=cpu." >&2
   fi

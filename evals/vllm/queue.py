@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -29,17 +30,28 @@ class RequestQueue:
         self._engine = llm.llm_engine
         self._window = 2 * batch
         self._ids = count()
+        self.scores_named_rows = _scores_named_rows(llm)
 
-    def run(self, prompts: Iterable[Prompt]) -> Iterator[tuple[Prompt, RequestOutput]]:
-        """Answers in the order in which they finish. Closing the iterator aborts what is still in flight."""
+    def run(
+        self, prompts: Iterable[Prompt], follow_ups: deque[Prompt] | None = None
+    ) -> Iterator[tuple[Prompt, RequestOutput]]:
+        """Answers in the order in which they finish. Closing the iterator aborts what is still in flight.
+
+        Prompts that the caller adds to `follow_ups` while it reads are started before the next of `prompts`, while the
+        prefix cache still holds what they share with an answered one.
+        """
         from vllm.inputs import tokens_input
         from vllm.sampling_params import RequestOutputKind
 
         source = iter(prompts)
+        first = deque() if follow_ups is None else follow_ups
         flying: dict[str, Prompt] = {}
         try:
             while True:
-                while len(flying) < self._window and (prompt := next(source, None)) is not None:
+                while len(flying) < self._window:
+                    prompt = first.popleft() if first else next(source, None)
+                    if prompt is None:
+                        break
                     prompt.params.output_kind = RequestOutputKind.FINAL_ONLY
                     name = str(next(self._ids))
                     flying[name] = prompt
@@ -59,3 +71,19 @@ class RequestQueue:
         """Raise EngineError while requests are in flight."""
         if self._engine.has_unfinished_requests():
             raise EngineError(f"Requests are in flight: read or close their iterator before you {purpose}.")
+
+
+def _scores_named_rows(llm: LLM) -> bool:
+    """Whether requests can name the tokens and the first row of the prompt log-probabilities that they want.
+
+    Only Model Runner V2 can, and not where layers that share a KV cache skip prompt tokens (kv_sharing_fast_prefill).
+    """
+    from vllm import SamplingParams
+
+    config = llm.llm_engine.vllm_config
+    return (
+        hasattr(SamplingParams, "prompt_logprob_token_ids")
+        and hasattr(SamplingParams, "prompt_logprob_start")
+        and bool(getattr(config, "use_v2_model_runner", False))
+        and not getattr(config.cache_config, "kv_sharing_fast_prefill", False)
+    )

@@ -3,16 +3,24 @@
 Stock lm-eval has every choice of every question computed from its first token. Here the choices of a question follow each
 other, so that all but the last block of their context comes from the prefix cache, and where every choice is one token
 the question is a single sequence.
+
+vLLM's model runners differ in what they return of a prompt. V1 (CPU builds) returns a row for every token, of which those
+behind the cached prefix are valid; V2 (GPUs) returns the uncached tokens alone. Both end with the prompt, so rows are taken
+from the end. V2 can also be asked for some rows and tokens (`RequestQueue.scores_named_rows`): only these rows go through
+the head, but no row tells its likeliest token, which is then asked for where the log-probabilities leave it open
+(`evals.vllm.greedy`).
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from evals.engine import ScoreRequest, ScoreResult, Wanted, all_wanted
 from evals.errors import EngineError
+from evals.vllm.greedy import Row, RowScores
 from evals.vllm.queue import Prompt, RequestQueue
 
 if TYPE_CHECKING:
@@ -26,16 +34,50 @@ MOST_NAMED_TOKENS = 100
 class _Question:
     """A question while its answers come in."""
 
-    logprobs: list[float | None]
-    is_greedy: list[bool]
+    request: ScoreRequest
+    max_length: int
+    logprobs: dict[int, float] = field(default_factory=dict)
+    is_greedy: dict[int, bool] = field(default_factory=dict)
+    rows: RowScores = field(default_factory=RowScores)
 
-    def result(self) -> ScoreResult | None:
-        if any(value is None for value in self.logprobs):
-            return None
+    def context(self, choice: int) -> tuple[int, ...]:
+        return truncated(self.request.context, self.request.continuations[choice], self.max_length)
+
+    def next_open_row(self) -> Row | None:
+        """A row whose likeliest token decides whether a scored choice is greedy; null where all choices are decided."""
+        for choice in self.logprobs.keys() - self.is_greedy.keys():
+            answer = self.rows.is_greedy(self.context(choice), self.request.continuations[choice])
+            if isinstance(answer, Row):
+                return answer
+            self.is_greedy[choice] = answer
+        return None
+
+    def result(self) -> ScoreResult:
+        """The whole question's; its choices are all known."""
+        choices = range(len(self.request.continuations))
         return ScoreResult(
-            logprobs=tuple(value for value in self.logprobs if value is not None),
-            is_greedy=tuple(self.is_greedy),
+            logprobs=tuple(self.logprobs[choice] for choice in choices),
+            is_greedy=tuple(self.is_greedy[choice] for choice in choices),
         )
+
+
+@dataclass(frozen=True)
+class _Choice(Prompt):
+    """A context with one of its continuations."""
+
+    choice: int
+
+
+@dataclass(frozen=True)
+class _OneTokenChoices(Prompt):
+    """A context; every continuation is one token."""
+
+
+@dataclass(frozen=True)
+class _LikeliestToken(Prompt):
+    """The tokens up to a row, which is asked for its likeliest token."""
+
+    row: Row
 
 
 def truncated(context: tuple[int, ...], continuation: tuple[int, ...], max_length: int) -> tuple[int, ...]:
@@ -53,24 +95,30 @@ def scores(
 ) -> Iterator[tuple[int, ScoreResult]]:
     """Results of the requests, each as soon as its last continuation is known."""
     open_questions: dict[int, _Question] = {}
-    retries: list[Prompt] = []
-    for batch in (_prompts(requests, max_length, wanted), retries):
-        for prompt, output in queue.run(batch):
-            index = prompt.key[0]
-            request = requests[index]
-            n = len(request.continuations)
-            question = open_questions.setdefault(index, _Question([None] * n, [False] * n))
-            if len(prompt.key) == 1:
-                _take_named_tokens(question, request, output)
-            elif not _take_continuation(question, request, prompt, output):
-                retries.append(_uncached(prompt))
-            result = question.result()
-            if result is not None:
-                del open_questions[index]
-                yield index, result
+    follow_ups: deque[Prompt] = deque()
+    prompts = _prompts(requests, max_length, wanted, named_rows=queue.scores_named_rows)
+    for prompt, output in queue.run(prompts, follow_ups):
+        index = prompt.key[0]
+        question = open_questions.setdefault(index, _Question(requests[index], max_length))
+        if isinstance(prompt, _OneTokenChoices):
+            _take_named_tokens(question, output)
+        elif isinstance(prompt, _LikeliestToken):
+            question.rows.take_likeliest(prompt.row, output.outputs[0].token_ids[0])
+        elif isinstance(prompt, _Choice) and not _take_continuation(question, prompt, output):
+            follow_ups.append(_uncached(prompt))
+        if len(question.logprobs) < len(question.request.continuations):
+            continue
+        row = question.next_open_row()
+        if row is None:
+            del open_questions[index]
+            yield index, question.result()
+        else:
+            follow_ups.append(_likeliest_token(index, row))
 
 
-def _prompts(requests: Sequence[ScoreRequest], max_length: int, wanted: Wanted) -> Iterator[Prompt]:
+def _prompts(
+    requests: Sequence[ScoreRequest], max_length: int, wanted: Wanted, *, named_rows: bool
+) -> Iterator[Prompt]:
     """Sequences in an order in which neighbours share their prefixes."""
     from vllm import SamplingParams
 
@@ -82,47 +130,62 @@ def _prompts(requests: Sequence[ScoreRequest], max_length: int, wanted: Wanted) 
         if all(len(c) == 1 for c in request.continuations) and len(named) <= MOST_NAMED_TOKENS:
             context = truncated(request.context, (0,), max_length)
             params = SamplingParams(temperature=0, max_tokens=1, detokenize=False, logprob_token_ids=named)
-            yield Prompt((index,), context, params)
+            yield _OneTokenChoices((index,), context, params)
             continue
         for choice, continuation in enumerate(request.continuations):
             context = truncated(request.context, continuation, max_length)
+            rows: dict[str, object] = {"prompt_logprobs": 0}
+            if named_rows:
+                rows = {
+                    "prompt_logprob_start": len(context) - 1,
+                    "prompt_logprob_token_ids": [[token] for token in continuation],
+                }
             params = SamplingParams(
-                temperature=0,
-                max_tokens=1,
-                detokenize=False,
-                prompt_logprobs=0,
-                skip_reading_prefix_cache=False,
+                temperature=0, max_tokens=1, detokenize=False, skip_reading_prefix_cache=False, **rows
             )
-            yield Prompt((index, choice), context + continuation, params)
+            yield _Choice((index,), context + continuation, params, choice)
 
 
-def _uncached(prompt: Prompt) -> Prompt:
+def _uncached(prompt: _Choice) -> _Choice:
+    params = prompt.params.clone()
+    params.skip_reading_prefix_cache = True
+    return replace(prompt, params=params)
+
+
+def _likeliest_token(index: int, row: Row) -> _LikeliestToken:
     from vllm import SamplingParams
 
-    params = SamplingParams(
-        temperature=0, max_tokens=1, detokenize=False, prompt_logprobs=0, skip_reading_prefix_cache=True
-    )
-    return Prompt(prompt.key, prompt.tokens, params)
+    params = SamplingParams(temperature=0, max_tokens=1, detokenize=False)
+    return _LikeliestToken((index,), row.context + row.continued, params, row)
 
 
-def _take_named_tokens(question: _Question, request: ScoreRequest, output: RequestOutput) -> None:
+def _take_named_tokens(question: _Question, output: RequestOutput) -> None:
     table = output.outputs[0].logprobs[0]
     best = output.outputs[0].token_ids[0]
-    for choice, (token,) in enumerate(request.continuations):
+    for choice, (token,) in enumerate(question.request.continuations):
         question.logprobs[choice] = table[token].logprob
         question.is_greedy[choice] = token == best
 
 
-def _take_continuation(
-    question: _Question, request: ScoreRequest, prompt: Prompt, output: RequestOutput
-) -> bool:
+def _take_continuation(question: _Question, prompt: _Choice, output: RequestOutput) -> bool:
     """Whether the answer could be taken: a cache that reaches into the continuation hides its first tokens."""
-    choice = prompt.key[1]
-    continuation = request.continuations[choice]
+    continuation = question.request.continuations[prompt.choice]
     begin = len(prompt.tokens) - len(continuation)
     if (output.num_cached_tokens or 0) >= begin:
         return False
-    entries = [output.prompt_logprobs[begin + i][token] for i, token in enumerate(continuation)]
-    question.logprobs[choice] = sum(entry.logprob for entry in entries)
-    question.is_greedy[choice] = all(entry.rank == 1 for entry in entries)
+    if prompt.params.prompt_logprobs is None:
+        named = output.prompt_token_id_logprobs
+        # vLLM drops them where a preempted request went on behind its first named row.
+        if named is None:
+            return False
+        logprobs = [float(value) for value in named[:, 0]]
+        question.rows.take(question.context(prompt.choice), continuation, logprobs)
+    else:
+        rows = output.prompt_logprobs[-len(continuation) :]
+        if len(rows) < len(continuation) or rows[0] is None:
+            return False
+        entries = [row[token] for row, token in zip(rows, continuation, strict=True)]
+        logprobs = [entry.logprob for entry in entries]
+        question.is_greedy[prompt.choice] = all(entry.rank == 1 for entry in entries)
+    question.logprobs[prompt.choice] = sum(logprobs)
     return True

@@ -45,7 +45,8 @@ def card(
 ) -> None:
     """Write model-index metadata, .eval_results, or a table of a candidate's scores."""
     from orchestrator.card_output import CardRequest, update_file, written
-    from orchestrator.results import find_result, results_of_run
+    from orchestrator.lookup import find_result
+    from orchestrator.results import results_of_run
     from orchestrator.settings import Settings
     from orchestrator.store import Store
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from alembic import context
 from alembic.autogenerate.api import AutogenContext
 
+from orchestrator.store.schema import compare_types
 from orchestrator.tables import metadata
 
 
@@ -21,6 +22,7 @@ connection = context.config.attributes["connection"]
 context.configure(
     connection=connection,
     target_metadata=metadata,
+    compare_type=compare_types,
     render_as_batch=connection.dialect.name == "sqlite",
     transactional_ddl=True,
     render_item=render_item,

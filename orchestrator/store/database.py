@@ -112,6 +112,8 @@ class Database:
         )
         try:
             return again(lambda: _in_transaction(engine, work))
+        except UnicodeEncodeError as error:
+            raise StoreError(_not_text(self.label)) from error
         except SQLAlchemyError as error:
             cause = error.orig if isinstance(error, DBAPIError) else None
             away = _is_transient(error) or (cause is not None and _is_full(cause))
@@ -122,8 +124,8 @@ class Database:
         cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
         text = (str(cause).strip().splitlines() or [type(cause).__name__])[0].rstrip(".")
         where = f"The store {self.label}"
-        if _is_full(cause):
-            return full_disk(self.label)
+        if _is_full(cause) or "NUL (0x00)" in text:
+            return full_disk(self.label) if _is_full(cause) else _not_text(self.label)
         if "not a database" in text:
             return f"{where} is not a mergeboard store; point MERGEBOARD_DATABASE_URL at another file."
         if "readonly database" in text or "unable to open database file" in text:
@@ -135,6 +137,14 @@ class Database:
         return (
             f"{where} refused a request ({type(cause).__name__}: {text}); `mergeboard db check` examines it."
         )
+
+
+def _not_text(label: str) -> str:
+    """The sentence for text with NUL or half of a surrogate pair in it."""
+    return (
+        f"The store {label} cannot hold text with a NUL character or half of a surrogate pair in it; "
+        "take the character out of the name or file that it came with."
+    )
 
 
 def full_disk(label: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from evals.scores import PROBE_SUITE
 from orchestrator.provenance import Hardware
 from orchestrator.records import (
     AttemptState,
@@ -122,15 +123,29 @@ class Queries(StorePart):
             lambda connection: tuple(candidate_record(row) for row in connection.execute(query))
         )
 
-    def find_candidates(self, text: str, *, limit: int = 20) -> tuple[CandidateInRun, ...]:
-        """Candidates of this name or weights digest, those of the newest runs first."""
+    def find_candidates(
+        self, text: str, *, run_id: str | None = None, scored: bool = False, limit: int = 20
+    ) -> tuple[CandidateInRun, ...]:
+        """Candidates of this name or weights digest, those of the newest runs first; of one run, where given.
+
+        With `scored`, only those that have a score of a benchmark; probes are no scores.
+        """
         query = (
             sa.select(candidates, runs.c.name.label("run_name"))
             .join(runs, runs.c.id == candidates.c.run_id)
             .where(sa.or_(candidates.c.name == text, candidates.c.weights_digest == text))
-            .order_by(runs.c.created_at.desc(), candidates.c.position)
+            .order_by(runs.c.created_at.desc(), runs.c.id.desc(), candidates.c.position)
             .limit(limit)
         )
+        if run_id is not None:
+            query = query.where(candidates.c.run_id == run_id)
+        if scored:
+            of_this = (candidate_jobs.c.run_id == candidates.c.run_id) & (
+                candidate_jobs.c.candidate == candidates.c.position
+            )
+            query = query.where(
+                sa.exists().select_from(_scored()).where(of_this, protocols.c.suite != PROBE_SUITE)
+            )
 
         def work(connection: sa.Connection) -> tuple[CandidateInRun, ...]:
             return tuple(
@@ -158,7 +173,9 @@ class Queries(StorePart):
             if query.search:
                 which &= candidates.c.name.icontains(query.search, autoescape=True)
             total = connection.scalar(sa.select(sa.func.count()).select_from(candidates).where(which)) or 0
-            page = _sorted(query).where(which).limit(query.limit).offset(query.offset)
+            page = (
+                _sorted(query, connection.dialect.name).where(which).limit(query.limit).offset(query.offset)
+            )
             return LeaderboardPage(
                 total=total,
                 rows=tuple(
@@ -203,16 +220,18 @@ def _wanted(query: LeaderboardQuery) -> sa.ColumnElement[bool]:
     return sa.and_(*conditions)
 
 
-def _sorted(query: LeaderboardQuery) -> sa.Select[Any]:
+def _sorted(query: LeaderboardQuery, dialect: str) -> sa.Select[Any]:
     """Candidates in the order that the query asks for; those without a value come last."""
-    plain = {
+    # By code point, as SQLite does: PostgreSQL would sort by the language of its database.
+    name = sa.collate(candidates.c.name, "C") if dialect == "postgresql" else candidates.c.name
+    plain: dict[SortKey, sa.ColumnElement[Any]] = {
         SortKey.POSITION: candidates.c.position,
-        SortKey.NAME: candidates.c.name,
+        SortKey.NAME: name,
         SortKey.LAYERS: candidates.c.layers,
         SortKey.PARAMETERS: candidates.c.parameters,
     }
     if query.sort in plain:
-        key: sa.ColumnElement[Any] = plain[query.sort]
+        key = plain[query.sort]
         selected = sa.select(candidates)
     else:
         wanted = _wanted(query)

@@ -98,18 +98,25 @@ class Results(StorePart):
 
         return self._database.write(work)
 
-    def run_jobs(self, run_id: str) -> tuple[PlannedJob, ...]:
-        """The jobs of a run as it planned them, in its order."""
+    def run_jobs(self, run_id: str, *, candidate: int | None = None) -> tuple[PlannedJob, ...]:
+        """The jobs of a run as it planned them, in its order; of the candidate at one position, where given."""
 
         def work(connection: sa.Connection) -> tuple[PlannedJob, ...]:
             served: dict[str, list[int]] = {}
             pairs = sa.select(candidate_jobs.c.job_digest, candidate_jobs.c.candidate)
-            for digest, candidate in connection.execute(pairs.where(candidate_jobs.c.run_id == run_id)):
-                served.setdefault(digest, []).append(candidate)
+            pairs = pairs.where(candidate_jobs.c.run_id == run_id)
             mine = sa.select(jobs, run_jobs.c.spec, run_jobs.c.live_layers)
             mine = mine.join(run_jobs, run_jobs.c.job_digest == jobs.c.digest).where(
                 run_jobs.c.run_id == run_id
             )
+            if candidate is not None:
+                its = sa.select(candidate_jobs.c.job_digest).where(
+                    candidate_jobs.c.run_id == run_id, candidate_jobs.c.candidate == candidate
+                )
+                pairs = pairs.where(candidate_jobs.c.job_digest.in_(its))
+                mine = mine.where(run_jobs.c.job_digest.in_(its))
+            for digest, position in connection.execute(pairs):
+                served.setdefault(digest, []).append(position)
             rows = connection.execute(mine.order_by(run_jobs.c.position)).all()
             known = _protocols(connection, {row.protocol_digest for row in rows if row.protocol_digest})
             return tuple(
@@ -140,12 +147,13 @@ class Results(StorePart):
         return self._database.read(work)
 
     def evaluations(self, digests: Iterable[str]) -> dict[str, EvaluationRecord]:
-        """Evaluations of the given jobs, without their subsets' scores."""
+        """Evaluations of the given jobs in the order of their digests, without their subsets' scores."""
         wanted = list(digests)
 
         def work(connection: sa.Connection) -> dict[str, EvaluationRecord]:
             query = sa.select(*EVALUATION_COLUMNS).select_from(EVALUATED)
             query = query.where(among(connection, evaluations.c.job_digest, wanted))
+            query = query.order_by(evaluations.c.job_digest)
             return {row.job_digest: evaluation_record(row) for row in connection.execute(query)}
 
         return self._database.read(work)

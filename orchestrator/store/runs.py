@@ -26,6 +26,7 @@ from orchestrator.records import (
     RunRecord,
     RunState,
     job_kind,
+    unstorable,
 )
 from orchestrator.store.base import StorePart
 from orchestrator.store.database import clock
@@ -49,8 +50,10 @@ class Runs(StorePart):
     ) -> None:
         """Write a run with its candidates and jobs, in one transaction; with an owner, its lease as well.
 
-        Jobs that the store knows already are shared. Writing the same run again changes nothing.
+        Jobs that the store knows already are shared. Writing the same run again changes nothing. Names with a
+        character that no database can store raise StoreError.
         """
+        _require_storable(run, candidates_)
         rows = _JobRows(run.id, planned)
         unknown = rows.needs - set(rows.position)
         if unknown:
@@ -335,6 +338,24 @@ def _from_arrays(table: sa.Table, rows: list[Row]) -> postgresql.Insert:
     ]
     given = sa.func.unnest(*arrays).table_valued(*names).render_derived()
     return postgresql.insert(table).from_select(names, sa.select(given))
+
+
+def _require_storable(run: NewRun, candidates_: Sequence[CandidateRecord]) -> None:
+    texts = [("the sweep's name", run.name), ("the sweep file", run.sweep)]
+    for candidate in candidates_:
+        texts += [
+            (f"the name of candidate {candidate.position}", candidate.name),
+            (f"the weights of candidate {candidate.position}", candidate.weights_digest),
+            (f"the recipe of candidate {candidate.position}", candidate.recipe or ""),
+        ]
+    for where, text in texts:
+        character = unstorable(text)
+        if character is not None:
+            shown = run.name.encode("ascii", "backslashreplace").decode().replace("\0", "\\0")
+            raise StoreError(
+                f"The run {shown} cannot be stored: {where} holds a character, {character}, that no database can store; "
+                "write it without that character."
+            )
 
 
 def _locked(connection: sa.Connection, run_id: str) -> AnyRow:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 from alembic import command
@@ -42,6 +43,22 @@ def revisions() -> tuple[str, ...]:
     """All revisions that this code knows, oldest first."""
     script = ScriptDirectory.from_config(config())
     return tuple(reversed([revision.revision for revision in script.walk_revisions()]))
+
+
+def compare_types(
+    context: MigrationContext,
+    inspected_column: sa.Column[Any],
+    metadata_column: sa.Column[Any],
+    inspected_type: sa.types.TypeEngine[Any],
+    metadata_type: sa.types.TypeEngine[Any],
+) -> bool | None:
+    """Alembic's `compare_type`: False where the types are the same, None to compare as Alembic does.
+
+    SQLite ignores the length of a text column, so that 0003 leaves its tables as they are.
+    """
+    plain = metadata_type.impl if isinstance(metadata_type, sa.types.TypeDecorator) else metadata_type
+    texts = isinstance(inspected_type, sa.String) and isinstance(plain, sa.Text)
+    return False if context.dialect.name == "sqlite" and texts else None
 
 
 def state_of(connection: sa.Connection) -> SchemaState:

@@ -18,7 +18,7 @@ from recipes.layer_path import LayerPath
 
 HOSTILE = "<script>alert(1)</script> ![x](http://x.invalid/y.png) **bold** $x$ :red[y] \x00\x1b[31m\u202e"
 N_LAYERS = 30
-BASE_DIGEST = "b45e" * 4
+BASE_DIGEST = "meta-llama/Meta-Llama-3.1-70B-Instruct@1605565b47bb9346c5515c34102e054115b4f98b"
 ENGINE = EngineSpec(kind=EngineKind.VLLM, version="0.32.0+cpu", dtype="bfloat16")
 HARDWARE = Hardware(host="node-1", cpu="AMD EPYC 7543", cpu_count=2, memory_bytes=24 * 2**30)
 GPU_NODE = Hardware(

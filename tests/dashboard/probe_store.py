@@ -14,6 +14,7 @@ from orchestrator.records import AttemptRecord, CandidateRecord, EvalOutcome, Ne
 from orchestrator.store import Store
 from recipes.layer_path import LayerPath
 from tests.dashboard.made import BASE_DIGEST, ENGINE, HARDWARE, N_LAYERS, provenance
+from tests.dashboard.stores import store_url
 
 PROBE = "reasoning-easy-scored-search"
 RIGHT = {None: 0.5, (3, 6): 0.8, (10, 14): 0.6, (0, 30): 0.0, (20, 25): 0.45}
@@ -40,7 +41,7 @@ def probe_store(home: Path) -> str:
         name="scan", sweep="name: scan\nbase: demo/SmolLM2-135M-Instruct\n", sweep_digest="5ca4",
         provenance=provenance(), plan='{"folder": "/sweeps", "jobs": 5, "missing": []}',
     )  # fmt: skip
-    with Store.open(f"sqlite:///{home / 'store.sqlite'}") as store:
+    with Store.open(store_url(home)) as store:
         store.create_run(run, records, planned)
         lease = store.take_lease(run.id, "host:1:00")
         assert lease is not None

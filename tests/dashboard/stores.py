@@ -6,6 +6,7 @@ The sides are made by rule: a question has a difficulty, a candidate an ability;
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -107,7 +108,7 @@ class Maker:
             )
             self.store.fail_attempt(attempt.id, failure, will_retry=False)
             return
-        outcome = self._built(item.job) if isinstance(item.job, BuildJob) else self._scored(item.job, made)
+        outcome = self.built(item.job) if isinstance(item.job, BuildJob) else self.scored(item.job, made)
         self.store.finish_attempt(attempt.id, outcome)
 
     def _eval_job(self, made: Made, benchmark: Benchmark) -> EvalJob:
@@ -136,7 +137,7 @@ class Maker:
         recipe = f"merge_method: slerp\nname: {made.name}\n"
         return BuildJob(recipe=recipe, recipe_digest=made.weights_digest, sources=(source,), seed=3)
 
-    def _built(self, job: BuildJob) -> BuildOutcome:
+    def built(self, job: BuildJob) -> BuildOutcome:
         now = datetime.now(UTC)
         return BuildOutcome(
             artifact=job.digest,
@@ -149,7 +150,7 @@ class Maker:
             ended_at=now,
         )
 
-    def _scored(self, job: EvalJob, made: Made) -> EvalOutcome:
+    def scored(self, job: EvalJob, made: Made) -> EvalOutcome:
         benchmark = self.suite.benchmark(job.benchmark)
         samples = samples_of(made, benchmark, self.n, seed=self.seed)
         scores = scores_of(benchmark, samples, whole=self.whole, alarms=self.alarms)
@@ -179,10 +180,15 @@ class Maker:
         )
 
 
+def store_url(home: Path) -> str:
+    """The store that a page on this home opens: the environment's, or the home's own file."""
+    return os.environ.get("MERGEBOARD_DATABASE_URL") or f"sqlite:///{home / 'store.sqlite'}"
+
+
 def demo_store(home: Path, *, suite: str = "smoke", **fields: object) -> str:
     """A store with one finished run of the demo's recipes; its id."""
     home.mkdir(parents=True, exist_ok=True)
-    with Store.open(f"sqlite:///{home / 'store.sqlite'}") as store:
+    with Store.open(store_url(home)) as store:
         run_id = Maker(store, home, load_suite(suite), **fields).run()  # type: ignore[arg-type] # any of its fields
         claims(store, run_id)
         imported(store)
@@ -192,7 +198,7 @@ def demo_store(home: Path, *, suite: str = "smoke", **fields: object) -> str:
 
 def spread(home: Path, run_id: str, minutes: float = 11.0) -> None:
     """Let a made run look as if it had taken its time: outcomes come in one after another, until a minute ago."""
-    engine = sa.create_engine(f"sqlite:///{home / 'store.sqlite'}")
+    engine = sa.create_engine(store_url(home).replace("postgresql://", "postgresql+psycopg://"))
     end = datetime.now(UTC) - timedelta(minutes=1)
     begin = end - timedelta(minutes=minutes)
     with engine.begin() as connection:

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from dashboard.plots import READY
 from dashboard.queries import Pages
 from evals.probes import Scoring, get_probe
+from orchestrator.tables import outcomes, run_jobs
 from tests.dashboard.made import DEMO, HOSTILE, Made
 from tests.dashboard.probe_store import PROBE, probe_store
-from tests.dashboard.stores import Maker, demo_store, load_suite
+from tests.dashboard.stores import Maker, demo_store, load_suite, store_url
+from tests.orchestrator.pg import PostgresForTests, postgres
+
+__all__ = ["postgres"]
+
+# Streamlit's cache drops an opened store without closing it.
+pytestmark = pytest.mark.filterwarnings("ignore:.*was deleted while still open:ResourceWarning")
 
 APP = Path(__file__).parents[2] / "dashboard" / "app.py"
 PAGES = ("overview", "leaderboard", "compare", "layer_map", "claims", "job", "card")
@@ -47,6 +56,21 @@ def _no_cache() -> Iterator[None]:
     st.cache_resource.clear()
 
 
+@pytest.fixture(autouse=True, params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The store of the environment; nothing is in it."""
+    if request.param == "sqlite":
+        monkeypatch.delenv("MERGEBOARD_DATABASE_URL", raising=False)
+        yield store_url(home)
+        return
+    server: PostgresForTests = request.getfixturevalue("postgres")
+    url = server.new_database()
+    monkeypatch.setenv("MERGEBOARD_DATABASE_URL", url)
+    yield url
+    st.cache_resource.clear()
+    server.drop(url)
+
+
 @pytest.fixture
 def demo(home: Path) -> str:
     return demo_store(home)
@@ -69,7 +93,7 @@ def test_leaderboard_refuses_what_may_not_be_compared(home: Path) -> None:
     from evals.scores import ChatTemplate
     from orchestrator.store import Store
 
-    with Store.open(f"sqlite:///{home / 'store.sqlite'}") as store:
+    with Store.open(store_url(home)) as store:
         other = Made("other template", template=ChatTemplate.OFF)
         run = Maker(store, home, load_suite("smoke"), n=8).run((DEMO[0], other))
     app = page("compare", run=run, cand="1").run()
@@ -102,7 +126,7 @@ def test_imported_runs_stand_among_the_runs_and_are_marked(demo: str) -> None:
 def test_empty_store_is_shown_kindly(home: Path) -> None:
     from orchestrator.store import Store
 
-    Store.open(f"sqlite:///{home / 'store.sqlite'}").close()
+    Store.open(store_url(home)).close()
     for name in PAGES:
         app = page(name).run()
         assert not app.exception, (name, app.exception)
@@ -112,7 +136,7 @@ def test_hostile_text_is_text(home: Path) -> None:
     from orchestrator.store import Store
 
     long = HOSTILE + "a" * 1_000_000
-    with Store.open(f"sqlite:///{home / 'store.sqlite'}") as store:
+    with Store.open(store_url(home)) as store:
         made = (DEMO[0], Made(HOSTILE.replace("\x00", ""), ability=0.2, built=True, response=long))
         run = Maker(store, home, load_suite("smoke"), n=8, name="*run* <b>").run(made)
     for name in PAGES:
@@ -127,7 +151,7 @@ def test_the_store_cannot_be_written(demo: str, home: Path) -> None:
     from orchestrator.errors import StoreError
 
     with (
-        Pages.open(f"sqlite:///{home / 'store.sqlite'}", create=False, read_only=True) as pages,
+        Pages.open(store_url(home), create=False, read_only=True) as pages,
         pytest.raises(StoreError),
     ):
         pages.cancel_run(demo)
@@ -152,6 +176,30 @@ def test_probes_stand_between_what_knowing_nothing_gets_and_the_ceiling(home: Pa
     build, evaluate = app.code[0].value.splitlines()
     assert build.startswith("mergeboard build '(3, 6)' --base")
     assert evaluate.endswith("--layer-path '(3, 6)' --suite leaderboard-v2")
+
+
+def test_outcomes_are_counted_in_whole_steps_of_time(demo: str, database: str) -> None:
+    """An outcome belongs to the step that it came in during, on either database."""
+    begin = datetime(2026, 1, 1, tzinfo=UTC)
+    engine = sa.create_engine(database.replace("postgresql://", "postgresql+psycopg://"))
+    with engine.begin() as connection:
+        mine = sa.select(run_jobs.c.job_digest).where(run_jobs.c.run_id == demo)
+        done = connection.scalars(
+            sa.select(outcomes.c.job_digest).where(outcomes.c.job_digest.in_(mine))
+        ).all()
+        for number, digest in enumerate(done):
+            at = begin + timedelta(seconds=10 * number)
+            this = outcomes.c.job_digest == digest
+            connection.execute(sa.update(outcomes).where(this).values(accepted_at=at))
+    engine.dispose()
+    with Pages.open(database, create=False, read_only=True) as pages:
+        steps: dict[datetime, int] = {}
+        for arrived in pages.arrivals(demo, begin, 60):
+            steps[arrived.at] = steps.get(arrived.at, 0) + arrived.count
+    expected = {begin + timedelta(minutes=m): 6 for m in range(len(done) // 6)}
+    if len(done) % 6:
+        expected[begin + timedelta(minutes=len(done) // 6)] = len(done) % 6
+    assert steps == expected
 
 
 def test_two_layer_paths_are_compared_by_their_probes_down_to_the_answers(home: Path) -> None:

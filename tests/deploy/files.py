@@ -13,8 +13,12 @@ import yaml
 
 ROOT = Path(__file__).parent.parent.parent
 DEPLOY = ROOT / "deploy"
-# Nothing here may name an index, or carry anything that looks like a secret.
-FORBIDDEN = re.compile(r"index-url\b|find-links|pypi\.|hf_[A-Za-z0-9]{8}|[0-9a-f]{32}")
+# Nothing here may name an index, or carry anything that looks like a secret; an image's digest is none.
+FORBIDDEN = re.compile(
+    r"index-url\b|find-links|pypi\.|hf_[A-Za-z0-9]{8}|(?<!@sha256:)(?<![0-9a-f])[0-9a-f]{32}"
+)
+# Set for a raylet, it ends what is left of a killed worker's process group (test_raylet.py).
+GROUP_CLEANUP = "RAY_process_group_cleanup_enabled"
 
 
 def documents(path: Path) -> list[dict[str, Any]]:

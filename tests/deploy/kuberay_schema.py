@@ -7,6 +7,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 NAME = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+# A registry's path with a tag, or a name of Docker's own library with a digest.
+IMAGE = r"^([a-z0-9.-]+\.[a-z]+/[a-z0-9/-]+:[\w.-]+|[a-z]+:[\w.-]+@sha256:[0-9a-f]{64})$"
 QUANTITY = r"^[0-9]+(\.[0-9]+)?(m|Ki|Mi|Gi|Ti)?$"
 
 
@@ -25,7 +27,7 @@ class ValueFrom(Closed):
 
 
 class Env(Closed):
-    name: str = Field(pattern=r"^[A-Z_]+$")
+    name: str = Field(pattern=r"^[A-Za-z_]+$")
     value: str | None = None
     valueFrom: ValueFrom | None = None
 
@@ -60,27 +62,70 @@ class Mount(Closed):
     subPath: str | None = None
 
 
+class Capabilities(Closed):
+    drop: list[Literal["ALL"]] = Field(min_length=1)
+
+
+class ContainerSecurity(Closed):
+    """What Kubernetes' `restricted` profile asks of a container, and a root that nothing can write."""
+
+    allowPrivilegeEscalation: Literal[False]
+    readOnlyRootFilesystem: Literal[True]
+    capabilities: Capabilities
+
+
+class Seccomp(Closed):
+    type: Literal["RuntimeDefault"]
+
+
+class PodSecurity(Closed):
+    runAsNonRoot: Literal[True]
+    runAsUser: int = Field(gt=0)
+    runAsGroup: int = Field(gt=0)
+    fsGroup: int = Field(gt=0)
+    fsGroupChangePolicy: Literal["OnRootMismatch"]
+    seccompProfile: Seccomp
+
+
 class Container(Closed):
     name: str = Field(pattern=NAME)
-    image: str
+    image: str = Field(pattern=IMAGE)
+    imagePullPolicy: Literal["IfNotPresent"]
+    securityContext: ContainerSecurity
     args: list[str] = []
     ports: list[Port] = []
     env: list[Env] = []
     resources: Resources
     volumeMounts: list[Mount] = []
+    startupProbe: dict[str, Any] | None = None
     readinessProbe: dict[str, Any] | None = None
+    livenessProbe: dict[str, Any] | None = None
+
+
+class ConfigMapVolume(Closed):
+    name: str = Field(pattern=NAME)
+    optional: bool = False
+    defaultMode: int | None = None
+
+
+class Projected(Closed):
+    defaultMode: int
+    sources: list[dict[str, dict[str, Any]]]
 
 
 class Volume(Closed):
     name: str
     persistentVolumeClaim: dict[str, Any] | None = None
     emptyDir: dict[str, str] | None = None
-    configMap: dict[str, str] | None = None
+    configMap: ConfigMapVolume | None = None
+    projected: Projected | None = None
 
 
 class PodSpec(Closed):
-    automountServiceAccountToken: bool = False
-    securityContext: dict[str, int] = {}
+    automountServiceAccountToken: Literal[False]
+    imagePullSecrets: list[dict[str, str]] = []
+    restartPolicy: Literal["Never"] | None = None
+    securityContext: PodSecurity
     tolerations: list[dict[str, str]] = []
     containers: list[Container] = Field(min_length=1)
     volumes: list[Volume] = []
@@ -122,6 +167,10 @@ class AutoscalerOptions(Closed):
     version: Literal["v1", "v2"]
     upscalingMode: Literal["Default", "Aggressive", "Conservative"]
     idleTimeoutSeconds: int
+    imagePullPolicy: Literal["IfNotPresent"]
+    resources: Resources
+    securityContext: ContainerSecurity
+    volumeMounts: list[Mount]
 
 
 class AuthOptions(Closed):

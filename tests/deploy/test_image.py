@@ -8,9 +8,10 @@ import subprocess
 
 import pytest
 
-from tests.deploy.files import DEPLOY, FORBIDDEN, ROOT
+from tests.deploy.files import DEPLOY, FORBIDDEN, GROUP_CLEANUP, ROOT
 
 Stage = list[tuple[str, str]]
+PINNED_PYTHON = re.compile(r"PYTHON_IMAGE=python:3\.11\.\d+-slim-bookworm@sha256:[0-9a-f]{64}")
 
 
 @pytest.fixture(scope="module")
@@ -23,9 +24,11 @@ def stages() -> dict[str, Stage]:
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         word, rest = line.strip().split(None, 1)
-        if word == "FROM":
+        if word == "ARG" and not found:
+            assert PINNED_PYTHON.fullmatch(rest)
+        elif word == "FROM":
             base, _, name = rest.partition(" AS ")
-            assert base in found or base == "python:3.11-slim-bookworm"
+            assert base in found or base == "${PYTHON_IMAGE}"
             current = found[name] = [("FROM", base)]
         else:
             current.append((word, rest))
@@ -47,14 +50,41 @@ def test_each_target_installs_its_own_lock_and_runs_without_root(
     assert len(setups) == 1
     assert f"setup.sh {target} python3.11 .venv" in setups[0]
     assert [rest for word, rest in made if word == "USER"] == ["mergeboard"]
-    known = {"RUN", "USER", "WORKDIR", "COPY", "ENV", "ENTRYPOINT", "CMD"}
+    known = {"ARG", "RUN", "USER", "WORKDIR", "COPY", "ENV", "ENTRYPOINT", "CMD"}
     assert {word for word, _ in made} <= known
+    # Signals reach `ray start`, and what it leaves behind is reaped.
+    assert ("ENTRYPOINT", '["tini", "--"]') in made
+    # The CPU image names its build of torch; most indexes offer another.
+    assert [rest for word, rest in made if word == "ARG"] == [
+        "TORCH_BACKEND=cpu" if target == "cpu" else "TORCH_BACKEND="
+    ]
+
+
+@pytest.mark.parametrize("target", ["cpu", "gpu"])
+def test_files_and_the_hubs_cache_lie_in_the_mounted_folder_of_user_1000(
+    stages: dict[str, Stage], target: str
+) -> None:
+    made = chain(stages, target)
+    (environment,) = [
+        dict(e.split("=", 1) for e in shlex.split(rest)) for word, rest in made if word == "ENV"
+    ]
+    assert environment["MERGEBOARD_HOME"] == "/data"
+    assert environment["HF_HOME"].startswith("/data/")
+    assert environment[GROUP_CLEANUP] == "1"
+    system = next(rest for word, rest in made if word == "RUN")
+    assert "useradd --create-home --uid 1000 mergeboard" in system
+    assert re.search(r"install --directory --owner mergeboard --group mergeboard .*/data\b", system)
+    # Health checks of Compose and KubeRay; Triton's compiler.
+    assert {"wget", "build-essential"} <= set(system.split())
 
 
 def test_what_is_copied_is_there_and_reaches_the_build(stages: dict[str, Stage]) -> None:
-    allowed = [
-        line[1:] for line in (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines() if line[:1] == "!"
-    ]
+    lines = (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines()
+    allowed = [line[1:] for line in lines if line[:1] == "!"]
+    # The last line that matches decides: passwords and an index of the operator's stay out.
+    assert lines.index("!deploy") < min(
+        lines.index(name) for name in ("deploy/.env", "deploy/*.env", "deploy/data")
+    )
     for stage in stages.values():
         for word, rest in stage:
             if word == "COPY":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.deploy.files import DEPLOY, check_ray_start, documents
+from tests.deploy.files import DEPLOY, GROUP_CLEANUP, check_ray_start, documents
 
 
 def test_rays_loader_takes_it() -> None:
@@ -25,3 +25,13 @@ def test_its_commands_start_a_head_and_workers_that_find_it() -> None:
     everything = str(config)
     assert "TOKEN=" not in everything
     assert "PASSWORD=" not in everything
+
+
+def test_its_containers_end_killed_engines_and_have_no_rights_to_spare() -> None:
+    docker = documents(DEPLOY / "ray" / "cluster.yaml")[0]["docker"]
+    options = docker["run_options"]
+    assert f"--env={GROUP_CLEANUP}=1" in options
+    assert {"--cap-drop=ALL", "--security-opt=no-new-privileges"} <= set(options)
+    assert not [option for option in options if "privileged" in option.replace("no-new-privileges", "")]
+    assert "--gpus=all" in docker["worker_run_options"]
+    assert any(option.endswith(":/home/mergeboard") for option in options)

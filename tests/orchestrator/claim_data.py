@@ -20,12 +20,15 @@ from evals.scores import BenchmarkScore, Score
 from evals.stats import Estimate, Interval
 from orchestrator.claim_records import CardRecord, ImportedResultRecord, ImportedRunRecord, ReproductionRecord
 
+HUB_NAME = "meta-llama/Meta-Llama-3.1-70B-Instruct"
+
 
 def imported_run(number: int = 1, **fields: object) -> ImportedRunRecord:
     values = {
         "id": f"{number:016x}",
         "source": f"/runs/{number}/results.json",
-        "checkpoint": "org/model",
+        "checkpoint": HUB_NAME,
+        "revision": "1605565b47bb9346c5515c34102e054115b4f98b",
         "format": FileFormat.HARNESS,
         "measured_at": datetime(2024, 11, 6, tzinfo=UTC),
         "facts": Facts(known={Fact.TEMPLATE: "on"}),
@@ -45,7 +48,7 @@ def imported_result(value: float = 0.4, **fields: object) -> ImportedResultRecor
     )  # fmt: skip
     span = Interval(low=100 * value - 3, high=100 * value + 3)
     measurement = Measurement(
-        checkpoint="org/model",
+        checkpoint=HUB_NAME,
         facts=Facts(known={Fact.SUITE: "leaderboard-v2", Fact.BENCHMARK: "musr"}),
         scores=(score,),
         result=result,
@@ -57,7 +60,7 @@ def imported_result(value: float = 0.4, **fields: object) -> ImportedResultRecor
 
 def claim(value: float = 20.15, benchmark: str | None = "musr") -> Claim:
     return Claim(
-        subject="org/model",
+        subject=HUB_NAME,
         suite="leaderboard-v2",
         benchmark=benchmark,
         title="MuSR (0-shot)",
@@ -73,7 +76,7 @@ def card_record(number: int = 1) -> CardRecord:
         id=f"{number:016x}",
         source="card.md",
         name="model",
-        checkpoint="org/model",
+        checkpoint=HUB_NAME,
         text="---\nlicense: mit\n---\n# model\n",
         checks=(CardCheck(kind=CheckKind.AVERAGE, outcome=CheckOutcome.HOLDS, sentence="It holds."),),
         notes=("A note.",),
@@ -93,5 +96,10 @@ def reproduction(card: int = 1, **fields: object) -> ReproductionRecord:
         ),
         Verdict(claim=claim(30.0, None), kind=VerdictKind.NOT_COMPARABLE, reason="a benchmark is missing"),
     )
-    values = {"card_id": f"{card:016x}", "run_id": None, "candidate": "base", "verdicts": verdicts}
+    values = {
+        "card_id": f"{card:016x}",
+        "run_id": None,
+        "candidate": f"{HUB_NAME}@1605565b47bb9346c5515c34102e054115b4f98b",
+        "verdicts": verdicts,
+    }
     return ReproductionRecord.model_validate(values | fields)

@@ -9,7 +9,7 @@ from orchestrator.candidates import Candidate
 from orchestrator.jobs import CheckpointPlace, EvalJob
 from orchestrator.plan import Plan, PlannedEval
 from orchestrator.sweep import Sweep
-from tests.orchestrator.store_data import SETTINGS
+from tests.orchestrator.store_data import HUB_BASE, SETTINGS, candidate_name
 
 
 def stand_in_plan(
@@ -20,10 +20,10 @@ def stand_in_plan(
     paths += [tuple([*range(j), *range(i, 12)]) for i in range(12) for j in range(i + 1, 13)]
     candidates = [
         Candidate(
-            name=f"path {number}" if number else "base",
+            name=candidate_name(number),
             is_base=number == 0,
-            place=CheckpointPlace(name="stand-in"),
-            weights_digest="b" * 16,
+            place=CheckpointPlace(name=HUB_BASE),
+            weights_digest=HUB_BASE,
             layer_path=path,
             layers=len(path or range(12)),
         )
@@ -33,7 +33,7 @@ def stand_in_plan(
         PlannedEval(
             candidate=candidate.name,
             job=EvalJob(
-                weights_digest="b" * 16,
+                weights_digest=HUB_BASE,
                 layer_path=candidate.layer_path,
                 suite="smoke",
                 benchmark="hangs" if hangs and number == 1 and benchmark == "bbh" else benchmark,
@@ -51,7 +51,7 @@ def stand_in_plan(
         for number, candidate in enumerate(candidates)
         for benchmark in ("bbh", "ifeval")
     ]
-    sweep = Sweep.model_validate({"name": name, "base": "stand-in", "suites": ["smoke"]})
+    sweep = Sweep.model_validate({"name": name, "base": HUB_BASE, "suites": ["smoke"]})
     return Plan(
         sweep=sweep, text="", folder="/nowhere", candidates=tuple(candidates), evals=tuple(evals[:jobs])
     )

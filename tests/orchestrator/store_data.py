@@ -1,4 +1,4 @@
-"""Records for tests of the store: made by rule, no two alike by accident."""
+"""Records for tests of the store: made by rule, no two alike by accident, with names as long as those of the hub."""
 
 from __future__ import annotations
 
@@ -10,10 +10,25 @@ from orchestrator.jobs import BuildJob, CheckpointPlace, EvalJob, RecipeSource
 from orchestrator.provenance import Hardware, Provenance
 from orchestrator.records import BuildOutcome, CandidateRecord, EvalOutcome, NewRun, PlannedJob
 
+N_DEMO = 20
 BENCHMARKS = ("ifeval", "bbh", "math", "gpqa", "musr", "mmlu_pro")
 HARDWARE = Hardware(host="node-1", cpu="a processor", cpu_count=2, memory_bytes=2**34)
 ENGINE = EngineSpec(kind=EngineKind.TRANSFORMERS, version="5.19.0", dtype="float32")
 SETTINGS = EvalSettings(chat_template=ChatTemplate.ON, fewshot_as_multiturn=False, limit=20)
+# A checkpoint of the hub is known by its pinned commit.
+HUB_BASE = "meta-llama/Meta-Llama-3.1-70B-Instruct@1605565b47bb9346c5515c34102e054115b4f98b"
+# Names that a database, a query or a terminal could stumble over.
+UNUSUAL_NAMES = (
+    'o\'clock "quoted" `ticks` $1 %s :name ; -- /* */ {a,\\b} NULL',
+    "名前 – Größe – Ελλάδα – 🦙🧩 – e\u0301 – \u200f\u202eright to left",
+    "x" * 300,
+    "🦙" * 300,
+    " ",
+    "{}",
+    "NULL",
+    "%_\\",
+    "a\tb\nc\x1b[31m",
+)
 ALARM = Alarm(kind=AlarmKind.EMPTY, share=0.2, threshold=0.1)
 
 
@@ -31,7 +46,7 @@ def new_run(name: str = "a sweep", **fields: str) -> NewRun:
 
 
 def build_job(name: str = "built") -> BuildJob:
-    source = RecipeSource(name="base", place="demo/SmolLM2-135M-Instruct", weights_digest="b" * 16)
+    source = RecipeSource(name="base", place=HUB_BASE, weights_digest=HUB_BASE)
     return BuildJob(
         recipe=f'{{"recipe": "{name}"}}', recipe_digest=f"recipe-{name}", sources=(source,), seed=3
     )
@@ -42,7 +57,7 @@ def eval_job(
 ) -> EvalJob:
     """An evaluation of the base, of a live layer path of it, or of a built checkpoint."""
     return EvalJob(
-        weights_digest="b" * 16 if built is None else f"recipe-{built}",
+        weights_digest=HUB_BASE if built is None else f"recipe-{built}",
         layer_path=layer_path,
         suite="smoke",
         benchmark=benchmark,
@@ -51,7 +66,7 @@ def eval_job(
         engine=ENGINE,
         settings=SETTINGS,
         scorer="scorer=1",
-        place=CheckpointPlace(name="demo/x")
+        place=CheckpointPlace(name=HUB_BASE)
         if built is None
         else CheckpointPlace(artifact=f"recipe-{built}"),
         live_layers=layer_path,
@@ -59,13 +74,19 @@ def eval_job(
     )
 
 
+def candidate_name(position: int) -> str:
+    """The base is called so by every plan; the others have names of the length that merges on the hub have."""
+    prefix = "mergekit-community/Meta-Llama-3.1-70B-Instruct-della_linear-slerp candidate"
+    return "base" if position == 0 else f"{prefix} {position}"
+
+
 def candidate(position: int, layer_path: tuple[int, ...] | None = None, **fields: str) -> CandidateRecord:
-    name = fields.pop("name", "base" if position == 0 else f"candidate {position}")
+    name = fields.pop("name", candidate_name(position))
     return CandidateRecord(
         position=position,
         name=name,
         is_base=position == 0,
-        weights_digest=fields.pop("weights_digest", "b" * 16),
+        weights_digest=fields.pop("weights_digest", HUB_BASE),
         layer_path=layer_path,
         layers=30 + position,
         parameters=135_000_000 + position,
@@ -74,15 +95,19 @@ def candidate(position: int, layer_path: tuple[int, ...] | None = None, **fields
 
 
 def demo_run(name: str = "a sweep") -> tuple[NewRun, list[CandidateRecord], list[PlannedJob]]:
-    """A base, a live layer path and a built checkpoint, two benchmarks each: one build and six evaluations."""
+    """A base, a live layer path and a built checkpoint, two benchmarks each: one build and six evaluations.
+
+    17 further candidates have the base's weights and share its evaluations.
+    """
     path = (0, 1, 2, 1, 2, 3)
     built = candidate(2, weights_digest="recipe-built", recipe='{"recipe": "built"}')
     planned = [PlannedJob(job=build_job(), candidates=(2,))]
     for benchmark in ("bbh", "ifeval"):
-        planned.append(PlannedJob(job=eval_job(benchmark), candidates=(0,)))
+        planned.append(PlannedJob(job=eval_job(benchmark), candidates=(0, *range(3, N_DEMO))))
         planned.append(PlannedJob(job=eval_job(benchmark, path), candidates=(1,)))
         planned.append(PlannedJob(job=eval_job(benchmark, built="built"), candidates=(2,)))
-    return new_run(name), [candidate(0), candidate(1, path), built], planned
+    again = [candidate(position) for position in range(3, N_DEMO)]
+    return new_run(name), [candidate(0), candidate(1, path), built, *again], planned
 
 
 def sweep_of_paths(

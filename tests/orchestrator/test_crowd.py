@@ -13,7 +13,7 @@ import pytest
 
 from orchestrator.records import AttemptRecord, LeaderboardQuery, NotStarted, RunState
 from orchestrator.store import Store
-from tests.orchestrator.store_data import demo_run, outcome_of
+from tests.orchestrator.store_data import N_DEMO, demo_run, outcome_of
 from tests.orchestrator.store_fixtures import *  # noqa: F403 - fixtures
 from tests.orchestrator.store_processes import ready, start, together
 
@@ -58,7 +58,7 @@ def read_all(url: str, duration_s: float, report: Connection) -> None:
                 progress = store.progress(run.id)
                 assert 0 <= progress.done <= progress.total == 7
                 page = store.leaderboard(LeaderboardQuery(run_id=run.id, limit=5))
-                assert page.total == 3
+                assert page.total == N_DEMO
                 store.usage(run.id)
             rounds += 1
     report.send(rounds)

@@ -1,11 +1,16 @@
 """What a job's digest covers, and what it leaves out."""
 
+import json
+from pathlib import Path
+
 import pytest
 
 from evals.engine import DeviceKind, EngineKind, EngineSpec, EngineTuning, ExecutionMode
 from evals.scores import ChatTemplate, EvalSettings, Seeds
 from orchestrator.jobs import BuildJob, CheckpointPlace, EvalJob, RecipeSource, job_from_json
+from orchestrator.records import Protocol
 
+_STORED = Path(__file__).parent / "stored_rows"
 ENGINE = EngineSpec(kind=EngineKind.TRANSFORMERS, version="5.19.0")
 SETTINGS = EvalSettings(chat_template=ChatTemplate.ON, fewshot_as_multiturn=True)
 JOB = EvalJob(
@@ -82,6 +87,16 @@ def test_digests_stay_what_they_are() -> None:
     )
     job = JOB.model_copy(update={"engine": recorded})
     assert (recorded.digest, job.digest) == ("5698a947e3e1b2bc", "ea30fd26d6cc5d88")
+
+
+@pytest.mark.parametrize("file", sorted(_STORED.glob("*.json")), ids=lambda path: path.stem)
+def test_protocols_of_every_earlier_schema_keep_their_digests(file: Path) -> None:
+    """What was stored is found again under the digests it was stored under."""
+    rows = json.loads(file.read_text())["protocols"]
+    assert rows
+    for row in rows:
+        protocol = Protocol.model_validate_json(row["spec"])
+        assert (protocol.digest, protocol.engine.digest) == (row["digest"], row["engine_digest"])
 
 
 def test_jobs_survive_json() -> None:

@@ -7,7 +7,7 @@ import pytest
 from evals.claims.records import VerdictKind
 from orchestrator.errors import RunError
 from orchestrator.store import Store
-from tests.orchestrator.claim_data import card_record, imported_result, imported_run, reproduction
+from tests.orchestrator.claim_data import HUB_NAME, card_record, imported_result, imported_run, reproduction
 from tests.orchestrator.store_data import new_run
 from tests.orchestrator.store_fixtures import *  # noqa: F403 - fixtures
 
@@ -33,7 +33,7 @@ def test_imported_runs_are_found_by_id_checkpoint_and_file(store: Store) -> None
     for number in (0xABCD0000_00000001, 0xABCE0000_00000002):
         store.put_import(imported_run(number), [])
     for text, n in (
-        ("org/model", 2),
+        (HUB_NAME, 2),
         ("abcd000000000001", 1),
         ("abcd", 1),
         ("abc", 0),

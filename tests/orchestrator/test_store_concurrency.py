@@ -16,7 +16,7 @@ from orchestrator.records import Acceptance, AttemptRecord, AttemptState, RunSta
 from orchestrator.store import Store
 from tests.orchestrator import store_processes as processes
 from tests.orchestrator.pg import PostgresForTests
-from tests.orchestrator.store_data import demo_run, outcome_of
+from tests.orchestrator.store_data import N_DEMO, demo_run, outcome_of
 from tests.orchestrator.store_fixtures import *  # noqa: F403 - fixtures
 
 _END_S = 60.0
@@ -242,7 +242,7 @@ def consistent(store: Store) -> None:
     for run in store.runs():
         jobs = store.run_jobs(run.id)
         assert len(jobs) == 7
-        assert len(store.candidates(run.id)) == 3
+        assert len(store.candidates(run.id)) == N_DEMO
         digests = [item.job.digest for item in jobs]
         evaluated = [item.job.digest for item in jobs if item.job.kind == "eval"]
         done = store.done(digests)

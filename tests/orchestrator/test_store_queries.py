@@ -18,6 +18,7 @@ from orchestrator.records import (
 from orchestrator.store import Store
 from tests.orchestrator.store_data import (
     build_job,
+    candidate_name,
     demo_run,
     eval_job,
     eval_outcome,
@@ -144,12 +145,12 @@ class TestCandidates:
         for name in ("first", "second"):
             run, candidates, planned = demo_run(name)
             store.create_run(run, candidates, planned)
-        by_name = store.find_candidates("candidate 1")
+        by_name = store.find_candidates(candidate_name(1))
         assert [found.run_name for found in by_name] == ["second", "first"]
         by_digest = store.find_candidates("recipe-built")
         assert [found.candidate.position for found in by_digest] == [2, 2]
         assert store.find_candidates("nobody") == ()
-        assert len(store.find_candidates("candidate 1", limit=1)) == 1
+        assert len(store.find_candidates(candidate_name(1), limit=1)) == 1
 
     def test_a_candidate_without_scores(self, store: Store) -> None:
         run, candidates, planned = demo_run()

@@ -47,6 +47,8 @@ def test_shorthands_are_parsed_at_the_edge() -> None:
         (("  - grid: all", "  - {grid: all, name: x}"), 7, ["recipes.3", "leave `name` out"]),
         (("  - grid: all", "  - {grid: all, catalog: x}"), 7, ["recipes.3", "exactly one"]),
         (("chat_template: off", "chat_template: maybe"), 10, ["chat_template"]),
+        (("name: s", 'name: "a\\0b"'), 1, ["name", "NUL (U+0000)"]),
+        (("name: twice", 'name: "tw\\0ce"'), 5, ["recipes.1", "NUL (U+0000)"]),
         (("suites: [smoke, {suite: leaderboard-v2, limit: 20}]\n", ""), 1, ["suites", "required"]),
     ],
 )
