@@ -56,7 +56,7 @@ class TokenError(ClusterError):
         if token is None:
             reason = "it asks for a token and none is set; export RAY_AUTH_MODE=token and RAY_AUTH_TOKEN as its head has them"
         elif (mode := os.environ.get("RAY_AUTH_MODE", "")).lower() != "token":
-            reason = f"a token is set ({token}), and RAY_AUTH_MODE={mode} keeps Ray from sending it; export RAY_AUTH_MODE=token"
+            reason = f"a token is set ({token}), and RAY_AUTH_MODE={mode or '(not set)'} keeps Ray from sending it; export RAY_AUTH_MODE=token"
         else:
             reason = f"the token of {token} is not the cluster's; export RAY_AUTH_MODE=token and RAY_AUTH_TOKEN as its head has them"
         super().__init__(f"Ray at {address} rejected the connection: {reason}.")

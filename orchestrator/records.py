@@ -15,7 +15,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, AwareDatetime, Field
 
-from evals.engine import EngineSpec, digest_of
+from evals.engine import AUTO_ATTENTION, EngineSpec, digest_of
 from evals.scores import BenchmarkScore, EvalSettings, Evaluation
 from orchestrator.jobs import BuildJob, EvalJob, Frozen, JobKind
 from orchestrator.provenance import Hardware, Provenance
@@ -274,9 +274,14 @@ class EvalOutcome(Frozen):
         """Why this cannot be the outcome of the job, as a sentence; None where it can."""
         wanted = (job.suite, job.benchmark_digest, job.engine, job.settings)
         got = self.evaluation
-        if (got.suite, got.benchmark_digest, got.engine, got.settings) != wanted:
+        engine = got.engine
+        if job.engine.attention_backend == AUTO_ATTENTION:
+            # The plan left the backend to the engine, which tells the one that it chose.
+            engine = engine.model_copy(update={"attention_backend": AUTO_ATTENTION})
+        measured = (got.suite, got.benchmark_digest, engine, got.settings)
+        if measured != wanted:
             names = ("suite", "benchmark_digest", "engine", "settings")
-            wrong = [n for n, w in zip(names, wanted, strict=True) if getattr(got, n) != w]
+            wrong = [n for n, w, m in zip(names, wanted, measured, strict=True) if m != w]
             return f"The result was measured with another {' and '.join(wrong)} than the job asks for."
         if {got.result.benchmark, *(score.benchmark for score in got.scores)} != {job.benchmark}:
             return f"The result is of another benchmark than {job.benchmark}."

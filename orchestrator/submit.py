@@ -135,9 +135,11 @@ def _client(address: str) -> JobSubmissionClient:
         from orchestrator.executors.connection import ask_head, send_token
     logging.getLogger("ray").setLevel(logging.ERROR)
     cluster = parse_address(address)
-    send_token()
     if cluster.form is AddressForm.HEAD:
         ask_head(cluster.text)
+    else:
+        # Nothing of a cluster calls a submitter back, so a token that is not asked for does no harm.
+        send_token()
     try:
         # Ray's client would take the environment's RAY_ADDRESS for whatever address it is given.
         with _environment("RAY_API_SERVER_ADDRESS", cluster.text):

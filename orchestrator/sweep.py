@@ -217,6 +217,9 @@ def parse_sweep(data: bytes, *, origin: str, folder: Path) -> SweepFile:
 def first_error(error: ValidationError, document: YamlDocument, origin: str) -> str:
     """The first validation error as `file:line: field: what is wrong`."""
     errors = error.errors(include_url=False)
+    # A list whose entries are wrong is also too short: only the entry is what the person can mend.
+    inner = {e["loc"][:depth] for e in errors for depth in range(1, len(e["loc"]))}
+    errors = [e for e in errors if e["type"] != "too_short" or e["loc"] not in inner]
     # A misspelt field is also a missing one: the misspelling is what the person has to see.
     first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
     location = tuple(part for part in first["loc"] if not (isinstance(part, str) and "[" in part))

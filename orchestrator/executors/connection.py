@@ -10,7 +10,7 @@ from typing import Any
 
 import ray
 
-# Ray's own: nothing public sends a token that is set without RAY_AUTH_MODE, as `ray.init` does, to a head that is only asked.
+# Ray's own, which `ray.init` calls for `auto` alone: nothing public sends a token that is set without RAY_AUTH_MODE.
 from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
 
 # Compiled, so mypy does not see it: nothing public asks a head for its token without its dashboard. Ray is pinned.
@@ -81,7 +81,6 @@ def head_of(address: HeadAddress) -> str:
 
 def _head_by_client(address: HeadAddress) -> str:
     """The head's own address, as a process behind its client server knows it."""
-    send_token()
     with ray.init(address.text, logging_level=logging.ERROR):
         # A lambda travels as code: the cluster may have another mergeboard.
         task = ray.remote(num_cpus=0, max_retries=0)(lambda: ray.get_runtime_context().gcs_address)
@@ -93,21 +92,28 @@ def ask_head(address: str) -> None:
 
     Ray itself tries for most of a minute, and says in the end that it cannot be reached. Raises ClusterError, TokenError.
     """
-    send_token()
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_S).close()
-        GcsClient(address=address)
+        try:
+            GcsClient(address=address)
+        except ray.exceptions.AuthenticationError:
+            # Only now: a process in token mode does not hear from a cluster without tokens, whose actors then count as its no more.
+            if not send_token():
+                raise
+            GcsClient(address=address)
     except ray.exceptions.AuthenticationError as error:
         raise TokenError(address) from error
     except (OSError, OverflowError, ValueError, ray.exceptions.RayError) as error:
         raise _unreachable(address, error) from error
 
 
-def send_token() -> None:
-    """Have Ray send the token that is set, or lies in ~/.ray, where RAY_AUTH_MODE says nothing else; as `ray.init` does."""
+def send_token() -> bool:
+    """Have this process send the token that is set, or lies in ~/.ray, where RAY_AUTH_MODE is not set; whether it does from now on."""
+    if "RAY_AUTH_MODE" in os.environ:
+        return False
     logging.getLogger("ray").setLevel(logging.ERROR)
-    maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+    return bool(maybe_enable_token_auth_if_token_available(warn_if_disabled=False))
 
 
 def _unreachable(address: str | None, error: Exception) -> ClusterError:

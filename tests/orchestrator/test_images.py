@@ -114,7 +114,9 @@ def test_nodes_of_different_images_are_refused_by_name(nodes: Nodes, tmp_path: P
         nodes.cluster.remove_node(node)
     assert refused.returncode == 2
     (sentence,) = [line for line in refused.stderr.splitlines() if line.startswith("mergeboard: ")]
-    assert "vllm is 0.32.0 for cuda on" in sentence
+    # Nodes are listed in Ray's order.
+    assert "vllm is" in sentence
+    assert "0.32.0 for cuda on" in sentence
     assert "0.31.0 for cuda on" in sentence
     assert node.node_id[-6:] in sentence
     findings = {f["name"]: f for f in json.loads(told.stdout)}
