@@ -17,7 +17,7 @@ from orchestrator.jobs import EvalJob
 from orchestrator.plan import Plan, make_plan
 from orchestrator.settings import Settings
 from orchestrator.sweep import sweep_of_values
-from tests.tiny import tiny_checkpoint
+from tests.sparse import SMALL_LLAMA, sparse_checkpoint
 
 SKIPS: list[Any] = [[0, 2, 3], [3, 2, 1, 0]]
 ADDS: list[Any] = [[0, 1, 2, 1, 2, 3]]
@@ -36,7 +36,7 @@ def gpus(major: int = 9, minor: int = 0) -> InstalledEngine:
 @pytest.fixture
 def plan(tmp_path: Path, home: Path) -> Callable[..., Plan]:
     """Plans sweeps of layer paths of a tiny checkpoint for the given engines."""
-    base = tiny_checkpoint(tmp_path / "base", dtype="bfloat16")
+    base = sparse_checkpoint(tmp_path / "base", SMALL_LLAMA)
 
     def planned(
         paths: list[Any], *engines: dict[str, Any], here: InstalledEngine = CPU, **sweep: Any

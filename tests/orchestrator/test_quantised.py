@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
@@ -28,8 +26,7 @@ from orchestrator.settings import Settings
 from orchestrator.sweep import sweep_of_values
 from recipes.config_facts import ConfigFacts
 from recipes.sources import PinnedSource, SourceFacts, facts_of_config, look, parse
-from recipes.tensor_file import DTYPE_BITS, Tensor, header_bytes
-from tests.tiny import tiny_checkpoint
+from tests.sparse import SMALL_LLAMA, linear_shapes, sparse_checkpoint
 
 GIB = 2**30
 LLAMA_405B = {
@@ -75,53 +72,19 @@ def config(quantization: dict[str, Any]) -> ConfigFacts:
     return ConfigFacts.from_config({**LLAMA_405B, "quantization_config": quantization}, "config.json")
 
 
-def _linears() -> Iterator[tuple[str, int, int]]:
-    h, kv, m = 16384, 1024, 53248
-    for layer in range(126):
-        for name, rows, columns in (
-            ("self_attn.q_proj", h, h),
-            ("self_attn.k_proj", kv, h),
-            ("self_attn.v_proj", kv, h),
-            ("self_attn.o_proj", h, h),
-            ("mlp.gate_proj", m, h),
-            ("mlp.up_proj", m, h),
-            ("mlp.down_proj", h, m),
-        ):
-            yield f"model.layers.{layer}.{name}", rows, columns
-
-
 def sparse_405b(folder: Path, quantization: dict[str, Any]) -> Path:
-    """A checkpoint whose file claims 405 B parameters and takes no disk: headers, then a hole."""
-    shapes: dict[str, tuple[str, tuple[int, ...]]] = {
-        "model.embed_tokens.weight": ("BF16", (128256, 16384)),
-        "lm_head.weight": ("BF16", (128256, 16384)),
-        "model.norm.weight": ("BF16", (16384,)),
-    }
-    for name, rows, columns in _linears():
+    """A Llama of 405 B parameters, quantised."""
+    linears: dict[str, tuple[str, tuple[int, ...]]] = {}
+    for name, (rows, columns) in linear_shapes(LLAMA_405B).items():
         if quantization["quant_method"] in ("gptq", "awq"):
-            packed = columns * quantization["bits"] // 32
             groups = columns // quantization["group_size"]
-            shapes[f"{name}.qweight"] = ("I32", (packed, rows))
-            shapes[f"{name}.qzeros"] = ("I32", (groups, rows * quantization["bits"] // 32))
-            shapes[f"{name}.scales"] = ("F16", (groups, rows))
+            linears[f"{name}.qweight"] = ("I32", (columns * quantization["bits"] // 32, rows))
+            linears[f"{name}.qzeros"] = ("I32", (groups, rows * quantization["bits"] // 32))
+            linears[f"{name}.scales"] = ("F16", (groups, rows))
         else:
-            shapes[f"{name}.weight"] = ("F8_E4M3", (rows, columns))
-            shapes[f"{name}.weight_scale"] = ("F32", (1,))
-    tensors, at = [], 0
-    for name, (dtype, shape) in shapes.items():
-        size = math.prod(shape) * DTYPE_BITS[dtype] // 8
-        tensors.append(
-            Tensor(name=name, dtype=dtype, shape=shape, file="model.safetensors", start=at, size_bytes=size)
-        )
-        at += size
-    folder.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps({**LLAMA_405B, "quantization_config": quantization}))
-    (folder / "tokenizer_config.json").write_text("{}")
-    header = header_bytes(tensors)
-    with (folder / "model.safetensors").open("wb") as file:
-        file.write(header)
-        file.truncate(len(header) + at)
-    return folder
+            linears[f"{name}.weight"] = ("F8_E4M3", (rows, columns))
+            linears[f"{name}.weight_scale"] = ("F32", (1,))
+    return sparse_checkpoint(folder, {**LLAMA_405B, "quantization_config": quantization}, linears)
 
 
 def h100s(number: int) -> ClusterFacts:
@@ -180,7 +143,7 @@ def test_the_name_is_the_engines(tmp_path: Path, name: str) -> None:
 
 
 def test_what_modelopt_writes_beside_the_config_counts(tmp_path: Path) -> None:
-    checkpoint = tiny_checkpoint(tmp_path / "m")
+    checkpoint = sparse_checkpoint(tmp_path / "m", SMALL_LLAMA)
     (checkpoint / "hf_quant_config.json").write_text(json.dumps(MODELOPT))
     facts = look(parse(str(checkpoint), None), home=tmp_path)
     assert facts.config.quantized is not None
@@ -260,7 +223,7 @@ def test_vllm_reads_how_a_checkpoint_is_stored_by_itself(
 ) -> None:
     """Told `gptq` it would look for that kernel; told nothing it picks the best one for the device."""
     monkeypatch.setattr(loading, "answer_for_cpu_build", lambda: False)
-    checkpoint = tiny_checkpoint(tmp_path / "m", config={"quantization_config": GPTQ})
+    checkpoint = sparse_checkpoint(tmp_path / "m", {**SMALL_LLAMA, "quantization_config": GPTQ})
     spec = EngineSpec(kind=EngineKind.VLLM, version="0.32.0", quantization="gptq")
     assert loading.plan_engine(spec, checkpoint, EngineTuning()).arguments["quantization"] is None
     for other in (None, "gptq-4bit", "awq"):
