@@ -70,7 +70,7 @@ def test_iterators_closed_midway_change_nothing(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("runner", [ON_GPU, Runner(async_scheduling=False)])
-@pytest.mark.parametrize(("kv_cache_gib", "max_length"), [(0.0625, None), (0.0015, 320)])
+@pytest.mark.parametrize(("kv_cache_gib", "max_length"), [(0.0625, None), (0.003, 320)])
 def test_prompts_that_are_split_or_preempted(
     checkpoint: Path, runner: Runner, kv_cache_gib: float, max_length: int | None
 ) -> None:
