@@ -43,6 +43,10 @@ def test_all_families_with_async_scheduling(tmp_path: Path) -> None:
     check_families(tmp_path, DENSE_FAMILIES, async_scheduling=True, tensor_parallel=1)
 
 
+def test_one_family_on_two_devices(tmp_path: Path) -> None:
+    check_families(tmp_path, ("qwen3",), async_scheduling=True, tensor_parallel=2)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("async_scheduling", "tensor_parallel"), [(False, 1), (False, 2), (True, 2)])
 def test_all_families(tmp_path: Path, async_scheduling: bool, tensor_parallel: int) -> None:

@@ -43,7 +43,10 @@ def _tell(runner: ModuleType) -> None:
         file.write(f"{os.getpid()}\n")
 
 
-_CHANGES: dict[str, Callable[[ModuleType], None]] = {"triton.backends": _add_cpu_backend}
+_CHANGES: dict[str, Callable[[ModuleType], None]] = {}
+if os.environ.get("VLLM_USE_V2_MODEL_RUNNER") == "1":
+    # With this backend vLLM takes V2 by itself, which needs the interpreter: TRITON_INTERPRET is set beside it.
+    _CHANGES["triton.backends"] = _add_cpu_backend
 if os.environ.get("MERGEBOARD_TEST_ASYNC_SCHEDULING") == "1":
     _CHANGES["vllm.platforms.cpu"] = _keep_async_scheduling
 if os.environ.get("MERGEBOARD_TEST_SCHEDULER_ONLY") == "1":
