@@ -1,7 +1,7 @@
 """How often *better*, *worse* and *real* are said where nothing is, and how often they are said where something is.
 
-    python benchmarks/verdict_simulation.py               # all: about ten minutes of one core
-    python benchmarks/verdict_simulation.py --scale 0.1   # a tenth of the sweeps and scans
+    python -m benchmarks.verdict_simulation               # all: about ten minutes of one core
+    python -m benchmarks.verdict_simulation --scale 0.1   # a tenth of the sweeps and scans
 
 Every p-value that can matter comes from the product's functions (`paired_draws`, `delta_of`, `corrected`, `confirm`). "Former" is the
 procedure before: McNemar on raw flips with Benjamini-Hochberg, averages corrected apart, *worse* of a scan not at all.
