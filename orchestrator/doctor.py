@@ -17,7 +17,7 @@ from evals.errors import EvaluationError
 from evals.suite import load_suite, suite_names
 from orchestrator.errors import MergeboardError, TokenError
 from orchestrator.jobs import Frozen
-from orchestrator.provenance import hardware, package_version, without_secrets
+from orchestrator.provenance import hardware, package_version
 from orchestrator.settings import Settings
 
 _SPARE_BYTES = 5_000_000_000
@@ -127,13 +127,12 @@ def _home(settings: Settings) -> Iterator[Finding]:
 def _store(settings: Settings) -> Finding:
     from orchestrator.store import Store
 
-    url = without_secrets(settings.database_url)
     try:
         store = Store.open(settings.database_url)
     except MergeboardError as error:
         return Finding(name="store", health=Health.BROKEN, message=str(error), mend="mergeboard db check")
     store.close()
-    return Finding(name="store", health=Health.OK, message=url)
+    return Finding(name="store", health=Health.OK, message=store.label)
 
 
 def _datasets(settings: Settings) -> Iterator[Finding]:
