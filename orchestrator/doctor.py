@@ -20,7 +20,7 @@ from orchestrator.cluster import ClusterFacts, NodeFacts
 from orchestrator.errors import MergeboardError, TokenError
 from orchestrator.gpu_checks import Problem, describe_gpus, gpu_facts, gpu_problems
 from orchestrator.jobs import Frozen
-from orchestrator.provenance import hardware, package_version, without_secrets
+from orchestrator.provenance import hardware, package_version
 from orchestrator.settings import Settings
 from orchestrator.software import require_same
 
@@ -135,13 +135,12 @@ def _home(settings: Settings) -> Iterator[Finding]:
 def _store(settings: Settings) -> Finding:
     from orchestrator.store import Store
 
-    url = without_secrets(settings.database_url)
     try:
         store = Store.open(settings.database_url)
     except MergeboardError as error:
         return Finding(name="store", health=Health.BROKEN, message=str(error), mend="mergeboard db check")
     store.close()
-    return Finding(name="store", health=Health.OK, message=url)
+    return Finding(name="store", health=Health.OK, message=store.label)
 
 
 def _datasets(settings: Settings) -> Iterator[Finding]:

@@ -129,13 +129,12 @@ def cache_prune(
 
 def db_upgrade() -> None:
     """Bring the store's schema up to this version of mergeboard."""
-    from orchestrator.provenance import without_secrets
     from orchestrator.settings import Settings
-    from orchestrator.store import upgrade_store
+    from orchestrator.store import label_of, upgrade_store
 
     url = Settings.from_environment().database_url
     before = upgrade_store(url)
-    typer.echo(f"{without_secrets(url)} is up to date (was: {before}).")
+    typer.echo(f"{label_of(url)} is up to date (was: {before}).")
 
 
 def db_check() -> None:

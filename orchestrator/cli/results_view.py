@@ -19,6 +19,7 @@ def show_results(summary: RunSummary, plan: Plan, settings: Settings, *, as_json
     """The base's scores, every candidate's differences, and what did not run."""
     with Store.open(settings.database_url, create=False, read_only=True) as store:
         results = results_of_run(store, summary.run_id)
+        label = store.label
     compared = run_comparisons(results, settings.home)
     if as_json:
         print(json.dumps(_data(summary, plan, results, compared), indent=2))
@@ -31,7 +32,7 @@ def show_results(summary: RunSummary, plan: Plan, settings: Settings, *, as_json
     print_comparisons(compared, console)
     reused = f", {summary.cached} of them reused" if summary.cached else ""
     console.print(f"Run {summary.run_id}: {summary.done} jobs done{reused}, {summary.duration_s:.0f} s.")
-    console.print(f"Store: {settings.database_url}", soft_wrap=True)
+    console.print(f"Store: {label}", soft_wrap=True, markup=False)
 
 
 def score_table(result: CandidateResult) -> Table:

@@ -19,6 +19,7 @@ from ray._raylet import GcsClient  # type: ignore[attr-defined]
 from orchestrator.cluster import ClusterFacts, NodeFacts
 from orchestrator.errors import ClusterError, TokenError
 from orchestrator.executors.address import AddressForm, HeadAddress, parse_address
+from orchestrator.executors.private import LOOPBACK, private_start
 from orchestrator.executors.survey import NodeReport
 from orchestrator.provenance import hardware
 from orchestrator.settings import Settings
@@ -130,7 +131,14 @@ def _start_here(options: dict[str, Any]) -> None:
         try:
             # "local": left out, Ray would join whatever cluster another command has started here, and die with it.
             # Ray counts the machine's cores, not those that this process may use.
-            ray.init(address="local", num_cpus=hardware().cpu_count, include_dashboard=False, **options)
+            with private_start():
+                ray.init(
+                    address="local",
+                    num_cpus=hardware().cpu_count,
+                    include_dashboard=False,
+                    _node_ip_address=LOOPBACK,
+                    **options,
+                )
             return
         except Exception as error:
             if "timed out during startup" not in str(error):

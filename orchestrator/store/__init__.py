@@ -14,13 +14,13 @@ from orchestrator.errors import StoreError
 from orchestrator.store import schema
 from orchestrator.store.attempts import Attempts
 from orchestrator.store.claims import Claims
-from orchestrator.store.database import Database, full_disk
+from orchestrator.store.database import Database, full_disk, label_of
 from orchestrator.store.queries import Queries
 from orchestrator.store.results import Results
 from orchestrator.store.runs import Runs
 from orchestrator.store.snapshot import snapshot
 
-__all__ = ["Store", "upgrade_store"]
+__all__ = ["Store", "label_of", "upgrade_store"]
 
 LEASE_S = 30.0
 _SMALLEST_BYTES = 1024 * 1024

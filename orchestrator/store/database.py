@@ -147,6 +147,12 @@ def _not_text(label: str) -> str:
     )
 
 
+def label_of(url: str) -> str:
+    """A store's URL as messages name it: its file, or its address without passwords. StoreError where it is no store's URL."""
+    parsed = _parse(url)
+    return str(parsed.database) if parsed.get_backend_name() == "sqlite" else _without_secrets(parsed)
+
+
 def full_disk(label: str) -> str:
     """The sentence for a store whose disk is full."""
     return f"The store {label} cannot be written: its disk is full; free some space and run the same command again."
