@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 
+from evals.engine import AUTO_ATTENTION, EngineSpec
+from evals.execution import CPU_ATTENTION
 from evals.scores import Seeds
 from orchestrator.jobs import BuildJob, EvalJob
 from orchestrator.records import CandidateRecord, RunRecord
@@ -70,20 +72,17 @@ def path_text(candidate: CandidateRecord, n_layers: int | None) -> str:
 
 
 def _sweep(job: EvalJob, base: str, recipes: list[dict[str, Any]], build: BuildJob | None) -> str:
-    engine: dict[str, Any] = {"kind": job.engine.kind.value, "dtype": job.engine.dtype}
-    if job.engine.kv_cache_dtype != "auto":
-        engine["kv_cache_dtype"] = job.engine.kv_cache_dtype
-    # Left out, it would be decided anew from the cluster.
-    engine["tensor_parallel"] = job.engine.tensor_parallel
-    if job.engine.max_length is not None:
-        engine["max_length"] = job.engine.max_length
     suite: dict[str, Any] = {"suite": job.suite, "benchmarks": [job.benchmark]}
     if job.settings.limit is not None:
         suite["limit"] = job.settings.limit
     values: dict[str, Any] = {"name": f"repeat {job.digest}", "base": base}
     if recipes:
         values |= {"recipes": recipes, "score_base": False}
-    values |= {"suites": [suite], "engines": [engine], "chat_template": job.settings.chat_template.value}
+    values |= {
+        "suites": [suite],
+        "engines": [_engine(job.engine)],
+        "chat_template": job.settings.chat_template.value,
+    }
     if job.settings.seeds != Seeds():
         values["seeds"] = job.settings.seeds.model_dump()
     if job.engine.trust_remote_code:
@@ -94,6 +93,24 @@ def _sweep(job: EvalJob, base: str, recipes: list[dict[str, Any]], build: BuildJ
         values["allow_pickles"] = build.allow_pickles
         values["materialize"] = job.layer_path is not None
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
+
+
+def _engine(spec: EngineSpec) -> dict[str, Any]:
+    """The sweep's line for an engine; its version and device are those of the machine that repeats the job."""
+    engine: dict[str, Any] = {"kind": spec.kind.value, "dtype": spec.dtype}
+    if spec.kv_cache_dtype != "auto":
+        engine["kv_cache_dtype"] = spec.kv_cache_dtype
+    # Left out, it would be decided anew from the cluster.
+    engine["tensor_parallel"] = spec.tensor_parallel
+    if spec.execution is not None:
+        engine["execution"] = spec.execution.value
+    if spec.attention_backend not in (None, AUTO_ATTENTION, CPU_ATTENTION):
+        engine["attention_backend"] = spec.attention_backend
+    if spec.batch_invariant:
+        engine["batch_invariant"] = True
+    if spec.max_length is not None:
+        engine["max_length"] = spec.max_length
+    return engine
 
 
 def _build_script(job: BuildJob) -> str | None:

@@ -14,7 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from evals.errors import EngineError
 
@@ -39,8 +39,35 @@ class EngineKind(StrEnum):
     TRANSFORMERS = "transformers"
 
 
+class DeviceKind(StrEnum):
+    """The kinds of device that engines run on: each has kernels of its own, so the kind affects a score."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
+    ROCM = "rocm"
+
+
+class ExecutionMode(StrEnum):
+    """How an engine runs its forward passes; each mode has kernels or fusions of its own."""
+
+    EAGER = "eager"
+    """One operation after another."""
+    GRAPHS = "graphs"
+    """vLLM: decode steps replay full CUDA graphs; no torch.compile, so the kernels are those of eager."""
+    COMPILED = "compiled"
+    """vLLM: torch.compile fuses operations. No live layer path can be set."""
+
+
+AUTO_ATTENTION = "auto"
+"""The backend that the engine chooses for device, dtype and checkpoint, where planning does not know which that is."""
+
+
 class EngineSpec(Frozen):
-    """All settings of an engine that affect a score; part of the score's identity through `digest`."""
+    """All settings of an engine that affect a score; part of the score's identity through `digest`.
+
+    Plans set every field. `device`, `execution`, `attention_backend` and `batch_invariant` may be null: in a stored result
+    they were not recorded (results of earlier versions), and `open_engine` fills them with what the engine runs.
+    """
 
     kind: EngineKind = Field(description="Inference backend.")
     version: str = Field(description="Version of the backend's package, for example '0.32.0+cpu'.")
@@ -58,11 +85,36 @@ class EngineSpec(Frozen):
         default=None, description="Longest sequence in tokens; null is the checkpoint's own limit."
     )
     trust_remote_code: bool = Field(default=False, description="Whether code from the checkpoint may run.")
+    device: DeviceKind | None = Field(
+        default=None, description="Kind of device: cpu, cuda or rocm; null where it was not recorded."
+    )
+    execution: ExecutionMode | None = Field(
+        default=None, description="eager, graphs or compiled; null where it was not recorded."
+    )
+    attention_backend: str | None = Field(
+        default=None,
+        description="Attention backend by the engine's name for it, for example FLASH_ATTN; 'auto' is the engine's choice, "
+        "null was not recorded.",
+    )
+    batch_invariant: bool | None = Field(
+        default=None,
+        description="Whether kernels are used whose results do not depend on the batch; null where it was not recorded.",
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_unrecorded(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what was not recorded, so that a result of an earlier version keeps the digest it was stored under."""
+        data: dict[str, Any] = serialize(self)
+        return {name: value for name, value in data.items() if value is not None or name not in LATER_FIELDS}
 
     @property
     def digest(self) -> str:
         """Identity of these settings."""
         return digest_of(self)
+
+
+LATER_FIELDS = frozenset({"device", "execution", "attention_backend", "batch_invariant"})
+"""Fields of EngineSpec that results of earlier versions do not have."""
 
 
 class EngineTuning(Frozen):
@@ -81,9 +133,20 @@ class EngineTuning(Frozen):
     threads: int | None = Field(
         default=None, description="CPU threads; null uses all cores that the process may use."
     )
-    extra_layer_slots: int = Field(
-        default=0, description="KV-cache slots for layers beyond the checkpoint's own, for live layer paths."
+    live: bool = Field(
+        default=False,
+        description="Whether live layer paths will be set; also with paths that add no layer, such as one that skips some.",
     )
+    extra_layer_slots: int = Field(
+        default=0,
+        ge=0,
+        description="KV-cache slots for layers beyond the checkpoint's own, for live layer paths; more than 0 implies `live`.",
+    )
+
+    @property
+    def sets_paths(self) -> bool:
+        """Whether the engine must be able to change its layer path."""
+        return self.live or self.extra_layer_slots > 0
 
 
 class EngineMemory(Frozen):
@@ -199,6 +262,18 @@ class PathEngine(Engine, Protocol):
         """(index of the path, index of the request, result) for every request on every path, in any order."""
 
 
+class InstalledEngine(Frozen):
+    """An engine as it is installed where jobs will run: what a plan needs to know of that place."""
+
+    kind: EngineKind = Field(description="Inference backend.")
+    version: str = Field(description="Version of the backend's package, for example '0.32.0+cpu'.")
+    device: DeviceKind = Field(description="Kind of device that it runs on.")
+    compute_capability: tuple[int, int] | None = Field(
+        default=None,
+        description="Of a CUDA device, for example (9, 0); null on others and where none was asked.",
+    )
+
+
 def installed_version(kind: EngineKind) -> str:
     """Version of the backend's package as installed here, for `EngineSpec.version`; imports nothing heavy."""
     for package, mark in {
@@ -212,14 +287,27 @@ def installed_version(kind: EngineKind) -> str:
     raise EngineError(f"The {kind} engine is not installed here: run `make setup`, or choose another engine.")
 
 
+def installed_engine(kind: EngineKind) -> InstalledEngine:
+    """The engine as installed on this machine; raises EngineError where it is not. Imports torch only where there is a GPU."""
+    from evals.devices import compute_capability, torch_device, vllm_device
+
+    version = installed_version(kind)
+    device = vllm_device(version) if kind is EngineKind.VLLM else torch_device()
+    capability = compute_capability() if device is DeviceKind.CUDA else None
+    return InstalledEngine(kind=kind, version=version, device=device, compute_capability=capability)
+
+
 def open_engine(spec: EngineSpec, checkpoint: Path, tuning: EngineTuning | None = None) -> PathEngine:
-    """Start the engine that the specification names; what it cannot serve is refused before weights are loaded."""
-    found = installed_version(spec.kind)
-    if spec.version != found:
-        raise EngineError(
-            f"The specification asks for {spec.kind} {spec.version} and {found} is installed: "
-            "install that version, or plan the job anew with this one."
-        )
+    """Start the engine that the specification names.
+
+    Raises EngineError, before weights are loaded, for what the engine installed here cannot serve. The engine's `spec` has no
+    null left: it names the device, execution mode and attention backend that run.
+    """
+    from evals.execution import completed, require_installed
+
+    installed = installed_engine(spec.kind)
+    require_installed(spec, installed)
+    spec = completed(spec, installed)
     if spec.kind is EngineKind.VLLM:
         from evals.vllm.engine import VllmEngine
 

@@ -6,12 +6,21 @@ a plan holds pinned revisions, resolved layer paths, and a chat template that is
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pydantic import Field
 
-from evals.engine import EngineKind, EngineSpec, EngineTuning, digest_of, installed_version
+from evals.engine import (
+    EngineKind,
+    EngineSpec,
+    EngineTuning,
+    ExecutionMode,
+    InstalledEngine,
+    digest_of,
+    installed_engine,
+)
+from evals.execution import default_execution, planned_attention, require_runnable
 from evals.live_paths import LIVE_FAMILIES
 from orchestrator.candidates import BASE_NAME, Candidate, Expander, absolute_place
 from orchestrator.cluster import ClusterFacts
@@ -32,6 +41,12 @@ class PlannedEval(Frozen):
     job: EvalJob = Field(description="The job.")
 
 
+Installed = Callable[[EngineKind], InstalledEngine]
+"""Kind of engine -> the engine as installed where the jobs will run; raises EngineError where it is not."""
+
+_PATHS_BUILT = "Layer paths are built as checkpoints: `execution: compiled` is asked for, and no layer path can be set in a compiled engine."
+
+
 class Plan(Frozen):
     """Everything that a run will do."""
 
@@ -43,6 +58,9 @@ class Plan(Frozen):
     )
     evals: tuple[PlannedEval, ...] = Field(description="Evaluation jobs, engine by engine.")
     missing: tuple[MissingBenchmark, ...] = Field(default=(), description="What cannot run here.")
+    notes: tuple[str, ...] = Field(
+        default=(), description="Decisions that the sweep does not name, one sentence each."
+    )
     tensor_parallel: int = Field(
         default=1, description="GPUs that share a layer where the sweep leaves it open."
     )
@@ -75,11 +93,12 @@ def make_plan(
     *,
     cluster: ClusterFacts | None = None,
     tensor_parallel: int | None = None,
+    installed: Installed = installed_engine,
 ) -> Plan:
-    """Expand a sweep; raises SweepError, PlanError or a RecipeError with one sentence.
+    """Expand a sweep; raises SweepError, PlanError, EngineError or a RecipeError with one sentence.
 
     Where the cluster is known, engines are shared by as many of its GPUs as they need, and what can never run on it is refused.
-    `tensor_parallel` is what an earlier plan of the same run chose.
+    `tensor_parallel` is what an earlier plan of the same run chose, `installed` what is known of the engines on the nodes.
     """
     sweep = file.sweep
     base_pin = pin(absolute_place(sweep.base, Path.cwd()), None, home=settings.home)
@@ -93,14 +112,15 @@ def make_plan(
         parameters=facts.parameters,
     )
     measures, missing = measures_of(sweep, facts, settings)
+    engines = [(entry, installed(entry.kind)) for entry in sweep.engines]
     expander = Expander(file, settings, base, facts, live=_runs_live(sweep, facts))
     candidates = [base, *expander.candidates()]
     _check_names(candidates, file)
     sizes = Sizes(candidates, facts, live=_runs_live(sweep, facts))
     if tensor_parallel is None:
-        specs = (_engine(entry, measure, facts, sweep, 1) for entry in sweep.engines for measure in measures)
+        specs = (_engine(entry, here, m, facts, sweep, 1) for entry, here in engines for m in measures)
         tensor_parallel = sizes.tensor_parallel(specs, cluster)
-    evals = list(_evals(sweep, candidates, facts, measures, tensor_parallel))
+    evals = list(_evals(sweep, engines, candidates, facts, measures, tensor_parallel))
     served = [(planned.candidate, planned.job) for planned in evals]
     needs = sizes.needs(served)
     if cluster is not None:
@@ -112,6 +132,7 @@ def make_plan(
         candidates=tuple(candidates),
         evals=tuple(evals),
         missing=tuple(missing),
+        notes=_notes(sweep, facts, candidates),
         tensor_parallel=tensor_parallel,
         needs=needs,
     )
@@ -119,6 +140,7 @@ def make_plan(
 
 def _evals(
     sweep: Sweep,
+    engines: list[tuple[EngineEntry, InstalledEngine]],
     candidates: list[Candidate],
     facts: SourceFacts,
     measures: list[Measure],
@@ -126,10 +148,13 @@ def _evals(
 ) -> Iterator[PlannedEval]:
     live = _runs_live(sweep, facts)
     slots = _slots(candidates) if live else {}
-    tunings = {c.place: EngineTuning(extra_layer_slots=slots.get(c.place, 0)) for c in candidates}
-    for entry in sweep.engines:
-        # Made once and shared by all candidates: thousands of jobs are planned in the time of a breath.
-        asked = [(measure, _engine(entry, measure, facts, sweep, tensor_parallel)) for measure in measures]
+    # A path that skips or reorders adds no slot, and still needs an engine in which it can be set.
+    tunings = {place: EngineTuning(live=True, extra_layer_slots=extra) for place, extra in slots.items()}
+    for entry, here in engines:
+        # Computed once per engine and shared by all candidates: plans hold thousands of jobs.
+        asked = [
+            (measure, _engine(entry, here, measure, facts, sweep, tensor_parallel)) for measure in measures
+        ]
         for candidate in candidates:
             if candidate.is_base and not sweep.score_base:
                 continue
@@ -156,7 +181,18 @@ def _evals(
 def _runs_live(sweep: Sweep, facts: SourceFacts) -> bool:
     """Whether layer paths are switched in a live engine instead of built."""
     mixed = len(set(facts.config.layer_types)) > 1
-    return not sweep.materialize and facts.config.model_type in LIVE_FAMILIES and not mixed
+    built = sweep.materialize or any(e.execution is ExecutionMode.COMPILED for e in sweep.engines)
+    return not built and facts.config.model_type in LIVE_FAMILIES and not mixed
+
+
+def _notes(sweep: Sweep, facts: SourceFacts, candidates: list[Candidate]) -> tuple[str, ...]:
+    """What was decided that a reader of the sweep might not expect."""
+    has_paths = any(candidate.layer_path is not None for candidate in candidates)
+    without_mode = sweep.model_copy(
+        update={"engines": tuple(e.model_copy(update={"execution": None}) for e in sweep.engines)}
+    )
+    turned = _runs_live(without_mode, facts) and not _runs_live(sweep, facts)
+    return (_PATHS_BUILT,) if has_paths and turned else ()
 
 
 def _slots(candidates: list[Candidate]) -> dict[CheckpointPlace, int]:
@@ -179,21 +215,40 @@ def _place(candidate: Candidate, live: bool) -> tuple[CheckpointPlace, tuple[int
 
 
 def _engine(
-    entry: EngineEntry, measure: Measure, facts: SourceFacts, sweep: Sweep, tensor_parallel: int
+    entry: EngineEntry,
+    here: InstalledEngine,
+    measure: Measure,
+    facts: SourceFacts,
+    sweep: Sweep,
+    tensor_parallel: int,
 ) -> EngineSpec:
-    """The engine's specification; the transformers engine runs on one device."""
+    """The engine's specification, complete; the transformers engine runs on one device. EngineError for what cannot run."""
     shared = entry.tensor_parallel or (tensor_parallel if entry.kind is EngineKind.VLLM else 1)
     limits = [n for n in (entry.max_length or measure.max_length, facts.config.max_length) if n]
-    return EngineSpec(
+    config = facts.config
+    attention = entry.attention_backend or planned_attention(
+        here,
+        dtype=entry.dtype,
+        kv_cache_dtype=entry.kv_cache_dtype,
+        model_type=config.model_type,
+        head_dim=config.head_dim,
+    )
+    spec = EngineSpec(
         kind=entry.kind,
-        version=installed_version(entry.kind),
+        version=here.version,
         dtype=entry.dtype,
         quantization=facts.config.quantization,
         kv_cache_dtype=entry.kv_cache_dtype,
         tensor_parallel=shared,
         max_length=min(limits) if limits else None,
         trust_remote_code=sweep.trust_remote_code,
+        device=here.device,
+        execution=entry.execution or default_execution(entry.kind, here.device),
+        attention_backend=attention,
+        batch_invariant=entry.batch_invariant,
     )
+    require_runnable(spec, here)
+    return spec
 
 
 def _check_names(candidates: list[Candidate], file: SweepFile) -> None:

@@ -8,8 +8,10 @@ recipes:
   - {name: twice, layer_path: "(0, 30)"}
   - {name: merged, file: merge.yaml}  # a mergekit document; or inline under `mergekit:`; or `catalog: NAME`
 suites: [smoke]
-engines: [vllm]
+engines: [vllm]                       # or {kind: vllm, dtype: float16, execution: eager, batch_invariant: true}
 ```
+All candidates of a sweep are scored by the same engines, each in one execution mode: on GPUs vLLM replays CUDA graphs without
+torch.compile, whether a layer path is live or built, so that their scores differ by weights alone.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
-from evals.engine import EngineKind
+from evals.engine import EngineKind, ExecutionMode
 from evals.scores import Seeds
 from orchestrator.errors import SweepError
 from orchestrator.jobs import Frozen
@@ -103,6 +105,20 @@ class EngineEntry(Frozen):
     )
     max_length: int | None = Field(
         default=None, ge=16, description="Longest sequence in tokens; null is the suite's own limit."
+    )
+    execution: ExecutionMode | None = Field(
+        default=None,
+        description="How vLLM runs: eager, graphs (CUDA graphs for decoding, no torch.compile) or compiled (torch.compile; layer "
+        "paths are then built, since none can be set in a compiled engine). Null is graphs on GPUs and eager on CPUs.",
+    )
+    attention_backend: str | None = Field(
+        default=None,
+        pattern="^[A-Z][A-Z0-9_]{1,40}$",
+        description="vLLM's name of an attention backend, for example TRITON_ATTN; null is the engine's default for device and dtype.",
+    )
+    batch_invariant: bool = Field(
+        default=False,
+        description="Whether vLLM uses kernels whose results do not depend on what else is in the batch: slower, on GPUs alone.",
     )
 
     @model_validator(mode="before")

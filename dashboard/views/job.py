@@ -13,6 +13,7 @@ from dashboard.logs import log_tail
 from dashboard.queries import JobDetail, JobRow, JobState, Pages
 from dashboard.repeat import base_of, repeat_command
 from dashboard.text import duration, escaped, line, moment, parameters, plain, size
+from evals.claims.facts import NOT_RECORDED
 from orchestrator.jobs import BuildJob, EvalJob, JobKind
 from orchestrator.provenance import Hardware
 from orchestrator.records import AttemptRecord, AttemptState, BuildOutcome, EvalOutcome, RunRecord
@@ -240,6 +241,10 @@ def _eval_facts(job: EvalJob) -> dict[str, str]:
         "Quantisation": engine.quantization or "none",
         "KV cache": engine.kv_cache_dtype,
         "Tensor parallelism": str(engine.tensor_parallel),
+        "Device": engine.device or NOT_RECORDED,
+        "Execution mode": engine.execution or NOT_RECORDED,
+        "Attention backend": line(engine.attention_backend or NOT_RECORDED, 60),
+        "Batch-invariant kernels": {None: NOT_RECORDED, True: "yes", False: "no"}[engine.batch_invariant],
         "Longest sequence": str(engine.max_length or "the checkpoint's own"),
         "Chat template": settings.chat_template.value,
         "Few-shot as turns": "yes" if settings.fewshot_as_multiturn else "no",

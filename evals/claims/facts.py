@@ -14,6 +14,9 @@ from evals.suite import Benchmark
 
 NOT_QUANTIZED = "none"
 ALL_DOCUMENTS = "all documents"
+NOT_RECORDED = "not recorded"
+"""The execution mode of results of earlier versions, which kept neither it nor the device; it differs from every mode, so that
+they are not compared with results that say how they ran."""
 _OWN = "the checkpoint's own"
 _DEFAULT = "the tokenizer's default"
 
@@ -43,6 +46,10 @@ class Fact(StrEnum):
     ENGINE = "engine"
     ENGINE_VERSION = "engine version"
     TENSOR_PARALLEL = "tensor parallelism"
+    DEVICE = "device"
+    EXECUTION = "execution mode"
+    ATTENTION = "attention backend"
+    BATCH_INVARIANCE = "batch-invariant kernels"
     HARNESS = "harness"
     HARNESS_VERSION = "harness version"
     SCORER = "scorer version"
@@ -118,6 +125,12 @@ def facts_of(evaluation: Evaluation) -> Facts:
 def measured_facts(suite: str, benchmark: str, engine: EngineSpec, settings: EvalSettings) -> Facts:
     """The circumstances that follow from an engine and its settings."""
     seeds = settings.seeds
+    recorded: dict[Fact, str | None] = {
+        Fact.DEVICE: engine.device,
+        Fact.EXECUTION: engine.execution or NOT_RECORDED,
+        Fact.ATTENTION: engine.attention_backend,
+        Fact.BATCH_INVARIANCE: None if engine.batch_invariant is None else on_off(engine.batch_invariant),
+    }
     return Facts(
         known={
             Fact.SUITE: suite,
@@ -136,7 +149,7 @@ def measured_facts(suite: str, benchmark: str, engine: EngineSpec, settings: Eva
             Fact.TENSOR_PARALLEL: str(engine.tensor_parallel),
             Fact.SEEDS: f"{seeds.random}, {seeds.numpy}, {seeds.torch}, {seeds.fewshot}",
         }
-    )
+    ).plus(recorded)
 
 
 def stage_of(benchmark: Benchmark, metric: str) -> str | None:

@@ -19,10 +19,12 @@ from evals.engine import (
     all_wanted,
 )
 from evals.errors import EngineError
+from evals.execution import with_backend
 from evals.live_paths import each_path, is_live_family, read_config, require_live_family
 from evals.transformers.generation import Generator
 from evals.transformers.layer_path import LivePaths
 from evals.transformers.loading import (
+    attention_of,
     length_limit,
     load_model,
     load_tokenizer,
@@ -48,12 +50,13 @@ class TransformersEngine:
         self.spec = spec
         self.checkpoint = checkpoint
         refuse(spec, checkpoint)
-        if tuning.extra_layer_slots:
+        if tuning.sets_paths:
             require_live_family(checkpoint)
         set_threads(tuning)
         device = pick_device()
         self._tokenizer = load_tokenizer(spec, checkpoint)
         self._model = load_model(spec, checkpoint, device)
+        self.spec = with_backend(spec, attention_of(self._model))
         self._max_length = length_limit(spec, self._model, self._tokenizer)
         self._batch = tuning.batch_size or (BATCH_CUDA if device.type == "cuda" else BATCH_CPU)
         self._layer_path: tuple[int, ...] | None = None

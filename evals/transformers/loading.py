@@ -72,6 +72,11 @@ def load_model(spec: EngineSpec, checkpoint: Path, device: torch.device) -> PreT
     return model.to(device).eval().requires_grad_(False)
 
 
+def attention_of(model: PreTrainedModel) -> str:
+    """transformers' name of the attention that the model runs, for example sdpa."""
+    return str(model.config.get_text_config()._attn_implementation)
+
+
 def load_tokenizer(spec: EngineSpec, checkpoint: Path) -> PreTrainedTokenizerBase:
     """The checkpoint's tokenizer."""
     from transformers import AutoTokenizer

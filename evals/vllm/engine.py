@@ -21,7 +21,7 @@ from evals.engine import (
 from evals.errors import EngineError
 from evals.live_paths import check_layer_path, each_path, read_config, require_live_family
 from evals.vllm.generation import generations
-from evals.vllm.loading import kv_bytes_per_token, plan_engine, start, stop, weight_bytes
+from evals.vllm.loading import kv_bytes_per_token, plan_engine, running_spec, start, stop, weight_bytes
 from evals.vllm.outside import open_outside, text_of
 from evals.vllm.queue import RequestQueue
 from evals.vllm.schedule import Path as LayerPath
@@ -41,18 +41,31 @@ class VllmEngine:
         self.checkpoint = checkpoint
         self._closed = False
         self._slots = tuning.extra_layer_slots
-        if tuning.extra_layer_slots:
+        if tuning.sets_paths:
             self._slots += require_live_family(checkpoint)
         self._plan = plan_engine(spec, checkpoint, tuning)
         VllmEngine._claim_process(self)
         self._llm = start(spec, checkpoint, self._plan)
+        self.spec = self._checked(spec)
         self._queue = RequestQueue(self._llm, self._plan.arguments["max_num_seqs"])
         self._layer_path: LayerPath | None = None
         self._path: LayerPath = tuple(range(int(read_config(checkpoint).get("num_hidden_layers") or 0)))
         self._text = text_of(self._llm)
         self._outside = open_outside(self._llm, self.max_length, self._text) if self._plan.live else None
 
+    def _checked(self, spec: EngineSpec) -> EngineSpec:
+        """The specification with the attention backend that runs; EngineError, and no engine, where something else runs."""
+        try:
+            return running_spec(spec, self._plan, self._llm.collective_rpc("running_engine"))
+        except EngineError:
+            self._closed = True
+            stop(self._llm)
+            del self._llm
+            raise
+
     _running: ClassVar[weakref.ref[VllmEngine] | None] = None
+    _invariant: ClassVar[bool | None] = None
+    """Whether this process's vLLM has batch-invariant kernels; they are put into torch once and stay."""
 
     @classmethod
     def _claim_process(cls, engine: VllmEngine) -> None:
@@ -62,6 +75,12 @@ class VllmEngine:
             raise EngineError(
                 f"A vLLM engine of {other.checkpoint} is open in this process, and a process can have one: close it first."
             )
+        if cls._invariant not in (None, engine._plan.batch_invariant):
+            raise EngineError(
+                "This process ran an engine with another setting of batch_invariant, which vLLM fixes once per process: "
+                "open the engine in a new process."
+            )
+        cls._invariant = engine._plan.batch_invariant
         cls._running = weakref.ref(engine)
 
     @property
@@ -150,7 +169,7 @@ class VllmEngine:
         n_layers = require_live_family(self.checkpoint)
         if not self._plan.live:
             raise EngineError(
-                "This engine was started compiled, without layer slots: open it with extra_layer_slots=1 or more."
+                "This engine was started for the checkpoint as it is: open it with live=True to set a layer path."
             )
         for layers in paths:
             check_layer_path(

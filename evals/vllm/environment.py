@@ -17,6 +17,8 @@ from importlib.metadata import Distribution, DistributionFinder, PackageNotFound
 from pathlib import Path
 from typing import Any
 
+from evals.engine import ExecutionMode
+
 LOG_LINES = 200
 
 
@@ -91,9 +93,13 @@ def quiet_vllm() -> Iterator[RecentLog]:
         logger.propagate, logger.handlers = before[1], before[2]
 
 
-def process_settings(cpu: bool, threads: int, tensor_parallel: int) -> dict[str, str]:
+def process_settings(
+    cpu: bool, threads: int, tensor_parallel: int, execution: ExecutionMode, *, batch_invariant: bool
+) -> dict[str, str]:
     """Environment variables of an engine in this process."""
     settings = {
+        # Always set: the environment that the process was started in must not decide what a score means.
+        "VLLM_BATCH_INVARIANT": "1" if batch_invariant else "0",
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_CONFIGURE_LOGGING": "0",
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
@@ -101,6 +107,9 @@ def process_settings(cpu: bool, threads: int, tensor_parallel: int) -> dict[str,
     }
     if cpu:
         settings |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": str(threads)}
+    if execution is not ExecutionMode.COMPILED:
+        # For some architectures vLLM would turn its breakable graphs on by itself, which is another mode than was asked for.
+        settings["VLLM_USE_BREAKABLE_CUDAGRAPH"] = "0"
     if tensor_parallel > 1:
         settings["VLLM_WORKER_MULTIPROC_METHOD"] = "spawn"
     return settings

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from evals.engine import EngineSpec, EngineTuning
+from evals.engine import AUTO_ATTENTION, DeviceKind, EngineKind, EngineSpec, EngineTuning, ExecutionMode
 from evals.errors import EngineError
+from evals.execution import CPU_ATTENTION, default_execution, with_backend
 from evals.live_paths import is_live_family, quantization_of, read_config
 from evals.vllm.environment import answer_for_cpu_build, environment, process_settings, quiet_vllm
 
 if TYPE_CHECKING:
     from vllm import LLM
+
+    from evals.vllm.reporting import RunningEngine
 
 GIB = 1 << 30
 BLOCK_CPU = 32
@@ -26,6 +30,9 @@ BATCH_CUDA = 256
 TOKENS_PER_STEP_CPU = 2048
 KV_TOKENS_CPU = 32768
 """KV cache on a CPU unless tuned: room for this many tokens, or for the longest sequence if that is more."""
+GRAPHS: dict[str, Any] = {"mode": 0, "cudagraph_mode": "FULL_DECODE_ONLY"}
+"""vLLM's `CompilationConfig` of ExecutionMode.GRAPHS: mode 0 is no torch.compile, and decode steps alone are captured, which
+every attention backend supports that supports graphs at all."""
 KV_SHARE_CPU = 0.25
 """At most this share of the free memory goes to the KV cache on a CPU unless tuned."""
 
@@ -36,6 +43,8 @@ class Plan:
 
     cpu: bool
     live: bool
+    execution: ExecutionMode
+    batch_invariant: bool
     threads: int
     kv_cache_bytes: int | None
     arguments: dict[str, Any]
@@ -52,11 +61,20 @@ def plan_engine(spec: EngineSpec, checkpoint: Path, tuning: EngineTuning) -> Pla
         )
     cpu = answer_for_cpu_build()
     threads = tuning.threads or len(os.sched_getaffinity(0))
-    live = is_live_family(config) and (cpu or tuning.extra_layer_slots > 0)
+    execution = spec.execution or default_execution(
+        EngineKind.VLLM, DeviceKind.CPU if cpu else DeviceKind.CUDA
+    )
+    live = is_live_family(config) and (cpu or tuning.sets_paths)
+    if live and execution is ExecutionMode.COMPILED:
+        raise EngineError(
+            f"No live layer path can be set in a compiled engine, and live paths of {checkpoint} are asked for: leave "
+            "`execution: compiled` out, or build the paths with `materialize: true`."
+        )
     arguments: dict[str, Any] = {
         "model": str(checkpoint),
         "dtype": spec.dtype,
-        "quantization": spec.quantization,
+        # What the checkpoint is stored in, vLLM reads from its config, and picks the kernel by it.
+        "quantization": None if stored else spec.quantization,
         "kv_cache_dtype": spec.kv_cache_dtype,
         "tensor_parallel_size": spec.tensor_parallel,
         "max_model_len": spec.max_length,
@@ -66,14 +84,17 @@ def plan_engine(spec: EngineSpec, checkpoint: Path, tuning: EngineTuning) -> Pla
         "enable_prefix_caching": True,
         "disable_log_stats": True,
         "use_tqdm_on_load": False,
-        # A path cannot change under a compiled graph; on a CPU compiling takes longer than it saves.
-        "enforce_eager": cpu or live,
+        "enforce_eager": execution is ExecutionMode.EAGER,
+        "worker_cls": "evals.vllm.worker.LiveWorker" if live else "evals.vllm.reporting.BuiltWorker",
     }
+    if execution is ExecutionMode.GRAPHS:
+        arguments["compilation_config"] = GRAPHS
+    if spec.attention_backend not in (None, AUTO_ATTENTION, CPU_ATTENTION):
+        arguments["attention_backend"] = spec.attention_backend
     if spec.tensor_parallel > 1:
         # All GPUs of an engine are on one node; vLLM would otherwise take over the Ray cluster that it finds itself in.
         arguments["distributed_executor_backend"] = "mp"
     if live:
-        arguments["worker_cls"] = "evals.vllm.worker.LiveWorker"
         arguments["additional_config"] = {"extra_layer_slots": tuning.extra_layer_slots}
     if tuning.block_size or cpu:
         arguments["block_size"] = tuning.block_size or BLOCK_CPU
@@ -83,7 +104,7 @@ def plan_engine(spec: EngineSpec, checkpoint: Path, tuning: EngineTuning) -> Pla
         arguments |= {"kv_cache_memory_bytes": kv_cache_bytes, "max_num_batched_tokens": TOKENS_PER_STEP_CPU}
     else:
         arguments["gpu_memory_utilization"] = tuning.gpu_memory_share
-    return Plan(cpu, live, threads, kv_cache_bytes, arguments)
+    return Plan(cpu, live, execution, bool(spec.batch_invariant), threads, kv_cache_bytes, arguments)
 
 
 def kv_bytes_per_token(spec: EngineSpec, config: dict[str, Any], layers: int) -> int:
@@ -129,7 +150,9 @@ def start(spec: EngineSpec, checkpoint: Path, plan: Plan) -> LLM:
 
     if plan.cpu:
         torch.set_num_threads(plan.threads)
-    settings = process_settings(plan.cpu, plan.threads, spec.tensor_parallel)
+    settings = process_settings(
+        plan.cpu, plan.threads, spec.tensor_parallel, plan.execution, batch_invariant=plan.batch_invariant
+    )
     with environment(settings), quiet_vllm() as log:
         from vllm import LLM
 
@@ -157,6 +180,26 @@ def start(spec: EngineSpec, checkpoint: Path, plan: Plan) -> LLM:
         finally:
             # The CPU worker replaces this function of torch for the whole process.
             torch.set_num_threads = set_num_threads
+
+
+def running_spec(spec: EngineSpec, plan: Plan, workers: Sequence[RunningEngine]) -> EngineSpec:
+    """The specification with the attention backend that runs; raises EngineError where another mode or backend runs."""
+    running = workers[0]
+    if any(worker != running for worker in workers):
+        raise EngineError(
+            f"The workers of this engine run different things ({running}; {next(w for w in workers if w != running)}): "
+            "run it on GPUs of one kind."
+        )
+    if running.execution is not plan.execution:
+        raise EngineError(
+            f"The engine was to run {plan.execution} and vLLM settled for {running.detail} with the attention backend "
+            f"{running.attention}: set another `execution`, for example eager."
+        )
+    if plan.execution is ExecutionMode.GRAPHS and not plan.live and running.captured is False:
+        raise EngineError(
+            "The engine was to run with CUDA graphs and vLLM captured none: set `execution: eager`."
+        )
+    return with_backend(spec, running.attention)
 
 
 def _register_in_process(config: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ from vllm.v1.kv_cache_interface import FullAttentionSpec
 
 from evals.vllm.batch import DecodeStep, Step, StepResult
 from evals.vllm.forward import Forward
+from evals.vllm.reporting import ReportsExecution
 from evals.vllm.schedule import Stride
 from evals.vllm.slots import LayerSlots
 
@@ -24,7 +25,7 @@ def has_plain_cache(runner: Any) -> bool:
     return len(groups) == 1 and type(groups[0].kv_cache_spec) is FullAttentionSpec
 
 
-class LiveWorker(_Worker):
+class LiveWorker(ReportsExecution, _Worker):
     """The platform's worker; every rank of a tensor-parallel engine is one and changes its path with the others."""
 
     def load_model(self, *args: Any, **kwargs: Any) -> None:

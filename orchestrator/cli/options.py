@@ -16,6 +16,12 @@ Address = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts instead of text for people.")]
 EngineName = Annotated[str, typer.Option("--engine", help="vllm or transformers.")]
 Dtype = Annotated[str, typer.Option("--dtype", help="bfloat16, float16 or float32.")]
+BatchInvariant = Annotated[
+    bool,
+    typer.Option(
+        "--batch-invariant", help="vLLM kernels whose results do not depend on the batch: slower, GPUs only."
+    ),
+]
 Template = Annotated[
     str, typer.Option("--chat-template", help="on, off, or auto: on where the tokenizer has one.")
 ]

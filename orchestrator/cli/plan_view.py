@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from evals.engine import EngineSpec
 from orchestrator.builds import parse_source, read_recipe
 from orchestrator.cli.console import wide_console
 from orchestrator.costs import PlanCost, plan_cost
@@ -73,6 +74,8 @@ def _show_sweep(file: Path, settings: Settings, console: Console, as_json: bool)
             soft_wrap=True,
             markup=False,
         )
+    for note in plan.notes:
+        console.print(f"Note: {note}", soft_wrap=True, markup=False)
     for candidate in plan.candidates:
         for remark in candidate.remarks:
             console.print(f"{candidate.name}: {remark}", soft_wrap=True, markup=False)
@@ -129,7 +132,7 @@ def _job_table(plan: Plan, done: frozenset[str]) -> Table:
     groups: dict[tuple[str, str], list[str]] = {("build", "mergekit or bytes"): builds} if builds else {}
     for planned in plan.evals:
         job = planned.job
-        key = (f"{job.suite} {job.benchmark}", f"{job.engine.kind} {job.engine.dtype}")
+        key = (f"{job.suite} {job.benchmark}", engine_words(job.engine))
         groups.setdefault(key, []).append(job.digest)
     for (name, engine), digests in groups.items():
         unique = list(dict.fromkeys(digests))
@@ -142,6 +145,15 @@ def _job_table(plan: Plan, done: frozenset[str]) -> Table:
             ", ".join(unique[:2]) + (", ..." if len(unique) > 2 else ""),
         )
     return table
+
+
+def engine_words(engine: EngineSpec) -> str:
+    """An engine as a table shows it: kind, dtype, and how it runs on what."""
+    words = [engine.kind.value, engine.dtype]
+    words += [value for value in (engine.execution, engine.device) if value is not None]
+    if engine.batch_invariant:
+        words.append("batch-invariant")
+    return " ".join(words)
 
 
 def show_preflight(known: Preflight, console: Console) -> None:
@@ -186,6 +198,7 @@ def _sweep_data(plan: Plan, done: frozenset[str], cost: PlanCost) -> dict[str, A
             {"digest": digest, "kind": job.kind, "cached": digest in done, "needs": list(job.needs)}
             for digest, job in plan.jobs.items()
         ],
+        "notes": list(plan.notes),
         "missing": [m.model_dump(mode="json") for m in plan.missing],
         "cost": cost.model_dump(mode="json"),
     }

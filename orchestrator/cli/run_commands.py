@@ -88,6 +88,11 @@ def evaluate(
     ] = None,
     engine: options.EngineName = "vllm",
     dtype: options.Dtype = "bfloat16",
+    execution: Annotated[
+        str | None,
+        typer.Option("--execution", help="eager, graphs or compiled; by default graphs on GPUs, else eager."),
+    ] = None,
+    batch_invariant: options.BatchInvariant = False,
     chat_template: options.Template = "auto",
     address: options.Address = None,
     as_json: options.AsJson = False,
@@ -109,7 +114,14 @@ def evaluate(
                     **({"limit": limit} if limit else {}),
                 }
             ],
-            "engines": [{"kind": engine, "dtype": dtype}],
+            "engines": [
+                {
+                    "kind": engine,
+                    "dtype": dtype,
+                    **({"execution": execution} if execution else {}),
+                    **({"batch_invariant": True} if batch_invariant else {}),
+                }
+            ],
             "chat_template": chat_template,
         },
         origin="mergeboard eval",

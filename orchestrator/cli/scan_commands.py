@@ -42,6 +42,7 @@ def scan(
     ] = None,
     engine: options.EngineName = "vllm",
     dtype: options.Dtype = "bfloat16",
+    batch_invariant: options.BatchInvariant = False,
     chat_template: options.Template = "auto",
     rank: Annotated[
         str, typer.Option("--rank", help="balanced_z, as published, or mean_delta.")
@@ -78,6 +79,7 @@ def scan(
         checkpoint=checkpoint,
         engine=engine,
         dtype=dtype,
+        batch_invariant=batch_invariant,
         chat_template=chat_template,
         rank=rank,
         top=top,
@@ -137,6 +139,7 @@ def search(
     ] = 8,
     engine: options.EngineName = "vllm",
     dtype: options.Dtype = "bfloat16",
+    batch_invariant: options.BatchInvariant = False,
     chat_template: options.Template = "auto",
     confirm_suite: Annotated[
         str | None,
@@ -161,6 +164,7 @@ def search(
             checkpoint=checkpoint,
             engine=engine,
             dtype=dtype,
+            batch_invariant=batch_invariant,
             chat_template=chat_template,
             suite=confirm_suite,
             limit=limit,

@@ -37,6 +37,9 @@ class ScanRequest(Frozen):
     )
     engine: EngineKind = Field(default=EngineKind.VLLM, description="The engine.")
     dtype: str = Field(default="bfloat16", description="Dtype of weights and activations.")
+    batch_invariant: bool = Field(
+        default=False, description="Whether vLLM uses kernels whose results do not depend on the batch."
+    )
     chat_template: str = Field(default="auto", description="on, off, or auto: what suits each probe.")
     rank: RankMethod = Field(
         default=RankMethod.BALANCED_Z, description="How the probes of a path become one number."
@@ -73,7 +76,13 @@ class ScanRequest(Frozen):
                 "base": self.checkpoint,
                 "recipes": recipes,
                 "suites": suites,
-                "engines": [{"kind": self.engine.value, "dtype": self.dtype}],
+                "engines": [
+                    {
+                        "kind": self.engine.value,
+                        "dtype": self.dtype,
+                        **({"batch_invariant": True} if self.batch_invariant else {}),
+                    }
+                ],
                 "chat_template": self.chat_template,
             },
             origin=ORIGIN,

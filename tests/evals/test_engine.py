@@ -8,7 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from evals.engine import EngineKind, EngineSpec, EngineTuning, installed_version, open_engine
+from evals.devices import torch_device
+from evals.engine import (
+    DeviceKind,
+    EngineKind,
+    EngineSpec,
+    EngineTuning,
+    ExecutionMode,
+    installed_engine,
+    installed_version,
+    open_engine,
+)
 from evals.errors import EngineError, UnsupportedArchitecture
 from evals.live_paths import check_layer_path, require_live_family
 from tests.tiny import DENSE_FAMILIES, tiny_checkpoint
@@ -32,6 +42,49 @@ def test_versions_are_those_of_the_installed_packages() -> None:
 def test_another_version_is_refused(tiny_llama: Path) -> None:
     with pytest.raises(EngineError, match=r"asks for transformers 0\.1 .* install that version"):
         open_engine(spec(version="0.1"), tiny_llama)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"device": "cuda"}, r"on cuda and here it runs on cpu"),
+        ({"execution": "graphs"}, r"no execution mode graphs"),
+        ({"batch_invariant": True}, r"no batch-invariant kernels"),
+        (
+            {"attention_backend": "flex_attention"},
+            r"asks for the attention backend flex_attention .* runs sdpa",
+        ),
+    ],
+)
+@pytest.mark.skipif(torch_device() is not DeviceKind.CPU, reason="asks for what a CPU does not have")
+def test_another_way_of_running_is_refused(
+    tiny_llama: Path, changes: dict[str, object], sentence: str
+) -> None:
+    with pytest.raises(EngineError, match=sentence):
+        open_engine(spec(**changes), tiny_llama)
+
+
+def test_an_open_engine_says_how_it_runs(tiny_llama: Path) -> None:
+    engine = open_engine(spec(), tiny_llama)
+    try:
+        assert engine.spec.device is torch_device()
+        assert engine.spec.execution is ExecutionMode.EAGER
+        assert engine.spec.attention_backend == "sdpa"
+        assert engine.spec.batch_invariant is False
+    finally:
+        engine.close()
+
+
+def test_vllm_on_a_cpu_refuses_what_only_gpus_do(tiny_llama: Path) -> None:
+    here = installed_engine(EngineKind.VLLM)
+    if here.device is not DeviceKind.CPU:
+        pytest.skip("asks for what the CPU build does not have")
+    for changes, sentence in (
+        ({"execution": "graphs"}, "on a CPU runs eager, not graphs"),
+        ({"batch_invariant": True}, "for GPUs alone"),
+    ):
+        with pytest.raises(EngineError, match=sentence):
+            open_engine(spec(kind="vllm", version=here.version, **changes), tiny_llama)
 
 
 @pytest.mark.parametrize("changes", [{"dtype": "float16"}, {"max_length": 128}, {"quantization": "fp8"}])

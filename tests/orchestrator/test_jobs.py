@@ -2,7 +2,7 @@
 
 import pytest
 
-from evals.engine import EngineKind, EngineSpec, EngineTuning
+from evals.engine import DeviceKind, EngineKind, EngineSpec, EngineTuning, ExecutionMode
 from evals.scores import ChatTemplate, EvalSettings, Seeds
 from orchestrator.jobs import BuildJob, CheckpointPlace, EvalJob, RecipeSource, job_from_json
 
@@ -32,6 +32,10 @@ JOB = EvalJob(
         {"engine": ENGINE.model_copy(update={"dtype": "float32"})},
         {"engine": ENGINE.model_copy(update={"kv_cache_dtype": "fp8"})},
         {"engine": ENGINE.model_copy(update={"max_length": 4096})},
+        {"engine": ENGINE.model_copy(update={"device": DeviceKind.CUDA})},
+        {"engine": ENGINE.model_copy(update={"execution": ExecutionMode.GRAPHS})},
+        {"engine": ENGINE.model_copy(update={"attention_backend": "FLASH_ATTN"})},
+        {"engine": ENGINE.model_copy(update={"batch_invariant": True})},
         {"settings": SETTINGS.model_copy(update={"limit": 3})},
         {"settings": SETTINGS.model_copy(update={"chat_template": ChatTemplate.OFF})},
         {"settings": SETTINGS.model_copy(update={"seeds": Seeds(fewshot=1)})},
@@ -47,6 +51,7 @@ def test_everything_that_affects_the_result_is_identity(change: dict) -> None:
         {"place": CheckpointPlace(artifact="a")},
         {"live_layers": (0, 1)},
         {"tuning": EngineTuning(batch_size=3)},
+        {"tuning": EngineTuning(live=True)},
     ],
 )
 def test_where_and_how_fast_is_not(change: dict) -> None:
@@ -59,6 +64,24 @@ def test_a_live_path_and_the_same_path_built_are_one_identity() -> None:
     assert live.digest == built.digest
     assert live.engine_key != built.engine_key
     assert built.needs == ("a",)
+
+
+def test_digests_stay_what_they_are() -> None:
+    """A digest names results in stores of users; whoever changes one of these says why in the commit.
+
+    The first is what versions wrote that recorded neither device nor execution mode: it must stay readable under its name.
+    """
+    assert (ENGINE.digest, JOB.digest) == ("735331cb0e09bdb8", "27db00cf89ee34f9")
+    recorded = ENGINE.model_copy(
+        update={
+            "device": DeviceKind.CPU,
+            "execution": ExecutionMode.EAGER,
+            "attention_backend": "auto",
+            "batch_invariant": False,
+        }
+    )
+    job = JOB.model_copy(update={"engine": recorded})
+    assert (recorded.digest, job.digest) == ("5698a947e3e1b2bc", "ea30fd26d6cc5d88")
 
 
 def test_jobs_survive_json() -> None:
