@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import gc
+import weakref
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
-import torch
 from safetensors.numpy import load_file, save_file
 
 from evals.engine import EngineKind, EngineTuning, GenerateRequest, ScoreRequest
@@ -63,20 +63,17 @@ def test_truncation_is_that_of_stock_lm_eval_and_closing_frees_the_process(tmp_p
 
 def test_closing_lets_go_of_weights_and_kv_caches(tmp_path: Path) -> None:
     checkpoint = tiny_checkpoint(tmp_path, layers=LAYERS)
-    size = 8 << 20
-
-    def large_tensors() -> int:
-        gc.collect()
-        tensors = [o for o in gc.get_objects() if type(o) is torch.Tensor]
-        return sum(tensor.untyped_storage().nbytes() > size for tensor in tensors)
-
-    before = large_tensors()
     with opened(KIND, checkpoint, TUNING) as engine:
+        assert isinstance(engine, VllmEngine)
         engine.set_layer_path(PATHS[2])
         scored(engine, REQUESTS)
-        # The KV cache is of 128 MiB, in twelve holders.
-        assert large_tensors() >= before + 2 * LAYERS
-    assert large_tensors() <= before
+        slots = engine._llm.collective_rpc(lambda worker: worker.layer_slots)[0]
+        held = [weakref.ref(slot) for slot in (*slots.holders, *slots.sources)]
+        caches = [weakref.ref(slot.kv_cache) for slot in slots.holders]
+        del slots
+    gc.collect()
+    assert len(held) == 3 * LAYERS
+    assert not [reference for reference in (*held, *caches) if reference() is not None]
 
 
 def test_a_path_that_is_not_finite_spoils_no_other(tmp_path: Path) -> None:
