@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -27,6 +28,8 @@ from evals.vllm.queue import RequestQueue
 from evals.vllm.schedule import Path as LayerPath
 from evals.vllm.scoring import scores
 
+_log = logging.getLogger(__name__)
+
 
 class VllmEngine:
     """One vLLM engine in this process; see `evals.engine.Engine` for what it offers.
@@ -51,6 +54,8 @@ class VllmEngine:
         self._layer_path: LayerPath | None = None
         self._path: LayerPath = tuple(range(int(read_config(checkpoint).get("num_hidden_layers") or 0)))
         self._text = text_of(self._llm)
+        self._graph_rows = 0
+        """Rows of decode steps for which the set path's CUDA graphs were asked."""
         self._outside = open_outside(self._llm, self.max_length, self._text) if self._plan.live else None
 
     def _checked(self, spec: EngineSpec) -> EngineSpec:
@@ -126,6 +131,7 @@ class VllmEngine:
     ) -> Iterator[tuple[int, GenerateResult]]:
         """Greedy generations."""
         self._leave_cache()
+        self._ask_for_graphs(len(requests))
         yield from generations(self._queue, requests, self.max_length, self._text.end_text, wanted)
 
     def score_paths(
@@ -164,10 +170,26 @@ class VllmEngine:
             self._check_paths([layers], bounded=True)
         self._queue.require_idle("change the layer path")
         self._llm.collective_rpc("set_layer_path", args=(layers,))
+        self._graph_rows = 0
         self._layer_path = layers
         self._path = tuple(range(n_layers)) if layers is None else layers
         self._leave_cache()
         self._reset_prefix_cache()
+
+    def _ask_for_graphs(self, requests: int) -> None:
+        """Let the workers capture the set path's decode graphs, where they use any; if one cannot, all run eager."""
+        rows = min(requests, self._plan.arguments["max_num_seqs"])
+        if not self._plan.live or rows <= self._graph_rows or not self._queue.idle:
+            return
+        self._graph_rows = rows
+        reasons = [r for r in self._llm.collective_rpc("capture_graphs", args=(rows,)) if r is not None]
+        if reasons:
+            self._llm.collective_rpc("use_graphs", args=(False,))
+            _log.warning(
+                "%s runs without CUDA graphs, more slowly and with the same kernels: %s",
+                self.checkpoint,
+                reasons[0],
+            )
 
     def _check_paths(self, paths: Sequence[LayerPath], *, bounded: bool) -> None:
         """Raise EngineError for a path that this engine cannot run; only the scheduler is bound to slots."""

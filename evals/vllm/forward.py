@@ -20,9 +20,6 @@ from evals.vllm.batch import Batch, DecodeStep, Ints, Step, StepResult
 from evals.vllm.schedule import PathNode, Stride, Visit, cached_sweeps, path_trie
 from evals.vllm.slots import LayerSlots, shallow
 
-ROWS_PER_HEAD = 128
-"""Rows of the vocabulary that are in float32 at once."""
-
 
 @dataclass
 class Hidden:
@@ -92,12 +89,26 @@ class Forward:
     """The model of one worker, layer by layer. A layer has the KV holder of its own slot, and those of as many further
     slots as there are for all layers alike; `Stride` tells which of a layer's repetitions uses which."""
 
-    def __init__(self, runner: Any, slots: LayerSlots, config: VllmConfig, device: torch.device) -> None:
+    def __init__(
+        self,
+        runner: Any,
+        slots: LayerSlots,
+        config: VllmConfig,
+        device: torch.device,
+        head_rows: int,
+        *,
+        answers: bool,
+    ) -> None:
+        """`head_rows` is the number of rows whose logits are in memory at once, the same on every rank. Where `answers` is false,
+        the rank takes part in the others' computation and returns nothing: the driver reads the first one's answers."""
         self._config = config
         self._device = device
         self._model: Any = runner.get_model()
         self._builder = runner.attn_groups[0][0].get_metadata_builder()
-        self.block_size = config.cache_config.block_size
+        self._head_rows = head_rows
+        self._answers = answers
+        # Blocks, KV heads, tokens of a block, keys beside values.
+        self.n_blocks, _, self.block_size, _ = slots.holders[0].kv_cache.shape
         self._running = Running()
         n = len(slots.sources)
         self.n_holders = len(slots.holders) // n
@@ -149,29 +160,38 @@ class Forward:
         for visit in cached_sweeps(paths):
             rows.visit(visit, hidden)
         states, _ = self._model.model.norm(hidden.states, hidden.residual)
-        best: list[int] = []
-        for begin in range(0, len(states), ROWS_PER_HEAD):
-            logits = self._model.compute_logits(states[begin : begin + ROWS_PER_HEAD])
-            best += [] if logits is None else logits.argmax(dim=-1).tolist()
-        return best
+        best: list[torch.Tensor] = []
+        for begin in range(0, len(states), self._head_rows):
+            logits = self._logits(states[begin : begin + self._head_rows])
+            if logits is not None:
+                best.append(logits.argmax(dim=-1))
+        return torch.cat(best).tolist() if best else []
+
+    def _logits(self, states: torch.Tensor) -> torch.Tensor | None:
+        """Logits of the rows, gathered from all ranks; null on a rank that does not answer."""
+        logits: torch.Tensor | None = self._model.compute_logits(states)
+        return logits if self._answers else None
 
     def look_up(self, hidden: Hidden, step: Step) -> StepResult:
         """Log-probabilities (float32) of the wanted tokens and the likeliest token of each wanted row."""
         rows = self.tensor(step.rows)
         states, _ = self._model.model.norm(hidden.states[rows], hidden.residual[rows])
-        logprobs: list[float] = []
-        best: list[int] = []
-        for begin in range(0, len(step.rows), ROWS_PER_HEAD):
-            logits = self._model.compute_logits(states[begin : begin + ROWS_PER_HEAD])
-            if logits is None:  # only the first rank of a tensor-parallel engine is given logits
+        logprobs: list[torch.Tensor] = []
+        best: list[torch.Tensor] = []
+        for begin in range(0, len(step.rows), self._head_rows):
+            end = begin + self._head_rows
+            logits = self._logits(states[begin:end])
+            if logits is None:
                 continue
             logits = logits.float()
-            mine = step.lookups[(step.lookups[:, 0] >= begin) & (step.lookups[:, 0] < begin + ROWS_PER_HEAD)]
-            where, tokens = self.tensor(mine[:, 0] - begin), self.tensor(mine[:, 1])
-            found = logits[where, tokens] - torch.logsumexp(logits, dim=-1)[where]
-            logprobs += found.tolist()
-            best += logits.argmax(dim=-1).tolist()
-        return StepResult(logprobs, best)
+            here = step.lookups[(step.lookups[:, 0] >= begin) & (step.lookups[:, 0] < end)]
+            where, tokens = self.tensor(here[:, 0] - begin), self.tensor(here[:, 1])
+            logprobs.append(logits[where, tokens] - torch.logsumexp(logits, dim=-1)[where])
+            best.append(logits.argmax(dim=-1))
+        if not best:
+            return StepResult([], [])
+        # The one place where the host waits for a GPU.
+        return StepResult(torch.cat(logprobs).tolist(), torch.cat(best).tolist())
 
     def one_layer(self, layer: int, hidden: Hidden, positions: torch.Tensor, parts: tuple[Part, ...]) -> None:
         """Run one loaded layer; changes `hidden`."""
@@ -196,7 +216,9 @@ class Forward:
             block_table_tensor=tables.to(self._device, torch.int32),
             slot_mapping=torch.empty(0, dtype=torch.int64, device=self._device),
         )
-        return self._builder.build(common_prefix_len=0, common_attn_metadata=common)
+        # The "fast" form has no schedule made ahead: FlashAttention keeps that in one buffer, of as many entries as the scheduler
+        # has sequences, while ours are more and several are alive at once.
+        return self._builder.build(common_prefix_len=0, common_attn_metadata=common, fast_build=True)
 
     def slots_of(self, blocks: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
         """Places in the KV cache."""

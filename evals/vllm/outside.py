@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from evals.text_stop import end_text_of, end_tokens
 from evals.vllm.batch import DecodeStep, Step, StepResult
-from evals.vllm.path_generation import Passes, PathGenerator, Room, Text
+from evals.vllm.limits import Limits
+from evals.vllm.path_generation import Passes, PathGenerator, Text
 from evals.vllm.schedule import Path, Stride
 from evals.vllm.tree_scoring import TreeScorer
 
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 class Outside:
     """Scoring and many-path generation with the engine's own layers and KV cache, while the scheduler is idle."""
 
-    def __init__(self, llm: LLM, max_length: int, text: Text, holders: int) -> None:
-        cache = llm.llm_engine.vllm_config.cache_config
+    def __init__(self, llm: LLM, max_length: int, text: Text, limits: Limits) -> None:
+        self.limits = limits
 
         def run(step: Step, paths: list[Path], stride: Stride) -> list[StepResult]:
             answers: list[list[StepResult]] = llm.collective_rpc("run_step", args=(step, paths, stride))
@@ -31,11 +32,9 @@ class Outside:
         def mend() -> None:
             llm.collective_rpc("mend_cache")
 
-        blocks = cache.num_gpu_blocks or 0
         self.ready = False
-        self.scorer = TreeScorer(run, mend, blocks, cache.block_size, max_length)
-        room = Room(blocks, cache.block_size, holders, max_length)
-        self.generator = PathGenerator(Passes(run, decode, mend), room, text)
+        self.scorer = TreeScorer(run, mend, limits, max_length)
+        self.generator = PathGenerator(Passes(run, decode, mend), limits, max_length, text)
 
     def start(self, path: Path) -> None:
         """Score through this layer path from now on."""
@@ -50,8 +49,9 @@ class Outside:
 
 def open_outside(llm: LLM, max_length: int, text: Text) -> Outside | None:
     """The engine's other way, or null where its workers cannot."""
-    holders: int = min(llm.collective_rpc("start_steps"))
-    return Outside(llm, max_length, text, holders) if holders else None
+    limits: list[Limits | None] = llm.collective_rpc("start_steps")
+    known = [limit for limit in limits if limit is not None]
+    return Outside(llm, max_length, text, Limits.least(known)) if len(known) == len(limits) else None
 
 
 def text_of(llm: LLM) -> Text:

@@ -16,13 +16,9 @@ from evals.engine import GenerateRequest, GenerateResult
 from evals.errors import EngineError
 from evals.text_stop import StopStrings, cut_at_stops, with_end_token
 from evals.vllm.batch import DecodeStep, Step, StepResult, batch_of
+from evals.vllm.limits import Limits
 from evals.vllm.radix import BlockPool, RadixTree, Resident
 from evals.vllm.schedule import Path, Stride, most_repeats
-
-ROWS = 256
-"""Rows (path, prompt) that are decoded together."""
-PROMPTS = 64
-"""Prompts that are decoded together."""
 
 Prefill = Callable[[Step, list[Path], Stride], list[StepResult]]
 Decode = Callable[[DecodeStep, list[Path], Stride], list[int]]
@@ -61,25 +57,13 @@ class Text:
     """Text of tokens that follow a prompt, as vLLM writes it."""
 
 
-@dataclass(frozen=True)
-class Room:
-    """What there is of KV cache."""
-
-    blocks: int
-    """Blocks of each holder."""
-    block_size: int
-    holders: int
-    """KV caches of each layer."""
-    max_length: int
-    """Longest sequence in tokens."""
-
-
 class PathGenerator:
     """Generates through groups of layer paths."""
 
-    def __init__(self, passes: Passes, room: Room, text: Text) -> None:
+    def __init__(self, passes: Passes, limits: Limits, max_length: int, text: Text) -> None:
         self._passes = passes
-        self._room = room
+        self._limits = limits
+        self._max_length = max_length
         self._text = text
 
     def generations(
@@ -87,8 +71,7 @@ class PathGenerator:
     ) -> Iterator[tuple[int, int, GenerateResult]]:
         """(path, request, result), group by group of paths that lie next to each other in the trie."""
         order = sorted(range(len(paths)), key=lambda p: paths[p])
-        for begin in range(0, len(requests), PROMPTS):
-            numbers = range(begin, min(begin + PROMPTS, len(requests)))
+        for numbers in self._chunks(requests):
             chunk = [requests[number] for number in numbers]
             at = 0
             while at < len(order):
@@ -99,12 +82,24 @@ class PathGenerator:
                 at += len(group)
                 self._passes.mend()
 
+    def _chunks(self, requests: Sequence[GenerateRequest]) -> Iterator[range]:
+        """Requests whose prompts are computed in one pass. On a GPU it is bounded by memory, so by tokens too."""
+        begin = tokens = 0
+        for number, request in enumerate(requests):
+            full = self._limits.ahead and tokens and tokens + len(request.prompt) > self._limits.tokens
+            if number - begin == self._limits.prompts or full:
+                yield range(begin, number)
+                begin, tokens = number, 0
+            tokens += len(request.prompt)
+        if begin < len(requests):
+            yield range(begin, len(requests))
+
     def _group(self, requests: Sequence[GenerateRequest], paths: list[Path]) -> list[Path]:
         """As many of the paths as rows and KV cache allow, one at least."""
         blocks = self._blocks_of_a_path(requests)
         count = 0
-        while count < len(paths) and (count + 1) * len(requests) <= max(ROWS, len(requests)):
-            if blocks >= self._room.blocks // self._stride(paths[: count + 1]).blocks:
+        while count < len(paths) and (count + 1) * len(requests) <= max(self._limits.rows, len(requests)):
+            if blocks >= self._limits.blocks // self._stride(paths[: count + 1]).blocks:
                 break
             count += 1
         if not count:
@@ -114,11 +109,11 @@ class PathGenerator:
         return paths[:count]
 
     def _stride(self, paths: Sequence[Path]) -> Stride:
-        return Stride(len(paths), most_repeats(paths), self._room.holders)
+        return Stride(len(paths), most_repeats(paths), self._limits.holders)
 
     def _blocks_of_a_path(self, requests: Sequence[GenerateRequest]) -> int:
         """Blocks of all prompts with their answers; what prompts share is counted once."""
-        size = self._room.block_size
+        size = self._limits.block_size
         prompts = [self._prompt(request) for request in requests]
         most = sum(len(prompt) // size + 2 for prompt in prompts)
         pool = BlockPool(1, most + 1, size)
@@ -127,17 +122,17 @@ class PathGenerator:
         return most - pool.free + sum(end - len(table) for end, table in zip(ends, tables, strict=True))
 
     def _prompt(self, request: GenerateRequest) -> tuple[int, ...]:
-        room = self._room.max_length - request.max_new_tokens
+        room = self._max_length - request.max_new_tokens
         if room < 1:
             raise EngineError(
-                f"{request.max_new_tokens} new tokens leave no room for a prompt in {self._room.max_length} tokens: "
+                f"{request.max_new_tokens} new tokens leave no room for a prompt in {self._max_length} tokens: "
                 "lower the task's limit or raise max_length."
             )
         return request.prompt[-room:]
 
     def _run(self, requests: Sequence[GenerateRequest], paths: list[Path]) -> list[_Row]:
         stride = self._stride(paths)
-        pool = BlockPool(1, self._room.blocks // stride.blocks, self._room.block_size)
+        pool = BlockPool(1, self._limits.blocks // stride.blocks, self._limits.block_size)
         prompts = [self._prompt(request) for request in requests]
         step, tables = self._first_pass(prompts, pool)
         rows: list[_Row] = []
@@ -162,7 +157,7 @@ class PathGenerator:
             # A prompt that another one begins with would have to share the block in which it goes on.
             (tree.insert_alone if goes_on else tree.insert)(prompts[this], (this, 0))
         tree.place(pool)
-        packed, marks = batch_of(tree, self._room.block_size)
+        packed, marks = batch_of(tree, self._limits.block_size)
         row_of = {owner: row for row, owners in marks.items() for owner, _ in owners}
         ends = {owner: line[-1] for line in tree.lines() for _, (owner, _) in line[-1].marks}
         rows = np.array([row_of[prompt] for prompt in range(len(prompts))], dtype=np.int64)
@@ -179,7 +174,7 @@ class PathGenerator:
         """Length of each live prompt with its newest token, for which there is room then."""
         lengths = {row.prompt: len(prompts[row.prompt]) + len(row.tokens) for row in live}
         for prompt, length in lengths.items():
-            while len(tables[prompt]) * self._room.block_size < length:
+            while len(tables[prompt]) * self._limits.block_size < length:
                 tables[prompt].append(pool.take())
         return lengths
 

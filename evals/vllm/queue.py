@@ -69,9 +69,14 @@ class RequestQueue:
                 while self._engine.has_unfinished_requests():
                     self._engine.step()
 
+    @property
+    def idle(self) -> bool:
+        """Whether no request is in flight."""
+        return not self._engine.has_unfinished_requests()
+
     def require_idle(self, purpose: str) -> None:
         """Raise EngineError while requests are in flight."""
-        if self._engine.has_unfinished_requests():
+        if not self.idle:
             raise EngineError(f"Requests are in flight: read or close their iterator before you {purpose}.")
 
 

@@ -25,6 +25,8 @@ class LayerSlots:
         self._layers: nn.ModuleList = self._stack.layers
         self._holders: list[nn.Module] = [layer.self_attn.attn for layer in self._layers]
         self.path: tuple[int, ...] = tuple(range(len(self._layers)))
+        self.generation = 0
+        """Counts the changes of path: what was captured under another number is another path's."""
         self._spoiled = torch.zeros((), dtype=torch.bool, device=device)
         self._stack.norm.register_forward_hook(self._watch)
         dtype = config.model_config.dtype
@@ -42,11 +44,12 @@ class LayerSlots:
         """The loaded layers, which hold the weights."""
         return self._layers
 
+    @torch.inference_mode()
     def mend_cache(self) -> bool:
         """Zero the KV cache if a pass since the last call was not finite; says whether one was.
 
-        The CPU's kernel reads a block to its end and weighs what is not of the sequence with zero, but zero times NaN is NaN:
-        a path that overflowed would spoil whoever has its blocks next.
+        Kernels read a block to its end and weigh what is not of the sequence with zero, but zero times NaN is NaN: a path that
+        overflowed would spoil whoever has its blocks next. The flag stays on the device until here, where the host waits for it.
         """
         spoiled = bool(self._spoiled)
         if spoiled:
@@ -70,7 +73,11 @@ class LayerSlots:
 
     def set(self, layers: tuple[int, ...] | None) -> None:
         """Thread the model through these source layers; null restores it as it was loaded."""
-        self.path = tuple(range(len(self._layers))) if layers is None else layers
+        path = tuple(range(len(self._layers))) if layers is None else layers
+        if path == self.path:
+            return
+        self.path = path
+        self.generation += 1
         if layers is None:
             self._stack.layers = self._layers
         else:

@@ -4,33 +4,34 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar, cast
 
 from evals.engine import ScoreRequest, ScoreResult, Wanted, all_wanted
 from evals.errors import EngineError
 from evals.token_tree import common_prefix
 from evals.vllm.batch import Step, StepResult, batch_of
+from evals.vllm.limits import Limits
 from evals.vllm.parts import Collector, Part, parts_of, results_of, step_of
-from evals.vllm.radix import BlockPool, RadixTree, Resident
+from evals.vllm.radix import BlockPool, Mark, RadixTree, Resident
 from evals.vllm.schedule import Path, Stride, most_repeats
 
-BATCH_TOKENS = 4096
-"""New tokens after which a batch is run and its results are handed out."""
 PATHS_PER_RUN = 16
 """Layer paths whose results are handed out together."""
 
+T = TypeVar("T")
 Run = Callable[[Step, list[Path], Stride], list[StepResult]]
 
 
 class TreeScorer:
     """Scores batch by batch. On one path, the last context of a batch stays in the KV cache for the next one."""
 
-    def __init__(
-        self, run: Run, mend: Callable[[], None], n_blocks: int, block_size: int, max_length: int
-    ) -> None:
+    def __init__(self, run: Run, mend: Callable[[], None], limits: Limits, max_length: int) -> None:
         self._run = run
         self._mend = mend
-        self._n_blocks = n_blocks
-        self._block_size = block_size
+        self._limits = limits
+        self._n_blocks = limits.blocks
+        self._block_size = limits.block_size
         self._max_length = max_length
         self._epoch = 0
 
@@ -79,12 +80,8 @@ class TreeScorer:
         order = sorted(range(len(paths)), key=lambda p: paths[p])
         collectors = {path: Collector(parts) for path in order}
         pool = BlockPool(1, self._n_blocks, self._block_size)
-        for batch in self._batches(parts, (), pool):
-            pool = BlockPool(1, self._n_blocks, self._block_size)
-            tree = _tree(batch, Resident())
-            tree.place(pool)
-            packed, marks = batch_of(tree, self._block_size)
-            step = step_of(packed, marks, batch)
+        plans = (self._plan(batch) for batch in self._batches(parts, (), pool))
+        for batch, step, marks in one_ahead(plans) if self._limits.ahead else plans:
             for begin in range(0, len(order), PATHS_PER_RUN):
                 group = order[begin : begin + PATHS_PER_RUN]
                 answers = self._run(step, [paths[p] for p in group], Stride(1, 1))
@@ -96,6 +93,13 @@ class TreeScorer:
                         if whole is not None:
                             yield path, part.request, whole
 
+    def _plan(self, batch: list[Part]) -> tuple[list[Part], Step, dict[int, list[Mark]]]:
+        """The pass over a batch that starts with an empty KV cache."""
+        tree = _tree(batch, Resident())
+        tree.place(BlockPool(1, self._n_blocks, self._block_size))
+        packed, marks = batch_of(tree, self._block_size)
+        return batch, step_of(packed, marks, batch), marks
+
     def _batches(
         self, parts: Iterable[Part], before: tuple[int, ...], pool: BlockPool
     ) -> Iterator[list[Part]]:
@@ -106,7 +110,7 @@ class TreeScorer:
             new = len(part.context) - common_prefix(part.context, before)
             inner = len(part.tree.tokens)
             need = new // self._block_size + 2 + 2 * inner
-            if batch and (tokens >= BATCH_TOKENS or blocks + need > pool.free):
+            if batch and (tokens >= self._limits.tokens or blocks + need > pool.free):
                 yield batch
                 batch, tokens, blocks = [], 0, 0
                 need = len(part.context) // self._block_size + 2 + 2 * inner
@@ -143,6 +147,16 @@ class TreeScorer:
         table = last.table[: -(-len(context) // self._block_size)]
         self._pool.give_back((taken | set(self._resident.table)) - set(table))
         self._resident = Resident(context, table)
+
+
+def one_ahead(items: Iterator[T]) -> Iterator[T]:
+    """The same items; the next one is made in a thread while the caller works on one."""
+    end = object()
+    with ThreadPoolExecutor(1) as thread:
+        following = thread.submit(next, items, end)
+        while (item := following.result()) is not end:
+            following = thread.submit(next, items, end)
+            yield cast(T, item)
 
 
 def _is_finite(answer: StepResult) -> bool:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import torch
+from vllm.config import CUDAGraphMode, VllmConfig, set_current_vllm_config
 from vllm.platforms import current_platform
 from vllm.v1.kv_cache_interface import FullAttentionSpec
+from vllm.v1.worker.utils import clear_layer_kv_caches
 
 from evals.vllm.batch import DecodeStep, Step, StepResult
 from evals.vllm.forward import Forward
+from evals.vllm.limits import HEAD_ROWS_CPU, Limits, Shape, gpu_limits, head_rows
 from evals.vllm.reporting import ReportsExecution
 from evals.vllm.schedule import Stride
 from evals.vllm.slots import LayerSlots
+
+if TYPE_CHECKING:
+    from evals.vllm.graphs import PathGraphs
 
 if current_platform.is_cpu():
     from vllm.v1.worker.cpu_worker import CPUWorker as _Worker
@@ -19,14 +26,37 @@ else:
     from vllm.v1.worker.gpu_worker import Worker as _Worker
 
 
+SERVED_BACKENDS = frozenset({"CPU_ATTN", "FLASH_ATTN", "TRITON_ATTN"})
+"""Attention backends whose metadata `Forward` has made, and whose KV cache has the form that it reads: blocks, KV heads, tokens of a
+block, keys beside values. FlashInfer, for one, plans on the host for the scheduler's batches."""
+
+
 def has_plain_cache(runner: Any) -> bool:
-    """Whether the KV cache is one plain group that a single block table addresses."""
+    """Whether the KV cache is one plain group of one backend of ours that a single block table addresses."""
     groups = runner.kv_cache_config.kv_cache_groups
-    return len(groups) == 1 and type(groups[0].kv_cache_spec) is FullAttentionSpec
+    if len(groups) != 1 or type(groups[0].kv_cache_spec) is not FullAttentionSpec:
+        return False
+    backends = runner.attn_groups[0]
+    # A backend that divides blocks reads block tables of its own.
+    return (
+        len(backends) == 1
+        and backends[0].backend.get_name() in SERVED_BACKENDS
+        and getattr(backends[0], "kernel_block_size", None) is None
+    )
 
 
 class LiveWorker(ReportsExecution, _Worker):
     """The platform's worker; every rank of a tensor-parallel engine is one and changes its path with the others."""
+
+    path_graphs: PathGraphs | None = None
+    """The decode graphs of the set path; null in an engine that runs eager."""
+
+    def __init__(self, vllm_config: VllmConfig, *args: Any, **kwargs: Any) -> None:
+        super().__init__(vllm_config, *args, **kwargs)
+        if not self.use_v2_model_runner and not current_platform.is_cpu():
+            # The V1 runner's graphs would be replayed on every path.
+            vllm_config.compilation_config.cudagraph_mode = CUDAGraphMode.NONE
+            vllm_config.model_config.enforce_eager = True
 
     def load_model(self, *args: Any, **kwargs: Any) -> None:
         """Load the weights, then add the extra slots, before vLLM asks which layers need a KV cache."""
@@ -34,17 +64,55 @@ class LiveWorker(ReportsExecution, _Worker):
         extra = int(self.vllm_config.additional_config["extra_layer_slots"])
         self.layer_slots = LayerSlots(self.model_runner.get_model(), self.vllm_config, self.device, extra)
 
+    def initialize_from_config(self, *args: Any, **kwargs: Any) -> None:
+        """Make the KV cache; from then on the runner's graphs are those of the set path."""
+        super().initialize_from_config(*args, **kwargs)
+        if self.use_v2_model_runner:
+            from evals.vllm.graphs import take_graphs
+
+            self.path_graphs = take_graphs(self.model_runner, self.layer_slots)
+
     def set_layer_path(self, layers: tuple[int, ...] | None) -> None:
         """Run these source layers from the next step on; null is the checkpoint as it is."""
         self.layer_slots.set(layers)
+        if self.path_graphs is not None and not self.path_graphs.current:
+            self.path_graphs.release_graphs()
 
-    def start_steps(self) -> int:
-        """How many KV caches a layer has for `run_step`; 0 where that is not written for this machine and model."""
-        # Tried on CPUs alone; on the others the scheduler does it.
-        if not current_platform.is_cpu() or not has_plain_cache(self.model_runner):
-            return 0
-        self.forward = Forward(self.model_runner, self.layer_slots, self.vllm_config, self.device)
-        return self.forward.n_holders
+    def capture_graphs(self, rows: int) -> str | None:
+        """Capture the set path's graphs for decode steps of up to this many rows, while the scheduler is idle; says why it could
+        not. Every rank must be told to leave them if one could not."""
+        if self.path_graphs is None or not self.path_graphs.enabled:
+            return None
+        from evals.vllm.graphs import capture_or_explain
+
+        with set_current_vllm_config(self.vllm_config):
+            return capture_or_explain(self.path_graphs, self.model_runner, rows)
+
+    def use_graphs(self, enabled: bool) -> None:
+        """Whether decode steps replay graphs or run eager."""
+        if self.path_graphs is not None:
+            self.path_graphs.enabled = enabled
+
+    def start_steps(self) -> Limits | None:
+        """Prepare `run_step` and `decode_step`, and say how large their passes may be; null where the model's KV cache has no
+        plain form."""
+        if not has_plain_cache(self.model_runner):
+            return None
+        config = self.vllm_config.model_config
+        vocabulary = config.get_vocab_size()
+        rows = HEAD_ROWS_CPU if self.device.type == "cpu" else head_rows(vocabulary)
+        self.forward = Forward(
+            self.model_runner, self.layer_slots, self.vllm_config, self.device, rows, answers=self.rank == 0
+        )
+        place = (self.forward.n_holders, self.forward.n_blocks, self.forward.block_size)
+        if self.device.type == "cpu":
+            return Limits(*place)
+        torch.accelerator.synchronize()
+        # What the allocator keeps of the start-up's largest pass is free for ours.
+        kept = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
+        free = torch.cuda.mem_get_info(self.device)[0] + kept
+        shape = Shape.of(config.hf_text_config, self.parallel_config.tensor_parallel_size)
+        return gpu_limits(*place, free_bytes=free, shape=shape, element_size=config.dtype.itemsize)
 
     def run_step(self, step: Step, paths: list[tuple[int, ...]], stride: Stride) -> list[StepResult]:
         """A forward pass through each of these layer paths, outside the scheduler, which must be idle."""
@@ -53,6 +121,15 @@ class LiveWorker(ReportsExecution, _Worker):
     def decode_step(self, step: DecodeStep, paths: list[tuple[int, ...]], stride: Stride) -> list[int]:
         """One more token for each row (path, prompt), after `run_step` over their prompts with the same stride."""
         return self.forward.decode(step, tuple(paths), stride)
+
+    def shutdown(self) -> None:
+        """End the worker. vLLM frees what its model's modules hold: the extra KV caches and our views of the layers are not there."""
+        if slots := getattr(self, "layer_slots", None):
+            clear_layer_kv_caches(slots.holders)
+        self.path_graphs = None
+        for name in ("forward", "layer_slots"):
+            self.__dict__.pop(name, None)
+        super().shutdown()
 
     def mend_cache(self) -> bool:
         """Zero the KV cache if it holds what is not finite; nobody may need what is in it."""

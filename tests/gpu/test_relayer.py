@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from evals.engine import EngineKind, EngineTuning
+from evals.engine import EngineKind
 from recipes.layer_path import LayerPath
 from recipes.relayer import write_layer_path
 from tests.evals.engine_requests import LAYERS, largest_difference, opened, random_requests, scored
-from tests.tiny import DENSE_FAMILIES, VOCABULARY, tiny_checkpoint
+from tests.gpu.ways import DTYPES, PRECISIONS, tuning
+from tests.tiny import VOCABULARY, tiny_checkpoint
 
 pytestmark = pytest.mark.gpu
 
@@ -18,14 +19,13 @@ REQUESTS = random_requests(0, vocabulary=VOCABULARY)
 
 
 @pytest.mark.vllm
-@pytest.mark.parametrize("family", DENSE_FAMILIES)
-def test_vllm_and_transformers_read_it_alike(family: str, tmp_path: Path) -> None:
-    checkpoint = tiny_checkpoint(tmp_path / "base", family=family, layers=LAYERS, dtype="float32")
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("family", ["llama", "phi3"])
+def test_vllm_and_transformers_read_it_alike(family: str, dtype: str, tmp_path: Path) -> None:
+    checkpoint = tiny_checkpoint(tmp_path / "base", family=family, layers=LAYERS)
     layers = LayerPath.parse("blocks:1,3;2,5", LAYERS).layers
     write_layer_path(checkpoint, layers, tmp_path / "built")
     with opened(EngineKind.TRANSFORMERS, tmp_path / "built", max_length=512) as reference:
         expected = scored(reference, REQUESTS)
-    with opened(
-        EngineKind.VLLM, tmp_path / "built", EngineTuning(gpu_memory_share=0.3), max_length=512
-    ) as engine:
-        assert largest_difference(scored(engine, REQUESTS), expected) < 1e-2
+    with opened(EngineKind.VLLM, tmp_path / "built", tuning(), max_length=512, dtype=dtype) as engine:
+        assert largest_difference(scored(engine, REQUESTS), expected) < PRECISIONS[dtype].tolerance

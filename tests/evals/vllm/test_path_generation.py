@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from evals.engine import GenerateRequest
 from evals.vllm.batch import DecodeStep, Step, StepResult
-from evals.vllm.path_generation import Passes, PathGenerator, Room, Text
+from evals.vllm.limits import Limits
+from evals.vllm.path_generation import Passes, PathGenerator, Text
 from evals.vllm.schedule import Path, Stride
 from tests.evals.vllm.test_planning import BLOCK, PATHS, SEQUENCES
 
@@ -105,7 +106,9 @@ def test_every_row_sees_its_own_past(
 ) -> None:
     worker = Remembering(blocks)
     passes = Passes(worker.prefill, worker.decode, lambda: None)
-    generator = PathGenerator(passes, Room(blocks, BLOCK, holders, 64), Text(None, frozenset(), "", spelled))
+    generator = PathGenerator(
+        passes, Limits(holders, blocks, BLOCK), 64, Text(None, frozenset(), "", spelled)
+    )
     requests = [
         GenerateRequest(prompt=prompt, max_new_tokens=NEW + number % 2)
         for number, prompt in enumerate(prompts)

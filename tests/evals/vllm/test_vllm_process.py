@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +59,21 @@ def test_truncation_is_that_of_stock_lm_eval_and_closing_frees_the_process(tmp_p
         with pytest.raises(EngineError, match="no room"):
             generated(engine, [GenerateRequest(prompt=(3,), max_new_tokens=40)])
     assert {child.pid for child in psutil.Process().children(recursive=True)} <= before
+
+
+def test_closing_lets_go_of_weights_and_kv_caches(tmp_path: Path) -> None:
+    checkpoint = tiny_checkpoint(tmp_path, layers=LAYERS)
+    with opened(KIND, checkpoint, TUNING) as engine:
+        assert isinstance(engine, VllmEngine)
+        engine.set_layer_path(PATHS[2])
+        scored(engine, REQUESTS)
+        slots = engine._llm.collective_rpc(lambda worker: worker.layer_slots)[0]
+        held = [weakref.ref(slot) for slot in (*slots.holders, *slots.sources)]
+        caches = [weakref.ref(slot.kv_cache) for slot in slots.holders]
+        del slots
+    gc.collect()
+    assert len(held) == 3 * LAYERS
+    assert not [reference for reference in (*held, *caches) if reference() is not None]
 
 
 def test_a_path_that_is_not_finite_spoils_no_other(tmp_path: Path) -> None:
