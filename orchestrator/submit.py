@@ -59,9 +59,9 @@ def submit(
 ) -> Submitted:
     """Send a sweep to a cluster and wait until it is planned there and in its store; the run goes on without this process.
 
-    `say` is told what the cluster waits for. Raises SweepError for what cannot travel, TokenError where the cluster does not take
-    our token, ClusterError where it does not answer, refuses the plan, or runs into another store than the one that is named by
-    MERGEBOARD_DATABASE_URL here.
+    `say` is told when the cluster has the sweep, and what it waits for. Raises SweepError for what cannot travel, TokenError where
+    the cluster does not take our token, ClusterError where it does not answer, refuses the plan, or runs into another store than
+    the one that MERGEBOARD_DATABASE_URL names here.
     """
     folder = Path(tempfile.mkdtemp(prefix="mergeboard-submit-"))
     try:
@@ -79,6 +79,10 @@ def submit(
             ) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+    say(
+        f"The cluster has the sweep and plans it (Ray's job {job_id}); the run is in no store, and `status` does not list it, until that "
+        "is done."
+    )
     run_id, store = _wait_for_run(client, job_id, address, wait_s, say)
     seen = _has_run(settings, run_id)
     if not seen and os.environ.get("MERGEBOARD_DATABASE_URL"):

@@ -194,6 +194,7 @@ def test_when_submit_returns_the_run_is_known(head: Head, tmp_path: Path) -> Non
     assert sent.returncode == 0, sent.stderr
     told = json.loads(sent.stdout)
     assert told["in_our_store"]
+    assert f"plans it (Ray's job {told['job_id']}); the run is in no store" in sent.stderr
     listed = mergeboard("status", "--json", home=tmp_path / "laptop", **shared)
     assert told["run_id"] in {run["id"] for run in json.loads(listed.stdout)}
     watched = mergeboard("watch", told["run_id"], "--period", "0.5", home=tmp_path / "laptop", **shared)
