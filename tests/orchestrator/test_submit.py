@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -99,6 +101,10 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
     # The agent takes submitted jobs; its own default port belongs to whichever Ray of the machine came first.
     words += [f"--ray-client-server-port={ports[3]}", f"--dashboard-agent-listen-port={ports[4]}"]
     words += [f"--port={ports[0]}", f"--dashboard-port={ports[1]}", f"--metrics-export-port={ports[2]}"]
+    # A job's RAY_ADDRESS is that of the last `ray start` in this folder: in Ray's own, whatever else runs on the machine.
+    # Short, since it holds sockets.
+    temp = Path(tempfile.mkdtemp(prefix="mb-", dir="/tmp"))
+    words += [f"--temp-dir={temp}"]
     log = (home / "ray.log").open("wb")
     for _ in range(4):
         process = subprocess.Popen(words, env=env, stdout=log, stderr=log, start_new_session=True)
@@ -116,6 +122,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
         f"http://127.0.0.1:{ports[2]}/metrics",
     )
     end(process)
+    shutil.rmtree(temp, ignore_errors=True)
 
 
 def free_port() -> int:
