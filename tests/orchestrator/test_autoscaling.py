@@ -23,7 +23,7 @@ from tests.orchestrator.stand_in_plan import stand_in_plan
 
 pytestmark = pytest.mark.slow
 
-SLOWLY_S = 120.0
+SLOWLY_S = 300.0
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def test_a_run_starts_without_a_gpu_and_its_jobs_run_on_a_node_that_was_asked_fo
         scheduler = Scheduler(
             store, plan, run_id=register(store, plan), settings=settings, reporter=Nothing()
         )
-        summary = scheduler.run(RayExecutor(settings, facts, host=StandIn, start_s=0.5))
+        summary = scheduler.run(RayExecutor(settings, facts, host=StandIn, start_s=lambda job: 0.5))
         attempts = [a for job in plan.jobs for a in store.attempts(job)]
     assert (summary.done, summary.failed) == (6, {})
     assert all(a.node for a in attempts)
