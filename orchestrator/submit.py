@@ -17,9 +17,8 @@ from pydantic import Field
 
 from orchestrator.errors import ClusterError, MergeboardError, SweepError, TokenError
 from orchestrator.jobs import Frozen
-from orchestrator.provenance import without_secrets
 from orchestrator.settings import Settings
-from orchestrator.store import Store
+from orchestrator.store import Store, label_of
 from orchestrator.sweep import SweepFile
 
 if TYPE_CHECKING:
@@ -89,7 +88,7 @@ def submit(
         with contextlib.suppress(RuntimeError, ConnectionError):
             client.stop_job(job_id)
         raise ClusterError(
-            f"The cluster's driver opened the store {store}, and MERGEBOARD_DATABASE_URL names {without_secrets(settings.database_url)} "
+            f"The cluster's driver opened the store {store}, and MERGEBOARD_DATABASE_URL names {label_of(settings.database_url)} "
             f"here, which has no run {run_id}; the driver was stopped. Set the same MERGEBOARD_DATABASE_URL on the head, or unset it here."
         )
     return Submitted(run_id=run_id, job_id=job_id, store=store, in_our_store=seen)

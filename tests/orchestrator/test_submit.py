@@ -213,17 +213,17 @@ def test_when_submit_returns_the_run_is_known(head: Head, tmp_path: Path) -> Non
 def test_a_store_that_the_head_does_not_use(head: Head, tmp_path: Path) -> None:
     """Named by hand it is refused; left to its default, submit says where the run is and how to watch it."""
     sweep = write_sweep(tmp_path)
-    own = f"sqlite:///{tmp_path}/own.sqlite"
-    outside = outside_of(head, MERGEBOARD_DATABASE_URL=own)
+    own = tmp_path / "own.sqlite"
+    outside = outside_of(head, MERGEBOARD_DATABASE_URL=f"sqlite:///{own}")
     refused = mergeboard("submit", str(sweep), "--address", head.address, home=tmp_path / "laptop", **outside)
     assert refused.returncode == 2
-    assert f"opened the store sqlite:///{head.home}/store.sqlite" in refused.stderr
-    assert own in refused.stderr
+    assert f"opened the store {head.home}/store.sqlite" in refused.stderr
+    assert f"names {own} here" in refused.stderr
     sent = mergeboard(
         "submit", str(sweep), "--address", head.address, home=tmp_path / "laptop", **outside_of(head)
     )
     assert sent.returncode == 0, sent.stderr
-    assert f"it is in the store sqlite:///{head.home}/store.sqlite" in sent.stderr
+    assert f"it is in the store {head.home}/store.sqlite" in sent.stderr
     assert "ray job logs --follow" in sent.stderr
 
 
