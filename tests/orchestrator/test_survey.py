@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,24 +45,19 @@ def test_a_node_that_the_head_lists_and_nobody_can_place_a_task_on_yet(
     cluster: Any, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the mend left out: `TaskUnschedulableError`, and the run left the node out for good."""
-    listed = threading.Event()
+    started: list[Any] = []
 
-    def with_the_new_one() -> list[dict[str, Any]]:
-        listed.set()
+    def nodes() -> list[dict[str, Any]]:
+        """The head lists the node, which in truth starts only now: the first task was refused."""
+        if not started:
+            started.append(
+                add_node(cluster, num_cpus=1, env_vars={"RAY_OVERRIDE_NODE_ID_FOR_TESTING": NEW_NODE})
+            )
         return [{"NodeID": NEW_NODE, "Alive": True}]
 
-    def start_it() -> None:
-        listed.wait(60)
-        add_node(cluster, num_cpus=1, env_vars={"RAY_OVERRIDE_NODE_ID_FOR_TESTING": NEW_NODE})
-
-    starting = threading.Thread(target=start_it)
-    starting.start()
-    monkeypatch.setattr("ray.nodes", with_the_new_one)
-    try:
-        report = survey_nodes(settings, [NEW_NODE])[NEW_NODE]
-    finally:
-        listed.set()
-        starting.join()
+    monkeypatch.setattr("ray.nodes", nodes)
+    report = survey_nodes(settings, [NEW_NODE])[NEW_NODE]
+    assert started
     assert report.problem is None
     assert report.software == software_here()
 
