@@ -101,7 +101,10 @@ def cluster_for(
     facts = connect(settings, address)
     try:
         if not gpus or facts.has_gpus:
-            return usable_nodes(settings, address)
+            usable = usable_nodes(settings, address)
+            # An idle node may have been given back while it was asked.
+            if not gpus or usable.has_gpus or cluster_facts().has_gpus:
+                return usable
         with gpus_awaited(gpus, say):
             return usable_nodes(settings, address)
     except BaseException:
@@ -122,7 +125,8 @@ def usable_nodes(settings: Settings, address: str | None) -> ClusterFacts:
         return facts
     reports = survey(settings, [node.node_id for node in facts.nodes])
     usable = cluster_facts(reports)
-    problem = next((r.problem for r in reports.values() if r.problem), None)
+    alive = {node.node_id for node in cluster_facts().nodes}
+    problem = next((r.problem for node_id, r in reports.items() if r.problem and node_id in alive), None)
     if not usable.engine_nodes and (problem or not Growth().may_come(1)):
         disconnect()
         first = problem or "no node has a CPU or a GPU to give"

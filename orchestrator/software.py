@@ -60,7 +60,7 @@ def require_same(cluster: ClusterFacts, kinds: Collection[EngineKind]) -> None:
     Engines are compared among the nodes that would hold them: this process plans for engines that it need not have.
     """
     here = _scoring_here()
-    for name in (_MERGEBOARD, *here, *kinds):
+    for name in (_MERGEBOARD, *here, *map(_engine_name, kinds)):
         nodes = cluster.nodes if name == _MERGEBOARD else cluster.engine_nodes
         values: dict[str, list[str]] = {}
         if name in here:
@@ -88,8 +88,13 @@ def facts_of(software: NodeSoftware, kinds: Iterable[EngineKind]) -> dict[str, s
     facts = {_MERGEBOARD: software.mergeboard, **{name: version for name, _, version in pairs}}
     for kind in kinds:
         engine = software.engine(kind)
-        facts[kind] = f"{engine.version} for {engine.device}" if engine else _ABSENT
+        facts[_engine_name(kind)] = f"{engine.version} for {engine.device}" if engine else _ABSENT
     return facts
+
+
+def _engine_name(kind: EngineKind) -> str:
+    """What an engine is called beside packages, one of which may have its name: transformers is both."""
+    return f"engine {kind}"
 
 
 def difference(name: str, values: Mapping[str, list[str]]) -> str:

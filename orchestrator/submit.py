@@ -17,9 +17,8 @@ from pydantic import Field
 
 from orchestrator.errors import ClusterError, MergeboardError, SweepError, TokenError
 from orchestrator.jobs import Frozen
-from orchestrator.provenance import without_secrets
 from orchestrator.settings import Settings
-from orchestrator.store import Store
+from orchestrator.store import Store, label_of
 from orchestrator.sweep import SweepFile
 
 if TYPE_CHECKING:
@@ -59,9 +58,9 @@ def submit(
 ) -> Submitted:
     """Send a sweep to a cluster and wait until it is planned there and in its store; the run goes on without this process.
 
-    `say` is told what the cluster waits for. Raises SweepError for what cannot travel, TokenError where the cluster does not take
-    our token, ClusterError where it does not answer, refuses the plan, or runs into another store than the one that is named by
-    MERGEBOARD_DATABASE_URL here.
+    `say` is told when the cluster has the sweep, and what it waits for. Raises SweepError for what cannot travel, TokenError where
+    the cluster does not take our token, ClusterError where it does not answer, refuses the plan, or runs into another store than
+    the one that MERGEBOARD_DATABASE_URL names here.
     """
     folder = Path(tempfile.mkdtemp(prefix="mergeboard-submit-"))
     try:
@@ -79,13 +78,17 @@ def submit(
             ) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+    say(
+        f"The cluster has the sweep and plans it (Ray's job {job_id}); the run is in no store, and `status` does not list it, until that "
+        "is done."
+    )
     run_id, store = _wait_for_run(client, job_id, address, wait_s, say)
     seen = _has_run(settings, run_id)
     if not seen and os.environ.get("MERGEBOARD_DATABASE_URL"):
         with contextlib.suppress(RuntimeError, ConnectionError):
             client.stop_job(job_id)
         raise ClusterError(
-            f"The cluster's driver opened the store {store}, and MERGEBOARD_DATABASE_URL names {without_secrets(settings.database_url)} "
+            f"The cluster's driver opened the store {store}, and MERGEBOARD_DATABASE_URL names {label_of(settings.database_url)} "
             f"here, which has no run {run_id}; the driver was stopped. Set the same MERGEBOARD_DATABASE_URL on the head, or unset it here."
         )
     return Submitted(run_id=run_id, job_id=job_id, store=store, in_our_store=seen)

@@ -13,6 +13,8 @@
 | engines    | a live engine: its gang of GPUs, its actor, how it is closed                  |
 | processes  | the processes of one engine on its node                                      |
 | ending     | engines that are being ended, and when their places are free                  |
+| builds     | builds as Ray tasks: the node of each                                         |
+| lost       | workers that died before they could answer, as failures                       |
 | helping    | which engines that have nothing to do take part in which long evaluations    |
 | on_ray     | the executor                                                                 |
 

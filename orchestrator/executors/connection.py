@@ -118,7 +118,9 @@ def send_token() -> bool:
 
 
 def _unreachable(address: str | None, error: Exception) -> ClusterError:
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    # A line that ends so announces the reason.
+    reason = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
     return ClusterError(
         f"Ray at {address or 'this machine'} cannot be reached ({reason}); check the address with `ray status --address ADDRESS`, or "
         "leave --address out to run on this machine."

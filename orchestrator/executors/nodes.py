@@ -11,6 +11,8 @@ from orchestrator.executors.survey import NodeReport, admitted, survey
 from orchestrator.settings import Settings
 
 _LOOK_AROUND_S = 5.0
+# A node that gave no answer, since it or its network had too much to do, is asked again after this time.
+_ASK_AGAIN_S = 300.0
 
 
 class KnownNodes:
@@ -24,6 +26,7 @@ class KnownNodes:
             )
             for node in facts.nodes
         }
+        self._ask_again: dict[str, float] = {}
         self._looked_at = time.monotonic()
 
     def look_soon(self) -> None:
@@ -35,11 +38,23 @@ class KnownNodes:
         if time.monotonic() - self._looked_at < _LOOK_AROUND_S:
             return None
         self._looked_at = time.monotonic()
-        new = [n.node_id for n in cluster_facts().nodes if n.node_id not in self._reports]
-        if new:
-            answers = survey(self._settings, new)
+        asked = [n.node_id for n in cluster_facts().nodes if self._is_to_be_asked(n.node_id)]
+        if asked:
+            answers = survey(self._settings, asked)
             self._reports |= {node_id: admitted(report) for node_id, report in answers.items()}
+            again_at = time.monotonic() + _ASK_AGAIN_S
+            self._ask_again |= {
+                node_id: again_at for node_id, report in answers.items() if report.software is None
+            }
         return cluster_facts(self._reports)
+
+    def _is_to_be_asked(self, node_id: str) -> bool:
+        """Whether the node is new, or gave no answer some time ago."""
+        if node_id not in self._reports:
+            return True
+        report = self._reports[node_id]
+        silent = report.problem is not None and report.software is None
+        return silent and time.monotonic() >= self._ask_again[node_id]
 
     @property
     def left_out(self) -> str:

@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from evals.engine import EngineSpec
 from orchestrator.cluster import ClusterFacts, NodeFacts
-from orchestrator.estimate import BUILD_CPUS, ENGINE_START_S, EngineNeed
+from orchestrator.estimate import ENGINE_START_S, EngineNeed
+from orchestrator.executors.builds import Builds, cancel_build
 from orchestrator.executors.contract import Finished, Seat
 from orchestrator.executors.demand import PATIENCE_S, Growth, gpus_of, worth_a_node
 from orchestrator.executors.ending import Ending
 from orchestrator.executors.engines import LiveEngine
 from orchestrator.executors.floor import Floor, Spot
 from orchestrator.executors.helping import AFTER_S, SPELL_S, Helping, Work
+from orchestrator.executors.lost import failure_of_lost
 from orchestrator.executors.nodes import Homeless, KnownNodes
 from orchestrator.executors.ready import Batch, BatchQueue, Queues, ReadyJobs
-from orchestrator.failures import lost_failure
 from orchestrator.jobs import BuildJob, EvalJob, Task
-from orchestrator.records import Failure, FailureClass, Outcome
+from orchestrator.records import Failure, Outcome
 from orchestrator.retries import AVOID_S
 from orchestrator.settings import Settings, WorkerContext
-from orchestrator.worker import EngineHost, run_build
+from orchestrator.worker import EngineHost
 
 # Environment that every worker process needs to see; tokens are left to each node's own environment.
 _FORWARDED = ("MERGEBOARD_HOME", "MERGEBOARD_DATASETS", "COVERAGE_PROCESS_START", "COVERAGE_FILE")
@@ -62,9 +61,7 @@ class RayExecutor:
         self._floor = Floor(facts)
         self._needs = dict(needs or {})
         self._seconds = seconds
-        # Each `ray.remote` sends the code to the cluster anew.
         self._host = ray.remote(host)
-        self._run_build = ray.remote(run_build)
         self._start_s = start_s
         self._env = {name: os.environ[name] for name in _FORWARDED if name in os.environ}
         self._env["MERGEBOARD_HOME"] = str(settings.home)
@@ -74,7 +71,7 @@ class RayExecutor:
         self._ending = Ending()
         self._running: dict[Any, Work] = {}
         self._helping = Helping(seconds, start_s, after_s=help_after_s)
-        self._build_nodes: deque[NodeFacts] = deque()
+        self._builds = Builds(self._floor, self._context, self._env)
         self._verdicts: dict[Any, Failure] = {}
         self._nodes = KnownNodes(settings, facts)
         self._growth = Growth()
@@ -84,7 +81,7 @@ class RayExecutor:
         """What can start now: builds, then jobs whose engine is idle, then new engines, the largest first."""
         self._look_around()
         self._finish_closing()
-        chosen = self._pick_builds(ready.builds())
+        chosen = self._builds.pick(ready.builds())
         firsts = ready.first_of_each()
         queues = ready.queues(self._slots)
         self._floor.release(firsts)
@@ -168,7 +165,8 @@ class RayExecutor:
         """Start the attempts at one batch: a build as a task, evaluations on their engine's actor."""
         task = tasks[0]
         if isinstance(task.job, BuildJob):
-            self._submit_build(task, task.job)
+            reference, node = self._builds.start(task, task.job)
+            self._running[reference] = Work((task,), node)
             return
         engine = self._promised(task.job.engine_key)
         if engine is None:
@@ -201,8 +199,7 @@ class RayExecutor:
                 if isinstance(work.place, LiveEngine):
                     work.place.kill()
                 else:
-                    with contextlib.suppress(ray.exceptions.RayError):
-                        ray.cancel(reference, force=True)
+                    cancel_build(reference)
 
     def homeless(self, ready: ReadyJobs) -> dict[str, str]:
         """Jobs that no live node could hold for ten minutes, for example since the only one with enough GPUs was lost."""
@@ -232,8 +229,7 @@ class RayExecutor:
                 engine.end()
         for reference, work in self._running.items():
             if isinstance(work.place, NodeFacts):
-                with contextlib.suppress(ray.exceptions.RayError):
-                    ray.cancel(reference, force=True)
+                cancel_build(reference)
         self._ending.finish()
         self._engines.clear()
         self._opening.clear()
@@ -319,31 +315,6 @@ class RayExecutor:
                         self._retire(engine)
         return bool(options)
 
-    def _pick_builds(self, waiting: Iterator[BuildJob]) -> list[Batch]:
-        chosen: list[Batch] = []
-        self._build_nodes.clear()
-        for job in waiting:
-            node = self._floor.room_for_build()
-            if node is None:
-                break
-            self._floor.start_build(node)
-            self._build_nodes.append(node)
-            chosen.append((job,))
-        for node in self._build_nodes:
-            self._floor.end_build(node)
-        return chosen
-
-    def _submit_build(self, task: Task, job: BuildJob) -> None:
-        node = self._build_nodes.popleft()
-        remote = self._run_build.options(
-            num_cpus=BUILD_CPUS,
-            max_retries=0,
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node.node_id, soft=True),
-            runtime_env={"env_vars": self._env},
-        )
-        self._floor.start_build(node)
-        self._running[remote.remote(self._context, task.attempt_id, job)] = Work((task,), node)
-
     def _promised(self, key: str) -> LiveEngine | None:
         """An engine that was picked for work and has not been given any yet."""
         working = {id(work.place) for work in self._running.values()}
@@ -355,7 +326,7 @@ class RayExecutor:
         try:
             answer = ray.get(reference)
         except ray.exceptions.RayError as error:
-            failure = self._verdicts.get(reference) or self._lost(error, work)
+            failure = self._verdicts.get(reference) or failure_of_lost(error, work, self._settings.logs)
             answer = (failure,) * max(1, len(tasks))
         self._verdicts.pop(reference, None)
         outcomes: tuple[Outcome | bool, ...] = answer if isinstance(answer, tuple) else (answer,)
@@ -370,19 +341,11 @@ class RayExecutor:
             elif place.draining:
                 self._retire(place)
         else:
-            self._floor.end_build(place)
+            self._builds.ended(place)
         return [
             Finished(attempt_id=task.attempt_id, job_digest=task.job.digest, outcome=outcome)
             for task, outcome in zip(tasks, outcomes, strict=work.helps is None)
         ]
-
-    def _lost(self, error: Exception, work: Work) -> Failure:
-        """A worker that did not come back, as a failure; its attempt's log may tell why it died."""
-        lost = _lost(error, work.place)
-        if lost.failure_class is FailureClass.LOST_NODE and work.tasks:
-            told = lost_failure(self._settings.logs / f"{work.tasks[0].attempt_id}.log")
-            lost = told.model_copy(update={"node": lost.node}) if told is not None else lost
-        return lost.model_copy(update={"jobs": max(1, len(work.tasks))})
 
     def _avoid_node_of(self, failure: Failure, engine: LiveEngine, tasks: Sequence[Task]) -> None:
         """Start no engine for a while where one has failed because of its node, if there is another node for it."""
@@ -425,17 +388,3 @@ class RayExecutor:
                     self._ending.add(engine)
         for engine in self._ending.gone():
             self._floor.give(engine.spot)
-
-
-def _lost(error: Exception, place: LiveEngine | NodeFacts) -> Failure:
-    """A worker that did not come back, as a failure."""
-    out_of_memory = isinstance(error, ray.exceptions.OutOfMemoryError)
-    text = str(error).strip().splitlines()
-    return Failure(
-        failure_class=FailureClass.OUT_OF_MEMORY if out_of_memory else FailureClass.LOST_NODE,
-        message="The worker was ended for its memory use."
-        if out_of_memory
-        else "The worker process died before it could answer.",
-        log_tail="\n".join(text[-20:]),
-        node=place.spot.node.host if isinstance(place, LiveEngine) else place.host,
-    )

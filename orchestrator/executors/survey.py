@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -24,6 +25,10 @@ from orchestrator.worker import read_and_write
 _NODE_CHECK_S = 90.0
 # Every byte of the data is read once on each node.
 _DATA_CHECK_S = 600.0
+# The head lists a new node some time before the node that places this process's tasks knows it, and refuses them until then.
+_KNOWN_S = 60.0
+_PAUSE_S = 0.5
+_UNPLACED = "Ray could not place a task on the node"
 
 
 class NodeReport(Frozen):
@@ -82,15 +87,26 @@ def _ask(
     """Call a function on every node; its answer, or a sentence that says why there is none."""
     # The process ends with the call: what it has opened on a GPU would stay for as long as it lives.
     remote = ray.remote(max_calls=1, num_cpus=0, max_retries=0)(function)
-    asked = {
-        remote.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False)).remote(
-            *arguments
-        ): node_id
-        for node_id in node_ids
-    }
-    if asked:
+    answers: dict[str, Any] = {}
+    known_by = time.monotonic() + _KNOWN_S
+    waiting = list(node_ids)
+    while waiting:
+        asked = {
+            remote.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False)).remote(
+                *arguments
+            ): node_id
+            for node_id in waiting
+        }
         ray.wait(list(asked), num_returns=len(asked), timeout=patience_s)
-    return {node_id: _answer(reference) for reference, node_id in asked.items()}
+        answers |= {node_id: _answer(reference) for reference, node_id in asked.items()}
+        waiting = [node_id for node_id in waiting if answers[node_id] == _UNPLACED]
+        if waiting and time.monotonic() < known_by:
+            time.sleep(_PAUSE_S)
+            alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+            waiting = [node_id for node_id in waiting if node_id in alive]
+        else:
+            break
+    return answers
 
 
 def _answer(reference: Any) -> Any:
@@ -101,6 +117,8 @@ def _answer(reference: Any) -> Any:
         if isinstance(cause, (ImportError, AttributeError)):
             return f"it has another mergeboard than this machine ({cause})"
         return f"the node could not answer ({cause})"
+    except ray.exceptions.TaskUnschedulableError:
+        return _UNPLACED
     except (ray.exceptions.RayError, TimeoutError) as error:
         return f"the node did not answer ({type(error).__name__})"
 

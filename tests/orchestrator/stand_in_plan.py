@@ -13,9 +13,17 @@ from tests.orchestrator.store_data import HUB_BASE, SETTINGS, candidate_name
 
 
 def stand_in_plan(
-    jobs: int, gpus: Sequence[int] = (1,), *, hangs: bool = False, name: str = "stand-in"
+    jobs: int,
+    gpus: Sequence[int] = (1,),
+    *,
+    hangs: bool = False,
+    name: str = "stand-in",
+    version: str = "0",
 ) -> Plan:
-    """A base and layer paths of it, two benchmarks each; engines of the given sizes in turn."""
+    """A base and layer paths of it, two benchmarks each; engines of the given sizes in turn.
+
+    `version` is that of the engine; nodes that are asked what they have take jobs for their own version alone.
+    """
     paths: list[tuple[int, ...] | None] = [None]
     paths += [tuple([*range(j), *range(i, 12)]) for i in range(12) for j in range(i + 1, 13)]
     candidates = [
@@ -40,7 +48,7 @@ def stand_in_plan(
                 benchmark_digest="d" * 16,
                 dataset_digest="d" * 16,
                 engine=EngineSpec(
-                    kind=EngineKind.VLLM, version="0", tensor_parallel=gpus[number % len(gpus)]
+                    kind=EngineKind.VLLM, version=version, tensor_parallel=gpus[number % len(gpus)]
                 ),
                 settings=SETTINGS,
                 scorer="none",

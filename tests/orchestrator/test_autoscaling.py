@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import ray
 
+from evals.engine import EngineKind, installed_version
 from orchestrator.cluster import ClusterFacts
 from orchestrator.executors import RayExecutor, cluster_facts, connect, disconnect
 from orchestrator.executors.demand import Autoscaler, Demand, gpus_awaited
@@ -23,7 +24,7 @@ from tests.orchestrator.stand_in_plan import stand_in_plan
 
 pytestmark = pytest.mark.slow
 
-SLOWLY_S = 120.0
+SLOWLY_S = 300.0
 
 
 @pytest.fixture(scope="module")
@@ -59,12 +60,13 @@ def test_a_run_starts_without_a_gpu_and_its_jobs_run_on_a_node_that_was_asked_fo
 ) -> None:
     facts: ClusterFacts = connect(settings, head)
     assert not facts.has_gpus
-    plan = stand_in_plan(6)
+    # The new node is asked what is installed on it: this machine's packages.
+    plan = stand_in_plan(6, version=installed_version(EngineKind.VLLM))
     with Store.open(settings.database_url) as store:
         scheduler = Scheduler(
             store, plan, run_id=register(store, plan), settings=settings, reporter=Nothing()
         )
-        summary = scheduler.run(RayExecutor(settings, facts, host=StandIn, start_s=0.5))
+        summary = scheduler.run(RayExecutor(settings, facts, host=StandIn, start_s=lambda job: 0.5))
         attempts = [a for job in plan.jobs for a in store.attempts(job)]
     assert (summary.done, summary.failed) == (6, {})
     assert all(a.node for a in attempts)

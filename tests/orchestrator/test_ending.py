@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -13,7 +16,8 @@ import pytest
 import ray
 
 from benchmarks.ray_nodes import add_node, new_cluster
-from orchestrator.executors import RayExecutor, ReadyJobs, cluster_facts
+from orchestrator.executors import Finished, RayExecutor, ReadyJobs, cluster_facts
+from orchestrator.executors.engines import LiveEngine
 from orchestrator.executors.floor import Spot
 from orchestrator.executors.processes import ProcessGroup, kill_group, members
 from orchestrator.jobs import Task
@@ -88,11 +92,34 @@ def until(condition: Callable[[], bool], limit_s: float, step: Callable[[], obje
         time.sleep(0.05)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("host", [ParentHost, pytest.param(TensorParallelHost, marks=pytest.mark.vllm)])
-def test_the_place_of_a_killed_engine_is_free_when_its_children_are_gone(
-    node: str, host: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@dataclass
+class Hanging:
+    """An engine that hangs in its first attempt: its processes, its own first, and which of them lived when its place was given away."""
+
+    executor: RayExecutor
+    pids: list[int]
+    given: list[list[int]]
+
+    def failure(self) -> Failure:
+        """The failure of its attempt, which has to come soon."""
+        finished: list[Finished] = []
+        until(lambda: bool(finished), 60, lambda: finished.extend(self.executor.wait(0.1)))
+        assert isinstance(finished[0].outcome, Failure)
+        return finished[0].outcome
+
+    def place_given_away(self) -> list[int]:
+        """Wait until its place is given away; its processes that were alive then."""
+        nothing = ReadyJobs.of([])
+        until(lambda: bool(self.given), 60, lambda: self.executor.pick(nothing))
+        (alive_then,) = self.given
+        return alive_then
+
+
+@pytest.fixture
+def hanging(
+    node: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[type], Hanging]]:
+    """Start an engine of a class of hosts on the node and hand it an attempt."""
     tiny_checkpoint(tmp_path / "base", layers=2, dtype="float32")
     settings = settings_of(tmp_path, f"sqlite:///{tmp_path}/s.sqlite")
     (job,) = [planned.job for planned in stand_in_plan(1, gpus=(2,)).evals]
@@ -103,33 +130,68 @@ def test_the_place_of_a_killed_engine_is_free_when_its_children_are_gone(
         configure_logging=False,
         ignore_reinit_error=True,
     )
-    executor = RayExecutor(settings, cluster_facts(), host=host)
     pids: list[int] = []
-    given: list[list[int]] = []
-    give = executor._floor.give
+    executors: list[RayExecutor] = []
 
-    def watched(spot: Spot) -> None:
-        given.append([pid for pid in pids if alive(pid)])
-        give(spot)
+    def start(host: type) -> Hanging:
+        executor = RayExecutor(settings, cluster_facts(), host=host)
+        executors.append(executor)
+        given: list[list[int]] = []
+        give = executor._floor.give
 
-    monkeypatch.setattr(executor._floor, "give", watched)
-    ready = ReadyJobs.of([job])
-    task = Task(attempt_id="a", job=job)
-    until(lambda: bool(executor.pick(ready)), 60)
-    executor.submit([task])
-    until((tmp_path / "pids").exists, 240, lambda: executor.wait(0.1))
-    pids += map(int, (tmp_path / "pids").read_text().split())
-    assert len(pids) >= 2
-    assert all(map(alive, pids))
-    executor.give_up("a", Failure(failure_class=FailureClass.HUNG_ENGINE, message="It hangs."))
-    begun = time.monotonic()
-    finished = []
-    until(lambda: bool(finished), 30, lambda: finished.extend(executor.wait(0.1)))
-    assert isinstance(finished[0].outcome, Failure)
-    assert finished[0].outcome.failure_class is FailureClass.HUNG_ENGINE
-    nothing = ReadyJobs.of([])
-    until(lambda: bool(given), 60, lambda: executor.pick(nothing))
-    assert given == [[]], "nothing of it was left when its place was given away"
-    assert not any(map(alive, pids))
-    assert time.monotonic() - begun < 60
-    executor.cancel()
+        def watched(spot: Spot) -> None:
+            given.append([pid for pid in pids if alive(pid)])
+            give(spot)
+
+        monkeypatch.setattr(executor._floor, "give", watched)
+        ready = ReadyJobs.of([job])
+        until(lambda: bool(executor.pick(ready)), 60)
+        executor.submit([Task(attempt_id="a", job=job)])
+        until((tmp_path / "pids").exists, 240, lambda: executor.wait(0.1))
+        pids.extend(map(int, (tmp_path / "pids").read_text().split()))
+        assert len(pids) >= 2
+        assert all(map(alive, pids))
+        return Hanging(executor, pids, given)
+
+    yield start
+    for executor in executors:
+        executor.cancel()
+    for pid in filter(alive, pids):
+        os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("host", [ParentHost, pytest.param(TensorParallelHost, marks=pytest.mark.vllm)])
+def test_the_place_of_a_killed_engine_is_free_when_its_children_are_gone(
+    hanging: Callable[[type], Hanging], host: type
+) -> None:
+    engine = hanging(host)
+    engine.executor.give_up("a", Failure(failure_class=FailureClass.HUNG_ENGINE, message="It hangs."))
+    assert engine.failure().failure_class is FailureClass.HUNG_ENGINE
+    assert engine.place_given_away() == []
+    assert not any(map(alive, engine.pids))
+
+
+@pytest.mark.slow
+def test_the_place_of_an_engine_whose_process_died_is_free_when_its_children_are_gone(
+    hanging: Callable[[type], Hanging], node: str
+) -> None:
+    """A process that gets SIGKILL (the kernel's, for memory) ends no child; Ray ends them only where its raylets are told to."""
+    engine = hanging(ParentHost)
+    os.kill(engine.pids[0], signal.SIGKILL)
+    assert engine.failure().failure_class is FailureClass.LOST_NODE
+    assert engine.place_given_away() == []
+    assert not any(map(alive, engine.pids))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("node", ["0"], indirect=True)
+def test_without_the_executor_the_children_of_a_dead_process_live_on(
+    hanging: Callable[[type], Hanging], node: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the tests above would see if nothing killed the process group: the place is given away with a child in it."""
+    monkeypatch.setattr(LiveEngine, "process_group", lambda engine: None)
+    engine = hanging(ParentHost)
+    os.kill(engine.pids[0], signal.SIGKILL)
+    engine.failure()
+    assert engine.place_given_away() == engine.pids[1:]

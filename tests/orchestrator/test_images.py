@@ -99,7 +99,9 @@ def test_a_plan_takes_the_engine_of_the_nodes_and_runs_on_them_alone(
     with Store.open(settings.database_url) as store:
         run_id = register(store, plan)
         scheduler = Scheduler(store, plan, run_id=run_id, settings=settings, reporter=Nothing())
-        summary = scheduler.run(RayExecutor(settings, cluster, needs=plan.needs, host=OnNode, start_s=0.1))
+        summary = scheduler.run(
+            RayExecutor(settings, cluster, needs=plan.needs, host=OnNode, start_s=lambda job: 0.1)
+        )
     assert (summary.done, summary.failed) == (len(plan.jobs), {})
     assert {p.name for p in (settings.home / "nodes").iterdir()} <= gpu_nodes
 

@@ -71,6 +71,16 @@ def test_a_node_with_another_image_is_named(has: NodeSoftware, words: list[str])
         assert word in str(refused.value)
 
 
+def test_an_engine_with_the_name_of_a_package_that_scores() -> None:
+    """Every sweep on the transformers engine was refused: `5.19.0 on this machine and 5.19.0 for cpu on c`."""
+    here = software_here()
+    assert here.engine(EngineKind.TRANSFORMERS) is not None
+    require_same(cluster(cpu("c", here), cpu("d", here)), set(EngineKind))
+    other = InstalledEngine(kind=EngineKind.TRANSFORMERS, version="0.1", device=DeviceKind.CPU)
+    with pytest.raises(ClusterError, match=r"engine transformers is .* on c and 0\.1 for cpu on d"):
+        require_same(cluster(cpu("c", here), cpu("d", software(other))), {EngineKind.TRANSFORMERS})
+
+
 def test_engines_that_the_sweep_does_not_use_may_differ() -> None:
     facts = cluster(gpu("a"), gpu("b", software(CUDA.model_copy(update={"version": "0.31.0"}))))
     require_same(facts, {EngineKind.TRANSFORMERS})

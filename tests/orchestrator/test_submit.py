@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -99,6 +101,10 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
     # The agent takes submitted jobs; its own default port belongs to whichever Ray of the machine came first.
     words += [f"--ray-client-server-port={ports[3]}", f"--dashboard-agent-listen-port={ports[4]}"]
     words += [f"--port={ports[0]}", f"--dashboard-port={ports[1]}", f"--metrics-export-port={ports[2]}"]
+    # A job's RAY_ADDRESS is that of the last `ray start` in this folder: in Ray's own, whatever else runs on the machine.
+    # Short, since it holds sockets.
+    temp = Path(tempfile.mkdtemp(prefix="mb-", dir="/tmp"))
+    words += [f"--temp-dir={temp}"]
     log = (home / "ray.log").open("wb")
     for _ in range(4):
         process = subprocess.Popen(words, env=env, stdout=log, stderr=log, start_new_session=True)
@@ -116,6 +122,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
         f"http://127.0.0.1:{ports[2]}/metrics",
     )
     end(process)
+    shutil.rmtree(temp, ignore_errors=True)
 
 
 def free_port() -> int:
@@ -194,6 +201,7 @@ def test_when_submit_returns_the_run_is_known(head: Head, tmp_path: Path) -> Non
     assert sent.returncode == 0, sent.stderr
     told = json.loads(sent.stdout)
     assert told["in_our_store"]
+    assert f"plans it (Ray's job {told['job_id']}); the run is in no store" in sent.stderr
     listed = mergeboard("status", "--json", home=tmp_path / "laptop", **shared)
     assert told["run_id"] in {run["id"] for run in json.loads(listed.stdout)}
     watched = mergeboard("watch", told["run_id"], "--period", "0.5", home=tmp_path / "laptop", **shared)
@@ -205,17 +213,17 @@ def test_when_submit_returns_the_run_is_known(head: Head, tmp_path: Path) -> Non
 def test_a_store_that_the_head_does_not_use(head: Head, tmp_path: Path) -> None:
     """Named by hand it is refused; left to its default, submit says where the run is and how to watch it."""
     sweep = write_sweep(tmp_path)
-    own = f"sqlite:///{tmp_path}/own.sqlite"
-    outside = outside_of(head, MERGEBOARD_DATABASE_URL=own)
+    own = tmp_path / "own.sqlite"
+    outside = outside_of(head, MERGEBOARD_DATABASE_URL=f"sqlite:///{own}")
     refused = mergeboard("submit", str(sweep), "--address", head.address, home=tmp_path / "laptop", **outside)
     assert refused.returncode == 2
-    assert f"opened the store sqlite:///{head.home}/store.sqlite" in refused.stderr
-    assert own in refused.stderr
+    assert f"opened the store {head.home}/store.sqlite" in refused.stderr
+    assert f"names {own} here" in refused.stderr
     sent = mergeboard(
         "submit", str(sweep), "--address", head.address, home=tmp_path / "laptop", **outside_of(head)
     )
     assert sent.returncode == 0, sent.stderr
-    assert f"it is in the store sqlite:///{head.home}/store.sqlite" in sent.stderr
+    assert f"it is in the store {head.home}/store.sqlite" in sent.stderr
     assert "ray job logs --follow" in sent.stderr
 
 
