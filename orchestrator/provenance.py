@@ -47,7 +47,7 @@ LIBRARIES = ("torch", "transformers", "tokenizers", "jinja2")
 SCORER_REVISION = 1
 # Without one of these (NVIDIA, Windows' Linux, AMD) there is no GPU to ask torch about, whose import takes seconds.
 _GPU_DEVICES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
-_SECRET = re.compile(r"(hf_[A-Za-z0-9]{8,}|(?<=://)[^/@\s]+:[^/@\s]+(?=@))")
+_SECRET = re.compile(r"(hf_[A-Za-z0-9]{8,}|(?<=://)[^/@\s:]*+:[^/@\s]++(?=@))")
 
 
 class Hardware(Frozen):

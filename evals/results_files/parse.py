@@ -20,11 +20,10 @@ from evals.results_files.records import FileFormat, ResultFile, TaskResult
 MAX_BYTES = 1_000_000_000
 _BOS_BY_TOKENIZER = (0, 4, 9, 2)
 _STAMP = re.compile(r"(20\d\d)[-_](\d\d)[-_](\d\d)T(\d\d)[-_:](\d\d)[-_:](\d\d)")
-_BLOCK = re.compile(
-    r"^```(?:python|json)?[ \t]*\r?\n(?P<json>\{.*?^\})[ \t]*\r?\n```", re.DOTALL | re.MULTILINE
-)
+_BLOCK_OPENS = re.compile(r"^```(?:python|json)?[ \t]*+\r?\n(?=\{)", re.MULTILINE)
+_BLOCK_CLOSES = re.compile(r"^(?P<end>\})[ \t]*+\r?\n```", re.MULTILINE)
 _SUBJECT = re.compile(r"Evaluation run of (?:model )?\[?([\w.-]+/[\w.-]+)\]?")
-_BOARD_KEY = re.compile(r"harness\|[^|]+\|(?P<shots>\d+)$")
+_BOARD_KEY = re.compile(r"harness\|[^|]+\|(?P<shots>\d{1,4})$")
 _ENGINES = {"hf": "transformers", "hf-auto": "transformers", "huggingface": "transformers", "vllm": "vllm"}
 _QUANTIZED_NAME = re.compile(
     r"(?i)(?<![a-z0-9])(gptq|awq|gguf|exl2|hqq|fp8|nf4|(?:bnb-)?[48]-?bit|int[48]|i?q[2-8]_[0-9a-z_]+)(?![a-z0-9])"
@@ -51,9 +50,9 @@ def read_result_file(path: Path) -> ResultFile:
 
 def parse_results(text: str, source: str) -> ResultFile:
     """A result file from its text: JSON, or a leaderboard's details card with the results in it."""
-    card = None if text.lstrip()[:1] == "{" else _BLOCK.search(text)
-    if card is not None:
-        return _details_card(_object(card["json"], source), text, source)
+    block = None if text.lstrip()[:1] == "{" else _json_block(text)
+    if block is not None:
+        return _details_card(_object(block, source), text, source)
     data = _object(text, source)
     results = data.get("results")
     if isinstance(results, dict) and any(_BOARD_KEY.match(k) for k in results):
@@ -61,6 +60,13 @@ def parse_results(text: str, source: str) -> ResultFile:
     if isinstance(results, dict) and results:
         return _harness(data, results, source)
     raise ClaimError(f"{source} has no 'results' of tasks; give a result file of lm-eval (results_*.json).")
+
+
+def _json_block(text: str) -> str | None:
+    """The first fenced JSON object of a card; one that never closes leaves none for those after it."""
+    opening = _BLOCK_OPENS.search(text)
+    closing = _BLOCK_CLOSES.search(text, opening.end()) if opening else None
+    return text[opening.end() : closing.end("end")] if opening and closing else None
 
 
 def _object(text: str, source: str) -> dict[str, Any]:
