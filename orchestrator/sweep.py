@@ -28,6 +28,7 @@ from orchestrator.jobs import Frozen
 from orchestrator.records import StorableText
 from recipes.errors import RecipeError
 from recipes.layer_path import LayerPathSpec
+from recipes.outside_file import read_file
 from recipes.yaml_text import YamlDocument, load_yaml
 
 _MAX_SWEEP_BYTES = 4_000_000
@@ -185,11 +186,7 @@ class SweepFile(Frozen):
 def load_sweep(path: Path) -> SweepFile:
     """Read a sweep file; SweepError names file, line and field of the first thing that is wrong."""
     try:
-        if path.stat().st_size > _MAX_SWEEP_BYTES:
-            raise SweepError(
-                f"{path} is {path.stat().st_size:,} bytes; a sweep file has at most {_MAX_SWEEP_BYTES:,}."
-            )
-        data = path.read_bytes()
+        data = read_file(path, _MAX_SWEEP_BYTES)
     except OSError as error:
         raise SweepError(
             f"{path} cannot be read ({error.strerror}); give the path of a sweep file."

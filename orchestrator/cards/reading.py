@@ -28,10 +28,18 @@ from evals.claims.records import CardCheck, CheckKind, CheckOutcome, Claim, Figu
 from evals.engine import Frozen
 from evals.suite import Suite
 from orchestrator.cards.figures import figures_of_grid, figures_of_index
-from orchestrator.cards.front_matter import KEY, FrontMatter, decoded, find_front_matter, find_pasted
+from orchestrator.cards.front_matter import (
+    KEY,
+    MAX_BYTES,
+    FrontMatter,
+    decoded,
+    find_front_matter,
+    find_pasted,
+)
 from orchestrator.cards.grid import grids
 from orchestrator.cards.stated import stated_facts
 from orchestrator.errors import CardError
+from recipes.outside_file import read_file
 
 _REPO = re.compile(r"(?<![\w./@-])([A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}[A-Za-z0-9])(?![\w/])")
 _HUB_LINK = re.compile(r"huggingface\.co/([A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}[\w])")
@@ -90,7 +98,7 @@ def load_card(path: Path, suites: Sequence[Suite] | None = None) -> Card:
 def read_bytes(path: Path) -> bytes:
     """The bytes of a card's file; CardError where there is none."""
     try:
-        return path.read_bytes()
+        return read_file(path, MAX_BYTES)
     except OSError as error:
         raise CardError(f"Card {path} cannot be read ({error.strerror}); give a Markdown file.") from error
 
