@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from statistics import fmean
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeGuard
 
 from evals.errors import ClaimError
 from evals.outside_file import MAX_JSON_VALUES, open_file, values_in
@@ -238,7 +238,7 @@ def _metrics(task: str, logged: Iterable[Mapping[str, Any]]) -> tuple[dict[str, 
     return (own.metrics, own.stderrs) if rule is not None else (metrics, weights)
 
 
-def _is_real(value: Any) -> bool:
+def _is_real(value: Any) -> TypeGuard[float]:
     """Whether a value is a number that a metric can have: no NaN, no infinity, nothing absurd."""
     return isinstance(value, bool | int | float) and abs(value) < 1e100
 
