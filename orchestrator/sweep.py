@@ -221,7 +221,7 @@ def first_error(error: ValidationError, document: YamlDocument, origin: str) -> 
     line = document.line_of(location)
     problem = str(first["msg"]).removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
-        problem = _unknown_field(str(location[-1]), location)
+        problem = _unknown_field(str(first["loc"][-1]), location)
     more = len(errors) - 1
     also = f" ({more} more)" if more else ""
     return f"{origin}:{line}: {field}: {problem}{also}"
@@ -232,7 +232,7 @@ def _unknown_field(name: str, location: tuple[int | str, ...]) -> str:
     import difflib
 
     model: type[BaseModel] = Sweep
-    if location[0] in ("recipes", "suites", "engines", "seeds") and len(location) > 1:
+    if location and location[0] in ("recipes", "suites", "engines", "seeds") and len(location) > 1:
         inner: dict[str, type[BaseModel]] = {
             "recipes": RecipeEntry,
             "suites": SuiteEntry,

@@ -37,16 +37,25 @@ def read_file(path: Path, limit: int) -> bytes:
 
 def parse_json(text: bytes | str) -> Any:
     """The value of a JSON text; ValueError for one that is not JSON, nested too deeply, or of too many values."""
+    text = text.decode("utf-8-sig") if isinstance(text, bytes) else text
     if values_in(text) > MAX_JSON_VALUES:
         raise ValueError(f"it holds more than {MAX_JSON_VALUES:,} values")
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    return storable(value) if "\\u" in text else value
 
 
-def values_in(text: bytes | str) -> int:
+def storable(value: Any) -> Any:
+    """Text that UTF-8 and every database can hold: lone surrogates and NUL become marks."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode("utf-8").replace("\0", "\ufffd")
+    if isinstance(value, list):
+        return [storable(item) for item in value]
+    return {storable(k): storable(v) for k, v in value.items()} if isinstance(value, dict) else value
+
+
+def values_in(text: str) -> int:
     """At most so many values, counted by the signs before them."""
-    if isinstance(text, str):
-        return sum(map(text.count, ",[{"))
-    return sum(map(text.count, (b",", b"[", b"{")))
+    return sum(map(text.count, ",[{"))

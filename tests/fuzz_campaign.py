@@ -84,6 +84,7 @@ def _work(pipe: Connection, numbers: tuple[int, int], seed: int, folder: str, on
     home = root / "home"
     home.mkdir(exist_ok=True)
     os.environ |= {"MERGEBOARD_HOME": str(home), "HF_HUB_OFFLINE": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    os.environ["TMPDIR"], tempfile.tempdir = folder, None  # what Streamlit's test client writes
     os.environ.pop("MERGEBOARD_DATABASE_URL", None)
     sys.dont_write_bytecode = True
     readers = _readers(root)
@@ -141,7 +142,7 @@ def _stop(*_: object) -> None:
 
 def _sentence_problem(sentence: str) -> str | None:
     """What is wrong with a refusal itself."""
-    return "a refusal of more than 5,000 characters" if len(sentence) > 5_000 else None
+    return "a refusal of more than 100,000 characters" if len(sentence) > 100_000 else None
 
 
 def _place(trace: Any) -> str:

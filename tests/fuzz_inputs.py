@@ -6,6 +6,8 @@ import json
 import random
 from typing import Any
 
+import yaml
+
 CARD = """---
 license: apache-2.0
 base_model:
@@ -127,6 +129,18 @@ def text_input(rng: random.Random, seeds: tuple[str, ...]) -> bytes:
         for _ in range(rng.choice((1, 1, 2, 4, 16))):
             text = _mutated(rng, text)
     return _damaged(rng, text.encode("utf-8", "surrogatepass"))
+
+
+def yaml_input(rng: random.Random, seeds: tuple[str, ...]) -> bytes:
+    """A seed of one YAML document with values replaced, repeated or renamed; or a damaged text."""
+    if rng.random() < 0.4:
+        return text_input(rng, seeds)
+    data = yaml.safe_load(rng.choice(seeds))
+    for _ in range(rng.choice((1, 1, 1, 2, 5))):
+        data = _changed(rng, data)
+    return yaml.safe_dump(data, sort_keys=False, allow_unicode=rng.random() < 0.5).encode(
+        "utf-8", "surrogatepass"
+    )
 
 
 def json_input(rng: random.Random, seeds: tuple[Any, ...]) -> bytes:

@@ -16,6 +16,8 @@ from orchestrator.card_plan import plan_card
 from orchestrator.cards.reading import load_card
 from orchestrator.cli.card_view import show_card_plan
 from orchestrator.imports import take_in
+from orchestrator.lookup import find_result
+from orchestrator.results import results_of_run
 from orchestrator.settings import Settings
 from orchestrator.store import Store
 from orchestrator.sweep import load_sweep
@@ -26,6 +28,7 @@ from recipes.layer_path import LayerPath
 from recipes.recipe import Recipe
 from recipes.tensor_file import read_header
 from tests import fuzz_inputs as inputs
+from tests.dashboard.stores import demo_store
 
 
 class Readers:
@@ -35,9 +38,8 @@ class Readers:
         self._root = root
         self._settings = Settings.from_environment()
         self._musr = load_suite("leaderboard-v2").benchmark("musr")
-        store = root / "seed.sqlite"
-        with Store.open(f"sqlite:///{store}"):
-            pass
+        self._run = demo_store(root / "seed")
+        store = root / "seed" / "store.sqlite"
         with sqlite3.connect(store) as connection:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._store = store.read_bytes()
@@ -58,13 +60,13 @@ class Readers:
         """A recipe file."""
         path = self._file(
             "r.yaml",
-            inputs.text_input(rng, (inputs.RECIPE, inputs.PATH, inputs.RECIPE + "---\n" + inputs.RECIPE)),
+            inputs.yaml_input(rng, (inputs.RECIPE, inputs.PATH)),
         )
         str(Recipe.load(path).digest)
 
     def sweep(self, rng: random.Random) -> None:
         """A sweep file, its grids expanded."""
-        for entry in load_sweep(self._file("s.yaml", inputs.text_input(rng, (inputs.SWEEP,)))).sweep.recipes:
+        for entry in load_sweep(self._file("s.yaml", inputs.yaml_input(rng, (inputs.SWEEP,)))).sweep.recipes:
             if entry.grid is not None:
                 LayerPathGrid.parse(entry.grid).paths(80)
 
@@ -129,7 +131,9 @@ class Readers:
             Path(f"{path}{side}").unlink(missing_ok=True)
         with Store.open(f"sqlite:///{path}", create=False, read_only=True) as store:
             store.runs()
-            store.find_candidates("base", run_id=None, scored=True, limit=10)
+            store.snapshot()
+            results_of_run(store, self._run)
+            find_result(store, "base")
 
     def import_(self, rng: random.Random) -> None:
         """A result file or card, taken into a store."""

@@ -29,6 +29,7 @@ _MAX_ENTRY = 32_000_000
 _MAX_ENTRIES = 250_000
 _MAX_DOC_ID = 2**31
 _MAX_PER_DOCUMENT = 64
+_MAX_METRICS = 200
 _MAX_KEPT = 100_000_000
 """Most characters of responses, choices and other texts that are kept of a file."""
 _KNOWN = frozenset(
@@ -227,6 +228,7 @@ def _metrics(task: str, logged: Iterable[Mapping[str, Any]]) -> tuple[dict[str, 
         kind = entry.get("filter")
         named = entry.get("metrics")
         names = named if isinstance(named, list) else [k for k in entry if k not in _KNOWN]
+        names = [name for name in names if isinstance(name, str)][:_MAX_METRICS]
         for name in names:
             value = entry.get(name)
             label = f"{name},{kind}" if isinstance(kind, str) and kind != "none" else str(name)
