@@ -13,6 +13,7 @@ from dashboard.text import escaped
 from orchestrator.charts import Theme
 from orchestrator.charts.theme import LOOKS
 from orchestrator.records import RunState
+from orchestrator.text_safety import cell
 
 ROW_PX = 31
 
@@ -109,7 +110,7 @@ def csv_of(rows: Sequence[Mapping[str, Any]]) -> bytes:
     frame = pd.DataFrame(list(rows))
     for column in frame.columns:
         if frame[column].dtype == object or pd.api.types.is_string_dtype(frame[column]):
-            frame[column] = frame[column].map(_no_formula)
+            frame[column] = frame[column].map(cell)
     return bytes(frame.to_csv(index=False).encode())
 
 
@@ -147,20 +148,6 @@ def _tinted(frame: pd.DataFrame, tint: Callable[[int, str], str]) -> pd.DataFram
         index=frame.index,
         columns=frame.columns,
     )
-
-
-def _no_formula(cell: Any) -> Any:
-    if isinstance(cell, str) and cell[:1] in ("=", "+", "-", "@", "\t", "\r") and not _is_number(cell):
-        return f"'{cell}"
-    return cell
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def facts(values: Mapping[str, str], key: str) -> None:

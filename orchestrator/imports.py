@@ -20,16 +20,19 @@ from evals.results_files import (
     usable_samples,
     with_samples,
 )
+from evals.results_files.parse import MAX_BYTES
 from evals.samples import write_samples
 from evals.scores import SuiteScore
 from evals.suite import Suite, load_suite, suite_names
 from orchestrator.card_plan import CardPlan, plan_card
+from orchestrator.cards.reading import read_bytes
 from orchestrator.claim_records import CardRecord, ImportedResultRecord, ImportedRunRecord
 from orchestrator.errors import CardError, MergeboardError
 from orchestrator.jobs import Frozen
 from orchestrator.settings import Settings
 from orchestrator.store import Store
 from recipes.errors import RecipeError
+from recipes.outside_file import read_file
 
 CARD_SUFFIXES = (".md", ".markdown")
 
@@ -77,7 +80,7 @@ def read_card_file(path: Path, settings: Settings) -> CardRecord:
 
 def card_record(path: Path, plan: CardPlan) -> CardRecord:
     """What is known of a card before anything runs, as the store keeps it."""
-    data = path.read_bytes()
+    data = read_bytes(path)
     if not plan.claims:
         raise CardError(
             f"{path} claims no score of a benchmark that a suite has; give a model card with a model-index or a table."
@@ -137,7 +140,7 @@ def _cards(paths: Sequence[Path], settings: Settings) -> Taken:
 
 def _taken(run: ImportedRun, file: Path, suites: Sequence[Suite], home: Path) -> TakenRun:
     """The run as the store keeps it, its samples written beside the store."""
-    import_id = _digest(file.read_bytes())
+    import_id = _digest(read_file(file, MAX_BYTES))
     by_name = {suite.name: suite for suite in suites}
     record = ImportedRunRecord(
         id=import_id,

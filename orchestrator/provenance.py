@@ -48,7 +48,7 @@ SCORER_REVISION = 1
 # Without one of these (NVIDIA, Windows' Linux, AMD) there is no GPU to ask torch about, whose import takes seconds.
 _GPU_DEVICES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
 _SECRET = re.compile(
-    r"(hf_[A-Za-z0-9]{8,}|(?<=://)[^/@\s]+:[^/@\s]+(?=@)|(?<=[?&]password=)[^&\s]+|(?<=[?&]sslpassword=)[^&\s]+)"
+    r"(hf_[A-Za-z0-9]{8,}|(?<=://)[^/@\s:]*+:[^/@\s]++(?=@)|(?<=[?&]password=)[^&\s]++|(?<=[?&]sslpassword=)[^&\s]++)"
 )
 
 

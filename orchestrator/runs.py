@@ -36,13 +36,14 @@ from orchestrator.settings import Settings
 from orchestrator.software import EnginesOf, require_same
 from orchestrator.store import Store
 from orchestrator.sweep import Sweep, SweepFile, parse_sweep
+from orchestrator.text_safety import plain
 
 _LEFT_OUT = "Its data was not on every node when the run was planned."
 
 
 def to_stderr(sentence: str) -> None:
     """Say something to whoever waits at a terminal."""
-    sys.stderr.write(f"{sentence}\n")
+    sys.stderr.write(f"{plain(sentence)}\n")
     sys.stderr.flush()
 
 

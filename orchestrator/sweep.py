@@ -28,6 +28,7 @@ from orchestrator.jobs import Frozen
 from orchestrator.records import StorableText
 from recipes.errors import RecipeError
 from recipes.layer_path import LayerPathSpec
+from recipes.outside_file import read_file
 from recipes.yaml_text import YamlDocument, load_yaml
 
 _MAX_SWEEP_BYTES = 4_000_000
@@ -185,11 +186,7 @@ class SweepFile(Frozen):
 def load_sweep(path: Path) -> SweepFile:
     """Read a sweep file; SweepError names file, line and field of the first thing that is wrong."""
     try:
-        if path.stat().st_size > _MAX_SWEEP_BYTES:
-            raise SweepError(
-                f"{path} is {path.stat().st_size:,} bytes; a sweep file has at most {_MAX_SWEEP_BYTES:,}."
-            )
-        data = path.read_bytes()
+        data = read_file(path, _MAX_SWEEP_BYTES)
     except OSError as error:
         raise SweepError(
             f"{path} cannot be read ({error.strerror}); give the path of a sweep file."
@@ -227,7 +224,7 @@ def first_error(error: ValidationError, document: YamlDocument, origin: str) -> 
     line = document.line_of(location)
     problem = str(first["msg"]).removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
-        problem = _unknown_field(str(location[-1]), location)
+        problem = _unknown_field(str(first["loc"][-1]), location)
     more = len(errors) - 1
     also = f" ({more} more)" if more else ""
     return f"{origin}:{line}: {field}: {problem}{also}"
@@ -238,7 +235,7 @@ def _unknown_field(name: str, location: tuple[int | str, ...]) -> str:
     import difflib
 
     model: type[BaseModel] = Sweep
-    if location[0] in ("recipes", "suites", "engines", "seeds") and len(location) > 1:
+    if location and location[0] in ("recipes", "suites", "engines", "seeds") and len(location) > 1:
         inner: dict[str, type[BaseModel]] = {
             "recipes": RecipeEntry,
             "suites": SuiteEntry,

@@ -17,15 +17,15 @@ _KEYS = (
     "merge_method|slices|models|modules|base_model|parameters|dtype|out_dtype|tokenizer_source|tokenizer|chat_template|"
     "name|gate_mode|experts|genome|layer_slices|base|layer_path"
 )
-_TOP = re.compile(rf"(?P<indent>\s*)(?P<key>{_KEYS})\s*:(\s|$)")
+_TOP = re.compile(rf"(?P<indent>\s*+)(?P<key>{_KEYS})\s*+:(\s|$)")
 _MARKS = re.compile(
-    r"^\s*(merge_method\s*:\s*\S|layer_range\s*:|slices\s*:\s*$|gate_mode\s*:|layer_slices\s*:|genome\s*:|layer_path\s*:)",
+    r"^[^\S\n]*+(merge_method\s*+:\s*+\S|slices[^\S\n]*+:[^\S\n]*+$|(layer_range|gate_mode|layer_slices|genome|layer_path)\s*+:)",
     re.MULTILINE,
 )
 """What makes a stretch of YAML a merge and nothing else."""
 
-_FENCE = re.compile(r"(?P<lead>[\s>]*)(?P<fence>`{3,}|~{3,})(?P<info>[^`]*)$")
-_TAG = re.compile(r"</?(pre|code|details|summary|p|br|div|span)\b[^>\n]{0,200}>")
+_FENCE = re.compile(r"(?P<lead>[\s>]*+)(?P<fence>`{3,}+|~{3,}+)(?P<info>[^`]*+)$")
+_TAG = re.compile(r"</?(pre|code|details|summary|p|br|div|span)\b[^<>\n]{0,200}+>")
 _QUOTE = re.compile(r"^(\s{0,3}>\s?)+")
 _TITLE = re.compile(r"[\w][\w .+/-]{0,118}[\w]")
 

@@ -142,7 +142,7 @@ def layer_tensor_name(name: str) -> LayerTensorName | None:
     """Take a tensor's name apart at its first number; null for a tensor that belongs to no layer."""
     parts = name.split(".")
     for position, part in enumerate(parts[1:-1], start=1):
-        if part.isascii() and part.isdigit():
+        if part.isascii() and part.isdigit() and len(part) < 10:
             return LayerTensorName(
                 stack=".".join(parts[:position]), layer=int(part), rest=".".join(parts[position + 1 :])
             )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -10,6 +9,7 @@ from typing import Any, Self
 from pydantic import Field, ValidationError
 
 from recipes.errors import CheckpointError
+from recipes.outside_file import parse_json, read_file
 from recipes.quantization import StoredQuantization
 from recipes.tensor_file import Frozen
 
@@ -35,6 +35,24 @@ _TIED_BY_DEFAULT = (
 
 _DENSE = frozenset({"llama", "mistral", "qwen2", "qwen3", "phi3"})
 """Model types whose parameters are computed below from the config alone."""
+
+
+_MOST = 2**31
+_SIZES = (
+    *(
+        "hidden_size",
+        "n_embd",
+        "d_model",
+        "vocab_size",
+        "intermediate_size",
+        "num_attention_heads",
+        "n_head",
+        "head_dim",
+    ),
+    *("num_key_value_heads", "sliding_window", "max_position_embeddings", "n_positions"),
+    *("num_local_experts", "num_experts", "n_routed_experts"),
+)
+"""Keys whose numbers are multiplied: none is above 2**31 in any checkpoint."""
 
 
 class ConfigFacts(Frozen):
@@ -93,6 +111,9 @@ class ConfigFacts(Frozen):
             raise CheckpointError(
                 f"{where} names no architecture and model_type: it is not a transformers checkpoint."
             )
+        too_large = next((k for k in _SIZES if type(merged.get(k)) is int and merged[k] > _MOST), None)
+        if too_large is not None:
+            raise CheckpointError(f"{where} gives no usable {too_large}: no checkpoint is so large.")
         try:
             return cls(
                 architecture=architectures[0],
@@ -153,12 +174,12 @@ def read_config(path: Path) -> dict[str, Any]:
             raise CheckpointError(
                 f"{path} is larger than any config file ({path.stat().st_size:,} bytes): it is not one."
             )
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = parse_json(read_file(path, MAX_CONFIG_BYTES))
     except FileNotFoundError:
         raise CheckpointError(
             f"{path} is missing: the directory is not a whole checkpoint; download or copy it again."
         ) from None
-    except (ValueError, RecursionError):
+    except ValueError:
         raise CheckpointError(f"{path} is not readable JSON: download or copy it again.") from None
     except OSError as error:
         raise CheckpointError(

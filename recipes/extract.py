@@ -14,7 +14,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from recipes.card_blocks import Block, find_blocks, front_matter, like_a_name
+from recipes.card_blocks import MAX_BLOCKS, Block, find_blocks, front_matter, like_a_name
 from recipes.catalog import catalog_names, load_catalog
 from recipes.errors import RecipeError, RecipeSyntaxError
 from recipes.layer_path import LayerPathSpec
@@ -28,14 +28,18 @@ MAX_CARD = 2_000_000
 _HUB_LINK = re.compile(
     r"huggingface\.co/(?!datasets/|spaces/|collections/|blog/|docs/)([\w.-]{1,96}/[\w.-]{1,96})", re.ASCII
 )
-_LINK = re.compile(r"\[([^\]\n]{1,120})\]\(https?://" + _HUB_LINK.pattern, re.ASCII)
+_LINK = re.compile(r"\[([^\[\]\n]{1,120}+)\]\(https?://" + _HUB_LINK.pattern, re.ASCII)
 _HUB_NAME = re.compile(r"(?<![\w./@-])([A-Za-z][\w.-]{1,95}/[\w.-]{2,96})(?![\w/])", re.ASCII)
-_OWNED = re.compile(r"\b([A-Z][\w-]{2,40})['’]s ([\w.-]{2,60}\d+[bB]\b[\w.-]{0,20})")
+_OWNED = re.compile(r"\b([A-Z][\w-]{2,40})['’]s ([\w.-]{2,60}\d{1,6}[bB]\b[\w.-]{0,20})")
 _BLOCK = re.compile(r"\(\s*(\d{1,3})\s*,\s*(\d{1,3})\s*\)")
-_SNAPSHOT = re.compile(r"models--(?P<owner>[\w.-]+?)--(?P<name>[\w.-]+)/snapshots/(?P<commit>[0-9a-f]{7,40})")
+_SNAPSHOT = re.compile(
+    r"(?<![\w.-])models--(?P<owner>(?:(?!--)[\w.-])+)--(?P<name>[\w.-]++)/snapshots/(?P<commit>[0-9a-f]{7,40})"
+)
 """https://huggingface.co/docs/huggingface_hub/guides/manage-cache"""
 
 _MAX_SUGGESTIONS = 3
+_MAX_COMPARED = 100
+"""Most names of a card that are compared, letter by letter, with all others."""
 
 
 class MapReason(StrEnum):
@@ -115,8 +119,12 @@ def _groups(blocks: Sequence[Block]) -> list[list[Block]]:
     blocks = _titled(blocks)
     titles = {block.title: number for number, block in enumerate(blocks) if block.title}
     group_of = list(range(len(blocks)))
+    compared = 0
     for number, block in enumerate(blocks):
         for name in _bare_names(block):
+            compared += name not in titles
+            if compared > _MAX_COMPARED:
+                break
             near = [name] if name in titles else difflib.get_close_matches(name, titles, n=1, cutoff=0.5)
             if near and titles[near[0]] != number:
                 old, new = group_of[number], group_of[titles[near[0]]]
@@ -159,10 +167,8 @@ def _titled(blocks: Sequence[Block]) -> list[Block]:
 
 def _bare_names(block: Block) -> list[str]:
     """Names of inputs that could be stages: a word, or a path whose last part is one."""
-    names = _inputs(block)
-    return [
-        name.rstrip("/").rpartition("/")[2] for name in names if not re.fullmatch(r"[\w.-]+/[\w.-]+", name)
-    ]
+    names = [name for name in _inputs(block) if not re.fullmatch(r"[\w.-]+/[\w.-]+", name)]
+    return list(dict.fromkeys(name.rstrip("/").rpartition("/")[2] for name in names))
 
 
 def _last_parts(block: Block) -> list[str]:
@@ -172,7 +178,9 @@ def _last_parts(block: Block) -> list[str]:
 
 def _inputs(block: Block) -> list[str]:
     return re.findall(
-        r"(?:^|[{,])\s*-?\s*(?:model|base_model)\s*:\s*[\"']?([^\s\"'#,}]{1,200})", block.text, re.MULTILINE
+        r"(?:^|[{,])[^\S\n]*+(?:-[^\S\n]*+)?(?:model|base_model)\s*+:\s*+[\"']?([^\s\"'#,}]{1,200})",
+        block.text,
+        re.MULTILINE,
     )
 
 
@@ -233,7 +241,8 @@ def _aligned(blocks: Sequence[Block]) -> str:
 def _to_map(recipe: Recipe, markdown: str) -> tuple[ToMap, ...]:
     hub = _hub_names(markdown)
     found = []
-    for source in recipe.sources:
+    for number, source in enumerate(recipe.sources):
+        hub = hub if number < _MAX_COMPARED else []
         if source.kind is SourceKind.LOCAL:
             stages = _nearest(source.name, sorted(recipe.stage_names), cutoff=0.85)
             suggestions = stages or _spelled_out(source.name) or _nearest(source.name, hub, cutoff=0.6)
@@ -315,11 +324,15 @@ def _plain(name: str) -> str:
 def _from_prose(markdown: str, origin: str) -> tuple[Proposal, ...]:
     """A block (i, j) that a sentence about repeated layers names; the base is left to the reader where it is not plain."""
     found: dict[str, Proposal] = {}
+    seen: set[tuple[int, int]] = set()
     bases = [f"{owner}/{name}" for owner, name in _OWNED.findall(markdown[:MAX_CARD])]
     for number, line in enumerate(markdown.splitlines(), 1):
         for i, j in _BLOCK.findall(line) if re.search(r"layer|block", line, re.IGNORECASE) else ():
-            if not int(i) < int(j):
+            if not int(i) < int(j) or (int(i), int(j)) in seen:
                 continue
+            if len(seen) >= MAX_BLOCKS:
+                return tuple(found.values())
+            seen.add((int(i), int(j)))
             path = LayerPathSpec.parse(f"({i}, {j})")
             suggestions = tuple(dict.fromkeys(bases))[:_MAX_SUGGESTIONS]
             base = suggestions[0] if suggestions else "BASE"

@@ -231,7 +231,7 @@ def _normal_text(text: str) -> str:
     """The text in its one spelling; checks all that can be checked without the number of layers."""
     if len(text) > MAX_TEXT:
         raise LayerPathError(f"A layer path of {len(text):,} characters is not read; at most {MAX_TEXT:,}.")
-    squeezed = re.sub(r"\s*([^\w\s])\s*", r"\1", text).strip()
+    squeezed = re.sub(r" ?([^\w\s]) ?", r"\1", " ".join(text.split()))
     if squeezed.startswith("("):
         blocks = _BLOCK.findall(squeezed)
         if re.sub(r"[;,+]", "", _BLOCK.sub("", squeezed)) or not blocks:

@@ -16,6 +16,7 @@ from recipes.checkpoint import Checkpoint, layer_tensor_name, weights_digest
 from recipes.config_facts import ConfigFacts, read_config, stored_bytes
 from recipes.demo import ensure_demo_checkpoint
 from recipes.errors import CheckpointError, RecipeError
+from recipes.outside_file import read_file
 from recipes.quantization import MODELOPT_NAME, with_modelopt
 from recipes.recipe.refs import SourceKind, SourceRef
 from recipes.tensor_file import Frozen, Tensor
@@ -97,6 +98,10 @@ def describe(pinned: PinnedSource, *, home: Path, allow_pickles: bool = False) -
     return look(parse(pinned.reference, None), home=home, allow_pickles=allow_pickles)
 
 
+_MAX_SMALL_FILE = 100_000_000
+"""Largest configuration or tokenizer file that is read; Gemma's tokenizer.json has 33 MB."""
+
+
 def look(source: SourceRef, *, home: Path, allow_pickles: bool = False) -> SourceFacts:
     """The facts of a checkpoint as it is now, without reading a weight."""
     local = _local(source, home)
@@ -115,11 +120,20 @@ def raw_file(source: SourceRef, file: str, *, home: Path) -> bytes | None:
     """One of the small files of a checkpoint; null where it has none of that name."""
     local = _local(source, home)
     if local is not None:
-        return (local / file).read_bytes() if (local / file).is_file() else None
+        return _bytes_of(local / file) if (local / file).is_file() else None
     from recipes import hub
 
     path = hub.small_file(source.model_copy(update={"revision": hub.commit_of(source, home)}), file, home)
-    return None if path is None else path.read_bytes()
+    return None if path is None else _bytes_of(path)
+
+
+def _bytes_of(path: Path) -> bytes:
+    try:
+        return read_file(path, _MAX_SMALL_FILE)
+    except OSError as error:
+        raise CheckpointError(
+            f"{path} cannot be read ({error.strerror}): check the file and its permissions."
+        ) from error
 
 
 def is_on_this_machine(source: SourceRef, home: Path) -> bool:

@@ -14,9 +14,13 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from recipes.errors import CheckpointError
+from recipes.outside_file import open_file
 
-MAX_HEADER_BYTES = 100_000_000
-"""What the safetensors library accepts; a larger header is an attack or a damaged file."""
+MAX_HEADER_BYTES = 16_000_000
+"""Room for 100,000 tensors with long names; the safetensors library itself stops at 100 MB."""
+MAX_DIMENSIONS = 16
+"""Most dimensions of a tensor; torch stops at 64, and no checkpoint has more than five."""
+_MOST = 2**63
 
 DTYPE_BITS = {
     "BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8,
@@ -52,7 +56,7 @@ def read_header(directory: Path, file: str) -> tuple[Tensor, ...]:
     """The tensors of `directory/file` in the order of their bytes; checks all that the header allows."""
     path = directory / file
     try:
-        with path.open("rb") as stream:
+        with open_file(path) as stream:
             file_bytes = path.stat().st_size
             prefix = stream.read(8)
             if len(prefix) < 8:
@@ -126,23 +130,27 @@ def _tensors(
 
 
 def _tensor(name: str, entry: object, path: Path, file: str, base: int) -> Tensor:
-    damaged = CheckpointError(
-        f"{path}: the header entry of tensor {name!r} is damaged; download the file again."
-    )
     if not isinstance(entry, dict):
-        raise damaged
+        raise _damaged(path, name)
     dtype, shape, offsets = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
     if not (isinstance(shape, list) and isinstance(offsets, list) and len(offsets) == 2):
-        raise damaged
+        raise _damaged(path, name)
     if not isinstance(dtype, str) or dtype not in DTYPE_BITS or not name.isprintable():
-        raise damaged
-    if not all(type(n) is int and n >= 0 for n in [*shape, *offsets]):
-        raise damaged
+        raise _damaged(path, name)
+    if len(shape) > MAX_DIMENSIONS or not all(type(n) is int and 0 <= n < _MOST for n in (*shape, *offsets)):
+        raise _damaged(path, name)
     size = offsets[1] - offsets[0]
     if size < 0 or size * 8 != math.prod(shape) * DTYPE_BITS[dtype]:
-        raise damaged
+        raise _damaged(path, name)
     return Tensor(
         name=name, dtype=dtype, shape=tuple(shape), file=file, start=base + offsets[0], size_bytes=size
+    )
+
+
+def _damaged(path: Path, name: str) -> CheckpointError:
+    shown = name if len(name) <= 200 else name[:197] + "..."
+    return CheckpointError(
+        f"{path}: the header entry of tensor {shown!r} is damaged; download the file again."
     )
 
 

@@ -65,10 +65,15 @@ def shots_in(label: str) -> int | None:
     return int(found[1]) if found else None
 
 
+_MAX_LABEL = 1000
+# A link's address may hold one pair of brackets; no part of it can be read in two ways.
+_LINK = re.compile(r"\[([^\[\]]*+)\]\([^()]*+(?:\([^()]*+\)[^()]*+)?\)")
+
+
 @functools.lru_cache(maxsize=4096)
 def plain(label: str) -> str:
     """The label without markup, shots, "(partial)", case and punctuation."""
-    text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", label).replace("(partial)", "")
+    text = _LINK.sub(r"\1", label[:_MAX_LABEL]).replace("(partial)", "")
     text = re.sub(r"\(?\b\d{1,3}[ -]?shots?\b\)?", " ", text, flags=re.IGNORECASE)
     return re.sub(r"[^a-z0-9]", "", text.lower())
 

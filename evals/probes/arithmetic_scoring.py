@@ -12,7 +12,7 @@ import math
 import re
 from collections.abc import Sequence
 
-_THINKING = re.compile(r"<think>.*?</think>", re.DOTALL)
+_OPEN, _CLOSE = "<think>", "</think>"
 _DIGITS = re.compile(r"\d+")
 _NUMBER = re.compile(r"-?\d{1,3}(?:,\d{3})+(?!\d)|-?\d+")
 MAX_DIGITS = 1000
@@ -21,7 +21,11 @@ MAX_DIGITS = 1000
 
 def without_thinking(text: str) -> str:
     """The text without closed think blocks."""
-    return _THINKING.sub("", text)
+    kept, at = [], 0
+    while (start := text.find(_OPEN, at)) >= 0 and (end := text.find(_CLOSE, start + len(_OPEN))) >= 0:
+        kept.append(text[at:start])
+        at = end + len(_CLOSE)
+    return "".join([*kept, text[at:]])
 
 
 def published_credit(actual: int, guess: int) -> float:

@@ -23,7 +23,9 @@ N_EMOTIONS = 4
 _MIDDLE = 5.0
 _FIRST = re.compile(r"first[ _-]?pass[ _-]?scores?\s*:?", re.IGNORECASE)
 _REVISED = re.compile(r"revised[ _-]?scores?\s*:?", re.IGNORECASE)
-_PAIR = re.compile(r"[A-Za-z][\w'-]*\s*:\s*(\d+(?:\.\d+)?)(?![\d.]*\d)")
+_PAIR = re.compile(
+    r"(?<![\w'-])(?:(?![A-Za-z])[\w'-])*[A-Za-z][\w'-]*+\s*+:\s*+(\d++(?:\.\d++)?)(?![\d.]*\d)"
+)
 _NUMBER = re.compile(r"(?<![\d.])\d+(?:\.\d+)?")
 
 

@@ -11,20 +11,22 @@ import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from evals.claims.facts import NOT_QUANTIZED, TOKENIZERS_DEFAULT, Fact, Facts, limit_text, on_off
 from evals.errors import ClaimError
+from evals.outside_file import parse_json, read_file
 from evals.results_files.records import FileFormat, ResultFile, TaskResult
 
-MAX_BYTES = 1_000_000_000
+MAX_BYTES = 64_000_000
+"""Largest result file that is read; lm-eval's with all its configs have some MB."""
+_MOST = 2**53
 _BOS_BY_TOKENIZER = (0, 4, 9, 2)
 _STAMP = re.compile(r"(20\d\d)[-_](\d\d)[-_](\d\d)T(\d\d)[-_:](\d\d)[-_:](\d\d)")
-_BLOCK = re.compile(
-    r"^```(?:python|json)?[ \t]*\r?\n(?P<json>\{.*?^\})[ \t]*\r?\n```", re.DOTALL | re.MULTILINE
-)
+_BLOCK_OPENS = re.compile(r"^```(?:python|json)?[ \t]*+\r?\n(?=\{)", re.MULTILINE)
+_BLOCK_CLOSES = re.compile(r"^(?P<end>\})[ \t]*+\r?\n```", re.MULTILINE)
 _SUBJECT = re.compile(r"Evaluation run of (?:model )?\[?([\w.-]+/[\w.-]+)\]?")
-_BOARD_KEY = re.compile(r"harness\|[^|]+\|(?P<shots>\d+)$")
+_BOARD_KEY = re.compile(r"harness\|[^|]+\|(?P<shots>\d{1,4})$")
 _ENGINES = {"hf": "transformers", "hf-auto": "transformers", "huggingface": "transformers", "vllm": "vllm"}
 _QUANTIZED_NAME = re.compile(
     r"(?i)(?<![a-z0-9])(gptq|awq|gguf|exl2|hqq|fp8|nf4|(?:bnb-)?[48]-?bit|int[48]|i?q[2-8]_[0-9a-z_]+)(?![a-z0-9])"
@@ -34,12 +36,7 @@ _QUANTIZED_NAME = re.compile(
 def read_result_file(path: Path) -> ResultFile:
     """A result file; ClaimError in one sentence where it is none."""
     try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise ClaimError(
-                f"{path} has {size:,} bytes; a result file of more than {MAX_BYTES:,} is not read."
-            )
-        text = path.read_text(encoding="utf-8")
+        text = read_file(path, MAX_BYTES).decode("utf-8")
     except OSError as error:
         raise ClaimError(
             f"{path} cannot be read ({error.strerror}); give a result file of lm-eval."
@@ -51,9 +48,9 @@ def read_result_file(path: Path) -> ResultFile:
 
 def parse_results(text: str, source: str) -> ResultFile:
     """A result file from its text: JSON, or a leaderboard's details card with the results in it."""
-    card = None if text.lstrip()[:1] == "{" else _BLOCK.search(text)
-    if card is not None:
-        return _details_card(_object(card["json"], source), text, source)
+    block = None if text.lstrip()[:1] == "{" else _json_block(text)
+    if block is not None:
+        return _details_card(_object(block, source), text, source)
     data = _object(text, source)
     results = data.get("results")
     if isinstance(results, dict) and any(_BOARD_KEY.match(k) for k in results):
@@ -63,32 +60,26 @@ def parse_results(text: str, source: str) -> ResultFile:
     raise ClaimError(f"{source} has no 'results' of tasks; give a result file of lm-eval (results_*.json).")
 
 
+def _json_block(text: str) -> str | None:
+    """The first fenced JSON object of a card; one that never closes leaves none for those after it."""
+    opening = _BLOCK_OPENS.search(text)
+    closing = _BLOCK_CLOSES.search(text, opening.end()) if opening else None
+    return text[opening.end() : closing.end("end")] if opening and closing else None
+
+
 def _object(text: str, source: str) -> dict[str, Any]:
     try:
-        data = json.loads(text)
+        data = parse_json(text)
     except ValueError as error:
         reason = str(error)[:120]
         raise ClaimError(
             f"{source} is not JSON ({reason}); give a result file of lm-eval (results_*.json)."
         ) from error
-    except RecursionError as error:
-        raise ClaimError(f"{source} is nested too deeply to be a result file.") from error
-    if "\\u" in text:
-        data = _printable(data)
     if not isinstance(data, dict):
         raise ClaimError(
             f"{source} is a JSON {type(data).__name__}, not a result; give a results_*.json of lm-eval."
         )
     return data
-
-
-def _printable(value: Any) -> Any:
-    """Text that UTF-8 and every database can hold: lone surrogates and NUL become marks."""
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode("utf-8").replace("\0", "\ufffd")
-    if isinstance(value, list):
-        return [_printable(item) for item in value]
-    return {_printable(k): _printable(v) for k, v in value.items()} if isinstance(value, dict) else value
 
 
 def _harness(data: Mapping[str, Any], results: Mapping[str, Any], source: str) -> ResultFile:
@@ -274,9 +265,9 @@ def _task(key: str, values: Mapping[str, Any], version: Any = None, shots: int |
         kind = "" if kind == "none" else kind
         is_stderr = metric.endswith("_stderr")
         label = metric.removesuffix("_stderr") + (f",{kind}" if kind else "")
-        if math.isnan(value):
+        if isinstance(value, float) and math.isnan(value):
             not_numbers += [] if is_stderr else [label]
-        elif math.isfinite(value):
+        elif abs(value) < _MOST:
             (stderrs if is_stderr else metrics)[label] = float(value)
     return TaskResult(
         key=key,
@@ -292,16 +283,21 @@ def _counts(counts: Any, values: Mapping[str, Any]) -> dict[str, int | None]:
     """How many documents were evaluated, and how many there are."""
     if isinstance(counts, dict):
         pair = {"n": counts.get("effective"), "n_full": counts.get("original")}
-        return {k: v if isinstance(v, int) and v >= 0 else None for k, v in pair.items()}
+        return {k: v if _is_count(v) else None for k, v in pair.items()}
     length = values.get("sample_len")
-    return {"n": length if isinstance(length, int) and length > 0 else None}
+    return {"n": length if _is_count(length) and length > 0 else None}
 
 
 def _shots(value: Any, task: Mapping[str, Any], run: Mapping[str, Any]) -> int | None:
     """Of the task's own count, its settings, and the run's settings (all that lm-eval 0.3 wrote), the first there is."""
     counts = (value, task.get("num_fewshot"), run.get("num_fewshot"))
     found = next((count for count in counts if count is not None), None)
-    return found if isinstance(found, int) and not isinstance(found, bool) and found >= 0 else None
+    return found if _is_count(found) else None
+
+
+def _is_count(value: Any) -> TypeGuard[int]:
+    """Whether a value counts something: a whole number that is no more than there can be."""
+    return type(value) is int and 0 <= value < 10_000_000
 
 
 def _arguments(value: Any) -> dict[str, str]:
@@ -344,7 +340,8 @@ def _text(value: Any) -> str | None:
 
 
 def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    known = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _MOST
+    return float(value) if known else None
 
 
 def _limit(value: Any) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
 import re
@@ -10,9 +11,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, TextIO, TypeGuard
 
 from evals.errors import ClaimError
+from evals.outside_file import MAX_JSON_VALUES, open_file, values_in
 from evals.results_files.records import TaskResult
 from evals.results_files.rules import renamed
 from evals.scores import Sample
@@ -20,8 +22,16 @@ from evals.suite import Benchmark, Extraction, OutputKind
 
 _NAME = re.compile(r"samples_(?P<task>.+?)(?:_(?P<stamp>\d{4}-\d\d-\d\dT[\d.:-]+))?\.jsonl?$")
 _NO_MATCH = "[invalid]"  # what lm-eval's regex filter leaves where nothing matched
-_CHUNK = 4_000_000
-_MAX_ENTRY = 64_000_000
+_BETWEEN = re.compile(r"[ \t\r\n,\[]*+")
+_CHUNK = 250_000
+_MAX_ENTRY = 32_000_000
+"""Longest entry in characters: ten choices with a prompt of 128,000 tokens have some millions."""
+_MAX_ENTRIES = 250_000
+_MAX_DOC_ID = 2**31
+_MAX_PER_DOCUMENT = 64
+_MAX_METRICS = 200
+_MAX_KEPT = 100_000_000
+"""Most characters of responses, choices and other texts that are kept of a file."""
 _KNOWN = frozenset(
     [
         "doc_id",
@@ -55,15 +65,21 @@ def stamp_of(path: Path) -> str | None:
 def read_logged_samples(path: Path, benchmark: Benchmark, task: str) -> tuple[Sample, ...]:
     """The samples of one task of a benchmark; ClaimError names the file and entry that is not as it should be."""
     by_doc: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
+    kept = 0
     for number, entry in enumerate(entries(path), start=1):
         doc_id = entry.get("doc_id")
-        if not isinstance(doc_id, int) or isinstance(doc_id, bool) or doc_id < 0:
+        if type(doc_id) is not int or not 0 <= doc_id < _MAX_DOC_ID:
             raise ClaimError(
                 f"{path}: entry {number} has no doc_id; give the samples file as lm-eval wrote it."
             )
         slim = _slim(entry)
         if not _repeats(slim, by_doc[doc_id], f"{path}: document {doc_id}"):
             by_doc[doc_id].append(slim)
+            kept += _characters(slim)
+        if len(by_doc[doc_id]) > _MAX_PER_DOCUMENT or kept > _MAX_KEPT:
+            raise ClaimError(
+                f"{path}: entry {number} is one too many; give the samples of one task of one run."
+            )
     if not by_doc:
         raise ClaimError(f"{path} holds no samples; give the samples file as lm-eval wrote it.")
     return tuple(_sample(benchmark, task, doc_id, by_doc[doc_id], path) for doc_id in sorted(by_doc))
@@ -71,35 +87,19 @@ def read_logged_samples(path: Path, benchmark: Benchmark, task: str) -> tuple[Sa
 
 def entries(path: Path) -> Iterator[dict[str, Any]]:
     """The entries of a file, one at a time: one per line, or one after another in an array."""
-    decoder = json.JSONDecoder()
-    buffer, number, ended = "", 0, False
+    number = 0
     try:
-        with path.open(encoding="utf-8") as file:
-            while True:
-                buffer = buffer.lstrip(" \t\r\n,[")
-                if not ended and len(buffer) < _CHUNK // 2:
-                    chunk = file.read(_CHUNK)
-                    ended = not chunk
-                    buffer += chunk
-                    continue
-                if not buffer or buffer.strip() == "]":
-                    return
-                try:
-                    entry, end = decoder.raw_decode(buffer)
-                except ValueError as error:
-                    chunk = file.read(_CHUNK) if not ended and len(buffer) < _MAX_ENTRY else ""
-                    if not chunk:
-                        raise ClaimError(
-                            f"{path}: entry {number + 1} is cut short or not JSON; give the file as lm-eval wrote it."
-                        ) from error
-                    buffer += chunk
-                    continue
+        with open_file(path) as binary, io.TextIOWrapper(binary, encoding="utf-8") as file:
+            for entry in _values(file):
                 number += 1
                 if not isinstance(entry, dict):
                     raise ClaimError(
                         f"{path}: entry {number} is not an object; give the samples file of lm-eval."
                     )
-                buffer = buffer[end:]
+                if number > _MAX_ENTRIES:
+                    raise ClaimError(
+                        f"{path} has more than {_MAX_ENTRIES:,} entries; give the file of one task."
+                    )
                 yield entry
     except OSError as error:
         raise ClaimError(f"{path} cannot be read ({error.strerror}).") from error
@@ -107,6 +107,36 @@ def entries(path: Path) -> Iterator[dict[str, Any]]:
         raise ClaimError(f"{path} is not text; give the samples file as lm-eval wrote it.") from error
     except RecursionError as error:
         raise ClaimError(f"{path}: entry {number + 1} is nested too deeply.") from error
+    except ValueError as error:
+        raise ClaimError(
+            f"{path}: entry {number + 1} is cut short, too long or not JSON; give the file as lm-eval wrote it."
+        ) from error
+
+
+def _values(file: TextIO) -> Iterator[Any]:
+    """The JSON values of a file in memory that one of them needs; ValueError for one that is no JSON or too long."""
+    decoder = json.JSONDecoder()
+    buffer, at, ended = "", 0, False
+    while True:
+        between = _BETWEEN.match(buffer, at)
+        at = between.end() if between else at
+        left = len(buffer) - at
+        if not ended and left < _CHUNK // 4:
+            more = file.read(_CHUNK)
+            buffer, at, ended = buffer[at:] + more, 0, not more
+            continue
+        if left == 0 or (buffer[at] == "]" and not buffer[at + 1 :].strip()):
+            return
+        try:
+            value, end = decoder.raw_decode(buffer, at)
+        except ValueError:
+            if ended or left >= _MAX_ENTRY or (left > _CHUNK and values_in(buffer) > MAX_JSON_VALUES):
+                raise
+            more = file.read(max(_CHUNK, left))  # doubled, so that a long value is decoded a few times only
+            buffer, at, ended = buffer[at:] + more, 0, not more
+            continue
+        at = end
+        yield value
 
 
 def _repeats(entry: Mapping[str, Any], before: Iterable[Mapping[str, Any]], where: str) -> bool:
@@ -115,6 +145,15 @@ def _repeats(entry: Mapping[str, Any], before: Iterable[Mapping[str, Any]], wher
     if any(e != entry for e in same):
         raise ClaimError(f"{where} is answered twice in different ways; give the samples of one run.")
     return bool(same)
+
+
+def _characters(value: Any) -> int:
+    """About the characters that a value holds."""
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, dict):
+        return sum(map(_characters, value.values())) + 50 * len(value)
+    return sum(map(_characters, value)) + 8 * len(value) if isinstance(value, list) else 8
 
 
 def _slim(entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -189,15 +228,21 @@ def _metrics(task: str, logged: Iterable[Mapping[str, Any]]) -> tuple[dict[str, 
         kind = entry.get("filter")
         named = entry.get("metrics")
         names = named if isinstance(named, list) else [k for k in entry if k not in _KNOWN]
+        names = [name for name in names if isinstance(name, str)][:_MAX_METRICS]
         for name in names:
             value = entry.get(name)
             label = f"{name},{kind}" if isinstance(kind, str) and kind != "none" else str(name)
-            if isinstance(value, list) and value and all(isinstance(v, int | float) for v in value):
+            if isinstance(value, list) and value and all(map(_is_real, value)):
                 metrics[label], weights[label] = fmean(map(float, value)), float(len(value))
-            elif isinstance(value, bool | int | float):
+            elif _is_real(value):
                 metrics[label] = float(value)
     own, rule = renamed(TaskResult(key=task, metrics=metrics, stderrs=weights))
     return (own.metrics, own.stderrs) if rule is not None else (metrics, weights)
+
+
+def _is_real(value: Any) -> TypeGuard[float]:
+    """Whether a value is a number that a metric can have: no NaN, no infinity, nothing absurd."""
+    return isinstance(value, bool | int | float) and abs(value) < 1e100
 
 
 def _scored(entry: Mapping[str, Any]) -> tuple[list[str], list[float]]:
@@ -207,10 +252,17 @@ def _scored(entry: Mapping[str, Any]) -> tuple[list[str], list[float]]:
     if not choices or not isinstance(found, list) or len(found) < len(choices):
         return [], []
     try:
-        logprobs = [float(_first(response)) for response in found[: len(choices)]]
-    except (TypeError, ValueError):
+        logprobs = [_logprob(response) for response in found[: len(choices)]]
+    except (TypeError, ValueError, OverflowError):
         return [], []
     return choices, logprobs
+
+
+def _logprob(response: Any) -> float:
+    value = _first(response)
+    if value is None:
+        raise TypeError("a response without a log-probability")
+    return float(value)
 
 
 def _pick(benchmark: Benchmark, choices: list[str], logprobs: list[float]) -> int:

@@ -15,8 +15,8 @@ from orchestrator.cards.grid import Grid
 from orchestrator.cards.stated import facts_of_args
 
 _NUMBER = re.compile(
-    r"(?P<sign>[+\-\u2212\u2013]?)\s?(?P<number>\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:[.,]\d+)?)\s*(?P<percent>%?)"
-    r"\s*(?:±.*|\(.*\)|[\u2191\u2193\u25b2\u25bc].*)?$"
+    r"(?P<sign>[+\-\u2212\u2013]?)\s?(?P<number>\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:[.,]\d+)?)\s*+(?P<percent>%?)"
+    r"\s*+(?:±.*|\(.*\)|[\u2191\u2193\u25b2\u25bc].*)?$"
 )
 _CHANGE = re.compile(r"improve|change|delta|gain|differ|\bdiff\b|[Δ∆]|\bvs\b", re.IGNORECASE)
 # Columns of tables that hold numbers which are no scores.

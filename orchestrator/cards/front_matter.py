@@ -12,10 +12,12 @@ from huggingface_hub.utils import yaml_dump
 
 from orchestrator.errors import CardError
 from recipes.errors import RecipeSyntaxError
-from recipes.yaml_text import YamlDocument, load_yaml_documents
+from recipes.yaml_text import LOADER, YamlDocument, load_yaml_documents
 
 KEY = "model-index"
 MAX_BYTES = 4_000_000
+_MAX_ABOVE = 500
+"""Lines before `model-index:` that are tried as the beginning of the metadata."""
 _BOM = "\ufeff"
 _PASTED_LINE = re.compile(r"[ \t]*(?:- |-$|[\w\"'.-]+ *:|\S+$)|[ \t]+\S")
 
@@ -82,8 +84,14 @@ def find_pasted(text: str, source: str) -> FrontMatter | None:
         first -= 1
     while last + 1 < len(lines) and lines[last + 1].strip():
         last += 1
-    for begin in range(first, at + 1):
+    read = 0
+    for begin in range(max(first, at - _MAX_ABOVE), at + 1):
         block = "".join(lines[begin : last + 1])
+        read += len(block)
+        if read > MAX_BYTES:
+            raise CardError(
+                f"The metadata of {source} is too long to be searched; put it between two '---' lines."
+            )
         try:
             document = _mapping(block, source)
         except CardError:
@@ -131,7 +139,7 @@ def _mapping(block: str, source: str) -> YamlDocument:
 
 def _span_of_key(block: str, source: str) -> tuple[int, int]:
     """Characters from the key to the end of its value's last line; an empty span at the end where it is missing."""
-    root = yaml.compose(block, Loader=yaml.SafeLoader)
+    root = yaml.compose(block, Loader=LOADER)
     if root is None:
         return len(block), len(block)
     if not isinstance(root, yaml.MappingNode) or root.flow_style:

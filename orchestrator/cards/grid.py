@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from html.parser import HTMLParser
 
 _RULE = re.compile(r"\|?\s*:?-+:?\s*(?:\|\s*:?-+:?\s*)*\|?$")
-_NUMBER = r"[+\-\u2212\u2013]?\s?\d[\d.,]*\s?%?"
-_PASTED = re.compile(rf"(?P<label>\S.{{0,80}}?)[ \t]+(?P<numbers>{_NUMBER}(?:[ \t]+{_NUMBER}){{0,11}})\s*$")
+_NUMBER = r"(?:[+\-\u2212\u2013]\s?)?\d[\d.,]*+(?:\s?%)?"
+_PASTED = re.compile(
+    rf"(?P<label>\S.{{0,80}}?)[ \t]++(?P<numbers>{_NUMBER}(?:[ \t]++{_NUMBER}){{0,11}})\s*+$"
+)
 _MAX_CELLS = 200_000
 _MIN_PASTED = 3
 _MAX_LINE = 20_000

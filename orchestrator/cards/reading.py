@@ -28,10 +28,18 @@ from evals.claims.records import CardCheck, CheckKind, CheckOutcome, Claim, Figu
 from evals.engine import Frozen
 from evals.suite import Suite
 from orchestrator.cards.figures import figures_of_grid, figures_of_index
-from orchestrator.cards.front_matter import KEY, FrontMatter, decoded, find_front_matter, find_pasted
+from orchestrator.cards.front_matter import (
+    KEY,
+    MAX_BYTES,
+    FrontMatter,
+    decoded,
+    find_front_matter,
+    find_pasted,
+)
 from orchestrator.cards.grid import grids
 from orchestrator.cards.stated import stated_facts
 from orchestrator.errors import CardError
+from recipes.outside_file import read_file
 
 _REPO = re.compile(r"(?<![\w./@-])([A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}[A-Za-z0-9])(?![\w/])")
 _HUB_LINK = re.compile(r"huggingface\.co/([A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}[\w])")
@@ -41,7 +49,7 @@ _BASED = re.compile(
     re.IGNORECASE,
 )
 _SIZE = re.compile(
-    r"(?P<before>[^.;\n]{0,40})(?<![\w.])(?P<number>\d{1,4}(?:\.\d{1,4})?)\s?(?P<unit>[BM]|billion|million)[ -]+param",
+    r"(?<![\w.])(?P<number>\d{1,4}(?:\.\d{1,4})?)\s?(?P<unit>[BM]|billion|million)[ -]+param",
     re.IGNORECASE,
 )
 _SIZE_LISTED = re.compile(
@@ -90,7 +98,7 @@ def load_card(path: Path, suites: Sequence[Suite] | None = None) -> Card:
 def read_bytes(path: Path) -> bytes:
     """The bytes of a card's file; CardError where there is none."""
     try:
-        return path.read_bytes()
+        return read_file(path, MAX_BYTES)
     except OSError as error:
         raise CardError(f"Card {path} cannot be read ({error.strerror}); give a Markdown file.") from error
 
@@ -213,7 +221,7 @@ def _mentioned(body: str, checkpoint: str | None, rows: Sequence[BoardRow]) -> t
         for name in pattern.findall(body)
         if not name.startswith(_NOT_MODELS)
     )
-    words = set(re.findall(r"[\w.-]*[\w]", body.lower()))
+    words = {word.rstrip(".-") for word in re.findall(r"[\w.-]+", body.lower())}
     listed = [row.checkpoint for row in rows if row.checkpoint.partition("/")[2].lower() in words]
     return tuple(n for n in dict.fromkeys([*listed, *found]) if n != checkpoint)[:200]
 
@@ -235,13 +243,18 @@ def _sizes(name: str | None, body: str) -> tuple[StatedSize, ...]:
     sizes = []
     for number, line in enumerate(body.splitlines(), start=1):
         if len(line) < 4000:
-            said = [m for m in _SIZE.finditer(line) if not _OF_OTHERS.search(m["before"])]
+            said = [m for m in _SIZE.finditer(line) if not _OF_OTHERS.search(_before(line, m.start()))]
             said += _SIZE_LISTED.finditer(line)
             sizes += [_size(m, 0.02, f"line {number} of the card") for m in said]
     if name:
         sizes += [_size(m, 0.1, f"the name {name}") for m in _SIZE_IN_NAME.finditer(name)]
     distinct = {(s.parameters_b, s.rounding_b): s for s in sizes}
     return tuple(distinct.values())[:20]
+
+
+def _before(line: str, at: int) -> str:
+    """The words of the same sentence before a place, 40 characters at most."""
+    return re.split(r"[.;]", line[max(0, at - 40) : at])[-1]
 
 
 def _size(match: re.Match[str], looseness: float, source: str) -> StatedSize:

@@ -31,19 +31,29 @@ _OFF_WORDS = ("off", "no", "false", "not applied")
 _DTYPE_WORD = re.compile(r"\b(?P<value>bfloat16|bf16|float16|fp16|float32|fp32)\b", re.IGNORECASE)
 _BITS = re.compile(r"\b(?P<bits>[2-8])[- ]?bit\b", re.IGNORECASE)
 _GGUF = re.compile(r"\b(?P<value>I?Q[2-8]_[0-9A-Z_]+)\b")
-_COMMAND = re.compile(r"(?:lm[-_]eval(?!uation)|lm_eval\b|main\.py)[^\n]*--(?:model|tasks)\b[^\n]*")
+_PROGRAM = re.compile(r"lm[-_]eval(?!uation)|lm_eval\b|main\.py")
+_OPTION = re.compile(r"--(?:model|tasks)\b")
+_MAX_COMMAND = 4000
 
 
 def stated_facts(text: str) -> Facts:
     """What the card says of all its figures. What it says in two ways is taken as not said."""
     found: dict[Fact, set[str]] = {}
     joined = re.sub(r"\\\r?\n\s*", " ", text)
-    for command in _COMMAND.finditer(joined):
-        _add(found, _of_command(command[0][:4000]))
+    for command in filter(None, map(_command_in, joined.split("\n"))):
+        _add(found, _of_command(command))
     for line in joined.splitlines():
-        if len(line) < 4000 and _MEASURING.search(line) and not _COMMAND.search(line):
+        if len(line) < 4000 and _MEASURING.search(line) and _command_in(line) is None:
             _add(found, _of_words(line))
     return Facts(known={fact: next(iter(values)) for fact, values in found.items() if len(values) == 1})
+
+
+def _command_in(line: str) -> str | None:
+    """The command line of a harness that a line holds: a program, and after it one of the options that all have."""
+    program = _PROGRAM.search(line)
+    if program is None or _OPTION.search(line, program.end()) is None:
+        return None
+    return line[program.start() :][:_MAX_COMMAND]
 
 
 def facts_of_args(*arguments: Any) -> Facts:

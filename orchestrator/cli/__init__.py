@@ -6,6 +6,8 @@ Heavy imports happen inside the commands, so that `mergeboard --help` answers at
 from __future__ import annotations
 
 import errno
+import io
+import os
 import sys
 
 import typer
@@ -18,6 +20,9 @@ from orchestrator.cli.run_commands import register as register_runs
 from orchestrator.cli.scan_commands import register as register_scans
 from orchestrator.errors import MergeboardError
 from recipes.errors import RecipeError
+
+_LONGEST = 4_000
+"""Characters of an error that are shown; names in it can be as long as their file."""
 
 app = typer.Typer(
     name="mergeboard",
@@ -33,6 +38,9 @@ for register in (register_runs, register_results, register_cards, register_scans
 
 def main() -> None:
     """Entry point: bad input ends in one sentence on stderr and exit code 2, never in a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names of files can hold bytes that are no text
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except (MergeboardError, RecipeError, EvaluationError) as error:
@@ -44,17 +52,29 @@ def main() -> None:
                     f"The disk is full ({error.filename or 'while writing'}); free some space and run the same command again."
                 )
             )
+        if error.errno == errno.EPIPE:  # the reader of our output has gone
+            sys.exit(_without_reader())
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM) and error.filename:
             sys.exit(
                 _refuse(
-                    f"{error.filename} may not be written; choose another place with MERGEBOARD_HOME or --out."
+                    f"{error.filename} may not be read or written; check its permissions, or choose another place with "
+                    "MERGEBOARD_HOME or --out."
                 )
             )
-        raise
+        if error.filename is None:
+            raise
+        sys.exit(_refuse(f"{error.filename} cannot be used ({error.strerror}); check the path."))
     except KeyboardInterrupt:
         sys.exit(_refuse("Stopped; what was finished is kept, and the same command goes on from there.", 130))
 
 
 def _refuse(sentence: str, code: int = 2) -> int:
-    print(f"mergeboard: {sentence}", file=sys.stderr)
+    from orchestrator.text_safety import line
+
+    print(f"mergeboard: {line(sentence, _LONGEST)}", file=sys.stderr)
     return code
+
+
+def _without_reader() -> int:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left to be flushed at exit
+    return 141

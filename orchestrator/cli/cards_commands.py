@@ -85,8 +85,6 @@ def reproduce_(
     as_json: options.AsJson = False,
 ) -> None:
     """Check a card claim by claim: build its recipe, evaluate it, and say what is reproduced; asks nothing."""
-    from rich.console import Console
-
     from orchestrator.builds import parse_source
     from orchestrator.cli.console import wide_console
     from orchestrator.cli.progress import TerminalReporter
@@ -96,6 +94,7 @@ def reproduce_(
     from orchestrator.reproduce import Options, plan_reproduction, reproduce
     from orchestrator.runs import cluster_for, execute
     from orchestrator.settings import Settings
+    from orchestrator.text_safety import Terminal
 
     settings = Settings.from_environment()
     wanted = Options(
@@ -115,7 +114,7 @@ def reproduce_(
         return
     if made.plan is None:
         raise CardError(f"{path} cannot be checked here: {made.problems[0]}")
-    console = Console(stderr=True)
+    console = Terminal(stderr=True)
     with TerminalReporter(console) as reporter:
         summary = execute(made.plan, settings, reporter, address=address, cluster=cluster)
     record = reproduce(path, made, summary.run_id, settings, force=force)

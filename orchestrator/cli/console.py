@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from rich.console import Console
+from orchestrator.text_safety import Terminal
 
 
-def wide_console() -> Console:
+def wide_console() -> Terminal:
     """The terminal, or 110 columns where the output goes to a file."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=110)
+    console = Terminal()
+    return console if console.is_terminal else Terminal(width=110)

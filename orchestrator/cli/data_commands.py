@@ -28,12 +28,11 @@ def register(app: typer.Typer) -> None:
 
 def doctor(address: options.Address = None, as_json: options.AsJson = False) -> None:
     """What this machine or cluster can do, what is missing, and the command that mends it."""
-    from rich.console import Console
-
     from orchestrator.doctor import Health, examine
     from orchestrator.settings import Settings
+    from orchestrator.text_safety import Terminal
 
-    console = Console(highlight=False)
+    console = Terminal()
     findings = []
     for finding in examine(Settings.from_environment(), address):
         findings.append(finding)

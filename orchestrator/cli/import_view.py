@@ -6,7 +6,6 @@ import json
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from evals.claims.facts import Fact
@@ -66,13 +65,13 @@ def _table(taken: TakenRun) -> Table:
         score, span = result.measurement.result, result.measurement.estimate.interval
         stage = f", stage {result.stage or 'unknown'}" if _has_stages(result) else ""
         table.add_row(
-            escape(f"{score.title}{stage}"),
+            f"{score.title}{stage}",
             f"{score.n:,}",
             f"{score.raw:.4f}",
             f"{score.normalized:.2f}",
             f"{span.low:.2f} … {span.high:.2f}",
             "yes" if result.samples_path else "no",
-            escape(" ".join(f"[{numbers[text]}]" for text in _texts(result))),
+            " ".join(f"[{numbers[text]}]" for text in _texts(result)),
         )
     return table
 
@@ -109,13 +108,13 @@ def _average(score: SuiteScore) -> str:
 
 
 def _show_card(card: CardRecord, console: Console) -> None:
-    title = escape(f"{card.name or card.source} (card {card.id}): {len(card.claims)} claims")
+    title = f"{card.name or card.source} (card {card.id}): {len(card.claims)} claims"
     table = Table(title=title, title_justify="left", box=None, header_style="bold")
     for column in ("suite", "benchmark", "claimed", "scale", "source"):
         table.add_column(column, justify="right" if column == "claimed" else "left")
     for claim in card.claims:
         cells = (claim.suite, claim.title, f"{claim.value:g}", claim.scale.value, claim.source)
-        table.add_row(*map(escape, cells))
+        table.add_row(*cells)
     console.print(table)
     for check in card.checks:
         console.print(f"{check.outcome}: {check.sentence}", markup=False, soft_wrap=True)

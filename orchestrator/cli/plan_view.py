@@ -20,8 +20,9 @@ from orchestrator.store import Store
 from orchestrator.sweep import load_sweep
 from recipes.artifact import ArtifactStore
 from recipes.errors import RecipeError
+from recipes.outside_file import read_file
 from recipes.preflight import Preflight, preflight
-from recipes.yaml_text import load_yaml_documents
+from recipes.yaml_text import MAX_BYTES, load_yaml_documents
 
 _CARD_SUFFIXES = (".md", ".markdown")
 
@@ -49,7 +50,7 @@ def show_plan(
 def _is_sweep(file: Path) -> bool:
     """A mapping with the fields that only a sweep has; what does not parse is left to the reader of recipes."""
     try:
-        documents = load_yaml_documents(file.read_bytes(), str(file))
+        documents = load_yaml_documents(read_file(file, MAX_BYTES), str(file))
     except OSError as error:
         raise SweepError(
             f"{file} cannot be read ({error.strerror}); give a sweep, a recipe or a card."

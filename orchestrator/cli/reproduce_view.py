@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from evals.claims.facts import Fact
 from evals.claims.records import Claim, Verdict, VerdictKind
@@ -23,7 +23,7 @@ _STYLES = {
 def show_reproduction_plan(made: ReproductionPlan, console: Console) -> None:
     """The claims, what is measured for them, and what that takes."""
     card = made.card
-    title = escape(f"{card.card.name or card.card.source}: {len(card.claims)} claims")
+    title = f"{card.card.name or card.card.source}: {len(card.claims)} claims"
     table = Table(title=title, title_justify="left", box=None, header_style="bold")
     for column in ("suite", "benchmark", "claimed", "scale", "known of it"):
         table.add_column(column, justify="right" if column == "claimed" else "left")
@@ -32,7 +32,7 @@ def show_reproduction_plan(made: ReproductionPlan, console: Console) -> None:
     for claim, facts in zip(card.claims, told, strict=True):
         own = ", ".join(f"{fact} {value}" for fact, value in facts.items() if fact not in common)
         cells = (claim.suite, claim.title, f"{claim.value:g}", claim.scale.value, own)
-        table.add_row(*map(escape, cells))
+        table.add_row(*cells)
     console.print(table)
     shared = ", ".join(f"{fact} {common[fact]}" for fact in Fact if fact in common)
     lines = [f"Known of all claims: {shared}."] if shared else []
@@ -84,17 +84,17 @@ def plan_data(made: ReproductionPlan) -> dict[str, Any]:
     }
 
 
-def _cells(number: int, verdict: Verdict) -> list[str]:
+def _cells(number: int, verdict: Verdict) -> list[str | Text]:
     claim, span = verdict.claim, verdict.interval
     digits = 2 if claim.value != round(claim.value) or claim.rounding_points < 0.5 else 0
     mark = " (forced)" if verdict.forced else ""
     style = _STYLES[verdict.kind]
     return [
         str(number),
-        escape(claim.title),
+        claim.title,
         f"{claim.value:.{digits}f}",
         f"{verdict.measured:.2f}" if verdict.measured is not None else "–",
         f"{verdict.difference_points:+z.2f}" if verdict.difference_points is not None else "–",
         f"{span.low:.2f} … {span.high:.2f}" if span is not None else "–",
-        f"[{style}]{verdict.kind}{mark}[/]",
+        Text(f"{verdict.kind}{mark}", style),
     ]

@@ -224,13 +224,12 @@ def _execute(
     made: Plan, settings: Settings, address: str | None, as_json: bool, cluster: ClusterFacts | None = None
 ) -> None:
     """Run a plan with progress on stderr, then print its results."""
-    from rich.console import Console
-
     from orchestrator.cli.progress import TerminalReporter
     from orchestrator.cli.results_view import show_results
     from orchestrator.runs import execute
+    from orchestrator.text_safety import Terminal
 
-    console = Console(stderr=True)
+    console = Terminal(stderr=True)
     for note in made.notes:
         console.print(f"Note: {note}", soft_wrap=True, markup=False)
     for missing in made.missing:

@@ -194,11 +194,10 @@ def search(
 @contextlib.contextmanager
 def reporting(what: str) -> Iterator[Reporter]:
     """A reporter of one part's progress, announced in words, on stderr."""
-    from rich.console import Console
-
     from orchestrator.cli.progress import TerminalReporter
+    from orchestrator.text_safety import Terminal
 
-    console = Console(stderr=True)
+    console = Terminal(stderr=True)
     console.print(what[0].upper() + what[1:] + ".", markup=False, soft_wrap=True)
     with TerminalReporter(console) as reporter:
         yield reporter

@@ -13,6 +13,7 @@ from orchestrator.progress import read_progress
 from orchestrator.records import AttemptRecord, RunProgress, RunRecord, RunState, Usage
 from orchestrator.settings import Settings
 from orchestrator.store import Store
+from orchestrator.text_safety import Terminal
 
 _LOG_LINES = 8
 # A run that nobody drives this long after it was written down will not start by itself.
@@ -33,7 +34,7 @@ def show_runs(settings: Settings, as_json: bool) -> None:
         started = record.started_at.strftime("%Y-%m-%d %H:%M") if record.started_at else "-"
         done = f"{progress.done}/{progress.total}"
         table.add_row(record.id, record.state, done, str(progress.failed), str(progress.running), started)
-    Console().print(table if rows else "No runs yet; `mergeboard run SWEEP.yaml` makes one.")
+    Terminal().print(table if rows else "No runs yet; `mergeboard run SWEEP.yaml` makes one.")
 
 
 def show_run(settings: Settings, run_id: str, as_json: bool) -> None:
@@ -49,7 +50,7 @@ def show_run(settings: Settings, run_id: str, as_json: bool) -> None:
         data["failed_attempts"] = [a.model_dump(mode="json") for a in failed]
         print(json.dumps(data, indent=2))
         return
-    console = Console(highlight=False)
+    console = Terminal()
     console.print(
         f"{record.id}: {record.state}, {progress.done} of {progress.total} jobs done, {progress.running} running, "
         f"{progress.failed} failed, {progress.waiting} waiting"

@@ -6,16 +6,17 @@ import io
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from orchestrator.compare.correction import correction_text
 from orchestrator.compare.records import SIGNIFICANT, Comparison, ComparisonRow
+from orchestrator.text_safety import Terminal
 
 _SIGNS = {
-    "better": "[green]better ▲[/]",
-    "worse": "[red]worse ▼[/]",
-    "no difference shown": "[dim]not shown[/]",
+    "better": Text("better ▲", "green"),
+    "worse": Text("worse ▼", "red"),
+    "no difference shown": Text("not shown", "dim"),
 }
 
 
@@ -31,12 +32,14 @@ def print_comparisons(comparisons: Sequence[Comparison], console: Console) -> No
 def comparison_text(comparisons: Sequence[Comparison], width: int = 100) -> str:
     """The tables as plain text."""
     buffer = io.StringIO()
-    print_comparisons(comparisons, Console(file=buffer, width=width, color_system=None, legacy_windows=False))
+    print_comparisons(
+        comparisons, Terminal(file=buffer, width=width, color_system=None, legacy_windows=False)
+    )
     return buffer.getvalue()
 
 
 def _table(comparison: Comparison) -> Table:
-    title = f"{escape(comparison.candidate)} against {escape(comparison.base)}"
+    title = f"{comparison.candidate} against {comparison.base}"
     table = Table(title=title, title_justify="left", header_style="bold", box=None, padding=(0, 1, 0, 0))
     table.add_column("Benchmark", no_wrap=True, max_width=15, overflow="ellipsis")
     for name in ("n", "Base", "Cand.", "Δ points", "95 % interval", "Δ percent", "flips", "p corr."):
@@ -52,9 +55,9 @@ def _table(comparison: Comparison) -> Table:
     return table
 
 
-def _cells(row: ComparisonRow, marks: dict[str, int]) -> list[str]:
+def _cells(row: ComparisonRow, marks: dict[str, int]) -> list[str | Text]:
     numbers = "".join(f"[{marks[text]}]" for text in _texts(row))
-    title = escape(f"{row.title}{' ' + numbers if numbers else ''}")
+    title = f"{row.title}{' ' + numbers if numbers else ''}"
     base, candidate = (f"{v:.2f}" if v is not None else "–" for v in (row.base, row.candidate))
     if row.delta is None:
         return [title, "", base, candidate, "", "", "", "", "", "refused"]
@@ -62,7 +65,7 @@ def _cells(row: ComparisonRow, marks: dict[str, int]) -> list[str]:
     span = f"{d.interval.low:+z.2f} … {d.interval.high:+z.2f}"
     percent = f"{d.delta_percent:+z.1f} %" if d.delta_percent is not None else "–"
     flips = f"+{d.gained} −{d.lost}" if d.gained is not None else "–"
-    word = _SIGNS[row.verdict] + (" [yellow]![/]" if row.forced else "")
+    word = _SIGNS[row.verdict] + Text(" !" if row.forced else "", "yellow")
     return [
         title,
         f"{d.n:,}",
@@ -80,14 +83,11 @@ def _cells(row: ComparisonRow, marks: dict[str, int]) -> list[str]:
 def _below(comparison: Comparison) -> list[str]:
     """Remarks by number, what could have been found, and what the p-values are corrected for."""
     lines = [f"  [{number}] {text}" for text, number in _marks(comparison).items()]
-    lines = [escape(line) for line in lines]
     silent = [r for r in comparison.rows if r.delta is not None and not r.significant]
     if silent:
-        found = ", ".join(
-            f"{escape(r.title)} {r.delta.detectable_points:.1f}" for r in silent if r.delta is not None
-        )
+        found = ", ".join(f"{r.title} {r.delta.detectable_points:.1f}" for r in silent if r.delta is not None)
         lines.append(f"  Smallest true difference that would mostly have been found, in points: {found}.")
-    alone = [escape(r.title) for r in (*comparison.rows, *comparison.averages) if r.alone]
+    alone = [r.title for r in (*comparison.rows, *comparison.averages) if r.alone]
     if alone:
         lines.append(
             f"  {', '.join(alone)}: p < {SIGNIFICANT} on its own; of {comparison.n_tests:,} tests without any effect about "

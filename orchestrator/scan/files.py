@@ -33,6 +33,7 @@ from orchestrator.charts import (
 from orchestrator.scan.report import ScanReport
 from orchestrator.scan.request import short_name
 from orchestrator.scan.tables import report_text
+from orchestrator.text_safety import cell
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -145,7 +146,7 @@ def _ranking_csv(report: ScanReport, path: Path) -> Path:
                 "i",
                 "j",
                 "layers_added",
-                *probes,
+                *map(cell, probes),
                 *(f"delta {p}" for p in probes),
                 "score",
             ]
@@ -154,7 +155,7 @@ def _ranking_csv(report: ScanReport, path: Path) -> Path:
             found = report.path(ranked.layers)
             i, j = found.block or ("", "")
             writer.writerow(
-                [ranked.rank, found.canonical, i, j, found.n_added, *(values[ranked.layers][p] for p in probes),
+                [ranked.rank, cell(found.canonical), i, j, found.n_added, *(values[ranked.layers][p] for p in probes),
                  *(ranked.deltas[p] for p in probes), ranked.score]
             )  # fmt: skip
     return path

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from evals.probes import Confirmation, ConfirmedPath, Finding, Level, LevelKind, Scoring, get_probe
 from orchestrator.scan.report import ScanReport
+from orchestrator.text_safety import Terminal
 from recipes.layer_path import LayerPath
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def report_text(report: ScanReport, rows: int = 30) -> str:
     buffer = io.StringIO()
     print_report(
         report,
-        Console(file=buffer, width=WIDTH, color_system=None, legacy_windows=False, highlight=False),
+        Terminal(file=buffer, width=WIDTH, color_system=None, legacy_windows=False, highlight=False),
         rows,
     )
     return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()) + "\n"

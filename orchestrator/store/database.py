@@ -114,6 +114,11 @@ class Database:
             return again(lambda: _in_transaction(engine, work))
         except UnicodeEncodeError as error:
             raise StoreError(_not_text(self.label)) from error
+        except ValueError as error:  # of rows that are read: no UTF-8, no JSON, not what the record has
+            raise StoreError(
+                f"The store {self.label} holds a record that cannot be read ({type(error).__name__}): the file is damaged; "
+                "restore it, or set MERGEBOARD_DATABASE_URL to another store."
+            ) from error
         except SQLAlchemyError as error:
             cause = error.orig if isinstance(error, DBAPIError) else None
             away = _is_transient(error) or (cause is not None and _is_full(cause))

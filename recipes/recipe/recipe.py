@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 
 from recipes.errors import LayerPathError, RecipeSyntaxError
 from recipes.layer_path import LayerPath, LayerPathSpec
+from recipes.outside_file import read_file
 from recipes.recipe.depth import copied_path, is_copy, known_layers, stage_layers
 from recipes.recipe.documents import PathOf, read_documents
 from recipes.recipe.identity import canonical_stages, digest_data, digest_stages, dump_documents, plain_names
@@ -50,7 +51,7 @@ class Recipe(Frozen):
     def load(cls, path: Path) -> Recipe:
         """Read a recipe file."""
         try:
-            data = Path(path).read_bytes()
+            data = read_file(Path(path), MAX_TEXT)
         except OSError as error:
             raise RecipeSyntaxError(f"{path} cannot be read ({error.strerror}): check the path.") from error
         return cls.parse(data, origin=str(path))

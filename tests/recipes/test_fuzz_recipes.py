@@ -29,7 +29,7 @@ def check(count: int, seed: int, folder: Path) -> tuple[int, int]:
         rng = random.Random(seed * 1_000_003 + number)
         card = number % 2 == 1
         text = damaged(rng.choice(CARDS if card else TEXTS), rng, TEXTS)
-        started = time.perf_counter()
+        started = time.process_time()
         try:
             recipes = [one.recipe for one in proposals(text)] if card else [Recipe.parse(text)]
             sentences = [
@@ -91,10 +91,10 @@ def test_10000_damaged_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 )  # fmt: skip
 def test_bombs(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(RecipeError) as caught:
         Recipe.parse(text)
     proposals(text)
-    assert time.perf_counter() - started < 30
+    assert time.process_time() - started < 5
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,103 @@
+"""Text from outside (names, responses, errors, files) made fit to be shown: never markup, never endless, nothing hidden.
+
+One function per place: `plain` and `line` for text and logs, `Terminal` for the terminal, `escaped` for Markdown, `entity` for HTML,
+`cell` for CSV and TSV. Nothing else in the product escapes.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from typing import Any
+
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~^$:&\"'=/@])")
+# Addresses become links wherever Markdown is read, escaped or not; a sign of no width keeps them apart.
+_IN_ADDRESS = re.compile(r"(?<=:)(?=//)|(?<=www)(?=\.)|(?<=@)(?=[-\w])", re.IGNORECASE)
+_JOINER = "\u2060"
+# What turns the direction of the text around it, or shows nothing at all.
+_HIDDEN = {"Cf", "Co", "Cn", "Cs"}
+_KEPT = {"\n", "\t", "\u200d"}
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+
+SHORT = 120
+LONG = 20_000
+
+
+class Terminal(Console):
+    """A rich console on which text is only text: no markup is read, and no control character or hidden sign comes through."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"markup": False, "highlight": False, "emoji": False, **options})
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """The segments of something, each with its control characters made visible."""
+        for segment in super().render(renderable, options):
+            if segment.control or _is_harmless(segment.text):
+                yield segment
+            else:
+                yield Segment("".join(map(_visible, segment.text)), segment.style)
+
+
+def plain(text: str, limit: int = LONG) -> str:
+    """The text with control characters made visible, cut to `limit` characters with a note of how many there were."""
+    cut = text[:limit]
+    shown = cut if _is_harmless(cut) else "".join(map(_visible, cut))
+    if len(text) > limit:
+        shown += f" […] (the first {limit:,} of {len(text):,} characters)"
+    return shown
+
+
+def line(text: str, limit: int = SHORT) -> str:
+    """The text as one line for a cell or a label."""
+    cut = " ".join(text[: 2 * limit].split())
+    shown = "".join(map(_visible, cut[:limit]))
+    return shown if len(text) <= limit and len(cut) <= limit else f"{shown}…"
+
+
+def escaped(text: str, limit: int = SHORT) -> str:
+    """One line for a place that reads Markdown: every character that means something there means itself."""
+    apart = _IN_ADDRESS.sub(_JOINER, line(text, limit))
+    return _MARKDOWN.sub(r"\\\1", apart)
+
+
+def entity(text: str, limit: int = SHORT) -> str:
+    """One line for a figure's labels, which read a little HTML."""
+    return line(text, limit).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def cell(value: Any) -> Any:
+    """A value for CSV or TSV: text that a spreadsheet would run as a formula is kept as text, numbers stay numbers."""
+    if not isinstance(value, str):
+        return value
+    shown = plain(value)
+    return f"'{shown}" if value.lstrip(" ")[:1] in _FORMULA and not _is_number(value) else shown
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_harmless(text: str) -> bool:
+    return text.isascii() and text.replace("\n", "").isprintable()
+
+
+def _visible(character: str) -> str:
+    """The character, or a sign for one that would hide or turn what stands around it."""
+    if character in _KEPT or character.isprintable():
+        return character
+    code = ord(character)
+    if code < 32:
+        return chr(0x2400 + code)
+    if code == 127:
+        return "\u2421"
+    if unicodedata.category(character) in _HIDDEN or code < 160:
+        return "\ufffd"
+    return " " if character.isspace() else "\ufffd"
