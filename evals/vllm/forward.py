@@ -16,7 +16,7 @@ from vllm.config import VllmConfig
 from vllm.forward_context import set_forward_context
 from vllm.v1.attention.backend import CommonAttentionMetadata
 
-from evals.vllm.batch import Batch, DecodeStep, Ints, Step, StepResult
+from evals.vllm.batch import Batch, DecodeStep, Ints, Penalty, Step, StepResult
 from evals.vllm.schedule import PathNode, Stride, Visit, cached_sweeps, path_trie
 from evals.vllm.slots import LayerSlots, shallow
 
@@ -152,7 +152,18 @@ class Forward:
         best: list[int] = []
         for begin in range(0, len(states), ROWS_PER_HEAD):
             logits = self._model.compute_logits(states[begin : begin + ROWS_PER_HEAD])
-            best += [] if logits is None else logits.argmax(dim=-1).tolist()
+            best += [] if logits is None else self._likeliest(logits, begin, step.penalty)
+        return best
+
+    def _likeliest(self, logits: torch.Tensor, begin: int, penalty: Penalty | None) -> list[int]:
+        """The likeliest token of each row, after the penalty; the first of the logits is row `begin`."""
+        if penalty is not None:
+            seen = penalty.seen[(penalty.seen[:, 0] >= begin) & (penalty.seen[:, 0] < begin + len(logits))]
+            rows, tokens = self.tensor(seen[:, 0] - begin), self.tensor(seen[:, 1])
+            logits = logits.float().clone()
+            values = logits[rows, tokens]
+            logits[rows, tokens] = torch.where(values < 0, values * penalty.value, values / penalty.value)
+        best: list[int] = logits.argmax(dim=-1).tolist()
         return best
 
     def look_up(self, hidden: Hidden, step: Step) -> StepResult:
@@ -170,7 +181,7 @@ class Forward:
             where, tokens = self.tensor(mine[:, 0] - begin), self.tensor(mine[:, 1])
             found = logits[where, tokens] - torch.logsumexp(logits, dim=-1)[where]
             logprobs += found.tolist()
-            best += logits.argmax(dim=-1).tolist()
+            best += self._likeliest(logits, begin, step.penalty)
         return StepResult(logprobs, best)
 
     def one_layer(self, layer: int, hidden: Hidden, positions: torch.Tensor, parts: tuple[Part, ...]) -> None:
