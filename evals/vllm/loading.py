@@ -19,6 +19,7 @@ from evals.faults import start_error
 from evals.live_paths import is_live_family, read_config
 from evals.quantization import DEPRECATED_METHODS, stored_quantization
 from evals.vllm.environment import answer_for_cpu_build, environment, process_settings, quiet_vllm
+from evals.weight_names import require_all_weights
 
 if TYPE_CHECKING:
     from vllm import LLM
@@ -56,6 +57,7 @@ class Plan:
 def plan_engine(spec: EngineSpec, checkpoint: Path, tuning: EngineTuning) -> Plan:
     """Settings for this machine; raises EngineError for what the checkpoint contradicts. Loads nothing."""
     config = read_config(checkpoint)
+    require_all_weights(checkpoint, config)
     stored = stored_quantization(checkpoint, config)
     if stored and spec.quantization != stored:
         raise EngineError(
