@@ -19,6 +19,13 @@ def with_end_token(stops: Sequence[str], end_text: str) -> tuple[str, ...]:
     return tuple(stops) if end_text in stops or not end_text else (*stops, end_text)
 
 
+def final_text(tokenizer: Any, tokens: Sequence[int], stops: Sequence[str], end_text: str) -> str:
+    """A generation's text as lm-eval's `hf` model makes it of the new tokens: decoded without the prompt and without special
+    tokens, cut at the stop strings. A space that a SentencePiece tokenizer writes before the first word is not part of it."""
+    text = tokenizer.decode(list(tokens), skip_special_tokens=True)
+    return cut_at_stops(text, with_end_token(stops, end_text))
+
+
 class StopStrings:
     """Tells whether a growing sequence of tokens has reached one of its stop strings."""
 

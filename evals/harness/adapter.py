@@ -104,31 +104,26 @@ class EngineLM(TemplateLM):
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """Log-probability of each continuation, and whether greedy decoding would write it."""
         asked: list[ScoreRequest] = []
-        places: list[tuple[int, int] | None] = []
+        places: list[tuple[int, int]] = []
         for begin in range(0, len(requests), TEXTS_AT_ONCE):
             self._score_requests(requests[begin : begin + TEXTS_AT_ONCE], asked, places)
         answers = cast("list[ScoreResult]", self._answer(asked))
         return [
-            (answers[place[0]].logprobs[place[1]], answers[place[0]].is_greedy[place[1]])
-            if place
-            else (0.0, True)
-            for place in places
+            (answers[request].logprobs[choice], answers[request].is_greedy[choice])
+            for request, choice in places
         ]
 
     def _score_requests(
-        self, requests: Sequence[Instance], asked: list[ScoreRequest], places: list[tuple[int, int] | None]
+        self, requests: Sequence[Instance], asked: list[ScoreRequest], places: list[tuple[int, int]]
     ) -> None:
-        """Appends the engine's requests, and where in them each of lm-eval's has its answer; none where nothing is to score."""
+        """Appends the engine's requests, and where in them each of lm-eval's has its answer."""
         self._learn_pairs([request.args for request in requests])
         for _, group in groupby(requests, key=lambda r: (r.task_name, r.doc_id)):
-            pairs = [self._encode(*request.args) for request in group]
+            pairs = [self._encode_request(request) for request in group]
             for context, same in groupby(pairs, key=lambda pair: pair[0]):
-                continuations = [continuation for _, continuation in same]
-                scored = [c for c in continuations if c]
-                if scored:
-                    asked.append(ScoreRequest(context=context, continuations=tuple(scored)))
-                rank = iter(range(len(scored)))
-                places += [(len(asked) - 1, next(rank)) if c else None for c in continuations]
+                continuations = tuple(continuation for _, continuation in same)
+                places += [(len(asked), rank) for rank in range(len(continuations))]
+                asked.append(ScoreRequest(context=context, continuations=continuations))
 
     def _learn_pairs(self, pairs: Sequence[tuple[str, str]]) -> None:
         # `_encode_pair` moves spaces from the end of the context to the continuation, which leaves the whole as it is.
@@ -136,6 +131,27 @@ class EngineLM(TemplateLM):
             text for context, continuation in pairs for text in (context.rstrip(), context + continuation)
         }
         self._tokenization.learn(text for text in texts if text)
+
+    def _encode_request(self, request: Instance) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Tokens of a request's context and continuation; EvaluationError where the continuation has none.
+
+        It would be certain (log-probability 0) and win every question. lm-eval's `hf` model stops with a failed assertion
+        there, its `vllm` model does give 0.
+        """
+        context, continuation = self._encode(*request.args)
+        if not continuation:
+            text = request.args[1]
+            reason = (
+                "the tokenizer merges it into the last tokens of the prompt"
+                if text
+                else "it is an empty text"
+            )
+            raise EvaluationError(
+                f"Choice {request.idx} ({text[:80]!r}) of document {request.doc_id} of {request.task_name} has no token of its "
+                f"own, {reason}: it has no log-probability to compare; change the task's choices or its target_delimiter, or "
+                "leave the task out."
+            )
+        return context, continuation
 
     def _encode(self, context: str, continuation: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
         if context == "":

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
+from evals.checkpoint_settings import constant_rope_length, read_generation_settings
 from evals.engine import (
     EngineMemory,
     EngineSpec,
@@ -32,6 +33,7 @@ from evals.transformers.loading import (
     refuse,
     set_threads,
 )
+from evals.transformers.rope import LengthAwareScorer, Scorer
 from evals.transformers.scoring import PlainScorer, TreeScorer
 
 BATCH_CPU = 16
@@ -52,6 +54,7 @@ class TransformersEngine:
         refuse(spec, checkpoint)
         if tuning.sets_paths:
             require_live_family(checkpoint)
+        self._generation = read_generation_settings(checkpoint)
         set_threads(tuning)
         device = pick_device()
         self._tokenizer = load_tokenizer(spec, checkpoint)
@@ -62,13 +65,25 @@ class TransformersEngine:
         self._layer_path: tuple[int, ...] | None = None
         self._paths = LivePaths(self._model, checkpoint)
         # Trees need masks and positions that only known architectures are sure to honour.
-        known = is_live_family(read_config(checkpoint))
-        self._scorer = TreeScorer(self._model, device) if known else PlainScorer(self._model, device)
+        config = read_config(checkpoint)
+        known = is_live_family(config)
+        self._scorer: Scorer = TreeScorer(self._model, device) if known else PlainScorer(self._model, device)
+        constant_rope = constant_rope_length(config)
+        if constant_rope is not None:
+            self._scorer = LengthAwareScorer(self._scorer, self._model, device, constant_rope)
         if known and device.type == "cpu":
             from evals.transformers.decoding import use_grouped_attention
 
             use_grouped_attention(self._model)
-        self._generator = Generator(self._model, self._tokenizer, device, self._max_length, narrows=known)
+        self._generator = Generator(
+            self._model,
+            self._tokenizer,
+            device,
+            self._max_length,
+            narrows=known,
+            settings=self._generation,
+            constant_rope=constant_rope,
+        )
 
     @property
     def max_length(self) -> int:
@@ -106,6 +121,7 @@ class TransformersEngine:
         self, requests: Sequence[GenerateRequest], wanted: Wanted = all_wanted
     ) -> Iterator[tuple[int, GenerateResult]]:
         """Greedy generations, longest prompts first."""
+        self._generation.require_supported()
         self._scorer.forget()
         groups: dict[int, list[int]] = {}
         for index, request in enumerate(requests):

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from evals.checkpoint_settings import GenerationSettings
 from evals.engine import GenerateRequest, GenerateResult
-from evals.text_stop import StopStrings, cut_at_stops, end_text_of, end_tokens, with_end_token
+from evals.text_stop import StopStrings, end_text_of, end_tokens, final_text
+from evals.transformers.rope import restore_rope
 
 if TYPE_CHECKING:
     import torch
@@ -20,7 +22,9 @@ STEPS = 32
 class Generator:
     """Runs one batch of prompts at a time; all prompts of a batch have the same `max_new_tokens`.
 
-    `narrows`: the model's cache can lose sequences, so that those which have ended cost nothing further.
+    `narrows`: the model's cache can lose sequences, so that those which have ended cost nothing further. A prompt that can
+    grow beyond `constant_rope` tokens (null: none can) is run alone, from its first to its last token in one call of
+    transformers, since its keys are rotated by the length of the longest sequence beside it.
     """
 
     def __init__(
@@ -31,21 +35,48 @@ class Generator:
         max_length: int,
         *,
         narrows: bool,
+        settings: GenerationSettings,
+        constant_rope: int | None,
     ) -> None:
+        from transformers import GenerationConfig
+
         self._model = model
         self._tokenizer = tokenizer
         self._device = device
         self._max_length = max_length
         self._narrows = narrows
+        self._penalty = settings.repetition_penalty
+        self._constant_rope = constant_rope
         self._ends = end_tokens(tokenizer, getattr(model.generation_config, "eos_token_id", None))
+        # transformers fills what a call leaves open from here; all that counts is in `settings`.
+        model.generation_config = GenerationConfig()
         self._end_text = end_text_of(tokenizer)
 
     def run(self, requests: Sequence[GenerateRequest]) -> list[GenerateResult]:
         """The greedy continuations, in order; prompts that are too long lose tokens on the left."""
+        results: dict[int, GenerateResult] = {}
+        together = []
+        for index, request in enumerate(requests):
+            length = len(self._prompt(request)) + request.max_new_tokens
+            if self._constant_rope is not None and length > self._constant_rope:
+                restore_rope(self._model)
+                results[index] = self._run([request], None)[0]
+                restore_rope(self._model)
+            else:
+                together.append(index)
+        if together:
+            answers = self._run([requests[index] for index in together], self._empty_cache())
+            results.update(zip(together, answers, strict=True))
+        return [results[index] for index in range(len(requests))]
+
+    def _prompt(self, request: GenerateRequest) -> tuple[int, ...]:
+        return request.prompt[-max(self._max_length - request.max_new_tokens, 1) :]
+
+    def _run(self, requests: Sequence[GenerateRequest], cache: Cache | None) -> list[GenerateResult]:
         import torch
 
         new = requests[0].max_new_tokens
-        prompts = [request.prompt[-max(self._max_length - new, 1) :] for request in requests]
+        prompts = [self._prompt(request) for request in requests]
         width = max(map(len, prompts))
         pad = min(self._ends, default=0)
         ids = torch.tensor([[pad] * (width - len(p)) + list(p) for p in prompts], device=self._device)
@@ -53,11 +84,11 @@ class Generator:
         rows: list[list[int]] = [[] for _ in requests]
         stopped: list[int | None] = [None] * len(requests)
         stops = [StopStrings(self._tokenizer, request.stop) for request in requests]
-        running, cache = list(range(len(requests))), self._empty_cache()
+        running = list(range(len(requests)))
         while running and ids.shape[1] < width + new:
             watch = _RowsStopped([stops[row] for row in running], width)
             left = width + new - ids.shape[1]
-            ids = self._extend(ids, mask, cache, min(STEPS, left) if self._narrows else left, pad, watch)
+            ids = self._extend(ids, mask, cache, left if cache is None else min(STEPS, left), pad, watch)
             for place, (row, tokens) in enumerate(zip(running, ids[:, width:].tolist(), strict=True)):
                 rows[row], stopped[row] = tokens, watch.ended[place]
             going = [
@@ -92,20 +123,21 @@ class Generator:
     ) -> torch.Tensor:
         """Up to `new` further tokens of each sequence: [sequences, tokens so far and new]."""
         import torch
-        from transformers import GenerationConfig, StoppingCriteriaList
+        from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
+        penalty = [] if self._penalty == 1.0 else [_RepetitionPenalty(self._penalty, mask)]
         with torch.inference_mode():
             return self._model.generate(
                 input_ids=ids,
                 attention_mask=mask,
                 past_key_values=cache,
-                # Not the checkpoint's own settings: a repetition penalty in them is not greedy decoding.
                 generation_config=GenerationConfig(
                     max_new_tokens=new,
                     do_sample=False,
                     eos_token_id=sorted(self._ends) or None,
                     pad_token_id=pad,
                 ),
+                logits_processor=LogitsProcessorList(penalty),
                 stopping_criteria=StoppingCriteriaList([watch]),
             )
 
@@ -113,12 +145,32 @@ class Generator:
         ended = next((index + 1 for index, token in enumerate(row) if token in self._ends), None)
         cuts = [cut for cut in (ended, stopped) if cut is not None]
         tokens = row[: min(cuts)] if cuts else row
-        text = self._tokenizer.decode(tokens, skip_special_tokens=True)
         return GenerateResult(
-            text=cut_at_stops(text, with_end_token(stops, self._end_text)),
+            text=final_text(self._tokenizer, tokens, stops, self._end_text),
             n_tokens=len(tokens),
             finish_reason="stop" if cuts else "length",
         )
+
+
+class _RepetitionPenalty:
+    """transformers' repetition penalty without the padding: a row's text does not depend on the rows beside it.
+
+    `mask` is [rows, tokens so far], 0 where a row is padded.
+    """
+
+    def __init__(self, penalty: float, mask: torch.Tensor) -> None:
+        from transformers import RepetitionPenaltyLogitsProcessor
+
+        self._processor = RepetitionPenaltyLogitsProcessor(penalty)
+        self._mask = mask.bool()
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        width = self._mask.shape[1]
+        # The last token stands in for padding: it is penalised in any case, and once, however often it is there.
+        seen = torch.where(self._mask, input_ids[:, :width], input_ids[:, width - 1 : width])
+        return self._processor(torch.cat([seen, input_ids[:, width:]], dim=1), scores)
 
 
 class _RowsStopped:

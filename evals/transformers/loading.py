@@ -10,6 +10,7 @@ from evals.engine import EngineSpec, EngineTuning
 from evals.errors import EngineError
 from evals.live_paths import read_config
 from evals.quantization import stored_method
+from evals.weight_names import refuse_missing
 
 if TYPE_CHECKING:
     import torch
@@ -57,19 +58,22 @@ def set_threads(tuning: EngineTuning) -> None:
 
 
 def load_model(spec: EngineSpec, checkpoint: Path, device: torch.device) -> PreTrainedModel:
-    """The model in the specification's dtype, ready to run."""
+    """The model in the specification's dtype, ready to run; EngineError where its weights cannot be loaded or some are missing."""
     import torch
     from transformers import AutoModelForCausalLM
 
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        model, report = AutoModelForCausalLM.from_pretrained(
             checkpoint,
             dtype=getattr(torch, spec.dtype),
             trust_remote_code=spec.trust_remote_code,
             local_files_only=True,
+            output_loading_info=True,
         )
     except (OSError, ValueError, ImportError, RuntimeError) as error:
         raise EngineError(f"transformers cannot load {checkpoint}: {error}") from error
+    if report["missing_keys"]:
+        refuse_missing(checkpoint, report["missing_keys"])
     return model.to(device).eval().requires_grad_(False)
 
 

@@ -36,6 +36,15 @@ class Batch:
 
 
 @dataclass(frozen=True)
+class Penalty:
+    """transformers' repetition penalty on the logits of some rows."""
+
+    value: float
+    seen: Ints
+    """Pairs (row, token) that are penalised, each once: the tokens of the row's prompt and text."""
+
+
+@dataclass(frozen=True)
 class Step:
     """A forward pass, and the predictions that are wanted of it."""
 
@@ -44,6 +53,8 @@ class Step:
     """New tokens after which predictions are wanted."""
     lookups: Ints
     """Pairs (index into rows, token) whose log-probabilities are wanted."""
+    penalty: Penalty | None = None
+    """For the likeliest tokens; log-probabilities are without it. Its rows are indices into rows."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +79,7 @@ class DecodeStep:
     """Length of each row's sequence with its newest token."""
     tables: Ints
     """Logical blocks of each row's sequence, filled up with zeros."""
+    penalty: Penalty | None = None
 
 
 def batch_of(tree: RadixTree, block_size: int) -> tuple[Batch, dict[int, list[Mark]]]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
 
+from evals.checkpoint_settings import constant_rope_length, read_generation_settings
 from evals.engine import (
     EngineMemory,
     EngineSpec,
@@ -46,6 +47,8 @@ class VllmEngine:
         self._slots = tuning.extra_layer_slots
         if tuning.sets_paths:
             self._slots += require_live_family(checkpoint)
+        self._generation = read_generation_settings(checkpoint)
+        self._constant_rope = constant_rope_length(read_config(checkpoint))
         self._plan = plan_engine(spec, checkpoint, tuning)
         VllmEngine._claim_process(self)
         self._llm = start(spec, checkpoint, self._plan)
@@ -53,7 +56,7 @@ class VllmEngine:
         self._queue = RequestQueue(self._llm, self._plan.arguments["max_num_seqs"])
         self._layer_path: LayerPath | None = None
         self._path: LayerPath = tuple(range(int(read_config(checkpoint).get("num_hidden_layers") or 0)))
-        self._text = text_of(self._llm)
+        self._text = text_of(self._llm, self._generation)
         self._graph_rows = 0
         """Rows of decode steps for which the set path's CUDA graphs were asked."""
         self._outside = open_outside(self._llm, self.max_length, self._text) if self._plan.live else None
@@ -118,6 +121,7 @@ class VllmEngine:
         self, requests: Sequence[ScoreRequest], wanted: Wanted = all_wanted
     ) -> Iterator[tuple[int, ScoreResult]]:
         """Log-probabilities of continuations; what prompts have in common is computed once."""
+        self._check_contexts(requests)
         if self._outside is None:
             yield from scores(self._queue, requests, self.max_length, wanted)
             return
@@ -130,15 +134,17 @@ class VllmEngine:
         self, requests: Sequence[GenerateRequest], wanted: Wanted = all_wanted
     ) -> Iterator[tuple[int, GenerateResult]]:
         """Greedy generations."""
+        self._check_prompts(requests)
         self._leave_cache()
         self._ask_for_graphs(len(requests))
-        yield from generations(self._queue, requests, self.max_length, self._text.end_text, wanted)
+        yield from generations(self._queue, requests, self.max_length, self._text, wanted)
 
     def score_paths(
         self, requests: Sequence[ScoreRequest], paths: Sequence[LayerPath]
     ) -> Iterator[tuple[int, int, ScoreResult]]:
         """Every request on every path; a prompt's pass is shared by paths as far as their layers agree."""
         self._check_paths(paths, bounded=self._outside is None)
+        self._check_contexts(requests)
         if self._outside is None:
             yield from each_path(self, paths, lambda: self.score(requests))
             return
@@ -150,6 +156,7 @@ class VllmEngine:
     ) -> Iterator[tuple[int, int, GenerateResult]]:
         """Every request on every path; a decode step runs several paths and reads a layer's weights once for them."""
         self._check_paths(paths, bounded=self._outside is None)
+        self._check_prompts(requests)
         if self._outside is None:
             yield from each_path(self, paths, lambda: self.generate(requests))
             return
@@ -202,6 +209,27 @@ class VllmEngine:
             check_layer_path(
                 layers, n_layers, max(self._slots, n_layers) if bounded else None, self.checkpoint
             )
+
+    def _check_contexts(self, requests: Sequence[ScoreRequest]) -> None:
+        self._check_lengths(len(r.context) + max(map(len, r.continuations)) for r in requests)
+
+    def _check_prompts(self, requests: Sequence[GenerateRequest]) -> None:
+        self._generation.require_supported()
+        self._check_lengths(len(r.prompt) + r.max_new_tokens for r in requests)
+
+    def _check_lengths(self, lengths: Iterable[int]) -> None:
+        """Raise EngineError for a sequence whose rotary factors transformers would choose by its length."""
+        limit = self._constant_rope
+        longest = max(lengths, default=0)
+        asked = self.spec.max_length
+        # What fits into neither limit is truncated to the one that was asked for, here as there.
+        if limit is None or longest < limit or (asked is not None and asked <= limit):
+            return
+        raise EngineError(
+            f"A sequence of {longest} tokens is asked for; beyond {limit} tokens the rotary embedding of {self.checkpoint} "
+            "depends on the length of each sequence, which vLLM does not do: use the transformers engine, or set max_length to "
+            f"{limit}."
+        )
 
     def _take_cache(self, purpose: str) -> None:
         """Take the KV cache from the scheduler: no request runs, and no block holds what it would find again."""

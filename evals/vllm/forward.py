@@ -16,7 +16,7 @@ from vllm.config import VllmConfig
 from vllm.forward_context import set_forward_context
 from vllm.v1.attention.backend import CommonAttentionMetadata
 
-from evals.vllm.batch import Batch, DecodeStep, Ints, Step, StepResult
+from evals.vllm.batch import Batch, DecodeStep, Ints, Penalty, Step, StepResult
 from evals.vllm.schedule import PathNode, Stride, Visit, cached_sweeps, path_trie
 from evals.vllm.slots import LayerSlots, shallow
 
@@ -164,13 +164,23 @@ class Forward:
         for begin in range(0, len(states), self._head_rows):
             logits = self._logits(states[begin : begin + self._head_rows])
             if logits is not None:
-                best.append(logits.argmax(dim=-1))
+                best.append(self._likeliest(logits, begin, step.penalty))
         return torch.cat(best).tolist() if best else []
 
     def _logits(self, states: torch.Tensor) -> torch.Tensor | None:
         """Logits of the rows, gathered from all ranks; null on a rank that does not answer."""
         logits: torch.Tensor | None = self._model.compute_logits(states)
         return logits if self._answers else None
+
+    def _likeliest(self, logits: torch.Tensor, begin: int, penalty: Penalty | None) -> torch.Tensor:
+        """The likeliest token of each row, after the penalty, on the device; the first of the logits is row `begin`."""
+        if penalty is not None:
+            seen = penalty.seen[(penalty.seen[:, 0] >= begin) & (penalty.seen[:, 0] < begin + len(logits))]
+            rows, tokens = self.tensor(seen[:, 0] - begin), self.tensor(seen[:, 1])
+            logits = logits.float().clone()
+            values = logits[rows, tokens]
+            logits[rows, tokens] = torch.where(values < 0, values * penalty.value, values / penalty.value)
+        return logits.argmax(dim=-1)
 
     def look_up(self, hidden: Hidden, step: Step) -> StepResult:
         """Log-probabilities (float32) of the wanted tokens and the likeliest token of each wanted row."""
@@ -187,7 +197,7 @@ class Forward:
             here = step.lookups[(step.lookups[:, 0] >= begin) & (step.lookups[:, 0] < end)]
             where, tokens = self.tensor(here[:, 0] - begin), self.tensor(here[:, 1])
             logprobs.append(logits[where, tokens] - torch.logsumexp(logits, dim=-1)[where])
-            best.append(logits.argmax(dim=-1))
+            best.append(self._likeliest(logits, begin, step.penalty))
         if not best:
             return StepResult([], [])
         # The one place where the host waits for a GPU.

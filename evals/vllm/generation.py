@@ -1,13 +1,23 @@
-"""Greedy generation through vLLM's scheduler, with the stop strings and truncation of lm-eval's vllm model."""
+"""Greedy generation through vLLM's scheduler, with the texts and stop strings of lm-eval's `hf` model.
+
+vLLM's own detokenizer goes on from the prompt: its text of a SentencePiece tokenizer begins with the space before the first word,
+which `hf`, where the new tokens are decoded alone, does not have. So vLLM hands out tokens, and text is made of them here.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from evals.engine import GenerateRequest, GenerateResult, Wanted, all_wanted
 from evals.errors import EngineError
-from evals.text_stop import cut_at_stops, with_end_token
+from evals.text_stop import StopStrings, final_text
+from evals.vllm.path_generation import Text
 from evals.vllm.queue import Prompt, RequestQueue
+
+if TYPE_CHECKING:
+    from vllm.v1.engine.detokenizer import IncrementalDetokenizer
 
 AHEAD = 16
 """Prompts that wait in the scheduler besides those that run: few sequences end in one step, and another engine that shares the
@@ -18,25 +28,50 @@ def generations(
     queue: RequestQueue,
     requests: Sequence[GenerateRequest],
     max_length: int,
-    end_text: str,
+    text: Text,
     wanted: Wanted = all_wanted,
 ) -> Iterator[tuple[int, GenerateResult]]:
     """Results of the requests as they finish; the longest prompts are started first."""
-    for prompt, output in queue.run(_prompts(requests, max_length, end_text, wanted), ahead=AHEAD):
+    for prompt, output in queue.run(_prompts(requests, max_length, text, wanted), ahead=AHEAD):
         request = requests[prompt.key[0]]
         answer = output.outputs[0]
         yield (
             prompt.key[0],
             GenerateResult(
-                text=cut_at_stops(answer.text, with_end_token(request.stop, end_text)),
+                text=final_text(text.tokenizer, answer.token_ids, request.stop, text.end_text),
                 n_tokens=len(answer.token_ids),
                 finish_reason="stop" if answer.finish_reason == "stop" else "length",
             ),
         )
 
 
+@dataclass(frozen=True)
+class _Watched(Prompt):
+    """A prompt whose text ends at stop strings."""
+
+    stop: tuple[str, ...]
+    text: Text
+
+    def watch(self) -> IncrementalDetokenizer:
+        from vllm.v1.engine.detokenizer import IncrementalDetokenizer
+
+        watched = StopStrings(self.text.tokenizer, self.stop)
+
+        class _Watch(IncrementalDetokenizer):
+            """Keeps the new tokens and ends the sequence where their text has a stop string."""
+
+            def update(self, new_token_ids: list[int], stop_terminated: bool) -> str | None:
+                for token in new_token_ids:
+                    self.token_ids.append(token)
+                    if watched.reached(self.token_ids):
+                        return "a stop string"
+                return None
+
+        return _Watch()
+
+
 def _prompts(
-    requests: Sequence[GenerateRequest], max_length: int, end_text: str, wanted: Wanted
+    requests: Sequence[GenerateRequest], max_length: int, text: Text, wanted: Wanted
 ) -> Iterator[Prompt]:
     from vllm import SamplingParams
 
@@ -53,8 +88,7 @@ def _prompts(
         params = SamplingParams(
             temperature=0,
             max_tokens=request.max_new_tokens,
-            stop=list(with_end_token(request.stop, end_text)),
-            skip_special_tokens=False,
-            spaces_between_special_tokens=False,
+            repetition_penalty=text.repetition_penalty,
+            detokenize=False,
         )
-        yield Prompt((index,), request.prompt[-room:], params)
+        yield _Watched((index,), request.prompt[-room:], params, request.stop, text)

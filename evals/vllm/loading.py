@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from evals.checkpoint_settings import constant_rope_length
 from evals.engine import AUTO_ATTENTION, DeviceKind, EngineKind, EngineSpec, EngineTuning, ExecutionMode
 from evals.errors import EngineError
 from evals.execution import CPU_ATTENTION, default_execution, with_backend
@@ -18,6 +19,7 @@ from evals.faults import start_error
 from evals.live_paths import is_live_family, read_config
 from evals.quantization import DEPRECATED_METHODS, stored_quantization
 from evals.vllm.environment import answer_for_cpu_build, environment, process_settings, quiet_vllm
+from evals.weight_names import require_all_weights
 
 if TYPE_CHECKING:
     from vllm import LLM
@@ -55,6 +57,7 @@ class Plan:
 def plan_engine(spec: EngineSpec, checkpoint: Path, tuning: EngineTuning) -> Plan:
     """Settings for this machine; raises EngineError for what the checkpoint contradicts. Loads nothing."""
     config = read_config(checkpoint)
+    require_all_weights(checkpoint, config)
     stored = stored_quantization(checkpoint, config)
     if stored and spec.quantization != stored:
         raise EngineError(
@@ -80,7 +83,7 @@ def plan_engine(spec: EngineSpec, checkpoint: Path, tuning: EngineTuning) -> Pla
         "allow_deprecated_quantization": stored in DEPRECATED_METHODS,
         "kv_cache_dtype": spec.kv_cache_dtype,
         "tensor_parallel_size": spec.tensor_parallel,
-        "max_model_len": spec.max_length,
+        "max_model_len": _longest(spec, config),
         "trust_remote_code": spec.trust_remote_code,
         "seed": 0,
         "max_num_seqs": tuning.batch_size or (BATCH_CPU if cpu else BATCH_CUDA),
@@ -110,6 +113,12 @@ def plan_engine(spec: EngineSpec, checkpoint: Path, tuning: EngineTuning) -> Pla
     return Plan(cpu, live, execution, bool(spec.batch_invariant), threads, kv_cache_bytes, arguments)
 
 
+def _longest(spec: EngineSpec, config: dict[str, Any]) -> int | None:
+    """Tokens up to which vLLM rotates as transformers does: by longer limits it chooses other factors for every sequence."""
+    limit = constant_rope_length(config)
+    return spec.max_length if limit is None else min(spec.max_length or limit, limit)
+
+
 def kv_bytes_per_token(spec: EngineSpec, config: dict[str, Any], layers: int) -> int:
     """KV cache of one token in this many layers."""
     heads = config.get("num_attention_heads") or 1
@@ -123,7 +132,7 @@ def _kv_cache_bytes(spec: EngineSpec, config: dict[str, Any], tuning: EngineTuni
     if tuning.kv_cache_gib is not None:
         return int(tuning.kv_cache_gib * GIB)
     layers = int(config.get("num_hidden_layers") or 0) + tuning.extra_layer_slots
-    longest = spec.max_length or int(config.get("max_position_embeddings") or KV_TOKENS_CPU)
+    longest = _longest(spec, config) or int(config.get("max_position_embeddings") or KV_TOKENS_CPU)
     wanted = kv_bytes_per_token(spec, config, layers) * max(KV_TOKENS_CPU, longest + 4 * BLOCK_CPU)
     free = int(psutil.virtual_memory().available * KV_SHARE_CPU)
     return max(min(wanted or GIB, free), 64 << 20)

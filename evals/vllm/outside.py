@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from evals.checkpoint_settings import GenerationSettings
 from evals.text_stop import end_text_of, end_tokens
 from evals.vllm.batch import DecodeStep, Step, StepResult
 from evals.vllm.limits import Limits
@@ -54,23 +55,9 @@ def open_outside(llm: LLM, max_length: int, text: Text) -> Outside | None:
     return Outside(llm, max_length, text, Limits.least(known)) if len(known) == len(limits) else None
 
 
-def text_of(llm: LLM) -> Text:
-    """The engine's tokenizer and what ends a text."""
+def text_of(llm: LLM, settings: GenerationSettings) -> Text:
+    """The engine's tokenizer, what ends a text, and the checkpoint's penalty on it."""
     tokenizer = llm.get_tokenizer()
     config = llm.model_config.try_get_generation_config() or {}
     ends = end_tokens(tokenizer, config.get("eos_token_id"))
-
-    def decode(prompt: tuple[int, ...], tokens: list[int]) -> str:
-        # vLLM's own, token by token: at the end of a text it leaves out what is no whole character.
-        from vllm import SamplingParams
-        from vllm.v1.engine import EngineCoreRequest
-        from vllm.v1.engine.detokenizer import IncrementalDetokenizer
-
-        params = SamplingParams(skip_special_tokens=False, spaces_between_special_tokens=False)
-        request = EngineCoreRequest("", list(prompt), None, params, None, 0.0, None, None, None)
-        writer = IncrementalDetokenizer.from_new_request(tokenizer, request)
-        for token in tokens:
-            writer.update([token], stop_terminated=False)
-        return str(writer.get_next_output_text(finished=True, delta=False))
-
-    return Text(tokenizer, ends, end_text_of(tokenizer), decode)
+    return Text(tokenizer, ends, end_text_of(tokenizer), settings.repetition_penalty)

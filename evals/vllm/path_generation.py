@@ -7,15 +7,15 @@ prompt) together, so that it reads a layer's weights once per sweep and not once
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from evals.engine import GenerateRequest, GenerateResult
 from evals.errors import EngineError
-from evals.text_stop import StopStrings, cut_at_stops, with_end_token
-from evals.vllm.batch import DecodeStep, Step, StepResult, batch_of
+from evals.text_stop import StopStrings, final_text
+from evals.vllm.batch import DecodeStep, Penalty, Step, StepResult, batch_of
 from evals.vllm.limits import Limits
 from evals.vllm.radix import BlockPool, RadixTree, Resident
 from evals.vllm.schedule import Path, Stride, most_repeats
@@ -53,8 +53,8 @@ class Text:
     tokenizer: Any
     ends: frozenset[int]
     end_text: str
-    decode: Callable[[tuple[int, ...], list[int]], str]
-    """Text of tokens that follow a prompt, as vLLM writes it."""
+    repetition_penalty: float = 1.0
+    """On the tokens of prompt and text; 1 is none."""
 
 
 class PathGenerator:
@@ -135,6 +135,8 @@ class PathGenerator:
         pool = BlockPool(1, self._limits.blocks // stride.blocks, self._limits.block_size)
         prompts = [self._prompt(request) for request in requests]
         step, tables = self._first_pass(prompts, pool)
+        seen = list(map(set, prompts))
+        step = replace(step, penalty=self._penalty(seen))
         rows: list[_Row] = []
         for path, result in enumerate(self._passes.prefill(step, paths, stride)):
             for prompt, token in enumerate(result.best):
@@ -143,10 +145,19 @@ class PathGenerator:
         live = rows
         while live := [row for row in live if self._goes_on(row, requests[row.prompt])]:
             lengths = self._lengthen(tables, prompts, live, pool)
-            best = self._passes.decode(_decode_step(live, lengths, tables), paths, stride)
+            penalty = self._penalty([seen[row.prompt].union(row.tokens) for row in live])
+            next_step = replace(_decode_step(live, lengths, tables), penalty=penalty)
+            best = self._passes.decode(next_step, paths, stride)
             for row, token in zip(live, best, strict=True):
                 row.tokens.append(token)
         return rows
+
+    def _penalty(self, seen: Sequence[set[int]]) -> Penalty | None:
+        """The repetition penalty on rows that have seen these tokens."""
+        if self._text.repetition_penalty == 1.0:
+            return None
+        pairs = [(row, token) for row, tokens in enumerate(seen) for token in tokens]
+        return Penalty(self._text.repetition_penalty, np.array(pairs, dtype=np.int64))
 
     def _first_pass(self, prompts: list[tuple[int, ...]], pool: BlockPool) -> tuple[Step, list[list[int]]]:
         """The pass over the prompts, and each prompt's blocks, whose last one is its own."""
@@ -179,10 +190,8 @@ class PathGenerator:
         return lengths
 
     def _result(self, request: GenerateRequest, row: _Row) -> GenerateResult:
-        tokens = row.tokens[:-1] if row.tokens[-1] in self._text.ends else row.tokens
-        text = self._text.decode(self._prompt(request), tokens)
         return GenerateResult(
-            text=cut_at_stops(text, with_end_token(request.stop, self._text.end_text)),
+            text=final_text(self._text.tokenizer, row.tokens, request.stop, self._text.end_text),
             n_tokens=len(row.tokens),
             finish_reason="stop" if row.ended else "length",
         )

@@ -12,6 +12,7 @@ from evals.errors import EngineError
 
 if TYPE_CHECKING:
     from vllm import LLM, RequestOutput, SamplingParams
+    from vllm.v1.engine.detokenizer import IncrementalDetokenizer
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,10 @@ class Prompt:
     key: tuple[int, ...]
     tokens: tuple[int, ...]
     params: SamplingParams
+
+    def watch(self) -> IncrementalDetokenizer | None:
+        """What is shown every new token instead of vLLM's own detokenizer, and can end the sequence; null leaves vLLM's."""
+        return None
 
 
 class RequestQueue:
@@ -57,7 +62,10 @@ class RequestQueue:
                     prompt.params.output_kind = RequestOutputKind.FINAL_ONLY
                     name = str(next(self._ids))
                     flying[name] = prompt
-                    self._engine.add_request(name, tokens_input(list(prompt.tokens)), prompt.params)
+                    inner = self._engine.add_request(name, tokens_input(list(prompt.tokens)), prompt.params)
+                    watch = prompt.watch()
+                    if watch is not None:
+                        self._engine.output_processor.request_states[inner].detokenizer = watch
                 if not flying:
                     return
                 for output in self._engine.step():

@@ -96,8 +96,11 @@ def following(tokens: Sequence[int], path: Path) -> int:
     return value % 2
 
 
-def spelled(prompt: tuple[int, ...], tokens: list[int]) -> str:
-    return "".join(map(str, tokens))
+class Spelled:
+    """A tokenizer whose texts are its tokens' numbers."""
+
+    def decode(self, tokens: list[int], **kwargs: object) -> str:
+        return "".join(map(str, tokens))
 
 
 @given(SEQUENCES, PATHS, st.integers(1, 3), st.sampled_from([400, 4000]))
@@ -106,9 +109,7 @@ def test_every_row_sees_its_own_past(
 ) -> None:
     worker = Remembering(blocks)
     passes = Passes(worker.prefill, worker.decode, lambda: None)
-    generator = PathGenerator(
-        passes, Limits(holders, blocks, BLOCK), 64, Text(None, frozenset(), "", spelled)
-    )
+    generator = PathGenerator(passes, Limits(holders, blocks, BLOCK), 64, Text(Spelled(), frozenset(), ""))
     requests = [
         GenerateRequest(prompt=prompt, max_new_tokens=NEW + number % 2)
         for number, prompt in enumerate(prompts)
@@ -119,4 +120,4 @@ def test_every_row_sees_its_own_past(
         tokens: list[int] = []
         while len(tokens) < requests[number].max_new_tokens:
             tokens.append(following([*prompts[number], *tokens], paths[path]))
-        assert text == spelled((), tokens)
+        assert text == Spelled().decode(tokens)
