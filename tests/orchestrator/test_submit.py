@@ -122,6 +122,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
         f"http://127.0.0.1:{ports[2]}/metrics",
     )
     end(process)
+    log.close()
     shutil.rmtree(temp, ignore_errors=True)
 
 
