@@ -80,11 +80,14 @@ class SideBySide:
         stock_kind: EngineKind | None = None,
         dtype: str = "float32",
         stock_dtype: str | None = None,
+        stock: LM | None = None,
     ) -> None:
-        """`stock_kind` is lm-eval's own model, by default that of the engine's kind."""
+        """`stock_kind` is lm-eval's own model, by default that of the engine's kind; `stock` one that is loaded already."""
         self.suite = suite
         self.engine = open_engine(spec_of(suite, kind, dtype), checkpoint)
-        self.stock = stock_model(suite, checkpoint, stock_kind or kind, batch_size, stock_dtype or dtype)
+        self.stock = stock or stock_model(
+            suite, checkpoint, stock_kind or kind, batch_size, stock_dtype or dtype
+        )
 
     def compare(
         self, benchmark: Benchmark, settings: EvalSettings, mirror: Path | None, folder: Path
