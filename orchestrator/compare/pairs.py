@@ -250,6 +250,9 @@ def _notes(base: Side | None, candidate: Side | None) -> tuple[str, ...]:
             notes.append(f"{_PARTIAL} ({name}: {result.n} documents)")
         notes += [f"{name}: {a.share:.0%} of the responses are {a.kind}" for a in result.alarms]
         notes += [f"{name}: {note}" for note in side.notes]
+    kinds = {s.measurement.facts.get(Fact.ENGINE) for s in (base, candidate) if s is not None} - {None}
+    if len(kinds) > 1:
+        notes.append(ROUNDING)
     if any(s is not None and not s.measurement.result.comparable_to_board for s in (base, candidate)):
         remarks = {s.measurement.result.remark for s in (base, candidate) if s is not None}
         notes += [f"not the board's: {r}" for r in sorted(r for r in remarks if r)]
@@ -257,6 +260,11 @@ def _notes(base: Side | None, candidate: Side | None) -> tuple[str, ...]:
 
 
 _PARTIAL = "partial"
+ROUNDING = (
+    "across engines: in bfloat16 the same weights round differently, and a document in forty can be answered differently "
+    "(docs/agreement.md)"
+)
+"""Remark on a comparison of two engines' scores."""
 
 
 def _is_partial(row: ComparisonRow) -> bool:

@@ -29,21 +29,29 @@ class Parity:
     n_samples: int = 0
     n_scores: int = 0
     worst_logprob: float = 0.0
+    logprob_differences: list[float] = field(default_factory=list)
     differing: list[str] = field(default_factory=list)
 
+    @property
+    def mean_logprob(self) -> float:
+        """Average difference of a log-probability."""
+        return sum(self.logprob_differences) / max(1, len(self.logprob_differences))
 
-def float32_spec(suite: Suite, kind: EngineKind = EngineKind.TRANSFORMERS) -> EngineSpec:
+
+def spec_of(suite: Suite, kind: EngineKind = EngineKind.TRANSFORMERS, dtype: str = "float32") -> EngineSpec:
     return EngineSpec(
         kind=kind,
         version=installed_version(kind),
-        dtype="float32",
+        dtype=dtype,
         max_length=suite.settings.max_length,
     )
 
 
-def stock_model(suite: Suite, checkpoint: Path, kind: EngineKind, batch_size: int = 1) -> LM:
-    """lm-eval's own model on the same backend, in float32 on the CPU."""
-    common = {"dtype": "float32", "add_bos_token": suite.settings.add_bos_token}
+def stock_model(
+    suite: Suite, checkpoint: Path, kind: EngineKind, batch_size: int = 1, dtype: str = "float32"
+) -> LM:
+    """lm-eval's own model on the same backend, on the CPU."""
+    common = {"dtype": dtype, "add_bos_token": suite.settings.add_bos_token}
     if kind is EngineKind.TRANSFORMERS:
         return HFLM(
             pretrained=str(checkpoint),
@@ -69,10 +77,17 @@ class SideBySide:
         *,
         batch_size: int = 1,
         kind: EngineKind = EngineKind.TRANSFORMERS,
+        stock_kind: EngineKind | None = None,
+        dtype: str = "float32",
+        stock_dtype: str | None = None,
+        stock: LM | None = None,
     ) -> None:
+        """`stock_kind` is lm-eval's own model, by default that of the engine's kind; `stock` one that is loaded already."""
         self.suite = suite
-        self.engine = open_engine(float32_spec(suite, kind), checkpoint)
-        self.stock = stock_model(suite, checkpoint, kind, batch_size)
+        self.engine = open_engine(spec_of(suite, kind, dtype), checkpoint)
+        self.stock = stock or stock_model(
+            suite, checkpoint, stock_kind or kind, batch_size, stock_dtype or dtype
+        )
 
     def compare(
         self, benchmark: Benchmark, settings: EvalSettings, mirror: Path | None, folder: Path
@@ -129,7 +144,8 @@ def _compare_one(ours: Sample, theirs: dict[str, Any], found: Parity) -> None:
             found.differing.append(f"{where}: {metric} {mine} here, {stock} there")
     if ours.logprobs:
         for mine, response in zip(ours.logprobs, theirs["resps"], strict=True):
-            found.worst_logprob = max(found.worst_logprob, abs(mine - response[0][0]))
+            found.logprob_differences.append(abs(mine - response[0][0]))
+            found.worst_logprob = max(found.worst_logprob, found.logprob_differences[-1])
     elif ours.response != theirs["resps"][0][0]:
         found.differing.append(f"{where}: {ours.response!r} here, {theirs['resps'][0][0]!r} there")
 

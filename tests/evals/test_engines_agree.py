@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from evals.checkpoint_settings import constant_rope_length, read_generation_settings
 from evals.engine import EngineKind, EngineTuning, GenerateRequest, PathEngine, ScoreRequest
@@ -22,6 +23,7 @@ from tests.evals.engine_requests import (
     random_requests,
     scored,
 )
+from tests.evals.further_tokenizers import further_checkpoint, smoke_lines
 from tests.evals.stock_hf import stock_hf, stock_scores, stock_texts
 from tests.tiny import VOCABULARY, tiny_checkpoint
 
@@ -63,6 +65,42 @@ def test_a_repetition_penalty_is_applied_as_by_lm_eval(
         assert [result.text for result in generated(engine, PROMPTS)] == expected
         alone = [generated(engine, [prompt])[0].text for prompt in PROMPTS]
         assert alone == expected
+
+
+def test_what_pads_a_batch_is_not_penalised(tmp_path: Path) -> None:
+    checkpoint = tiny_checkpoint(tmp_path, layers=2, dtype="float32")
+    # The end token, which pads, is likely here: where it is penalised, texts end later.
+    tensors = load_file(checkpoint / "model.safetensors")
+    head = tensors["lm_head.weight"].copy()
+    head[2] = head[3:40].mean(axis=0) * 9
+    save_file(tensors | {"lm_head.weight": head}, checkpoint / "model.safetensors", metadata={"format": "pt"})
+    generation_config(checkpoint, repetition_penalty=1.3)
+    prompts = prompts_of(random_requests(5, vocabulary=VOCABULARY, count=24), new=24)
+    with engine_of(EngineKind.TRANSFORMERS, checkpoint) as engine:
+        together = generated(engine, prompts)
+        assert together == [generated(engine, [prompt])[0] for prompt in prompts]
+    assert {result.finish_reason for result in together} == {"stop", "length"}
+    assert [result.text for result in together] == stock_texts(stock_hf(checkpoint), prompts)
+
+
+@KINDS
+def test_texts_and_stop_strings_of_a_sentencepiece_tokenizer(kind: EngineKind, tmp_path: Path) -> None:
+    checkpoint = further_checkpoint(tmp_path, "sentencepiece-bos", smoke_lines(), 512)
+    model = stock_hf(checkpoint)
+    texts = [f"Question {number}: what is it?\nAnswer:" for number in range(6)]
+    prompts = [
+        GenerateRequest(prompt=tuple(model.tok_encode(text)), max_new_tokens=16 + number % 2)
+        for number, text in enumerate(texts)
+    ]
+    written = stock_texts(model, prompts)
+    # Stop strings out of the texts: a first word with the space that vLLM's own detokenizer writes before it, and later parts.
+    stops = [(" " + text.split()[0], text[len(text) // 2 :][:3]) for text in written]
+    stopping = [r.model_copy(update={"stop": stop}) for r, stop in zip(prompts, stops, strict=True)]
+    with engine_of(kind, checkpoint) as engine:
+        assert [result.text for result in generated(engine, prompts)] == written
+        assert [result.text for result in generated(engine, stopping)] == stock_texts(model, stopping)
+        both = engine.generate_paths(stopping, [(0, 1)])
+        assert {r: result.text for _, r, result in both} == dict(enumerate(stock_texts(model, stopping)))
 
 
 @KINDS

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from lm_eval.api.instance import Instance
 
 from evals.engine import (
     EngineKind,
@@ -23,9 +25,14 @@ from evals.engine import (
 )
 from evals.errors import EngineError, EvaluationError, JournalError, SuiteError
 from evals.harness import Progress, evaluate, resolve_chat_template
+from evals.harness.adapter import EngineLM
+from evals.harness.progress import ProgressTracker
 from evals.harness.tasks import load_tasks
+from evals.harness.tokenization import Tokenization
+from evals.journal import Journal
 from evals.samples import read_samples
 from evals.scores import ChatTemplate, EvalSettings, Evaluation
+from evals.sharing import Claims
 from evals.suite import Benchmark, Suite, load_suite
 from tests.evals.engines_before import Before, Request
 from tests.evals.parity import SideBySide
@@ -336,6 +343,38 @@ def test_tasks_and_functions_that_are_not_there(tmp_path: Path) -> None:
     ):
         with pytest.raises(SuiteError, match=words):
             load_tasks(musr.model_copy(update=change), PLAIN, None)
+
+
+class Merging:
+    """A tokenization of characters in which "a" and "b" are one token."""
+
+    tokenizer = None
+    prefix_token_id = 0
+
+    def encode(self, text: str, *, add_special_tokens: bool | None = None) -> list[int]:
+        return [ord(character) for character in text.replace("ab", "\u00df")]
+
+    def learn(self, texts: object) -> None:
+        """Nothing is kept."""
+
+
+@pytest.mark.parametrize(
+    ("context", "choice", "why"),
+    [("which? a", "b", "merges it into the last tokens"), ("which? a", "", "it is an empty text")],
+)
+def test_a_choice_without_a_token_of_its_own_is_refused(
+    engine: PathEngine, tmp_path: Path, context: str, choice: str, why: str
+) -> None:
+    lm = EngineLM(
+        engine, cast("Tokenization", Merging()), cast("Journal", None), cast("ProgressTracker", None), cast("Claims", None)
+    )  # fmt: skip
+    requests = [
+        Instance("loglikelihood", {}, (context, text), number, metadata=("letters", 7, 1))
+        for number, text in enumerate((" c", choice, "d"))
+    ]
+    words = rf"Choice 1 \('{choice}'\) of document 7 of letters has no token of its own, .*{why}"
+    with pytest.raises(EvaluationError, match=words):
+        lm.loglikelihood(requests)
 
 
 def test_sampling_is_refused(engine: PathEngine, tmp_path: Path) -> None:

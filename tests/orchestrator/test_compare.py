@@ -206,6 +206,18 @@ def test_force_compares_and_shows_it() -> None:
     assert "forced although: number of documents" in text
 
 
+def test_a_comparison_across_engines_says_what_rounding_does() -> None:
+    other = ENGINE.model_copy(update={"kind": EngineKind.TRANSFORMERS})
+    right = answers("musr")
+    found = one(side("musr", right), side("musr", right, engine=other), force=True)
+    assert any(note.startswith("across engines") for note in found.rows[0].notes)
+    assert "docs/agreement.md" in comparison_text([found])
+    assert not any(
+        note.startswith("across engines")
+        for note in one(side("musr", right), side("musr", right)).rows[0].notes
+    )
+
+
 def test_other_prompts_and_other_questions_refuse() -> None:
     right = answers("musr")
     base, other = side("musr", right), side("musr", right, prompt="q")
