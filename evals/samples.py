@@ -105,6 +105,11 @@ class StoredSamples:
         return data
 
 
+MAX_ROWS = 2_000_000
+MAX_COLUMNS = 100
+MAX_UNPACKED = 4_000_000_000
+"""Most bytes that a file of samples may unpack to."""
+
 # What pyarrow raises for damaged files, and Python for values of other types than a sample has.
 _BROKEN = (OSError, pa.ArrowException, ValueError, TypeError, KeyError, OverflowError)
 
@@ -112,12 +117,23 @@ _BROKEN = (OSError, pa.ArrowException, ValueError, TypeError, KeyError, Overflow
 def _table(source: Path | pa.BufferReader, title: str, subset: str | None = None) -> pa.Table:
     """A file as a table of `SCHEMA`; whatever is wrong with it is a SamplesError, as one bad file must end nothing else."""
     try:
+        _check_size(source, title)
         table = pq.read_table(source, filters=[("subset", "=", subset)] if subset else None)
         if set(SCHEMA.names) <= set(table.column_names):
             return table.select(SCHEMA.names).cast(SCHEMA)
     except _BROKEN as error:
         raise _unreadable(title, error) from error
     raise SamplesError(f"{title} lacks columns that samples have; evaluate again to write it.")
+
+
+def _check_size(source: Path | pa.BufferReader, title: str) -> None:
+    """Refuse, by the file's own footer, what a few bytes of repeated values would unpack to."""
+    metadata = pq.read_metadata(source)
+    size = sum(metadata.row_group(n).total_byte_size for n in range(metadata.num_row_groups))
+    if metadata.num_rows > MAX_ROWS or size > MAX_UNPACKED or metadata.num_columns > MAX_COLUMNS:
+        raise SamplesError(
+            f"{title} would be {metadata.num_rows:,} rows of {metadata.num_columns:,} columns; no samples are so many, evaluate again."
+        )
 
 
 def _samples(table: pa.Table, title: str) -> tuple[Sample, ...]:

@@ -1,6 +1,6 @@
 """Feeds damaged and hostile inputs to every reader of foreign text.
 
-    python -m tests.fuzz_campaign --count 20000 --seed 1
+    python -m tests.fuzz_campaign --count 20000 --seed 1 --jobs 2
 
 Each input has 5 s of processor time and 500 MB of memory over what its process had before. A finding is an exception that is no
 refusal of ours, more time or memory, or a write, a new process or a connection outside the folder of the campaign.
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import itertools
 import json
 import multiprocessing
 import os
@@ -22,11 +23,12 @@ import sys
 import tempfile
 import time
 import traceback
-from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import TracebackType
+from typing import Any, NamedTuple, Self
 
 LIMIT_S = 5.0
 LIMIT_BYTES = 500_000_000
@@ -114,26 +116,44 @@ def _trial(number: int, name: str, read: Callable[[random.Random], None], seed: 
     rng = random.Random(f"{seed} {number} {name}")
     before = _memory("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
-    problem, refused = None, False
     signal.signal(signal.SIGVTALRM, _stop)
     started = time.process_time()
-    try:
+    with (
+        _Caught() as caught,
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+    ):
         signal.setitimer(signal.ITIMER_VIRTUAL, LIMIT_S)
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            read(rng)
-    except (MergeboardError, RecipeError, EvaluationError) as error:
-        refused = True
+        read(rng)
+    error = caught.error
+    refused = isinstance(error, MergeboardError | RecipeError | EvaluationError)
+    problem = None
+    if isinstance(error, _TooSlow):
+        problem = f"more than {LIMIT_S:.0f} s at {_place(error.__traceback__)}"
+    elif refused:
         problem = _sentence_problem(str(error))
-    except _TooSlow:
-        problem = f"more than {LIMIT_S:.0f} s at {_place(sys.exc_info()[2])}"
-    except BaseException as error:
+    elif error is not None:
         problem = f"{type(error).__name__}: {str(error)[:100]!r} at {_place(error.__traceback__)}"
-    finally:
-        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
     seconds, peak = time.process_time() - started, max(0, _memory("VmHWM") - before)
     if problem is None and peak > LIMIT_BYTES:
         problem = f"{peak:,} bytes of memory"
     return Trial(number, name, seconds, peak, refused, problem)
+
+
+class _Caught:
+    """Keeps whatever an input raised, and stops its clock."""
+
+    error: BaseException | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        self.error = error
+        return not isinstance(error, KeyboardInterrupt)
 
 
 def _stop(*_: object) -> None:
@@ -220,21 +240,35 @@ def main() -> int:
         "--start", type=int, default=0, help="First number: with --count 1 one input is tried again."
     )
     parser.add_argument("--only", choices=list(_WEIGHTS), help="Only this reader.")
+    parser.add_argument(
+        "--jobs", type=int, default=1, help="Processes that share the numbers; the inputs are the same."
+    )
     wanted = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="mergeboard-fuzz-"))
+    share = -(-wanted.count // wanted.jobs)
+    starts = range(wanted.start, wanted.start + wanted.count, share)
+
+    def trials(start: int) -> list[Trial]:
+        own = folder / str(start)
+        own.mkdir()
+        count = min(share, wanted.start + wanted.count - start)
+        return [_shown(trial) for trial in run(count, wanted.seed, own, wanted.only, start)]
+
     figures: dict[str, list[Trial]] = {}
-    problems: Counter[str] = Counter()
     try:
-        for trial in run(wanted.count, wanted.seed, folder, wanted.only, wanted.start):
-            figures.setdefault(trial.reader, []).append(trial)
-            if trial.problem is not None:
-                problems[trial.problem] += 1
-                if problems[trial.problem] <= 3:
-                    print(f"{trial.number} {trial.reader}: {trial.problem}", flush=True)
+        with ThreadPoolExecutor(wanted.jobs) as pool:
+            for trial in itertools.chain.from_iterable(pool.map(trials, starts)):
+                figures.setdefault(trial.reader, []).append(trial)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     print(json.dumps(summary(figures), indent=1))
-    return 1 if problems else 0
+    return 1 if any(t.problem for found in figures.values() for t in found) else 0
+
+
+def _shown(trial: Trial) -> Trial:
+    if trial.problem is not None:
+        print(f"{trial.number} {trial.reader}: {trial.problem}", flush=True)
+    return trial
 
 
 def summary(figures: dict[str, list[Trial]]) -> dict[str, dict[str, float]]:

@@ -109,11 +109,13 @@ _VALUES: tuple[Any, ...] = (
     "=1+1", "(0,10**9)", "(0, 999999999)", "layers:0-999999999", "repeat:1*99999999", [], {}, [[]], [{}], {"": ""}, [None] * 300, {"a": [{}]},
 )  # fmt: skip
 _TOKENS = (
-    "|", "---", "```", "~~~", "<table>", "<tr>", "<td>", "</table>", "<!--", "&#x0;", "&amp;", "[", "](", ")", "(", "**", "`", "\n", "\r\n", "\t", " ",
-    "1", "1.5", "99,9", "-", "+", "%", "±", "\u2028", "\x0b", "\x85", "\ufeff", "\0", "\u202e", "é", "😀", "BBH", "Average", "(3-shot)", "lm_eval --model",
-    "--tasks", "billion parameters", "huggingface.co/a/b", "org/name", "model:", "- model: x/y", "slices:", "merge_method:", "layer_range: [0, 1]",
-    "&a [*a]", "*a", "<<: *a", "!!python/object:os.system", "? ", ": ", "{", "}", "[[[[", "'", '"', "1e400", ".inf", ".nan", "0x", "12:30:45", "9" * 40,
-    "name:", "base:", "layer_path:", "grid: all", "models--a--b/snapshots/" + "a" * 40, "<think>", "layers (1, 2)", "8B params", "Evaluated without chat template",
+    '|', '---', '```', '~~~', '<table>', '<tr>', '<td>', '</table>', '<!--', '&#x0;', '&amp;', '[', '](', ')', '(', '**', '`', '\n', '\r\n',
+    '\t', ' ', '1', '1.5', '99,9', '-', '+', '%', '±', '\u2028', '\x0b', '\x85', '\ufeff', '\x00', '\u202e', 'é', '😀', 'BBH', 'Average',
+    '(3-shot)', 'lm_eval --model', '--tasks', 'billion parameters', 'huggingface.co/a/b', 'org/name', 'model:', '- model: x/y', 'slices:',
+    'merge_method:', 'layer_range: [0, 1]', '&a [*a]', '*a', '<<: *a', '!!python/object:os.system', '? ', ': ', '{', '}', '[[[[', "'", '"',
+    '1e400', '.inf', '.nan', '0x', '12:30:45', '9999999999999999999999999999999999999999', 'name:', 'base:', 'layer_path:', 'grid: all',
+    'models--a--b/snapshots/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa', '<think>', 'layers (1, 2)', '8B params',
+    'Evaluated without chat template',
 )  # fmt: skip
 
 

@@ -27,6 +27,7 @@ PACKAGES = ("recipes", "evals", "orchestrator", "dashboard")
 METHODS = ("match", "fullmatch", "search", "findall", "finditer", "sub", "subn", "split")
 _ENDINGS = ("", "!", "\n", "\0", " x", "|", "`")
 _LIMIT_S = 1.0
+_REPEATS = (sre.MAX_REPEAT, sre.MIN_REPEAT, sre.POSSESSIVE_REPEAT)
 
 
 @dataclass(frozen=True)
@@ -157,21 +158,24 @@ def inputs(pattern: re.Pattern[str]) -> list[tuple[str, str, str]]:
     return list(itertools.product(list(prefixes)[:8], known, _ENDINGS))
 
 
+def _inner(kind: Any, value: Any) -> list[list[Any]]:
+    """What stands inside of an element: one list of elements, or one for each branch."""
+    if kind in _REPEATS:
+        return [list(value[2])]
+    if kind is sre.SUBPATTERN:
+        return [list(value[3])]
+    if kind is sre.ATOMIC_GROUP:
+        return [list(value)]
+    return [list(branch) for branch in value[1]] if kind is sre.BRANCH else []
+
+
 def _repeats(items: list[Any], before: str) -> Iterator[tuple[str, list[str]]]:
     """For each repeat that can be long: a text that leads to it, and texts that it can repeat."""
     for kind, value in items:
-        if kind in (sre.MAX_REPEAT, sre.MIN_REPEAT, sre.POSSESSIVE_REPEAT):
-            _, most, body = value
-            if most > 8:
-                yield before, [_example(list(body)), *_characters(body)]
-            yield from _repeats(list(body), before)
-        elif kind is sre.SUBPATTERN:
-            yield from _repeats(list(value[3]), before)
-        elif kind is sre.ATOMIC_GROUP:
-            yield from _repeats(list(value), before)
-        elif kind is sre.BRANCH:
-            for branch in value[1]:
-                yield from _repeats(list(branch), before)
+        if kind in _REPEATS and value[1] > 8:
+            yield before, [_example(list(value[2])), *_characters(value[2])]
+        for inner in _inner(kind, value):
+            yield from _repeats(inner, before)
         before += _example([(kind, value)])
 
 
@@ -187,16 +191,11 @@ def _example(items: list[Any]) -> str:
             text += "a"
         elif kind is sre.IN:
             text += _member(value)
-        elif kind in (sre.MAX_REPEAT, sre.MIN_REPEAT, sre.POSSESSIVE_REPEAT):
-            text += _example(list(value[2])) * max(1 if value[1] else 0, value[0])
-        elif kind is sre.SUBPATTERN:
-            text += _example(list(value[3]))
-        elif kind is sre.ATOMIC_GROUP:
-            text += _example(list(value))
         elif kind is sre.ASSERT:
             text += _example(list(value[1])) if value[0] < 0 else ""
-        elif kind is sre.BRANCH:
-            text += _example(list(value[1][0]))
+        elif inner := _inner(kind, value):
+            times = max(1 if value[1] else 0, value[0]) if kind in _REPEATS else 1
+            text += _example(inner[0]) * times
     return text
 
 
@@ -245,23 +244,20 @@ def _characters(tree: Any) -> list[str]:
         if kind is sre.LITERAL:
             found[chr(value)] = None
         elif kind is sre.IN:
-            for inner, item in value:
-                if inner is sre.LITERAL:
-                    found[chr(item)] = None
-                elif inner is sre.RANGE:
-                    found[chr(item[0])] = None
-                elif inner is sre.CATEGORY:
-                    found |= dict.fromkeys({sre.CATEGORY_SPACE: " \n"}.get(item, _OF_CLASS.get(item, "-")))
-        elif kind in (sre.MAX_REPEAT, sre.MIN_REPEAT, sre.POSSESSIVE_REPEAT):
-            found |= dict.fromkeys(_characters(value[2]))
-        elif kind is sre.SUBPATTERN:
-            found |= dict.fromkeys(_characters(value[3]))
-        elif kind is sre.ATOMIC_GROUP:
-            found |= dict.fromkeys(_characters(value))
-        elif kind is sre.BRANCH:
-            for branch in value[1]:
-                found |= dict.fromkeys(_characters(branch))
+            found |= dict.fromkeys("".join(map(_named, value)))
+        for inner in _inner(kind, value):
+            found |= dict.fromkeys(_characters(inner))
     return list(found)
+
+
+def _named(item: tuple[Any, Any]) -> str:
+    """Characters that one entry of a class stands for."""
+    kind, value = item
+    if kind is sre.LITERAL:
+        return chr(value)
+    if kind is sre.RANGE:
+        return chr(value[0])
+    return {sre.CATEGORY_SPACE: " \n"}.get(value, _OF_CLASS.get(value, "-")) if kind is sre.CATEGORY else ""
 
 
 def _text(prefix: str, pump: str, ending: str, length: int) -> str:

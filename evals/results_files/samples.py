@@ -14,7 +14,7 @@ from statistics import fmean
 from typing import Any, TextIO, TypeGuard
 
 from evals.errors import ClaimError
-from evals.outside_file import MAX_JSON_VALUES, open_file, values_in
+from evals.outside_file import MAX_JSON_VALUES, open_file, storable, values_in
 from evals.results_files.records import TaskResult
 from evals.results_files.rules import renamed
 from evals.scores import Sample
@@ -158,8 +158,8 @@ def _characters(value: Any) -> int:
 
 def _slim(entry: Mapping[str, Any]) -> dict[str, Any]:
     """The entry without the texts of its prompts, which are most of a file."""
-    kept = {k: v for k, v in entry.items() if k not in ("doc", "arguments")}
-    kept["choices"] = _choices(entry.get("arguments"))
+    kept: dict[str, Any] = {k: v for k, v in entry.items() if k not in ("doc", "arguments")}
+    kept = storable({**kept, "choices": _choices(entry.get("arguments"))})
     if not isinstance(entry.get("doc_hash"), str):
         document = json.dumps(entry.get("doc"), indent=2, ensure_ascii=False, default=str)
         kept["doc_hash"] = hashlib.sha256(document.encode("utf-8", "replace")).hexdigest()
