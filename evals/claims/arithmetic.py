@@ -9,7 +9,7 @@ from statistics import fmean
 from pydantic import Field
 
 from evals.claims.board import BoardRow
-from evals.claims.records import CardCheck, CheckKind, CheckOutcome, Figure, Unit
+from evals.claims.records import CardCheck, CheckKind, CheckOutcome, Claim, Figure, Unit
 from evals.engine import Frozen
 from evals.suite import Suite
 
@@ -92,6 +92,40 @@ def check_averages(figures: Sequence[Figure], suites: Sequence[Suite]) -> tuple[
     return tuple(checks)
 
 
+def check_readings(figures: Sequence[Figure], claims: Sequence[Claim]) -> tuple[CardCheck, ...]:
+    """What of the own model's figures is no score, what of its claims is unclear, and whose figures were not taken."""
+    checks = [
+        _reading(CheckOutcome.FAILS, f"{f.error} (line {f.line}).", f.line)
+        for f in figures
+        if f.error is not None and f.subject is None
+    ]
+    checks += [
+        _reading(
+            CheckOutcome.NOTE,
+            f"Unclear claim, {claim.title} {claim.value:g}: {remark} ({claim.source}).",
+            None,
+        )
+        for claim in claims
+        for remark in claim.unclear
+    ]
+    own = {f.group for f in figures if f.subject is None}
+    others: dict[int, dict[str, int]] = defaultdict(dict)
+    for f in figures:
+        if f.subject is not None and f.group not in own and (f.benchmark is not None or f.is_average):
+            others[f.group].setdefault(f.subject, f.line)
+    for subjects in others.values():
+        line = min(subjects.values())
+        names = list(subjects)
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        text = f"The table at line {line} gives scores of {', '.join(names[:3])}{more}: none is known to be the card's own model."
+        checks.append(_reading(CheckOutcome.NOTE, text, line))
+    return tuple(checks)
+
+
+def _reading(outcome: CheckOutcome, sentence: str, line: int | None) -> CardCheck:
+    return CardCheck(kind=CheckKind.READING, outcome=outcome, sentence=sentence, line=line)
+
+
 def check_contradictions(figures: Sequence[Figure]) -> tuple[CardCheck, ...]:
     """The same score in two places of the card, with different values."""
     checks = []
@@ -99,10 +133,16 @@ def check_contradictions(figures: Sequence[Figure]) -> tuple[CardCheck, ...]:
     for figure in figures:
         if figure.subject is not None or figure.suite is None or figure.benchmark is None:
             continue
-        if figure.unit is Unit.CHANGE:
+        if figure.unit is Unit.CHANGE or figure.error is not None or figure.unclear is not None:
             continue
         before = first.setdefault((figure.suite, figure.benchmark), figure)
         slack = before.rounding_points + figure.rounding_points
+        if (
+            before.facts.differences(figure.facts)
+            or before.scale is not figure.scale
+            or before.shots != figure.shots
+        ):
+            continue  # measured in another way
         if abs(before.points - figure.points) > slack + 1e-9:
             sentence = (
                 f"{figure.label} is {figure.written} in the {figure.where} (line {figure.line}) and "
