@@ -102,8 +102,8 @@ def _incomplete_average(figure: Figure, figures: Sequence[Figure], suite: Suite)
     """Why an average may not be the board's: scores of the board are missing beside it, or others are in it."""
     if not figure.is_average:
         return []
-    beside = [f for f in figures if f.group == figure.group and not f.is_average and f.unit is figure.unit]
-    beside = [f for f in beside if f.facts == figure.facts]
+    beside = [f for f in figures if f.group == figure.group and not f.is_average]
+    beside = [f for f in beside if f.facts == figure.facts and f.scale is figure.scale]
     known = {f.benchmark: f for f in beside if f.suite == suite.name}
     if len(known) < len(suite.benchmarks):
         return [

@@ -74,7 +74,7 @@ class Figure(Frozen):
     @property
     def points(self) -> float:
         """The figure as a score from 0 to 100."""
-        return self.value * 100 if self.unit is Unit.FRACTION else self.value
+        return round(self.value * 100, 10) if self.unit is Unit.FRACTION else self.value
 
     @property
     def rounding_points(self) -> float:

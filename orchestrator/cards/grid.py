@@ -96,7 +96,8 @@ def _pasted(lines: Sequence[str], knows: Callable[[str], bool]) -> list[Grid]:
     for number, line in enumerate([*lines, ""], start=1):
         match = _PASTED.match(line) if "|" not in line and len(line) < 400 else None
         if match is not None and knows(match["label"]):
-            run.append((number, (match["label"], *re.findall(_NUMBER, match["numbers"]))))
+            label = match["label"].lstrip("-*+\u2022 \t").rstrip(" \t:=") or match["label"]
+            run.append((number, (label, *re.findall(_NUMBER, match["numbers"]))))
             continue
         if len(run) >= _MIN_PASTED and len({len(cells) for _, cells in run}) == 1:
             width = len(run[0][1])

@@ -29,7 +29,7 @@ from evals.claims.records import CardCheck, CheckKind, CheckOutcome, Claim, Figu
 from evals.engine import Frozen
 from evals.suite import Suite
 from orchestrator.cards.figures import figures_of_index
-from orchestrator.cards.front_matter import KEY, FrontMatter, decoded, find_front_matter, find_pasted
+from orchestrator.cards.front_matter import KEY, FrontMatter, decoded, find_front_matter, find_pasted, in_code
 from orchestrator.cards.grid import Grid, grids
 from orchestrator.cards.stated import stated_facts
 from orchestrator.cards.subjects import Names, find_names, headings
@@ -59,6 +59,7 @@ _OF_OTHERS = re.compile(
 _SIZE_IN_NAME = re.compile(r"(?:^|[_-])(?P<number>\d{1,4}(?:\.\d{1,3})?)(?P<unit>[BbMm])(?:$|[_.-])")
 
 
+_MEASURED = re.compile(r"\b(?:evaluation|benchmarks?|leaderboard|scores|results)\b", re.IGNORECASE)
 _MAX_CELLS = 10_000
 
 
@@ -124,8 +125,10 @@ def read_card(
     data = metadata.data if metadata else {}
     mentioned = _mentioned(body, checkpoint, board_rows())
     bases = _bases(data, body, mentioned)
-    titles = [data.get(key) for key in ("model_name", "model-name", "name", "title")]
-    stated_names = [*own, repository, *(t for t in titles if isinstance(t, str))]
+    titles = [
+        t for key in ("model_name", "model-name", "name", "title") if isinstance(t := data.get(key), str)
+    ]
+    stated_names = [*own, repository, *titles]
     model = find_names(body, stated=stated_names, bases=bases, mentioned=mentioned)
     lines = body.splitlines()
     above = headings(lines)
@@ -136,7 +139,7 @@ def read_card(
     index = data.get(KEY)
     return Card(
         source=source,
-        name=(names[0] if names and names[0] else None) or checkpoint or model.heading,
+        name=(names[0] if names and names[0] else None) or checkpoint or next(iter(titles), model.heading),
         checkpoint=checkpoint,
         has_front_matter=metadata is not None and metadata.fenced,
         model_index=index if isinstance(index, list) else None,
@@ -217,11 +220,16 @@ def _owner(grid: Grid, lines: Sequence[str], above: Sequence[str | None], names:
 def _about_own(
     lines: Sequence[str], above: Sequence[str | None], tables: Sequence[Grid], names: Names
 ) -> str:
-    """The lines that may speak of the card's own model: no tables, and no sections that are headed by another."""
+    """The lines that may speak of the card's own model: no tables, and no sections that are headed by another.
+
+    A line below a heading such as "Evaluation" speaks of the figures: it begins with its heading.
+    """
     of_tables = {n for t in tables for n in range(t.start, t.lines[-1] + 1)}
     others = {heading: names.owner(heading) not in (None, "own") for heading in {*above} if heading}
+    measured = {heading: _MEASURED.search(heading) is not None for heading in others}
+    fenced = in_code(lines)
     return "\n".join(
-        line
+        f"{heading}: {line}" if heading and measured[heading] and not fenced[number - 1] else line
         for number, (line, heading) in enumerate(zip(lines, above, strict=True), start=1)
         if number not in of_tables and not (heading and others[heading])
     )

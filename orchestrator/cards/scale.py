@@ -129,7 +129,7 @@ def _of_series(series: Sequence[Entry], finest: int | None, n_small: int) -> lis
         elif entry.is_large:
             found.append(Reading(Unit.POINTS, unclear=mixed))
         elif entry in unclear:
-            remark = f"{entry.written} may be {entry.value:g} % or {100 * entry.value:.6g} %: the numbers beside it do not say"
+            remark = f"{entry.written} may be {entry.value:g} % or {100 * entry.value:.6g} %, and the scores beside it do not settle which"
             found.append(Reading(unit, unclear=remark))
         else:
             found.append(Reading(unit, unclear=mixed))

@@ -25,7 +25,7 @@ _TEMPLATE_OFF = re.compile(
     r"\b(?:without|no)\s+(?:an?\s+|the\s+|any\s+|its\s+)?chat[ _-]template\b", re.IGNORECASE
 )
 _TEMPLATE_ON = re.compile(
-    r"\b(?:with|using)\s+(?:[^;\n]{1,40}?\sand\s+)?(?:an?\s+|the\s+|its\s+)?chat[ _-]template\b",
+    r"\b(?:with|using)\s++(?:[^;\n]{1,40}?\sand\s+)?(?:an?\s+|the\s+|its\s+)?chat[ _-]template\b",
     re.IGNORECASE,
 )
 _TEMPLATE_SET = re.compile(
@@ -73,8 +73,9 @@ def stated_facts(text: str, of_others: Callable[[str], bool] = lambda sentence: 
     for line in joined.splitlines():
         if len(line) < 4000 and _MEASURING.search(line) and not _COMMAND.search(line):
             for sentence in _SENTENCE.split(line):
-                if not of_others(sentence):
-                    _add(found, _of_words(sentence))
+                facts = _of_words(sentence)
+                if facts and not of_others(sentence):
+                    _add(found, facts)
         head = _HARNESS_HEAD.search(line[:4000])
         if head is not None and head["value"].lower() in _DTYPES and not of_others(head[0]):
             _add(found, {Fact.DTYPE: _DTYPES[head["value"].lower()]})

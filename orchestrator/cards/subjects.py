@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from evals.claims.labels import plain
+from orchestrator.cards.front_matter import in_code
 
 _OURS = re.compile(r"\b(?:ours|this (?:model|merge|repo|repository)|our (?:model|merge))\b", re.IGNORECASE)
 _HEADING = re.compile(r"#{1,6}[ \t]+(?P<text>\S.{0,300})")
@@ -108,9 +109,7 @@ def headings(lines: Sequence[str]) -> list[str | None]:
     """For each line the text of the nearest heading at or above it; lines in code blocks are no headings."""
     found: list[str | None] = []
     current: str | None = None
-    fenced = False
-    for line in lines:
-        fenced ^= line.lstrip().startswith(("```", "~~~"))
+    for line, fenced in zip(lines, in_code(lines), strict=True):
         text = None if fenced else _heading(line)
         current = text or current
         found.append(current)
