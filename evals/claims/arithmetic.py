@@ -13,6 +13,7 @@ from evals.claims.records import CardCheck, CheckKind, CheckOutcome, Claim, Figu
 from evals.engine import Frozen
 from evals.suite import Suite
 
+_MOST_BESIDE = 200  # figures of one model that an average is checked against; no board has as many
 Key = str | None  # a benchmark, or None for the average
 
 
@@ -57,11 +58,15 @@ def bases_in(figures: Sequence[Figure]) -> tuple[Base, ...]:
 def check_averages(figures: Sequence[Figure], suites: Sequence[Suite]) -> tuple[CardCheck, ...]:
     """Every average against the mean of the figures beside it."""
     checks = []
+    tables: dict[tuple[int, str | None, Unit], list[Figure]] = defaultdict(list)
+    for figure in figures:
+        if not figure.is_average:
+            tables[figure.group, figure.subject, figure.unit].append(figure)
     for average in figures:
         if not average.is_average or average.unit is Unit.CHANGE:
             continue
-        beside = _beside(average, figures)
-        if len(beside) < 2:
+        beside = tables[average.group, average.subject, average.unit]
+        if not 2 <= len(beside) <= _MOST_BESIDE:
             continue
         known = [f for f in beside if f.benchmark is not None]
         # A table may hold further numbers that the average leaves out.
@@ -294,18 +299,6 @@ def _own_values(figures: Sequence[Figure], change: Figure) -> dict[Key, float]:
 def _is_mean(average: Figure, beside: Sequence[Figure]) -> bool:
     slack = average.rounding_points + fmean(f.rounding_points for f in beside)
     return abs(fmean(f.points for f in beside) - average.points) <= slack + 1e-9
-
-
-def _beside(average: Figure, figures: Sequence[Figure]) -> list[Figure]:
-    """The scores of the same table and subject."""
-    return [
-        f
-        for f in figures
-        if f.group == average.group
-        and f.subject == average.subject
-        and not f.is_average
-        and f.unit is average.unit
-    ]
 
 
 def _board_size(beside: Sequence[Figure], suites: Sequence[Suite]) -> int | None:

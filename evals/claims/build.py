@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from statistics import fmean
 
@@ -9,6 +10,31 @@ from evals.claims.board import BoardRow, row_behind
 from evals.claims.facts import ALL_DOCUMENTS, Fact, Facts
 from evals.claims.records import Claim, Figure, Scale, Unit, Where
 from evals.suite import Suite
+
+_MOST_BESIDE = 200  # figures of a table that an average is held against; no board has as many
+
+
+class _Context:
+    """What a card says besides one figure: its words, the row behind it, and its own model's figures by use."""
+
+    def __init__(
+        self, figures: Sequence[Figure], own: Sequence[Figure], stated: Facts, row: BoardRow | None
+    ) -> None:
+        self.stated, self.row = stated, row
+        self.sourced = [f for f in own if f.source_url is not None]
+        self.tables: dict[int, list[Figure]] = defaultdict(list)
+        self._suites: dict[int, set[str]] = defaultdict(set)
+        for figure in figures:
+            if figure.suite is not None:
+                self._suites[figure.group].add(figure.suite)
+        for figure in own:
+            if not figure.is_average and len(self.tables[figure.group]) < _MOST_BESIDE:
+                self.tables[figure.group].append(figure)
+
+    def suite_beside(self, average: Figure) -> str | None:
+        """The suite of the scores in the same table, for an average."""
+        names = self._suites[average.group] if average.is_average else set()
+        return next(iter(names)) if len(names) == 1 else None
 
 
 def claims_of(
@@ -30,11 +56,12 @@ def claims_of(
     row = row_behind(figures, checkpoint, rows)
     found: dict[tuple[str, str | None, Scale, float], list[Claim]] = {}
     own = [f for f in figures if f.subject is None and f.error is None and f.unit is not Unit.CHANGE]
+    context = _Context(figures, own, stated, row)
     for figure in sorted(own, key=lambda f: f.where is not Where.MODEL_INDEX):
-        suite = by_name.get(figure.suite or _suite_beside(figure, figures) or "")
+        suite = by_name.get(figure.suite or context.suite_beside(figure) or "")
         if suite is None or (figure.benchmark is None and not figure.is_average):
             continue
-        claim = _claim(figure, suite, checkpoint, source, (own, stated, row))
+        claim = _claim(figure, suite, checkpoint, source, context)
         _add(found.setdefault((suite.name, figure.benchmark, claim.scale, round(claim.value, 6)), []), claim)
     order = {(s.name, b): i for s in suites for i, b in enumerate([*(x.name for x in s.benchmarks), None])}
     claims = [claim for members in found.values() for claim in members]
@@ -57,12 +84,12 @@ def _claim(
     suite: Suite,
     checkpoint: str | None,
     source: str,
-    context: tuple[Sequence[Figure], Facts, BoardRow | None],
+    context: _Context,
 ) -> Claim:
-    figures, stated, row = context
+    stated, row = context.stated, context.row
     in_row = row is not None and row.suite == suite.name
     copied = row if in_row and row is not None and row.has(figure.benchmark, figure.points) else None
-    of_board = copied is not None or _from_board(figure, figures, suite)
+    of_board = copied is not None or _from_board(figure, context.sourced, suite)
     facts = Facts(known={Fact.SUITE: suite.name})
     if figure.benchmark is not None:
         facts = facts.plus({Fact.BENCHMARK: figure.benchmark})
@@ -72,7 +99,7 @@ def _claim(
         facts = facts.plus({Fact.LIMIT: ALL_DOCUMENTS, Fact.HARNESS: "lm-eval"})
     facts = facts.plus(stated.known).plus(figure.facts.known)
     unclear = [figure.unclear] if figure.unclear else []
-    unclear += _incomplete_average(figure, figures, suite)
+    unclear += _incomplete_average(figure, context.tables[figure.group], suite)
     if copied is not None:
         stage = copied.stage_of(figure.benchmark, figure.points) if _staged(figure, suite) else None
         for other in facts.differences(copied.facts):
@@ -98,12 +125,11 @@ def _claim(
     )
 
 
-def _incomplete_average(figure: Figure, figures: Sequence[Figure], suite: Suite) -> list[str]:
+def _incomplete_average(figure: Figure, table: Sequence[Figure], suite: Suite) -> list[str]:
     """Why an average may not be the board's: scores of the board are missing beside it, or others are in it."""
     if not figure.is_average:
         return []
-    beside = [f for f in figures if f.group == figure.group and not f.is_average]
-    beside = [f for f in beside if f.facts == figure.facts and f.scale is figure.scale]
+    beside = [f for f in table if f.facts == figure.facts and f.scale is figure.scale]
     known = {f.benchmark: f for f in beside if f.suite == suite.name}
     if len(known) < len(suite.benchmarks):
         return [
@@ -128,11 +154,3 @@ def _from_board(figure: Figure, figures: Sequence[Figure], suite: Suite) -> bool
 def _staged(figure: Figure, suite: Suite) -> bool:
     """Whether the scoring stage matters: for the benchmark itself, or for an average that it is part of."""
     return any(b.stages for b in suite.benchmarks if figure.benchmark in (None, b.name))
-
-
-def _suite_beside(average: Figure, figures: Sequence[Figure]) -> str | None:
-    """The suite of the scores in the same table, for an average."""
-    if not average.is_average:
-        return None
-    names = {f.suite for f in figures if f.group == average.group and f.suite is not None}
-    return names.pop() if len(names) == 1 else None

@@ -14,7 +14,8 @@ _NUMBER = r"[+\-\u2212\u2013]?\s?\d[\d.,]*\s?%?"
 _PASTED = re.compile(rf"(?P<label>\S.{{0,80}}?)[ \t]+(?P<numbers>{_NUMBER}(?:[ \t]+{_NUMBER}){{0,11}})\s*$")
 _BOLD = ("**", "__", "<b>", "<strong>")
 _MAX_CELLS = 200_000
-_MAX_SPAN = 100
+_MAX_SPAN = 20
+_MAX_WIDTH = 200  # columns that cells which span others may fill
 _MIN_PASTED = 3
 _MAX_LINE = 20_000
 _MAX_HTML = 200_000
@@ -180,7 +181,7 @@ class _TableReader(HTMLParser):
     def _end_cell(self) -> None:
         if self._cell is not None and self._cells is not None:
             text, (rows, columns) = cell_text("".join(self._cell)), self._span
-            for cell in (text, *[""] * (columns - 1)):
+            for cell in (text, *[""] * min(columns - 1, _MAX_WIDTH - len(self._cells))):
                 if rows > 1:
                     self._below[len(self._cells)] = (rows - 1, cell)
                 self._cells.append(cell)
@@ -188,7 +189,7 @@ class _TableReader(HTMLParser):
 
     def _fill_from_above(self) -> None:
         """Adds the cells of rows above that span the open row at this place."""
-        while self._cells is not None and len(self._cells) in self._below and len(self._cells) < _MAX_CELLS:
+        while self._cells is not None and len(self._cells) in self._below and len(self._cells) < _MAX_WIDTH:
             left, text = self._below.pop(len(self._cells))
             if left > 1:
                 self._below[len(self._cells)] = (left - 1, text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -82,6 +83,7 @@ def stated_facts(text: str, of_others: Callable[[str], bool] = lambda sentence: 
     return Facts(known={fact: next(iter(values)) for fact, values in found.items() if len(values) == 1})
 
 
+@functools.lru_cache(maxsize=1024)
 def facts_of_label(label: str) -> Facts:
     """What a row's or column's name says of its figures, as in "Model (bf16, no chat template)"."""
     facts = _of_words(label)
@@ -90,6 +92,7 @@ def facts_of_label(label: str) -> Facts:
     return Facts(known=facts)
 
 
+@functools.lru_cache(maxsize=1024)
 def facts_of_cell(header: str, cell: str) -> Facts:
     """What a cell says of the figures of its row (or column), given the name of its column (or row)."""
     key = plain(header)

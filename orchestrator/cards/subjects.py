@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -155,7 +156,8 @@ def _is_model(name: str) -> bool:
     )
 
 
-def _forms(name: str) -> set[str]:
+@functools.lru_cache(maxsize=4096)
+def _forms(name: str) -> frozenset[str]:
     """Plain forms of a name: whole, without asides, without what follows a comma; a repository also without its owner."""
     bare = _ASIDE.sub(" ", without_markup(name)).partition(",")[0]
     bare = _OURS.sub(" ", bare).strip()
@@ -163,7 +165,7 @@ def _forms(name: str) -> set[str]:
     repository = _repository(bare)
     if repository is not None:
         forms.add(plain(repository.partition("/")[2]))
-    return forms - {""}
+    return frozenset(forms - {""})
 
 
 def _repository(label: str) -> str | None:
