@@ -11,7 +11,7 @@ from evals.claims.facts import ALL_DOCUMENTS, Fact, Facts
 from evals.claims.records import Claim, Figure, Scale, Unit, Where
 from evals.suite import Suite
 
-_MOST_BESIDE = 200  # figures of a table that an average is held against; no board has as many
+_MOST_BESIDE = 50  # figures of a table that an average is held against; no board has as many
 
 
 class _Context:

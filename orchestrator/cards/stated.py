@@ -10,6 +10,7 @@ from typing import Any
 from evals.claims.facts import NOT_QUANTIZED, Fact, Facts, limit_text, on_off
 from evals.claims.labels import plain
 
+_MAX_SAID = 1000  # sentences about how scores were measured that are read
 _MEASURING = re.compile(
     r"\b(?:evaluat|measured|benchmark|scor(?:es?|ed|ing)\b|leaderboard|lm[-_ ]eval|harness)", re.IGNORECASE
 )
@@ -67,6 +68,7 @@ def stated_facts(text: str, of_others: Callable[[str], bool] = lambda sentence: 
     `of_others` says whether a sentence speaks of another model alone; what it says is not taken.
     """
     found: dict[Fact, set[str]] = {}
+    n_said = 0
     joined = re.sub(r"\\\r?\n\s*", " ", text)
     for command in _COMMAND.finditer(joined):
         if not of_others(command[0][:4000]):
@@ -75,7 +77,8 @@ def stated_facts(text: str, of_others: Callable[[str], bool] = lambda sentence: 
         if len(line) < 4000 and _MEASURING.search(line) and not _COMMAND.search(line):
             for sentence in _SENTENCE.split(line):
                 facts = _of_words(sentence)
-                if facts and not of_others(sentence):
+                n_said += bool(facts)
+                if facts and n_said <= _MAX_SAID and not of_others(sentence):
                     _add(found, facts)
         head = _HARNESS_HEAD.search(line[:4000])
         if head is not None and head["value"].lower() in _DTYPES and not of_others(head[0]):

@@ -109,7 +109,8 @@ def _subjects(
     scores = list(
         dict.fromkeys(c.series for c, r in zip(cells, found, strict=True) if r.unit is not Unit.CHANGE)
     )
-    changes = [s for s in dict.fromkeys(c.series for c in cells) if s not in set(scores)]
+    with_scores = frozenset(scores)
+    changes = list(dict.fromkeys(c.series for c in cells if c.series not in with_scores))
     subjects: dict[str, str | None] = {s: s for s in (*scores, *changes)}
     in_bold = {c.series for c in cells if c.place in grid.bold}
     bold = [s for s in scores if s in in_bold]
