@@ -193,6 +193,17 @@ def test_the_own_model_is_known_by_its_repository() -> None:
     assert claimed(other) == {"bbh": 8, "gpqa": 2}
 
 
+def test_contradictions_are_found_unless_the_conditions_differ() -> None:
+    index = INDEX.format(results=RESULT.format(name="BBH (3-Shot)", metric="acc_norm", value="12.10"))
+    for label, outcomes in (
+        ("BBH", [CheckOutcome.FAILS]),
+        ("BBH (3-shot)", [CheckOutcome.FAILS]),
+        ("BBH (0-shot)", []),
+    ):
+        found = read_card(index + table("Metric,Value", f"{label},13.00"), "card.md")
+        assert [c.outcome for c in card_checks(found) if c.kind is CheckKind.CONTRADICTION] == outcomes
+
+
 def test_where_no_model_is_the_own_one_it_is_said() -> None:
     found = read_card(
         "# Merge of Base-7B and Other-7B\n\n" + table("Metric,Base-7B,Other-7B", *ROWS), "card.md"
