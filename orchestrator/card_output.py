@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from pathlib import Path
 
 from pydantic import Field
@@ -32,7 +31,6 @@ class CardRequest(Frozen):
     )
     suite: str | None = Field(description="The suite; null where the candidate has only one.")
     name: str = Field(description="Name of the model in the card.")
-    written_at: datetime = Field(description="When it is written.")
 
 
 def chosen_suite(request: CardRequest) -> Suite:
@@ -58,7 +56,8 @@ def written(request: CardRequest, form: str) -> str:
     if form == "table":
         return markdown_table(suite, score, facts)
     if form == "eval-results":
-        return eval_results_yaml(suite, score, facts, request.written_at)
+        ended = {j.benchmark: o.ended_at for j, o in request.result.evaluated if j.suite == suite.name}
+        return eval_results_yaml(suite, score, facts, ended)
     if form == "improvement":
         if request.base is None:
             raise CardError(f"{request.name} has no base in its run; an improvement table needs one.")

@@ -9,7 +9,7 @@ from pydantic import Field
 from evals.claims.arithmetic import RecipeSize
 from evals.claims.records import CardCheck, Claim
 from orchestrator.cards import Card, card_checks, card_claims, read_card
-from orchestrator.cards.reading import read_bytes
+from orchestrator.cards.reading import read_bytes, repository_of
 from orchestrator.jobs import Frozen
 from orchestrator.settings import Settings
 from recipes.catalog import load_catalog
@@ -46,7 +46,7 @@ class CardPlan(Frozen):
 def plan_card(path: Path, settings: Settings, sources: dict[str, str]) -> CardPlan:
     """Read a card and everything that follows from it; CardError where it is none."""
     data = read_bytes(path)
-    card = read_card(data, path.name)
+    card = read_card(data, path.name, repository=repository_of(path))
     text = data.decode("utf-8", errors="replace")
     found = [_of_proposal(p, settings, sources) for p in proposals(text, origin=path.name)]
     notes = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from datetime import UTC, datetime
 
 import pandas as pd
 import streamlit as st
@@ -71,9 +70,7 @@ def _preview(
     suite = known_suite(columns[0].suite)
     if suite is not None and suite.smoke:
         st.badge("smoke data: no leaderboard's scores", color="orange")
-    request = CardRequest(
-        result=result, base=other, suite=columns[0].suite, name=name, written_at=datetime.now(UTC)
-    )
+    request = CardRequest(result=result, base=other, suite=columns[0].suite, name=name)
     _, language, file, mime = _FORMS[form]
     try:
         text = written(request, form)

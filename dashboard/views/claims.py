@@ -214,4 +214,5 @@ def _title(claim: Claim) -> str:
 
 
 def _claimed(claim: Claim) -> str:
-    return f"{claim.value:g}{' (raw)' if claim.scale is Scale.RAW else ''}"
+    raw, unclear = claim.scale is Scale.RAW, bool(claim.unclear)
+    return f"{claim.value:g}{' (raw)' if raw else ''}{' (unclear)' if unclear else ''}"

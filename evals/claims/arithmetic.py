@@ -9,10 +9,11 @@ from statistics import fmean
 from pydantic import Field
 
 from evals.claims.board import BoardRow
-from evals.claims.records import CardCheck, CheckKind, CheckOutcome, Figure, Unit
+from evals.claims.records import CardCheck, CheckKind, CheckOutcome, Claim, Figure, Unit
 from evals.engine import Frozen
 from evals.suite import Suite
 
+_MOST_BESIDE = 200  # figures of one model that an average is checked against; no board has as many
 Key = str | None  # a benchmark, or None for the average
 
 
@@ -57,11 +58,15 @@ def bases_in(figures: Sequence[Figure]) -> tuple[Base, ...]:
 def check_averages(figures: Sequence[Figure], suites: Sequence[Suite]) -> tuple[CardCheck, ...]:
     """Every average against the mean of the figures beside it."""
     checks = []
+    tables: dict[tuple[int, str | None, Unit], list[Figure]] = defaultdict(list)
+    for figure in figures:
+        if not figure.is_average:
+            tables[figure.group, figure.subject, figure.unit].append(figure)
     for average in figures:
         if not average.is_average or average.unit is Unit.CHANGE:
             continue
-        beside = _beside(average, figures)
-        if len(beside) < 2:
+        beside = tables[average.group, average.subject, average.unit]
+        if not 2 <= len(beside) <= _MOST_BESIDE:
             continue
         known = [f for f in beside if f.benchmark is not None]
         # A table may hold further numbers that the average leaves out.
@@ -92,6 +97,40 @@ def check_averages(figures: Sequence[Figure], suites: Sequence[Suite]) -> tuple[
     return tuple(checks)
 
 
+def check_readings(figures: Sequence[Figure], claims: Sequence[Claim]) -> tuple[CardCheck, ...]:
+    """What of the own model's figures is no score, what of its claims is unclear, and whose figures were not taken."""
+    checks = [
+        _reading(CheckOutcome.FAILS, f"{f.error} (line {f.line}).", f.line)
+        for f in figures
+        if f.error is not None and f.subject is None
+    ]
+    checks += [
+        _reading(
+            CheckOutcome.NOTE,
+            f"Unclear claim, {claim.title} {claim.value:g}: {remark} ({claim.source}).",
+            None,
+        )
+        for claim in claims
+        for remark in claim.unclear
+    ]
+    own = {f.group for f in figures if f.subject is None}
+    others: dict[int, dict[str, int]] = defaultdict(dict)
+    for f in figures:
+        if f.subject is not None and f.group not in own and (f.benchmark is not None or f.is_average):
+            others[f.group].setdefault(f.subject, f.line)
+    for subjects in others.values():
+        line = min(subjects.values())
+        names = list(subjects)
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        text = f"The table at line {line} gives scores of {', '.join(names[:3])}{more}: none is known to be the card's own model."
+        checks.append(_reading(CheckOutcome.NOTE, text, line))
+    return tuple(checks)
+
+
+def _reading(outcome: CheckOutcome, sentence: str, line: int | None) -> CardCheck:
+    return CardCheck(kind=CheckKind.READING, outcome=outcome, sentence=sentence, line=line)
+
+
 def check_contradictions(figures: Sequence[Figure]) -> tuple[CardCheck, ...]:
     """The same score in two places of the card, with different values."""
     checks = []
@@ -99,10 +138,12 @@ def check_contradictions(figures: Sequence[Figure]) -> tuple[CardCheck, ...]:
     for figure in figures:
         if figure.subject is not None or figure.suite is None or figure.benchmark is None:
             continue
-        if figure.unit is Unit.CHANGE:
+        if figure.unit is Unit.CHANGE or figure.error is not None or figure.unclear is not None:
             continue
         before = first.setdefault((figure.suite, figure.benchmark), figure)
         slack = before.rounding_points + figure.rounding_points
+        if _measured_otherwise(before, figure):
+            continue
         if abs(before.points - figure.points) > slack + 1e-9:
             sentence = (
                 f"{figure.label} is {figure.written} in the {figure.where} (line {figure.line}) and "
@@ -117,6 +158,12 @@ def check_contradictions(figures: Sequence[Figure]) -> tuple[CardCheck, ...]:
                 )
             )
     return tuple(checks)
+
+
+def _measured_otherwise(one: Figure, other: Figure) -> bool:
+    """Whether two figures say that they were measured or scaled in different ways, so that both may be right."""
+    shots, scales = {one.shots, other.shots} - {None}, {one.scale, other.scale} - {None}
+    return len(shots) > 1 or len(scales) > 1 or bool(one.facts.differences(other.facts))
 
 
 def check_changes(figures: Sequence[Figure], bases: Sequence[Base]) -> tuple[CardCheck, ...]:
@@ -254,18 +301,6 @@ def _own_values(figures: Sequence[Figure], change: Figure) -> dict[Key, float]:
 def _is_mean(average: Figure, beside: Sequence[Figure]) -> bool:
     slack = average.rounding_points + fmean(f.rounding_points for f in beside)
     return abs(fmean(f.points for f in beside) - average.points) <= slack + 1e-9
-
-
-def _beside(average: Figure, figures: Sequence[Figure]) -> list[Figure]:
-    """The scores of the same table and subject."""
-    return [
-        f
-        for f in figures
-        if f.group == average.group
-        and f.subject == average.subject
-        and not f.is_average
-        and f.unit is average.unit
-    ]
 
 
 def _board_size(beside: Sequence[Figure], suites: Sequence[Suite]) -> int | None:

@@ -80,8 +80,15 @@ def rows_of(checkpoint: str, rows: Sequence[BoardRow]) -> tuple[BoardRow, ...]:
 def row_behind(
     figures: Sequence[Figure], checkpoint: str | None, rows: Sequence[BoardRow]
 ) -> BoardRow | None:
-    """The row that these figures were copied from: the checkpoint's own, or one that shares at least four values."""
-    scores = [f for f in figures if f.suite is not None and f.unit is not Unit.CHANGE and not f.is_average]
+    """The row that the own model's figures were copied from: the checkpoint's, or one that shares at least four values.
+
+    Figures of other models do not count: a base that the card shows for comparison has a row of its own.
+    """
+    scores = [
+        f
+        for f in figures
+        if f.subject is None and f.suite is not None and f.unit is not Unit.CHANGE and not f.is_average
+    ]
     counts = [
         (sum(f.suite == row.suite and row.has(f.benchmark, f.points, f.rounding_points) for f in scores), row)
         for row in rows

@@ -2,12 +2,39 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
+from statistics import fmean
 
 from evals.claims.board import BoardRow, row_behind
 from evals.claims.facts import ALL_DOCUMENTS, Fact, Facts
 from evals.claims.records import Claim, Figure, Scale, Unit, Where
 from evals.suite import Suite
+
+_MOST_BESIDE = 50  # figures of a table that an average is held against; no board has as many
+
+
+class _Context:
+    """What a card says besides one figure: its words, the row behind it, and its own model's figures by use."""
+
+    def __init__(
+        self, figures: Sequence[Figure], own: Sequence[Figure], stated: Facts, row: BoardRow | None
+    ) -> None:
+        self.stated, self.row = stated, row
+        self.sourced = [f for f in own if f.source_url is not None]
+        self.tables: dict[int, list[Figure]] = defaultdict(list)
+        self._suites: dict[int, set[str]] = defaultdict(set)
+        for figure in figures:
+            if figure.suite is not None:
+                self._suites[figure.group].add(figure.suite)
+        for figure in own:
+            if not figure.is_average and len(self.tables[figure.group]) < _MOST_BESIDE:
+                self.tables[figure.group].append(figure)
+
+    def suite_beside(self, average: Figure) -> str | None:
+        """The suite of the scores in the same table, for an average."""
+        names = self._suites[average.group] if average.is_average else set()
+        return next(iter(names)) if len(names) == 1 else None
 
 
 def claims_of(
@@ -22,21 +49,34 @@ def claims_of(
     """One claim for every score and average that the card gives for its own model; repetitions are left out.
 
     What a claim is known to have been measured with comes from the card's words (`stated`) and, where its
-    figures are those of a published row, from that row.
+    figures are those of a published row, from that row. Where the card's words contradict the row, they are kept and
+    the claim is unclear.
     """
     by_name = {suite.name: suite for suite in suites}
     row = row_behind(figures, checkpoint, rows)
-    found: dict[tuple[str, str | None, float], Claim] = {}
-    for figure in sorted(figures, key=lambda f: f.where is not Where.MODEL_INDEX):
-        suite = by_name.get(figure.suite or _suite_beside(figure, figures) or "")
-        if suite is None or figure.subject is not None or figure.unit is Unit.CHANGE:
+    found: dict[tuple[str, str | None, Scale, float], list[Claim]] = {}
+    own = [f for f in figures if f.subject is None and f.error is None and f.unit is not Unit.CHANGE]
+    context = _Context(figures, own, stated, row)
+    for figure in sorted(own, key=lambda f: f.where is not Where.MODEL_INDEX):
+        suite = by_name.get(figure.suite or context.suite_beside(figure) or "")
+        if suite is None or (figure.benchmark is None and not figure.is_average):
             continue
-        if figure.benchmark is None and not figure.is_average:
-            continue
-        claim = _claim(figure, suite, checkpoint, source, (figures, stated, row))
-        found.setdefault((suite.name, figure.benchmark, round(claim.value, 6)), claim)
+        claim = _claim(figure, suite, checkpoint, source, context)
+        _add(found.setdefault((suite.name, figure.benchmark, claim.scale, round(claim.value, 6)), []), claim)
     order = {(s.name, b): i for s in suites for i, b in enumerate([*(x.name for x in s.benchmarks), None])}
-    return tuple(sorted(found.values(), key=lambda c: order.get((c.suite, c.benchmark), 0)))
+    claims = [claim for members in found.values() for claim in members]
+    return tuple(sorted(claims, key=lambda c: order.get((c.suite, c.benchmark), 0)))
+
+
+def _add(claims: list[Claim], claim: Claim) -> None:
+    """Adds a claim to others of the same number; a repetition only adds what it says of the conditions."""
+    for i, other in enumerate(claims):
+        if not other.facts.differences(claim.facts):
+            unclear = other.unclear if other.unclear and claim.unclear else ()
+            facts = claim.facts.plus(other.facts.known)
+            claims[i] = other.model_copy(update={"facts": facts, "unclear": unclear})
+            return
+    claims.append(claim)
 
 
 def _claim(
@@ -44,12 +84,12 @@ def _claim(
     suite: Suite,
     checkpoint: str | None,
     source: str,
-    context: tuple[Sequence[Figure], Facts, BoardRow | None],
+    context: _Context,
 ) -> Claim:
-    figures, stated, row = context
+    stated, row = context.stated, context.row
     in_row = row is not None and row.suite == suite.name
     copied = row if in_row and row is not None and row.has(figure.benchmark, figure.points) else None
-    of_board = copied is not None or _from_board(figure, figures, suite)
+    of_board = copied is not None or _from_board(figure, context.sourced, suite)
     facts = Facts(known={Fact.SUITE: suite.name})
     if figure.benchmark is not None:
         facts = facts.plus({Fact.BENCHMARK: figure.benchmark})
@@ -58,9 +98,16 @@ def _claim(
     if of_board:
         facts = facts.plus({Fact.LIMIT: ALL_DOCUMENTS, Fact.HARNESS: "lm-eval"})
     facts = facts.plus(stated.known).plus(figure.facts.known)
+    unclear = [figure.unclear] if figure.unclear else []
+    unclear += _incomplete_average(figure, context.tables[figure.group], suite)
     if copied is not None:
         stage = copied.stage_of(figure.benchmark, figure.points) if _staged(figure, suite) else None
-        facts = facts.plus(copied.facts.known).plus({Fact.STAGE: stage})
+        for other in facts.differences(copied.facts):
+            unclear.append(
+                f"the card says {other.fact} {other.left}, and {copied.checkpoint} has this score on the board with "
+                f"{other.fact} {other.right}"
+            )
+        facts = copied.facts.plus(facts.known).plus({Fact.STAGE: stage})
     return Claim(
         subject=checkpoint,
         suite=suite.name,
@@ -68,12 +115,31 @@ def _claim(
         title=figure.label,
         value=figure.points,
         rounding_points=figure.rounding_points,
-        scale=Scale.RAW if figure.unit is Unit.FRACTION and not of_board else Scale.NORMALIZED,
+        scale=figure.scale
+        or (Scale.RAW if figure.unit is Unit.FRACTION and not of_board else Scale.NORMALIZED),
         source=f"{source}, {figure.where}, line {figure.line}",
         source_url=figure.source_url,
         of_board=of_board,
         facts=facts,
+        unclear=tuple(unclear),
     )
+
+
+def _incomplete_average(figure: Figure, table: Sequence[Figure], suite: Suite) -> list[str]:
+    """Why an average may not be the board's: scores of the board are missing beside it, or others are in it."""
+    if not figure.is_average:
+        return []
+    beside = [f for f in table if f.facts == figure.facts and f.scale is figure.scale]
+    known = {f.benchmark: f for f in beside if f.suite == suite.name}
+    if len(known) < len(suite.benchmarks):
+        return [
+            f"{figure.label} is of {len(known)} of the {len(suite.benchmarks)} benchmarks of {suite.title}"
+        ]
+    slack = figure.rounding_points + max(f.rounding_points for f in beside) + 1e-9
+    means = [fmean(f.points for f in scores) for scores in (list(known.values()), beside)]
+    if len(beside) > len(known) and abs(means[0] - figure.points) > slack >= abs(means[1] - figure.points):
+        return [f"{figure.label} is of {len(beside)} figures, not only of {suite.title}"]
+    return []
 
 
 def _from_board(figure: Figure, figures: Sequence[Figure], suite: Suite) -> bool:
@@ -88,11 +154,3 @@ def _from_board(figure: Figure, figures: Sequence[Figure], suite: Suite) -> bool
 def _staged(figure: Figure, suite: Suite) -> bool:
     """Whether the scoring stage matters: for the benchmark itself, or for an average that it is part of."""
     return any(b.stages for b in suite.benchmarks if figure.benchmark in (None, b.name))
-
-
-def _suite_beside(average: Figure, figures: Sequence[Figure]) -> str | None:
-    """The suite of the scores in the same table, for an average."""
-    if not average.is_average:
-        return None
-    names = {f.suite for f in figures if f.group == average.group and f.suite is not None}
-    return names.pop() if len(names) == 1 else None

@@ -92,7 +92,7 @@ def _refused(claim: Claim, reason: str, ours: Measurement | None = None) -> Verd
 
 def _obstacles(claim: Claim, ours: Measurement) -> list[str]:
     """Why the claim and the measurement may not be compared; nothing if they may."""
-    reasons = []
+    reasons = [f"the claim is unclear: {remark}" for remark in claim.unclear]
     differences = claim.facts.differences(ours.facts, OF_CLAIMS)
     if ours.result.partial and claim.facts.get(Fact.LIMIT) != ours.facts.get(Fact.LIMIT):
         reasons.append(f"our score of {ours.result.title} is partial ({ours.result.n} documents)")

@@ -28,6 +28,13 @@ class Unit(StrEnum):
     CHANGE = "change"  # a signed change, written with "%"
 
 
+class Scale(StrEnum):
+    """Scale of a claimed score."""
+
+    NORMALIZED = "normalized"
+    RAW = "raw"
+
+
 class Figure(Frozen):
     """One number of a card, as it stands there."""
 
@@ -54,23 +61,25 @@ class Figure(Frozen):
     source_name: str | None = Field(default=None, description="Who measured it, as the card says.")
     source_url: str | None = Field(default=None, description="Where it was published, as the card says.")
     facts: Facts = Field(default=Facts(), description="How it was measured, as the card says of this figure.")
+    scale: Scale | None = Field(
+        default=None, description="Whether it is raw or normalized, where the card says so beside it."
+    )
+    unclear: str | None = Field(
+        default=None, description="What about it can be read in two ways, in one sentence; null if nothing."
+    )
+    error: str | None = Field(
+        default=None, description="Why it is no score although it stands among scores; null if it is one."
+    )
 
     @property
     def points(self) -> float:
         """The figure as a score from 0 to 100."""
-        return self.value * 100 if self.unit is Unit.FRACTION else self.value
+        return round(self.value * 100, 10) if self.unit is Unit.FRACTION else self.value
 
     @property
     def rounding_points(self) -> float:
         """Half a unit of its last decimal, in points."""
         return 0.5 * 10.0**-self.digits * (100 if self.unit is Unit.FRACTION else 1)
-
-
-class Scale(StrEnum):
-    """Scale of a claimed score."""
-
-    NORMALIZED = "normalized"
-    RAW = "raw"
 
 
 class Claim(Frozen):
@@ -89,6 +98,10 @@ class Claim(Frozen):
         default=False, description="Whether the source says that the board itself measured it."
     )
     facts: Facts = Field(default=Facts(), description="What is known of how it was measured.")
+    unclear: tuple[str, ...] = Field(
+        default=(),
+        description="What about it can be read in two ways, one sentence each; such a claim is judged only if forced.",
+    )
 
 
 class Measurement(Frozen):
@@ -144,6 +157,7 @@ class CheckKind(StrEnum):
     PARAMETERS = "parameters"
     BOARD = "board"
     CONFOUND = "confound"
+    READING = "reading"
 
 
 class CheckOutcome(StrEnum):

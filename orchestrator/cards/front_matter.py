@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,7 +76,7 @@ def find_front_matter(text: str, source: str) -> FrontMatter | None:
 def find_pasted(text: str, source: str) -> FrontMatter | None:
     """Metadata in a card that was copied from its web page, where the `---` lines are lost: around `model-index:`."""
     lines = text.splitlines(keepends=True)
-    fenced = _in_code(lines)
+    fenced = in_code(lines)
     at = next((i for i, line in enumerate(lines) if line.startswith(f"{KEY}:") and not fenced[i]), None)
     if at is None:
         return None
@@ -180,7 +181,7 @@ def _check(result: str, before: dict[str, Any], model_index: list[dict[str, Any]
         )
 
 
-def _in_code(lines: list[str]) -> list[bool]:
+def in_code(lines: Sequence[str]) -> list[bool]:
     """For each line whether it is inside a fenced code block."""
     inside, fence, flags = False, "", []
     for line in lines:

@@ -14,7 +14,10 @@ _NUMBER = r"(?:[+\-\u2212\u2013]\s?)?\d[\d.,]*+(?:\s?%)?"
 _PASTED = re.compile(
     rf"(?P<label>\S.{{0,80}}?)[ \t]++(?P<numbers>{_NUMBER}(?:[ \t]++{_NUMBER}){{0,11}})\s*+$"
 )
+_BOLD = ("**", "__", "<b>", "<strong>")
 _MAX_CELLS = 200_000
+_MAX_SPAN = 20
+_MAX_WIDTH = 200  # columns that cells which span others may fill
 _MIN_PASTED = 3
 _MAX_LINE = 20_000
 _MAX_HTML = 200_000
@@ -28,6 +31,8 @@ class Grid:
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     lines: tuple[int, ...]
+    start: int = 1  # line of the header
+    bold: frozenset[tuple[int, int]] = frozenset()  # cells that begin in bold; row -1 is the header
 
 
 def grids(text: str, knows: Callable[[str], bool]) -> list[Grid]:
@@ -55,7 +60,8 @@ def _markdown(lines: Sequence[str]) -> list[Grid]:
                 end += 1
             rows = tuple(_cells(line) for line in lines[at + 1 : end])
             if rows and sum(map(len, rows)) <= _MAX_CELLS:
-                found.append(Grid(_cells(header), rows, tuple(range(at + 2, end + 1))))
+                bold = _bold_cells([header, *lines[at + 1 : end]])
+                found.append(Grid(_cells(header), rows, tuple(range(at + 2, end + 1)), at, bold))
             at = end
         at += 1
     return found
@@ -66,10 +72,24 @@ def _is_rule(line: str) -> bool:
 
 
 def _cells(line: str) -> tuple[str, ...]:
+    return tuple(cell_text(c) for c in _raw_cells(line))
+
+
+def _raw_cells(line: str) -> list[str]:
     inner = line.strip()
     inner = inner.removeprefix("|")
     inner = inner[:-1] if inner.endswith("|") and not inner.endswith("\\|") else inner
-    return tuple(cell_text(c.replace("\\|", "|")) for c in re.split(r"(?<!\\)\|", inner))
+    return [c.replace("\\|", "|") for c in re.split(r"(?<!\\)\|", inner)]
+
+
+def _bold_cells(lines: Sequence[str]) -> frozenset[tuple[int, int]]:
+    """Cells of a header and its rows that begin in bold."""
+    return frozenset(
+        (row, column)
+        for row, line in enumerate(lines, start=-1)
+        for column, cell in enumerate(_raw_cells(line))
+        if cell.strip().removeprefix("[").startswith(_BOLD)
+    )
 
 
 def _pasted(lines: Sequence[str], knows: Callable[[str], bool]) -> list[Grid]:
@@ -79,13 +99,14 @@ def _pasted(lines: Sequence[str], knows: Callable[[str], bool]) -> list[Grid]:
     for number, line in enumerate([*lines, ""], start=1):
         match = _PASTED.match(line) if "|" not in line and len(line) < 400 else None
         if match is not None and knows(match["label"]):
-            run.append((number, (match["label"], *re.findall(_NUMBER, match["numbers"]))))
+            label = match["label"].lstrip("-*+\u2022 \t").rstrip(" \t:=") or match["label"]
+            run.append((number, (label, *re.findall(_NUMBER, match["numbers"]))))
             continue
         if len(run) >= _MIN_PASTED and len({len(cells) for _, cells in run}) == 1:
             width = len(run[0][1])
             above = lines[run[0][0] - 2].split() if run[0][0] >= 2 else []
             header = tuple(above) if len(above) == width else ("",) * width
-            found.append(Grid(header, tuple(c for _, c in run), tuple(n for n, _ in run)))
+            found.append(Grid(header, tuple(c for _, c in run), tuple(n for n, _ in run), run[0][0]))
         run = []
     return found
 
@@ -102,34 +123,42 @@ def _html(text: str) -> list[Grid]:
         reader.feed(block[: end.end()])
         reader.close()
         above = text.count("\n", 0, opening.start())
-        for rows in reader.tables:
-            found.append(
-                Grid(rows[0][1], tuple(r for _, r in rows[1:]), tuple(above + n for n, _ in rows[1:]))
-            )
+        for rows, bold in reader.tables:
+            lines = tuple(above + n for n, _ in rows[1:])
+            found.append(Grid(rows[0][1], tuple(r for _, r in rows[1:]), lines, above + rows[0][0], bold))
     return found
 
 
 class _TableReader(HTMLParser):
-    """Collects the rows of HTML tables; tables inside tables are read as rows of the outer one."""
+    """Collects the rows of HTML tables; tables inside tables are read as rows of the outer one.
+
+    A cell that spans rows stands in each of them; one that spans columns stands in its first, the others are empty.
+    """
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
-        self.tables: list[list[tuple[int, tuple[str, ...]]]] = []
+        self.tables: list[tuple[list[tuple[int, tuple[str, ...]]], frozenset[tuple[int, int]]]] = []
         self._rows: list[tuple[int, tuple[str, ...]]] | None = None
         self._cells: list[str] | None = None
         self._cell: list[str] | None = None
+        self._span = (1, 1)  # rows and columns of the open cell
+        self._below: dict[int, tuple[int, str]] = {}  # cells from above: rows that are left, text
+        self._bold: set[tuple[int, int]] = set()
         self._line = 1
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Opens a table, row or cell."""
         if tag == "table" and self._rows is None:
-            self._rows = []
+            self._rows, self._below, self._bold = [], {}, set()
         elif tag == "tr" and self._rows is not None:
             self._end_row()
             self._cells, self._line = [], self.getpos()[0]
         elif tag in ("td", "th") and self._cells is not None:
             self._end_cell()
-            self._cell = []
+            self._fill_from_above()
+            self._cell, self._span = [], (_span(attrs, "rowspan"), _span(attrs, "colspan"))
+        elif tag in ("b", "strong") and self._rows is not None and self._begins_cell():
+            self._bold.add((len(self._rows) - 1, len(self._cells or ())))
 
     def handle_endtag(self, tag: str) -> None:
         """Closes a table, row or cell."""
@@ -140,7 +169,7 @@ class _TableReader(HTMLParser):
         elif tag == "table" and self._rows is not None:
             self._end_row()
             if len(self._rows) >= 2:
-                self.tables.append(self._rows)
+                self.tables.append((self._rows, frozenset(self._bold)))
             self._rows = None
 
     def handle_data(self, data: str) -> None:
@@ -148,13 +177,35 @@ class _TableReader(HTMLParser):
         if self._cell is not None:
             self._cell.append(data)
 
+    def _begins_cell(self) -> bool:
+        return self._cell is not None and not any(map(str.strip, self._cell))
+
     def _end_cell(self) -> None:
         if self._cell is not None and self._cells is not None:
-            self._cells.append(cell_text("".join(self._cell)))
+            text, (rows, columns) = cell_text("".join(self._cell)), self._span
+            for cell in (text, *[""] * min(columns - 1, _MAX_WIDTH - len(self._cells))):
+                if rows > 1:
+                    self._below[len(self._cells)] = (rows - 1, cell)
+                self._cells.append(cell)
         self._cell = None
+
+    def _fill_from_above(self) -> None:
+        """Adds the cells of rows above that span the open row at this place."""
+        while self._cells is not None and len(self._cells) in self._below and len(self._cells) < _MAX_WIDTH:
+            left, text = self._below.pop(len(self._cells))
+            if left > 1:
+                self._below[len(self._cells)] = (left - 1, text)
+            self._cells.append(text)
 
     def _end_row(self) -> None:
         self._end_cell()
         if self._cells and self._rows is not None:
+            self._fill_from_above()
             self._rows.append((self._line, tuple(self._cells)))
         self._cells = None
+
+
+def _span(attrs: list[tuple[str, str | None]], name: str) -> int:
+    """A cell's rowspan or colspan; 1 where it is none that a table could have."""
+    text = dict(attrs).get(name) or ""
+    return min(max(int(text), 1), _MAX_SPAN) if re.fullmatch(r"[0-9]{1,4}", text) else 1

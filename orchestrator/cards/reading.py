@@ -18,16 +18,17 @@ from evals.claims.arithmetic import (
     check_changes,
     check_contradictions,
     check_parameters,
+    check_readings,
     fitting_base,
 )
 from evals.claims.board import BoardRow, board_rows, confounds, row_behind, rows_of
 from evals.claims.build import claims_of
 from evals.claims.facts import Facts
 from evals.claims.labels import card_suites, named
-from evals.claims.records import CardCheck, CheckKind, CheckOutcome, Claim, Figure, Where
+from evals.claims.records import CardCheck, CheckKind, CheckOutcome, Claim, Figure
 from evals.engine import Frozen
 from evals.suite import Suite
-from orchestrator.cards.figures import figures_of_grid, figures_of_index
+from orchestrator.cards.figures import figures_of_index
 from orchestrator.cards.front_matter import (
     KEY,
     MAX_BYTES,
@@ -35,9 +36,12 @@ from orchestrator.cards.front_matter import (
     decoded,
     find_front_matter,
     find_pasted,
+    in_code,
 )
-from orchestrator.cards.grid import grids
+from orchestrator.cards.grid import Grid, grids
 from orchestrator.cards.stated import stated_facts
+from orchestrator.cards.subjects import Names, find_names, headings
+from orchestrator.cards.tables import figures_of_grid
 from orchestrator.errors import CardError
 from recipes.outside_file import read_file
 
@@ -64,6 +68,7 @@ _OF_OTHERS = re.compile(
 _SIZE_IN_NAME = re.compile(r"(?:^|[_-])(?P<number>\d{1,4}(?:\.\d{1,3})?)(?P<unit>[BbMm])(?:$|[_.-])")
 
 
+_MEASURED = re.compile(r"\b(?:evaluation|benchmarks?|leaderboard|scores|results)\b", re.IGNORECASE)
 _MAX_CELLS = 10_000
 
 
@@ -92,7 +97,12 @@ class Card(Frozen):
 
 def load_card(path: Path, suites: Sequence[Suite] | None = None) -> Card:
     """The card in a file."""
-    return read_card(read_bytes(path), path.name, suites)
+    return read_card(read_bytes(path), path.name, suites, repository_of(path))
+
+
+def repository_of(path: Path) -> str | None:
+    """The folder of a checkpoint that a README.md lies in, by its name."""
+    return path.absolute().parent.name or None if path.name.lower() == "readme.md" else None
 
 
 def read_bytes(path: Path) -> bytes:
@@ -103,15 +113,17 @@ def read_bytes(path: Path) -> bytes:
         raise CardError(f"Card {path} cannot be read ({error.strerror}); give a Markdown file.") from error
 
 
-def read_card(card: str | bytes, source: str, suites: Sequence[Suite] | None = None) -> Card:
-    """A card from its text; CardError in one sentence where it is none."""
+def read_card(
+    card: str | bytes, source: str, suites: Sequence[Suite] | None = None, repository: str | None = None
+) -> Card:
+    """A card from its text; CardError in one sentence where it is none. `repository` is the name of its folder."""
     text = decoded(card, source)
     suites = card_suites() if suites is None else suites
     metadata = find_front_matter(text, source) or find_pasted(text, source)
     body = text if metadata is None else _blanked(text, metadata)
     figures, names = figures_of_index(metadata, suites) if metadata else ([], ())
     checkpoint = _checkpoint(figures)
-    own = [n for n in (*names[:1], checkpoint, (checkpoint or "").partition("/")[2]) if n]
+    own = [n for n in (*names[:1], checkpoint) if n]
     first_group = max((f.group for f in figures), default=-1) + 1
     tables = grids(body, lambda label: named(label, suites) is not None)
     cells = len(figures) + sum(len(row) for table in tables for row in table.rows)
@@ -119,20 +131,30 @@ def read_card(card: str | bytes, source: str, suites: Sequence[Suite] | None = N
         raise CardError(
             f"{source} has tables of {cells:,} cells; a card of more than {_MAX_CELLS:,} is not read."
         )
-    for group, grid in enumerate(tables, start=first_group):
-        figures += figures_of_grid(grid, group, Where.TABLE, own, suites)
     data = metadata.data if metadata else {}
     mentioned = _mentioned(body, checkpoint, board_rows())
+    bases = _bases(data, body, mentioned)
+    titles = [
+        t for key in ("model_name", "model-name", "name", "title") if isinstance(t := data.get(key), str)
+    ]
+    stated_names = [*own, repository, *titles]
+    model = find_names(body, stated=stated_names, bases=bases, mentioned=mentioned)
+    lines = body.splitlines()
+    above = headings(lines)
+    for group, grid in enumerate(tables, start=first_group):
+        owner = _owner(grid, lines, above, model)
+        figures += figures_of_grid(grid, group, model, owner, suites)
+    model = model.with_others(f.subject for f in figures if f.subject is not None)
     index = data.get(KEY)
     return Card(
         source=source,
-        name=(names[0] if names and names[0] else None) or checkpoint,
+        name=(names[0] if names and names[0] else None) or checkpoint or next(iter(titles), model.heading),
         checkpoint=checkpoint,
         has_front_matter=metadata is not None and metadata.fenced,
         model_index=index if isinstance(index, list) else None,
         figures=tuple(figures),
-        stated=stated_facts(body),
-        bases=_bases(data, body, mentioned),
+        stated=stated_facts(_about_own(lines, above, tables, model), model.of_others),
+        bases=bases,
         mentioned=mentioned,
         sizes=_sizes(names[0] if names else None, body),
     )
@@ -165,6 +187,7 @@ def card_checks(
     known = [r for name in (*card.bases, *card.mentioned) for r in rows_of(name, rows)]
     options = [*bases_in(card.figures), *(base_of_row(r) for r in known)]
     checks = [
+        *check_readings(card.figures, card_claims(card, suites, rows)),
         *check_averages(card.figures, suites),
         *check_contradictions(card.figures),
         *check_changes(card.figures, options),
@@ -191,6 +214,33 @@ def _row_check(row: BoardRow) -> CardCheck:
         outcome=CheckOutcome.NOTE,
         sentence=f"The figures are those of {row.checkpoint} on the board ({row.source}), submitted {row.submitted} "
         f"in {row.dtype}, {template} a chat template.",
+    )
+
+
+def _owner(grid: Grid, lines: Sequence[str], above: Sequence[str | None], names: Names) -> str | None:
+    """The model that the line above a table names, else the one that its heading names."""
+    at = grid.start - 2
+    while at >= 0 and (not lines[at].strip() or lines[at].lstrip().startswith(("```", "~~~"))):
+        at -= 1
+    caption = lines[at] if at >= 0 and "|" not in lines[at] and len(lines[at]) < 300 else ""
+    return names.owner(caption) or (names.owner(above[at] or "") if at >= 0 else None)
+
+
+def _about_own(
+    lines: Sequence[str], above: Sequence[str | None], tables: Sequence[Grid], names: Names
+) -> str:
+    """The lines that may speak of the card's own model: no tables, and no sections that are headed by another.
+
+    A line below a heading such as "Evaluation" speaks of the figures: it begins with its heading.
+    """
+    of_tables = {n for t in tables for n in range(t.start, t.lines[-1] + 1)}
+    others = {heading: names.owner(heading) not in (None, "own") for heading in {*above} if heading}
+    measured = {heading: _MEASURED.search(heading) is not None for heading in others}
+    fenced = in_code(lines)
+    return "\n".join(
+        f"{heading}: {line}" if heading and measured[heading] and not fenced[number - 1] else line
+        for number, (line, heading) in enumerate(zip(lines, above, strict=True), start=1)
+        if number not in of_tables and not (heading and others[heading])
     )
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from evals.claims.facts import NOT_QUANTIZED, Fact, Facts, limit_text, on_off
+from evals.claims.labels import plain
 
+_MAX_SAID = 1000  # sentences about how scores were measured that are read
 _MEASURING = re.compile(
     r"\b(?:evaluat|measured|benchmark|scor(?:es?|ed|ing)\b|leaderboard|lm[-_ ]eval|harness)", re.IGNORECASE
 )
@@ -23,7 +26,10 @@ _DTYPES = {
 _TEMPLATE_OFF = re.compile(
     r"\b(?:without|no)\s+(?:an?\s+|the\s+|any\s+|its\s+)?chat[ _-]template\b", re.IGNORECASE
 )
-_TEMPLATE_ON = re.compile(r"\b(?:with|using)\s+(?:an?\s+|the\s+|its\s+)?chat[ _-]template\b", re.IGNORECASE)
+_TEMPLATE_ON = re.compile(
+    r"\b(?:with|using)\s++(?:[^;\n]{1,40}?\sand\s+)?(?:an?\s+|the\s+|its\s+)?chat[ _-]template\b",
+    re.IGNORECASE,
+)
 _TEMPLATE_SET = re.compile(
     r"chat[ _-]template\W{0,4}\s*(?P<value>on|off|yes|no|true|false|applied|not applied)\b", re.IGNORECASE
 )
@@ -36,15 +42,49 @@ _OPTION = re.compile(r"--(?:model|tasks)\b")
 _MAX_COMMAND = 4000
 
 
-def stated_facts(text: str) -> Facts:
-    """What the card says of all its figures. What it says in two ways is taken as not said."""
+_HARNESS_HEAD = re.compile(
+    r"\bpretrained=[^\s,()]{1,300},(?:[^\s,()]{1,100},){0,20}dtype=(?:torch\.)?(?P<value>\w{1,20})"
+)
+_SENTENCE = re.compile(r"(?<=[.;!?])\s+")
+_TEMPLATE_COLUMNS = ("template", "chattemplate", "applychattemplate", "withchattemplate", "chat")
+_DTYPE_COLUMNS = (
+    "precision",
+    "dtype",
+    "torchdtype",
+    "datatype",
+    "weights",
+    "quantization",
+    "quantisation",
+    "quant",
+)
+_ON_CELL = re.compile(r"(?:on|yes|true|with|applied|\u2713|\u2714|\u2705)\ufe0f?", re.IGNORECASE)
+_OFF_CELL = re.compile(
+    r"(?:off|no|none|false|without|not applied|\u2717|\u2718|\u274c|\u2716)\ufe0f?", re.IGNORECASE
+)
+_TEMPLATE_WORD = re.compile(r"\bchat[ _-]template\b", re.IGNORECASE)
+
+
+def stated_facts(text: str, of_others: Callable[[str], bool] = lambda sentence: False) -> Facts:
+    """What the card says of all figures of its own model. What it says in two ways is taken as not said.
+
+    `of_others` says whether a sentence speaks of another model alone; what it says is not taken.
+    """
     found: dict[Fact, set[str]] = {}
+    n_said = 0
     joined = re.sub(r"\\\r?\n\s*", " ", text)
     for command in filter(None, map(_command_in, joined.split("\n"))):
-        _add(found, _of_command(command))
+        if not of_others(command):
+            _add(found, _of_command(command))
     for line in joined.splitlines():
         if len(line) < 4000 and _MEASURING.search(line) and _command_in(line) is None:
-            _add(found, _of_words(line))
+            for sentence in _SENTENCE.split(line):
+                facts = _of_words(sentence)
+                n_said += bool(facts)
+                if facts and n_said <= _MAX_SAID and not of_others(sentence):
+                    _add(found, facts)
+        head = _HARNESS_HEAD.search(line[:4000])
+        if head is not None and head["value"].lower() in _DTYPES and not of_others(head[0]):
+            _add(found, {Fact.DTYPE: _DTYPES[head["value"].lower()]})
     return Facts(known={fact: next(iter(values)) for fact, values in found.items() if len(values) == 1})
 
 
@@ -54,6 +94,27 @@ def _command_in(line: str) -> str | None:
     if program is None or _OPTION.search(line, program.end()) is None:
         return None
     return line[program.start() :][:_MAX_COMMAND]
+
+
+@functools.lru_cache(maxsize=1024)
+def facts_of_label(label: str) -> Facts:
+    """What a row's or column's name says of its figures, as in "Model (bf16, no chat template)"."""
+    facts = _of_words(label)
+    if Fact.TEMPLATE not in facts and _TEMPLATE_WORD.search(label) and not _TEMPLATE_OFF.search(label):
+        facts[Fact.TEMPLATE] = on_off(True)
+    return Facts(known=facts)
+
+
+@functools.lru_cache(maxsize=1024)
+def facts_of_cell(header: str, cell: str) -> Facts:
+    """What a cell says of the figures of its row (or column), given the name of its column (or row)."""
+    key = plain(header)
+    if key in _TEMPLATE_COLUMNS and (_ON_CELL.fullmatch(cell) or _OFF_CELL.fullmatch(cell)):
+        return Facts(known={Fact.TEMPLATE: on_off(_ON_CELL.fullmatch(cell) is not None)})
+    dtype = _DTYPES.get(cell.lower().removeprefix("torch.")) if key in _DTYPE_COLUMNS else None
+    if dtype is not None:
+        return Facts(known={Fact.DTYPE: dtype})
+    return Facts(known=_of_words(cell[:1000]))
 
 
 def facts_of_args(*arguments: Any) -> Facts:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -116,10 +116,14 @@ def eval_results_yaml(
     suite: Suite,
     score: SuiteScore,
     facts: Facts,
-    measured_at: datetime.datetime,
+    measured_at: Mapping[str, datetime.datetime],
     source: CardSource | None = None,
 ) -> str:
-    """The content of a file in `.eval_results/`: one entry per benchmark, what it was measured with in its notes."""
+    """The content of a file in `.eval_results/`: one entry per benchmark, what it was measured with in its notes.
+
+    `measured_at` says when the evaluation of each benchmark ended, by the benchmark's name; an entry without one
+    has no date, and the hub then takes the day on which the file was added.
+    """
     entries = []
     for result in writable(suite, score):
         benchmark = suite.benchmark(result.benchmark)
@@ -131,7 +135,7 @@ def eval_results_yaml(
                 dataset_id=benchmark.dataset.path,
                 task_id=benchmark.name,
                 value=round(result.normalized, 2),
-                date=measured_at.astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+                date=_utc(measured_at.get(result.benchmark)),
                 source_url=source.url if source else None,
                 source_name=source.name if source else None,
                 notes="; ".join(notes),
@@ -202,6 +206,11 @@ def _pairs(suite: Suite, candidate: SuiteScore, base: SuiteScore) -> list[tuple[
     if candidate.average is not None and base.average is not None:
         pairs.insert(0, ("Average", round(candidate.average, 2), round(base.average, 2)))
     return pairs
+
+
+def _utc(moment: datetime.datetime | None) -> str | None:
+    """A moment as ISO 8601 in UTC, to the second."""
+    return None if moment is None else moment.astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _label(benchmark: Benchmark) -> str:

@@ -44,5 +44,6 @@ def _claims(plan: CardPlan) -> Table:
     for column in ("suite", "benchmark", "claimed", "scale", "source"):
         table.add_column(column, justify="right" if column == "claimed" else "left")
     for claim in plan.claims:
-        table.add_row(claim.suite, claim.title, f"{claim.value:g}", claim.scale, claim.source)
+        scale = f"{claim.scale}, unclear" if claim.unclear else claim.scale.value
+        table.add_row(claim.suite, claim.title, f"{claim.value:g}", scale, claim.source)
     return table

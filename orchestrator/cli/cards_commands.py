@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -55,9 +54,7 @@ def card(
         result = find_result(store, candidate, run_id)
         others = results_of_run(store, result.run_id)
     base = next((r for r in others if r.candidate.is_base and r.engine == result.engine), None)
-    request = CardRequest(
-        result=result, base=base, suite=suite, name=name or candidate, written_at=datetime.now(UTC)
-    )
+    request = CardRequest(result=result, base=base, suite=suite, name=name or candidate)
     if update is not None:
         update_file(update, request)
         typer.echo(

@@ -113,7 +113,8 @@ def _show_card(card: CardRecord, console: Console) -> None:
     for column in ("suite", "benchmark", "claimed", "scale", "source"):
         table.add_column(column, justify="right" if column == "claimed" else "left")
     for claim in card.claims:
-        cells = (claim.suite, claim.title, f"{claim.value:g}", claim.scale.value, claim.source)
+        scale = f"{claim.scale}, unclear" if claim.unclear else claim.scale.value
+        cells = (claim.suite, claim.title, f"{claim.value:g}", scale, claim.source)
         table.add_row(*cells)
     console.print(table)
     for check in card.checks:

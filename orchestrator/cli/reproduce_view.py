@@ -31,7 +31,8 @@ def show_reproduction_plan(made: ReproductionPlan, console: Console) -> None:
     common = dict(set(told[0].items()).intersection(*(t.items() for t in told))) if told else {}
     for claim, facts in zip(card.claims, told, strict=True):
         own = ", ".join(f"{fact} {value}" for fact, value in facts.items() if fact not in common)
-        cells = (claim.suite, claim.title, f"{claim.value:g}", claim.scale.value, own)
+        scale = f"{claim.scale}, unclear" if claim.unclear else claim.scale.value
+        cells = (claim.suite, claim.title, f"{claim.value:g}", scale, own)
         table.add_row(*cells)
     console.print(table)
     shared = ", ".join(f"{fact} {common[fact]}" for fact in Fact if fact in common)

@@ -302,12 +302,12 @@ def test_hostile_cards_end_in_one_sentence(text: bytes, words: str) -> None:
     ids=lambda t: t[:20],
 )
 def test_odd_cards_are_read_or_refused_quickly(text: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     with contextlib.suppress(CardError):
         found = read_card(text, "card.md")
         card_claims(found)
         card_checks(found)
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 def test_a_card_that_is_not_there(tmp_path: Path) -> None:

@@ -132,7 +132,7 @@ def test_scores_that_prove_nothing_are_refused() -> None:
         for write in (
             lambda s, x: model_index(s, x, "m"),
             lambda s, x: markdown_table(s, x, FACTS),
-            lambda s, x: eval_results_yaml(s, x, FACTS, datetime.datetime.now(datetime.UTC)),
+            lambda s, x: eval_results_yaml(s, x, FACTS, {}),
             lambda s, x: improvement_table(s, x, x, "m"),
             writable,
         ):
@@ -194,10 +194,12 @@ def test_the_improvement_table_says_points_too() -> None:
 
 def test_eval_results_are_what_the_hub_library_reads() -> None:
     when = datetime.datetime(2026, 11, 21, 12, 0, tzinfo=datetime.timezone(datetime.timedelta(hours=1)))
-    text = eval_results_yaml(V2, scores(RYS, remark="Own order."), FACTS, when, board_source(V2, "me/x"))
+    ended = {b.name: when + i * datetime.timedelta(days=1) for i, b in enumerate(V2.benchmarks)}
+    text = eval_results_yaml(V2, scores(RYS, remark="Own order."), FACTS, ended, board_source(V2, "me/x"))
     entries = parse_eval_result_entries(yaml.safe_load(text))
     assert [e.value for e in entries] == list(RYS)
     assert entries[0].date == "2026-11-21T11:00:00Z"
+    assert entries[5].date == "2026-11-26T11:00:00Z", "each evaluation has its own"
     assert entries[1].task_id == "bbh"
     assert "chat template off" in (entries[1].notes or "")
     assert "Own order" in (entries[1].notes or "")

@@ -1,0 +1,174 @@
+"""Whose figures a card gives: the names of its own model, those of others, and which of them a row or heading names."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from evals.claims.labels import plain
+from orchestrator.cards.front_matter import in_code
+
+_OURS = re.compile(r"\b(?:ours|this (?:model|merge|repo|repository)|our (?:model|merge))\b", re.IGNORECASE)
+_HEADING = re.compile(r"#{1,6}[ \t]+(?P<text>\S.{0,300})")
+_HTML_HEADING = re.compile(r"<h[1-6]\b[^<>]{0,300}>(?P<text>[^<>]{1,300})", re.IGNORECASE)
+_MARKUP = re.compile(r"<[^<>]{0,300}>|[*`_~]{2,3}|`")
+_LINK = re.compile(r"!?\[([^\[\]]{0,300})\]\([^()\s]{0,500}\)")
+_ASIDE = re.compile(r"\([^()]{0,300}\)|\[[^\[\]]{0,300}\]")
+_ENDS_NAME = re.compile(r"[:,|]|\s[-–—]+\s")
+_TOKEN = re.compile(r"[A-Za-z0-9][\w./-]{1,190}")
+_DETAILS = re.compile(r"\bdetails_([A-Za-z0-9][A-Za-z0-9.-]{0,95})__([\w.-]{1,95}\w)")
+_COMPARES = re.compile(
+    r"\b(?:compar\w{1,8}|vs|versus|against|over|than|from|improve\w{0,8})\b", re.IGNORECASE
+)
+_ALL_MODELS = re.compile(r"\b(?:all|both|every|each|same)\b", re.IGNORECASE)
+_THE_BASE = re.compile(
+    r"\b(?:base|parent|original|source)[ -]models?\b|\b(?:the|its) base\b|\bbaselines?\b", re.IGNORECASE
+)
+_FORM_WORDS = frozenset(
+    ("model", "models", "modelcard", "readme", "card", "merge", "evaluation", "results", "overview")
+)
+_MAX_LINE = 4000
+
+
+@dataclass(frozen=True)
+class Names:
+    """Plain names of the card's own model and of the others that it speaks of."""
+
+    own: frozenset[str]
+    others: frozenset[str]
+    owned: frozenset[str] = frozenset()  # those of its own names that say the owner
+    heading: str | None = None  # the name that the first heading gives, where it looks like a model's
+
+    def is_own(self, label: str) -> bool:
+        """Whether a row's or column's label is the card's own model."""
+        repository = _repository(label)
+        if repository is not None and any(
+            o.endswith(plain(repository.partition("/")[2])) for o in self.owned
+        ):
+            return plain(repository) in self.owned
+        return bool(self.own.intersection(_forms(label)))
+
+    def with_others(self, labels: Iterable[str]) -> Names:
+        """These names with further rows and columns that are not the card's own model."""
+        forms = frozenset(f for label in dict.fromkeys(labels) for f in _forms(label) if len(f) > 3)
+        return replace(self, others=(self.others | forms) - self.own)
+
+    def owner(self, text: str) -> str | None:
+        """'own', or the other model's name as it is written, where a heading or caption names exactly one."""
+        if _OURS.search(text):
+            return "own"
+        tokens = {t.rstrip(".:") for t in _TOKEN.findall(without_markup(text)[:_MAX_LINE])}
+        if any(map(self.is_own, (*tokens, text))):
+            return "own"
+        others = [t for t in tokens if self.others.intersection(_forms(t))]
+        return others[0] if len(others) == 1 and not _COMPARES.search(text) else None
+
+    def of_others(self, sentence: str) -> bool:
+        """Whether a sentence speaks of another model alone."""
+        if _OURS.search(sentence) or _ALL_MODELS.search(sentence):
+            return False
+        tokens = {t.rstrip(".:") for t in _TOKEN.findall(without_markup(sentence)[:_MAX_LINE])}
+        if any(map(self.is_own, tokens)):
+            return False
+        return _THE_BASE.search(sentence) is not None or any(
+            self.others.intersection(_forms(t)) for t in tokens
+        )
+
+
+def says_ours(label: str) -> bool:
+    """Whether a label says that it is the card's own model, as "(ours)" does."""
+    return _OURS.search(label) is not None
+
+
+def find_names(
+    body: str, *, stated: Sequence[str | None], bases: Iterable[str], mentioned: Iterable[str]
+) -> Names:
+    """The names of the models of a card.
+
+    `stated` are names of its own model by its metadata and its place; its first heading and the link to the board's
+    details of it are added. `mentioned` are repositories that it names; those with a number in their name count.
+    """
+    known = frozenset(f for name in stated if name for f in _forms(name))
+    sources = frozenset(f for name in bases for f in _forms(name)) - known
+    text = _first_heading(body)
+    title = _title_names(text) if text else []
+    detailed = {f"{org}/{name}" for org, name in _DETAILS.findall(body)}
+    own = known | frozenset(f for t in title for f in _forms(t)) - sources - _FORM_WORDS
+    if len(detailed) == 1:
+        own |= frozenset(_forms(next(iter(detailed)))) - sources
+    others = frozenset(f for n in mentioned if re.search(r"\d", n) for f in _forms(n))
+    model = next((t for t in title if _is_model(t) and own.intersection(_forms(t))), None)
+    owned = frozenset(
+        plain(r) for n in (*stated, *title, *detailed) if n and (r := _repository(n)) is not None
+    )
+    return Names(own=own, others=(sources | others) - own, owned=owned & own, heading=model)
+
+
+def headings(lines: Sequence[str]) -> list[str | None]:
+    """For each line the text of the nearest heading at or above it; lines in code blocks are no headings."""
+    found: list[str | None] = []
+    current: str | None = None
+    for line, fenced in zip(lines, in_code(lines), strict=True):
+        text = None if fenced else _heading(line)
+        current = text or current
+        found.append(current)
+    return found
+
+
+def without_markup(text: str) -> str:
+    """A text without links' addresses, tags and emphasis."""
+    return _MARKUP.sub(" ", _LINK.sub(r"\1", text[:_MAX_LINE]))
+
+
+def _heading(line: str) -> str | None:
+    match = _HEADING.match(line) or _HTML_HEADING.search(line[:_MAX_LINE])
+    return without_markup(match["text"]).strip(" #") or None if match else None
+
+
+def _first_heading(body: str) -> str | None:
+    lines = body.splitlines()
+    return next((text for text in headings(lines) if text), None)
+
+
+def _title_names(text: str) -> list[str]:
+    """What a title may give as the model's name: all of it, what stands before a colon, or what it is a card for."""
+    text = text.strip(" \t\"'")
+    first = _ENDS_NAME.split(_ASIDE.sub(" ", text), maxsplit=1)[0].strip()
+    names = [text, first]
+    card_for = re.search(r"\bcard for (?:the )?(?P<name>\S{1,190})", text, re.IGNORECASE)
+    if card_for:
+        names.append(card_for["name"])
+    token = _TOKEN.search(first)
+    if token and not re.search(r"[A-Za-z0-9]", first[: token.start()]) and _is_model(token[0]):
+        rest = first[token.end() :]
+        if not re.search(r"[+&]|\b(?:and|with|x)\b", rest, re.IGNORECASE):
+            names.append(token[0])
+    return [n for n in dict.fromkeys(names) if plain(n)]
+
+
+def _is_model(name: str) -> bool:
+    """Whether it looks like the name of a model: one word with a hyphen, an owner or a number in it."""
+    return (
+        re.fullmatch(r"[A-Za-z0-9][\w./-]{1,190}", name) is not None
+        and re.search(r"[A-Za-z].*[-/0-9]", name) is not None
+    )
+
+
+@functools.lru_cache(maxsize=4096)
+def _forms(name: str) -> frozenset[str]:
+    """Plain forms of a name: whole, without asides, without what follows a comma; a repository also without its owner."""
+    bare = _ASIDE.sub(" ", without_markup(name)).partition(",")[0]
+    bare = _OURS.sub(" ", bare).strip()
+    forms = {plain(name), plain(bare)}
+    repository = _repository(bare)
+    if repository is not None:
+        forms.add(plain(repository.partition("/")[2]))
+    return frozenset(forms - {""})
+
+
+def _repository(label: str) -> str | None:
+    """The repository that a label consists of, without asides."""
+    bare = _ASIDE.sub(" ", label[:_MAX_LINE]).strip()
+    return bare if re.fullmatch(r"[\w.-]{1,96}/[\w.-]{1,96}", bare) else None

@@ -1,0 +1,325 @@
+"""Figures out of a card's tables: each with its model, its scale and the conditions that stand beside it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from evals.claims.facts import Facts
+from evals.claims.labels import Named, named, plain, shots_in
+from evals.claims.records import Figure, Scale, Unit, Where
+from evals.suite import Suite
+from orchestrator.cards.figures import Number, metric_fits, near_zero, number_in
+from orchestrator.cards.grid import Grid
+from orchestrator.cards.scale import Entry, Reading, readings
+from orchestrator.cards.stated import facts_of_cell, facts_of_label
+from orchestrator.cards.subjects import Names, says_ours
+
+_SHOTS = frozenset(("nshot", "nshots", "shots", "shot", "fewshot", "numfewshot"))
+# Columns of tables that hold numbers which are no scores.
+_NO_SCORES = _SHOTS | frozenset(
+    ("version", "filter", "stderr", "n", "rank", "size", "params", "parameters", "layers")
+)
+_GENERIC = frozenset(
+    (
+        "value",
+        "values",
+        "score",
+        "scores",
+        "result",
+        "results",
+        "acc",
+        "accuracy",
+        "performance",
+        "thismodel",
+        "ours",
+        "",
+    )
+)
+_SCALES = {
+    Scale.RAW: ("raw", "rawscore", "rawscores", "rawaccuracy", "unnormalized", "unnormalised"),
+    Scale.NORMALIZED: ("normalized", "normalised", "normalizedscore", "normalisedscore", "normalizedscores"),
+}
+_AGAIN = "\0"  # no card holds one; it marks a further series of the same name
+_METRICS = frozenset(("metric", "metrics"))
+_MODELS = frozenset(("model", "models", "modelname", "name", "checkpoint", "candidate", "modell"))
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """A number of a table, with what its row and column say about it; `named` is None for an unknown benchmark."""
+
+    label: str
+    named: Named | None
+    series: str
+    place: tuple[int, int]  # the series' own cell: row (-1 is the header) and column
+    metric: str | None
+    shots: int | None
+    facts: Facts
+    number: Number
+    line: int
+
+
+def figures_of_grid(
+    grid: Grid, group: int, names: Names, owner: str | None, suites: Sequence[Suite]
+) -> list[Figure]:
+    """The scores and changes of one table, whichever way round it is.
+
+    `owner` is the model that the text above the table names: "own" for the card's, None where it names none.
+    """
+    across = sum(named(h, suites) is not None for h in grid.header)
+    column, down = _label_column(grid, suites)
+    if max(across, down) == 0:
+        return []
+    cells = _across(grid, suites) if across > down else _down(grid, column, suites)
+    found = readings([_entry(cell, suites) for cell in cells])
+    subjects = _subjects(cells, found, grid, names, owner)
+    figures = [
+        _figure(cell, reading, group, subjects[cell.series], suites)
+        for cell, reading in zip(cells, found, strict=True)
+    ]
+    return sorted(_told_apart(figures), key=lambda f: f.line)
+
+
+def _entry(cell: _Cell, suites: Sequence[Suite]) -> Entry:
+    meant = cell.named
+    return Entry(
+        series=cell.series,
+        label=cell.label,
+        known=meant is not None,
+        near_zero=meant is None or near_zero(meant.suite, meant.benchmark, suites),
+        written=cell.number.written,
+        value=cell.number.value,
+        digits=cell.number.digits,
+        signed=cell.number.signed,
+        percent=cell.number.percent or "%" in cell.label or "%" in cell.series,
+    )
+
+
+def _subjects(
+    cells: Sequence[_Cell], found: Sequence[Reading], grid: Grid, names: Names, owner: str | None
+) -> dict[str, str | None]:
+    """Whose figures each series holds; None is the card's own model.
+
+    In this order: a series that says "ours", one that has the model's name, one with a general name such as "Score"
+    (of the model that the text above names, if it names one), the only one in bold. A single series of changes is
+    the own model's.
+    """
+    scores = list(
+        dict.fromkeys(c.series for c, r in zip(cells, found, strict=True) if r.unit is not Unit.CHANGE)
+    )
+    with_scores = frozenset(scores)
+    changes = list(dict.fromkeys(c.series for c in cells if c.series not in with_scores))
+    subjects: dict[str, str | None] = {s: s for s in (*scores, *changes)}
+    in_bold = {c.series for c in cells if c.place in grid.bold}
+    bold = [s for s in scores if s in in_bold]
+    general = [s for s in scores if _is_general(_title(s))]
+    own = [s for s in scores if says_ours(s)] or [s for s in scores if names.is_own(_title(s))]
+    if own:
+        subjects.update(dict.fromkeys(own))
+    elif general:
+        subjects.update(dict.fromkeys(general, None if owner in (None, "own") else owner))
+    elif len(bold) == 1 and len(scores) > 1:
+        subjects[bold[0]] = None
+    if len(changes) == 1:
+        subjects[changes[0]] = None
+    return subjects
+
+
+def _title(series: str) -> str:
+    """A series as it is written, without what tells it from others of the same name."""
+    return series.partition(_AGAIN)[0]
+
+
+def _is_general(title: str) -> bool:
+    return plain(title) in _GENERIC or title.startswith("column ") or _scale_of(title) is not None
+
+
+def _told_apart(figures: Sequence[Figure]) -> list[Figure]:
+    """The figures; those of the own model of which a table gives several without telling them apart are unclear."""
+    values: dict[tuple[object, ...], set[float]] = defaultdict(set)
+    for figure in figures:
+        values[_place(figure)].add(figure.points)
+    return [
+        f.model_copy(
+            update={
+                "unclear": f"{f.label} has {len(values[_place(f)])} values of the same model in this table"
+            }
+        )
+        if f.subject is None and _counts(f) and len(values[_place(f)]) > 1 and f.unclear is None
+        else f
+        for f in figures
+    ]
+
+
+def _counts(figure: Figure) -> bool:
+    known = figure.benchmark is not None or figure.is_average
+    return known and figure.unit is not Unit.CHANGE and figure.error is None
+
+
+def _place(figure: Figure) -> tuple[object, ...]:
+    facts = tuple(sorted(figure.facts.known.items()))
+    counted = (
+        (figure.suite, figure.benchmark, figure.is_average)
+        if _counts(figure)
+        else (figure.label, figure.line)
+    )
+    return (figure.subject, *counted, figure.shots, figure.scale, facts)
+
+
+def _label_column(grid: Grid, suites: Sequence[Suite]) -> tuple[int, int]:
+    """The column with the most labels of benchmarks, and how many it has."""
+    width = min(3, max(map(len, grid.rows), default=0))
+    counts = [
+        (sum(named(row[c], suites) is not None for row in grid.rows if len(row) > c), -c)
+        for c in range(width)
+    ]
+    best = max(counts, default=(0, 0))
+    return -best[1], best[0]
+
+
+def _across(grid: Grid, suites: Sequence[Suite]) -> list[_Cell]:
+    """Benchmarks are columns; each row is a series."""
+    first = min(i for i, h in enumerate(grid.header) if named(h, suites) is not None)
+    # Columns of a table of scores whose names are not known are scores too, if they stand among those that are.
+    columns = {i: h for i, h in enumerate(grid.header) if i >= first and _may_score(h)}
+    model = next((i for i, h in enumerate(grid.header) if plain(h) in _MODELS and i not in columns), None)
+    cells = []
+    taken: set[str] = set()
+    for r, (row, line) in enumerate(zip(grid.rows, grid.lines, strict=True)):
+        words = [
+            i
+            for i, c in enumerate(row)
+            if i not in columns
+            and plain(c)
+            and number_in(c) is None
+            and plain(_header(grid, i)) not in _NO_SCORES
+        ]
+        at = model if model is not None and model < len(row) else (words[0] if words else 0)
+        title = row[at] if at in words or at == model else ""
+        facts = Facts()
+        for i in words:
+            said = facts_of_label(row[i]) if i == at else facts_of_cell(_header(grid, i), row[i])
+            facts = said.plus(facts.known)
+        # Two rows of the same name are two series, so that each keeps its own scale.
+        title = title.replace(_AGAIN, " ")
+        series = title if title not in taken else f"{title}{_AGAIN}{r}"
+        taken.add(title)
+        for i, label in columns.items():
+            number = number_in(row[i]) if i < len(row) else None
+            if number is not None:
+                meant = named(label, suites)
+                known = facts.plus(_said_beside(row[i]).known)
+                cells.append(_Cell(label, meant, series, (r, at), None, shots_in(label), known, number, line))
+    return cells
+
+
+def _down(grid: Grid, column: int, suites: Sequence[Suite]) -> list[_Cell]:
+    """Benchmarks are rows; each column is a series. A row without a label goes on with the one above."""
+    cells = []
+    label = ""
+    keys = list(map(plain, grid.header))
+    metric_column = next((i for i, k in enumerate(keys) if k in _METRICS and i != column), None)
+    filters = next((i for i, k in enumerate(keys) if k == "filter"), None)
+    shots_column = next((i for i, k in enumerate(keys) if k in _SHOTS), None)
+    said_of = _said_of_columns(grid, column)
+    for row, line in zip(grid.rows, grid.lines, strict=True):
+        label = (row[column] if len(row) > column else "") or (label if metric_column is not None else "")
+        if not label:
+            continue
+        metric = row[metric_column] if metric_column is not None and metric_column < len(row) else None
+        if (
+            metric is not None
+            and filters is not None
+            and filters < len(row)
+            and plain(row[filters]) != "none"
+        ):
+            metric = f"{metric},{row[filters]}"
+        facts = _said_of_row(grid, row, column)
+        shots = shots_in(label)
+        if (
+            shots is None
+            and shots_column is not None
+            and shots_column < len(row)
+            and row[shots_column].isdecimal()
+        ):
+            shots = int(row[shots_column][:3])
+        for i, cell in enumerate(row):
+            header = _header(grid, i)
+            scores = len(row) == 2 or _may_score(header) or not any(grid.header)
+            number = number_in(cell) if i > column and scores else None
+            if number is not None:
+                series = header if any(grid.header) else f"column {i}"
+                known = said_of.get(i, Facts()).plus(facts.known).plus(_said_beside(cell).known)
+                cells.append(
+                    _Cell(label, named(label, suites), series, (-1, i), metric, shots, known, number, line)
+                )
+    return cells
+
+
+def _said_of_columns(grid: Grid, column: int) -> dict[int, Facts]:
+    """What the header and rows such as "Precision" say of each column's figures."""
+    found = {i: facts_of_label(h) for i, h in enumerate(grid.header) if i != column}
+    for row in grid.rows:
+        label = row[column] if len(row) > column else ""
+        for i, cell in enumerate(row):
+            if i > column and label and number_in(cell) is None and len(cell) < 200:
+                found[i] = found.get(i, Facts()).plus(facts_of_cell(label, cell).known)
+    return found
+
+
+def _said_of_row(grid: Grid, row: Sequence[str], column: int) -> Facts:
+    """What columns such as "Precision" say of the figures of a row."""
+    facts = Facts()
+    for i, cell in enumerate(row):
+        if i != column and cell and number_in(cell) is None and plain(_header(grid, i)) not in _NO_SCORES:
+            facts = facts.plus(facts_of_cell(_header(grid, i), cell).known)
+    return facts
+
+
+def _said_beside(cell: str) -> Facts:
+    """What a cell says of its number in brackets, as in "61.2 (bf16)"."""
+    return facts_of_label(cell) if "(" in cell else Facts()
+
+
+def _header(grid: Grid, column: int) -> str:
+    return grid.header[column] if column < len(grid.header) else ""
+
+
+def _may_score(header: str) -> bool:
+    """Whether a column of this name may hold scores."""
+    return header.strip() not in ("", "#") and plain(header) not in _NO_SCORES
+
+
+def _scale_of(series: str) -> Scale | None:
+    return next((scale for scale, words in _SCALES.items() if plain(series) in words), None)
+
+
+def _figure(
+    cell: _Cell, reading: Reading, group: int, subject: str | None, suites: Sequence[Suite]
+) -> Figure:
+    meant = cell.named
+    if meant is not None and meant.benchmark is not None and cell.metric:
+        suite = next(s for s in suites if s.name == meant.suite)
+        meant = meant if metric_fits(suite.benchmark(meant.benchmark), cell.metric) else None
+    return Figure(
+        where=Where.TABLE,
+        group=group,
+        line=cell.line,
+        subject=None if subject is None else _title(subject),
+        label=cell.label,
+        suite=meant.suite if meant else None,
+        benchmark=meant.benchmark if meant else None,
+        is_average=bool(meant and meant.is_average),
+        written=cell.number.written,
+        value=cell.number.value,
+        digits=cell.number.digits,
+        unit=reading.unit,
+        metric=cell.metric,
+        shots=cell.shots,
+        facts=cell.facts,
+        scale=_scale_of(_title(cell.series)),
+        unclear=reading.unclear if meant else None,
+        error=reading.error if meant else None,
+    )
