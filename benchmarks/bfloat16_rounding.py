@@ -34,9 +34,10 @@ def main() -> None:
         "--engine", type=EngineKind, choices=list(EngineKind), default=EngineKind.TRANSFORMERS
     )
     parser.add_argument("--stock-dtype", default="bfloat16")
+    parser.add_argument("--suite", default="leaderboard-v2")
     parser.add_argument("--benchmark", nargs="*", default=["bbh", "musr", "mmlu_pro"])
     chosen = parser.parse_args()
-    suite = load_suite("leaderboard-v2")
+    suite = load_suite(chosen.suite)
     checkpoint = ensure_demo_checkpoint(chosen.home, BASE)
     stock: LM | None = None
     for kind in EngineKind:
@@ -70,7 +71,7 @@ def remembering(model: LM) -> LM:
 
 def show(what: str, parity: Parity) -> None:
     """Print a line, and the samples that differ."""
-    flips = {text.partition(": acc")[0] for text in parity.differing if ": acc_norm" in text}
+    flips = {text.partition(": acc")[0] for text in parity.differing if ": acc" in text}
     print(
         f"{what}: documents {parity.n_samples}, log-probabilities {len(parity.logprob_differences)}, difference at most "
         f"{parity.worst_logprob:.3f}, on average {parity.mean_logprob:.3f}, documents scored differently {len(flips)}",

@@ -8,6 +8,7 @@ from evals.engine import DeviceKind, EngineKind, EngineSpec, InstalledEngine
 from evals.errors import EngineError
 from orchestrator.cluster import ClusterFacts, NodeFacts, NodeSoftware
 from orchestrator.errors import ClusterError
+from orchestrator.provenance import SCORER_REVISION
 from orchestrator.software import EnginesOf, mismatch, require_same, software_here
 from tests.orchestrator.test_estimate import node
 
@@ -61,7 +62,7 @@ def test_gpus_of_different_kinds_leave_the_capability_open() -> None:
         (software(CUDA.model_copy(update={"version": "0.31.0"})), ["vllm is", "0.32.0 for cuda on a, b", "0.31.0 for cuda on c"]),
         (software(None), ["vllm is", "not installed on c"]),
         (software(mergeboard="9.9"), ["mergeboard is", "9.9 on c", "on this machine, a, b"]),
-        (software(scorer="mergeboard-scorer=1 lm_eval=0.0"), ["lm_eval is", "0.0 on c"]),
+        (software(scorer=f"mergeboard-scorer={SCORER_REVISION} lm_eval=0.0"), ["lm_eval is", "0.0 on c"]),
     ],
 )  # fmt: skip
 def test_a_node_with_another_image_is_named(has: NodeSoftware, words: list[str]) -> None:
