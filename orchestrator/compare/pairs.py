@@ -261,7 +261,7 @@ def _notes(base: Side | None, candidate: Side | None) -> tuple[str, ...]:
 
 _PARTIAL = "partial"
 ROUNDING = (
-    "across engines: in bfloat16 the same weights round differently, and a document in forty can be answered differently "
+    "across engines: in bfloat16 the same weights round differently, and a few documents in a hundred can be answered differently "
     "(docs/agreement.md)"
 )
 """Remark on a comparison of two engines' scores."""
