@@ -32,7 +32,8 @@ from typing import Any, NamedTuple, Self
 
 LIMIT_S = 5.0
 LIMIT_BYTES = 500_000_000
-_PER_PROCESS = 2_000
+_PER_PROCESS = 5_000
+_START_S = 900.0
 _WAIT_S = 120.0
 
 
@@ -62,6 +63,10 @@ def run(count: int, seed: int, folder: Path, only: str | None = None, start: int
         )
         process.start()
         theirs.close()
+        if not ours.poll(_START_S):
+            process.kill()
+            raise TimeoutError("a worker of the campaign does not start")
+        ours.recv()
         while number < last:
             try:
                 trial = ours.recv() if ours.poll(_WAIT_S) else None
@@ -97,6 +102,7 @@ def _work(pipe: Connection, numbers: tuple[int, int], seed: int, folder: str, on
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     limit = pages * resource.getpagesize() + 2 * LIMIT_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    pipe.send("ready")
     for number in range(*numbers):
         name = _reader(number, seed, only)
         trial = _trial(number, name, readers[name], seed)

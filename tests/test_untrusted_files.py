@@ -119,7 +119,7 @@ def test_only_ordinary_files_are_read(tmp_path: Path) -> None:
 )
 def test_json_is_bounded(text: str) -> None:
     start = time.process_time()
-    with pytest.raises(ValueError, match="values|deep|limit|Expecting|Extra|char"):
+    with pytest.raises(ValueError, match=r"values|deep|limit|Expecting|Extra|char"):
         parse_json(text)
     assert time.process_time() - start < 2
 
