@@ -150,9 +150,11 @@ def _title_names(text: str) -> list[str]:
 
 def _is_model(name: str) -> bool:
     """Whether it looks like the name of a model: one word with a hyphen, an owner or a number in it."""
+    letter = re.search(r"[A-Za-z]", name)
     return (
-        re.fullmatch(r"[A-Za-z0-9][\w./-]{1,190}", name) is not None
-        and re.search(r"[A-Za-z].*[-/0-9]", name) is not None
+        letter is not None
+        and re.fullmatch(r"[A-Za-z0-9][\w./-]{1,190}", name) is not None
+        and re.search(r"[-/0-9]", name[letter.end() :]) is not None
     )
 
 

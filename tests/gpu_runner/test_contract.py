@@ -109,7 +109,7 @@ def test_tests_on_a_cpu_run_the_gpu_wheels_sources() -> None:
 def test_calls_are_read_off_our_sources() -> None:
     calls: list[Call] = [call for file, tree in our_modules().items() for call in calls_of(file, tree)]
     called = {call.imported.name for call in calls}
-    assert {"SamplingParams", "CommonAttentionMetadata", "Attention", "EngineCoreRequest"} <= called
+    assert {"SamplingParams", "CommonAttentionMetadata", "Attention"} <= called
 
 
 CHANGES = (

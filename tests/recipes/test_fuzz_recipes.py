@@ -42,7 +42,7 @@ def check(count: int, seed: int, folder: Path) -> tuple[int, int]:
             accepted += all(recipe is not None for recipe in recipes)
         except RecipeError as error:
             sentences = [str(error)]
-        assert time.perf_counter() - started < SLOWEST_S, text
+        assert time.process_time() - started < SLOWEST_S, text
         for sentence in sentences:
             assert sentence.strip(), text
             assert "\n" not in sentence, text

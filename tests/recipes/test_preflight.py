@@ -224,7 +224,7 @@ def test_quantised_sources(tmp_path: Path, home: Path) -> None:
     assert "gptq-4bit" in merged.problems[0]
     moved = preflight(passthrough((source, 0, 4), (source, 1, 3)), home=home)
     assert moved.problems == ()
-    assert moved.result.parameters is None
+    assert moved.result.parameters == Checkpoint.open(source).config.parameters(6)
     assert "quantised" in moved.remarks[0]
     assert moved.unknown
 

@@ -84,6 +84,7 @@ def test_the_schedulers_way_gives_the_same_scores(
 
 
 def test_texts_are_those_of_stock_lm_eval(engine: VllmEngine) -> None:
+    """But for a character that the text's end cuts: vLLM leaves it out, we write what lm-eval's `hf` model writes."""
     from lm_eval.api.instance import Instance
 
     model = stock(engine)
@@ -99,7 +100,9 @@ def test_texts_are_those_of_stock_lm_eval(engine: VllmEngine) -> None:
         ]
         expected = model.generate_until(asked, disable_tqdm=True)
         results = generated(engine, ours)
-        assert [result.text for result in results] == expected
+        assert [result.text.rstrip("\ufffd") for result in results] == [
+            text.rstrip("\ufffd") for text in expected
+        ]
         paths = {index: result for _, index, result in engine.generate_paths(ours, [tuple(range(LAYERS))])}
         assert [paths[i] for i in range(len(ours))] == results
 
