@@ -80,8 +80,8 @@ def written(engine: VllmEngine, requests: list[GenerateRequest]) -> list[Written
     tokens: dict[int, tuple[int, ...]] = {}
     run = engine._queue.run
 
-    def recording(*args: Any) -> Iterator[Any]:
-        for prompt, output in run(*args):
+    def recording(*args: Any, **named: Any) -> Iterator[Any]:
+        for prompt, output in run(*args, **named):
             tokens[prompt.key[0]] = tuple(output.outputs[0].token_ids)
             yield prompt, output
 
