@@ -77,8 +77,11 @@ def test_where_the_weights_lie_is_no_part_of_a_jobs_identity() -> None:
         "place": eval_job(built="x").place,
         "live_layers": None,
         "tuning": job.tuning.model_copy(update={"threads": 9}),
+        "alone": True,
     }
     assert job.model_copy(update=elsewhere).digest == job.digest
     for name in set(type(job).model_fields) - {*elsewhere, "kind"}:
         other = "changed" if isinstance(getattr(job, name), str) else None
+        if name == "engine":
+            other = job.engine.model_copy(update={"dtype": "float16"})
         assert job.model_copy(update={name: other}).digest != job.digest, name

@@ -18,6 +18,7 @@ from evals.journal import Journal
 from evals.sharing import STRETCH, Claims
 from evals.vllm.environment import answer_for_cpu_build
 from evals.vllm.generation import generations
+from evals.vllm.path_generation import Text
 from evals.vllm.queue import RequestQueue
 from tests.evals.engines_before import answers_by_writer
 
@@ -32,18 +33,22 @@ class ScriptedScheduler:
     """vLLM's scheduler as the queue sees it: up to a batch runs, and a few of those end in each step."""
 
     def __init__(self, after_step: Callable[[], None]) -> None:
+        self.vllm_config = SimpleNamespace(use_v2_model_runner=False)
+        self.output_processor = SimpleNamespace(request_states={})
         self._running: list[str] = []
         self._after_step = after_step
         self.most_running = 0
 
-    def add_request(self, name: str, prompt: object, params: object) -> None:
+    def add_request(self, name: str, prompt: object, params: object) -> str:
         self._running.append(name)
+        self.output_processor.request_states[name] = SimpleNamespace()
+        return name
 
     def step(self) -> list[Any]:
         self.most_running = max(self.most_running, min(BATCH, len(self._running)))
         ended, self._running = self._running[:8], self._running[8:]
         self._after_step()
-        answer = SimpleNamespace(text="yes", token_ids=(1,), finish_reason="stop")
+        answer = SimpleNamespace(token_ids=(1,), finish_reason="stop")
         return [SimpleNamespace(finished=True, request_id=name, outputs=[answer]) for name in ended]
 
     def has_unfinished_requests(self) -> bool:
@@ -51,6 +56,13 @@ class ScriptedScheduler:
 
     def abort_request(self, names: list[str]) -> None:
         self._running.clear()
+
+
+class Spelled:
+    """A tokenizer with one word."""
+
+    def decode(self, tokens: list[int], *, skip_special_tokens: bool) -> str:
+        return "yes" * len(tokens)
 
 
 class ScriptedEngine:
@@ -63,7 +75,7 @@ class ScriptedEngine:
     def generate(
         self, requests: Sequence[GenerateRequest], wanted: Wanted = all_wanted
     ) -> Iterator[tuple[int, GenerateResult]]:
-        return generations(self._queue, requests, 2048, "", wanted)
+        return generations(self._queue, requests, 2048, Text(Spelled(), frozenset(), ""), wanted)
 
 
 def answer_all(engine: ScriptedEngine, folder: Path, *, leads: bool) -> list[Any]:

@@ -105,8 +105,12 @@ def test_a_path_that_is_not_finite_spoils_no_other(tmp_path: Path) -> None:
 
 
 def test_a_start_that_fails_says_why(tmp_path: Path) -> None:
-    checkpoint = tiny_checkpoint(tmp_path)
-    (checkpoint / "model.safetensors").write_bytes(b"nothing")
+    """A weight of another shape than config.json says."""
+    checkpoint = tiny_checkpoint(tmp_path, dtype="float32")
+    weights = load_file(checkpoint / "model.safetensors")
+    name = "model.layers.1.mlp.down_proj.weight"
+    weights[name] = weights[name][:-8].copy()
+    save_file(weights, checkpoint / "model.safetensors")
     with (
         pytest.raises(EngineError, match=r"vLLM does not start on .*(?s:.)*The end of its log"),
         opened(KIND, checkpoint, TUNING),
