@@ -34,7 +34,9 @@ pin() { grep -E "^$1==" "$lock"; }
 
 "$venv/bin/pip" install --quiet --no-deps "$(pin uv)"
 backend=${TORCH_BACKEND-}
-if [ "$target" = cpu ] && [ -z "${TORCH_BACKEND+set}" ] && ! "$venv/bin/pip" config list | grep -qE '(index-url|find-links)='; then
+# Not in one pipe: grep would close it at the first match, pip would fail for that, and the pipe with it.
+settings=$("$venv/bin/pip" config list)
+if [ "$target" = cpu ] && [ -z "${TORCH_BACKEND+set}" ] && ! grep -qE '(index-url|find-links)=' <<<"$settings"; then
   # The public index offers torch as a CUDA build alone.
   backend=cpu
 fi
