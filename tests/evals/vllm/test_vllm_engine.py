@@ -107,7 +107,7 @@ def test_texts_are_those_of_stock_lm_eval(engine: VllmEngine) -> None:
         ]
         expected = model.generate_until(asked, disable_tqdm=True)
         results = generated(engine, ours)
-        assert [as_hf_writes(result.text) for result in results] == [as_hf_writes(text) for text in expected]
+        assert [result.text.rstrip("\ufffd") for result in results] == [as_hf_writes(t) for t in expected]
         paths = {index: result for _, index, result in engine.generate_paths(ours, [tuple(range(LAYERS))])}
         assert [paths[i] for i in range(len(ours))] == results
 
