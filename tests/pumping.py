@@ -59,9 +59,9 @@ class Slowest:
 
     @property
     def grows(self) -> bool:
-        """Whether the last doubling took clearly more than twice the time, and a time that can be measured."""
-        before, after = self.seconds[-2:]
-        return after >= _LIMIT_S or (after > 0.03 and after > 2.9 * before)
+        """Whether four times the length (two doublings) took clearly more than four times the time, and one that can be measured."""
+        first, last = self.seconds[0], self.seconds[-1]
+        return last >= _LIMIT_S or (last > 0.03 and last > 8 * first)
 
 
 def uses(packages: tuple[str, ...] = PACKAGES) -> Iterator[Use]:
@@ -114,8 +114,8 @@ def _pattern(owner: ast.expr, call: ast.Call, namespace: dict[str, Any]) -> re.P
 
 
 def slowest(use: Use, lengths: tuple[int, ...] = (2_000, 4_000, 8_000)) -> Slowest:
-    """The worst of the generated inputs; the short length picks the candidates that the longer ones are timed on."""
-    first = lengths[0]
+    """The worst of the generated inputs: a quarter of the first length picks those that are timed on the lengths."""
+    first = lengths[0] // 4
     timed = []
     for prefix, pump, ending in inputs(use.pattern):
         seconds = _timed(use, _text(prefix, pump, ending, first))
@@ -124,12 +124,13 @@ def slowest(use: Use, lengths: tuple[int, ...] = (2_000, 4_000, 8_000)) -> Slowe
             break
     timed.sort(reverse=True)
     worst: Slowest | None = None
-    for seconds, *parts in timed[:4]:
-        times = [seconds]
-        for length in lengths[1:]:
-            times.append(_LIMIT_S if times[-1] >= _LIMIT_S else _timed(use, _text(*parts, length)))
+    for _seconds, *parts in timed[:4]:
+        times = [0.0]
+        for length in lengths:
+            text = _text(*parts, length)
+            times.append(_LIMIT_S if times[-1] >= _LIMIT_S else min(_timed(use, text), _timed(use, text)))
         found = Slowest(
-            use, " ".join(f"{p!r}" if i != 1 else f"{p!r}*n" for i, p in enumerate(parts)), tuple(times)
+            use, " ".join(f"{p!r}" if i != 1 else f"{p!r}*n" for i, p in enumerate(parts)), tuple(times[1:])
         )
         if worst is None or found.seconds[-1] > worst.seconds[-1]:
             worst = found
