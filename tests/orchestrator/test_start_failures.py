@@ -20,10 +20,12 @@ pytestmark = [pytest.mark.slow, pytest.mark.vllm]
 
 _RUN = """
 import json, sys
+from pathlib import Path
 from evals.engine import EngineKind, EngineSpec, EngineTuning, installed_version
 from orchestrator.jobs import CheckpointPlace, Task
 from orchestrator.settings import WorkerContext
 from orchestrator.worker import EngineHost
+from recipes.checkpoint import weights_digest
 from tests.orchestrator.stand_in_plan import stand_in_plan
 
 if __name__ == "__main__":
@@ -31,8 +33,9 @@ if __name__ == "__main__":
     spec = EngineSpec(kind=EngineKind.VLLM, version=installed_version(EngineKind.VLLM), dtype="float32",
                       max_length=256, tensor_parallel=int(parallel))
     tuning = EngineTuning(batch_size=4, threads=1, kv_cache_gib=float(cache))
+    digest = weights_digest(Path(checkpoint), Path(home) / "hashes")
     job = stand_in_plan(1).evals[0].job.model_copy(
-        update={"engine": spec, "tuning": tuning, "place": CheckpointPlace(name=checkpoint)})
+        update={"engine": spec, "tuning": tuning, "place": CheckpointPlace(name=checkpoint), "weights_digest": digest})
     (failure,) = EngineHost(WorkerContext(home=home, datasets=None)).run([Task(attempt_id="a", job=job)])
     with open(home + "/failure.json", "w") as file:
         json.dump(failure.model_dump(mode="json"), file)
