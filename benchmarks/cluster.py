@@ -23,18 +23,18 @@ import ray
 from benchmarks.ray_nodes import add_node, new_cluster
 from benchmarks.simulated_jobs import START_S, RoughlyKnown, SleepingHost, bound_s, jobs_of
 from benchmarks.virtual_clock import VirtualExecutor
-from orchestrator.candidates import Candidate
-from orchestrator.cluster import ClusterFacts, NodeFacts
-from orchestrator.executors import RayExecutor, cluster_facts
-from orchestrator.frontier import NodeState
-from orchestrator.jobs import CheckpointPlace, EvalJob
-from orchestrator.plan import Plan, PlannedEval, make_plan
-from orchestrator.progress import RunProgress
-from orchestrator.runs import register
-from orchestrator.scheduler import Scheduler
+from orchestrator.cluster import RayExecutor, cluster_facts
+from orchestrator.plan.candidates import Candidate
+from orchestrator.plan.capacity import ClusterFacts, NodeFacts
+from orchestrator.plan.job import CheckpointPlace, EvalJob
+from orchestrator.plan.plan import Plan, PlannedEval, make_plan
+from orchestrator.plan.sweep import Sweep, parse_sweep
+from orchestrator.run.job_state import NodeState
+from orchestrator.run.progress import RunProgress
+from orchestrator.run.run import register
+from orchestrator.run.scheduler import Scheduler
 from orchestrator.settings import Settings
 from orchestrator.store import Store
-from orchestrator.sweep import Sweep, parse_sweep
 
 
 class Quiet:

@@ -25,8 +25,8 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from dashboard.queries import JobState, Pages
-from orchestrator.records import LeaderboardQuery, SortKey
+from orchestrator.store.pages import JobState, Pages
+from orchestrator.store.records import LeaderboardQuery, SortKey
 
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]

@@ -38,10 +38,10 @@ from evals.harness import evaluate
 from evals.samples import read_samples
 from evals.scores import EvalSettings, Sample
 from evals.suite import Benchmark, Extraction, OutputKind, Suite, load_suite
-from orchestrator.jobs import EvalJob
-from orchestrator.records import EvalOutcome
+from orchestrator.plan.job import EvalJob
 from orchestrator.settings import Settings
 from orchestrator.store import Store
+from orchestrator.store.records import EvalOutcome
 from recipes.sources import resolve
 
 NEAR = 1e-3

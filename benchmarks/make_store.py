@@ -29,9 +29,10 @@ from evals.normalize import benchmark_score
 from evals.samples import write_samples
 from evals.scores import BenchmarkScore, ChatTemplate, EvalSettings, Sample, Score
 from evals.suite import Benchmark, OutputKind, Suite, load_suite
-from orchestrator.jobs import CheckpointPlace, EvalJob
+from orchestrator.plan.job import CheckpointPlace, EvalJob
 from orchestrator.provenance import Hardware, Provenance
-from orchestrator.records import (
+from orchestrator.store import Store
+from orchestrator.store.records import (
     AttemptState,
     CandidateRecord,
     FailureClass,
@@ -40,9 +41,8 @@ from orchestrator.records import (
     RunState,
     new_id,
 )
-from orchestrator.store import Store
 from orchestrator.store.rows import score_rows
-from orchestrator.tables import (
+from orchestrator.store.tables import (
     attempts,
     candidate_jobs,
     candidates,

@@ -14,9 +14,9 @@ from datetime import UTC, datetime, timedelta
 
 from evals.engine import EngineKind, EngineSpec
 from evals.scores import BenchmarkScore, ChatTemplate, EvalSettings, Evaluation, Score
-from orchestrator.jobs import BuildJob, CheckpointPlace, EvalJob, Task
+from orchestrator.plan.job import BuildJob, CheckpointPlace, EvalJob, Task
 from orchestrator.provenance import Hardware
-from orchestrator.records import EvalOutcome
+from orchestrator.store.records import EvalOutcome
 
 SIZES = ((1, 0.50), (2, 0.30), (4, 0.15), (8, 0.05))
 MEAN_S = 2.0

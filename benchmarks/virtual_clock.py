@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks.simulated_jobs import START_S, SleepingHost, duration_of, evaluation_of
-from orchestrator.executors import Finished, RayExecutor
-from orchestrator.executors.engines import LiveEngine
-from orchestrator.executors.floor import Spot
+from orchestrator.cluster import Finished, RayExecutor
+from orchestrator.cluster.engines import LiveEngine
+from orchestrator.cluster.placement import Spot
 
 
 class VirtualEngine(LiveEngine):

@@ -17,14 +17,14 @@ from typing import ClassVar
 import streamlit as st
 from pydantic import ValidationError
 
-from dashboard.queries import Pages
 from evals.errors import EvaluationError, SamplesError
 from evals.scores import Sample
 from evals.suite import load_suite
 from orchestrator.compare import Comparison, Side, compare, measurement_of
+from orchestrator.compare.run_comparisons import stored_samples
 from orchestrator.errors import MergeboardError
-from orchestrator.records import CandidateScores, EvalOutcome, EvaluationRecord
-from orchestrator.results import stored_samples
+from orchestrator.store.pages import Pages
+from orchestrator.store.records import CandidateScores, EvalOutcome, EvaluationRecord
 
 WHOLE = 60
 """Runs with at most so many candidates are compared and corrected as a whole, page or no page."""

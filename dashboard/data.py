@@ -9,8 +9,8 @@ from typing import Any, ParamSpec, TypeVar
 
 import streamlit as st
 
-from dashboard.queries import Pages
 from orchestrator.settings import Settings
+from orchestrator.store.pages import Pages
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -9,16 +9,18 @@ from pathlib import Path
 import streamlit as st
 from pydantic import ValidationError
 
-from dashboard import data, links, parts
+from dashboard import address as links
+from dashboard import data
+from dashboard import widgets as parts
+from dashboard.address import View
 from dashboard.comparisons import Comparer
-from dashboard.links import View
-from dashboard.queries import Pages
+from dashboard.pages import card as card_view
+from dashboard.pages import claims, compare, job, layer_map, leaderboard, overview
 from dashboard.text import line
-from dashboard.views import card as card_view
-from dashboard.views import claims, compare, job, layer_map, leaderboard, overview
 from evals.errors import EvaluationError
 from orchestrator.errors import MergeboardError, RunError, StoreError
-from orchestrator.records import RunRecord
+from orchestrator.store.pages import Pages
+from orchestrator.store.records import RunRecord
 from recipes.errors import RecipeError
 
 _log = logging.getLogger("mergeboard.dashboard")

@@ -13,7 +13,7 @@ from evals.stats import Delta, corrected, delta, documents
 from evals.suite import Benchmark
 from orchestrator.charts import DeltaBar
 from orchestrator.compare import Comparison, Side
-from orchestrator.jobs import Frozen
+from orchestrator.plan.job import Frozen
 
 
 class SubsetRow(Frozen):

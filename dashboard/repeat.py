@@ -11,8 +11,8 @@ import yaml
 from evals.engine import AUTO_ATTENTION, EngineSpec
 from evals.execution import CPU_ATTENTION
 from evals.scores import Seeds
-from orchestrator.jobs import BuildJob, EvalJob
-from orchestrator.records import CandidateRecord, RunRecord
+from orchestrator.plan.job import BuildJob, EvalJob
+from orchestrator.store.records import CandidateRecord, RunRecord
 from recipes.errors import RecipeError
 from recipes.layer_path import LayerPath
 from recipes.yaml_text import load_yaml

@@ -7,7 +7,7 @@ from enum import StrEnum
 from pydantic import Field
 
 from evals.scores import Sample
-from orchestrator.jobs import Frozen
+from orchestrator.plan.job import Frozen
 
 
 class Flip(StrEnum):

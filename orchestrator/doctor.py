@@ -16,16 +16,16 @@ from evals.datasets import check
 from evals.engine import EngineKind, installed_version
 from evals.errors import EvaluationError
 from evals.suite import load_suite, suite_names
-from orchestrator.cluster import ClusterFacts, NodeFacts
+from orchestrator.cluster.gpu_checks import Problem, describe_gpus, gpu_facts, gpu_problems
+from orchestrator.cluster.software import require_same
 from orchestrator.errors import MergeboardError, TokenError
-from orchestrator.gpu_checks import Problem, describe_gpus, gpu_facts, gpu_problems
-from orchestrator.jobs import Frozen
+from orchestrator.plan.capacity import ClusterFacts, NodeFacts
+from orchestrator.plan.job import Frozen
 from orchestrator.provenance import hardware, package_version
 from orchestrator.settings import Settings
-from orchestrator.software import require_same
 
 if TYPE_CHECKING:
-    from orchestrator.executors.survey import NodeReport
+    from orchestrator.cluster.survey import NodeReport
 
 _SPARE_BYTES = 5_000_000_000
 
@@ -194,7 +194,7 @@ def _gpu_findings(problems: Iterable[Problem], where: str, worst: Health) -> Ite
 
 
 def _ray(settings: Settings, address: str | None) -> Iterator[Finding]:
-    from orchestrator.executors import Growth, cluster_facts, connect, disconnect, survey
+    from orchestrator.cluster import Growth, cluster_facts, connect, disconnect, survey
 
     try:
         facts = connect(settings, address)
@@ -278,7 +278,7 @@ def _nodes_together(settings: Settings, facts: ClusterFacts) -> Iterator[Finding
 
 def _data_on_nodes(settings: Settings, facts: ClusterFacts) -> Iterator[Finding]:
     """Suites whose data is here and not the same on every node that would read it."""
-    from orchestrator.node_data import absent_data
+    from orchestrator.run.node_data import absent_data
 
     here = {
         (name, benchmark.name): benchmark

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 from pydantic import Field
 
-from orchestrator.jobs import Frozen
+from orchestrator.plan.job import Frozen
 
 PACKAGES = (
     "mergeboard",

@@ -12,15 +12,15 @@ from pathlib import Path
 from evals.results_files import import_result, read_logged_samples
 from evals.suite import load_suite
 from orchestrator import cli
-from orchestrator.card_plan import plan_card
-from orchestrator.cards.reading import load_card
+from orchestrator.cards.read import load_card
+from orchestrator.cards.survey import plan_card
 from orchestrator.cli.card_view import show_card_plan
-from orchestrator.imports import take_in
-from orchestrator.lookup import find_result
-from orchestrator.results import results_of_run
+from orchestrator.compare.lookup import find_result
+from orchestrator.compare.run_comparisons import results_of_run
+from orchestrator.exchange.imports import take_in
+from orchestrator.plan.sweep import load_sweep
 from orchestrator.settings import Settings
 from orchestrator.store import Store
-from orchestrator.sweep import load_sweep
 from recipes.checkpoint import Checkpoint
 from recipes.extract import proposals
 from recipes.layer_grid import LayerPathGrid
@@ -199,7 +199,8 @@ class Readers:
         from streamlit.testing.v1 import AppTest
 
         def script(view: str) -> None:
-            from dashboard import frame, links
+            from dashboard import address as links
+            from dashboard import frame
 
             links.register({})
             links.link = lambda *_, **__: None

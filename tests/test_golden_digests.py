@@ -18,8 +18,8 @@ from evals.probes import Split, get_probe, probe_keys
 from evals.scores import ChatTemplate, EvalSettings, Seeds
 from evals.suite import load_suite, suite_names
 from evals.task_files import task_digest
-from orchestrator.jobs import BuildJob, CheckpointPlace, EvalJob, RecipeSource
-from orchestrator.sweep import parse_sweep
+from orchestrator.plan.job import BuildJob, CheckpointPlace, EvalJob, RecipeSource
+from orchestrator.plan.sweep import parse_sweep
 from recipes.catalog import catalog_names, load_catalog
 from recipes.recipe import Recipe
 from tests.orchestrator.stand_in_plan import stand_in_plan

@@ -12,7 +12,7 @@ from evals.probes.arithmetic_scoring import without_thinking
 from evals.probes.emotion_scoring import _PAIR
 from evals.results_files.parse import parse_results
 from orchestrator.cards.grid import grids
-from orchestrator.cards.reading import _sizes
+from orchestrator.cards.read import _sizes
 from orchestrator.cards.stated import stated_facts
 from orchestrator.provenance import without_secrets
 from recipes.extract import proposals

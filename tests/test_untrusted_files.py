@@ -18,10 +18,10 @@ from evals.results_files import read_logged_samples, read_result_file
 from evals.samples import read_samples
 from evals.suite import load_suite
 from orchestrator import cli
-from orchestrator.cards.reading import load_card
+from orchestrator.cards.read import load_card
 from orchestrator.errors import CardError, StoreError, SweepError
+from orchestrator.plan.sweep import load_sweep
 from orchestrator.store import Store
-from orchestrator.sweep import load_sweep
 from recipes.checkpoint import Checkpoint, layer_tensor_name
 from recipes.errors import CheckpointError, LayerPathError, RecipeError, RecipeSyntaxError
 from recipes.layer_grid import LayerPathGrid

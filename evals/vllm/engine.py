@@ -24,10 +24,10 @@ from evals.errors import EngineError
 from evals.live_paths import check_layer_path, each_path, read_config, require_live_family
 from evals.vllm.generation import generations
 from evals.vllm.loading import kv_bytes_per_token, plan_engine, running_spec, start, stop, weight_bytes
-from evals.vllm.outside import open_outside, text_of
 from evals.vllm.queue import RequestQueue
 from evals.vllm.schedule import Path as LayerPath
 from evals.vllm.scoring import scores
+from evals.vllm.unscheduled import open_outside, text_of
 
 _log = logging.getLogger(__name__)
 

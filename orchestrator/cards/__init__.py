@@ -1,7 +1,7 @@
 """The only reader and writer of model cards: figures to claims, scores to metadata and tables."""
 
-from orchestrator.cards.reading import Card, StatedSize, card_checks, card_claims, load_card, read_card
-from orchestrator.cards.writing import (
+from orchestrator.cards.read import Card, StatedSize, card_checks, card_claims, load_card, read_card
+from orchestrator.cards.write import (
     CardSource,
     board_source,
     eval_results_yaml,

@@ -8,7 +8,7 @@ from huggingface_hub import ModelCardData
 
 from evals.scores import SuiteScore
 from evals.suite import Suite
-from orchestrator.cards.writing import entry
+from orchestrator.cards.write import entry
 from orchestrator.errors import CardError
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from rich.table import Table
 
-from orchestrator.builds import parse_source
-from orchestrator.card_plan import CardPlan, plan_card
+from orchestrator.cards.survey import CardPlan, plan_card
 from orchestrator.cli.console import wide_console
 from orchestrator.cli.plan_view import show_preflight
+from orchestrator.run.build import parse_source
 from orchestrator.settings import Settings
 
 

@@ -43,9 +43,9 @@ def card(
     as_json: options.AsJson = False,
 ) -> None:
     """Write model-index metadata, .eval_results, or a table of a candidate's scores."""
-    from orchestrator.card_output import CardRequest, update_file, written
-    from orchestrator.lookup import find_result
-    from orchestrator.results import results_of_run
+    from orchestrator.cards.candidate import CardRequest, update_file, written
+    from orchestrator.compare.lookup import find_result
+    from orchestrator.compare.run_comparisons import results_of_run
     from orchestrator.settings import Settings
     from orchestrator.store import Store
 
@@ -82,14 +82,14 @@ def reproduce_(
     as_json: options.AsJson = False,
 ) -> None:
     """Check a card claim by claim: build its recipe, evaluate it, and say what is reproduced; asks nothing."""
-    from orchestrator.builds import parse_source
     from orchestrator.cli.console import wide_console
     from orchestrator.cli.progress import TerminalReporter
     from orchestrator.cli.reproduce_view import plan_data, show_reproduction_plan, show_verdicts
     from orchestrator.cli.run_commands import raise_failures
     from orchestrator.errors import CardError
     from orchestrator.reproduce import Options, plan_reproduction, reproduce
-    from orchestrator.runs import cluster_for, execute
+    from orchestrator.run.build import parse_source
+    from orchestrator.run.run import cluster_for, execute
     from orchestrator.settings import Settings
     from orchestrator.text_safety import Terminal
 

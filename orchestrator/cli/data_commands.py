@@ -52,7 +52,7 @@ def export(
     run_id: Annotated[str | None, typer.Option("--run", help="Only this run.")] = None,
 ) -> None:
     """Write scores and samples as Parquet."""
-    from orchestrator.export import export_parquet
+    from orchestrator.exchange.parquet import export_parquet
     from orchestrator.settings import Settings
 
     settings = Settings.from_environment()

@@ -11,9 +11,9 @@ from rich.table import Table
 from evals.claims.facts import Fact
 from evals.scores import SuiteScore
 from evals.suite import load_suite
-from orchestrator.claim_records import CardRecord, ImportedResultRecord
 from orchestrator.cli.console import wide_console
-from orchestrator.imports import Taken, TakenRun
+from orchestrator.exchange.imports import Taken, TakenRun
+from orchestrator.store.claim_records import CardRecord, ImportedResultRecord
 
 _SHOWN = (Fact.TEMPLATE, Fact.DTYPE, Fact.QUANTIZATION, Fact.LIMIT, Fact.ENGINE, Fact.HARNESS_VERSION)
 

@@ -10,14 +10,14 @@ from rich.console import Console
 from rich.table import Table
 
 from evals.engine import EngineSpec
-from orchestrator.builds import parse_source, read_recipe
 from orchestrator.cli.console import wide_console
-from orchestrator.costs import PlanCost, plan_cost
 from orchestrator.errors import MergeboardError, SweepError
-from orchestrator.plan import Plan, make_plan
+from orchestrator.plan.plan import Plan, make_plan
+from orchestrator.plan.sweep import load_sweep
+from orchestrator.run.build import parse_source, read_recipe
+from orchestrator.run.cost import PlanCost, plan_cost
 from orchestrator.settings import Settings
 from orchestrator.store import Store
-from orchestrator.sweep import load_sweep
 from recipes.artifact import ArtifactStore
 from recipes.errors import RecipeError
 from recipes.outside_file import read_file
@@ -90,8 +90,8 @@ def _plan(file: Path, settings: Settings, address: str | None) -> Plan:
     sweep = load_sweep(file)
     if not (address or settings.ray_address):
         return make_plan(sweep, settings)
-    from orchestrator.executors import Growth, disconnect
-    from orchestrator.runs import cluster_for, gpus_of, plan_for, to_stderr
+    from orchestrator.cluster import Growth, disconnect
+    from orchestrator.run.run import cluster_for, gpus_of, plan_for, to_stderr
 
     try:
         cluster = cluster_for(settings, address, gpus=0)

@@ -17,8 +17,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from orchestrator.frontier import NodeState
-from orchestrator.scheduler import JobProgress, RunProgress
+from orchestrator.run.job_state import NodeState
+from orchestrator.run.scheduler import JobProgress, RunProgress
 
 _PLAIN_PERIOD_S = 15.0
 

@@ -10,8 +10,8 @@ from rich.text import Text
 
 from evals.claims.facts import Fact
 from evals.claims.records import Claim, Verdict, VerdictKind
-from orchestrator.claim_records import ReproductionRecord, counted
 from orchestrator.reproduce import ReproductionPlan
+from orchestrator.store.claim_records import ReproductionRecord, counted
 
 _STYLES = {
     VerdictKind.REPRODUCED: "green",

@@ -34,9 +34,9 @@ def compare(
     """Per-benchmark differences with intervals and paired tests, from stored and imported samples."""
     from orchestrator.cli.console import wide_console
     from orchestrator.compare import print_comparisons
-    from orchestrator.compared import compare_names
+    from orchestrator.compare.run_comparisons import results_of_run, run_comparisons
+    from orchestrator.compare.sides import compare_names
     from orchestrator.errors import MergeboardError
-    from orchestrator.results import results_of_run, run_comparisons
     from orchestrator.settings import Settings
     from orchestrator.store import Store
 
@@ -68,7 +68,7 @@ def import_(
     """Take in results made elsewhere, or a card; print each benchmark's raw and normalized score."""
     from orchestrator.cli.import_view import show_taken
     from orchestrator.errors import MergeboardError
-    from orchestrator.imports import take_in
+    from orchestrator.exchange.imports import take_in
     from orchestrator.settings import Settings
 
     taken = take_in(path, Settings.from_environment())

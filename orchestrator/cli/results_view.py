@@ -8,9 +8,14 @@ from rich.table import Table
 
 from orchestrator.cli.console import wide_console
 from orchestrator.compare import Comparison, ComparisonRow, print_comparisons
-from orchestrator.plan import Plan
-from orchestrator.results import CandidateResult, benchmark_scores, results_of_run, run_comparisons
-from orchestrator.scheduler import RunSummary
+from orchestrator.compare.run_comparisons import (
+    CandidateResult,
+    benchmark_scores,
+    results_of_run,
+    run_comparisons,
+)
+from orchestrator.plan.plan import Plan
+from orchestrator.run.scheduler import RunSummary
 from orchestrator.settings import Settings
 from orchestrator.store import Store
 

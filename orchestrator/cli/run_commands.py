@@ -11,11 +11,11 @@ import typer
 from orchestrator.cli import options
 
 if TYPE_CHECKING:
-    from orchestrator.cluster import ClusterFacts
-    from orchestrator.plan import Plan
-    from orchestrator.scheduler import RunSummary
+    from orchestrator.plan.capacity import ClusterFacts
+    from orchestrator.plan.plan import Plan
+    from orchestrator.plan.sweep import SweepFile
+    from orchestrator.run.scheduler import RunSummary
     from orchestrator.settings import Settings
-    from orchestrator.sweep import SweepFile
 
 
 def register(app: typer.Typer) -> None:
@@ -52,8 +52,8 @@ def plan(
 
 def run(sweep: options.SweepPath, address: options.Address = None, as_json: options.AsJson = False) -> None:
     """Plan, execute, show progress until done; what is in the store already is not run again."""
+    from orchestrator.plan.sweep import load_sweep
     from orchestrator.settings import Settings
-    from orchestrator.sweep import load_sweep
 
     _plan_and_execute(load_sweep(sweep), Settings.from_environment(), address, as_json)
 
@@ -64,10 +64,10 @@ def submit(
     as_json: options.AsJson = False,
 ) -> None:
     """Hand a sweep to a cluster and print the run's id; the run goes on without this machine."""
-    from orchestrator.runs import to_stderr
+    from orchestrator.cluster.submit import submit as hand_over
+    from orchestrator.plan.sweep import load_sweep
+    from orchestrator.run.run import to_stderr
     from orchestrator.settings import Settings
-    from orchestrator.submit import submit as hand_over
-    from orchestrator.sweep import load_sweep
 
     sent = hand_over(load_sweep(sweep), address, Settings.from_environment(), say=to_stderr)
     if as_json:
@@ -106,8 +106,8 @@ def evaluate(
     as_json: options.AsJson = False,
 ) -> None:
     """Score one checkpoint, or one layer path of it; the base of the path is scored beside it."""
+    from orchestrator.plan.sweep import sweep_of_values
     from orchestrator.settings import Settings
-    from orchestrator.sweep import sweep_of_values
 
     settings = Settings.from_environment()
     file = sweep_of_values(
@@ -149,7 +149,7 @@ def build(
     source: options.SourceMap = None,
 ) -> None:
     """Materialise one recipe as an ordinary checkpoint directory."""
-    from orchestrator.builds import build_to
+    from orchestrator.run.build import build_to
     from orchestrator.settings import Settings
 
     made = build_to(recipe, out, Settings.from_environment(), base=base, sources=source or [])
@@ -160,7 +160,7 @@ def build(
 
 def resume(run_id: options.RunId, address: options.Address = None, as_json: options.AsJson = False) -> None:
     """Go on with a run that was stopped, from any machine that sees its store."""
-    from orchestrator.runs import stored_plan
+    from orchestrator.run.run import stored_plan
     from orchestrator.settings import Settings
 
     settings = Settings.from_environment()
@@ -197,7 +197,7 @@ def watch(run_id: options.RunId, period_s: Annotated[float, typer.Option("--peri
 
 def cancel(run_id: options.RunId) -> None:
     """Stop a run within seconds; what is finished is kept."""
-    from orchestrator.runs import cancel_run
+    from orchestrator.run.run import cancel_run
     from orchestrator.settings import Settings
 
     cancel_run(run_id, Settings.from_environment())
@@ -208,8 +208,8 @@ def cancel(run_id: options.RunId) -> None:
 
 def _plan_and_execute(file: SweepFile, settings: Settings, address: str | None, as_json: bool) -> None:
     """Plan for the cluster that the run will have, and run."""
-    from orchestrator.executors import disconnect
-    from orchestrator.runs import cluster_for, gpus_of, plan_for
+    from orchestrator.cluster import disconnect
+    from orchestrator.run.run import cluster_for, gpus_of, plan_for
 
     cluster = cluster_for(settings, address, gpus=gpus_of(file.sweep))
     try:
@@ -226,7 +226,7 @@ def _execute(
     """Run a plan with progress on stderr, then print its results."""
     from orchestrator.cli.progress import TerminalReporter
     from orchestrator.cli.results_view import show_results
-    from orchestrator.runs import execute
+    from orchestrator.run.run import execute
     from orchestrator.text_safety import Terminal
 
     console = Terminal(stderr=True)

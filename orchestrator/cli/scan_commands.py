@@ -12,7 +12,7 @@ import typer
 from orchestrator.cli import options
 
 if TYPE_CHECKING:
-    from orchestrator.scheduler import Reporter
+    from orchestrator.run.scheduler import Reporter
 
 
 def register(app: typer.Typer) -> None:
@@ -67,10 +67,10 @@ def scan(
     """The brain scan: every block of layers run twice, asked a few probes; the best confirmed, with null levels and intervals."""
     from orchestrator.charts import ColourScale
     from orchestrator.cli.console import wide_console
-    from orchestrator.scan import run_scan
-    from orchestrator.scan.files import write_scan
-    from orchestrator.scan.request import request_of
-    from orchestrator.scan.tables import print_report
+    from orchestrator.search import run_scan
+    from orchestrator.search.files import write_scan
+    from orchestrator.search.request import request_of
+    from orchestrator.search.tables import print_report
     from orchestrator.settings import Settings
 
     scale = ColourScale.named(colours)
@@ -151,11 +151,11 @@ def search(
 ) -> None:
     """Beyond the grid: several blocks, repeats and skips by beam search, then halving over fidelity and confirmation."""
     from orchestrator.cli.console import wide_console
-    from orchestrator.executors import disconnect
-    from orchestrator.scan.request import request_of
-    from orchestrator.scan.scan import ground_of
-    from orchestrator.scan.tables import print_search
-    from orchestrator.search import SearchRequest, run_search
+    from orchestrator.cluster import disconnect
+    from orchestrator.search.beam import SearchRequest, run_search
+    from orchestrator.search.grid_scan import ground_of
+    from orchestrator.search.request import request_of
+    from orchestrator.search.tables import print_search
     from orchestrator.settings import Settings
 
     settings = Settings.from_environment()

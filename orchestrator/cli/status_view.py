@@ -9,10 +9,10 @@ from datetime import UTC, datetime, timedelta
 from rich.console import Console
 from rich.table import Table
 
-from orchestrator.progress import read_progress
-from orchestrator.records import AttemptRecord, RunProgress, RunRecord, RunState, Usage
+from orchestrator.run.progress import read_progress
 from orchestrator.settings import Settings
 from orchestrator.store import Store
+from orchestrator.store.records import AttemptRecord, RunProgress, RunRecord, RunState, Usage
 from orchestrator.text_safety import Terminal
 
 _LOG_LINES = 8

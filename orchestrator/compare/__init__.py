@@ -1,7 +1,13 @@
 """Candidates against a base: what may be compared, the differences, their correction, and the table."""
 
 from orchestrator.compare.correction import correct, correction_text
-from orchestrator.compare.measure import Side, all_stages, measurement_of, sides_of_import, suite_measurement
+from orchestrator.compare.measurement import (
+    Side,
+    all_stages,
+    measurement_of,
+    sides_of_import,
+    suite_measurement,
+)
 from orchestrator.compare.pairs import comparability, compare, sample_differences
 from orchestrator.compare.records import SIGNIFICANT, Comparison, ComparisonRow
 from orchestrator.compare.table import comparison_text, print_comparisons

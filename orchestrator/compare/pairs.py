@@ -19,7 +19,7 @@ from evals.stats import (
 )
 from evals.suite import Benchmark, Suite
 from orchestrator.compare.correction import correct
-from orchestrator.compare.measure import Side
+from orchestrator.compare.measurement import Side
 from orchestrator.compare.records import Comparison, ComparisonRow
 
 Key = tuple[str, str]  # suite and benchmark

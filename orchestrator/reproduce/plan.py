@@ -15,20 +15,20 @@ from evals.claims.facts import Fact
 from evals.claims.records import CardCheck, Claim
 from evals.errors import EvaluationError
 from evals.suite import load_suite
-from orchestrator.card_plan import CardPlan, plan_card
 from orchestrator.cards import card_checks
-from orchestrator.cluster import ClusterFacts
-from orchestrator.costs import PlanCost, plan_cost
+from orchestrator.cards.survey import CardPlan, plan_card
 from orchestrator.errors import MergeboardError
-from orchestrator.estimate import rough_gpu_s
-from orchestrator.imports import card_record
-from orchestrator.jobs import Frozen
-from orchestrator.plan import Plan, make_plan
+from orchestrator.exchange.imports import card_record
+from orchestrator.plan.capacity import ClusterFacts
+from orchestrator.plan.estimate import rough_gpu_s
+from orchestrator.plan.job import Frozen
+from orchestrator.plan.plan import Plan, make_plan
+from orchestrator.plan.sweep import sweep_of_values
 from orchestrator.reproduce.target import Target, find_target
-from orchestrator.runs import plan_for
+from orchestrator.run.cost import PlanCost, plan_cost
+from orchestrator.run.run import plan_for
 from orchestrator.settings import Settings
 from orchestrator.store import Store
-from orchestrator.sweep import sweep_of_values
 from recipes.errors import RecipeError
 
 

@@ -10,14 +10,14 @@ from evals.claims.facts import Fact
 from evals.claims.judge import judge, judge_average
 from evals.claims.records import CardCheck, CheckKind, CheckOutcome, Claim, Measurement, Verdict, VerdictKind
 from evals.suite import load_suite
-from orchestrator.claim_records import ReproductionRecord
 from orchestrator.compare import Side, suite_measurement
-from orchestrator.imports import card_record
-from orchestrator.plan import Plan
+from orchestrator.compare.run_comparisons import results_of_run, sides
+from orchestrator.exchange.imports import card_record
+from orchestrator.plan.plan import Plan
 from orchestrator.reproduce.plan import ReproductionPlan
-from orchestrator.results import results_of_run, sides
 from orchestrator.settings import Settings
 from orchestrator.store import Store
+from orchestrator.store.claim_records import ReproductionRecord
 
 Key = tuple[str, str]  # suite and benchmark
 

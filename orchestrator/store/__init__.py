@@ -15,8 +15,8 @@ from orchestrator.store import schema
 from orchestrator.store.attempts import Attempts
 from orchestrator.store.claims import Claims
 from orchestrator.store.database import Database, full_disk, label_of
+from orchestrator.store.outcomes import Results
 from orchestrator.store.queries import Queries
-from orchestrator.store.results import Results
 from orchestrator.store.runs import Runs
 from orchestrator.store.snapshot import snapshot
 

@@ -8,8 +8,10 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 
 from orchestrator.errors import RunError, StoreError
-from orchestrator.jobs import BuildJob, EvalJob
-from orchestrator.records import (
+from orchestrator.plan.job import BuildJob, EvalJob
+from orchestrator.store.base import StorePart
+from orchestrator.store.database import clock
+from orchestrator.store.records import (
     Acceptance,
     AttemptRecord,
     AttemptState,
@@ -22,8 +24,6 @@ from orchestrator.records import (
     Success,
     new_id,
 )
-from orchestrator.store.base import StorePart
-from orchestrator.store.database import clock
 from orchestrator.store.rows import (
     AnyRow,
     Row,
@@ -36,7 +36,7 @@ from orchestrator.store.rows import (
     score_rows,
 )
 from orchestrator.store.runs import fill, holds
-from orchestrator.tables import (
+from orchestrator.store.tables import (
     attempts,
     builds,
     evaluations,

@@ -9,18 +9,18 @@ import sqlalchemy as sa
 from pydantic import BaseModel, TypeAdapter
 
 from evals.claims.records import CardCheck, Claim, Verdict, VerdictKind
-from orchestrator.claim_records import (
+from orchestrator.errors import RunError
+from orchestrator.store.base import StorePart
+from orchestrator.store.claim_records import (
     CardRecord,
     CardSummary,
     ImportedResultRecord,
     ImportedRunRecord,
     ReproductionRecord,
 )
-from orchestrator.errors import RunError
-from orchestrator.store.base import StorePart
 from orchestrator.store.database import clock
 from orchestrator.store.rows import AnyRow, Row, among
-from orchestrator.tables import cards, claims, imported_results, imports, reproductions, verdicts
+from orchestrator.store.tables import cards, claims, imported_results, imports, reproductions, verdicts
 
 _CHECKS: TypeAdapter[tuple[CardCheck, ...]] = TypeAdapter(tuple[CardCheck, ...])
 _NOTES: TypeAdapter[tuple[str, ...]] = TypeAdapter(tuple[str, ...])

@@ -9,7 +9,10 @@ import sqlalchemy as sa
 
 from evals.scores import PROBE_SUITE
 from orchestrator.provenance import Hardware
-from orchestrator.records import (
+from orchestrator.store.base import StorePart
+from orchestrator.store.database import clock
+from orchestrator.store.outcomes import EVALUATED, EVALUATION_COLUMNS
+from orchestrator.store.records import (
     AttemptState,
     CandidateInRun,
     CandidateRecord,
@@ -23,11 +26,8 @@ from orchestrator.records import (
     SortKey,
     Usage,
 )
-from orchestrator.store.base import StorePart
-from orchestrator.store.database import clock
-from orchestrator.store.results import EVALUATED, EVALUATION_COLUMNS
 from orchestrator.store.rows import candidate_record, evaluation_record
-from orchestrator.tables import (
+from orchestrator.store.tables import (
     attempts,
     candidate_jobs,
     candidates,

@@ -15,9 +15,9 @@ from sqlalchemy.dialects import postgresql
 
 from evals.engine import EngineTuning
 from evals.scores import Alarm, BenchmarkScore, Score
-from orchestrator.jobs import BuildJob, CheckpointPlace, EvalJob, job_from_json
+from orchestrator.plan.job import BuildJob, CheckpointPlace, EvalJob, job_from_json
 from orchestrator.provenance import Hardware, Provenance
-from orchestrator.records import (
+from orchestrator.store.records import (
     AttemptRecord,
     BuildOutcome,
     CandidateRecord,

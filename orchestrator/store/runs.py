@@ -12,9 +12,11 @@ from pydantic import BaseModel
 from sqlalchemy.dialects import postgresql, sqlite
 
 from orchestrator.errors import RunError, StoreError
-from orchestrator.jobs import EvalJob
-from orchestrator.owners import owner_is_gone
-from orchestrator.records import (
+from orchestrator.plan.job import EvalJob
+from orchestrator.store.base import StorePart
+from orchestrator.store.database import clock
+from orchestrator.store.owners import owner_is_gone
+from orchestrator.store.records import (
     ENDED,
     AttemptState,
     CandidateRecord,
@@ -28,10 +30,8 @@ from orchestrator.records import (
     job_kind,
     unstorable,
 )
-from orchestrator.store.base import StorePart
-from orchestrator.store.database import clock
 from orchestrator.store.rows import AnyRow, Row, among, candidate_row, run_record, run_spec
-from orchestrator.tables import attempts, candidate_jobs, candidates, jobs, protocols, run_jobs, runs
+from orchestrator.store.tables import attempts, candidate_jobs, candidates, jobs, protocols, run_jobs, runs
 
 # PostgreSQL takes so many in one round trip as they are; putting arrays together costs more.
 _FEW_ROWS = 16

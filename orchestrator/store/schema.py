@@ -16,7 +16,7 @@ from alembic.script import ScriptDirectory
 from orchestrator.errors import StoreError
 from orchestrator.store.database import Database
 
-_MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
+_MIGRATIONS = Path(__file__).resolve().parent / "migrations"
 # Any number, the same for all: who holds it may change the schema of a PostgreSQL store.
 _UPGRADE_LOCK = 0x6D62_7570
 

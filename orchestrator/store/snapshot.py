@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from orchestrator.tables import (
+from orchestrator.store.tables import (
     builds,
     candidate_jobs,
     candidates,

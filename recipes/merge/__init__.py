@@ -6,7 +6,7 @@ engine    what runs in it; the only importer of mergekit
 """
 
 from recipes.merge.build import BuildOptions, BuildProgress, build
-from recipes.merge.engine import merge_methods
+from recipes.merge.mergekit_worker import merge_methods
 from recipes.merge.process import MergekitProcess
 
 __all__ = ["BuildOptions", "BuildProgress", "MergekitProcess", "build", "merge_methods"]

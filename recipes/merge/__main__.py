@@ -1,6 +1,6 @@
 """`python -m recipes.merge`: the mergekit process."""
 
-from recipes.merge.engine import main
+from recipes.merge.mergekit_worker import main
 
 if __name__ == "__main__":
     main()

@@ -15,7 +15,7 @@ from recipes.checkpoint import Checkpoint
 from recipes.config_facts import layer_count_key, read_config, text_config
 from recipes.errors import BuildError, CheckpointError
 from recipes.layer_config import relayered_config
-from recipes.merge.engine import MergeRequest
+from recipes.merge.mergekit_worker import MergeRequest
 from recipes.merge.process import MergekitProcess
 from recipes.recipe import ModelRef, Recipe, SourceRef, Stage
 from recipes.recipe.depth import is_copy, stage_layers

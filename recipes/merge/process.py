@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from recipes.errors import BuildError
-from recipes.merge.engine import MergeRequest
+from recipes.merge.mergekit_worker import MergeRequest
 
 _LOG_LINES = 3
 _LOG_BYTES = 20_000

@@ -17,8 +17,13 @@ from evals.normalize import benchmark_score
 from evals.results_files import FileFormat
 from evals.stats import Estimate, Interval
 from evals.suite import load_suite
-from orchestrator.claim_records import CardRecord, ImportedResultRecord, ImportedRunRecord, ReproductionRecord
 from orchestrator.store import Store
+from orchestrator.store.claim_records import (
+    CardRecord,
+    ImportedResultRecord,
+    ImportedRunRecord,
+    ReproductionRecord,
+)
 from tests.dashboard.made import DEMO, samples_of, scores_of
 
 

@@ -13,7 +13,7 @@ from evals.engine import EngineKind, EngineSpec, digest_of
 from evals.scores import Alarm, ChatTemplate, Sample, Score
 from evals.suite import Benchmark, OutputKind
 from orchestrator.provenance import Hardware, Provenance
-from orchestrator.records import FailureClass
+from orchestrator.store.records import FailureClass
 from recipes.layer_path import LayerPath
 
 HOSTILE = "<script>alert(1)</script> ![x](http://x.invalid/y.png) **bold** $x$ :red[y] \x00\x1b[31m\u202e"

@@ -9,9 +9,16 @@ from pathlib import Path
 from evals.probes import AnyProbe, LevelKind, ProbeResult, Result, Scoring, get_probe
 from evals.samples import write_samples
 from evals.scores import PROBE_SUITE, BenchmarkScore, ChatTemplate, EvalSettings, Evaluation, Score
-from orchestrator.jobs import CheckpointPlace, EvalJob
-from orchestrator.records import AttemptRecord, CandidateRecord, EvalOutcome, NewRun, PlannedJob, RunState
+from orchestrator.plan.job import CheckpointPlace, EvalJob
 from orchestrator.store import Store
+from orchestrator.store.records import (
+    AttemptRecord,
+    CandidateRecord,
+    EvalOutcome,
+    NewRun,
+    PlannedJob,
+    RunState,
+)
 from recipes.layer_path import LayerPath
 from tests.dashboard.made import BASE_DIGEST, ENGINE, HARDWARE, N_LAYERS, provenance
 from tests.dashboard.stores import store_url

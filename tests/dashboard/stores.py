@@ -18,9 +18,10 @@ from evals.normalize import benchmark_score
 from evals.samples import write_samples
 from evals.scores import Alarm, EvalSettings, Evaluation
 from evals.suite import Benchmark, Suite, load_suite
-from orchestrator.jobs import BuildJob, CheckpointPlace, EvalJob, RecipeSource
+from orchestrator.plan.job import BuildJob, CheckpointPlace, EvalJob, RecipeSource
 from orchestrator.provenance import Hardware
-from orchestrator.records import (
+from orchestrator.store import Store
+from orchestrator.store.records import (
     AttemptRecord,
     BuildOutcome,
     CandidateRecord,
@@ -31,8 +32,7 @@ from orchestrator.records import (
     RunLease,
     RunState,
 )
-from orchestrator.store import Store
-from orchestrator.tables import attempts, outcomes, run_jobs, runs
+from orchestrator.store.tables import attempts, outcomes, run_jobs, runs
 from tests.dashboard.claim_store import claims, imported
 from tests.dashboard.made import (
     BASE_DIGEST,

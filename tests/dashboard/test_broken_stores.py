@@ -11,7 +11,7 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from dashboard.links import View
+from dashboard.address import View
 from orchestrator.store import Store
 from tests.dashboard.stores import demo_store
 
@@ -20,7 +20,8 @@ def framed(view: View) -> AppTest:
     """A page with the frame that keeps it from breaking."""
 
     def script(view: str) -> None:
-        from dashboard import frame, links
+        from dashboard import address as links
+        from dashboard import frame
 
         links.register({})
         links.link = lambda *_, **__: None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import Browser, Request, expect
 
-from dashboard.queries import Pages
+from orchestrator.store.pages import Pages
 from tests.dashboard.browsing import (
     CELLS,
     GRID,

@@ -14,8 +14,8 @@ import pytest
 import yaml
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
-from orchestrator.records import RunState
 from orchestrator.store import Store
+from orchestrator.store.records import RunState
 from tests.dashboard.browsing import (
     CELLS,
     GRID,

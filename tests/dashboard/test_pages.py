@@ -11,10 +11,10 @@ import sqlalchemy as sa
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from dashboard.plots import READY
-from dashboard.queries import Pages
+from dashboard.charts import READY
 from evals.probes import Scoring, get_probe
-from orchestrator.tables import outcomes, run_jobs
+from orchestrator.store.pages import Pages
+from orchestrator.store.tables import outcomes, run_jobs
 from tests.dashboard.made import DEMO, HOSTILE, Made
 from tests.dashboard.probe_store import PROBE, probe_store
 from tests.dashboard.stores import Maker, demo_store, load_suite, store_url
@@ -35,13 +35,14 @@ def page(name: str, **query: str) -> AppTest:
     def script(name: str) -> None:
         import importlib
 
-        from dashboard import data, links
+        from dashboard import address as links
+        from dashboard import data
         from dashboard.frame import _choose_run
 
         links.register({})
         links.link = lambda *_, **__: None
         pages = data.open_pages()
-        importlib.import_module(f"dashboard.views.{name}").show(pages, _choose_run(pages))
+        importlib.import_module(f"dashboard.pages.{name}").show(pages, _choose_run(pages))
 
     app = AppTest.from_function(script, args=(name,), default_timeout=60)
     app.session_state[READY] = True

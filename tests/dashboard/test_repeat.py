@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from dashboard.queries import Pages
+from dashboard.pages.job import base_place
 from dashboard.repeat import repeat_command
-from dashboard.views.job import base_place
 from evals.scores import PROBE_SUITE
-from orchestrator.builds import build_job
-from orchestrator.jobs import BuildJob, EvalJob
-from orchestrator.plan import Plan, make_plan
-from orchestrator.runs import register
+from orchestrator.plan.job import BuildJob, EvalJob
+from orchestrator.plan.plan import Plan, make_plan
+from orchestrator.plan.sweep import load_sweep, sweep_of_values
+from orchestrator.run.build import build_job
+from orchestrator.run.run import register
 from orchestrator.settings import Settings
 from orchestrator.store import Store
-from orchestrator.sweep import load_sweep, sweep_of_values
+from orchestrator.store.pages import Pages
 from tests.tiny import tiny_checkpoint
 
 

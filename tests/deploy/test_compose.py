@@ -137,7 +137,7 @@ def test_downloads_and_compiled_kernels_outlive_a_container(services: dict[str, 
 
 
 def test_a_sweep_file_reaches_the_head(services: dict[str, Any]) -> None:
-    from orchestrator.sweep import load_sweep
+    from orchestrator.plan.sweep import load_sweep
 
     (mount,) = [volume for volume in services["head"]["volumes"] if "/sweeps" in volume]
     assert mount == "${MERGEBOARD_SWEEPS:-./sweeps}:/sweeps:ro"

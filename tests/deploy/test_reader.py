@@ -11,8 +11,8 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
-from orchestrator.records import LeaderboardQuery
 from orchestrator.store import Store
+from orchestrator.store.records import LeaderboardQuery
 from tests.deploy.files import DEPLOY
 from tests.orchestrator.pg import PostgresForTests, postgres
 from tests.orchestrator.store_data import demo_run

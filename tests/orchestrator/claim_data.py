@@ -18,7 +18,12 @@ from evals.claims.records import (
 from evals.results_files import FileFormat
 from evals.scores import BenchmarkScore, Score
 from evals.stats import Estimate, Interval
-from orchestrator.claim_records import CardRecord, ImportedResultRecord, ImportedRunRecord, ReproductionRecord
+from orchestrator.store.claim_records import (
+    CardRecord,
+    ImportedResultRecord,
+    ImportedRunRecord,
+    ReproductionRecord,
+)
 
 HUB_NAME = "meta-llama/Meta-Llama-3.1-70B-Instruct"
 

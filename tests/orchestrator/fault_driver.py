@@ -10,10 +10,10 @@ from typing import Any
 
 import ray
 
-from orchestrator.executors import Finished, RayExecutor, cluster_facts
-from orchestrator.progress import RunProgress, Watchdog
-from orchestrator.runs import register
-from orchestrator.scheduler import RunSummary, Scheduler
+from orchestrator.cluster import Finished, RayExecutor, cluster_facts
+from orchestrator.run.progress import RunProgress, Watchdog
+from orchestrator.run.run import register
+from orchestrator.run.scheduler import RunSummary, Scheduler
 from orchestrator.settings import Settings
 from orchestrator.store import Store
 from tests.orchestrator.stand_in import StandIn

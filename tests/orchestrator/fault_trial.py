@@ -19,12 +19,12 @@ from typing import Any
 import psutil
 
 from benchmarks.ray_nodes import add_node, new_cluster
-from orchestrator.records import AttemptState, RunState
 from orchestrator.store import Store
+from orchestrator.store.records import AttemptState, RunState
 from tests.orchestrator.fault_driver import JOBS, drive
 
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["tests.orchestrator.fault_driver", "orchestrator.worker"])
+FORKS.set_forkserver_preload(["tests.orchestrator.fault_driver", "orchestrator.worker.worker"])
 WINDOW_S = 2.5
 """A fault comes within this time after the first job has begun."""
 PATIENCE_S = 240.0

@@ -9,7 +9,7 @@ from typing import Any
 import ray
 
 from benchmarks.ray_nodes import add_node
-from orchestrator.records import Outcome
+from orchestrator.store.records import Outcome
 from tests.orchestrator.stand_in import StandIn
 
 ROOT = Path(__file__).resolve().parents[2]

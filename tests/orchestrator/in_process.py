@@ -7,18 +7,18 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from orchestrator import runs
-from orchestrator.cluster import this_machine
-from orchestrator.executors import Batch, Executor, Finished, ReadyJobs, Seat
-from orchestrator.jobs import BuildJob, Task
-from orchestrator.plan import Plan, make_plan
-from orchestrator.records import Failure
-from orchestrator.runs import register
-from orchestrator.scan.scan import Ground
-from orchestrator.scheduler import Reporter, RunProgress, RunSummary, Scheduler
+from orchestrator.cluster import Batch, Executor, Finished, ReadyJobs, Seat
+from orchestrator.plan.capacity import this_machine
+from orchestrator.plan.job import BuildJob, Task
+from orchestrator.plan.plan import Plan, make_plan
+from orchestrator.run import run as runs
+from orchestrator.run.run import register
+from orchestrator.run.scheduler import Reporter, RunProgress, RunSummary, Scheduler
+from orchestrator.search.grid_scan import Ground
 from orchestrator.settings import Settings
 from orchestrator.store import Store
-from orchestrator.worker import EngineHost, WorkerContext, run_build
+from orchestrator.store.records import Failure
+from orchestrator.worker.worker import EngineHost, WorkerContext, run_build
 
 
 class InProcess:
@@ -84,7 +84,7 @@ def silently(what: str) -> Iterator[Reporter]:
 
 
 def run_here(plan: Plan, settings: Settings, reporter: Reporter) -> RunSummary:
-    """What `orchestrator.runs.execute` does, in this process."""
+    """What `orchestrator.run.run.execute` does, in this process."""
     with Store.open(settings.database_url) as store:
         scheduler = Scheduler(store, plan, run_id=register(store, plan), settings=settings, reporter=reporter)
         executor: Executor = InProcess(settings)

@@ -11,9 +11,9 @@ from pathlib import Path
 import psutil
 
 from evals.engine import EngineKind, EngineSpec, EngineTuning, installed_version, open_engine
-from orchestrator.jobs import Task
-from orchestrator.records import Outcome
+from orchestrator.plan.job import Task
 from orchestrator.settings import WorkerContext
+from orchestrator.store.records import Outcome
 
 _STUBBORN = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('up', flush=True)\ntime.sleep(3600)"
 

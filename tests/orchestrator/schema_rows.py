@@ -14,8 +14,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from orchestrator.records import AttemptRecord, Failure, FailureClass, RunState
 from orchestrator.store import Store
+from orchestrator.store.records import AttemptRecord, Failure, FailureClass, RunState
 from orchestrator.store.schema import revisions
 from tests.orchestrator.claim_data import card_record, imported_result, imported_run, reproduction
 from tests.orchestrator.store_data import demo_run, new_run, outcome_of

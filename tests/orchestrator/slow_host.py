@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from evals.engine import PathEngine
-from orchestrator.jobs import EvalJob
-from orchestrator.worker import EngineHost
+from orchestrator.plan.job import EvalJob
+from orchestrator.worker.worker import EngineHost
 from tests.evals.engines_before import Slow
 
 

@@ -11,9 +11,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from orchestrator.jobs import EvalJob, Task
-from orchestrator.records import Failure, FailureClass, Outcome
+from orchestrator.plan.job import EvalJob, Task
 from orchestrator.settings import WorkerContext
+from orchestrator.store.records import Failure, FailureClass, Outcome
 from tests.orchestrator.store_data import eval_outcome
 
 STEPS = 6

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from evals.engine import EngineKind, EngineSpec
-from orchestrator.candidates import Candidate
-from orchestrator.jobs import CheckpointPlace, EvalJob
-from orchestrator.plan import Plan, PlannedEval
-from orchestrator.sweep import Sweep
+from orchestrator.plan.candidates import Candidate
+from orchestrator.plan.job import CheckpointPlace, EvalJob
+from orchestrator.plan.plan import Plan, PlannedEval
+from orchestrator.plan.sweep import Sweep
 from tests.orchestrator.store_data import HUB_BASE, SETTINGS, candidate_name
 
 

@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 
 from evals.engine import EngineKind, EngineSpec, EngineTuning
 from evals.scores import Alarm, AlarmKind, BenchmarkScore, ChatTemplate, EvalSettings, Evaluation, Score
-from orchestrator.jobs import BuildJob, CheckpointPlace, EvalJob, RecipeSource
+from orchestrator.plan.job import BuildJob, CheckpointPlace, EvalJob, RecipeSource
 from orchestrator.provenance import Hardware, Provenance
-from orchestrator.records import BuildOutcome, CandidateRecord, EvalOutcome, NewRun, PlannedJob
+from orchestrator.store.records import BuildOutcome, CandidateRecord, EvalOutcome, NewRun, PlannedJob
 
 N_DEMO = 20
 BENCHMARKS = ("ifeval", "bbh", "math", "gpqa", "musr", "mmlu_pro")

@@ -9,8 +9,15 @@ import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 
-from orchestrator.records import AttemptRecord, LeaderboardQuery, NotStarted, RunLease, RunState, SortKey
 from orchestrator.store import Store, attempts
+from orchestrator.store.records import (
+    AttemptRecord,
+    LeaderboardQuery,
+    NotStarted,
+    RunLease,
+    RunState,
+    SortKey,
+)
 from tests.orchestrator.store_data import demo_run, outcome_of, sweep_of_paths
 
 # Processes of their own, but with the imports done once.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from orchestrator.records import Acceptance, AttemptRecord, Failure, FailureClass, RunLease, RunState
 from orchestrator.store import Store
+from orchestrator.store.records import Acceptance, AttemptRecord, Failure, FailureClass, RunLease, RunState
 from tests.orchestrator.store_data import demo_run, outcome_of
 
 BAD_INPUT = Failure(failure_class=FailureClass.BAD_INPUT, message="No.", log_tail="last line")

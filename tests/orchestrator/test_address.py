@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.cluster.address import AddressForm, parse_address
 from orchestrator.errors import ClusterError, TokenError
-from orchestrator.executors.address import AddressForm, parse_address
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,11 @@ import pytest
 import ray
 
 from evals.engine import EngineKind, installed_version
-from orchestrator.cluster import ClusterFacts
-from orchestrator.executors import RayExecutor, cluster_facts, connect, disconnect
-from orchestrator.executors.demand import Autoscaler, Demand, gpus_awaited
-from orchestrator.runs import cluster_for, register
-from orchestrator.scheduler import Scheduler
+from orchestrator.cluster import RayExecutor, cluster_facts, connect, disconnect
+from orchestrator.cluster.demand import Autoscaler, Demand, gpus_awaited
+from orchestrator.plan.capacity import ClusterFacts
+from orchestrator.run.run import cluster_for, register
+from orchestrator.run.scheduler import Scheduler
 from orchestrator.settings import Settings
 from orchestrator.store import Store
 from tests.orchestrator.fake_autoscaler import autoscaling_head

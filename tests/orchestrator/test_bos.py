@@ -9,10 +9,10 @@ import pytest
 
 from evals.claims.facts import TOKENIZERS_DEFAULT, Fact, Facts
 from evals.results_files.parse import read_result_file
-from orchestrator.bos import Group, with_known_defaults
 from orchestrator.compare import Side
-from orchestrator.compared import compare_names
-from orchestrator.imports import take_in
+from orchestrator.compare.bos import Group, with_known_defaults
+from orchestrator.compare.sides import compare_names
+from orchestrator.exchange.imports import take_in
 from orchestrator.settings import Settings
 from orchestrator.store import Store
 from tests.evals.board_files import board_v2, right_answers, write

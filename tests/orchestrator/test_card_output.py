@@ -8,10 +8,10 @@ import yaml
 from huggingface_hub import parse_eval_result_entries
 
 from evals.suite import load_suite
-from orchestrator.card_output import CardRequest, written
-from orchestrator.jobs import EvalJob
-from orchestrator.records import EvalOutcome
-from orchestrator.results import CandidateResult
+from orchestrator.cards.candidate import CardRequest, written
+from orchestrator.compare.run_comparisons import CandidateResult
+from orchestrator.plan.job import EvalJob
+from orchestrator.store.records import EvalOutcome
 from tests.orchestrator.store_data import ENGINE, candidate, eval_job, eval_outcome
 
 V2 = load_suite("leaderboard-v2")

@@ -28,7 +28,7 @@ from orchestrator.compare import (
     sides_of_import,
     suite_measurement,
 )
-from orchestrator.compare.measure import versions_of_scorer
+from orchestrator.compare.measurement import versions_of_scorer
 from orchestrator.compare.pairs import count_differences
 from tests.evals.board_files import board_v2, logged, write, write_samples
 

@@ -6,7 +6,7 @@ import pytest
 
 from evals.engine import EngineSpec
 from evals.execution import AUTO_ATTENTION
-from orchestrator.records import EvalOutcome
+from orchestrator.store.records import EvalOutcome
 from tests.orchestrator.store_data import eval_job, eval_outcome
 
 JOB = eval_job()

@@ -11,8 +11,8 @@ from multiprocessing.connection import Connection
 
 import pytest
 
-from orchestrator.records import AttemptRecord, LeaderboardQuery, NotStarted, RunState
 from orchestrator.store import Store
+from orchestrator.store.records import AttemptRecord, LeaderboardQuery, NotStarted, RunState
 from tests.orchestrator.store_data import N_DEMO, demo_run, outcome_of
 from tests.orchestrator.store_fixtures import *  # noqa: F403 - fixtures
 from tests.orchestrator.store_processes import ready, start, together

@@ -9,9 +9,10 @@ import pytest
 from benchmarks.cluster import nodes_of, run
 from benchmarks.simulated_jobs import START_S, SleepingHost, duration_of, jobs_of
 from benchmarks.virtual_clock import VirtualExecutor
-from orchestrator.cluster import ClusterFacts
-from orchestrator.executors import ReadyJobs, on_ray
-from orchestrator.jobs import CheckpointPlace, EvalJob
+from orchestrator.cluster import ReadyJobs
+from orchestrator.cluster import ray_executor as on_ray
+from orchestrator.plan.capacity import ClusterFacts
+from orchestrator.plan.job import CheckpointPlace, EvalJob
 from orchestrator.settings import Settings
 
 

@@ -16,12 +16,12 @@ import pytest
 import ray
 
 from benchmarks.ray_nodes import add_node, new_cluster
-from orchestrator.executors import Finished, RayExecutor, ReadyJobs, cluster_facts
-from orchestrator.executors.engines import LiveEngine
-from orchestrator.executors.floor import Spot
-from orchestrator.executors.processes import ProcessGroup, kill_group, members
-from orchestrator.jobs import Task
-from orchestrator.records import Failure, FailureClass
+from orchestrator.cluster import Finished, RayExecutor, ReadyJobs, cluster_facts
+from orchestrator.cluster.engines import LiveEngine
+from orchestrator.cluster.placement import Spot
+from orchestrator.cluster.processes import ProcessGroup, kill_group, members
+from orchestrator.plan.job import Task
+from orchestrator.store.records import Failure, FailureClass
 from tests.orchestrator.fault_driver import settings_of
 from tests.orchestrator.parent_host import ParentHost, TensorParallelHost
 from tests.orchestrator.stand_in_plan import stand_in_plan

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evals.engine import EngineKind, EngineSpec
-from orchestrator.cluster import ClusterFacts, NodeFacts
-from orchestrator.estimate import (
+from orchestrator.plan.capacity import ClusterFacts, NodeFacts
+from orchestrator.plan.estimate import (
     Durations,
     EngineNeed,
     Shape,

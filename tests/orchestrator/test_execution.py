@@ -13,10 +13,10 @@ from evals.engine import DeviceKind, EngineKind, EngineSpec, ExecutionMode, Inst
 from evals.errors import EngineError
 from evals.scores import ChatTemplate, EvalSettings
 from orchestrator.errors import SweepError
-from orchestrator.jobs import EvalJob
-from orchestrator.plan import Plan, make_plan
+from orchestrator.plan.job import EvalJob
+from orchestrator.plan.plan import Plan, make_plan
+from orchestrator.plan.sweep import sweep_of_values
 from orchestrator.settings import Settings
-from orchestrator.sweep import sweep_of_values
 from tests.sparse import SMALL_LLAMA, sparse_checkpoint
 
 SKIPS: list[Any] = [[0, 2, 3], [3, 2, 1, 0]]

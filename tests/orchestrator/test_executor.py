@@ -11,15 +11,15 @@ import yaml
 
 from benchmarks.ray_nodes import add_node, new_cluster
 from evals.sharing import STRETCH
-from orchestrator.executors import RayExecutor, cluster_facts
-from orchestrator.jobs import BuildJob, EvalJob
-from orchestrator.plan import make_plan
-from orchestrator.progress import RunProgress
-from orchestrator.records import AttemptState, EvalOutcome, FailureClass, Success
-from orchestrator.runs import register
-from orchestrator.scheduler import Scheduler
+from orchestrator.cluster import RayExecutor, cluster_facts
+from orchestrator.plan.job import BuildJob, EvalJob
+from orchestrator.plan.plan import make_plan
+from orchestrator.plan.sweep import load_sweep
+from orchestrator.run.progress import RunProgress
+from orchestrator.run.run import register
+from orchestrator.run.scheduler import Scheduler
 from orchestrator.store import Store
-from orchestrator.sweep import load_sweep
+from orchestrator.store.records import AttemptState, EvalOutcome, FailureClass, Success
 from tests.evals.engines_before import answers_by_writer
 from tests.orchestrator.fault_driver import Nothing, drive, settings_of
 from tests.orchestrator.runs_fixture import Finished, mergeboard

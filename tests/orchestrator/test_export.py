@@ -11,12 +11,12 @@ import pytest
 from evals.errors import SamplesError
 from evals.samples import write_samples
 from evals.scores import Sample
-from orchestrator import export
 from orchestrator.errors import RunError, StoreError
-from orchestrator.jobs import EvalJob
-from orchestrator.records import Acceptance, AttemptRecord
+from orchestrator.exchange import parquet as export
+from orchestrator.plan.job import EvalJob
 from orchestrator.settings import Settings
 from orchestrator.store import Store
+from orchestrator.store.records import Acceptance, AttemptRecord
 from tests.orchestrator.store_data import N_DEMO, build_job, build_outcome, demo_run, eval_outcome
 from tests.orchestrator.store_fixtures import *  # noqa: F403 - fixtures
 

@@ -10,16 +10,16 @@ import pytest
 from evals import faults
 from evals.engine import EngineSpec, EngineTuning
 from evals.errors import EngineError, EngineStartError, Fault
-from orchestrator import worker
-from orchestrator.executors import ReadyJobs
-from orchestrator.failure_table import failures_page
-from orchestrator.failures import batch_size, classify, failure_of, lost_failure
-from orchestrator.inputs import Inputs
-from orchestrator.jobs import EvalJob, Task
-from orchestrator.records import EvalOutcome, Failure, FailureClass, Outcome
-from orchestrator.retries import RETRIES, as_retried, is_retried
+from orchestrator.cluster import ReadyJobs
+from orchestrator.plan.job import EvalJob, Task
+from orchestrator.run.failure_table import failures_page
+from orchestrator.run.retries import RETRIES, as_retried, is_retried
 from orchestrator.settings import WorkerContext
-from orchestrator.worker import EngineHost
+from orchestrator.store.records import EvalOutcome, Failure, FailureClass, Outcome
+from orchestrator.worker import worker
+from orchestrator.worker.failures import batch_size, classify, failure_of, lost_failure
+from orchestrator.worker.inputs import Inputs
+from orchestrator.worker.worker import EngineHost
 from tests.orchestrator.stand_in_plan import stand_in_plan
 from tests.orchestrator.store_data import eval_outcome
 
@@ -64,7 +64,7 @@ def test_every_fault_is_a_class_and_only_the_checkpoints_are_for_good() -> None:
 def test_the_page_shows_the_tables() -> None:
     page = Path(__file__).parents[2] / "docs" / "failures.md"
     assert page.read_text() == failures_page(), (
-        "run `python -m orchestrator.failure_table > docs/failures.md`"
+        "run `python -m orchestrator.run.failure_table > docs/failures.md`"
     )
 
 

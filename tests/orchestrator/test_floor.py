@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evals.engine import EngineKind, EngineSpec
-from orchestrator.estimate import Shape, engine_need
-from orchestrator.executors.floor import Floor, Spot
-from orchestrator.jobs import CheckpointPlace, EvalJob
+from orchestrator.cluster.placement import Floor, Spot
+from orchestrator.plan.estimate import Shape, engine_need
+from orchestrator.plan.job import CheckpointPlace, EvalJob
 from tests.orchestrator.store_data import eval_job
 from tests.orchestrator.test_estimate import cluster, node
 

@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.frontier import Frontier, NodeState
+from orchestrator.run.job_state import Frontier, NodeState
 
 
 def alone(digest: str) -> None:

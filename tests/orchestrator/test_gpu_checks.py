@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import gpu_checks
+from orchestrator.cluster import gpu_checks
+from orchestrator.cluster.gpu_checks import GIB, describe_gpus, gpu_facts, gpu_problems
 from orchestrator.doctor import Health, _gpu
-from orchestrator.gpu_checks import GIB, describe_gpus, gpu_facts, gpu_problems
 
 H100 = "NVIDIA H100 80GB HBM3, {driver}, 81559, {free}"
 

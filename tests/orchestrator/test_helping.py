@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from orchestrator.executors.helping import Helping, Work
-from orchestrator.jobs import Task
+from orchestrator.cluster.helpers import Helping, Work
+from orchestrator.plan.job import Task
 from tests.orchestrator.stand_in_plan import stand_in_plan
 
 JOBS = [item.job for item in stand_in_plan(4).evals]

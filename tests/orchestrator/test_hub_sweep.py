@@ -12,21 +12,21 @@ import pytest
 from huggingface_hub import constants
 from typer.testing import CliRunner
 
-from dashboard.queries import Pages
 from evals.engine import digest_of
 from evals.suite import load_suite
 from orchestrator import cli
-from orchestrator.compared import compare_names
-from orchestrator.executors import Batch, Finished, ReadyJobs, Seat
-from orchestrator.jobs import BuildJob, Task
-from orchestrator.plan import make_plan
-from orchestrator.records import Failure, LeaderboardQuery, SortKey
-from orchestrator.results import results_of_run, run_comparisons
-from orchestrator.runs import register
-from orchestrator.scheduler import Scheduler
+from orchestrator.cluster import Batch, Finished, ReadyJobs, Seat
+from orchestrator.compare.run_comparisons import results_of_run, run_comparisons
+from orchestrator.compare.sides import compare_names
+from orchestrator.plan.job import BuildJob, Task
+from orchestrator.plan.plan import make_plan
+from orchestrator.plan.sweep import parse_sweep
+from orchestrator.run.run import register
+from orchestrator.run.scheduler import Scheduler
 from orchestrator.settings import Settings
 from orchestrator.store import Store
-from orchestrator.sweep import parse_sweep
+from orchestrator.store.pages import Pages
+from orchestrator.store.records import Failure, LeaderboardQuery, SortKey
 from recipes import hub as hub_client
 from tests.dashboard.made import Made
 from tests.dashboard.stores import Maker

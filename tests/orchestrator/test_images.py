@@ -13,15 +13,15 @@ import ray
 
 from benchmarks.ray_nodes import add_node, new_cluster
 from evals.engine import DeviceKind, EngineKind
-from orchestrator import runs
-from orchestrator.cluster import ClusterFacts
-from orchestrator.executors import RayExecutor, disconnect
-from orchestrator.plan import Plan
-from orchestrator.runs import cluster_for, plan_for, register
-from orchestrator.scheduler import Scheduler
+from orchestrator.cluster import RayExecutor, disconnect
+from orchestrator.plan.capacity import ClusterFacts
+from orchestrator.plan.plan import Plan
+from orchestrator.plan.sweep import SweepFile, load_sweep
+from orchestrator.run import run as runs
+from orchestrator.run.run import cluster_for, plan_for, register
+from orchestrator.run.scheduler import Scheduler
 from orchestrator.settings import Settings
 from orchestrator.store import Store
-from orchestrator.sweep import SweepFile, load_sweep
 from tests.orchestrator.fault_driver import Nothing, settings_of
 from tests.orchestrator.images import OnNode, add_image_node, image
 from tests.orchestrator.runs_fixture import mergeboard

@@ -15,9 +15,9 @@ from evals.errors import ClaimError
 from evals.stats import SignificanceTest
 from evals.suite import load_suite
 from orchestrator import cli
-from orchestrator.compared import compare_names
+from orchestrator.compare.sides import compare_names
 from orchestrator.errors import CardError, RunError
-from orchestrator.imports import Taken, take_in
+from orchestrator.exchange.imports import Taken, take_in
 from orchestrator.settings import Settings
 from orchestrator.store import Store
 from tests.evals.board_files import STAMP, board_v1, board_v2, logged, right_answers, write, write_samples

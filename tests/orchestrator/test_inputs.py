@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import inputs
-from orchestrator.artifact_use import ArtifactUse
-from orchestrator.jobs import BuildJob, EvalJob, Task
-from orchestrator.plan import Plan, make_plan
-from orchestrator.records import BuildOutcome, EvalOutcome, Failure, FailureClass
+from orchestrator.plan.job import BuildJob, EvalJob, Task
+from orchestrator.plan.plan import Plan, make_plan
+from orchestrator.plan.sweep import sweep_of_values
+from orchestrator.run.artifact_use import ArtifactUse
 from orchestrator.settings import Settings, WorkerContext
-from orchestrator.sweep import sweep_of_values
-from orchestrator.worker import EngineHost, run_build
+from orchestrator.store.records import BuildOutcome, EvalOutcome, Failure, FailureClass
+from orchestrator.worker import inputs
+from orchestrator.worker.worker import EngineHost, run_build
 from recipes.artifact import ArtifactStore
 from tests.recipes.test_verification import flip_last_byte
 from tests.tiny import tiny_checkpoint

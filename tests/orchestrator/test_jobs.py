@@ -7,8 +7,8 @@ import pytest
 
 from evals.engine import DeviceKind, EngineKind, EngineSpec, EngineTuning, ExecutionMode
 from evals.scores import ChatTemplate, EvalSettings, Seeds
-from orchestrator.jobs import BuildJob, CheckpointPlace, EvalJob, RecipeSource, job_from_json
-from orchestrator.records import Protocol
+from orchestrator.plan.job import BuildJob, CheckpointPlace, EvalJob, RecipeSource, job_from_json
+from orchestrator.store.records import Protocol
 
 _STORED = Path(__file__).parent / "stored_rows"
 ENGINE = EngineSpec(kind=EngineKind.TRANSFORMERS, version="5.19.0")

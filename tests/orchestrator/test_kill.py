@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.records import AttemptState
 from orchestrator.store import Store
+from orchestrator.store.records import AttemptState
 from tests.orchestrator.runs_fixture import Finished, mergeboard
 
 # Runs the real command, and dies when the store is about to take the n-th outcome.

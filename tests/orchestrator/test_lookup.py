@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from evals.suite import load_suite
-from orchestrator.compared import compare_names
+from orchestrator.compare.lookup import find_result
+from orchestrator.compare.sides import compare_names
 from orchestrator.errors import RunError
-from orchestrator.lookup import find_result
 from orchestrator.store import Store
 from tests.dashboard.made import Made, block
 from tests.dashboard.stores import Maker

@@ -14,12 +14,12 @@ from alembic.migration import MigrationContext
 
 from evals.claims.records import VerdictKind
 from orchestrator.errors import StoreError
-from orchestrator.records import LeaderboardQuery, RunState
 from orchestrator.store import Store, upgrade_store
 from orchestrator.store import schema as schemas
 from orchestrator.store.database import Database
+from orchestrator.store.records import LeaderboardQuery, RunState
 from orchestrator.store.schema import SchemaState, revisions
-from orchestrator.tables import metadata
+from orchestrator.store.tables import metadata
 from tests.orchestrator import schema_rows
 from tests.orchestrator.store_data import demo_run
 from tests.orchestrator.store_fixtures import *  # noqa: F403 - fixtures

@@ -9,17 +9,17 @@ import pytest
 from evals.datasets import DataOnNode, data_of
 from evals.engine import DeviceKind, EngineKind, InstalledEngine
 from evals.suite import load_suite
-from orchestrator import node_data
-from orchestrator.cluster import ClusterFacts
+from orchestrator.cluster.software import software_here
 from orchestrator.errors import PlanError
-from orchestrator.measures import MissingBenchmark
-from orchestrator.node_data import with_data_on_nodes, without
-from orchestrator.plan import Plan, make_plan
-from orchestrator.runs import register, stored_plan
+from orchestrator.plan.benchmarks import MissingBenchmark
+from orchestrator.plan.capacity import ClusterFacts
+from orchestrator.plan.plan import Plan, make_plan
+from orchestrator.plan.sweep import parse_sweep
+from orchestrator.run import node_data
+from orchestrator.run.node_data import with_data_on_nodes, without
+from orchestrator.run.run import register, stored_plan
 from orchestrator.settings import Settings
-from orchestrator.software import software_here
 from orchestrator.store import Store
-from orchestrator.sweep import parse_sweep
 from tests.orchestrator.test_estimate import node
 
 TEXT = "name: s\nbase: {base}\nsuites: [{{suite: smoke, benchmarks: [bbh, musr]}}]\nengines: [{engine}]\n"

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.candidates import Candidate
-from orchestrator.plan import make_plan
+from orchestrator.plan.candidates import Candidate
+from orchestrator.plan.plan import make_plan
+from orchestrator.plan.sweep import parse_sweep
 from orchestrator.settings import Settings
-from orchestrator.sweep import parse_sweep
 from tests.tiny import tiny_checkpoint
 
 SWEEP = """\

@@ -15,13 +15,13 @@ from evals.probes import Scoring, get_probe
 from evals.probes.evaluate import result_of_samples
 from evals.samples import read_samples
 from evals.scores import PROBE_SUITE
-from orchestrator.executors import BATCH_JOBS, Batch, ReadyJobs
-from orchestrator.jobs import BuildJob, EvalJob, Task
-from orchestrator.plan import Plan, make_plan
-from orchestrator.records import EvalOutcome, Failure, FailureClass
+from orchestrator.cluster import BATCH_JOBS, Batch, ReadyJobs
+from orchestrator.plan.job import BuildJob, EvalJob, Task
+from orchestrator.plan.plan import Plan, make_plan
+from orchestrator.plan.sweep import sweep_of_values
 from orchestrator.settings import Settings, WorkerContext
-from orchestrator.sweep import sweep_of_values
-from orchestrator.worker import EngineHost
+from orchestrator.store.records import EvalOutcome, Failure, FailureClass
+from orchestrator.worker.worker import EngineHost
 from tests.tiny import tiny_checkpoint
 
 PROBE = "reasoning-easy-scored-search"

@@ -18,12 +18,12 @@ from evals.quantization import (
     stored_quantization,
 )
 from evals.vllm import loading
-from orchestrator.candidates import BASE_NAME
-from orchestrator.cluster import ClusterFacts, NodeFacts
 from orchestrator.errors import PlanError
-from orchestrator.plan import Plan, make_plan
+from orchestrator.plan.candidates import BASE_NAME
+from orchestrator.plan.capacity import ClusterFacts, NodeFacts
+from orchestrator.plan.plan import Plan, make_plan
+from orchestrator.plan.sweep import sweep_of_values
 from orchestrator.settings import Settings
-from orchestrator.sweep import sweep_of_values
 from recipes.config_facts import ConfigFacts
 from recipes.sources import PinnedSource, SourceFacts, facts_of_config, look, parse
 from tests.sparse import SMALL_LLAMA, linear_shapes, sparse_checkpoint
@@ -110,8 +110,8 @@ def planned(monkeypatch: pytest.MonkeyPatch, home: Path) -> Any:
 
     def plan(facts: SourceFacts, *, gpus: int = 8, paths: tuple[str, ...] = (), **engine: Any) -> Plan:
         source = PinnedSource(reference="org/big@" + "0" * 40, weights_digest="w")
-        monkeypatch.setattr("orchestrator.plan.pin", lambda *_, **__: source)
-        monkeypatch.setattr("orchestrator.plan.describe", lambda *_, **__: facts)
+        monkeypatch.setattr("orchestrator.plan.plan.pin", lambda *_, **__: source)
+        monkeypatch.setattr("orchestrator.plan.plan.describe", lambda *_, **__: facts)
         values = {
             "name": "big",
             "base": "org/big",

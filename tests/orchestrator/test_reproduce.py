@@ -15,8 +15,8 @@ from orchestrator import cli
 from orchestrator.cards import read_card
 from orchestrator.reproduce import Options, find_target, plan_reproduction
 from orchestrator.reproduce import reproduce as reproduce_card
-from orchestrator.runs import execute
-from orchestrator.scheduler import RunProgress
+from orchestrator.run.run import execute
+from orchestrator.run.scheduler import RunProgress
 from orchestrator.settings import Settings
 from orchestrator.store import Store
 from tests.orchestrator.in_process import all_runs_here

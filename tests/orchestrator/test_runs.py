@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import yaml
 
-from orchestrator.results import results_of_run, run_comparisons
+from orchestrator.compare.run_comparisons import results_of_run, run_comparisons
 from orchestrator.store import Store
 from tests.orchestrator.runs_fixture import Finished, mergeboard
 

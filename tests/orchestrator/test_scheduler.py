@@ -9,11 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import scheduler as scheduling
-from orchestrator.executors import Batch, Finished, ReadyJobs, Seat
-from orchestrator.jobs import EvalJob, Task
-from orchestrator.leases import take_lease
-from orchestrator.records import (
+from orchestrator.cluster import Batch, Finished, ReadyJobs, Seat
+from orchestrator.plan.job import EvalJob, Task
+from orchestrator.run import scheduler as scheduling
+from orchestrator.run.lease import take_lease
+from orchestrator.run.retries import PAUSE_S
+from orchestrator.run.run import register
+from orchestrator.run.scheduler import RunSummary, Scheduler
+from orchestrator.settings import Settings
+from orchestrator.store import Store
+from orchestrator.store.records import (
     AttemptRecord,
     AttemptState,
     EvalOutcome,
@@ -22,11 +27,6 @@ from orchestrator.records import (
     NotStarted,
     RunLease,
 )
-from orchestrator.retries import PAUSE_S
-from orchestrator.runs import register
-from orchestrator.scheduler import RunSummary, Scheduler
-from orchestrator.settings import Settings
-from orchestrator.store import Store
 from tests.orchestrator.in_process import Silent
 from tests.orchestrator.stand_in_plan import stand_in_plan
 from tests.orchestrator.store_data import eval_outcome

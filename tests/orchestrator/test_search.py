@@ -9,11 +9,11 @@ import pytest
 from rich.console import Console
 
 from orchestrator.errors import SweepError
-from orchestrator.scan.request import request_of
-from orchestrator.scan.scan import scan_with
-from orchestrator.scan.tables import print_search
-from orchestrator.scheduler import RunSummary
-from orchestrator.search import Move, MoveKind, SearchReport, SearchRequest, run_search
+from orchestrator.run.scheduler import RunSummary
+from orchestrator.search.beam import Move, MoveKind, SearchReport, SearchRequest, run_search
+from orchestrator.search.grid_scan import scan_with
+from orchestrator.search.request import request_of
+from orchestrator.search.tables import print_search
 from tests.orchestrator.in_process import ground_here, silently
 from tests.orchestrator.scan.test_scan import settings_at
 from tests.tiny import tiny_checkpoint

@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 
 from orchestrator import cli, doctor
 from orchestrator.cli.results_view import show_results
-from orchestrator.executors.private import keep_token_private
+from orchestrator.cluster.private import keep_token_private
 from orchestrator.provenance import without_secrets
-from orchestrator.scheduler import RunSummary
+from orchestrator.run.scheduler import RunSummary
 from orchestrator.settings import Settings
 from orchestrator.store import Store, label_of
 from tests.orchestrator.pg import PostgresForTests, postgres
@@ -89,7 +89,7 @@ def test_a_workers_message_holds_no_password_of_either_form() -> None:
 def test_ray_on_this_machine_shows_engines_no_store_and_others_no_port_and_no_token(tmp_path: Path) -> None:
     script = """
 import ipaddress, os, psutil, ray
-from orchestrator.executors import connect, disconnect
+from orchestrator.cluster import connect, disconnect
 from orchestrator.settings import Settings
 connect(Settings.from_environment())
 seen = ray.get(ray.remote(num_cpus=0)(lambda: os.environ.get("MERGEBOARD_DATABASE_URL")).remote())

@@ -6,10 +6,10 @@ import pytest
 
 from evals.engine import DeviceKind, EngineKind, EngineSpec, InstalledEngine
 from evals.errors import EngineError
-from orchestrator.cluster import ClusterFacts, NodeFacts, NodeSoftware
+from orchestrator.cluster.software import EnginesOf, mismatch, require_same, software_here
 from orchestrator.errors import ClusterError
+from orchestrator.plan.capacity import ClusterFacts, NodeFacts, NodeSoftware
 from orchestrator.provenance import SCORER_REVISION
-from orchestrator.software import EnginesOf, mismatch, require_same, software_here
 from tests.orchestrator.test_estimate import node
 
 CUDA = InstalledEngine(

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from orchestrator.records import FailureClass
+from orchestrator.store.records import FailureClass
 from tests.tiny import tiny_checkpoint
 
 pytestmark = [pytest.mark.slow, pytest.mark.vllm]
@@ -22,9 +22,9 @@ _RUN = """
 import json, sys
 from pathlib import Path
 from evals.engine import EngineKind, EngineSpec, EngineTuning, installed_version
-from orchestrator.jobs import CheckpointPlace, Task
+from orchestrator.plan.job import CheckpointPlace, Task
 from orchestrator.settings import WorkerContext
-from orchestrator.worker import EngineHost
+from orchestrator.worker.worker import EngineHost
 from recipes.checkpoint import weights_digest
 from tests.orchestrator.stand_in_plan import stand_in_plan
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from evals.engine import EngineKind, EngineSpec
-from orchestrator.costs import durations_of, plan_cost
-from orchestrator.estimate import ENGINE_START_S, Durations
-from orchestrator.executors.helping import Helping, Work
-from orchestrator.jobs import EvalJob, Task
+from orchestrator.cluster.helpers import Helping, Work
+from orchestrator.plan.engine_starts import EngineStarts
+from orchestrator.plan.estimate import ENGINE_START_S, Durations
+from orchestrator.plan.job import EvalJob, Task
+from orchestrator.run.cost import durations_of, plan_cost
 from orchestrator.settings import Settings
-from orchestrator.starts import EngineStarts
 from orchestrator.store import Store
 from tests.orchestrator.stand_in_plan import stand_in_plan
 

@@ -9,7 +9,8 @@ import sqlalchemy as sa
 
 from evals.engine import EngineSpec
 from orchestrator.errors import RunError, StoreError
-from orchestrator.records import (
+from orchestrator.store import Store
+from orchestrator.store.records import (
     Acceptance,
     AttemptState,
     EvalOutcome,
@@ -18,7 +19,6 @@ from orchestrator.records import (
     NotStarted,
     Protocol,
 )
-from orchestrator.store import Store
 from tests.orchestrator.store_data import build_job, build_outcome, eval_job, eval_outcome
 from tests.orchestrator.store_fixtures import *  # noqa: F403 - fixtures
 from tests.orchestrator.store_work import BAD_INPUT, driven, finish_all, started
@@ -109,7 +109,7 @@ class TestAttempts:
         values = attempt.model_dump() | {"id": "forged", "number": 2}
 
         def forge(connection: sa.Connection) -> None:
-            from orchestrator.tables import attempts
+            from orchestrator.store.tables import attempts
 
             connection.execute(attempts.insert(), values)
 

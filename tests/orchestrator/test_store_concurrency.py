@@ -12,8 +12,8 @@ import pytest
 import sqlalchemy as sa
 
 from orchestrator.errors import StoreError
-from orchestrator.records import Acceptance, AttemptRecord, AttemptState, RunState
 from orchestrator.store import Store
+from orchestrator.store.records import Acceptance, AttemptRecord, AttemptState, RunState
 from tests.orchestrator import store_processes as processes
 from tests.orchestrator.pg import PostgresForTests
 from tests.orchestrator.store_data import N_DEMO, demo_run, outcome_of

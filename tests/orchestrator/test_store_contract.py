@@ -7,10 +7,10 @@ import time
 import pytest
 
 from orchestrator.errors import RunError, StoreError
-from orchestrator.jobs import EvalJob
-from orchestrator.owners import new_owner
-from orchestrator.records import AttemptState, NotStarted, PlannedJob, Protocol, RunState
+from orchestrator.plan.job import EvalJob
 from orchestrator.store import Store
+from orchestrator.store.owners import new_owner
+from orchestrator.store.records import AttemptState, NotStarted, PlannedJob, Protocol, RunState
 from tests.orchestrator.store_data import (
     build_job,
     build_outcome,

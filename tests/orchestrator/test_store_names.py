@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.compare.run_comparisons import results_of_run
 from orchestrator.errors import StoreError
-from orchestrator.jobs import EvalJob
-from orchestrator.records import AttemptRecord, CandidateRecord, LeaderboardQuery, PlannedJob, SortKey
-from orchestrator.results import results_of_run
+from orchestrator.plan.job import EvalJob
 from orchestrator.store import Store
+from orchestrator.store.records import AttemptRecord, CandidateRecord, LeaderboardQuery, PlannedJob, SortKey
 from tests.orchestrator.claim_data import card_record, imported_result, imported_run, reproduction
 from tests.orchestrator.store_data import (
     HUB_BASE,

@@ -11,10 +11,10 @@ import pytest
 import sqlalchemy as sa
 
 from orchestrator.errors import StoreError
-from orchestrator.jobs import EvalJob
-from orchestrator.records import AttemptRecord
+from orchestrator.plan.job import EvalJob
 from orchestrator.store import Store, upgrade_store
 from orchestrator.store.database import Database, clock
+from orchestrator.store.records import AttemptRecord
 from orchestrator.store.schema import SchemaState
 from tests.orchestrator.pg import PostgresForTests
 from tests.orchestrator.store_data import demo_run, eval_job, eval_outcome, new_run
@@ -153,7 +153,7 @@ def test_the_clock_is_the_databases_and_aware(url: str) -> None:
 
 
 def test_a_naive_time_is_never_stored(store: Store) -> None:
-    from orchestrator.tables import runs
+    from orchestrator.store.tables import runs
 
     naive = sa.func.now().type.python_type(2026, 1, 1)
     with pytest.raises(StoreError, match="no time zone"):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.records import (
+from orchestrator.store import Store
+from orchestrator.store.records import (
     AttemptRecord,
     CandidateScores,
     Failure,
@@ -15,7 +16,6 @@ from orchestrator.records import (
     RunProgress,
     SortKey,
 )
-from orchestrator.store import Store
 from tests.orchestrator.store_data import (
     build_job,
     candidate_name,

@@ -11,9 +11,9 @@ import time
 from hypothesis import given
 from hypothesis import strategies as some
 
-from orchestrator.owners import new_owner, owner_is_gone
-from orchestrator.records import new_id
-from orchestrator.tables import LayerPathText
+from orchestrator.store.owners import new_owner, owner_is_gone
+from orchestrator.store.records import new_id
+from orchestrator.store.tables import LayerPathText
 from tests.orchestrator.store_data import eval_job
 
 PATHS = some.none() | some.lists(some.integers(min_value=0, max_value=200), max_size=300).map(tuple)
@@ -30,7 +30,7 @@ def test_ids_sort_by_time_and_do_not_collide() -> None:
 
 
 # A process of its own that says who it is and then waits.
-SAYS_ITS_NAME = "from orchestrator.owners import new_owner; print(new_owner(), flush=True); input()"
+SAYS_ITS_NAME = "from orchestrator.store.owners import new_owner; print(new_owner(), flush=True); input()"
 
 
 def test_an_owner_is_gone_when_its_process_is() -> None:

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
-from orchestrator.records import AttemptRecord, LeaderboardQuery, RunLease, SortKey
 from orchestrator.store import Store
+from orchestrator.store.records import AttemptRecord, LeaderboardQuery, RunLease, SortKey
 from tests.orchestrator.store_data import eval_outcome, sweep_of_paths
 from tests.orchestrator.store_fixtures import *  # noqa: F403 - fixtures
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from orchestrator.records import AttemptRecord, Failure, FailureClass
 from orchestrator.store import Store
+from orchestrator.store.records import AttemptRecord, Failure, FailureClass
 from tests.orchestrator.store_data import HARDWARE, demo_run, outcome_of
 from tests.orchestrator.store_fixtures import *  # noqa: F403 - fixtures
 

@@ -14,19 +14,19 @@ import pytest
 import sqlalchemy as sa
 
 from dashboard.comparisons import Comparer, Wanted
-from dashboard.queries import Pages
 from evals.errors import SamplesError
 from evals.samples import SCHEMA, StoredSamples, write_samples
 from evals.suite import load_suite
 from orchestrator.compare import Comparison
-from orchestrator.compared import compare_names
+from orchestrator.compare.run_comparisons import results_of_run, run_comparisons
+from orchestrator.compare.sides import compare_names
 from orchestrator.errors import RunError
-from orchestrator.imports import take_in
-from orchestrator.results import results_of_run, run_comparisons
-from orchestrator.scan.reading import read_probe
+from orchestrator.exchange.imports import take_in
+from orchestrator.search.probe_answers import read_probe
 from orchestrator.settings import Settings
 from orchestrator.store import Store
-from orchestrator.tables import evaluations
+from orchestrator.store.pages import Pages
+from orchestrator.store.tables import evaluations
 from tests.dashboard.made import Made, block, samples_of
 from tests.dashboard.probe_store import probe_store
 from tests.dashboard.stores import Maker

@@ -17,13 +17,13 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.cluster import connect
+from orchestrator.cluster.submit import SWEEP_NAME, _pack, submit
 from orchestrator.errors import ClusterError, SweepError
-from orchestrator.executors import connect
+from orchestrator.plan.sweep import parse_sweep
+from orchestrator.run.driver import keep
 from orchestrator.settings import Settings
 from orchestrator.store import Store
-from orchestrator.submit import SWEEP_NAME, _pack, submit
-from orchestrator.submitted import keep
-from orchestrator.sweep import parse_sweep
 from tests.orchestrator.runs_fixture import mergeboard, write_sweep
 
 BIN = Path(sys.executable).parent

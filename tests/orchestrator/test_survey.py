@@ -11,14 +11,14 @@ import pytest
 import ray
 
 from benchmarks.ray_nodes import add_node, new_cluster
-from orchestrator import runs
-from orchestrator.cluster import ClusterFacts
-from orchestrator.executors import nodes as nodes_module
-from orchestrator.executors import survey as survey_nodes
-from orchestrator.executors.nodes import KnownNodes
-from orchestrator.executors.survey import NodeReport
+from orchestrator.cluster import nodes as nodes_module
+from orchestrator.cluster import survey as survey_nodes
+from orchestrator.cluster.nodes import KnownNodes
+from orchestrator.cluster.software import software_here
+from orchestrator.cluster.survey import NodeReport
+from orchestrator.plan.capacity import ClusterFacts
+from orchestrator.run import run as runs
 from orchestrator.settings import Settings
-from orchestrator.software import software_here
 from tests.orchestrator.fault_driver import settings_of
 from tests.orchestrator.test_estimate import node
 

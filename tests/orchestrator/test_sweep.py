@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import SweepError
-from orchestrator.sweep import load_sweep, parse_sweep
+from orchestrator.plan.sweep import load_sweep, parse_sweep
 
 GOOD = """\
 name: s

@@ -9,9 +9,9 @@ import sys
 import pytest
 from rich.table import Table
 
-from dashboard.parts import csv_of
+from dashboard.widgets import csv_of
 from orchestrator import cli
-from orchestrator.runs import to_stderr
+from orchestrator.run.run import to_stderr
 from orchestrator.text_safety import Terminal, cell, entity, escaped, line, plain
 
 HOSTILE = "a\x1b[2J\x1b]0;title\x07 [bold red]b[/] :smile: \u202egnp.exe\u202c \x9b31m https://x.org <b>"

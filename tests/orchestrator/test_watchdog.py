@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from orchestrator.progress import JobProgress, Watchdog, read_progress
+from orchestrator.run.progress import JobProgress, Watchdog, read_progress
 
 
 class Clock:

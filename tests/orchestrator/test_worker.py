@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from evals.errors import DatasetError, EngineError
-from orchestrator.failures import classify
-from orchestrator.inputs import Inputs
-from orchestrator.jobs import BuildJob, CheckpointPlace, RecipeSource
-from orchestrator.records import BuildOutcome, Failure, FailureClass
+from orchestrator.plan.job import BuildJob, CheckpointPlace, RecipeSource
 from orchestrator.settings import WorkerContext
-from orchestrator.worker import run_build
+from orchestrator.store.records import BuildOutcome, Failure, FailureClass
+from orchestrator.worker.failures import classify
+from orchestrator.worker.inputs import Inputs
+from orchestrator.worker.worker import run_build
 from recipes.checkpoint import weights_digest
 from recipes.errors import ArtifactError, BuildError, CheckpointError, RecipeSyntaxError
 

@@ -1,6 +1,6 @@
 """The scan finds what was planted and believes nothing else: real planner, scheduler, store, probes, statistics and engine.
 
-pytest -m slow -s tests/orchestrator/scan/test_planted.py -k "[7]"      one of the seeds, a minute or two
+pytest -m slow -s tests/orchestrator/search/test_planted.py -k "[7]"      one of the seeds, a minute or two
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from evals.probes import Finding
-from orchestrator.scan import ScanReport
-from orchestrator.scan.request import request_of
-from orchestrator.scan.scan import scan_with
+from orchestrator.search import ScanReport
+from orchestrator.search.grid_scan import scan_with
+from orchestrator.search.request import request_of
 from recipes.layer_path import LayerPath
 from tests.orchestrator.in_process import ground_here, silently
 from tests.orchestrator.scan.planted import KEY, N_DECOYS, N_LAYERS, Planted, plant

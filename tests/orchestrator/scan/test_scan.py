@@ -10,14 +10,14 @@ import pytest
 
 from evals.probes import Finding, LevelKind, ProbeError, RankMethod
 from evals.probes.evaluate import ProbeRun
+from orchestrator.compare.run_comparisons import results_of_run
 from orchestrator.errors import MergeboardError, RunError
-from orchestrator.results import results_of_run
-from orchestrator.scan import ScanReport
-from orchestrator.scan.files import chart_scan, write_scan
-from orchestrator.scan.request import request_of
-from orchestrator.scan.scan import Ground, Reporting, scan_with
-from orchestrator.scan.tables import report_text
-from orchestrator.scheduler import RunSummary
+from orchestrator.run.scheduler import RunSummary
+from orchestrator.search import ScanReport
+from orchestrator.search.files import chart_scan, write_scan
+from orchestrator.search.grid_scan import Ground, Reporting, scan_with
+from orchestrator.search.request import request_of
+from orchestrator.search.tables import report_text
 from orchestrator.settings import Settings
 from orchestrator.store import Store
 from tests.orchestrator.in_process import ground_here, silently
@@ -221,7 +221,7 @@ def test_the_command_survives_kill_9(tmp_path: Path) -> None:
     import subprocess
     import sys
 
-    from orchestrator.records import AttemptState
+    from orchestrator.store.records import AttemptState
     from tests.orchestrator.test_kill import kill_when
 
     checkpoint = tiny_checkpoint(tmp_path / "tiny", layers=9)

@@ -1,0 +1,220 @@
+"""Claims: card by card, what was claimed, what came of it, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import streamlit as st
+
+from dashboard import address as links
+from dashboard import data
+from dashboard import widgets as parts
+from dashboard.address import View
+from dashboard.board import known_suite
+from dashboard.text import escaped, line, moment, plain
+from evals.claims.records import CardCheck, CheckOutcome, Claim, Scale, Verdict, VerdictKind
+from evals.errors import EvaluationError
+from orchestrator.store.claim_records import CardRecord, CardSummary, ReproductionRecord
+from orchestrator.store.pages import Pages
+from orchestrator.store.records import RunRecord
+
+_MOST_CARDS = 200
+_MARKS = {
+    VerdictKind.REPRODUCED: "✓ reproduced",
+    VerdictKind.NOT_REPRODUCED: "✗ not reproduced",
+    VerdictKind.NOT_COMPARABLE: "⊘ not comparable",
+}
+_CHECKS = {CheckOutcome.HOLDS: "✓", CheckOutcome.NOTE: "○", CheckOutcome.FAILS: "✗"}
+
+
+def show(pages: Pages, run: RunRecord | None) -> None:
+    """Draw the page."""
+    parts.heading("Claims", "What model cards claim, and what our own measurements say")
+    cards = data.live(pages.cards, limit=_MOST_CARDS)
+    if not cards:
+        parts.kindly(
+            "No cards in this store",
+            "A model card's figures are checked, claim by claim, by:",
+            command="mergeboard reproduce CARD.md",
+            icon=":material/fact_check:",
+        )
+        return
+    wanted = links.value("card", cards[0].id)
+    chosen = _choose(cards, wanted)
+    _card(pages, data.slow(pages.card, chosen))
+
+
+def _choose(cards: Sequence[CardSummary], wanted: str) -> str:
+    """All cards; the id of the one to show."""
+    selected = parts.table(
+        [_summary(card) for card in cards],
+        "cards",
+        select=("single-row", "single-cell"),
+        height=parts.table_height(min(len(cards), 8)),
+        name="Cards",
+    )
+    for index in parts.picked(selected, len(cards)):
+        if cards[index].id != links.value("card"):
+            links.put(card=cards[index].id, reproduction=None)
+            return cards[index].id
+    return wanted if any(card.id == wanted for card in cards) else cards[0].id
+
+
+def _summary(card: CardSummary) -> dict[str, Any]:
+    return {
+        "Card": line(card.name or card.source, 60),
+        "Checkpoint": line(card.checkpoint or "–", 60),
+        "Claims": card.n_claims,
+        **{mark: card.verdicts.get(kind, 0) if card.reproduced_at else None for kind, mark in _MARKS.items()},
+        "Checked": moment(card.reproduced_at) if card.reproduced_at else "not yet",
+        "Taken in": moment(card.imported_at),
+        "Id": card.id,
+    }
+
+
+def _card(pages: Pages, card: CardRecord) -> None:
+    st.subheader(escaped(card.name or card.source, 80), anchor=False)
+    made = data.live(pages.reproductions, card.id)
+    if made:
+        _reproduced(made, card)
+    else:
+        st.caption("Nothing has been measured for this card yet. Its claims are checked by:")
+        st.code("mergeboard reproduce CARD.md", language="bash")
+        _claims(card.claims)
+        _checks(card.checks)
+        parts.notes(card.notes)
+    with st.expander("The card itself"):
+        st.code(plain(card.text), language=None, wrap_lines=True, height=420)
+
+
+def _reproduced(made: Sequence[ReproductionRecord], card: CardRecord) -> None:
+    """One reproduction of a card: its verdicts, its checks, where it was measured."""
+    by_id = {one.id: one for one in made}
+    chosen = made[0]
+    if len(made) > 1:
+        chosen = by_id[
+            links.choose(
+                "Reproduction", "reproduction", list(by_id), label_of=lambda key: moment(by_id[key].made_at)
+            )
+        ]
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption(escaped(f"{moment(chosen.made_at)}, measured as {chosen.candidate}", 200))
+        if chosen.run_id is not None:
+            links.link(View.LEADERBOARD, "The run that measured it", run=chosen.run_id)
+    _verdicts(chosen.verdicts)
+    rows = [_flat(card, verdict) for verdict in chosen.verdicts]
+    parts.take_away(
+        "CSV", f"claims-{card.id}.csv", lambda: parts.csv_of(rows), "text/csv", f"claims_csv_{chosen.id}"
+    )
+    _checks(chosen.checks)
+    parts.notes(chosen.notes)
+
+
+def _verdicts(verdicts: Sequence[Verdict]) -> None:
+    better, worse, forbidden = parts.tints()
+    tints = {
+        VerdictKind.REPRODUCED: better,
+        VerdictKind.NOT_REPRODUCED: worse,
+        VerdictKind.NOT_COMPARABLE: forbidden,
+    }
+
+    def colour(index: int, name: str) -> str:
+        return f"background-color: {tints[verdicts[index].kind]}" if name == "Verdict" else ""
+
+    parts.table(
+        [_verdict(v) for v in verdicts],
+        "verdicts",
+        tint=colour,
+        columns={"Reason": st.column_config.TextColumn(width="large")},
+        height=parts.table_height(min(len(verdicts), 20)),
+        name="Verdicts",
+    )
+    st.caption(
+        "Reproduced: the claim lies in the 95 % interval of our own score, widened by the claim's rounding. "
+        "Difference: ours minus the claim, in points."
+    )
+    for verdict in verdicts:
+        if verdict.kind is not VerdictKind.REPRODUCED:
+            st.text(f"{_title(verdict.claim)}: {_MARKS[verdict.kind]}. {line(verdict.reason, 500)}")
+
+
+def _verdict(verdict: Verdict) -> dict[str, Any]:
+    span = verdict.interval
+    return {
+        "Benchmark": _title(verdict.claim),
+        "Claimed": _claimed(verdict.claim),
+        "Measured": "–" if verdict.measured is None else f"{verdict.measured:.2f}",
+        "Difference": "–" if verdict.difference_points is None else f"{verdict.difference_points:+z.2f}",
+        "95 % interval": f"[{span.low:.2f}, {span.high:.2f}]" if span else "–",
+        "Verdict": _MARKS[verdict.kind] + (" (forced)" if verdict.forced else ""),
+        "Reason": line(verdict.reason, 500),
+        "Source": line(verdict.claim.source, 120),
+    }
+
+
+def _flat(card: CardRecord, verdict: Verdict) -> dict[str, Any]:
+    """A verdict as it is taken away: numbers as numbers."""
+    claim, span = verdict.claim, verdict.interval
+    return {
+        "card": card.name or card.source,
+        "card_id": card.id,
+        "suite": claim.suite,
+        "benchmark": claim.benchmark or "average",
+        "claimed": claim.value,
+        "rounding_points": claim.rounding_points,
+        "scale": claim.scale.value,
+        "measured": verdict.measured,
+        "difference_points": verdict.difference_points,
+        "interval_low": span.low if span else None,
+        "interval_high": span.high if span else None,
+        "verdict": verdict.kind.value,
+        "forced": verdict.forced,
+        "reason": verdict.reason,
+        "source": claim.source,
+    }
+
+
+def _claims(claims: Sequence[Claim]) -> None:
+    """What a card claims, while nothing has been measured."""
+    rows = [
+        {
+            "Benchmark": _title(claim),
+            "Claimed": _claimed(claim),
+            "Suite": line(claim.suite, 40),
+            "Subject": line(claim.subject or "the card's own", 60),
+            "Source": line(claim.source, 120),
+        }
+        for claim in claims
+    ]
+    if not rows:
+        st.caption("No figure of this card names a benchmark of a suite.")
+        return
+    parts.table(rows, "claims_of_card", height=parts.table_height(min(len(rows), 20)), name="Claims")
+
+
+def _checks(checks: Sequence[CardCheck]) -> None:
+    """What the card's own figures say against each other, those that fail first."""
+    if not checks:
+        return
+    st.markdown("**The card against itself and its recipe**")
+    order = [CheckOutcome.FAILS, CheckOutcome.NOTE, CheckOutcome.HOLDS]
+    for check in sorted(checks, key=lambda c: order.index(c.outcome)):
+        where = f" (line {check.line})" if check.line else ""
+        st.text(f"{_CHECKS[check.outcome]} {line(check.sentence, 500)}{where}")
+
+
+def _title(claim: Claim) -> str:
+    """The benchmark by its suite's name for it; the card's own where there is none."""
+    if claim.benchmark is None:
+        return "Average"
+    try:
+        suite = known_suite(claim.suite)
+        return suite.benchmark(claim.benchmark).title if suite else line(claim.title, 40)
+    except EvaluationError:
+        return line(claim.title, 40)
+
+
+def _claimed(claim: Claim) -> str:
+    raw, unclear = claim.scale is Scale.RAW, bool(claim.unclear)
+    return f"{claim.value:g}{' (raw)' if raw else ''}{' (unclear)' if unclear else ''}"

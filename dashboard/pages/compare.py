@@ -1,0 +1,401 @@
+"""Compare two: every benchmark and subset, the flips both ways, and the questions that flipped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import streamlit as st
+
+from dashboard import address as links
+from dashboard import charts as plots
+from dashboard import data
+from dashboard import widgets as parts
+from dashboard.board import known_suite
+from dashboard.comparisons import WHOLE, Broken, Comparer, Wanted, comparer
+from dashboard.pages import probes, questions
+from dashboard.pages.leaderboard import base_candidate, scope, scores_of
+from dashboard.pages.questions import Asked
+from dashboard.pairing import SubsetRow, bars, pairs_of, subset_rows
+from dashboard.text import escaped, line
+from evals.documents import documents_path, read_documents
+from evals.errors import EvaluationError
+from evals.scores import PROBE_SUITE
+from evals.suite import Benchmark
+from orchestrator.charts import ChartError, delta_bars, delta_bars_image
+from orchestrator.compare import SIGNIFICANT, Comparison, ComparisonRow, Side, correct, correction_text
+from orchestrator.store.pages import Column, Pages
+from orchestrator.store.records import (
+    CandidateRecord,
+    CandidateScores,
+    EvaluationRecord,
+    LeaderboardQuery,
+    RunRecord,
+)
+
+_MOST_NAMES = 300
+
+
+def show(pages: Pages, run: RunRecord | None) -> None:
+    """Draw the page."""
+    parts.heading("Compare two", line(run.name, 100) if run else "")
+    if run is None:
+        parts.kindly("No runs yet", "There is nothing to compare.", command="mergeboard run SWEEP.yaml")
+        return
+    columns = data.fixed(pages.columns, run.id)
+    base = base_candidate(pages, run)
+    if not columns or base is None:
+        parts.kindly("No evaluations", "This run scores nothing, so that there is nothing to compare.")
+        return
+    base, candidate, mine = _choose(pages, run, base, columns)
+    if candidate is None:
+        parts.kindly("Only one candidate", "This run has no second candidate to compare the base with.")
+        return
+    left, right = (scores_of(pages, run.id, c.position, mine) for c in (base, candidate))
+    if not left.evaluations or not right.evaluations:
+        who = base if not left.evaluations else candidate
+        parts.kindly("No scores yet", f"{line(who.name)} has no scores in this run so far.")
+        return
+    if mine[0].suite == PROBE_SUITE:
+        probes.show(left, right, mine, data.fixed(pages.count_candidates, run.id) - 1)
+        return
+    comparing = comparer(pages, f"{pages.serial}", data.settings().home)
+    _compared(pages, comparing, run, left, right)
+
+
+def _choose(
+    pages: Pages, run: RunRecord, base: CandidateRecord, columns: Sequence[Column]
+) -> tuple[CandidateRecord, CandidateRecord | None, tuple[Column, ...]]:
+    """Base and candidate out of the run's names; runs with very many are narrowed by a search."""
+    total = data.fixed(pages.count_candidates, run.id)
+    resets = ("bench", "subset", "doc", "flips")
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        mine = scope(columns)
+        text = ""
+        if total > _MOST_NAMES:
+            text = links.search("Narrow the lists", "q", "part of a recipe's name")
+        named = {str(c.position): c for c in data.slow(pages.search_candidates, run.id, text, _MOST_NAMES)}
+        named |= {str(base.position): base}
+        second = _second(pages, run, base, named)
+        if second is not None:
+            named |= {str(second.position): second}
+        order = sorted(named, key=int)
+
+        def label(position: str) -> str:
+            return line(named[position].name, 70)
+
+        first = links.choose("Base", "base", order, default=str(base.position), label_of=label, resets=resets)
+        if second is None:
+            return base, None, mine
+        other = links.choose(
+            "Candidate", "cand", order, default=str(second.position), label_of=label, resets=resets
+        )
+    return named[first], named[other], mine
+
+
+def choose_one(
+    pages: Pages, run: RunRecord, label: str, name: str, default: CandidateRecord
+) -> CandidateRecord:
+    """One candidate of a run; runs with very many are narrowed by a search."""
+    text = ""
+    if data.fixed(pages.count_candidates, run.id) > _MOST_NAMES:
+        text = links.search("Narrow the list", "q", "part of a recipe's name")
+    named = {str(c.position): c for c in data.slow(pages.search_candidates, run.id, text, _MOST_NAMES)}
+    wanted = data.fixed(pages.candidate, run.id, links.number(name)) if links.value(name) else None
+    for one in (default, wanted):
+        if one is not None:
+            named[str(one.position)] = one
+    chosen = links.choose(
+        label,
+        name,
+        sorted(named, key=int),
+        default=str(default.position),
+        label_of=lambda position: line(named[position].name, 70),
+    )
+    return named[chosen]
+
+
+def _second(
+    pages: Pages, run: RunRecord, base: CandidateRecord, named: dict[str, CandidateRecord]
+) -> CandidateRecord | None:
+    """The candidate that the address names, or the first that is not the base."""
+    if links.value("cand"):
+        chosen = data.fixed(pages.candidate, run.id, links.number("cand"))
+        if chosen is not None:
+            return chosen
+    return next((c for c in named.values() if c.position != base.position), None)
+
+
+def _compared(
+    pages: Pages, comparing: Comparer, run: RunRecord, left: CandidateScores, right: CandidateScores
+) -> None:
+    found = comparing.now(Wanted(left, right))
+    if isinstance(found, Broken):
+        parts.kindly("These two cannot be compared", found.reason, icon=":material/block:")
+        return
+    others = max(0, data.fixed(pages.count_candidates, run.id) - 2)
+    found = _corrected(pages, comparing, run, left, right, found, others)
+    _table(found)
+    _chart(run, found)
+    if not plots.put_off():
+        _benchmark(pages, comparing, found, left, right)
+
+
+def _corrected(
+    pages: Pages,
+    comparing: Comparer,
+    run: RunRecord,
+    left: CandidateScores,
+    right: CandidateScores,
+    found: Comparison,
+    others: int,
+) -> Comparison:
+    """Corrected as the leaderboard does: over the whole run where all of it is known, else strictly."""
+    if data.fixed(pages.count_candidates, run.id) > WHOLE:
+        return correct([found], other_candidates=others)[0]
+    keys = {(e.suite, e.result.benchmark) for e in left.evaluations}
+    every = data.live(pages.leaderboard, LeaderboardQuery(run_id=run.id, limit=WHOLE)).rows
+    rest = [
+        s.model_copy(
+            update={"evaluations": tuple(e for e in s.evaluations if (e.suite, e.result.benchmark) in keys)}
+        )
+        for s in every
+        if s.candidate.position not in (left.candidate.position, right.candidate.position)
+    ]
+    wanted = [Wanted(left, s) for s in rest if s.evaluations]
+    there = [f for f in comparing.ask(wanted).values() if isinstance(f, Comparison)]
+    return correct([found, *there], other_candidates=len(wanted) - len(there))[0]
+
+
+def _table(found: Comparison) -> None:
+    better, worse, forbidden = parts.tints()
+    rows = [*found.rows, *found.averages]
+
+    def colour(index: int, name: str) -> str:
+        row = rows[index]
+        if row.delta is None:
+            return f"background-color: {forbidden}" if name == "Verdict" else ""
+        if not row.significant or name not in ("Verdict", "delta_points"):
+            return ""
+        return f"background-color: {better if row.delta.delta_points > 0 else worse}"
+
+    selected = parts.table(
+        [_cells(row) for row in rows],
+        "compared",
+        tint=colour,
+        select=("single-row", "single-cell"),
+        height=parts.table_height(len(rows)),
+        name="Comparison by benchmark",
+    )
+    picked = [index for index, _ in selected.selection.cells] or list(selected.selection.rows)
+    for index in picked:
+        if index < len(found.rows) and found.rows[index].benchmark != links.value("bench"):
+            links.put(bench=found.rows[index].benchmark, subset=None, doc=None, questions=None)
+    st.caption(
+        "Candidate minus base, normalized points, 95 % intervals from paired samples, each for its row alone. p corrected: "
+        f"{correction_text(found.n_tests, found.n_candidates)}; better or worse is p corrected < {SIGNIFICANT}. "
+        "Detectable: the smallest true difference that such a run would mostly have found."
+    )
+    for text in _remarks(rows):
+        st.text(text)
+    with st.container(horizontal=True):
+        flat = [_flat(found, row) for row in rows]
+        parts.take_away("CSV", "comparison.csv", lambda: parts.csv_of(flat), "text/csv", "compared_csv")
+
+
+def _remarks(rows: Sequence[ComparisonRow]) -> list[str]:
+    """What must be known to read the table, each remark once with the benchmarks that it is about."""
+    about: dict[str, list[str]] = {}
+    for row in rows:
+        for text in (*(f"⊘ {reason}" for reason in row.refused), *row.notes):
+            about.setdefault(text, []).append(row.title)
+    return [f"{line(', '.join(titles), 120)}: {line(text, 300)}" for text, titles in about.items()]
+
+
+def _cells(row: ComparisonRow) -> dict[str, Any]:
+    d = row.delta
+    return {
+        "Benchmark": line(row.title, 60),
+        "Verdict": _verdict(row),
+        "Base": _number(row.base),
+        "Candidate": _number(row.candidate),
+        "delta_points": f"{d.delta_points:+z.2f}" if d else "",
+        "95 % interval": f"[{d.interval.low:+z.2f}, {d.interval.high:+z.2f}]" if d else "",
+        "delta_percent": f"{d.delta_percent:+z.1f} %" if d and d.delta_percent is not None else "",
+        "Gained": d.gained if d else None,
+        "Lost": d.lost if d else None,
+        "n": d.n if d else None,
+        "p corrected": _p(row.p_corrected),
+        "Detectable": f"{d.detectable_points:.2f}" if d else "",
+        "p": _p(d.p) if d else "",
+        "Test": d.test.value if d else "",
+    }
+
+
+def _verdict(row: ComparisonRow) -> str:
+    sign = {"better": "▲ ", "worse": "▼ ", "not compared": "⊘ "}.get(row.verdict, "")
+    return f"{sign}{row.verdict}{' (forced)' if row.forced else ''}"
+
+
+def _flat(found: Comparison, row: ComparisonRow) -> dict[str, Any]:
+    """A row as it is taken away: every field, numbers as numbers."""
+    values = row.delta.model_dump(mode="json", exclude={"interval"}) if row.delta else {}
+    span = row.delta.interval if row.delta else None
+    return {
+        "base_name": found.base,
+        "candidate_name": found.candidate,
+        "suite": row.suite,
+        "benchmark": row.benchmark or row.title,
+        "base": row.base,
+        "candidate": row.candidate,
+        **{k: v for k, v in values.items() if k not in ("base", "candidate")},
+        "interval_low": span.low if span else None,
+        "interval_high": span.high if span else None,
+        "p_corrected": row.p_corrected,
+        "n_tests": found.n_tests,
+        "n_candidates": found.n_candidates,
+        "verdict": row.verdict,
+        "not_compared_because": "; ".join(row.refused),
+        "notes": "; ".join(row.notes),
+    }
+
+
+def _chart(run: RunRecord, found: Comparison) -> None:
+    title = f"{line(found.candidate, 60)} against {line(found.base, 60)}"
+    drawn, theme = bars(found), parts.theme()
+    height = 130 + 46 * len(drawn)
+    try:
+        plots.plot(
+            lambda: delta_bars(drawn, title, theme),
+            "delta_bars",
+            height=height,
+            alt="Differences with their intervals",
+        )
+    except ChartError as error:
+        st.caption(escaped(str(error), 300))
+        return
+    plots.images("delta_bars", f"compare-{run.id}", lambda: delta_bars_image(drawn, title, theme))
+
+
+def _benchmark(
+    pages: Pages, comparing: Comparer, found: Comparison, left: CandidateScores, right: CandidateScores
+) -> None:
+    """One benchmark: its subsets, and its questions."""
+    both = [r for r in found.rows if r.base is not None and r.candidate is not None and r.benchmark]
+    if not both:
+        return
+    st.subheader("Behind a number", anchor=False)
+    titles = {str(r.benchmark): r.title for r in both}
+    first = next((str(r.benchmark) for r in both if r.significant), str(both[0].benchmark))
+    name = links.segments(
+        "Benchmark",
+        "bench",
+        list(titles),
+        default=first,
+        label_of=lambda b: escaped(titles[b], 40),
+        resets=("subset", "doc", "questions"),
+    )
+    row = next(r for r in both if r.benchmark == name)
+    base, candidate = (_side(comparing, scores, row) for scores in (left, right))
+    if base is None or candidate is None or not base.samples or not candidate.samples:
+        parts.kindly(
+            "No samples", "The samples of this benchmark are not on this machine: there are only scores."
+        )
+        return
+    digests = [e.job_digest for scores in (left, right) for e in _records(scores, row)]
+    subset = _subsets(row, base, candidate, "|".join(digests))
+    asked = _asked(pages, left, row)
+    pairs = pairs_of(base.samples, candidate.samples, subset)
+    questions.show(pairs, found.base, found.candidate, asked)
+
+
+def _asked(pages: Pages, scores: CandidateScores, row: ComparisonRow) -> Asked:
+    """The questions of a benchmark, as far as they were kept when it was evaluated."""
+    record = next(iter(_records(scores, row)), None)
+    if record is None:
+        return {}
+    protocol = data.fixed(pages.protocols, [record.protocol_digest]).get(record.protocol_digest)
+    if protocol is None:
+        return {}
+    path = data.settings().home / documents_path(protocol.benchmark_digest, protocol.dataset_digest)
+    try:
+        return data.fixed(read_documents, path) if path.is_file() else {}
+    except EvaluationError as error:
+        parts.notes([str(error)])
+        return {}
+
+
+def _records(scores: CandidateScores, row: ComparisonRow) -> tuple[EvaluationRecord, ...]:
+    """A side's evaluations of a benchmark."""
+    return tuple(e for e in scores.evaluations if (e.suite, e.result.benchmark) == (row.suite, row.benchmark))
+
+
+def _side(comparing: Comparer, scores: CandidateScores, row: ComparisonRow) -> Side | None:
+    found = comparing.sides(scores.model_copy(update={"evaluations": _records(scores, row)}))
+    return found[0] if found else None
+
+
+@st.cache_resource(max_entries=256, show_spinner=False)
+def _subset_rows(name: str, _benchmark: Benchmark, _base: Side, _candidate: Side) -> tuple[SubsetRow, ...]:
+    """The subsets' differences, which take some 10 ms each; `name` tells the two evaluations."""
+    return subset_rows(_benchmark, _base, _candidate)
+
+
+def _subsets(row: ComparisonRow, base: Side, candidate: Side, name: str) -> str | None:
+    """The subsets' table, and the one that is chosen; `name` tells the two evaluations."""
+    suite = known_suite(row.suite)
+    if suite is None or row.benchmark is None:
+        return None
+    benchmark = suite.benchmark(row.benchmark)
+    if len(benchmark.subsets) < 2:
+        return None
+    rows = _subset_rows(name, benchmark, base, candidate) if row.delta else ()
+    if rows:
+        shown = [
+            {
+                "Subset": line(r.subset, 80),
+                "delta_points": f"{r.delta.delta_points:+z.2f}" if r.delta else "",
+                "95 % interval": f"[{r.delta.interval.low:+z.2f}, {r.delta.interval.high:+z.2f}]"
+                if r.delta
+                else "",
+                "Gained": r.delta.gained if r.delta else None,
+                "Lost": r.delta.lost if r.delta else None,
+                "n": r.delta.n if r.delta else None,
+                "p corrected": _p(r.p_corrected),
+                "Detectable": f"{r.delta.detectable_points:.2f}" if r.delta else line(r.reason or "", 120),
+            }
+            for r in rows
+        ]
+        selected = parts.table(
+            shown,
+            "subsets",
+            select="single-row",
+            height=parts.table_height(min(len(shown), 10)),
+            name="Subsets",
+        )
+        n_tests = sum(r.delta is not None for r in rows)
+        st.caption(
+            f"p is corrected (Holm) over the {n_tests} subsets of this benchmark, for these two alone. Select one to see only its questions."
+        )
+        for index in selected.selection.rows:
+            if index < len(rows) and rows[index].subset != links.value("subset"):
+                links.put(subset=rows[index].subset, doc=None, questions=None)
+    names = ["", *(s.task for s in benchmark.subsets)]
+    chosen = links.choose(
+        "Questions of",
+        "subset",
+        names,
+        label_of=lambda task: line(task, 80) if task else "all subsets",
+        resets=("doc", "questions"),
+    )
+    return chosen or None
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
+
+
+def _p(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"

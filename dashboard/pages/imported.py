@@ -1,0 +1,95 @@
+"""Runs that were made elsewhere and imported: marked as such, shown where runs are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import streamlit as st
+
+from dashboard import address as links
+from dashboard import data
+from dashboard import widgets as parts
+from dashboard.board import known_suite
+from dashboard.text import escaped, line, moment
+from orchestrator.store.claim_records import ImportedResultRecord, ImportedRunRecord
+from orchestrator.store.pages import Pages
+
+_MOST = 200
+MARK = "⇣ imported"
+
+
+def imported_runs(pages: Pages) -> None:
+    """All imported runs, and the benchmarks of the chosen one; nothing where there are none."""
+    runs = data.slow(pages.imports, limit=_MOST)
+    if not runs:
+        return
+    st.subheader("Imported runs", anchor=False)
+    st.caption("Measured elsewhere, taken in by mergeboard import.")
+    selected = parts.table(
+        [_row(run) for run in runs],
+        "imported_runs",
+        select=("single-row", "single-cell"),
+        height=parts.table_height(min(len(runs), 8)),
+        name="Imported runs",
+    )
+    for index in parts.picked(selected, len(runs)):
+        if runs[index].id != links.value("import"):
+            links.put(**{"import": runs[index].id})
+    chosen = next((run for run in runs if run.id == links.value("import")), None)
+    if chosen is None:
+        st.caption("Select one to see its scores.")
+        return
+    _scores(pages, chosen)
+
+
+def _row(run: ImportedRunRecord) -> dict[str, Any]:
+    return {
+        "Checkpoint": line(run.checkpoint, 70),
+        "State": MARK,
+        "Measured": moment(run.measured_at),
+        "Taken in": moment(run.imported_at),
+        "File": line(run.source, 120),
+        "Format": run.format.value,
+        "Id": run.id,
+    }
+
+
+def _scores(pages: Pages, run: ImportedRunRecord) -> None:
+    with st.container(border=True):
+        st.markdown(f"**{escaped(run.checkpoint, 80)}** · {MARK}")
+        results = data.slow(pages.imported_results, [run.id]).get(run.id, ())
+        if results:
+            rows = [_cells(result) for result in results]
+            parts.table(rows, "imported_scores", height=parts.table_height(min(len(rows), 15)), name="Scores")
+        known = ", ".join(f"{fact} {value}" for fact, value in run.facts.known.items())
+        if known:
+            st.caption(escaped(f"Known of it: {known}", 600))
+        for text in _remarks(run, results):
+            st.text(line(text, 400))
+        st.code(f"mergeboard compare {run.id} --base BASE", language="bash")
+
+
+def _cells(result: ImportedResultRecord) -> dict[str, Any]:
+    score, span = result.measurement.result, result.measurement.estimate.interval
+    suite = known_suite(result.suite)
+    return {
+        "Suite": line(suite.title if suite else result.suite, 50),
+        "Benchmark": line(score.title, 50) + (f", stage {result.stage}" if result.stage else ""),
+        "Normalized score": round(score.normalized, 2),
+        "95 % interval": f"[{span.low:.2f}, {span.high:.2f}]",
+        "Raw": round(score.raw, 4),
+        "n": score.n,
+        "Samples": "yes" if result.samples_path else "no",
+    }
+
+
+def _remarks(run: ImportedRunRecord, results: Sequence[ImportedResultRecord]) -> list[str]:
+    """What is doubtful about it, each sentence once."""
+    found = [*run.problems, *(text for result in results for text in result.problems)]
+    found += [
+        f"Not the board's: {r.measurement.result.remark}" for r in results if r.measurement.result.remark
+    ]
+    found += [f"Not to be compared: {result.unfit}." for result in results if result.unfit]
+    found += [f"Tasks of no suite: {', '.join(run.ignored[:8])}."] if run.ignored else []
+    return list(dict.fromkeys(found))

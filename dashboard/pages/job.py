@@ -1,0 +1,338 @@
+"""Job detail: what it is, its attempts with their logs, where it ran, what came of it, and the command that repeats it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import streamlit as st
+
+from dashboard import address as links
+from dashboard import data
+from dashboard import widgets as parts
+from dashboard.address import View
+from dashboard.logs import log_tail
+from dashboard.repeat import base_of, repeat_command
+from dashboard.text import duration, escaped, line, moment, parameters, plain, size
+from evals.claims.facts import NOT_RECORDED
+from orchestrator.plan.job import BuildJob, EvalJob, JobKind
+from orchestrator.provenance import Hardware
+from orchestrator.store.pages import JobDetail, JobRow, JobState, Pages
+from orchestrator.store.records import AttemptRecord, AttemptState, BuildOutcome, EvalOutcome, RunRecord
+
+_PER_PAGE = 15
+_REFRESH_S = 3.0
+_STATES = {
+    JobState.DONE: "✓ done",
+    JobState.RUNNING: "● running",
+    JobState.FAILED: "✗ failed",
+    JobState.WAITING: "○ waiting",
+}
+
+
+def show(pages: Pages, run: RunRecord | None) -> None:
+    """Draw the page."""
+    parts.heading("Job", line(run.name, 100) if run else "")
+    if run is None:
+        parts.kindly("No runs yet", "There are no jobs to look at.", command="mergeboard run SWEEP.yaml")
+        return
+    digest = links.value("job")
+    if digest:
+        st.fragment(_detail, run_every=_REFRESH_S)(pages, run, digest)
+    _list(pages, run, opened=bool(digest))
+
+
+def _list(pages: Pages, run: RunRecord, *, opened: bool) -> None:
+    """The run's jobs, to pick one."""
+    st.subheader("Jobs of this run", anchor=False)
+    names = ["", *(s.value for s in JobState)]
+    state = links.segments(
+        "State",
+        "state",
+        names,
+        label_of=lambda s: _STATES[JobState(s)] if s else "all",
+        resets=("jobs",),
+    )
+    wanted = JobState(state) if state else None
+    position = links.number("of") if links.value("of") else None
+    total, _ = data.live(pages.job_list, run.id, state=wanted, position=position, limit=1)
+    first = links.pager("jobs", total, _PER_PAGE, "jobs" if total != 1 else "job")
+    _, rows = data.live(
+        pages.job_list, run.id, state=wanted, position=position, limit=_PER_PAGE, offset=first
+    )
+    if not rows:
+        st.caption("No job of this run stands so.")
+        return
+    shown = [
+        {"Job": _label(r), "Kind": r.kind.value, "State": _STATES[r.state], "Digest": r.digest} for r in rows
+    ]
+    selected = parts.table(
+        shown,
+        "jobs_table",
+        select=("single-row", "single-cell"),
+        height=parts.table_height(len(shown)),
+        name="Jobs",
+    )
+    for index in parts.picked(selected, len(rows)):
+        if rows[index].digest != links.value("job"):
+            links.put(job=rows[index].digest)
+            st.rerun()
+    if not opened:
+        st.caption("Select a job to see its attempts, logs and results.")
+
+
+def _label(row: JobRow) -> str:
+    name = line(row.candidate or "?", 60)
+    return f"build {name}" if row.kind is JobKind.BUILD else f"{name}: {row.suite} {row.benchmark}"
+
+
+def _detail(pages: Pages, run: RunRecord, digest: str) -> None:
+    detail = data.live(pages.job_detail, digest, run.id)
+    if detail is None:
+        parts.kindly("No such job", f"This store has no job {line(digest, 40)}; pick one below.")
+        return
+    attempts = data.live(pages.attempts, digest)
+    outcome = data.live(pages.outcomes, [digest]).get(digest)
+    who = escaped(detail.candidates[0].name if detail.candidates else "?", 70)
+    job = detail.job
+    what = (
+        f"Build of {who}"
+        if isinstance(job, BuildJob)
+        else f"{escaped(job.suite)} {escaped(job.benchmark)} of {who}"
+    )
+    st.subheader(what, anchor=False)
+    _summary(detail, attempts, outcome)
+    left, right = st.columns([3, 2])
+    with left:
+        _attempts(attempts)
+        if isinstance(outcome, EvalOutcome):
+            _scores(outcome)
+        _repeat(pages, run, detail)
+    with right:
+        _facts(detail, outcome)
+    _provenance(run)
+
+
+def _summary(
+    detail: JobDetail, attempts: tuple[AttemptRecord, ...], outcome: BuildOutcome | EvalOutcome | None
+) -> None:
+    if outcome is not None:
+        state = _STATES[JobState.DONE]
+    elif any(a.state is AttemptState.RUNNING for a in attempts):
+        state = _STATES[JobState.RUNNING]
+    elif attempts and attempts[-1].will_retry is False:
+        state = _STATES[JobState.FAILED]
+    else:
+        state = _STATES[JobState.WAITING]
+    shown = st.columns(5)
+    shown[0].metric("State", state)
+    shown[1].metric("Attempts", f"{len(attempts)}")
+    shown[2].metric("Node", escaped(_node(attempts, outcome), 30))
+    shown[3].metric("Took", duration(_took(outcome)))
+    if isinstance(outcome, EvalOutcome):
+        shown[4].metric("Normalized score", f"{outcome.evaluation.result.normalized:.2f}")
+    elif isinstance(outcome, BuildOutcome):
+        shown[4].metric("Size", size(outcome.size_bytes))
+    if isinstance(detail.job, EvalJob) and detail.candidates:
+        first = detail.candidates[0]
+        if not first.is_base:
+            links.link(
+                View.COMPARE,
+                "Compare with the base",
+                run=detail.run_id,
+                cand=first.position,
+                bench=detail.job.benchmark,
+            )
+
+
+def _node(attempts: tuple[AttemptRecord, ...], outcome: BuildOutcome | EvalOutcome | None) -> str:
+    if outcome is not None:
+        return outcome.hardware.host
+    return (attempts[-1].node if attempts else None) or "–"
+
+
+def _took(outcome: BuildOutcome | EvalOutcome | None) -> float | None:
+    return None if outcome is None else (outcome.ended_at - outcome.started_at).total_seconds()
+
+
+def _attempts(attempts: tuple[AttemptRecord, ...]) -> None:
+    st.markdown("**Attempts**")
+    if not attempts:
+        st.caption("Nobody has tried it yet.")
+        return
+    parts.table([_attempt_cells(a) for a in attempts], "attempts", name="Attempts")
+    for attempt in reversed(attempts[-3:]):
+        tail = attempt.log_tail or log_tail(data.settings().home, attempt.id)
+        if attempt.message:
+            st.text(f"Attempt {attempt.number}: {plain(attempt.message, 1000)}")
+        if tail:
+            with st.expander(f"End of the log of attempt {attempt.number}", expanded=attempt is attempts[-1]):
+                st.code(plain(tail), language=None, wrap_lines=True, height=260)
+
+
+def _attempt_cells(attempt: AttemptRecord) -> dict[str, Any]:
+    return {
+        "Try": attempt.number,
+        "State": attempt.state.value,
+        "Node": line(attempt.node or "–", 40),
+        "Worker": line(attempt.worker or "–", 40),
+        "Started": moment(attempt.started_at),
+        "Took": duration(_between(attempt.started_at, attempt.ended_at)),
+        "Failure": (attempt.failure_class.value if attempt.failure_class else "").replace("_", " "),
+        "Run": attempt.run_id,
+        "Id": attempt.id,
+    }
+
+
+def _between(start: datetime, end: datetime | None) -> float | None:
+    return None if end is None else (end - start).total_seconds()
+
+
+def _scores(outcome: EvalOutcome) -> None:
+    st.markdown("**Scores**")
+    rows = [
+        {
+            "Subset": line(s.subset, 80),
+            "Metric": line(s.metric, 60),
+            "Value": round(s.value, 4),
+            "Stderr": None if s.stderr is None else round(s.stderr, 4),
+            "n": s.n,
+            "of": s.n_full,
+            "Lower bound": round(s.lower_bound, 4),
+            "Alarms": ", ".join(f"{a.kind} {a.share:.0%}" for a in s.alarms),
+        }
+        for s in outcome.evaluation.scores
+    ]
+    parts.table(rows, "job_scores", height=parts.table_height(min(len(rows), 10)), name="Scores")
+    if outcome.evaluation.result.remark:
+        st.caption(escaped(outcome.evaluation.result.remark, 400))
+
+
+def _facts(detail: JobDetail, outcome: BuildOutcome | EvalOutcome | None) -> None:
+    st.markdown("**What it is**")
+    facts = _build_facts(detail.job) if isinstance(detail.job, BuildJob) else _eval_facts(detail.job)
+    facts["Serves"] = ", ".join(line(c.name, 40) for c in detail.candidates[:5])
+    if detail.other_runs:
+        facts["Shared with runs"] = ", ".join(detail.other_runs[:5])
+    parts.facts(facts, "job_facts")
+    if outcome is not None:
+        st.markdown("**Where it ran**")
+        parts.facts(_hardware(outcome.hardware) | _result(outcome), "job_hardware")
+
+
+def _build_facts(job: BuildJob) -> dict[str, str]:
+    return {
+        "Digest": job.digest,
+        "Sources": ", ".join(
+            f"{line(s.name, 60)} ({line(s.place, 60)}, {s.weights_digest})" for s in job.sources
+        ),
+        "Seed": str(job.seed),
+    }
+
+
+def _eval_facts(job: EvalJob) -> dict[str, str]:
+    settings, engine = job.settings, job.engine
+    return {
+        "Digest": job.digest,
+        "Checkpoint": line(job.place.label, 100),
+        "Weights": line(job.weights_digest, 80),
+        "Layer path": line(",".join(map(str, job.layer_path)), 160)
+        if job.layer_path is not None
+        else "all layers, once",
+        "Engine": f"{engine.kind} {engine.version}, {engine.dtype}",
+        "Quantisation": engine.quantization or "none",
+        "KV cache": engine.kv_cache_dtype,
+        "Tensor parallelism": str(engine.tensor_parallel),
+        "Device": engine.device or NOT_RECORDED,
+        "Execution mode": engine.execution or NOT_RECORDED,
+        "Attention backend": line(engine.attention_backend or NOT_RECORDED, 60),
+        "Batch-invariant kernels": {None: NOT_RECORDED, True: "yes", False: "no"}[engine.batch_invariant],
+        "Longest sequence": str(engine.max_length or "the checkpoint's own"),
+        "Chat template": settings.chat_template.value,
+        "Few-shot as turns": "yes" if settings.fewshot_as_multiturn else "no",
+        "BOS token": {None: "the tokenizer's default", True: "added", False: "not added"}[
+            settings.add_bos_token
+        ],
+        "Limit": f"first {settings.limit} of each subset" if settings.limit else "none",
+        "Seeds": ", ".join(f"{k} {v}" for k, v in settings.seeds.model_dump().items()),
+        "Definition": job.benchmark_digest,
+        "Data set": line(job.dataset_digest, 80),
+        "Scorer": line(job.scorer, 200),
+    }
+
+
+def _hardware(hardware: Hardware) -> dict[str, str]:
+    return {
+        "Host": line(hardware.host, 80),
+        "Processor": f"{line(hardware.cpu, 80)}, {hardware.cpu_count} cores",
+        "Memory": size(hardware.memory_bytes),
+        "GPUs": ", ".join(line(g, 60) for g in hardware.gpus) or "none",
+    }
+
+
+def _result(outcome: BuildOutcome | EvalOutcome) -> dict[str, str]:
+    times = {"Started": moment(outcome.started_at), "Ended": moment(outcome.ended_at)}
+    if isinstance(outcome, BuildOutcome):
+        return times | {
+            "Checkpoint": line(outcome.path, 120),
+            "Size": size(outcome.size_bytes),
+            "Parameters": parameters(outcome.parameters),
+            "Layers": str(outcome.layers),
+        }
+    found = outcome.evaluation
+    return times | {
+        "Requests": f"{found.n_requests:,}, of which {found.n_replayed:,} from the journal",
+        "Evaluating": duration(found.duration_s),
+        "Samples": line(outcome.samples_path, 120),
+        "sha256": outcome.samples_sha256,
+    }
+
+
+def _repeat(pages: Pages, run: RunRecord, detail: JobDetail) -> None:
+    st.markdown("**The command that repeats it**")
+    build = None
+    if isinstance(detail.job, EvalJob) and detail.job.place.artifact is not None:
+        made = data.fixed(pages.job_detail, detail.job.place.artifact, detail.run_id)
+        build = made.job if made is not None and isinstance(made.job, BuildJob) else None
+    candidate = detail.candidates[0] if detail.candidates else None
+    command = repeat_command(detail.job, candidate, base_place(pages, run), build)
+    if command is None:
+        st.caption(
+            "No single command can say all that this job depends on; its run goes on, or is repeated, with:"
+        )
+        command = f"mergeboard resume {run.id}"
+    else:
+        st.caption(
+            "In a home of its own, since a job that is done is not run again. It is the same job, digest and all, as long as "
+            "the installed versions are those of the provenance below."
+        )
+    st.code(command, language="bash", wrap_lines=True)
+
+
+def base_place(pages: Pages, run: RunRecord) -> str | None:
+    """Where the run's base was found, which its sweep may name relative to a folder; as the sweep has it where it was not scored."""
+    base = data.fixed(pages.base_of, run.id)
+    if base is not None:
+        _, rows = data.fixed(pages.job_list, run.id, position=base.position, limit=1)
+        first = data.fixed(pages.job_detail, rows[0].digest, run.id) if rows else None
+        if first is not None and isinstance(first.job, EvalJob) and first.job.place.name is not None:
+            return first.job.place.name
+    return base_of(run)
+
+
+def _provenance(run: RunRecord) -> None:
+    with st.expander("Provenance of the run"):
+        source = run.provenance
+        parts.facts(
+            {
+                "Run": run.id,
+                "Command": line(source.command, 300),
+                "Commit": source.commit or "not a checkout",
+                "Python": source.python,
+                **{name: version for name, version in sorted(source.versions.items())},
+                **_hardware(source.hardware),
+            },
+            "run_provenance",
+        )
+        st.caption("The sweep file")
+        st.code(plain(run.sweep), language="yaml", height=260)

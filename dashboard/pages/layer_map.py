@@ -1,0 +1,342 @@
+"""Layer map: heatmaps, skylines, scatter and Pareto front of a run's layer paths; a cell opens its path."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from typing import Any
+
+import streamlit as st
+
+from dashboard import address as links
+from dashboard import charts as plots
+from dashboard import data
+from dashboard import widgets as parts
+from dashboard.address import View
+from dashboard.board import known_suite, title
+from dashboard.pages.leaderboard import scope, scores_of
+from dashboard.repeat import base_of, path_command
+from dashboard.scans import LayerMap, Place, layer_map, levels_text, measure_of, scan_of
+from dashboard.text import escaped, line, parameters
+from evals.scores import PROBE_SUITE
+from orchestrator.charts import (
+    ChartError,
+    ColourScale,
+    PointStatus,
+    Scan,
+    ScanPoint,
+    Theme,
+    heatmap,
+    heatmap_image,
+    pareto,
+    pareto_image,
+    scatter,
+    scatter_image,
+    skyline,
+    skyline_image,
+)
+from orchestrator.store.pages import Column, Pages
+from orchestrator.store.records import ENDED, RunRecord
+
+_PER_PAGE = 15
+_NEXT_SUITE = "leaderboard-v2"
+
+
+class Picture(StrEnum):
+    """What is drawn."""
+
+    HEATMAP = "heatmap"
+    SKYLINE = "skyline"
+    SCATTER = "scatter"
+    PARETO = "pareto"
+
+
+_NAMES = {
+    Picture.HEATMAP: "Heatmap",
+    Picture.SKYLINE: "Skylines",
+    Picture.SCATTER: "Two measures",
+    Picture.PARETO: "Added layers and Pareto front",
+}
+_SCALES = {ColourScale.OWN: "Own", ColourScale.PUBLISHED: "As published", ColourScale.FULL: "Full"}
+_HEIGHTS = {Picture.HEATMAP: 660}
+
+
+def show(pages: Pages, run: RunRecord | None) -> None:
+    """Draw the page."""
+    parts.heading("Layer map", line(run.name, 100) if run else "")
+    if run is None:
+        parts.kindly("No runs yet", "There are no layer paths.", command="mergeboard scan CHECKPOINT")
+        return
+    columns = data.fixed(pages.columns, run.id)
+    base = data.fixed(pages.base_of, run.id)
+    found = data.fixed(_map_of, pages, run.id) if base is not None else None
+    if not columns or base is None or found is None:
+        parts.kindly(
+            "No layer paths in this run",
+            "A map needs candidates that are layer paths of the base, for example from a scan.",
+            command="mergeboard scan CHECKPOINT",
+        )
+        return
+    mine = scope(columns)
+    picture, first, second = _controls(mine)
+    wanted = [first, second] if picture is Picture.SCATTER and second is not None else [first]
+    kept = data.fixed if run.state in ENDED else data.slow
+    scan, why = kept(_scan_of, pages, run.id, tuple(wanted))
+    if scan is None:
+        parts.kindly("Nothing to draw yet", why or "There are no scores.")
+        return
+    _progress(scan, first)
+    left, right = st.columns([3, 2], gap="medium")
+    with left:
+        chosen = _picture(run, scan, picture, title(first), title(second) if second else None)
+        if chosen is not None and chosen != links.value("path"):
+            links.put(path=chosen)
+    with right:
+        _ranking(scan, title(first), found)
+        place = found.place(links.value("path")) or _best(scan, title(first), found)
+        if place is not None and not plots.put_off():
+            _path(pages, run, found, place, mine)
+
+
+def _map_of(pages: Pages, run_id: str) -> LayerMap | None:
+    base = pages.base_of(run_id)
+    return None if base is None else layer_map(pages.candidates(run_id), base)
+
+
+def _scan_of(pages: Pages, run_id: str, columns: tuple[Column, ...]) -> tuple[Scan | None, str | None]:
+    """The scan of some columns. Answers are kept by what is asked, so that only short things may be asked with."""
+    base, found = data.fixed(pages.base_of, run_id), data.fixed(_map_of, pages, run_id)
+    assert base is not None
+    assert found is not None
+    name = base_of(pages.run(run_id)) or base.name
+    return scan_of(pages, run_id, line(name, 60), found, columns)
+
+
+def _controls(columns: Sequence[Column]) -> tuple[Picture, Column, Column | None]:
+    named = {c.benchmark: c for c in columns}
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        picture = Picture(
+            links.segments(
+                "Picture", "picture", [p.value for p in Picture], label_of=lambda p: _NAMES[Picture(p)]
+            )
+        )
+        first = links.choose("Measure", "measure", list(named), label_of=lambda b: title(named[b]))
+        second = None
+        others = [b for b in named if b != first]
+        if picture is Picture.SCATTER and others:
+            second = links.choose("Against", "against", others, label_of=lambda b: title(named[b]))
+    return picture, named[first], named[second] if second else None
+
+
+def _progress(scan: Scan, column: Column) -> None:
+    counts = {status: sum(p.status is status for p in scan.points) for status in PointStatus}
+    text = f"{counts[PointStatus.MEASURED]:,} of {len(scan.points):,} layer paths measured"
+    if counts[PointStatus.FAILED]:
+        text += f", {counts[PointStatus.FAILED]:,} failed"
+    what = "Normalized scores, 0 is random guessing"
+    if column.suite == PROBE_SUITE:
+        what = "Probe values, 0 to 1, which are no benchmark's scores"
+    st.caption(f"{text}. {what}. What stands out of thousands is picked by luck as well: confirm it.")
+    measure = scan.measure(title(column))
+    if measure.nulls:
+        st.caption(f"What the values mean: {levels_text(measure, scan.base[measure.name])}")
+
+
+def _picture(run: RunRecord, scan: Scan, picture: Picture, first: str, second: str | None) -> str | None:
+    """Draw it; the label of the path that was clicked."""
+    if picture is Picture.SCATTER and second is None:
+        st.caption("There is only one measure in this run; a scatter needs two.")
+        return None
+    theme, scale = parts.theme(), _scale() if picture is Picture.HEATMAP else ColourScale.OWN
+    drawn: dict[Picture, tuple[Callable[[], Any], Callable[[], Any]]] = {
+        Picture.HEATMAP: (
+            lambda: _clickable(scan, first, theme, scale),
+            lambda: heatmap_image(scan, first, theme, scale),
+        ),
+        Picture.SKYLINE: (lambda: skyline(scan, first, theme), lambda: skyline_image(scan, first, theme)),
+        Picture.SCATTER: (
+            lambda: scatter(scan, first, second or first, theme),
+            lambda: scatter_image(scan, first, second or first, theme),
+        ),
+        Picture.PARETO: (lambda: pareto(scan, first, theme), lambda: pareto_image(scan, first, theme)),
+    }
+    draw, image = drawn[picture]
+
+    def selectable() -> Any:
+        return draw().update_layout(clickmode="event+select", dragmode=False)
+
+    try:
+        selected = plots.plot(
+            selectable,
+            f"map_{picture}",
+            height=_HEIGHTS.get(picture, 620),
+            alt=f"{_NAMES[picture]} of the layer paths",
+            select=True,
+        )
+    except ChartError as error:
+        parts.kindly("This cannot be drawn", str(error))
+        return None
+    plots.images(f"map_{picture}", f"{picture}-{run.id}", image)
+    return _clicked(selected) if selected is not None else None
+
+
+def _scale() -> ColourScale:
+    """Where the colours end, as chosen."""
+    chosen = links.segments(
+        "Colours", "colours", list(ColourScale), label_of=lambda s: _SCALES[ColourScale(s)]
+    )
+    return ColourScale(chosen)
+
+
+def _clickable(scan: Scan, measure: str, theme: Theme, scale: ColourScale) -> Any:
+    """The heatmap with invisible marks over its cells, which cannot be selected themselves."""
+    import plotly.graph_objects as go
+
+    figure = heatmap(scan, measure, theme, scale)
+    blocks = [p for p in scan.points if p.block is not None]
+    figure.add_trace(
+        go.Scatter(
+            x=[p.block[1] for p in blocks if p.block],
+            y=[p.block[0] for p in blocks if p.block],
+            customdata=[p.label for p in blocks],
+            mode="markers",
+            marker={"symbol": "square", "size": max(4.0, 480 / (scan.n_layers + 1)), "opacity": 0.0},
+            selected={"marker": {"opacity": 0.0}},
+            unselected={"marker": {"opacity": 0.0}},
+            # A point that is skipped when hovered cannot be clicked either: the marks say what the cells would.
+            text=[_hover(scan, p, measure) for p in blocks],
+            hovertemplate="<b>%{customdata}</b><br>%{text}<extra></extra>",
+            showlegend=False,
+        )
+    )
+    # The map is square: what its place is higher than wide stays empty below it.
+    return figure.update_yaxes(constraintoward="top")
+
+
+def _hover(scan: Scan, point: ScanPoint, measure: str) -> str:
+    if measure not in point.values:
+        return point.status.value
+    found = scan.measure(measure)
+    return f"{found.text(point.values[measure])}, {found.text(scan.delta(point, measure), sign=True)} to the base"
+
+
+def _clicked(selected: Any) -> str | None:
+    for point in selected.selection.points:
+        found = point.get("customdata")
+        while isinstance(found, list) and found:
+            found = found[0]
+        if isinstance(found, str):
+            return found
+    return None
+
+
+def _ranking(scan: Scan, measure: str, found: LayerMap) -> None:
+    """All measured paths by their value, best first."""
+    order = sorted(scan.measured(measure), key=lambda p: (-p.values[measure], p.label))
+    first = links.pager("rank", len(order), _PER_PAGE, "layer paths")
+    page = order[first : first + _PER_PAGE]
+    rows = [
+        {
+            "Rank": first + number,
+            "Layer path": line(p.label, 60),
+            "Value": scan.measure(measure).text(p.values[measure]),
+            "To the base": scan.measure(measure).text(scan.delta(p, measure), sign=True),
+            "Added": p.n_added,
+        }
+        for number, p in enumerate(page, start=1)
+    ]
+    selected = parts.table(
+        rows,
+        "ranking",
+        select=("single-row", "single-cell"),
+        height=parts.table_height(min(len(rows), 8)),
+        name="Ranking",
+    )
+    for index in parts.picked(selected, len(page)):
+        if page[index].label != links.value("path"):
+            links.put(path=page[index].label)
+    parts.take_away(
+        "Ranking as CSV",
+        "layer-paths.csv",
+        lambda: parts.csv_of(_flat(scan, found)),
+        "text/csv",
+        "ranking_csv",
+    )
+
+
+def _flat(scan: Scan, found: LayerMap) -> list[dict[str, Any]]:
+    by_label = {place.label: place for place in found.places}
+    return [
+        {
+            "layer_path": p.label,
+            "candidate": by_label[p.label].candidate.name,
+            "i": p.block[0] if p.block else None,
+            "j": p.block[1] if p.block else None,
+            "layers_added": p.n_added,
+            "status": p.status.value,
+            **p.values,
+        }
+        for p in scan.points
+    ]
+
+
+def _best(scan: Scan, measure: str, found: LayerMap) -> Place | None:
+    measured = scan.measured(measure)
+    return found.place(max(measured, key=lambda p: p.values[measure]).label) if measured else None
+
+
+def _path(pages: Pages, run: RunRecord, found: LayerMap, place: Place, columns: Sequence[Column]) -> None:
+    """What there is of one path: its scores, the way to its samples, and the commands that build and evaluate it."""
+    with st.container(border=True, key="path_detail"):
+        candidate = place.candidate
+        also = f" · {escaped(candidate.name, 60)}" if candidate.name != place.label else ""
+        st.markdown(f"**{escaped(place.label)}**{also}")
+        size = f"{candidate.layers} layers, {parameters(candidate.parameters)}"
+        st.caption(f"{size}, {place.n_added:+d} against the base's {found.n_layers}")
+        rows = _path_scores(pages, run, found, place, columns)
+        if rows:
+            narrow = {"Benchmark": st.column_config.TextColumn(width=110)}
+            parts.table(rows, "path_scores", columns=narrow, name="Scores of the path")
+        with st.container(horizontal=True):
+            links.link(
+                View.COMPARE,
+                "Compare with the base, down to the samples",
+                run=run.id,
+                cand=candidate.position,
+                suite=links.value("suite"),
+                engine=links.value("engine"),
+            )
+            links.link(View.JOB, "Its jobs", run=run.id, of=candidate.position)
+        suites = list(dict.fromkeys(c.suite for c in columns if known_suite(c.suite) is not None))
+        # What a probe has found is a guess until a leaderboard's suite has seen it.
+        suites = suites or [_NEXT_SUITE]
+        st.code(
+            path_command(candidate, base_of(run), found.n_layers, suites), language="bash", wrap_lines=True
+        )
+
+
+def _path_scores(
+    pages: Pages, run: RunRecord, found: LayerMap, place: Place, columns: Sequence[Column]
+) -> list[dict[str, Any]]:
+    """One path's values beside the base's; a probe's beside what knowing nothing gets, and the most that can be got."""
+    mine, base = (
+        {(e.suite, e.result.benchmark): e.result for e in scores_of(pages, run.id, at, columns).evaluations}
+        for at in (place.candidate.position, found.base)
+    )
+    rows = []
+    for column in columns:
+        key = (column.suite, column.benchmark)
+        if key not in mine:
+            continue
+        measure, probe = measure_of(column), column.suite == PROBE_SUITE
+        values = [
+            None if r is None else (r.raw if probe else r.normalized) for r in (mine[key], base.get(key))
+        ]
+        texts = ["–" if value is None else measure.text(value) for value in values]
+        row: dict[str, Any] = {"Benchmark": measure.title, "Path": texts[0], "Base": texts[1]}
+        if probe:
+            nulls = [null.value for null in measure.nulls]
+            row["Knowing nothing"] = measure.text(max(nulls)) if nulls else "–"
+            row["Ceiling"] = "–" if measure.ceiling is None else measure.text(measure.ceiling)
+        rows.append(row | {"n": mine[key].n})
+    return rows

@@ -1,0 +1,362 @@
+"""Leaderboard: recipes x benchmarks against a base, with intervals, significance after correction, cost and size."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from dashboard import address as links
+from dashboard import data
+from dashboard import widgets as parts
+from dashboard.address import View
+from dashboard.board import MEAN, NAME, Row, Shown, Tint, cells, flat, known_suite, reasons, tint, title
+from dashboard.comparisons import WHOLE, Broken, Comparer, Found, Wanted, comparer
+from dashboard.text import escaped, line
+from evals.scores import PROBE_SUITE
+from orchestrator.compare import SIGNIFICANT, Comparison, correct, correction_text
+from orchestrator.store.pages import Column, Pages
+from orchestrator.store.records import (
+    ENDED,
+    CandidateRecord,
+    CandidateScores,
+    LeaderboardQuery,
+    RunRecord,
+    SortKey,
+)
+
+_PER_PAGE = 25
+_REFRESH_S = 2.0
+_SORTS = {
+    "position": "Order of the sweep",
+    "name": "Name",
+    "mean": "Mean of the benchmarks",
+    "layers": "Layers",
+    "parameters": "Parameters",
+}
+_SHOWN = {
+    Shown.POINTS: "Score and delta_points",
+    Shown.PERCENT: "Score and delta_percent",
+    Shown.SCORES: "Scores only",
+}
+
+
+@dataclass(frozen=True)
+class _View:
+    """What is asked of the leaderboard."""
+
+    run: RunRecord
+    base: CandidateRecord
+    columns: tuple[Column, ...]
+    query: LeaderboardQuery
+    shown: Shown
+    pins: tuple[int, ...]
+
+
+def show(pages: Pages, run: RunRecord | None) -> None:
+    """Draw the page."""
+    parts.heading("Leaderboard", line(run.name, 100) if run else "")
+    if run is None:
+        parts.kindly("No runs yet", "There is nothing to rank.", command="mergeboard run SWEEP.yaml")
+        return
+    # A probe's value is no benchmark's score: the layer map shows them, beside what knowing nothing gets.
+    found = data.fixed(pages.columns, run.id)
+    columns = tuple(column for column in found if column.suite != PROBE_SUITE)
+    base = base_candidate(pages, run)
+    if found and not columns:
+        parts.kindly("Probes only", "This run asked probes, which are no benchmarks: see its layer map.")
+        return
+    if not columns or base is None:
+        parts.kindly("No evaluations", "This run scores nothing, so that there is no leaderboard of it.")
+        return
+    view = _controls(run, base, columns)
+    comparing = comparer(pages, f"{pages.serial}", data.settings().home)
+    live = None if run.state in ENDED and view.shown is Shown.SCORES else _REFRESH_S
+    links.left_by_go(lambda: st.fragment(_board, run_every=live)(pages, comparing, view))
+
+
+def base_candidate(pages: Pages, run: RunRecord) -> CandidateRecord | None:
+    """The base that the address names, or the run's own."""
+    if links.value("base"):
+        chosen = data.fixed(pages.candidate, run.id, links.number("base"))
+        if chosen is not None:
+            return chosen
+    return data.fixed(pages.base_of, run.id)
+
+
+def scope(columns: Sequence[Column]) -> tuple[Column, ...]:
+    """The columns of one suite and one engine, chosen by the person where there are several."""
+    suites = list(dict.fromkeys(c.suite for c in columns))
+    engines = {c.engine_key: c.engine for c in columns}
+    suite, engine = suites[0], next(iter(engines))
+    if len(suites) > 1:
+        suite = links.choose(
+            "Suite", "suite", suites, label_of=_suite_title, resets=("page", "bench", "sort")
+        )
+    if len(engines) > 1:
+        engine = links.choose(
+            "Engine", "engine", list(engines), label_of=lambda key: engines[key], resets=("page",)
+        )
+    return tuple(c for c in columns if c.suite == suite and c.engine_key == engine)
+
+
+def scores_of(pages: Pages, run_id: str, position: int, columns: Sequence[Column]) -> CandidateScores:
+    """A candidate with its evaluations in these columns."""
+    found = data.live(pages.candidate_scores, run_id, position)
+    return within(found, columns)
+
+
+def within(found: CandidateScores, columns: Sequence[Column]) -> CandidateScores:
+    """The evaluations that belong to these columns."""
+    keys = {(c.suite, c.benchmark) for c in columns}
+    mine = tuple(e for e in found.evaluations if (e.suite, e.result.benchmark) in keys)
+    return found.model_copy(update={"evaluations": mine})
+
+
+def _suite_title(name: str) -> str:
+    suite = known_suite(name)
+    return line(suite.title if suite else name, 60)
+
+
+def _controls(run: RunRecord, base: CandidateRecord, columns: tuple[Column, ...]) -> _View:
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        mine = scope(columns)
+        text = links.search("Search", "q", "part of a recipe's name", resets=("page",))
+        sorts = {**_SORTS, **{f"benchmark:{c.benchmark}": title(c) for c in mine}}
+        sort = links.choose("Sort by", "sort", list(sorts), label_of=lambda key: sorts[key], resets=("page",))
+        descending = links.switch("Largest first", "desc", resets=("page",))
+        shown = links.segments(
+            "Cells", "cells", [s.value for s in Shown], label_of=lambda s: _SHOWN[Shown(s)]
+        )
+    kind, _, benchmark = sort.partition(":")
+    query = LeaderboardQuery(
+        run_id=run.id,
+        suite=mine[0].suite if mine else None,
+        engine_digest=mine[0].engine_digest if mine else None,
+        sort=SortKey(kind),
+        benchmark=benchmark or None,
+        descending=descending,
+        search=text or None,
+        limit=_PER_PAGE,
+    )
+    pins = tuple(int(p) for p in links.value("pins").split(",") if p.isascii() and p.isdigit())[:20]
+    return _View(run=run, base=base, columns=mine, query=query, shown=Shown(shown), pins=pins)
+
+
+def _board(pages: Pages, comparing: Comparer, view: _View) -> None:
+    """The table and all that follows from it; refreshed while comparisons are made or the run goes on."""
+    total = data.live(pages.leaderboard, view.query.model_copy(update={"limit": 1})).total
+    first = links.pager("page", total, _PER_PAGE, "recipes")
+    rows, pending = _rows(pages, comparing, view, first)
+    if len(rows) == 1 and view.query.search:
+        parts.kindly("Nothing found", "No recipe of this run has a name that contains this text.")
+        return
+    # A place of its own, so that the table below stays the same table when the sentence comes.
+    with st.container():
+        _finding(view, rows)
+    _table(view, rows)
+    _legend(view, rows, pending)
+    _away(view, rows)
+
+
+def _rows(pages: Pages, comparing: Comparer, view: _View, first: int) -> tuple[list[Row], int]:
+    """Base, pinned rows and the page, with the comparisons that are there; how many are still being made."""
+    page = data.live(pages.leaderboard, view.query.model_copy(update={"offset": first}))
+    base = scores_of(pages, view.run.id, view.base.position, view.columns)
+    positions = [p for p in view.pins if p != view.base.position]
+    known = [p for p in positions if data.fixed(pages.candidate, view.run.id, p) is not None]
+    pinned = [scores_of(pages, view.run.id, p, view.columns) for p in known]
+    others = [
+        s
+        for s in page.rows
+        if s.candidate.position != view.base.position and s.candidate.position not in known
+    ]
+    if view.shown is Shown.SCORES:
+        found: dict[int, Found] = {}
+        pending = 0
+    else:
+        found, pending = _found(pages, comparing, view, base, [*pinned, *others])
+    made = [Row(scores=base, found=None, is_base=True)]
+    made += [Row(scores=s, found=found.get(s.candidate.position), pinned=True) for s in pinned]
+    return made + [Row(scores=s, found=found.get(s.candidate.position)) for s in others], pending
+
+
+def _found(
+    pages: Pages, comparing: Comparer, view: _View, base: CandidateScores, shown: list[CandidateScores]
+) -> tuple[dict[int, Found], int]:
+    """Comparisons by position, corrected: over the whole run where it is small, else as if all others showed nothing."""
+    count = data.fixed(pages.count_candidates, view.run.id)
+    whole = count <= WHOLE
+    asked = shown
+    if whole:
+        every = view.query.model_copy(
+            update={"search": None, "limit": WHOLE, "sort": SortKey.POSITION, "offset": 0}
+        )
+        asked = [
+            s for s in data.live(pages.leaderboard, every).rows if s.candidate.position != view.base.position
+        ]
+    wanted = [Wanted(base, s) for s in asked if s.evaluations and base.evaluations]
+    there = comparing.ask(wanted)
+    pending = len(wanted) - len(there)
+    good = {p: f for p, f in there.items() if isinstance(f, Comparison)}
+    if whole:
+        fresh = dict(zip(good, correct(list(good.values()), other_candidates=pending), strict=True))
+    else:
+        fresh = {p: correct([f], other_candidates=count - 2)[0] for p, f in good.items()}
+    broken = {p: f for p, f in there.items() if isinstance(f, Broken)}
+    return {**fresh, **broken}, pending
+
+
+def _finding(view: _View, rows: Sequence[Row]) -> None:
+    """What the table comes to, in a sentence: who is really better or worse than the base on some benchmark, and who is not."""
+    suite = known_suite(view.columns[0].suite)
+    if suite is not None and suite.smoke:
+        st.badge("smoke data: shows that everything works, no leaderboard's scores", color="orange")
+    who: dict[str, list[str]] = {
+        "▲ better": [],
+        "▼ worse": [],
+        "▲▼ better and worse": [],
+        "no difference shown": [],
+    }
+    for row in rows:
+        if not isinstance(row.found, Comparison):
+            continue
+        signs = {
+            r.delta.delta_points > 0
+            for r in (*row.found.rows, *row.found.averages)
+            if r.significant and r.delta
+        }
+        kind = "▲▼ better and worse" if len(signs) == 2 else "▲ better" if True in signs else "▼ worse"
+        who[kind if signs else "no difference shown"].append(row.scores.candidate.name)
+    if any(who.values()):
+        base = escaped(view.base.name, 40)
+        said = [f"**{kind}:** {_some(names)}" for kind, names in who.items() if names or kind == "▲ better"]
+        st.markdown(f"Against {base}, on at least one benchmark. {' · '.join(said)}")
+
+
+def _some(names: Sequence[str]) -> str:
+    first = ", ".join(escaped(name, 40) for name in names[:4])
+    return (f"{first} and {len(names) - 4} more" if len(names) > 4 else first) or "none"
+
+
+def _legend(view: _View, rows: Sequence[Row], pending: int) -> None:
+    if view.shown is Shown.SCORES:
+        st.caption("Normalized scores, 0 to 100. ◆ base, ◔ partial, ⚠ alarm.")
+        return
+    counts = [(r.found.n_tests, r.found.n_candidates) for r in rows if isinstance(r.found, Comparison)]
+    n_tests, n_candidates = max(counts, default=(0, 0))
+    unit = "points, with its 95 % interval" if view.shown is Shown.POINTS else "per cent of the base's score"
+    st.caption(
+        f"Normalized score and {view.shown.value} (candidate minus base, in {unit}); the table goes on to the right. "
+        f"▲ better, ▼ worse: p < {SIGNIFICANT} after correction ({correction_text(n_tests, n_candidates)}); an interval is for its "
+        "cell alone. "
+        "⊘ may not be compared. ◆ base, ◔ partial, ⚠ alarm."
+        + (f" Comparisons being made: {pending}." if pending else "")
+    )
+
+
+def _table(view: _View, rows: Sequence[Row]) -> None:
+    titles = {column: title(column) for column in view.columns}
+    by_title = {text: column for column, text in titles.items()}
+    suite = view.columns[0].suite
+    better, worse, forbidden = parts.tints()
+    colours = {Tint.BETTER: better, Tint.WORSE: worse, Tint.FORBIDDEN: forbidden}
+
+    def colour(index: int, name: str) -> str:
+        if name not in by_title and name != MEAN:
+            return ""
+        mark = tint(rows[index], by_title.get(name), suite)
+        return f"background-color: {colours[mark]}" if mark is not Tint.NONE else ""
+
+    shown = [cells(row, view.columns, titles, view.shown) for row in rows]
+
+    def opened(selected: Any) -> None:
+        for index, name in selected.selection.cells:
+            column = by_title.get(name)
+            if index < len(rows) and not rows[index].is_base:
+                bench = column.benchmark if column is not None else None
+                _compare(view, rows[index].scores.candidate.position, bench)
+
+    selected = parts.table(
+        shown,
+        "board",
+        tint=colour,
+        select=("multi-row", "single-cell"),
+        columns=_widths(view, titles, shown),
+        height=parts.table_height(min(len(rows), 21)),
+        name="Leaderboard",
+        on_pick=opened,
+    )
+    _ticked(view, [rows[i].scores.candidate.position for i in selected.selection.rows if i < len(rows)])
+
+
+def _widths(view: _View, titles: dict[Column, str], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Columns as wide as what they hold, and as what is still to come into them; the recipe stays in sight."""
+    least = {Shown.POINTS: 140, Shown.PERCENT: 110, Shown.SCORES: 70}[view.shown]
+    found: dict[str, Any] = {NAME: st.column_config.TextColumn(pinned=True)}
+    for name in (MEAN, *titles.values()):
+        longest = max((len(str(row.get(name, ""))) for row in rows), default=0)
+        found[name] = st.column_config.TextColumn(width=max(least, 18 + round(5.6 * longest)))
+    return found
+
+
+def _ticked(view: _View, picked: Sequence[int]) -> None:
+    """Ticked recipes can be pinned, compared or made the base; a click on a cell opens the comparison behind it."""
+    if not picked:
+        st.caption("Click a number to see what is behind it. Tick recipes to pin, compare or rebase.")
+        return
+    with st.container(horizontal=True):
+        if st.button("Pin or unpin", icon=":material/keep:"):
+            pins = sorted(set(view.pins) ^ {p for p in picked if p != view.base.position})
+            links.put(pins=",".join(map(str, pins)) or None)
+            st.rerun()
+        if len(picked) == 1 and st.button("Use as the base", icon=":material/flag:"):
+            links.put(base=picked[0])
+            st.rerun()
+        if len(picked) <= 2:
+            base = picked[0] if len(picked) == 2 else view.base.position
+            st.button(
+                "Compare",
+                icon=":material/compare_arrows:",
+                on_click=_compare,
+                args=(view, picked[-1], None, base),
+            )
+
+
+def _compare(view: _View, position: int, bench: str | None, base: int | None = None) -> None:
+    links.go(
+        View.COMPARE,
+        run=view.run.id,
+        base=view.base.position if base is None else base,
+        cand=position,
+        bench=bench,
+        suite=links.value("suite"),
+        engine=links.value("engine"),
+    )
+
+
+def _away(view: _View, rows: Sequence[Row]) -> None:
+    for reason in reasons(rows):
+        st.text(f"⊘ {reason}")
+    name = f"leaderboard-{view.run.id}"
+    with st.container(horizontal=True):
+        parts.take_away(
+            "CSV", f"{name}.csv", lambda: parts.csv_of(flat(rows, view.columns)), "text/csv", "board_csv"
+        )
+        parts.take_away(
+            "Parquet",
+            f"{name}.parquet",
+            lambda: _parquet(rows, view.columns),
+            "application/vnd.apache.parquet",
+            "board_parquet",
+        )
+
+
+def _parquet(rows: Sequence[Row], columns: Sequence[Column]) -> bytes:
+    buffer = io.BytesIO()
+    pd.DataFrame(flat(rows, columns)).to_parquet(buffer, index=False)
+    return buffer.getvalue()

@@ -1,0 +1,99 @@
+"""Two layer paths by their probes: values between what knowing nothing gets and the ceiling, and the answers themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import streamlit as st
+
+from dashboard import address as links
+from dashboard import data
+from dashboard import widgets as parts
+from dashboard.board import title
+from dashboard.pages import questions
+from dashboard.pairing import pairs_of
+from dashboard.scans import measure_of
+from dashboard.text import escaped
+from evals.errors import EvaluationError, SamplesError
+from evals.probes import Gain, Scoring, get_probe, measure_gain
+from evals.probes.evaluate import result_of_samples
+from evals.samples import StoredSamples
+from evals.scores import Sample
+from orchestrator.compare.run_comparisons import stored_samples
+from orchestrator.store.pages import Column
+from orchestrator.store.records import CandidateScores, EvaluationRecord
+
+_Samples = tuple[Sample, ...]
+
+
+def show(left: CandidateScores, right: CandidateScores, columns: Sequence[Column], tried: int) -> None:
+    """Every probe that both were asked, and the questions of one; `tried` is how many paths the run has."""
+    mine, theirs = ({e.result.benchmark: e for e in side.evaluations} for side in (left, right))
+    both = [c for c in columns if c.benchmark in mine and c.benchmark in theirs]
+    if not both:
+        parts.kindly("No scores yet", "These two have not been asked the same probe so far.")
+        return
+    answers = {c.benchmark: (_answers(mine[c.benchmark]), _answers(theirs[c.benchmark])) for c in both}
+    rows = [_row(c, mine[c.benchmark], theirs[c.benchmark], answers[c.benchmark]) for c in both]
+    parts.table(rows, "probes_compared", height=parts.table_height(len(rows)), name="Comparison by probe")
+    st.caption(
+        "Probe values, 0 to 1, which are no benchmark's scores. The interval is paired over the questions and "
+        f"not corrected for the {tried:,} layer paths of this run: the best of so many is best by luck as well. Only "
+        "a confirmation on other questions tells (mergeboard scan makes one)."
+    )
+    name = links.segments(
+        "Probe",
+        "bench",
+        [c.benchmark for c in both],
+        label_of=lambda b: escaped(next(title(c) for c in both if c.benchmark == b), 60),
+        resets=("subset", "doc", "questions"),
+    )
+    base, candidate = answers[name]
+    if not base or not candidate:
+        parts.kindly(
+            "No samples", "The answers to this probe are not on this machine: there are only values."
+        )
+        return
+    questions.show(pairs_of(base, candidate), left.candidate.name, right.candidate.name, {})
+
+
+def _answers(record: EvaluationRecord) -> _Samples:
+    try:
+        return data.fixed(_read, stored_samples(record.job_digest, record, data.settings().home))
+    except SamplesError as error:
+        parts.kindly("No answers", str(error))
+        return ()
+
+
+def _read(stored: StoredSamples) -> _Samples:
+    return stored.read()
+
+
+def _row(
+    column: Column, base: EvaluationRecord, candidate: EvaluationRecord, answers: tuple[_Samples, _Samples]
+) -> dict[str, Any]:
+    measure, gain = measure_of(column), _gain(column, answers)
+    nulls = [null.value for null in measure.nulls]
+    return {
+        "Probe": measure.title,
+        "Base": measure.text(base.result.raw),
+        "Candidate": measure.text(candidate.result.raw),
+        "Difference": measure.text(candidate.result.raw - base.result.raw, sign=True),
+        "95 % interval": f"[{gain.interval.low:+z.3f}, {gain.interval.high:+z.3f}]" if gain else "–",
+        "Knowing nothing": measure.text(max(nulls)) if nulls else "–",
+        "Ceiling": "–" if measure.ceiling is None else measure.text(measure.ceiling),
+        "n": candidate.result.n,
+    }
+
+
+def _gain(column: Column, answers: tuple[_Samples, _Samples]) -> Gain | None:
+    """The paired difference; None without the answers, or where this version has another probe of the name."""
+    try:
+        probe = get_probe(column.benchmark)
+        if probe.digest != column.benchmark_digest or not all(answers):
+            return None
+        base, candidate = (result_of_samples(probe, samples) for samples in answers)
+        return measure_gain([base], [candidate], Scoring.CORRECTED)
+    except EvaluationError:
+        return None

@@ -1,0 +1,155 @@
+"""Pieces that several pages share: tables that can be taken away, notes, empty states, colours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import pandas as pd
+import streamlit as st
+from pandas.io.formats.style import Styler
+
+from dashboard.text import escaped
+from orchestrator.charts import Theme
+from orchestrator.charts.theme import LOOKS
+from orchestrator.store.records import RunState
+from orchestrator.text_safety import cell
+
+ROW_PX = 31
+
+STATE_MARKS = {
+    RunState.RUNNING: "● running",
+    RunState.WAITING: "○ waiting",
+    RunState.INTERRUPTED: "◐ interrupted",
+    RunState.DONE: "✓ done",
+    RunState.FAILED: "✗ failed",
+    RunState.CANCELLED: "– cancelled",
+}
+
+
+def theme() -> Theme:
+    """The theme that the browser shows."""
+    return Theme.DARK if st.context.theme.type == "dark" else Theme.LIGHT
+
+
+def tints() -> tuple[str, str, str]:
+    """Backgrounds of cells that are better, worse, not compared: the charts' colours, faint enough to read on."""
+    look, share = LOOKS[theme()], 0.20 if theme() is Theme.LIGHT else 0.34
+    return (
+        _mixed(look.gain, look.paper, share),
+        _mixed(look.loss, look.paper, share),
+        _mixed(look.unsure, look.paper, share),
+    )
+
+
+def table(
+    rows: Sequence[Mapping[str, Any]],
+    key: str,
+    *,
+    columns: Mapping[str, Any] | None = None,
+    tint: Callable[[int, str], str] | None = None,
+    select: str | Sequence[str] | None = None,
+    height: int | Literal["content"] | None = None,
+    name: str | None = None,
+    order: Sequence[str] | None = None,
+    on_pick: Callable[[Any], None] | None = None,
+) -> Any:
+    """A table of plain values; its toolbar takes it away as CSV. Returns the selection, where one is asked for.
+
+    `on_pick` is called with a new selection before anything is drawn.
+    """
+    frame = pd.DataFrame(list(rows), columns=None if rows else list(order or ()))
+    data: pd.DataFrame | Styler = frame
+    if tint is not None and len(frame):
+        data = frame.style.apply(lambda _: _tinted(frame, tint), axis=None)
+    options: dict[str, Any] = {}
+    if select:
+        on_select = "rerun" if on_pick is None else lambda: on_pick(st.session_state[key])
+        options = {"on_select": on_select, "selection_mode": select}
+    if height is not None:
+        options["height"] = height
+    return st.dataframe(
+        data,
+        key=key,
+        hide_index=True,
+        column_config=dict(columns or {}),
+        column_order=order,
+        row_height=ROW_PX,
+        placeholder="",
+        alt=name,
+        **options,
+    )
+
+
+def table_height(rows: int) -> int:
+    """Pixels of a table that shows so many rows and its header, without a strip of an empty row below."""
+    return ROW_PX * (rows + 1) + 2
+
+
+def picked(selected: Any, n_rows: int) -> list[int]:
+    """Rows that were clicked, in a cell or at their left."""
+    found = [index for index, _ in selected.selection.get("cells", ())] or list(selected.selection.rows)
+    return [index for index in found if index < n_rows]
+
+
+def take_away(label: str, file_name: str, content: Callable[[], str | bytes], mime: str, key: str) -> None:
+    """A download whose content is only made when it is asked for."""
+    st.download_button(
+        label,
+        data=content,
+        file_name=file_name,
+        mime=mime,
+        key=key,
+        on_click="ignore",
+        icon=":material/download:",
+    )
+
+
+def csv_of(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """Rows as CSV; a cell that a spreadsheet would run as a formula is kept as text."""
+    frame = pd.DataFrame(list(rows))
+    for column in frame.columns:
+        if frame[column].dtype == object or pd.api.types.is_string_dtype(frame[column]):
+            frame[column] = frame[column].map(cell)
+    return bytes(frame.to_csv(index=False).encode())
+
+
+def kindly(title: str, sentence: str, *, command: str | None = None, icon: str = ":material/inbox:") -> None:
+    """An empty or broken state: what is so, and what to do."""
+    with st.container(border=True):
+        st.markdown(f"**{icon} {escaped(title)}**")
+        st.text(sentence)
+        if command:
+            st.code(command, language="bash")
+
+
+def notes(texts: Sequence[str]) -> None:
+    """Remarks below a table, as text."""
+    for text in dict.fromkeys(texts):
+        st.caption(escaped(text, 400))
+
+
+def heading(title: str, subtitle: str = "") -> None:
+    """Title of a page and a line below it; both are text."""
+    st.header(escaped(title), anchor=False)
+    if subtitle:
+        st.caption(escaped(subtitle, 300))
+
+
+def _mixed(colour: str, paper: str, share: float) -> str:
+    """Some of a colour on the paper."""
+    pairs = ((int(colour[i : i + 2], 16), int(paper[i : i + 2], 16)) for i in (1, 3, 5))
+    return "#" + "".join(f"{round(c * share + p * (1 - share)):02x}" for c, p in pairs)
+
+
+def _tinted(frame: pd.DataFrame, tint: Callable[[int, str], str]) -> pd.DataFrame:
+    return pd.DataFrame(
+        [[tint(row, str(column)) for column in frame.columns] for row in range(len(frame))],
+        index=frame.index,
+        columns=frame.columns,
+    )
+
+
+def facts(values: Mapping[str, str], key: str) -> None:
+    """Names and values below each other."""
+    table([{"What": name, "Value": text} for name, text in values.items()], key, height="content")

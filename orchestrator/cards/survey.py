@@ -1,0 +1,117 @@
+"""A model card looked through before anything runs: its claims, its recipes, and whether they fit each other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from evals.claims.arithmetic import RecipeSize
+from evals.claims.records import CardCheck, Claim
+from orchestrator.cards import Card, card_checks, card_claims, read_card
+from orchestrator.cards.read import read_bytes, repository_of
+from orchestrator.plan.job import Frozen
+from orchestrator.settings import Settings
+from recipes.catalog import load_catalog
+from recipes.errors import RecipeError
+from recipes.extract import Proposal, offers, proposals
+from recipes.preflight import Preflight, preflight
+from recipes.recipe import Recipe
+
+
+class RecipeInCard(Frozen):
+    """A recipe that a card holds, or that the catalogue has for it."""
+
+    title: str = Field(description="What it is called.")
+    found: str = Field(description="Where it was found: lines of the card, or the catalogue.")
+    problems: tuple[str, ...] = Field(description="What is wrong with it, one sentence each.")
+    to_map: tuple[str, ...] = Field(description="Names to map before it can be built, with what each means.")
+    preflight: Preflight | None = Field(
+        description="What it makes and needs; null where it is no recipe yet."
+    )
+
+
+class CardPlan(Frozen):
+    """What is known of a card before anything runs."""
+
+    card: Card = Field(description="The card.")
+    claims: tuple[Claim, ...] = Field(description="What it claims about its model.")
+    recipes: tuple[RecipeInCard, ...] = Field(description="Its recipes, or the catalogue's for it.")
+    checks: tuple[CardCheck, ...] = Field(
+        description="Its arithmetic, its sizes, and published rows about it."
+    )
+    notes: tuple[str, ...] = Field(description="What to know, one sentence each.")
+
+
+def plan_card(path: Path, settings: Settings, sources: dict[str, str]) -> CardPlan:
+    """Read a card and everything that follows from it; CardError where it is none."""
+    data = read_bytes(path)
+    card = read_card(data, path.name, repository=repository_of(path))
+    text = data.decode("utf-8", errors="replace")
+    found = [_of_proposal(p, settings, sources) for p in proposals(text, origin=path.name)]
+    notes = []
+    if not found:
+        names = offers(text)
+        found = [_of_catalogue(name, settings, sources) for name in names]
+        offered = (
+            f"the catalogue has {', '.join(names)} for it"
+            if names
+            else "the catalogue has none for it either"
+        )
+        notes.append(f"{path.name} holds no recipe; {offered}.")
+    sizes = [size for recipe in found if (size := _size(recipe)) is not None]
+    return CardPlan(
+        card=card,
+        claims=card_claims(card),
+        recipes=tuple(found),
+        checks=card_checks(card, sizes[-1] if sizes else None),
+        notes=tuple(notes),
+    )
+
+
+def _of_proposal(proposal: Proposal, settings: Settings, sources: dict[str, str]) -> RecipeInCard:
+    lines = ", ".join(f"{first}-{last}" for first, last in proposal.lines)
+    known, problems = None, list(proposal.problems)
+    if proposal.recipe is not None:
+        known, more = _preflight(proposal.recipe, settings, sources)
+        problems += more
+    return RecipeInCard(
+        title=proposal.title or "recipe",
+        found=f"lines {lines}",
+        problems=tuple(dict.fromkeys(problems)),
+        to_map=tuple(str(item) for item in proposal.to_map),
+        preflight=known,
+    )
+
+
+def _of_catalogue(name: str, settings: Settings, sources: dict[str, str]) -> RecipeInCard:
+    entry = load_catalog(name)
+    known, problems = _preflight(entry.recipe, settings, sources)
+    return RecipeInCard(
+        title=entry.title, found=f"catalogue, {name}", problems=tuple(problems), to_map=(), preflight=known
+    )
+
+
+def _preflight(
+    recipe: Recipe, settings: Settings, sources: dict[str, str]
+) -> tuple[Preflight | None, list[str]]:
+    try:
+        return preflight(recipe.with_sources(sources), home=settings.home), []
+    except RecipeError as error:
+        return None, [str(error)]
+
+
+def _size(recipe: RecipeInCard) -> RecipeSize | None:
+    """Layers and parameters of what the recipe makes, where both are known."""
+    known = recipe.preflight
+    if known is None or not known.stages or not known.layer_parameters:
+        return None
+    last = known.stages[-1]
+    if last.n_layers is None or last.parameters is None:
+        return None
+    return RecipeSize(
+        name=recipe.title,
+        layers=last.n_layers,
+        parameters=last.parameters,
+        parameters_per_layer=known.layer_parameters,
+    )

@@ -1,0 +1,125 @@
+"""A live engine: its gang of GPUs, its actor, and how both are given back."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import Any
+
+import ray
+from ray.util.placement_group import placement_group, placement_group_table, remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from orchestrator.cluster.placement import Spot
+from orchestrator.cluster.processes import lead_group
+from orchestrator.plan.job import Task
+from orchestrator.settings import WorkerContext
+from orchestrator.store.records import new_id
+
+# Ray answers within milliseconds where the GPUs are free, and within seconds on a machine that has too much to do.
+_RESERVE_S = 10.0
+_CLOSE_S = 20.0
+_RAY_ERRORS = (ray.exceptions.RayError, ValueError)
+
+
+class LiveEngine:
+    """One replica of an engine on one node. Its GPUs are reserved together before its process starts, or not at all."""
+
+    def __init__(self, key: str, spot: Spot, group: Any, actor: Any) -> None:
+        self.id = new_id()
+        self.key = key
+        self.spot = spot
+        self.busy = False
+        self.draining = False
+        self.idle_since = time.monotonic()
+        self._group = group
+        self._actor = actor
+        self._asked_at = time.monotonic()
+        self._processes: Any = None
+        self._closing: Any = None
+        self._close_by = 0.0
+
+    @classmethod
+    def open(cls, key: str, spot: Spot, host: Any, context: WorkerContext, env: dict[str, str]) -> LiveEngine:
+        """Ask for the spot and for the engine's process on it, which starts as soon as Ray has reserved all of it.
+
+        `host` is Ray's form of the class that holds an engine.
+        """
+        resources = spot.resources
+        bundle = {"CPU": resources.cpus, "GPU": resources.gpus}
+        group = placement_group(
+            [{name: amount for name, amount in bundle.items() if amount}],
+            strategy="STRICT_PACK",
+            bundle_label_selector=[{"ray.io/node-id": spot.node.node_id}],
+        )
+        actor = host.options(
+            num_cpus=resources.cpus,
+            num_gpus=resources.gpus,
+            max_restarts=0,
+            scheduling_strategy=PlacementGroupSchedulingStrategy(group, 0),
+            runtime_env={"env_vars": {**env, "OMP_NUM_THREADS": str(resources.threads)}},
+        ).remote(context)
+        engine = cls(key, spot, group, actor)
+        engine._processes = actor.__ray_call__.remote(lead_group)
+        return engine
+
+    def is_reserved(self) -> bool:
+        """Whether its GPUs are this engine's by now."""
+        return bool(placement_group_table(self._group).get("state") == "CREATED")
+
+    def is_overdue(self) -> bool:
+        """Whether the reservation takes so long that somebody else must have what looked free."""
+        return time.monotonic() - self._asked_at > _RESERVE_S
+
+    def run(self, tasks: tuple[Any, ...]) -> Any:
+        """Hand a batch over; the reference of its outcomes."""
+        self.busy = True
+        return self._actor.run.remote(tasks)
+
+    def help(self, task: Task, seconds: float) -> Any:
+        """Let it answer requests of a job that another engine leads; the reference of why it could not."""
+        self.busy = True
+        return self._actor.help.remote(task, seconds)
+
+    def close(self) -> Any:
+        """Ask the process to free the GPUs; the reference that is ready when it has."""
+        self._closing = self._actor.close.remote()
+        self._close_by = time.monotonic() + _CLOSE_S
+        return self._closing
+
+    def is_closed(self) -> bool:
+        """Whether the process has freed the GPUs, died, or had its time."""
+        done, _ = ray.wait([self._closing], timeout=0)
+        return bool(done) or time.monotonic() > self._close_by
+
+    def is_closed_in_order(self) -> bool:
+        """Whether the process has freed the GPUs as it was asked to, and ended the processes that it had started."""
+        done, _ = ray.wait([self._closing], timeout=0)
+        with contextlib.suppress(*_RAY_ERRORS):
+            ray.get(done)
+            return bool(done)
+        return False
+
+    def process_group(self) -> Any:
+        """The engine's processes as its actor told; None where the actor has not started, or died before it could tell."""
+        if self._processes is None:
+            return None
+        done, _ = ray.wait([self._processes], timeout=0)
+        with contextlib.suppress(*_RAY_ERRORS):
+            return ray.get(done[0]) if done else None
+        return None
+
+    def kill(self) -> None:
+        """End the actor's process; its GPUs stay reserved."""
+        with contextlib.suppress(*_RAY_ERRORS):
+            ray.kill(self._actor, no_restart=True)
+
+    def release(self) -> None:
+        """Give its GPUs back to Ray."""
+        with contextlib.suppress(*_RAY_ERRORS):
+            remove_placement_group(self._group)
+
+    def end(self) -> None:
+        """End the process and give its GPUs back at once."""
+        self.kill()
+        self.release()

@@ -1,0 +1,66 @@
+"""Counters for those who operate the cluster, on Ray's Prometheus endpoint (`ray start --metrics-export-port`).
+
+| metric                       | labels               | what it counts                                              |
+| ---------------------------- | -------------------- | ----------------------------------------------------------- |
+| mergeboard_jobs_finished     | run, kind            | jobs whose outcome was stored                               |
+| mergeboard_requests          | run                  | requests that engines answered, the journal's left out      |
+| mergeboard_tokens            | run                  | tokens that engines read and wrote                          |
+| mergeboard_failures          | run, failure_class   | attempts that failed, by class; and times a store was lost  |
+| mergeboard_jobs              | run, state           | jobs by state now                                           |
+"""
+
+from __future__ import annotations
+
+import ray
+from ray.util.metrics import Counter, Gauge
+
+from orchestrator.plan.job import BuildJob, EvalJob
+from orchestrator.run.progress import RunProgress
+from orchestrator.store.records import EvalOutcome, FailureClass, Success, job_kind
+
+
+class RunMetrics:
+    """Counts one run's jobs, requests, tokens and failures; implements scheduler.Observer."""
+
+    def __init__(self, run_id: str) -> None:
+        self._run = {"run": run_id}
+        self._tokens_of: dict[str, int] = {}
+        self._made: tuple[Counter, Counter, Counter, Counter, Gauge] | None = None
+
+    def finished(self, job: BuildJob | EvalJob, outcome: Success) -> None:
+        """A job's outcome has been stored."""
+        jobs, requests, *_ = self._metrics()
+        jobs.inc(1, {**self._run, "kind": job_kind(job).value})
+        if isinstance(outcome, EvalOutcome):
+            answered = outcome.evaluation.n_requests - outcome.evaluation.n_replayed
+            if answered > 0:
+                requests.inc(answered, self._run)
+
+    def failed(self, failure_class: FailureClass) -> None:
+        """An attempt has failed, or the store did not answer."""
+        self._metrics()[3].inc(1, {**self._run, "failure_class": failure_class.value})
+
+    def update(self, progress: RunProgress) -> None:
+        """Take over what has happened since the last time."""
+        if not ray.is_initialized():
+            return
+        _, _, tokens, _, by_state = self._metrics()
+        for job in progress.running:
+            new = job.tokens - self._tokens_of.get(job.digest, 0)
+            if new > 0:
+                tokens.inc(new, self._run)
+            self._tokens_of[job.digest] = job.tokens
+        for state, number in progress.counts.items():
+            by_state.set(number, {**self._run, "state": state.value})
+
+    def _metrics(self) -> tuple[Counter, Counter, Counter, Counter, Gauge]:
+        """Made when Ray is there to carry them."""
+        if self._made is None:
+            self._made = (
+                Counter("mergeboard_jobs_finished", "Jobs whose outcome was stored.", ("run", "kind")),
+                Counter("mergeboard_requests", "Requests that engines answered.", ("run",)),
+                Counter("mergeboard_tokens", "Tokens that engines read and wrote.", ("run",)),
+                Counter("mergeboard_failures", "Attempts that failed.", ("run", "failure_class")),
+                Gauge("mergeboard_jobs", "Jobs by state now.", ("run", "state")),
+            )
+        return self._made

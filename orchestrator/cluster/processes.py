@@ -1,0 +1,54 @@
+"""The processes of one engine on its node, as a process group. Knows no Ray."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+
+import psutil
+from pydantic import Field
+
+from orchestrator.plan.job import Frozen
+
+_KILL_S = 30.0
+
+
+class ProcessGroup(Frozen):
+    """The processes of one engine on its node."""
+
+    leader: int = Field(description="Process id of the actor, which is the group's id.")
+    created_at: float = Field(description="When the actor's process started, in seconds since the epoch.")
+
+
+def lead_group(host: object) -> ProcessGroup:
+    """Runs in the actor: make its process the leader of a group, which the processes that it starts belong to."""
+    if os.getpgrp() != os.getpid():
+        os.setpgid(0, 0)
+    return ProcessGroup(leader=os.getpid(), created_at=psutil.Process().create_time())
+
+
+def kill_group(group: ProcessGroup, limit_s: float = _KILL_S) -> bool:
+    """Runs on the node: kill the group and wait until it is empty; whether it is."""
+    end = time.monotonic() + limit_s
+    while members(group):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(group.leader, signal.SIGKILL)
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def members(group: ProcessGroup) -> list[int]:
+    """Process ids of the group on this machine; zombies hold nothing and are left out."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(ProcessLookupError, PermissionError, psutil.Error):
+            if os.getpgid(process.pid) != group.leader or process.status() == psutil.STATUS_ZOMBIE:
+                continue
+            if process.pid == group.leader and abs(process.create_time() - group.created_at) > 1:
+                return []  # the group is gone, and its number is another process's
+            found.append(process.pid)
+    return found

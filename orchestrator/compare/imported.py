@@ -1,0 +1,72 @@
+"""Imported runs as sides of a comparison."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from evals.claims.facts import Fact
+from evals.errors import SamplesError
+from evals.samples import StoredSamples
+from evals.scores import Sample
+from orchestrator.compare import Side
+from orchestrator.errors import RunError
+from orchestrator.store import Store
+from orchestrator.store.claim_records import ImportedResultRecord, ImportedRunRecord
+
+_TOLD_APART_BY = (Fact.TEMPLATE, Fact.DTYPE, Fact.QUANTIZATION, Fact.LIMIT, Fact.HARNESS_VERSION)
+
+
+def imported_sides(store: Store, text: str, home: Path) -> list[Side] | None:
+    """The benchmarks of the imported runs of this id, checkpoint, file or folder; None where there are none.
+
+    Several runs of one checkpoint are taken together, unless a benchmark is in more than one of them: then RunError
+    asks for the one that is meant.
+    """
+    runs = store.find_imports(text) or store.find_imports(str(Path(text).absolute()))
+    if not runs and Path(text).is_dir():
+        inside = Path(text).absolute()
+        runs = tuple(run for run in store.imports(limit=10_000) if inside in Path(run.source).parents)
+    if not runs:
+        return None
+    results = store.imported_results(run.id for run in runs)
+    _require_one_of_each(text, runs, results)
+    return [_side(run, result, home) for run in runs for result in results.get(run.id, ())]
+
+
+def _require_one_of_each(
+    text: str, runs: Sequence[ImportedRunRecord], results: dict[str, tuple[ImportedResultRecord, ...]]
+) -> None:
+    having: dict[tuple[str, str], list[ImportedRunRecord]] = defaultdict(list)
+    for run in runs:
+        for result in results.get(run.id, ()):
+            if result.primary:
+                having[result.suite, result.benchmark].append(run)
+    for (_, benchmark), several in having.items():
+        if len(several) > 1:
+            known = "; ".join(_line(run) for run in several[:4])
+            raise RunError(
+                f"{len(several)} imported runs of {text} have {benchmark}; name one by its id: {known}."
+            )
+
+
+def _line(run: ImportedRunRecord) -> str:
+    told = [f"{fact} {run.facts.known[fact]}" for fact in _TOLD_APART_BY if fact in run.facts.known]
+    day = [f"{run.measured_at:%Y-%m-%d}"] if run.measured_at else []
+    return f"{run.id} ({', '.join([run.checkpoint, *day, *told])})"
+
+
+def _side(run: ImportedRunRecord, result: ImportedResultRecord, home: Path) -> Side:
+    samples: tuple[Sample, ...] = ()
+    notes = (*run.problems, *result.problems)
+    unfit = result.unfit
+    if result.samples_path is not None and not (home / result.samples_path).is_file():
+        notes = (*notes, "its samples are gone; import it again")
+    elif result.samples_path is not None:
+        owner = f"the imported run {run.id}"
+        try:
+            samples = StoredSamples(home, result.samples_path, result.samples_sha256 or "", owner).read()
+        except SamplesError as error:
+            unfit = unfit or f"{str(error).rpartition(';')[0]}; import it again"
+    return Side(result.measurement, samples, definition=result.benchmark_digest, notes=notes, unfit=unfit)

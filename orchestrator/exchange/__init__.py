@@ -1,0 +1,1 @@
+"""Results made elsewhere, in; scores and samples as Parquet, out."""

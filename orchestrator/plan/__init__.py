@@ -1,0 +1,1 @@
+"""Sweeps become plans: candidates, benchmarks, jobs, and what they need."""

@@ -1,0 +1,212 @@
+"""Recipes become candidates: named, pinned, with the build job that makes their weights where one is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from pydantic import Field
+
+from orchestrator.errors import SweepError
+from orchestrator.plan.job import BuildJob, CheckpointPlace, Frozen, RecipeSource
+from orchestrator.plan.sweep import RecipeEntry, SweepFile
+from orchestrator.settings import Settings
+from recipes.catalog import load_catalog
+from recipes.errors import RecipeError
+from recipes.layer_path import LayerPath, LayerPathSpec
+from recipes.recipe import Recipe, SourceRef
+from recipes.sources import PinnedSource, SourceFacts, describe, pin
+
+BASE_NAME = "base"
+_MAX_CANDIDATES = 100_000
+
+
+class Candidate(Frozen):
+    """One row of the result tables: the base, or one recipe."""
+
+    name: str = Field(description="How tables call it.")
+    is_base: bool = Field(default=False, description="Whether it is what the others are compared with.")
+    place: CheckpointPlace = Field(description="Where its weights are found.")
+    weights_digest: str = Field(description="Digest of the weights, or of the recipe that makes them.")
+    layer_path: tuple[int, ...] | None = Field(
+        default=None, description="Layers in order, where it is a path of the base."
+    )
+    source_layers: int = Field(default=0, description="Layers of the checkpoint that the path is of.")
+    recipe: str | None = Field(default=None, description="Canonical text of its recipe, where it has one.")
+    build: BuildJob | None = Field(
+        default=None, description="The job that makes its weights, where one is needed."
+    )
+    layers: int | None = Field(default=None, description="Number of layers, where known.")
+    parameters: int | None = Field(default=None, description="Number of parameters, where known.")
+    quantization: str | None = Field(
+        default=None, description="Method by which its weights are stored quantised; null where they are not."
+    )
+    stored_bytes: int | None = Field(
+        default=None, description="Bytes of its quantised weights; null where unknown or not quantised."
+    )
+    remarks: tuple[str, ...] = Field(
+        default=(), description="What its recipe says that has no effect, and the like."
+    )
+
+
+def quantization_method(facts: SourceFacts) -> str | None:
+    """The method by which a checkpoint's weights are stored quantised; null where they are not."""
+    return facts.config.quantized.method if facts.config.quantized else None
+
+
+def quantized_bytes(facts: SourceFacts, layers: int) -> int | None:
+    """Bytes of quantised weights with this many layers; null where unknown or not quantised."""
+    return facts.bytes_of(layers) if facts.config.quantized else None
+
+
+def absolute_place(name: str, folder: Path) -> str:
+    """A local directory as an absolute path; any other name as it is."""
+    path = (folder / name).expanduser()
+    return str(path) if path.is_dir() else name
+
+
+def pin_sources(recipe: Recipe, folder: Path, settings: Settings) -> dict[str, PinnedSource]:
+    """Every source of a recipe pinned, by the name that the recipe gives it."""
+    return {
+        str(source): pin(absolute_place(source.name, folder), source.revision, home=settings.home)
+        for source in recipe.sources
+    }
+
+
+def build_job_of(
+    recipe: Recipe,
+    pins: Mapping[str, PinnedSource],
+    *,
+    seed: int = 0,
+    trust_remote_code: bool = False,
+    allow_pickles: bool = False,
+) -> BuildJob:
+    """The job that makes a recipe's checkpoint."""
+    return BuildJob(
+        recipe=recipe.canonical_text,
+        recipe_digest=recipe.digest({name: source.weights_digest for name, source in pins.items()}, seed),
+        sources=tuple(
+            RecipeSource(name=name, place=source.reference, weights_digest=source.weights_digest)
+            for name, source in pins.items()
+        ),
+        seed=seed,
+        trust_remote_code=trust_remote_code,
+        allow_pickles=allow_pickles,
+    )
+
+
+class Expander:
+    """Turns the entries of `recipes` into candidates."""
+
+    def __init__(
+        self, file: SweepFile, settings: Settings, base: Candidate, facts: SourceFacts, *, live: bool
+    ) -> None:
+        self._file = file
+        self._sweep = file.sweep
+        self._settings = settings
+        self._base = base
+        self._facts = facts
+        self._live = live
+
+    def candidates(self) -> Iterator[Candidate]:
+        """One candidate per recipe; a grid gives many."""
+        count = 0
+        for position, entry in enumerate(self._sweep.recipes):
+            try:
+                for candidate in self._expand(entry, position):
+                    count += 1
+                    if count > _MAX_CANDIDATES:
+                        raise SweepError(
+                            f"{self._file.origin}: more than {_MAX_CANDIDATES:,} recipes; split the sweep."
+                        )
+                    yield candidate
+            except RecipeError as error:
+                raise SweepError(f"{self._file.origin}: recipes.{position}: {error}") from error
+
+    def _expand(self, entry: RecipeEntry, position: int) -> Iterator[Candidate]:
+        if entry.grid is not None:
+            for path in LayerPath.grid(self._facts.config.n_layers, entry.grid):
+                if not path.is_baseline:
+                    yield self._from_path(path, path.label)
+        elif entry.layer_path is not None:
+            path = LayerPathSpec.parse(entry.layer_path).resolve(self._facts.config.n_layers)
+            yield self._from_path(path, entry.name or path.label)
+        else:
+            yield self._from_recipe(*self._read(entry, position))
+
+    def _from_path(
+        self, path: LayerPath, name: str, source: PinnedSource | None = None, facts: SourceFacts | None = None
+    ) -> Candidate:
+        """A layer path of the base, or of another source; its weights identity is the source's."""
+        facts = facts or self._facts
+        place = CheckpointPlace(name=source.reference) if source else self._base.place
+        weights = source.weights_digest if source else self._base.weights_digest
+        build = None
+        if not path.is_baseline and not self._live:
+            reference = place.name or ""
+            ref = SourceRef(name=reference) if Path(reference).is_dir() else SourceRef.parse(reference)
+            build = self._build_job(
+                Recipe.from_layer_path(ref, path),
+                {str(ref): PinnedSource(reference=reference, weights_digest=weights)},
+            )
+        return Candidate(
+            name=name,
+            place=place,
+            weights_digest=weights,
+            layer_path=None if path.is_baseline else path.layers,
+            source_layers=path.n_layers,
+            recipe=path.canonical,
+            build=build,
+            layers=len(path.layers),
+            parameters=facts.parameters_of(len(path.layers)),
+            quantization=quantization_method(facts),
+            stored_bytes=quantized_bytes(facts, len(path.layers)),
+        )
+
+    def _read(self, entry: RecipeEntry, position: int) -> tuple[Recipe, str]:
+        if entry.catalog is not None:
+            return load_catalog(entry.catalog).recipe, entry.name or entry.catalog
+        if entry.file is not None:
+            path = Path(self._file.folder) / entry.file
+            return Recipe.load(path), entry.name or path.stem
+        assert entry.mergekit is not None
+        return Recipe.from_data(
+            entry.mergekit, origin=f"recipes.{position}.mergekit"
+        ), entry.name or f"recipe-{position + 1}"
+
+    def _from_recipe(self, recipe: Recipe, name: str) -> Candidate:
+        recipe = recipe.with_sources(self._sweep.sources)
+        pins = pin_sources(recipe, Path(self._file.folder), self._settings)
+        pickles = self._sweep.allow_pickles
+        facts = {n: describe(p, home=self._settings.home, allow_pickles=pickles) for n, p in pins.items()}
+        layers = {name: known.config.n_layers for name, known in facts.items()}
+        dtypes = {name: known.single_dtype for name, known in facts.items() if known.single_dtype}
+        as_path = recipe.as_layer_path(layers, dtypes)
+        if as_path is not None:
+            source, path = as_path
+            pinned = pins[str(source)]
+            same = pinned.weights_digest == self._base.weights_digest
+            return self._from_path(path, name, None if same else pinned, facts[str(source)])
+        job = self._build_job(recipe, pins)
+        methods = {quantization_method(known) for known in facts.values()}
+        return Candidate(
+            name=name,
+            place=CheckpointPlace(artifact=job.digest),
+            weights_digest=f"recipe:{job.digest}",
+            recipe=recipe.canonical_text,
+            build=job,
+            layers=recipe.n_layers(layers),
+            # Layers that are moved keep how they are stored; what is merged cannot be quantised.
+            quantization=methods.pop() if len(methods) == 1 else None,
+            remarks=tuple(recipe.remarks),
+        )
+
+    def _build_job(self, recipe: Recipe, pins: Mapping[str, PinnedSource]) -> BuildJob:
+        sweep = self._sweep
+        return build_job_of(
+            recipe,
+            pins,
+            seed=sweep.build_seed,
+            trust_remote_code=sweep.trust_remote_code,
+            allow_pickles=sweep.allow_pickles,
+        )

@@ -1,0 +1,271 @@
+"""Time, memory, disk and GPUs of a job: the one estimator of plan, preflight and placement."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+
+from pydantic import Field
+
+from evals.engine import EngineKind, EngineSpec
+from evals.probes import Form, get_probe
+from evals.scores import PROBE_SUITE
+from evals.suite import OutputKind, load_suite
+from orchestrator.plan.capacity import ClusterFacts, NodeFacts
+from orchestrator.plan.engine_starts import EngineStarts
+from orchestrator.plan.job import BuildJob, EvalJob, Frozen
+from orchestrator.provenance import hardware
+
+GIB = 1 << 30
+# A build moves bytes: half a core keeps it going beside an engine that uses all cores for arithmetic.
+BUILD_CPUS = 0.5
+# CUDA's context, activations and compiled graphs; the logits of one step come on top.
+_GPU_OVERHEAD_BYTES = 2 * GIB
+_TOKENS_PER_STEP = 8192
+# vLLM takes this share of a GPU, weights and KV cache together (evals.engine.EngineTuning.gpu_memory_share).
+_GPU_SHARE = 0.9
+# An engine whose KV cache holds fewer tokens than this spends its time waiting for room.
+_COMFORTABLE_TOKENS = 65_536
+# Above this share of a machine's memory an engine on the CPU, or a build, would push everything else out.
+_HOST_SHARE = 0.9
+# Tokens of a typical document, what its prompt shares with others left out: read, written.
+_TOKENS = {OutputKind.MULTIPLE_CHOICE: (260.0, 0.0), OutputKind.GENERATION: (350.0, 300.0)}
+_PROBE_TOKENS = {OutputKind.MULTIPLE_CHOICE: (40.0, 0.0), OutputKind.GENERATION: (80.0, 40.0)}
+_DOCUMENTS = 250
+# Effective arithmetic, in floating-point operations per second: measured with SmolLM2-135M in bf16 on a CPU; for a GPU,
+# 40 % of an H100's dense bf16 peak while reading. Writing is bound by memory, not arithmetic.
+_CPU_CORE_FLOPS = 1.75e11
+_GPU_FLOPS = 4e14
+_WRITING_SHARE = {"cpu": 0.43, "gpu": 0.03}
+ENGINE_START_S = 40.0
+"""Seconds that an engine takes to start, until one has been measured."""
+
+
+class Resources(Frozen):
+    """What one engine or build takes of one node."""
+
+    cpus: float = Field(description="CPUs that Ray reserves.")
+    gpus: float = Field(default=0.0, description="GPUs that Ray reserves, all on one node.")
+    threads: int = Field(default=1, description="Threads that it may use.")
+
+
+class Shape(Frozen):
+    """The facts of a checkpoint that decide what it takes; null where they are not known."""
+
+    parameters: int | None = Field(description="Number of parameters.")
+    layers: int | None = Field(description="Layers of a forward pass, each with a KV cache of its own.")
+    heads: int | None = Field(default=None, description="Attention heads.")
+    kv_heads: int | None = Field(default=None, description="Key and value heads.")
+    head_dim: int | None = Field(default=None, description="Width of one head.")
+    vocab_size: int = Field(default=0, description="Rows of the embedding.")
+    stored_bytes: int | None = Field(
+        default=None,
+        description="Bytes of the weights where the engine keeps them as stored, which quantised ones are.",
+    )
+
+
+class EngineNeed(Frozen):
+    """What an engine holds, over all its GPUs; null where the checkpoint's size is not known."""
+
+    weight_bytes: int | None = Field(
+        description="Weights in the engine's dtype, or as stored where they are quantised."
+    )
+    kv_bytes_per_token: int = Field(description="KV cache of one token in all layers.")
+    longest_tokens: int = Field(description="Longest sequence that it must take.")
+    overhead_bytes: int = Field(description="What each GPU needs beside weights and KV cache.")
+    heads: int | None = Field(description="Attention heads; GPUs that share a layer must divide them.")
+    kv_heads: int | None = Field(description="Key and value heads; copied where there are fewer than GPUs.")
+
+    def gpu_bytes(self, tensor_parallel: int, tokens: int | None = None) -> int | None:
+        """Memory of each GPU with a KV cache of that many tokens (the longest sequence by default)."""
+        if self.weight_bytes is None:
+            return None
+        cache = self.kv_bytes_per_token * max(tokens or 0, self.longest_tokens)
+        parts = min(tensor_parallel, self.kv_heads or tensor_parallel)
+        return self.weight_bytes // tensor_parallel + cache // parts + self.overhead_bytes
+
+    def kv_tokens(self, tensor_parallel: int, gpu_memory_bytes: int) -> int | None:
+        """Tokens that the KV cache holds on GPUs of this size; null where unknown."""
+        fixed = self.gpu_bytes(tensor_parallel, None)
+        if fixed is None or not self.kv_bytes_per_token:
+            return None
+        parts = min(tensor_parallel, self.kv_heads or tensor_parallel)
+        longest = self.kv_bytes_per_token * self.longest_tokens // parts
+        left = int(gpu_memory_bytes * _GPU_SHARE) - (fixed - longest)
+        return max(0, left * parts // self.kv_bytes_per_token)
+
+    def divides(self, tensor_parallel: int) -> bool:
+        """Whether so many GPUs can share a layer: heads are dealt out evenly, key and value heads may be copied."""
+        if self.heads is not None and self.heads % tensor_parallel:
+            return False
+        kv = self.kv_heads
+        return kv is None or kv % tensor_parallel == 0 or tensor_parallel % kv == 0
+
+    def fits(self, node: NodeFacts, tensor_parallel: int, tokens: int | None = None) -> bool:
+        """Whether an empty node of this kind holds the engine; what is not known does not speak against it."""
+        if not node.gpus:
+            return not self.weight_bytes or self.weight_bytes <= node.memory_bytes * _HOST_SHARE
+        if node.gpus < tensor_parallel:
+            return False
+        wanted = self.gpu_bytes(tensor_parallel, tokens)
+        return wanted is None or not node.gpu_memory_bytes or wanted <= node.gpu_memory_bytes * _GPU_SHARE
+
+
+def engine_need(shape: Shape, spec: EngineSpec) -> EngineNeed:
+    """What an engine of this specification takes for a checkpoint of this shape."""
+    width = 4 if spec.dtype == "float32" else 2
+    cached = width if spec.kv_cache_dtype == "auto" else 1
+    weights = shape.stored_bytes
+    if weights is None and shape.parameters is not None and spec.quantization is None:
+        weights = shape.parameters * width
+    per_token = 2 * (shape.layers or 0) * (shape.kv_heads or 0) * (shape.head_dim or 0) * cached
+    return EngineNeed(
+        weight_bytes=weights,
+        kv_bytes_per_token=per_token,
+        longest_tokens=spec.max_length or 4096,
+        overhead_bytes=_GPU_OVERHEAD_BYTES + 4 * shape.vocab_size * _TOKENS_PER_STEP,
+        heads=shape.heads,
+        kv_heads=shape.kv_heads,
+    )
+
+
+def tensor_parallel_for(needs: Iterable[EngineNeed], cluster: ClusterFacts) -> int | None:
+    """The fewest GPUs of one node that hold every one of these engines, with room to work; None where none do.
+
+    One number for a whole sweep: it is part of a score's identity, and scores of one sweep have to compare.
+    """
+    wanted = list(needs)
+    most = max((int(node.gpus) for node in cluster.engine_nodes), default=0)
+    for tokens in (_COMFORTABLE_TOKENS, None):
+        for number in range(1, most + 1):
+            if all(_somewhere(need, cluster, number, tokens) for need in wanted):
+                return number
+    return None
+
+
+def refusal(name: str, need: EngineNeed, tensor_parallel: int, cluster: ClusterFacts) -> str | None:
+    """Why an engine can never run on this cluster, as a sentence; None where it can."""
+    if not cluster.engine_nodes:
+        return f"{name} cannot run: no node of the cluster has a CPU or a GPU to give ({cluster.sentence})."
+    if not cluster.has_gpus:
+        if any(need.fits(node, 1) for node in cluster.engine_nodes):
+            return None
+        size = (need.weight_bytes or 0) / 1e9
+        return (
+            f"{name} can never run here: its weights take {size:.0f} GB and no node has as much memory "
+            f"({cluster.sentence}); name a cluster with GPUs by --address."
+        )
+    if not need.divides(tensor_parallel):
+        return (
+            f"{name} cannot be shared by {tensor_parallel} GPUs: its {need.heads} attention heads and {need.kv_heads} "
+            "key-value heads do not divide; set `tensor_parallel` of the engine to another number."
+        )
+    if any(need.fits(node, tensor_parallel) for node in cluster.engine_nodes):
+        return None
+    each = need.gpu_bytes(tensor_parallel)
+    share = f", {each / GIB:.0f} GiB of each" if each else ""
+    return (
+        f"{name} can never run here: it takes {tensor_parallel} GPU{'s' if tensor_parallel > 1 else ''} of one node{share}, "
+        f"and the cluster has {cluster.sentence}; add a larger node, or set a larger `tensor_parallel`."
+    )
+
+
+def _somewhere(need: EngineNeed, cluster: ClusterFacts, number: int, tokens: int | None) -> bool:
+    return need.divides(number) and any(need.fits(node, number, tokens) for node in cluster.engine_nodes)
+
+
+def engine_resources(job: EvalJob, node: NodeFacts) -> Resources:
+    """What a job's engine takes of this node: GPUs by tensor parallelism, or all cores but a build's share."""
+    if node.gpus >= 1:
+        gpus = job.engine.tensor_parallel if job.engine.kind is EngineKind.VLLM else 1
+        share = node.cpus * gpus / node.gpus
+        cpus = min(float(gpus), max(share - BUILD_CPUS, 0.0))
+        return Resources(cpus=cpus, gpus=float(gpus), threads=max(1, min(16, int(share))))
+    threads = job.tuning.threads or max(1, int(node.cpus))
+    return Resources(cpus=max(node.cpus - BUILD_CPUS, min(0.5, node.cpus)), threads=threads)
+
+
+def build_memory_bytes(output_bytes: int | None, moves_bytes: bool) -> int:
+    """Host memory of a build: next to nothing where bytes are moved; mergekit holds about two shards of each source."""
+    if moves_bytes:
+        return GIB // 2
+    return 3 * GIB + min(output_bytes or 0, 24 * GIB)
+
+
+class Durations:
+    """Seconds that jobs take: a model of the work, corrected by what the store and this run have measured.
+
+    Jobs of one protocol differ by the size of what runs, which the model knows; what the model gets wrong is the same factor
+    for all of them, and that is what is measured.
+    """
+
+    def __init__(
+        self,
+        parameters: Mapping[tuple[str, tuple[int, ...] | None], int | None],
+        *,
+        on_gpu: bool,
+        starts: EngineStarts | None = None,
+    ) -> None:
+        self._starts = starts or EngineStarts()
+        self._parameters = parameters
+        self._on_gpu = on_gpu
+        self._factors: dict[tuple[str, str], tuple[float, int]] = {}
+
+    def seconds(self, job: BuildJob | EvalJob) -> float | None:
+        """Expected seconds of a job, its engine's start left out; null where nothing is known."""
+        if isinstance(job, BuildJob):
+            return None
+        model = self._model_s(job)
+        factor = self._factors.get((job.suite, job.benchmark))
+        if factor is not None:
+            return factor[0] if model is None else factor[0] * model
+        return model
+
+    def learn(self, job: BuildJob | EvalJob, duration_s: float) -> None:
+        """Take a measured duration in."""
+        if isinstance(job, BuildJob) or duration_s <= 0:
+            return
+        ratio = duration_s / (self._model_s(job) or 1.0)
+        mean, count = self._factors.get((job.suite, job.benchmark), (0.0, 0))
+        # The mean of the first few, then one that follows.
+        weight = max(1 / (count + 1), 0.1)
+        self._factors[job.suite, job.benchmark] = (mean + weight * (ratio - mean), count + 1)
+
+    def start_s(self, job: EvalJob) -> float:
+        """Expected seconds until the job's engine has started."""
+        return self._starts.expected_s(job.engine) or ENGINE_START_S
+
+    def learn_start(self, job: EvalJob, seconds: float) -> None:
+        """Take the measured start of a job's engine in."""
+        self._starts.learn(job.engine, seconds)
+
+    def _model_s(self, job: EvalJob) -> float | None:
+        return model_s(job, self._parameters.get((job.weights_digest, job.layer_path)), on_gpu=self._on_gpu)
+
+
+def model_s(job: EvalJob, parameters: int | None, *, on_gpu: bool) -> float | None:
+    """Seconds of one evaluation by arithmetic alone."""
+    if parameters is None:
+        return None
+    documents, read, written = _work(job.suite, job.benchmark, job.settings.limit)
+    place = "gpu" if on_gpu else "cpu"
+    speed = _GPU_FLOPS * job.engine.tensor_parallel if on_gpu else _CPU_CORE_FLOPS * hardware().cpu_count
+    return 2.0 * parameters * documents * (read + written / _WRITING_SHARE[place]) / speed
+
+
+def rough_gpu_s(parameters: int, suite: str, benchmark: str, limit: int | None) -> float:
+    """Seconds of one GPU for a benchmark on a checkpoint of this size, where there is no job yet."""
+    documents, read, written = _work(suite, benchmark, limit)
+    return 2.0 * parameters * documents * (read + written / _WRITING_SHARE["gpu"]) / _GPU_FLOPS
+
+
+@lru_cache(maxsize=1024)
+def _work(suite: str, benchmark: str, limit: int | None) -> tuple[int, float, float]:
+    """Documents of a benchmark or probe, and the tokens read and written for each."""
+    if suite == PROBE_SUITE:
+        probe = get_probe(benchmark)
+        form = OutputKind.GENERATION if probe.form is Form.GENERATED else OutputKind.MULTIPLE_CHOICE
+        return len(probe.items), *_PROBE_TOKENS[form]
+    wanted = load_suite(suite).benchmark(benchmark)
+    counts = (subset.n_documents or _DOCUMENTS for subset in wanted.subsets)
+    return sum(min(count, limit) if limit else count for count in counts), *_TOKENS[wanted.output]

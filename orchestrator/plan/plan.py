@@ -1,0 +1,310 @@
+"""A sweep becomes a plan: candidates, build jobs, evaluation jobs, and what cannot run and why.
+
+Planning looks things up (configs, headers, data sets) and touches nothing. Every shorthand ends here:
+a plan holds pinned revisions, resolved layer paths, and a chat template that is on or off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from pydantic import Field
+
+from evals.engine import (
+    EngineKind,
+    EngineSpec,
+    EngineTuning,
+    ExecutionMode,
+    InstalledEngine,
+    digest_of,
+    installed_engine,
+)
+from evals.execution import default_execution, planned_attention, require_runnable
+from evals.live_paths import LIVE_FAMILIES
+from evals.quantization import engine_quantization
+from orchestrator.errors import SweepError
+from orchestrator.plan.benchmarks import Measure, MissingBenchmark, measures_of
+from orchestrator.plan.candidates import (
+    BASE_NAME,
+    Candidate,
+    Expander,
+    absolute_place,
+    quantization_method,
+    quantized_bytes,
+)
+from orchestrator.plan.capacity import ClusterFacts
+from orchestrator.plan.estimate import EngineNeed
+from orchestrator.plan.job import BuildJob, CheckpointPlace, EvalJob, Frozen
+from orchestrator.plan.sizing import Sizes
+from orchestrator.plan.sweep import EngineEntry, Sweep, SweepFile
+from orchestrator.settings import Settings
+from recipes.sources import SourceFacts, describe, pin
+
+
+class PlannedEval(Frozen):
+    """An evaluation job and the candidate whose row it fills."""
+
+    candidate: str = Field(description="Name of the candidate.")
+    job: EvalJob = Field(description="The job.")
+
+
+Installed = Callable[[EngineKind], InstalledEngine]
+"""Kind of engine -> the engine as installed where the jobs will run; raises EngineError where it is not."""
+
+_PATHS_BUILT = "Layer paths are built as checkpoints: `execution: compiled` is asked for, and no layer path can be set in a compiled engine."
+
+
+class Plan(Frozen):
+    """Everything that a run will do."""
+
+    sweep: Sweep = Field(description="The sweep that it was made from.")
+    text: str = Field(description="The sweep file's text.")
+    folder: str = Field(description="Folder that the sweep's `file:` entries are relative to.")
+    candidates: tuple[Candidate, ...] = Field(
+        description="The base first, then the recipes in the file's order."
+    )
+    evals: tuple[PlannedEval, ...] = Field(description="Evaluation jobs, engine by engine.")
+    missing: tuple[MissingBenchmark, ...] = Field(default=(), description="What cannot run here.")
+    notes: tuple[str, ...] = Field(
+        default=(), description="Decisions that the sweep does not name, one sentence each."
+    )
+    tensor_parallel: int = Field(
+        default=1, description="GPUs that share a layer where the sweep leaves it open."
+    )
+    engines: tuple[InstalledEngine, ...] = Field(
+        default=(), description="The engines that it was made for, as installed where its jobs run."
+    )
+    needs: dict[str, EngineNeed] = Field(
+        default_factory=dict, description="What the engine of each engine key takes, for placement."
+    )
+
+    @property
+    def builds(self) -> tuple[BuildJob, ...]:
+        """Build jobs, each once."""
+        return tuple({c.build.digest: c.build for c in self.candidates if c.build}.values())
+
+    @property
+    def jobs(self) -> dict[str, BuildJob | EvalJob]:
+        """All jobs by digest, builds first."""
+        jobs: dict[str, BuildJob | EvalJob] = {job.digest: job for job in self.builds}
+        for planned in self.evals:
+            jobs.setdefault(planned.job.digest, planned.job)
+        return jobs
+
+    @property
+    def digest(self) -> str:
+        """Names what the run is: its candidates and its jobs."""
+        return digest_of([sorted(self.jobs), [c.name for c in self.candidates]])
+
+
+def make_plan(
+    file: SweepFile,
+    settings: Settings,
+    *,
+    cluster: ClusterFacts | None = None,
+    tensor_parallel: int | None = None,
+    installed: Installed = installed_engine,
+) -> Plan:
+    """Expand a sweep; raises SweepError, PlanError, EngineError or a RecipeError with one sentence.
+
+    Where the cluster is known, engines are shared by as many of its GPUs as they need, and what can never run on it is refused.
+    `tensor_parallel` is what an earlier plan of the same run chose, `installed` what is known of the engines on the nodes.
+    """
+    sweep = file.sweep
+    base_pin = pin(absolute_place(sweep.base, Path.cwd()), None, home=settings.home)
+    facts = describe(base_pin, home=settings.home, allow_pickles=sweep.allow_pickles)
+    base = Candidate(
+        name=BASE_NAME,
+        is_base=True,
+        place=CheckpointPlace(name=base_pin.reference),
+        weights_digest=base_pin.weights_digest,
+        layers=facts.config.n_layers,
+        parameters=facts.parameters,
+        quantization=quantization_method(facts),
+        stored_bytes=quantized_bytes(facts, facts.config.n_layers),
+    )
+    measures, missing = measures_of(sweep, facts, settings)
+    engines = [(entry, installed(entry.kind)) for entry in sweep.engines]
+    expander = Expander(file, settings, base, facts, live=_runs_live(sweep, facts))
+    candidates = [base, *expander.candidates()]
+    _check_names(candidates, file)
+    sizes = Sizes(candidates, facts, live=_runs_live(sweep, facts))
+    if tensor_parallel is None:
+        specs = (_engine(entry, here, m, facts, sweep, 1, None) for entry, here in engines for m in measures)
+        tensor_parallel = sizes.tensor_parallel(specs, cluster)
+    evals = list(_evals(sweep, engines, candidates, facts, measures, tensor_parallel))
+    served = [(planned.candidate, planned.job) for planned in evals]
+    needs = sizes.needs(served)
+    if cluster is not None:
+        sizes.require(needs, served, cluster)
+    return Plan(
+        sweep=sweep,
+        text=file.text,
+        folder=file.folder,
+        candidates=tuple(candidates),
+        evals=tuple(evals),
+        missing=tuple(missing),
+        notes=(
+            *_path_notes(sweep, facts, candidates),
+            *_size_notes(sweep, candidates, needs, evals, cluster),
+        ),
+        tensor_parallel=tensor_parallel,
+        engines=tuple(dict.fromkeys(here for _, here in engines)),
+        needs=needs,
+    )
+
+
+def _evals(
+    sweep: Sweep,
+    engines: list[tuple[EngineEntry, InstalledEngine]],
+    candidates: list[Candidate],
+    facts: SourceFacts,
+    measures: list[Measure],
+    tensor_parallel: int,
+) -> Iterator[PlannedEval]:
+    live = _runs_live(sweep, facts)
+    slots = _slots(candidates) if live else {}
+    # A path that skips or reorders adds no slot, and still needs an engine in which it can be set.
+    tunings = {place: EngineTuning(live=True, extra_layer_slots=extra) for place, extra in slots.items()}
+    for entry, here in engines:
+        # Computed once per engine and shared by all candidates: plans hold thousands of jobs.
+        asked = {
+            method: [
+                (measure, _engine(entry, here, measure, facts, sweep, tensor_parallel, method))
+                for measure in measures
+            ]
+            for method in {candidate.quantization for candidate in candidates}
+        }
+        for candidate in candidates:
+            if candidate.is_base and not sweep.score_base:
+                continue
+            place, layers = _place(candidate, live)
+            tuning = tunings.get(place) or EngineTuning()
+            for measure, engine in asked[candidate.quantization]:
+                job = EvalJob(
+                    weights_digest=candidate.weights_digest,
+                    layer_path=candidate.layer_path,
+                    suite=measure.suite,
+                    benchmark=measure.benchmark,
+                    benchmark_digest=measure.benchmark_digest,
+                    dataset_digest=measure.dataset_digest,
+                    engine=engine,
+                    settings=measure.settings,
+                    scorer=measure.scorer,
+                    place=place,
+                    live_layers=layers,
+                    tuning=tuning,
+                )
+                yield PlannedEval(candidate=candidate.name, job=job)
+
+
+def _runs_live(sweep: Sweep, facts: SourceFacts) -> bool:
+    """Whether layer paths are switched in a live engine instead of built."""
+    mixed = len(set(facts.config.layer_types)) > 1
+    built = sweep.materialize or any(e.execution is ExecutionMode.COMPILED for e in sweep.engines)
+    return not built and facts.config.model_type in LIVE_FAMILIES and not mixed
+
+
+def _size_notes(
+    sweep: Sweep,
+    candidates: list[Candidate],
+    needs: dict[str, EngineNeed],
+    evals: list[PlannedEval],
+    cluster: ClusterFacts | None,
+) -> tuple[str, ...]:
+    """Which checkpoints were planned onto GPUs without knowing their size."""
+    if cluster is None or not cluster.has_gpus or all(entry.tensor_parallel for entry in sweep.engines):
+        return ()
+    unknown = {p.candidate for p in evals if needs[p.job.engine_key].weight_bytes is None}
+    names = [candidate.name for candidate in candidates if candidate.name in unknown]
+    if not names:
+        return ()
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return (
+        f"The size of {names[0]}{more} is not known, so nothing tells how many GPUs hold it: set `tensor_parallel` of the engine.",
+    )
+
+
+def _path_notes(sweep: Sweep, facts: SourceFacts, candidates: list[Candidate]) -> tuple[str, ...]:
+    """That layer paths are built although the sweep does not ask for it, and why."""
+    has_paths = any(candidate.layer_path is not None for candidate in candidates)
+    without_mode = sweep.model_copy(
+        update={"engines": tuple(e.model_copy(update={"execution": None}) for e in sweep.engines)}
+    )
+    turned = _runs_live(without_mode, facts) and not _runs_live(sweep, facts)
+    return (_PATHS_BUILT,) if has_paths and turned else ()
+
+
+def _slots(candidates: list[Candidate]) -> dict[CheckpointPlace, int]:
+    """KV-cache slots that each checkpoint's engine needs beyond its own layers, for the longest of its paths."""
+    slots: dict[CheckpointPlace, int] = {}
+    for candidate in candidates:
+        if candidate.layer_path is not None:
+            added = len(candidate.layer_path) - candidate.source_layers
+            slots[candidate.place] = max(slots.get(candidate.place, 0), added)
+    return slots
+
+
+def _place(candidate: Candidate, live: bool) -> tuple[CheckpointPlace, tuple[int, ...] | None]:
+    """Where the weights are, and the path to switch to: live on the source, or built."""
+    if candidate.layer_path is None or live:
+        return candidate.place, candidate.layer_path
+    if candidate.build is None:
+        return candidate.place, None
+    return CheckpointPlace(artifact=candidate.build.digest), None
+
+
+def _engine(
+    entry: EngineEntry,
+    here: InstalledEngine,
+    measure: Measure,
+    facts: SourceFacts,
+    sweep: Sweep,
+    tensor_parallel: int,
+    quantization: str | None,
+) -> EngineSpec:
+    """The engine's specification, complete; the transformers engine runs on one device. EngineError for what cannot run."""
+    shared = entry.tensor_parallel or (tensor_parallel if entry.kind is EngineKind.VLLM else 1)
+    limits = [n for n in (entry.max_length or measure.max_length, facts.config.max_length) if n]
+    config = facts.config
+    attention = entry.attention_backend or planned_attention(
+        here,
+        dtype=entry.dtype,
+        kv_cache_dtype=entry.kv_cache_dtype,
+        model_type=config.model_type,
+        head_dim=config.head_dim,
+    )
+    spec = EngineSpec(
+        kind=entry.kind,
+        version=here.version,
+        dtype=entry.dtype,
+        quantization=_stored_as(entry, quantization),
+        kv_cache_dtype=entry.kv_cache_dtype,
+        tensor_parallel=shared,
+        max_length=min(limits) if limits else None,
+        trust_remote_code=sweep.trust_remote_code,
+        device=here.device,
+        execution=entry.execution or default_execution(entry.kind, here.device),
+        attention_backend=attention,
+        batch_invariant=entry.batch_invariant,
+    )
+    require_runnable(spec, here)
+    return spec
+
+
+def _stored_as(entry: EngineEntry, method: str | None) -> str | None:
+    """The engine's name for how a candidate is stored; what vLLM cannot load is refused here."""
+    if method is None or entry.kind is not EngineKind.VLLM:
+        return method
+    return engine_quantization(method)
+
+
+def _check_names(candidates: list[Candidate], file: SweepFile) -> None:
+    seen: set[str] = set()
+    for candidate in candidates:
+        if candidate.name in seen:
+            raise SweepError(
+                f"{file.origin}: two recipes are called {candidate.name!r}; give one of them another `name`."
+            )
+        seen.add(candidate.name)

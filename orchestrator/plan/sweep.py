@@ -1,0 +1,256 @@
+"""The sweep file: recipes x suites x engines against one base, as a frozen value.
+
+```yaml
+name: my-sweep
+base: demo/SmolLM2-135M-Instruct      # a directory, an embedded name, or org/name@commit
+recipes:
+  - grid: "all"                       # every (i, j) of the base; filters: "i=0:30:5 j=0:30:5 max_added=8"
+  - {name: twice, layer_path: "(0, 30)"}
+  - {name: merged, file: merge.yaml}  # a mergekit document; or inline under `mergekit:`; or `catalog: NAME`
+suites: [smoke]
+engines: [vllm]                       # or {kind: vllm, dtype: float16, execution: eager, batch_invariant: true}
+```
+All candidates of a sweep are scored by the same engines, each in one execution mode: on GPUs vLLM replays CUDA graphs without
+torch.compile, whether a layer path is live or built, so that their scores differ by weights alone.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+
+from evals.engine import EngineKind, ExecutionMode
+from evals.scores import Seeds
+from orchestrator.errors import SweepError
+from orchestrator.plan.job import Frozen
+from orchestrator.store.records import StorableText
+from recipes.errors import RecipeError
+from recipes.layer_path import LayerPathSpec
+from recipes.outside_file import read_file
+from recipes.yaml_text import YamlDocument, load_yaml
+
+_MAX_SWEEP_BYTES = 4_000_000
+
+
+class RecipeEntry(Frozen):
+    """One line of `recipes`: exactly one of the five ways to name a recipe."""
+
+    name: StorableText | None = Field(
+        default=None, min_length=1, max_length=120, description="How tables call it."
+    )
+    layer_path: str | tuple[int, ...] | None = Field(
+        default=None, description="`(i, j)`, blocks, ranges, or a list of layers."
+    )
+    grid: str | None = Field(default=None, description="Many (i, j) in one line.")
+    mergekit: dict[str, Any] | None = Field(default=None, description="A mergekit document.")
+    file: StorableText | None = Field(
+        default=None, description="A file with a mergekit document, beside the sweep file."
+    )
+    catalog: StorableText | None = Field(default=None, description="Name of a recipe of the catalogue.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_block(cls, value: Any) -> Any:
+        """A bare string is a layer path."""
+        return {"layer_path": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        given = [
+            n for n in ("layer_path", "grid", "mergekit", "file", "catalog") if getattr(self, n) is not None
+        ]
+        if len(given) != 1:
+            raise ValueError(
+                f"give exactly one of layer_path, grid, mergekit, file, catalog (found {', '.join(given) or 'none'})"
+            )
+        if self.grid is not None and self.name is not None:
+            raise ValueError("a grid names its layer paths itself; leave `name` out")
+        if self.layer_path is not None:
+            try:
+                LayerPathSpec.parse(self.layer_path)
+            except RecipeError as error:
+                raise ValueError(str(error)) from error
+        return self
+
+
+class SuiteEntry(Frozen):
+    """One suite to score, whole or in part."""
+
+    suite: StorableText = Field(description="Name of the suite.")
+    benchmarks: tuple[str, ...] | None = Field(
+        default=None, min_length=1, description="Only these benchmarks of it."
+    )
+    limit: int | None = Field(default=None, ge=1, description="Only the first documents of each subset.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        """A bare string is the suite's name."""
+        return {"suite": value} if isinstance(value, str) else value
+
+
+class EngineEntry(Frozen):
+    """One engine to score with. What is left out is chosen for the machine."""
+
+    kind: EngineKind = Field(description="vllm or transformers.")
+    dtype: str = Field(
+        default="bfloat16",
+        pattern="^(bfloat16|float16|float32)$",
+        description="Dtype of weights and activations.",
+    )
+    kv_cache_dtype: str = Field(default="auto", description="Dtype of the KV cache.")
+    tensor_parallel: int | None = Field(
+        default=None,
+        ge=1,
+        le=64,
+        description="GPUs that share each layer; null is the fewest of the cluster's that hold every checkpoint of the sweep.",
+    )
+    max_length: int | None = Field(
+        default=None, ge=16, description="Longest sequence in tokens; null is the suite's own limit."
+    )
+    execution: ExecutionMode | None = Field(
+        default=None,
+        description="How vLLM runs: eager, graphs (CUDA graphs for decoding, no torch.compile) or compiled (torch.compile; layer "
+        "paths are then built, since none can be set in a compiled engine). Null is graphs on GPUs and eager on CPUs.",
+    )
+    attention_backend: str | None = Field(
+        default=None,
+        pattern="^[A-Z][A-Z0-9_]{1,40}$",
+        description="vLLM's name of an attention backend, for example TRITON_ATTN; null is the engine's default for device and dtype.",
+    )
+    batch_invariant: bool = Field(
+        default=False,
+        description="Whether vLLM uses kernels whose results do not depend on what else is in the batch: slower, on GPUs alone.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        """A bare string is the kind."""
+        return {"kind": value} if isinstance(value, str) else value
+
+
+class Sweep(Frozen):
+    """What a sweep file says; shorthands are parsed, nothing is looked up yet."""
+
+    name: StorableText = Field(
+        min_length=1, max_length=120, description="Name of the sweep, shown in tables."
+    )
+    base: StorableText = Field(
+        min_length=1, description="The checkpoint that all differences are taken against."
+    )
+    recipes: tuple[RecipeEntry, ...] = Field(default=(), description="What is compared with the base.")
+    sources: dict[str, str] = Field(
+        default_factory=dict, description="Name in a recipe to checkpoint, where they differ."
+    )
+    suites: tuple[SuiteEntry, ...] = Field(min_length=1, description="What is scored.")
+    engines: tuple[EngineEntry, ...] = Field(
+        default=(EngineEntry(kind=EngineKind.VLLM),), min_length=1, description="With which engines."
+    )
+    chat_template: str = Field(
+        default="auto", pattern="^(auto|on|off)$", description="auto: on where the base's tokenizer has one."
+    )
+    limit: int | None = Field(
+        default=None, ge=1, description="Only the first documents of each subset, for all suites."
+    )
+    score_base: bool = Field(
+        default=True,
+        description="Whether the base is scored too; without it there are scores and no differences.",
+    )
+    seeds: Seeds = Field(default_factory=Seeds, description="The harness's seeds.")
+    build_seed: int = Field(default=0, ge=0, description="Seed of merge methods that draw random numbers.")
+    materialize: bool = Field(default=False, description="Whether layer paths are built instead of run live.")
+    trust_remote_code: bool = Field(
+        default=False, description="Whether code that comes with a checkpoint may run."
+    )
+    allow_pickles: bool = Field(default=False, description="Whether pickled weights may be read.")
+
+    @field_validator("chat_template", mode="before")
+    @classmethod
+    def _yaml_booleans(cls, value: Any) -> Any:
+        """YAML reads a bare on or off as true or false."""
+        return {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
+
+
+class SweepFile(Frozen):
+    """A sweep together with where it was read from."""
+
+    sweep: Sweep = Field(description="What the file says.")
+    text: str = Field(description="The file's text.")
+    origin: str = Field(description="The file's name, for messages.")
+    folder: str = Field(description="Folder that `file:` entries are relative to.")
+
+
+def load_sweep(path: Path) -> SweepFile:
+    """Read a sweep file; SweepError names file, line and field of the first thing that is wrong."""
+    try:
+        data = read_file(path, _MAX_SWEEP_BYTES)
+    except OSError as error:
+        raise SweepError(
+            f"{path} cannot be read ({error.strerror}); give the path of a sweep file."
+        ) from error
+    return parse_sweep(data, origin=str(path), folder=path.resolve().parent)
+
+
+def parse_sweep(data: bytes, *, origin: str, folder: Path) -> SweepFile:
+    """A sweep out of a file's bytes."""
+    try:
+        document = load_yaml(data, origin)
+    except RecipeError as error:
+        raise SweepError(str(error)) from error
+    if not isinstance(document.data, dict):
+        raise SweepError(
+            f"{origin} holds no sweep: a sweep file is a mapping with `name`, `base` and `suites`."
+        )
+    try:
+        sweep = Sweep.model_validate(document.data)
+    except ValidationError as error:
+        raise SweepError(first_error(error, document, origin)) from error
+    return SweepFile(sweep=sweep, text=data.decode("utf-8"), origin=origin, folder=str(folder))
+
+
+def first_error(error: ValidationError, document: YamlDocument, origin: str) -> str:
+    """The first validation error as `file:line: field: what is wrong`."""
+    errors = error.errors(include_url=False)
+    # A list whose entries are wrong is also too short: only the entry is what the person can mend.
+    inner = {e["loc"][:depth] for e in errors for depth in range(1, len(e["loc"]))}
+    errors = [e for e in errors if e["type"] != "too_short" or e["loc"] not in inner]
+    # A misspelt field is also a missing one: the misspelling is what the person has to see.
+    first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
+    location = tuple(part for part in first["loc"] if not (isinstance(part, str) and "[" in part))
+    field = ".".join(str(part) for part in location) or "sweep"
+    line = document.line_of(location)
+    problem = str(first["msg"]).removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        problem = _unknown_field(str(first["loc"][-1]), location)
+    more = len(errors) - 1
+    also = f" ({more} more)" if more else ""
+    return f"{origin}:{line}: {field}: {problem}{also}"
+
+
+def _unknown_field(name: str, location: tuple[int | str, ...]) -> str:
+    """The sentence for a field that does not exist, with the nearest one that does."""
+    import difflib
+
+    model: type[BaseModel] = Sweep
+    if location and location[0] in ("recipes", "suites", "engines", "seeds") and len(location) > 1:
+        inner: dict[str, type[BaseModel]] = {
+            "recipes": RecipeEntry,
+            "suites": SuiteEntry,
+            "engines": EngineEntry,
+            "seeds": Seeds,
+        }
+        model = inner[str(location[0])]
+    near = difflib.get_close_matches(name, model.model_fields, n=1)
+    hint = f"did you mean `{near[0]}`?" if near else f"known fields: {', '.join(model.model_fields)}."
+    return f"there is no such field; {hint}"
+
+
+def sweep_of_values(values: dict[str, Any], *, origin: str) -> SweepFile:
+    """A sweep from values instead of a file, for commands that score one thing."""
+    import yaml
+
+    text = yaml.safe_dump(values, sort_keys=False)
+    return parse_sweep(text.encode(), origin=origin, folder=Path.cwd())

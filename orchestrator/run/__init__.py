@@ -1,0 +1,1 @@
+"""One run of a plan: scheduling, retries, the driver's lease, progress."""

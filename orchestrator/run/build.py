@@ -1,0 +1,144 @@
+"""`mergeboard build`: one recipe, outside any run, as an artifact and then as a directory of the user's choice."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from pathlib import Path
+
+from pydantic import Field
+
+from orchestrator.errors import SweepError
+from orchestrator.plan.candidates import build_job_of, pin_sources
+from orchestrator.plan.job import BuildJob, Frozen
+from orchestrator.settings import Settings, WorkerContext
+from orchestrator.store.records import Failure
+from orchestrator.worker.worker import run_build
+from recipes.artifact import Artifact, ArtifactStore
+from recipes.byte_copy import copy_file
+from recipes.catalog import catalog_names, load_catalog
+from recipes.checkpoint import Checkpoint
+from recipes.errors import BuildError
+from recipes.file_hash import file_sha256
+from recipes.layer_path import LayerPathSpec
+from recipes.recipe import Recipe, SourceRef
+from recipes.sources import describe
+
+
+class Built(Frozen):
+    """What `build` did."""
+
+    path: Path = Field(description="The directory.")
+    layers: int = Field(description="Layers of the checkpoint.")
+    parameters: int = Field(description="Its parameters.")
+    size_bytes: int = Field(description="Its bytes on disk.")
+    how: str = Field(description="built, or taken from the artifacts.")
+    duration_s: float = Field(description="Wall-clock seconds.")
+
+
+def build_to(recipe: str, out: Path, settings: Settings, *, base: str | None, sources: list[str]) -> Built:
+    """Build a recipe (file, catalogue name, or layer path of `base`) and put it at `out`.
+
+    A second call finds the artifact and builds nothing. Raises SweepError, RecipeError or BuildError.
+    """
+    started = time.monotonic()
+    job = build_job(recipe, settings, base=base, sources=sources)
+    store = ArtifactStore(settings.artifacts)
+    there = store.lookup(job.digest)
+    _check_out(out, there, settings.home / "cache")
+    if there is None:
+        context = WorkerContext(home=str(settings.home), datasets=None)
+        outcome = run_build(context, f"build-{job.digest}-{os.getpid()}", job)
+        if isinstance(outcome, Failure):
+            raise BuildError(outcome.message)
+    with store.lease(job.digest):
+        artifact = store.verify(job.digest)
+        _copy(artifact, out)
+    return _report(
+        out, artifact, "built" if there is None else "was built before", time.monotonic() - started
+    )
+
+
+def build_job(recipe: str, settings: Settings, *, base: str | None, sources: list[str]) -> BuildJob:
+    """The build job of one recipe given on the command line."""
+    parsed = read_recipe(recipe, base).with_sources(dict(parse_source(text) for text in sources))
+    pins = pin_sources(parsed, Path.cwd(), settings)
+    layers = {name: describe(source, home=settings.home).config.n_layers for name, source in pins.items()}
+    return build_job_of(parsed.resolved(layers), pins)
+
+
+def read_recipe(recipe: str, base: str | None) -> Recipe:
+    """A recipe file, a layer path of `base`, or a recipe of the catalogue."""
+    if Path(recipe).is_file():
+        return Recipe.load(Path(recipe))
+    if base is not None:
+        ref = SourceRef(name=base) if Path(base).is_dir() else SourceRef.parse(base)
+        return Recipe.from_layer_path(ref, LayerPathSpec.parse(recipe))
+    if recipe not in catalog_names():
+        raise SweepError(
+            f"{recipe} is neither a recipe file nor a name of the catalogue ({', '.join(catalog_names())}); "
+            "for a layer path name its checkpoint with --base."
+        )
+    return load_catalog(recipe).recipe
+
+
+def parse_source(text: str) -> tuple[str, str]:
+    """`NAME=REPO@SHA` as (name, checkpoint)."""
+    name, equals, target = text.partition("=")
+    if not (name and equals and target):
+        raise SweepError(f"--source {text}: write NAME=REPO@SHA, for example my-model=org/name@0123abc.")
+    return name, target
+
+
+def _check_out(out: Path, artifact: Artifact | None, cache: Path) -> None:
+    """An existing directory is accepted only if it is this very checkpoint."""
+    if not out.exists():
+        return
+    files = artifact.manifest.files if artifact else ()
+    same = bool(files) and all(
+        (out / f.name).is_file()
+        and (out / f.name).stat().st_size == f.size_bytes
+        and file_sha256(out / f.name, cache) == f.sha256
+        for f in files
+    )
+    if not same:
+        raise SweepError(
+            f"{out} exists and is not this recipe's checkpoint; give another --out, or delete it first."
+        )
+
+
+def _copy(artifact: Artifact, out: Path) -> None:
+    """The artifact's files at `out`, all or nothing, sharing no inode with the artifact.
+
+    An edit of the user's copy must not reach the artifact: blocks are shared where the file system copies on write, bytes are
+    copied elsewhere.
+    """
+    if out.exists():
+        return
+    out.parent.mkdir(parents=True, exist_ok=True)
+    aside = out.parent / f".{out.name}.{os.getpid()}"
+    try:
+        for file in artifact.manifest.files:
+            target = aside / file.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            copy_file(artifact.path / file.name, target)
+        aside.rename(out)
+    except OSError as error:
+        raise BuildError(
+            f"{out} cannot be written ({error.strerror}); free some space or give another --out."
+        ) from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _report(out: Path, artifact: Artifact, how: str, duration_s: float) -> Built:
+    made = Checkpoint.open(out)
+    return Built(
+        path=out,
+        layers=made.n_layers,
+        parameters=made.parameters or 0,
+        size_bytes=artifact.size_bytes,
+        how=how,
+        duration_s=duration_s,
+    )

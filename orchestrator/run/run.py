@@ -1,0 +1,259 @@
+"""Running a plan from start to end: the store, the cluster, the scheduler, in that order.
+
+A run is named after its plan, so that the same command finds the same run again: a run that was cut short
+goes on, a finished one is only shown.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from evals.engine import DeviceKind, InstalledEngine, digest_of, installed_engine
+from orchestrator.cluster import Growth, RayExecutor, cluster_facts, connect, disconnect, gpus_awaited, survey
+from orchestrator.cluster.metrics import RunMetrics
+from orchestrator.cluster.software import EnginesOf, require_same
+from orchestrator.errors import ClusterError, RunError
+from orchestrator.plan.benchmarks import MissingBenchmark
+from orchestrator.plan.capacity import ClusterFacts, this_machine
+from orchestrator.plan.plan import Plan, make_plan
+from orchestrator.plan.sweep import Sweep, SweepFile, parse_sweep
+from orchestrator.provenance import provenance
+from orchestrator.run.cost import durations_of
+from orchestrator.run.node_data import with_data_on_nodes, without
+from orchestrator.run.scheduler import Reporter, RunSummary, Scheduler
+from orchestrator.settings import Settings
+from orchestrator.store import Store
+from orchestrator.store.records import CandidateRecord, NewRun, PlannedJob, RunRecord
+from orchestrator.text_safety import plain
+
+_LEFT_OUT = "Its data was not on every node when the run was planned."
+
+
+def to_stderr(sentence: str) -> None:
+    """Say something to whoever waits at a terminal."""
+    sys.stderr.write(f"{plain(sentence)}\n")
+    sys.stderr.flush()
+
+
+def execute(
+    plan: Plan,
+    settings: Settings,
+    reporter: Reporter,
+    *,
+    address: str | None = None,
+    cluster: ClusterFacts | None = None,
+    stay: bool = False,
+) -> RunSummary:
+    """Run a plan until nothing is left to do; what is in the store already is not run again.
+
+    With `stay` the cluster is not left, since another plan follows; whoever asks for that leaves it in the end.
+    """
+    with Store.open(settings.database_url) as store:
+        run_id = register(store, plan)
+        on_gpu = (cluster or this_machine()).has_gpus
+        durations = durations_of(plan, store, on_gpu=on_gpu, home=settings.home)
+        scheduler = Scheduler(
+            store,
+            plan,
+            run_id=run_id,
+            settings=settings,
+            reporter=reporter,
+            durations=durations,
+            observers=[RunMetrics(run_id)],
+        )
+        finished = scheduler.nothing_to_do()
+        if finished is not None:
+            return finished
+        known = cluster is not None and all(node.node_id for node in cluster.nodes)
+        facts = cluster if cluster is not None and known else usable_nodes(settings, address)
+        try:
+            _require_engines(plan, facts)
+            executor = RayExecutor(
+                settings, facts, needs=plan.needs, seconds=durations.seconds, start_s=durations.start_s
+            )
+            return scheduler.run(executor)
+        finally:
+            if not stay:
+                disconnect()
+
+
+def cluster_for(
+    settings: Settings, address: str | None, *, gpus: int = 1, say: Callable[[str], None] = to_stderr
+) -> ClusterFacts:
+    """What a run will have: the cluster that is named, or this machine, where Ray is started later.
+
+    Where the cluster has no node with a GPU and its autoscaler can start one with `gpus` GPUs, it is waited for: the engine on it
+    is what the run is planned for. With `gpus` 0 nothing is started.
+    """
+    if not (address or settings.ray_address):
+        return this_machine()
+    facts = connect(settings, address)
+    try:
+        if not gpus or facts.has_gpus:
+            usable = usable_nodes(settings, address)
+            # An idle node may have been given back while it was asked.
+            if not gpus or usable.has_gpus or cluster_facts().has_gpus:
+                return usable
+        with gpus_awaited(gpus, say):
+            return usable_nodes(settings, address)
+    except BaseException:
+        disconnect()
+        raise
+
+
+def gpus_of(sweep: Sweep) -> int:
+    """The most GPUs that the sweep names for one engine; 1 where it leaves the number open."""
+    return max((entry.tensor_parallel or 1 for entry in sweep.engines), default=1)
+
+
+def usable_nodes(settings: Settings, address: str | None) -> ClusterFacts:
+    """Connect; the nodes that share the root, with what is installed on each. ClusterError where none does."""
+    facts = connect(settings, address)
+    here = not (address or settings.ray_address)
+    if here and len(facts.nodes) == 1 and not facts.has_gpus:
+        return facts
+    reports = survey(settings, [node.node_id for node in facts.nodes])
+    usable = cluster_facts(reports)
+    alive = {node.node_id for node in cluster_facts().nodes}
+    problem = next((r.problem for node_id, r in reports.items() if r.problem and node_id in alive), None)
+    if not usable.engine_nodes and (problem or not Growth().may_come(1)):
+        disconnect()
+        first = problem or "no node has a CPU or a GPU to give"
+        raise ClusterError(
+            f"No node of the cluster can be used: {first} (MERGEBOARD_HOME is {settings.home}); every node must mount the same "
+            "root, `mergeboard doctor --address` checks each."
+        )
+    return usable
+
+
+def plan_for(
+    file: SweepFile, settings: Settings, cluster: ClusterFacts, *, tensor_parallel: int | None = None
+) -> Plan:
+    """Plan a sweep for the nodes that will run it: their engines, their data.
+
+    Raises ClusterError where they differ from each other, PlanError and the like as `make_plan` does.
+    """
+    require_same(cluster, {entry.kind for entry in file.sweep.engines})
+    plan = make_plan(
+        file, settings, cluster=cluster, tensor_parallel=tensor_parallel, installed=EnginesOf(cluster)
+    )
+    return with_data_on_nodes(plan, settings, cluster)
+
+
+def _require_engines(plan: Plan, facts: ClusterFacts) -> None:
+    """Raise ClusterError where no node has an engine that the plan was made for, and none that has it can be started."""
+    for spec in dict.fromkeys(planned.job.engine for planned in plan.evals):
+        if facts.nodes_for(spec):
+            continue
+        if (
+            spec.device is not DeviceKind.CPU
+            and not facts.has_gpus
+            and Growth().may_come(spec.tensor_parallel)
+        ):
+            continue
+        others = {
+            f"{engine.version} for {engine.device} on {facts.name_of(node)}"
+            for node in facts.engine_nodes
+            if node.software is not None and (engine := node.software.engine(spec.kind)) is not None
+        }
+        has = (
+            f"the nodes have {', '.join(sorted(others)[:3])}" if others else f"the nodes are {facts.sentence}"
+        )
+        raise ClusterError(
+            f"The run was planned for {spec.kind} {spec.version} on {spec.device or 'another device'}, and {has}: start nodes with that "
+            "engine, or run the sweep file again, which plans for what is there."
+        )
+
+
+def register(store: Store, plan: Plan) -> str:
+    """Write the plan down as a run, unless it is there; the run's id."""
+    run_id = run_id_of(plan)
+    run = NewRun(
+        id=run_id,
+        name=plan.sweep.name,
+        sweep=plan.text,
+        sweep_digest=digest_of(plan.sweep),
+        provenance=provenance(),
+        plan=json.dumps(
+            {
+                "folder": plan.folder,
+                "jobs": len(plan.jobs),
+                "tensor_parallel": plan.tensor_parallel,
+                "engines": [engine.model_dump(mode="json") for engine in plan.engines],
+                "left_out": [[m.suite, m.benchmark] for m in plan.missing],
+                "missing": [f"{m.suite} {m.benchmark}: {m.reason}" for m in plan.missing],
+            }
+        ),
+    )
+    store.create_run(run, _candidates(plan), _jobs(plan))
+    return run_id
+
+
+def run_id_of(plan: Plan) -> str:
+    """The sweep's name and the first digits of the plan's digest."""
+    slug = re.sub(r"[^a-z0-9]+", "-", plan.sweep.name.lower()).strip("-")[:40] or "run"
+    return f"{slug}-{plan.digest[:8]}"
+
+
+def stored_plan(run_id: str, settings: Settings) -> Plan:
+    """The plan of a stored run, made again from its sweep; RunError where it is not the same plan any more."""
+    with Store.open(settings.database_url, create=False) as store:
+        record = store.run(run_id)
+    summary = json.loads(record.plan)
+    folder = Path(summary.get("folder", "."))
+    file = parse_sweep(record.sweep.encode(), origin=f"run {run_id}", folder=folder)
+    recorded = {e.kind: e for e in map(InstalledEngine.model_validate, summary.get("engines", ()))}
+    plan = make_plan(
+        file,
+        settings,
+        tensor_parallel=summary.get("tensor_parallel", 1),
+        installed=lambda kind: recorded.get(kind) or installed_engine(kind),
+    )
+    # What the nodes lacked when the run was planned is not part of it, whatever has come since.
+    known = {(m.suite, m.benchmark) for m in plan.missing}
+    gone = [key for key in map(tuple, summary.get("left_out", ())) if key not in known]
+    plan = without(plan, [MissingBenchmark(suite=s, benchmark=b, reason=_LEFT_OUT) for s, b in gone])
+    if run_id_of(plan) != run_id:
+        raise RunError(
+            f"Run {run_id} cannot go on as it was planned: its checkpoints, data sets or installed versions have changed "
+            f"since; run its sweep file again, which reuses what still holds."
+        )
+    return plan
+
+
+def cancel_run(run_id: str, settings: Settings) -> RunRecord:
+    """Ask for the end of a run; its driver stops within seconds."""
+    with Store.open(settings.database_url, create=False) as store:
+        return store.cancel_run(run_id)
+
+
+def _candidates(plan: Plan) -> list[CandidateRecord]:
+    return [
+        CandidateRecord(
+            position=position,
+            name=candidate.name,
+            is_base=candidate.is_base,
+            weights_digest=candidate.weights_digest,
+            layer_path=candidate.layer_path,
+            recipe=candidate.recipe,
+            layers=candidate.layers,
+            parameters=candidate.parameters,
+        )
+        for position, candidate in enumerate(plan.candidates)
+    ]
+
+
+def _jobs(plan: Plan) -> list[PlannedJob]:
+    """Every job once, with the positions of the candidates that need it."""
+    position = {candidate.name: number for number, candidate in enumerate(plan.candidates)}
+    users: dict[str, list[int]] = {}
+    for candidate in plan.candidates:
+        if candidate.build is not None:
+            users.setdefault(candidate.build.digest, []).append(position[candidate.name])
+    for planned in plan.evals:
+        users.setdefault(planned.job.digest, []).append(position[planned.candidate])
+    return [PlannedJob(job=job, candidates=tuple(users[digest])) for digest, job in plan.jobs.items()]

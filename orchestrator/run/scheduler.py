@@ -1,0 +1,393 @@
+"""Drives one run: starts what is ready, writes what comes back, retries what deserves it.
+
+The only writer of outcomes. Everything that it knows is either in the plan or in the store, so that a
+scheduler that dies is replaced by another one that reads both again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+from collections import Counter, deque
+from collections.abc import Sequence
+
+from orchestrator.cluster import Batch, Executor, Finished, JobGroup, ReadyJobs, Seat, group_of
+from orchestrator.errors import RunError, StoreError, StoreLost
+from orchestrator.plan.estimate import Durations
+from orchestrator.plan.job import BuildJob, EvalJob, Task
+from orchestrator.plan.plan import Plan
+from orchestrator.run.artifact_use import ArtifactUse
+from orchestrator.run.job_state import Frontier, NodeState
+from orchestrator.run.lease import take_lease
+from orchestrator.run.progress import (
+    JobProgress,
+    Observer,
+    Reporter,
+    RunProgress,
+    RunSummary,
+    Watchdog,
+    read_progress,
+)
+from orchestrator.run.retries import as_retried, is_retried, pause_s
+from orchestrator.settings import Settings
+from orchestrator.store import Store
+from orchestrator.store.records import (
+    Acceptance,
+    EvalOutcome,
+    Failure,
+    FailureClass,
+    NotStarted,
+    RunLease,
+    RunState,
+    Success,
+)
+from recipes.artifact import ArtifactStore
+
+_POLL_S = 0.5
+# A job that another run holds is asked for again after this time.
+_ELSEWHERE_S = 2.0
+_REPORT_S = 0.4
+# How long a run waits for a store that does not answer, or whose disk is full, before it gives up; its engines stay open.
+_STORE_PATIENCE_S = 1800.0
+
+__all__ = [
+    "JobProgress",
+    "Observer",
+    "Reporter",
+    "RunProgress",
+    "RunSummary",
+    "Scheduler",
+    "job_labels",
+]
+
+
+class Scheduler:
+    """Executes one plan as one run; holds the run's lease from `run` to its end."""
+
+    def __init__(
+        self,
+        store: Store,
+        plan: Plan,
+        *,
+        run_id: str,
+        settings: Settings,
+        reporter: Reporter,
+        durations: Durations | None = None,
+        observers: Sequence[Observer] = (),
+        watchdog: Watchdog | None = None,
+    ) -> None:
+        self._store = store
+        self._plan = plan
+        self._run_id = run_id
+        self._settings = settings
+        self._reporter = reporter
+        self._durations = durations
+        self._observers = observers
+        self._watchdog = watchdog or Watchdog()
+        self._inbox: deque[Finished] = deque()
+        self._away_since: float | None = None
+        self._waits_for: str | None = None
+        self._artifacts = ArtifactUse(ArtifactStore(settings.artifacts))
+        self._jobs = dict(plan.jobs)
+        self._failures: Counter[tuple[str, FailureClass]] = Counter()
+        self._messages: dict[str, str] = {}
+        self._resting: dict[str, float] = {}
+        self._attempts: dict[str, str] = {}
+        self._batches: list[tuple[str, ...]] = []
+        self._labels = job_labels(plan)
+        self._elsewhere: set[str] = set()
+        self._started = time.monotonic()
+        self._last_beat = float("-inf")
+        self._ran = 0
+        self._cached = 0
+        self._last_report = float("-inf")
+        self._frontier: Frontier[JobGroup] = Frontier({}, group=self._group)
+
+    def nothing_to_do(self) -> RunSummary | None:
+        """The summary of a run whose evaluations are all in the store, which has then ended; None where work is left."""
+        evals = {e.job.digest for e in self._plan.evals}
+        done = self._store.done(evals)
+        if not evals or done != evals:
+            return None
+        if self._store.run(self._run_id).state is not RunState.DONE:
+            self._store.finish_run(take_lease(self._store, self._run_id), RunState.DONE)
+        self._cached = len(done)
+        return self._summary(len(done))
+
+    def run(self, executor: Executor) -> RunSummary:
+        """Go on until nothing is left that could still run; the summary tells what failed."""
+        lease = take_lease(self._store, self._run_id)
+        try:
+            self._frontier = self._first_frontier()
+            self._loop(lease, executor)
+        except BaseException:
+            executor.cancel()
+            with contextlib.suppress(StoreError):
+                self._store.release_lease(lease)
+            raise
+        finally:
+            self._artifacts.close()
+        executor.cancel()
+        self._last_report = float("-inf")
+        self._report()
+        self._store.finish_run(lease, RunState.FAILED if self._messages else RunState.DONE)
+        return self._summary(self._frontier.count(NodeState.DONE))
+
+    def _loop(self, lease: RunLease, executor: Executor) -> None:
+        while not self._frontier.finished:
+            try:
+                self._step(lease, executor)
+                self._away_since = self._waits_for = None
+            except StoreLost as error:
+                self._wait_for_store(error, executor)
+            self._report(executor)
+
+    def _step(self, lease: RunLease, executor: Executor) -> None:
+        self._beat(lease)
+        self._start(lease, executor)
+        self._inbox.extend(executor.wait(_POLL_S))
+        while self._inbox:
+            # What has come back is forgotten once it is written, not before.
+            self._take(self._inbox[0])
+            self._inbox.popleft()
+        self._look_elsewhere()
+
+    def _wait_for_store(self, error: StoreLost, executor: Executor) -> None:
+        """The store is away: what runs goes on, what comes back is kept, until it answers or patience is at its end."""
+        now = time.monotonic()
+        if self._away_since is None:
+            self._away_since = now
+            for observer in self._observers:
+                observer.failed(FailureClass.LOST_STORE)
+        if now - self._away_since > _STORE_PATIENCE_S:
+            raise error
+        self._waits_for = str(error)
+        self._inbox.extend(executor.wait(min(30.0, 1.0 + (now - self._away_since) / 10)))
+
+    def _first_frontier(self) -> Frontier[JobGroup]:
+        """What is done already; a build whose artifact was evicted is done again if something still needs it."""
+        done = set(self._store.done(self._jobs))
+        evicted = self._artifacts.begin(self._jobs, done)
+        if evicted:
+            self._store.forget_builds(evicted)
+            done -= evicted
+        self._cached = len(done)
+        frontier = Frontier(
+            {digest: self._jobs[digest].needs for digest in self._ranked()},
+            done=[d for d in self._jobs if d in done],
+            group=self._group,
+        )
+        return frontier
+
+    def _group(self, digest: str) -> JobGroup:
+        return group_of(self._jobs[digest])
+
+    def _ranked(self) -> list[str]:
+        """Builds, the base, then what takes longest: a long job that is begun last keeps everyone waiting."""
+        first = {e.job.digest for e in self._plan.evals if e.candidate == self._plan.candidates[0].name}
+        seconds = self._durations.seconds if self._durations else lambda job: None
+
+        def rank(digest: str) -> tuple[int, float]:
+            job = self._jobs[digest]
+            if isinstance(job, BuildJob):
+                return 0, 0.0
+            return (1, 0.0) if digest in first else (2, -(seconds(job) or 0.0))
+
+        return sorted(self._jobs, key=rank)
+
+    def _start(self, lease: RunLease, executor: Executor) -> None:
+        self._wake()
+        ready = self._ready()
+        homeless = executor.homeless(ready)
+        for digest, reason in homeless.items():
+            self._messages[digest] = reason
+            self._frontier.failed(digest)
+        for batch in executor.pick(self._ready() if homeless else ready):
+            tasks, lost = self._begin(lease, batch, executor.seat_of(batch))
+            if tasks:
+                self._batches.append(tuple(task.job.digest for task in tasks))
+                executor.submit(tasks)
+            if lost is not None:
+                raise lost
+
+    def _ready(self) -> ReadyJobs:
+        return ReadyJobs(self._frontier.ready(), self._jobs, self._frontier.position)
+
+    def _wake(self) -> None:
+        """Jobs that have rested may start, unless a late result has ended them meanwhile."""
+        now = time.monotonic()
+        for digest in [digest for digest, until in self._resting.items() if until <= now]:
+            del self._resting[digest]
+            if self._frontier.state(digest) is NodeState.WAITING:
+                self._frontier.again(digest)
+
+    def _begin(self, lease: RunLease, batch: Batch, seat: Seat) -> tuple[list[Task], StoreLost | None]:
+        """Write down the attempts at a batch; jobs that cannot start now are left out. A lost store ends the batch early."""
+        tasks: list[Task] = []
+        for job in batch:
+            try:
+                attempt = self._store.start_attempt(lease, job.digest, node=seat.node, worker=seat.worker)
+            except StoreLost as error:
+                return tasks, error
+            if isinstance(attempt, NotStarted):
+                self._not_started(attempt, job.digest)
+                continue
+            self._attempts[job.digest] = attempt.id
+            self._frontier.started(job.digest)
+            tasks.append(Task(attempt_id=attempt.id, job=job))
+        return tasks, None
+
+    def _not_started(self, reason: NotStarted, digest: str) -> None:
+        if reason is NotStarted.LEASE_LOST:
+            raise self._taken_over()
+        if reason is NotStarted.RUN_CANCELLED:
+            raise self._cancelled()
+        # Done, or held by a live attempt of another run: its outcome will serve this run as well.
+        self._elsewhere.add(digest)
+        self._frontier.rest(digest)
+
+    def _take(self, finished: Finished) -> None:
+        """Write down what came back; only then is the job done."""
+        digest = finished.job_digest
+        current = self._attempts.get(digest) == finished.attempt_id
+        if isinstance(finished.outcome, Failure):
+            if current:
+                self._failed(finished, finished.outcome)
+        elif self._store.finish_attempt(finished.attempt_id, finished.outcome) is Acceptance.REFUSED:
+            wrong = self._store.attempts(digest)[-1].message
+            self._messages[digest] = wrong or "The result does not fit its job."
+            self._frontier.failed(digest)
+        elif self._frontier.state(digest) is not NodeState.DONE:
+            # Whatever is delivered twice, or late beside another attempt's, counts once.
+            self._done(digest, finished.outcome)
+        if current:
+            self._attempts.pop(digest, None)
+            self._watchdog.forget(digest)
+
+    def _done(self, digest: str, outcome: Success) -> None:
+        job = self._jobs[digest]
+        self._ran += 1
+        self._frontier.done(digest)
+        self._artifacts.built(digest)
+        self._artifacts.ended(digest, job)
+        for observer in self._observers:
+            observer.finished(job, outcome)
+        if self._durations is not None and isinstance(outcome, EvalOutcome) and isinstance(job, EvalJob):
+            if not outcome.evaluation.n_replayed:
+                self._durations.learn(job, outcome.evaluation.duration_s)
+            if outcome.engine_start_s is not None:
+                self._durations.learn_start(job, outcome.engine_start_s)
+        shutil.rmtree(self._settings.journals / digest, ignore_errors=True)
+
+    def _failed(self, finished: Finished, failure: Failure) -> None:
+        digest = finished.job_digest
+        kind = failure.failure_class
+        count = self._failures[digest, kind] + 1
+        again = is_retried(kind, count)
+        self._store.fail_attempt(finished.attempt_id, failure, will_retry=again)
+        self._failures[digest, kind] = count
+        for observer in self._observers:
+            observer.failed(kind)
+        if self._frontier.state(digest) is not NodeState.RUNNING:
+            # An earlier attempt's late result was taken, or refused, meanwhile.
+            return
+        if not again:
+            self._messages[digest] = failure.message
+            self._frontier.failed(digest)
+            self._artifacts.ended(digest, self._jobs[digest])
+            return
+        self._jobs[digest] = as_retried(self._jobs[digest], failure, count)
+        self._resting[digest] = time.monotonic() + pause_s(kind, count)
+        self._frontier.rest(digest)
+
+    def _look_elsewhere(self) -> None:
+        """Jobs that another run holds: take over their outcome, or try again, since their attempt may be lost."""
+        if not self._elsewhere:
+            return
+        for digest in self._store.done(self._elsewhere):
+            self._elsewhere.discard(digest)
+            self._frontier.done(digest)
+        if self._elsewhere and not self._attempts:
+            time.sleep(_POLL_S)
+        self._resting |= dict.fromkeys(self._elsewhere, time.monotonic() + _ELSEWHERE_S)
+        self._elsewhere.clear()
+
+    def _beat(self, lease: RunLease) -> None:
+        now = time.monotonic()
+        if now - self._last_beat < self._store.lease_s / 10:
+            return
+        self._last_beat = now
+        renewal = self._store.renew(lease, list(self._attempts.values()))
+        if not renewal.held:
+            raise self._taken_over()
+        if renewal.cancel_requested:
+            self._store.finish_run(lease, RunState.CANCELLED)
+            raise self._cancelled()
+
+    def _taken_over(self) -> RunError:
+        return RunError(
+            f"Run {self._run_id} was taken over by another process; this one stops, nothing is lost."
+        )
+
+    def _cancelled(self) -> RunError:
+        return RunError(
+            f"Run {self._run_id} was cancelled; what was finished is kept, and `mergeboard resume {self._run_id}` goes on."
+        )
+
+    def _summary(self, done: int) -> RunSummary:
+        return RunSummary(
+            run_id=self._run_id,
+            done=done,
+            cached=self._cached,
+            failed=dict(self._messages),
+            blocked=self._frontier.count(NodeState.BLOCKED),
+            duration_s=time.monotonic() - self._started,
+        )
+
+    def _report(self, executor: Executor | None = None) -> None:
+        """Tell who watches, about twice a second however often something ends, and end what hangs."""
+        now = time.monotonic()
+        if now - self._last_report < _REPORT_S:
+            return
+        self._last_report = now
+        self._batches = [batch for batch in self._batches if any(d in self._attempts for d in batch)]
+        running = tuple(self._progress(batch) for batch in self._batches)
+        counts = {state: self._frontier.count(state) for state in NodeState}
+        progress = RunProgress(
+            counts=counts,
+            running=running,
+            elapsed_s=time.monotonic() - self._started,
+            ran=self._ran,
+            waits_for=self._waits_for,
+        )
+        for watcher in (self._reporter, *self._observers):
+            watcher.update(progress)
+        if executor is not None:
+            self._end_hung(running, executor)
+
+    def _end_hung(self, running: Sequence[JobProgress], executor: Executor) -> None:
+        """End the engines of jobs that have stopped moving; they come back as failures and are tried again."""
+        for progress in running:
+            reason = self._watchdog.hung(progress)
+            attempt = self._attempts.get(progress.digest)
+            if reason is not None and attempt is not None:
+                self._watchdog.forget(progress.digest)
+                hung = Failure(failure_class=FailureClass.HUNG_ENGINE, message=reason)
+                executor.give_up(attempt, hung)
+
+    def _progress(self, batch: tuple[str, ...]) -> JobProgress:
+        more = f" and {len(batch) - 1} more" if len(batch) > 1 else ""
+        return read_progress(self._settings.journals, batch[0], self._labels[batch[0]] + more)
+
+
+def job_labels(plan: Plan) -> dict[str, str]:
+    """What each job does, for people, by digest."""
+    labels: dict[str, str] = {}
+    for candidate in plan.candidates:
+        if candidate.build is not None:
+            labels.setdefault(candidate.build.digest, f"build {candidate.name}")
+    for planned in plan.evals:
+        job = planned.job
+        labels.setdefault(job.digest, f"{planned.candidate}: {job.suite} {job.benchmark}")
+    return labels

@@ -1,0 +1,166 @@
+"""A scan's folder: the report, the ranking, the tables as text, every picture as PNG and all of them in one interactive page."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from evals.probes import Level, Scoring
+from orchestrator.charts import (
+    ChartError,
+    ColourScale,
+    Measure,
+    NullLine,
+    PointStatus,
+    Scan,
+    ScanPoint,
+    Theme,
+    heatmap,
+    heatmap_image,
+    pareto,
+    pareto_image,
+    scatter,
+    scatter_image,
+    skyline,
+    skyline_image,
+    write_image,
+    write_page,
+)
+from orchestrator.search.report import ScanReport
+from orchestrator.search.request import short_name
+from orchestrator.search.tables import report_text
+from orchestrator.text_safety import cell
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+    from matplotlib.figure import Figure
+
+TOGETHER = "together"
+"""The measure that combines the probes: each one's difference to the base over its spread, added up; the base is 0."""
+
+Picture = tuple[str, "Callable[[], Figure]", "Callable[[], go.Figure]"]
+
+
+def write_scan(report: ScanReport, folder: Path, colours: ColourScale = ColourScale.OWN) -> list[Path]:
+    """Write everything; the files, those for people first."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = report_text(report)
+    title = f"Layer paths of {short_name(report.request.checkpoint)}"
+    made = [_write(folder / "report.txt", text)]
+    figures, images = [], []
+    for name, image, figure in _pictures(chart_scan(report), colours):
+        try:
+            images.append(write_image(image(), folder / f"{name}.png"))
+            figures.append(figure())
+        except ChartError:
+            continue  # a picture that needs more than there is, for example blocks
+    made.append(write_page(title, [text], figures, folder / "scan.html"))
+    made += [*images, _ranking_csv(report, folder / "ranking.csv")]
+    made.append(_write(folder / "report.json", report.model_dump_json(indent=1)))
+    return made
+
+
+def chart_scan(report: ScanReport) -> Scan:
+    """The scan as charts take it."""
+    base, others = report.table[0], report.table[1:]
+    scores = {path.layers: _together(report, path.deltas) for path in report.ranking.paths}
+    points = []
+    for path in others:
+        found = report.path(path.layers)
+        values = dict(path.values) | ({TOGETHER: scores[path.layers]} if path.layers in scores else {})
+        points.append(ScanPoint(label=found.label, block=found.block, n_added=found.n_added, values=values))
+    for failed in report.failed:
+        found = report.path(failed.layers)
+        points.append(
+            ScanPoint(
+                label=found.label,
+                block=found.block,
+                n_added=found.n_added,
+                status=PointStatus.FAILED,
+                reason=failed.reason,
+            )
+        )
+    measures = [_measure(key, report.levels[key]) for key in report.ranking.probes]
+    together = Measure(name=TOGETHER, title="all probes, in spreads", decimals=2)
+    return Scan(
+        title=short_name(report.request.checkpoint),
+        n_layers=report.n_layers,
+        measures=(*measures, together),
+        base={**base.values, TOGETHER: 0.0},
+        points=tuple(points),
+    )
+
+
+def _together(report: ScanReport, deltas: dict[str, float]) -> float:
+    spreads = report.ranking.spreads
+    return sum(delta / (spreads[key] if spreads[key] > 1e-12 else 1.0) for key, delta in deltas.items())
+
+
+def _measure(key: str, levels: tuple[Level, ...]) -> Measure:
+    mine = [level for level in levels if level.scoring is Scoring.CORRECTED]
+    nulls = tuple(NullLine(name=str(level.kind), value=level.value) for level in mine if level.kind.is_null)
+    return Measure(
+        name=key, title=f"probe {key}", nulls=nulls, ceiling=max(level.value for level in mine), decimals=3
+    )
+
+
+def _pictures(scan: Scan, colours: ColourScale) -> Iterator[Picture]:
+    theme, names = Theme.LIGHT, [measure.name for measure in scan.measures]
+    for name in (TOGETHER, *names[:-1]):
+        yield (
+            f"heatmap-{name}",
+            partial(heatmap_image, scan, name, theme, colours),
+            partial(heatmap, scan, name, theme, colours),
+        )
+        yield (
+            f"skyline-{name}",
+            partial(skyline_image, scan, name, theme),
+            partial(skyline, scan, name, theme),
+        )
+    for a, b in itertools.combinations(names[:-1], 2):
+        yield (
+            f"scatter-{a}-{b}",
+            partial(scatter_image, scan, a, b, theme),
+            partial(scatter, scan, a, b, theme),
+        )
+    yield (
+        f"pareto-{TOGETHER}",
+        partial(pareto_image, scan, TOGETHER, theme),
+        partial(pareto, scan, TOGETHER, theme),
+    )
+
+
+def _ranking_csv(report: ScanReport, path: Path) -> Path:
+    values = {entry.layers: entry.values for entry in report.table}
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        probes = report.ranking.probes
+        writer.writerow(
+            [
+                "rank",
+                "layer_path",
+                "i",
+                "j",
+                "layers_added",
+                *map(cell, probes),
+                *(f"delta {p}" for p in probes),
+                "score",
+            ]
+        )
+        for ranked in report.ranking.paths:
+            found = report.path(ranked.layers)
+            i, j = found.block or ("", "")
+            writer.writerow(
+                [ranked.rank, cell(found.canonical), i, j, found.n_added, *(values[ranked.layers][p] for p in probes),
+                 *(ranked.deltas[p] for p in probes), ranked.score]
+            )  # fmt: skip
+    return path
+
+
+def _write(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path

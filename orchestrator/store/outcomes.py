@@ -1,0 +1,244 @@
+"""Outcomes: what is done, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import sqlalchemy as sa
+
+from evals.scores import Evaluation, Score
+from orchestrator.store.base import StorePart
+from orchestrator.store.records import (
+    BuildOutcome,
+    EvalOutcome,
+    EvaluationRecord,
+    PlannedJob,
+    Protocol,
+    Success,
+)
+from orchestrator.store.rows import (
+    AnyRow,
+    among,
+    benchmark_score,
+    evaluation_record,
+    hardware_record,
+    job_of,
+    score_record,
+)
+from orchestrator.store.tables import (
+    builds,
+    candidate_jobs,
+    evaluations,
+    jobs,
+    outcomes,
+    protocols,
+    run_jobs,
+    scores,
+)
+
+EVALUATION_COLUMNS = (
+    *evaluations.c,
+    jobs.c.weights_digest,
+    jobs.c.layer_path,
+    jobs.c.protocol_digest,
+    protocols.c.suite,
+    protocols.c.benchmark,
+    outcomes.c.hardware,
+    outcomes.c.ended_at,
+)
+EVALUATED = (
+    evaluations.join(jobs, jobs.c.digest == evaluations.c.job_digest)
+    .join(protocols, protocols.c.digest == jobs.c.protocol_digest)
+    .join(outcomes, outcomes.c.job_digest == evaluations.c.job_digest)
+)
+
+
+class Results(StorePart):
+    """The part of the store that is about outcomes."""
+
+    def done(self, digests: Iterable[str]) -> frozenset[str]:
+        """Those of the given jobs whose outcome is there."""
+        wanted = list(digests)
+
+        def work(connection: sa.Connection) -> frozenset[str]:
+            there = sa.select(outcomes.c.job_digest).where(among(connection, outcomes.c.job_digest, wanted))
+            return frozenset(connection.scalars(there))
+
+        return self._database.read(work)
+
+    def evaluated(self, run_id: str | None = None) -> tuple[str, ...]:
+        """Digests of all evaluations, in their order; only those that a run needs, where given."""
+        query = sa.select(evaluations.c.job_digest).order_by(evaluations.c.job_digest)
+        if run_id is not None:
+            mine = sa.select(run_jobs.c.job_digest).where(run_jobs.c.run_id == run_id)
+            query = query.where(evaluations.c.job_digest.in_(mine))
+        return self._database.read(lambda connection: tuple(connection.scalars(query)))
+
+    def outcomes(self, digests: Iterable[str]) -> dict[str, Success]:
+        """The outcomes of the given jobs, by digest; jobs that are not done are left out."""
+        wanted = list(digests)
+
+        def work(connection: sa.Connection) -> dict[str, Success]:
+            return _builds(connection, wanted) | _evaluations(connection, wanted)
+
+        return self._database.read(work)
+
+    def forget_builds(self, digests: Iterable[str]) -> int:
+        """Make builds undone whose artifacts have been evicted, so that they are built again when needed; how many."""
+        wanted = list(digests)
+
+        def work(connection: sa.Connection) -> int:
+            built = sa.select(builds.c.job_digest).where(among(connection, builds.c.job_digest, wanted))
+            gone = connection.scalars(built).all()
+            connection.execute(builds.delete().where(among(connection, builds.c.job_digest, gone)))
+            return connection.execute(
+                outcomes.delete().where(among(connection, outcomes.c.job_digest, gone))
+            ).rowcount
+
+        return self._database.write(work)
+
+    def run_jobs(self, run_id: str, *, candidate: int | None = None) -> tuple[PlannedJob, ...]:
+        """The jobs of a run as it planned them, in its order; of the candidate at one position, where given."""
+
+        def work(connection: sa.Connection) -> tuple[PlannedJob, ...]:
+            served: dict[str, list[int]] = {}
+            pairs = sa.select(candidate_jobs.c.job_digest, candidate_jobs.c.candidate)
+            pairs = pairs.where(candidate_jobs.c.run_id == run_id)
+            mine = sa.select(jobs, run_jobs.c.spec, run_jobs.c.live_layers)
+            mine = mine.join(run_jobs, run_jobs.c.job_digest == jobs.c.digest).where(
+                run_jobs.c.run_id == run_id
+            )
+            if candidate is not None:
+                its = sa.select(candidate_jobs.c.job_digest).where(
+                    candidate_jobs.c.run_id == run_id, candidate_jobs.c.candidate == candidate
+                )
+                pairs = pairs.where(candidate_jobs.c.job_digest.in_(its))
+                mine = mine.where(run_jobs.c.job_digest.in_(its))
+            for digest, position in connection.execute(pairs):
+                served.setdefault(digest, []).append(position)
+            rows = connection.execute(mine.order_by(run_jobs.c.position)).all()
+            known = _protocols(connection, {row.protocol_digest for row in rows if row.protocol_digest})
+            return tuple(
+                PlannedJob(job=job_of(row, known), candidates=tuple(sorted(served.get(row.digest, ()))))
+                for row in rows
+            )
+
+        return self._database.read(work)
+
+    def protocols(self, digests: Iterable[str]) -> dict[str, Protocol]:
+        """Protocols by their digests; unknown ones are left out."""
+        wanted = set(digests)
+        return self._database.read(lambda connection: _protocols(connection, wanted))
+
+    def mean_durations(self, protocol_digests: Iterable[str]) -> dict[str, float]:
+        """Mean seconds of finished evaluations, by protocol, those answered from the journal left out."""
+        wanted = list(protocol_digests)
+
+        def work(connection: sa.Connection) -> dict[str, float]:
+            query = (
+                sa.select(jobs.c.protocol_digest, sa.func.avg(evaluations.c.duration_s))
+                .join(jobs, jobs.c.digest == evaluations.c.job_digest)
+                .where(among(connection, jobs.c.protocol_digest, wanted), evaluations.c.n_replayed == 0)
+                .group_by(jobs.c.protocol_digest)
+            )
+            return {digest: float(mean) for digest, mean in connection.execute(query)}
+
+        return self._database.read(work)
+
+    def evaluations(self, digests: Iterable[str]) -> dict[str, EvaluationRecord]:
+        """Evaluations of the given jobs in the order of their digests, without their subsets' scores."""
+        wanted = list(digests)
+
+        def work(connection: sa.Connection) -> dict[str, EvaluationRecord]:
+            query = sa.select(*EVALUATION_COLUMNS).select_from(EVALUATED)
+            query = query.where(among(connection, evaluations.c.job_digest, wanted))
+            query = query.order_by(evaluations.c.job_digest)
+            return {row.job_digest: evaluation_record(row) for row in connection.execute(query)}
+
+        return self._database.read(work)
+
+    def scores(self, digests: Iterable[str]) -> dict[str, tuple[Score, ...]]:
+        """The scores of the subsets of the given evaluation jobs."""
+        wanted = list(digests)
+        return self._database.read(lambda connection: _scores(connection, wanted))
+
+
+def _protocols(connection: sa.Connection, digests: set[str]) -> dict[str, Protocol]:
+    query = sa.select(protocols.c.digest, protocols.c.spec).where(
+        among(connection, protocols.c.digest, digests)
+    )
+    return {row.digest: Protocol.model_validate_json(row.spec) for row in connection.execute(query)}
+
+
+def _scores(connection: sa.Connection, digests: list[str]) -> dict[str, tuple[Score, ...]]:
+    query = (
+        sa.select(scores, protocols.c.benchmark)
+        .join(jobs, jobs.c.digest == scores.c.job_digest)
+        .join(protocols, protocols.c.digest == jobs.c.protocol_digest)
+        .where(among(connection, scores.c.job_digest, digests))
+        .order_by(scores.c.job_digest, scores.c.position)
+    )
+    found: dict[str, list[Score]] = {}
+    for row in connection.execute(query):
+        found.setdefault(row.job_digest, []).append(score_record(row, row.benchmark))
+    return {digest: tuple(some) for digest, some in found.items()}
+
+
+def _builds(connection: sa.Connection, digests: list[str]) -> dict[str, Success]:
+    query = sa.select(builds, *_common()).join(outcomes, outcomes.c.job_digest == builds.c.job_digest)
+    return {
+        row.job_digest: BuildOutcome(
+            artifact=row.job_digest,
+            path=row.path,
+            size_bytes=row.size_bytes,
+            parameters=row.parameters,
+            layers=row.layers,
+            **_shared(row),
+        )
+        for row in connection.execute(query.where(among(connection, builds.c.job_digest, digests)))
+    }
+
+
+def _evaluations(connection: sa.Connection, digests: list[str]) -> dict[str, Success]:
+    query = sa.select(*EVALUATION_COLUMNS, outcomes.c.started_at).select_from(EVALUATED)
+    rows = connection.execute(query.where(among(connection, evaluations.c.job_digest, digests))).all()
+    details = _scores(connection, [row.job_digest for row in rows])
+    known = _protocols(connection, {row.protocol_digest for row in rows})
+    return {
+        row.job_digest: _eval_outcome(row, known[row.protocol_digest], details[row.job_digest])
+        for row in rows
+    }
+
+
+def _eval_outcome(row: AnyRow, protocol: Protocol, details: tuple[Score, ...]) -> EvalOutcome:
+    evaluation = Evaluation(
+        suite=protocol.suite,
+        benchmark_digest=protocol.benchmark_digest,
+        engine=protocol.engine,
+        settings=protocol.settings,
+        scores=details,
+        result=benchmark_score(row),
+        n_requests=row.n_requests,
+        n_replayed=row.n_replayed,
+        duration_s=row.duration_s,
+    )
+    return EvalOutcome(
+        evaluation=evaluation,
+        samples_path=row.samples_path,
+        samples_sha256=row.samples_sha256,
+        **_shared(row),
+    )
+
+
+def _common() -> tuple[sa.Column[Any], ...]:
+    return (outcomes.c.hardware, outcomes.c.started_at, outcomes.c.ended_at)
+
+
+def _shared(row: AnyRow) -> dict[str, Any]:
+    """The fields that both kinds of outcome have."""
+    return {
+        "hardware": hardware_record(row.hardware),
+        "started_at": row.started_at,
+        "ended_at": row.ended_at,
+    }

@@ -1,0 +1,187 @@
+"""Questions of the overview: runs, their cost and pace, what runs where, what failed."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from orchestrator.plan.job import JobKind
+from orchestrator.provenance import Hardware
+from orchestrator.store.base import StorePart
+from orchestrator.store.database import clock
+from orchestrator.store.pages.records import Arrivals, Cost, Pace, Work
+from orchestrator.store.pages.shared import first_candidate, jobs_of_runs, protocols_of
+from orchestrator.store.records import (
+    AttemptState,
+    FailureClass,
+    Protocol,
+)
+from orchestrator.store.rows import AnyRow, attempt_record
+from orchestrator.store.tables import (
+    attempts,
+    builds,
+    evaluations,
+    jobs,
+    outcomes,
+    protocols,
+    run_jobs,
+    runs,
+)
+
+RECENT_S = 600.0
+
+
+class RunQuestions(StorePart):
+    """The part of `Pages` that is about runs."""
+
+    def count_runs(self) -> int:
+        """How many runs there are."""
+        return self._database.read(lambda c: c.scalar(sa.select(sa.func.count()).select_from(runs)) or 0)
+
+    def now(self) -> datetime:
+        """The time on the store's clock."""
+        return self._database.read(clock)
+
+    def cost(self, run_id: str) -> Cost:
+        """What the outcomes of a run's jobs have cost."""
+        query = (
+            sa.select(
+                outcomes.c.hardware,
+                jobs.c.protocol_digest,
+                sa.func.count().label("n"),
+                sa.func.sum(evaluations.c.duration_s).label("seconds"),
+                sa.func.sum(evaluations.c.n_requests).label("requests"),
+            )
+            .select_from(
+                jobs_of_runs()
+                .join(outcomes, outcomes.c.job_digest == jobs.c.digest)
+                .join(evaluations, evaluations.c.job_digest == jobs.c.digest)
+            )
+            .where(run_jobs.c.run_id == run_id)
+            .group_by(outcomes.c.hardware, jobs.c.protocol_digest)
+        )
+        built = (
+            sa.select(outcomes.c.started_at, outcomes.c.ended_at)
+            .join(run_jobs, run_jobs.c.job_digest == outcomes.c.job_digest)
+            .join(builds, builds.c.job_digest == outcomes.c.job_digest)
+            .where(run_jobs.c.run_id == run_id)
+        )
+
+        def work(connection: sa.Connection) -> Cost:
+            rows = connection.execute(query).all()
+            known = protocols_of(connection, [row.protocol_digest for row in rows])
+            times = [(row.ended_at - row.started_at).total_seconds() for row in connection.execute(built)]
+            return Cost(
+                evaluations=sum(row.n for row in rows),
+                builds=len(times),
+                busy_s=sum(row.seconds for row in rows) + sum(times),
+                gpu_s=sum(row.seconds * _gpus(row.hardware, known[row.protocol_digest]) for row in rows),
+                n_requests=sum(row.requests for row in rows),
+            )
+
+        return self._database.read(work)
+
+    def pace(self, run_id: str, window_s: float = RECENT_S) -> Pace:
+        """Outcomes of a run that the store took in the last `window_s` seconds."""
+
+        def work(connection: sa.Connection) -> Pace:
+            since = clock(connection) - timedelta(seconds=window_s)
+            query = (
+                sa.select(sa.func.count(), sa.func.sum(evaluations.c.n_requests))
+                .select_from(
+                    outcomes.join(run_jobs, run_jobs.c.job_digest == outcomes.c.job_digest).join(
+                        evaluations, evaluations.c.job_digest == outcomes.c.job_digest, isouter=True
+                    )
+                )
+                .where(run_jobs.c.run_id == run_id, outcomes.c.accepted_at > since)
+            )
+            count, requests = connection.execute(query).one()
+            return Pace(window_s=window_s, jobs=count, n_requests=requests or 0)
+
+        return self._database.read(work)
+
+    def arrivals(self, run_id: str, since: datetime, step_s: float) -> tuple[Arrivals, ...]:
+        """How many outcomes of a run's jobs came in, in steps of time from `since` on; steps without any are left out."""
+        seconds = sa.cast(sa.extract("epoch", outcomes.c.accepted_at), sa.Integer)
+        # Division of whole numbers: a cast of their quotient rounds on PostgreSQL and truncates on SQLite.
+        step = ((seconds - int(since.timestamp())) // max(1, round(step_s))).label("step")
+        query = (
+            sa.select(step, jobs.c.kind, sa.func.count().label("count"))
+            .select_from(jobs_of_runs().join(outcomes, outcomes.c.job_digest == jobs.c.digest))
+            .where(run_jobs.c.run_id == run_id)
+            .group_by(step, jobs.c.kind)
+            .order_by(step, jobs.c.kind)
+        )
+
+        def work(connection: sa.Connection) -> tuple[Arrivals, ...]:
+            width = timedelta(seconds=max(1, round(step_s)))
+            return tuple(
+                Arrivals(at=since + row.step * width, kind=row.kind, count=row.count)
+                for row in connection.execute(query)
+                if row.step >= 0
+            )
+
+        return self._database.read(work)
+
+    def count_jobs(self, run_id: str) -> int:
+        """How many jobs a run has."""
+        query = sa.select(sa.func.count()).select_from(run_jobs).where(run_jobs.c.run_id == run_id)
+        return self._database.read(lambda c: c.scalar(query) or 0)
+
+    def running_work(self, run_id: str | None = None, limit: int = 100) -> tuple[Work, ...]:
+        """What runs now and where, longest first."""
+        which = attempts.c.state == AttemptState.RUNNING
+        if run_id is not None:
+            which &= attempts.c.run_id == run_id
+        return self._work(which, attempts.c.started_at.asc(), limit, 0)
+
+    def failed_work(
+        self, run_id: str, kind: FailureClass | None = None, limit: int = 20, offset: int = 0
+    ) -> tuple[Work, ...]:
+        """Attempts of a run that failed or were lost, latest first."""
+        bad = attempts.c.state.in_((AttemptState.FAILED, AttemptState.LOST))
+        which = (attempts.c.run_id == run_id) & bad
+        if kind is not None:
+            which &= attempts.c.failure_class == kind
+        return self._work(which, attempts.c.ended_at.desc(), limit, offset)
+
+    def _work(
+        self, which: sa.ColumnElement[bool], order: sa.ColumnElement[Any], limit: int, offset: int
+    ) -> tuple[Work, ...]:
+        first = first_candidate(attempts.c.run_id, attempts.c.job_digest)
+        query = (
+            sa.select(
+                attempts,
+                jobs.c.kind,
+                protocols.c.suite,
+                protocols.c.benchmark,
+                runs.c.name.label("run_name"),
+                first.label("candidate"),
+            )
+            .join(jobs, jobs.c.digest == attempts.c.job_digest)
+            .join(runs, runs.c.id == attempts.c.run_id)
+            .join(protocols, protocols.c.digest == jobs.c.protocol_digest, isouter=True)
+            .where(which)
+            .order_by(order, attempts.c.id)
+            .limit(limit)
+            .offset(offset)
+        )
+        return self._database.read(lambda c: tuple(_work_record(row) for row in c.execute(query)))
+
+
+def _gpus(hardware: str, protocol: Protocol) -> int:
+    """GPUs that an evaluation held: as many as share each layer, where the machine has any."""
+    return protocol.engine.tensor_parallel if Hardware.model_validate_json(hardware).gpus else 0
+
+
+def _work_record(row: AnyRow) -> Work:
+    return Work(
+        attempt=attempt_record(row),
+        run_name=row.run_name,
+        kind=JobKind(row.kind),
+        candidate=row.candidate,
+        suite=row.suite,
+        benchmark=row.benchmark,
+    )

@@ -1,0 +1,172 @@
+"""Questions about candidates and their scores."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from evals.scores import PROBE_SUITE
+from orchestrator.compare.run_comparisons import CandidateResult
+from orchestrator.plan.job import EvalJob
+from orchestrator.store.outcomes import Results
+from orchestrator.store.pages.records import Column
+from orchestrator.store.pages.shared import jobs_of_runs, protocols_of
+from orchestrator.store.records import (
+    AttemptState,
+    CandidateRecord,
+    EvalOutcome,
+    Protocol,
+)
+from orchestrator.store.rows import candidate_record, job_of
+from orchestrator.store.tables import (
+    attempts,
+    candidate_jobs,
+    candidates,
+    evaluations,
+    jobs,
+    outcomes,
+    protocols,
+    run_jobs,
+)
+
+
+class ScoreQuestions(Results):
+    """The part of `Pages` that is about candidates."""
+
+    def columns(self, run_id: str) -> tuple[Column, ...]:
+        """The benchmarks of a run in its order."""
+        first = sa.func.min(run_jobs.c.position)
+        query = (
+            sa.select(protocols.c.digest, first)
+            .select_from(jobs_of_runs().join(protocols, protocols.c.digest == jobs.c.protocol_digest))
+            .where(run_jobs.c.run_id == run_id)
+            .group_by(protocols.c.digest)
+            .order_by(first)
+        )
+
+        def work(connection: sa.Connection) -> tuple[Column, ...]:
+            digests = [row.digest for row in connection.execute(query)]
+            specs = protocols_of(connection, digests)
+            found = [_column(specs[digest]) for digest in digests]
+            return tuple(dict.fromkeys(found))
+
+        return self._database.read(work)
+
+    def base_of(self, run_id: str) -> CandidateRecord | None:
+        """The candidate that a run's others are compared with."""
+        query = sa.select(candidates).where(candidates.c.run_id == run_id)
+        query = query.order_by(candidates.c.is_base.desc(), candidates.c.position).limit(1)
+        return self._database.read(lambda c: _one_candidate(c, query))
+
+    def candidate(self, run_id: str, position: int) -> CandidateRecord | None:
+        """One candidate of a run."""
+        query = sa.select(candidates).where(candidates.c.run_id == run_id, candidates.c.position == position)
+        return self._database.read(lambda c: _one_candidate(c, query))
+
+    def count_candidates(self, run_id: str) -> int:
+        """How many candidates a run has, its base among them."""
+        query = sa.select(sa.func.count()).select_from(candidates).where(candidates.c.run_id == run_id)
+        return self._database.read(lambda c: c.scalar(query) or 0)
+
+    def search_candidates(self, run_id: str, text: str, limit: int = 50) -> tuple[CandidateRecord, ...]:
+        """Candidates of a run whose name contains the text, in the run's order."""
+        query = sa.select(candidates).where(candidates.c.run_id == run_id)
+        if text:
+            query = query.where(candidates.c.name.icontains(text, autoescape=True))
+        query = query.order_by(candidates.c.position).limit(limit)
+        return self._database.read(lambda c: tuple(candidate_record(row) for row in c.execute(query)))
+
+    def column_scores(self, run_id: str, column: Column) -> dict[int, float]:
+        """Normalized score (of a probe: its value) of every candidate in one column, by position, where there is one."""
+        value = evaluations.c.raw if column.suite == PROBE_SUITE else evaluations.c.normalized
+        query = (
+            sa.select(candidate_jobs.c.candidate, value.label("value"))
+            .select_from(
+                candidate_jobs.join(jobs, jobs.c.digest == candidate_jobs.c.job_digest).join(
+                    evaluations, evaluations.c.job_digest == jobs.c.digest
+                )
+            )
+            .where(
+                candidate_jobs.c.run_id == run_id,
+                jobs.c.protocol_digest.in_(sa.select(protocols.c.digest).where(_in_columns((column,)))),
+            )
+        )
+        return self._database.read(lambda c: {row.candidate: row.value for row in c.execute(query)})
+
+    def unscored(self, run_id: str, column: Column) -> frozenset[int]:
+        """Candidates of a run whose evaluation in a column has failed for good."""
+        failed = (
+            sa.select(candidate_jobs.c.candidate)
+            .select_from(
+                attempts.join(jobs, jobs.c.digest == attempts.c.job_digest)
+                .join(protocols, protocols.c.digest == jobs.c.protocol_digest)
+                .join(candidate_jobs, candidate_jobs.c.job_digest == jobs.c.digest)
+            )
+            .where(
+                attempts.c.run_id == run_id,
+                attempts.c.state == AttemptState.FAILED,
+                attempts.c.will_retry.is_(sa.false()),
+                candidate_jobs.c.run_id == run_id,
+                protocols.c.suite == column.suite,
+                protocols.c.benchmark == column.benchmark,
+                ~sa.exists().where(outcomes.c.job_digest == jobs.c.digest),
+            )
+        )
+        return self._database.read(lambda c: frozenset(c.scalars(failed)))
+
+    def result_of(self, run_id: str, position: int, columns: tuple[Column, ...]) -> CandidateResult | None:
+        """A candidate's outcomes in some columns, as cards and comparisons take them; None where there are none."""
+        who = self.candidate(run_id, position)
+        if who is None or not columns:
+            return None
+        mine = sa.select(candidate_jobs.c.job_digest).where(
+            candidate_jobs.c.run_id == run_id, candidate_jobs.c.candidate == position
+        )
+        query = (
+            sa.select(jobs, run_jobs.c.spec, run_jobs.c.live_layers)
+            .select_from(jobs_of_runs().join(protocols, protocols.c.digest == jobs.c.protocol_digest))
+            .where(run_jobs.c.run_id == run_id, jobs.c.digest.in_(mine), _in_columns(columns))
+            .order_by(run_jobs.c.position)
+        )
+
+        def work(connection: sa.Connection) -> list[EvalJob]:
+            rows = connection.execute(query).all()
+            known = protocols_of(connection, [row.protocol_digest for row in rows])
+            return [job for row in rows if isinstance(job := job_of(row, known), EvalJob)]
+
+        wanted = self._database.read(work)
+        found = self.outcomes([job.digest for job in wanted])
+        pairs = [(j, o) for j in wanted if isinstance(o := found.get(j.digest), EvalOutcome)]
+        if not pairs:
+            return None
+        engine = pairs[0][0].engine
+        return CandidateResult(run_id=run_id, candidate=who, engine=engine, evaluated=tuple(pairs))
+
+
+def _in_columns(columns: tuple[Column, ...]) -> sa.ColumnElement[bool]:
+    return sa.or_(
+        *(
+            (protocols.c.suite == column.suite)
+            & (protocols.c.benchmark == column.benchmark)
+            & (protocols.c.engine_digest == column.engine_digest)
+            for column in columns
+        )
+    )
+
+
+def _column(protocol: Protocol) -> Column:
+    engine = protocol.engine
+    return Column(
+        suite=protocol.suite,
+        benchmark=protocol.benchmark,
+        benchmark_digest=protocol.benchmark_digest,
+        engine_digest=engine.digest,
+        engine_key=engine.model_copy(update={"max_length": None}).digest,
+        engine=f"{engine.kind} {engine.version}, {engine.dtype}",
+    )
+
+
+def _one_candidate(connection: sa.Connection, query: sa.Select[Any]) -> CandidateRecord | None:
+    row = connection.execute(query).one_or_none()
+    return None if row is None else candidate_record(row)

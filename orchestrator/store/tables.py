@@ -1,0 +1,380 @@
+"""The tables of the store, and the column types that make both databases behave alike.
+
+| table             | a row is                                                                        |
+| ----------------- | ------------------------------------------------------------------------------- |
+| runs              | one execution of a plan, with the lease of the process that drives it           |
+| candidates        | one thing that a run scores                                                     |
+| protocols         | everything that a score depends on besides weights and layer path               |
+| jobs              | one unit of work by its digest; runs share jobs                                 |
+| run_jobs          | a job in a run, with what that run needs to execute it (where the weights lie)  |
+| candidate_jobs    | which candidates of a run need which job                                        |
+| attempts          | one try at a job; at most one per job is running                                |
+| outcomes          | a job that is done: exactly one row per job, never changed                      |
+| builds            | what a build gave                                                               |
+| evaluations       | what an evaluation gave: the benchmark as its leaderboard shows it, the samples |
+| scores            | one metric of one subset of an evaluation                                       |
+| imports           | a result file made elsewhere                                                    |
+| imported_results  | one benchmark of such a file under one suite, with its samples where it has some |
+| cards             | a model card as it was read                                                     |
+| claims            | one number that a card claims                                                   |
+| reproductions     | one check of a card's claims                                                    |
+| verdicts          | what became of a claim in a reproduction                                        |
+
+Text has no length: a checkpoint of the hub is known by `repo@commit`, and names are whatever their owner wrote.
+
+A change here needs a migration in `migrations/versions`; a test compares the two.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from functools import lru_cache
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Dialect
+
+from evals.claims.records import VerdictKind
+from orchestrator.plan.job import JobKind
+from orchestrator.store.records import AttemptState, FailureClass, RunState
+
+
+class UtcDateTime(sa.types.TypeDecorator[datetime]):
+    """A moment in UTC; naive values are refused on the way in and never come out."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """To UTC; SQLite keeps no zone."""
+        if value is None:
+            return None
+        moment = value.astimezone(UTC) if value.tzinfo else _refuse_naive(value)
+        return moment.replace(tzinfo=None) if dialect.name == "sqlite" else moment
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Always aware, always UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class LayerPathText(sa.types.TypeDecorator[tuple[int, ...]]):
+    """A layer path as half-open ranges: (0, 1, 2, 1, 2, 3) is '0:3,1:4'. Null is the checkpoint as it is."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def process_bind_param(self, value: tuple[int, ...] | None, dialect: Dialect) -> str | None:
+        """Stretches of consecutive layers become ranges."""
+        return None if value is None else _ranges(value)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> tuple[int, ...] | None:
+        """Back to single layers."""
+        return None if value is None else _layers(value)
+
+
+@lru_cache(maxsize=8192)
+def _ranges(layers: tuple[int, ...]) -> str:
+    ranges: list[list[int]] = []
+    for layer in layers:
+        if ranges and ranges[-1][1] == layer:
+            ranges[-1][1] = layer + 1
+        else:
+            ranges.append([layer, layer + 1])
+    return ",".join(f"{first}:{end}" for first, end in ranges)
+
+
+@lru_cache(maxsize=8192)
+def _layers(ranges: str) -> tuple[int, ...]:
+    bounds = (part.split(":") for part in ranges.split(",") if part)
+    return tuple(layer for first, end in bounds for layer in range(int(first), int(end)))
+
+
+def _refuse_naive(value: datetime) -> datetime:
+    raise ValueError(f"{value!r} has no time zone; the store takes aware times only")
+
+
+def _enum(kind: type[StrEnum]) -> sa.Enum:
+    """An enum as text; a new member needs no migration."""
+    return sa.Enum(
+        kind, native_enum=False, length=32, values_callable=lambda members: [m.value for m in members]
+    )
+
+
+def _job(**options: Any) -> sa.Column[str]:
+    return sa.Column("job_digest", sa.Text, sa.ForeignKey("jobs.digest"), nullable=False, **options)
+
+
+def _run(**options: Any) -> sa.Column[str]:
+    return sa.Column(
+        "run_id", sa.Text, sa.ForeignKey("runs.id", ondelete="CASCADE"), nullable=False, **options
+    )
+
+
+NAMES = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    "pk": "pk_%(table_name)s",
+}
+metadata = sa.MetaData(naming_convention=NAMES)
+
+runs = sa.Table(
+    "runs",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("sweep", sa.Text, nullable=False),
+    sa.Column("sweep_digest", sa.Text, nullable=False, index=True),
+    sa.Column("provenance", sa.Text, nullable=False),
+    sa.Column("plan", sa.Text, nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False, index=True),
+    sa.Column("started_at", UtcDateTime),
+    sa.Column("ended_at", UtcDateTime),
+    # How the run ended; null while it has not. The other states are derived.
+    sa.Column("ended_as", _enum(RunState)),
+    sa.Column("cancel_requested_at", UtcDateTime),
+    sa.Column("lease_owner", sa.Text),
+    sa.Column("lease_token", sa.Integer, nullable=False),
+    sa.Column("lease_expires_at", UtcDateTime),
+    sa.CheckConstraint("(ended_at is null) = (ended_as is null)", name="end_is_whole"),
+)
+
+candidates = sa.Table(
+    "candidates",
+    metadata,
+    _run(primary_key=True),
+    sa.Column("position", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("name", sa.Text, nullable=False, index=True),
+    sa.Column("is_base", sa.Boolean, nullable=False),
+    sa.Column("weights_digest", sa.Text, nullable=False, index=True),
+    sa.Column("layer_path", LayerPathText),
+    sa.Column("recipe", sa.Text),
+    sa.Column("layers", sa.Integer),
+    sa.Column("parameters", sa.BigInteger),
+)
+
+protocols = sa.Table(
+    "protocols",
+    metadata,
+    sa.Column("digest", sa.Text, primary_key=True),
+    sa.Column("suite", sa.Text, nullable=False),
+    sa.Column("benchmark", sa.Text, nullable=False),
+    sa.Column("engine_digest", sa.Text, nullable=False),
+    sa.Column("spec", sa.Text, nullable=False),
+)
+
+jobs = sa.Table(
+    "jobs",
+    metadata,
+    sa.Column("digest", sa.Text, primary_key=True),
+    sa.Column("kind", _enum(JobKind), nullable=False),
+    # The identity of an evaluation; null for a build, whose digest is its recipe's.
+    sa.Column("protocol_digest", sa.Text, sa.ForeignKey("protocols.digest"), index=True),
+    sa.Column("weights_digest", sa.Text, index=True),
+    sa.Column("layer_path", LayerPathText),
+    sa.CheckConstraint("(kind = 'eval') = (protocol_digest is not null)", name="eval_has_protocol"),
+)
+
+run_jobs = sa.Table(
+    "run_jobs",
+    metadata,
+    _run(primary_key=True),
+    _job(primary_key=True, index=True),
+    sa.Column("position", sa.Integer, nullable=False),
+    # What this run needs to execute the job and what is no part of its identity: the whole job for a build,
+    # place and tuning for an evaluation.
+    sa.Column("spec", sa.Text, nullable=False),
+    sa.Column("live_layers", LayerPathText),
+)
+
+candidate_jobs = sa.Table(
+    "candidate_jobs",
+    metadata,
+    sa.Column("run_id", sa.Text, primary_key=True),
+    sa.Column("candidate", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("job_digest", sa.Text, primary_key=True),
+    sa.ForeignKeyConstraint(
+        ["run_id", "candidate"], ["candidates.run_id", "candidates.position"], ondelete="CASCADE"
+    ),
+    sa.ForeignKeyConstraint(
+        ["run_id", "job_digest"], ["run_jobs.run_id", "run_jobs.job_digest"], ondelete="CASCADE"
+    ),
+    sqlite_with_rowid=False,
+)
+
+attempts = sa.Table(
+    "attempts",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    _job(),
+    _run(),
+    sa.Column("number", sa.Integer, nullable=False),
+    sa.Column("state", _enum(AttemptState), nullable=False),
+    sa.Column("node", sa.Text),
+    sa.Column("worker", sa.Text),
+    sa.Column("started_at", UtcDateTime, nullable=False),
+    sa.Column("heartbeat_at", UtcDateTime, nullable=False),
+    sa.Column("ended_at", UtcDateTime),
+    sa.Column("failure_class", _enum(FailureClass)),
+    sa.Column("message", sa.Text),
+    sa.Column("log_tail", sa.Text),
+    sa.Column("will_retry", sa.Boolean),
+    sa.UniqueConstraint("job_digest", "number"),
+    sa.Index("ix_attempts_run_id_state", "run_id", "state"),
+    # The database itself refuses a second live attempt at a job.
+    sa.Index(
+        "uq_attempts_one_running",
+        "job_digest",
+        unique=True,
+        sqlite_where=sa.text("state = 'running'"),
+        postgresql_where=sa.text("state = 'running'"),
+    ),
+)
+
+outcomes = sa.Table(
+    "outcomes",
+    metadata,
+    _job(primary_key=True),
+    sa.Column("attempt_id", sa.Text, sa.ForeignKey("attempts.id")),
+    sa.Column("accepted_at", UtcDateTime, nullable=False, index=True),
+    sa.Column("started_at", UtcDateTime, nullable=False),
+    sa.Column("ended_at", UtcDateTime, nullable=False),
+    sa.Column("hardware", sa.Text, nullable=False),
+)
+
+builds = sa.Table(
+    "builds",
+    metadata,
+    sa.Column("job_digest", sa.Text, sa.ForeignKey("outcomes.job_digest"), primary_key=True),
+    sa.Column("path", sa.Text, nullable=False),
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),
+    sa.Column("parameters", sa.BigInteger, nullable=False),
+    sa.Column("layers", sa.Integer, nullable=False),
+)
+
+evaluations = sa.Table(
+    "evaluations",
+    metadata,
+    sa.Column("job_digest", sa.Text, sa.ForeignKey("outcomes.job_digest"), primary_key=True),
+    sa.Column("title", sa.Text, nullable=False),
+    sa.Column("metric", sa.Text, nullable=False),
+    sa.Column("raw", sa.Float(53), nullable=False),
+    sa.Column("normalized", sa.Float(53), nullable=False),
+    sa.Column("n", sa.Integer, nullable=False),
+    sa.Column("partial", sa.Boolean, nullable=False),
+    sa.Column("comparable_to_board", sa.Boolean, nullable=False),
+    sa.Column("remark", sa.Text),
+    sa.Column("alarms", sa.Text),
+    sa.Column("samples_path", sa.Text, nullable=False),
+    sa.Column("samples_sha256", sa.Text, nullable=False),
+    sa.Column("n_requests", sa.Integer, nullable=False),
+    sa.Column("n_replayed", sa.Integer, nullable=False),
+    sa.Column("duration_s", sa.Float(53), nullable=False),
+)
+
+scores = sa.Table(
+    "scores",
+    metadata,
+    sa.Column("job_digest", sa.Text, sa.ForeignKey("evaluations.job_digest"), primary_key=True),
+    sa.Column("position", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("subset", sa.Text, nullable=False),
+    sa.Column("metric", sa.Text, nullable=False),
+    sa.Column("value", sa.Float(53), nullable=False),
+    sa.Column("stderr", sa.Float(53)),
+    sa.Column("n", sa.Integer, nullable=False),
+    sa.Column("n_full", sa.Integer, nullable=False),
+    sa.Column("lower_bound", sa.Float(53), nullable=False),
+    sa.Column("task_version", sa.Text, nullable=False),
+    sa.Column("alarms", sa.Text),
+    sa.UniqueConstraint("job_digest", "subset", "metric"),
+    sqlite_with_rowid=False,
+)
+
+imports = sa.Table(
+    "imports",
+    metadata,
+    # First digits of the file's sha256: the same file is the same import.
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("checkpoint", sa.Text, nullable=False, index=True),
+    sa.Column("revision", sa.Text),
+    sa.Column("format", sa.Text, nullable=False),
+    sa.Column("measured_at", UtcDateTime),
+    sa.Column("imported_at", UtcDateTime, nullable=False, index=True),
+    sa.Column("spec", sa.Text, nullable=False),
+)
+
+imported_results = sa.Table(
+    "imported_results",
+    metadata,
+    sa.Column("import_id", sa.Text, sa.ForeignKey("imports.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("position", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("suite", sa.Text, nullable=False),
+    sa.Column("benchmark", sa.Text, nullable=False),
+    sa.Column("benchmark_digest", sa.Text, nullable=False),
+    sa.Column("raw", sa.Float(53), nullable=False),
+    sa.Column("normalized", sa.Float(53), nullable=False),
+    sa.Column("n", sa.Integer, nullable=False),
+    sa.Column("spec", sa.Text, nullable=False),
+    sa.Column("samples_path", sa.Text),
+    sa.Column("samples_sha256", sa.Text),
+)
+
+cards = sa.Table(
+    "cards",
+    metadata,
+    # First digits of the card's sha256: the same text is the same card.
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("name", sa.Text),
+    sa.Column("checkpoint", sa.Text, index=True),
+    sa.Column("text", sa.Text, nullable=False),
+    sa.Column("imported_at", UtcDateTime, nullable=False, index=True),
+    sa.Column("checks", sa.Text, nullable=False),
+    sa.Column("notes", sa.Text, nullable=False),
+)
+
+claims = sa.Table(
+    "claims",
+    metadata,
+    sa.Column("card_id", sa.Text, sa.ForeignKey("cards.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("position", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("suite", sa.Text, nullable=False),
+    sa.Column("benchmark", sa.Text),
+    sa.Column("value", sa.Float(53), nullable=False),
+    sa.Column("spec", sa.Text, nullable=False),
+)
+
+reproductions = sa.Table(
+    "reproductions",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("card_id", sa.Text, sa.ForeignKey("cards.id"), nullable=False, index=True),
+    sa.Column("run_id", sa.Text, sa.ForeignKey("runs.id", ondelete="SET NULL")),
+    sa.Column("candidate", sa.Text, nullable=False),
+    sa.Column("made_at", UtcDateTime, nullable=False, index=True),
+    sa.Column("checks", sa.Text, nullable=False),
+    sa.Column("notes", sa.Text, nullable=False),
+)
+
+verdicts = sa.Table(
+    "verdicts",
+    metadata,
+    sa.Column(
+        "reproduction_id",
+        sa.Text,
+        sa.ForeignKey("reproductions.id", ondelete="CASCADE"),
+        primary_key=True,
+    ),
+    sa.Column("position", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("kind", _enum(VerdictKind), nullable=False, index=True),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("measured", sa.Float(53)),
+    sa.Column("difference_points", sa.Float(53)),
+    # The verdict whole, its claim included: a card that is read anew does not change what was judged.
+    sa.Column("spec", sa.Text, nullable=False),
+)

@@ -1,0 +1,1 @@
+"""What runs on a node: one build, or an engine that serves evaluations."""

@@ -1,0 +1,75 @@
+"""What a worker opens for its jobs, each time compared with what was planned: a name alone is never trusted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from evals.datasets import find, require_content
+from evals.probes import get_probe
+from evals.suite import load_suite
+from evals.task_files import task_digest
+from orchestrator.errors import PlanOutdated
+from orchestrator.plan.job import CheckpointPlace, EvalJob
+from orchestrator.provenance import libraries_identity, scorer_identity
+from orchestrator.settings import WorkerContext
+from recipes.artifact import ArtifactLeases, ArtifactStore
+from recipes.errors import ArtifactError
+from recipes.verification import verified_source
+
+
+class Inputs:
+    """Checkpoints, data and definitions of one worker's jobs; artifacts are leased until `release`."""
+
+    def __init__(self, context: WorkerContext) -> None:
+        self._context = context
+        self._artifacts = ArtifactStore(context.home_path / "artifacts")
+        self._leases = ArtifactLeases(self._artifacts)
+
+    def checkpoint(self, place: CheckpointPlace, weights_digest: str) -> Path:
+        """Directory of a job's checkpoint on this node, whose files are those that were planned or built.
+
+        Raises CheckpointChanged or ArtifactChanged where they are others.
+        """
+        if place.name is not None:
+            return verified_source(place.name, weights_digest, home=self._context.home_path)
+        digest = place.artifact or ""
+        if self._artifacts.lookup(digest) is None:
+            raise ArtifactError(
+                f"The built checkpoint {digest} is not under {self._context.home} on this node; "
+                "every node must mount the same MERGEBOARD_HOME (`mergeboard doctor --address` checks it)."
+            )
+        self._leases.take(digest)
+        return self._artifacts.verify(digest).path
+
+    def require_planned(self, job: EvalJob, mirror: Path | None) -> None:
+        """Raise PlanOutdated or DatasetChanged where this node would ask or score something else than was planned."""
+        if job.is_probe:
+            self._require(job, get_probe(job.benchmark).digest, f"{job.suite} {libraries_identity()}")
+            return
+        benchmark = load_suite(job.suite).benchmark(job.benchmark)
+        self._require(job, benchmark.digest, scorer_identity(task_digest(benchmark)))
+        require_content(find(benchmark, mirror), benchmark, job.dataset_digest)
+
+    def release(self) -> None:
+        """Give up the leases of artifacts."""
+        self._leases.close()
+        self._leases = ArtifactLeases(self._artifacts)
+
+    @staticmethod
+    def _require(job: EvalJob, definition: str, scorer: str) -> None:
+        if job.benchmark_digest != definition:
+            raise PlanOutdated(
+                f"This node defines {job.suite}/{job.benchmark} otherwise than the plan does: install the same mergeboard on "
+                "every node, or run the plan again."
+            )
+        if job.scorer != scorer:
+            raise PlanOutdated(
+                f"This node would score {job.suite}/{job.benchmark} with other versions than were planned "
+                f"({_difference(job.scorer, scorer)}): install the same packages on every node, or run the plan again."
+            )
+
+
+def _difference(planned: str, here: str) -> str:
+    """The parts of two scorer lines that differ."""
+    before, after = set(planned.split()), set(here.split())
+    return f"planned {' '.join(sorted(before - after)) or 'less'}, here {' '.join(sorted(after - before)) or 'less'}"

@@ -1,0 +1,351 @@
+"""What runs on a node: one build, or an engine that serves evaluations one after another.
+
+The only place that catches everything: whatever goes wrong comes back as a classified Failure with the
+tail of the attempt's log. A worker never touches the store.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import json
+import os
+import shutil
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from evals.engine import PathEngine, open_engine
+from evals.errors import EngineError
+from evals.harness import Progress, evaluate, help_out
+from evals.probes import ProbeError
+from evals.probes.evaluate import ProbeRun
+from evals.samples import write_samples
+from evals.scores import Evaluation
+from evals.suite import load_suite
+from orchestrator.plan.job import BuildJob, EvalJob, Task
+from orchestrator.provenance import hardware
+from orchestrator.settings import WorkerContext
+from orchestrator.store.records import BuildOutcome, EvalOutcome, Failure, FailureClass, Outcome
+from orchestrator.worker.failures import batch_size, failure_of
+from orchestrator.worker.inputs import Inputs
+from recipes.artifact import ArtifactStore
+from recipes.checkpoint import Checkpoint
+from recipes.merge import BuildOptions, BuildProgress, MergekitProcess, build
+from recipes.recipe import Recipe
+from recipes.verification import verified_source
+
+_PROGRESS_PERIOD_S = 0.5
+
+
+def run_build(context: WorkerContext, attempt_id: str, job: BuildJob) -> Outcome:
+    """Build one recipe into the artifact store; a second builder of the same recipe finds it there."""
+    log = context.home_path / "logs" / f"{attempt_id}.log"
+    try:
+        with _captured(log):
+            return _build(context, job)
+    except BaseException as error:  # noqa: BLE001 - the one place that turns everything into a Failure
+        return failure_of(error, log)
+
+
+class EngineHost:
+    """Holds one engine and serves jobs on it; becomes a Ray actor.
+
+    After an error that leaves the process without a usable engine (a lost CUDA context, a dead worker of a tensor-parallel
+    engine) every further job fails at once with that error: whoever holds the host replaces its process.
+    """
+
+    def __init__(self, context: WorkerContext) -> None:
+        self._context = context
+        self._inputs = Inputs(context)
+        self._engine: PathEngine | None = None
+        self._holds: tuple[str, str] | None = None
+        self._opened_for: EvalJob | None = None
+        self._start_s: float | None = None
+        self._broken: Failure | None = None
+
+    def run(self, tasks: Sequence[Task]) -> tuple[Outcome, ...]:
+        """Evaluate one batch and answer each of its jobs; opens the engine at the first one.
+
+        What goes wrong in a batch is found by halves, so that a layer path that fails takes no other with it. An engine that
+        does not start, or breaks, fails the whole batch: no half would do better in this process.
+        """
+        if self._broken is not None:
+            return (self._broken,) * len(tasks)
+        logs = [self._context.home_path / "logs" / f"{task.attempt_id}.log" for task in tasks]
+        jobs = [task.job for task in tasks if isinstance(task.job, EvalJob)]
+        started = False
+        try:
+            with _captured(logs[0]):
+                _share_log(logs)
+                begun_at = datetime.now(UTC)
+                report = _ProgressFile(self._context.home_path / "journals" / jobs[0].digest)
+                engine = self._engine_for(jobs[0], lambda: report.stage("starting the engine"))
+                started = True
+                return tuple(self._evaluate(engine, jobs, report, begun_at, logs[0]))
+        except BaseException as error:  # noqa: BLE001 - the one place that turns everything into a Failure
+            # A job may run on an engine that was opened with another one's batch.
+            used = batch_size(self._opened_for or jobs[0])
+            failure = failure_of(error, logs[0]).model_copy(update={"batch_size": used})
+        if failure.failure_class is FailureClass.BROKEN_ENGINE:
+            self._broken = failure
+            return (failure.model_copy(update={"jobs": len(tasks) if started else 1}),) * len(tasks)
+        if len(tasks) == 1 or not started:
+            return (failure,) * len(tasks)
+        half = len(tasks) // 2
+        return (*self.run(tasks[:half]), *self.run(tasks[half:]))
+
+    def help(self, task: Task, seconds: float) -> bool:
+        """Answer requests of an evaluation that another engine leads, for so long at most; whether more may be left.
+
+        What goes wrong is raised: who leads goes on without help, and meets what is wrong itself.
+        """
+        job = task.job
+        assert isinstance(job, EvalJob)
+        if self._broken is not None:
+            raise EngineError(self._broken.message)
+        log = self._context.home_path / "logs" / f"{task.attempt_id}-help-{os.getpid()}.log"
+        with _captured(log):
+            engine = self._engine_for(job)
+            self._inputs.require_planned(job, self._mirror)
+            engine.set_layer_path(job.live_layers)
+            more = help_out(
+                engine,
+                load_suite(job.suite).benchmark(job.benchmark),
+                job.settings,
+                mirror=self._mirror,
+                journal_dir=self._context.home_path / "journals" / job.digest,
+                seconds=seconds,
+            )
+        log.unlink(missing_ok=True)
+        return more
+
+    def close(self) -> None:
+        """Free the engine."""
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None
+        self._inputs.release()
+
+    def _evaluate(
+        self, engine: PathEngine, jobs: Sequence[EvalJob], report: _ProgressFile, started: datetime, log: Path
+    ) -> list[Outcome]:
+        if jobs[0].is_probe:
+            outcomes = list(self._probe(engine, jobs, report, log))
+        else:
+            outcomes = [self._benchmark(engine, job, report, started) for job in jobs]
+        start_s, self._start_s = self._start_s, None
+        if isinstance(outcomes[0], EvalOutcome):
+            outcomes[0] = outcomes[0].model_copy(update={"engine_start_s": start_s})
+        return outcomes
+
+    def _benchmark(
+        self, engine: PathEngine, job: EvalJob, report: _ProgressFile, started: datetime
+    ) -> EvalOutcome:
+        self._require_planned(job)
+        engine.set_layer_path(job.live_layers)
+        suite = load_suite(job.suite)
+        samples = self._samples_path(job)
+        evaluation = evaluate(
+            engine,
+            suite,
+            suite.benchmark(job.benchmark),
+            job.settings,
+            mirror=self._mirror,
+            journal_dir=self._context.home_path / "journals" / job.digest,
+            samples_path=samples,
+            home=self._context.home_path,
+            on_progress=report,
+        )
+        self._require_planned(job)
+        return self._outcome(evaluation, samples, started)
+
+    def _probe(
+        self, engine: PathEngine, jobs: Sequence[EvalJob], report: _ProgressFile, log: Path
+    ) -> Iterator[Outcome]:
+        """One probe on the layer paths of all these jobs at once."""
+        started = datetime.now(UTC)
+        for job in jobs:
+            self._require_planned(job)
+        run = ProbeRun(engine, jobs[0].benchmark, jobs[0].settings)
+        for job, found in zip(jobs, run.measure([j.live_layers for j in jobs], report.count), strict=True):
+            if isinstance(found, ProbeError):
+                yield failure_of(found, log)
+                continue
+            samples = self._samples_path(job)
+            write_samples(samples, found.samples)
+            yield self._outcome(found.evaluation, samples, started)
+
+    @property
+    def _mirror(self) -> Path | None:
+        return Path(self._context.datasets) if self._context.datasets else None
+
+    def _samples_path(self, job: EvalJob) -> Path:
+        path = self._context.home_path / "samples" / f"{job.digest}.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def _outcome(self, evaluation: Evaluation, samples: Path, started: datetime) -> EvalOutcome:
+        return EvalOutcome(
+            evaluation=evaluation,
+            samples_path=str(samples.relative_to(self._context.home_path)),
+            samples_sha256=hashlib.sha256(samples.read_bytes()).hexdigest(),
+            hardware=hardware(),
+            started_at=started,
+            ended_at=datetime.now(UTC),
+        )
+
+    def _require_planned(self, job: EvalJob) -> None:
+        """Refuse a job whose checkpoint, data, definitions or versions are not those that were planned.
+
+        Asked before an evaluation, which reads tokenizer and data by name, and after it, so that nothing was swapped meanwhile.
+        """
+        self._inputs.checkpoint(job.place, job.weights_digest)
+        self._inputs.require_planned(job, self._mirror)
+
+    def _engine_for(self, job: EvalJob, on_start: Callable[[], None] = lambda: None) -> PathEngine:
+        """The engine of a job; its weights were those that were planned before and after it read them."""
+        holds = (job.engine_key, job.weights_digest)
+        checkpoint = self._inputs.checkpoint(job.place, job.weights_digest)
+        if self._engine is not None and self._holds == holds:
+            return self._engine
+        self.close()
+        on_start()
+        self._inputs.checkpoint(
+            job.place, job.weights_digest
+        )  # leased anew, since closing gave up what was leased
+        begun = time.monotonic()
+        self._opened_for = job
+        self._engine = open_engine(job.engine, checkpoint, job.tuning)
+        self._start_s = time.monotonic() - begun
+        self._holds = holds
+        self._inputs.checkpoint(job.place, job.weights_digest)
+        return self._engine
+
+
+def _build(context: WorkerContext, job: BuildJob) -> BuildOutcome:
+    started = datetime.now(UTC)
+    recipe = Recipe.parse(job.recipe, origin=f"recipe {job.digest}")
+    home, pickles = context.home_path, job.allow_pickles
+
+    def sources() -> dict[str, Path]:
+        """The sources' directories, whose files are those that were planned."""
+        return {
+            s.name: verified_source(s.place, s.weights_digest, home=home, allow_pickles=pickles)
+            for s in job.sources
+        }
+
+    options = BuildOptions(
+        seed=job.seed, trust_remote_code=job.trust_remote_code, allow_pickles=job.allow_pickles
+    )
+    report = _ProgressFile(context.home_path / "journals" / job.digest)
+
+    def write(out: Path) -> None:
+        build(recipe, sources(), out, options=options, on_progress=report.build, mergekit=_mergekit())
+        sources()  # nothing was swapped while it was read
+
+    artifact = ArtifactStore(context.home_path / "artifacts").build(
+        job.digest, write, meta={"recipe": job.recipe}
+    )
+    made = Checkpoint.open(artifact.path)
+    shutil.rmtree(context.home_path / "journals" / job.digest, ignore_errors=True)
+    return BuildOutcome(
+        artifact=job.digest,
+        path=str(artifact.path.relative_to(context.home_path)),
+        size_bytes=artifact.size_bytes,
+        parameters=made.parameters,
+        layers=made.n_layers,
+        hardware=hardware(),
+        started_at=started,
+        ended_at=datetime.now(UTC),
+    )
+
+
+@functools.cache
+def _mergekit() -> MergekitProcess:
+    """This process's mergekit: starting one takes seconds, and Ray gives the next build to the same process."""
+    return MergekitProcess()
+
+
+class _ProgressFile:
+    """Progress of a running job, in a file that the scheduler reads; written at most twice a second."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "progress.json"
+        self._last = 0.0
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def stage(self, text: str) -> None:
+        """Say what is being done where there is nothing to count."""
+        self._write({"stage": text})
+
+    def build(self, progress: BuildProgress) -> None:
+        """Say how far a build is, in MB."""
+        now = time.monotonic()
+        if now - self._last >= _PROGRESS_PERIOD_S or progress.done_bytes == progress.total_bytes:
+            self._last = now
+            done, total = progress.done_bytes // 1_000_000, progress.total_bytes // 1_000_000
+            self._write({"stage": f"building {progress.stage} (MB)", "done": done, "total": total})
+
+    def __call__(self, progress: Progress) -> None:
+        self.count(progress.n_done, progress.n_total, progress.n_tokens)
+
+    def count(self, done: int, total: int, tokens: int = 0) -> None:
+        """Say how many requests of an evaluation are answered, and for how many tokens."""
+        now = time.monotonic()
+        if now - self._last >= _PROGRESS_PERIOD_S or done in (0, total):
+            self._last = now
+            self._write({"stage": "evaluating", "done": done, "total": total, "tokens": tokens})
+
+    def _write(self, data: dict[str, str | int]) -> None:
+        aside = self._path.with_suffix(f".{os.getpid()}")
+        aside.write_text(json.dumps(data))
+        aside.replace(self._path)
+
+
+@contextlib.contextmanager
+def _captured(log: Path) -> Iterator[None]:
+    """Send everything that this process writes, C libraries included, to the attempt's log."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = [os.dup(1), os.dup(2)]
+    with log.open("ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    try:
+        yield
+    except BaseException:
+        os.write(2, traceback.format_exc().encode(errors="replace"))
+        raise
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for number, descriptor in zip((1, 2), kept, strict=True):
+            os.dup2(descriptor, number)
+            os.close(descriptor)
+
+
+def _share_log(logs: Sequence[Path]) -> None:
+    """Let the attempts of one batch have one log under all their names, where the disk can do that."""
+    for log in logs[1:]:
+        with contextlib.suppress(OSError):
+            log.hardlink_to(logs[0])
+
+
+def read_and_write(mark: str, token: str) -> str | None:
+    """Whether this node sees a file that the driver wrote, and can write beside it; what is wrong, or None."""
+    path = Path(mark)
+    try:
+        if path.read_text() != token:
+            return "it reads another file than the driver wrote"
+        own = path.with_name(f"{path.name}-{os.getpid()}")
+        own.write_text(token)
+        own.unlink()
+    except OSError as error:
+        return f"{error.strerror} ({error.filename})"
+    return None
