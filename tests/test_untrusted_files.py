@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import time
 import tracemalloc
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from evals.samples import read_samples
 from evals.suite import load_suite
 from orchestrator import cli
 from orchestrator.cards.read import load_card
+from orchestrator.compare.run_comparisons import results_of_run
 from orchestrator.errors import CardError, StoreError, SweepError
 from orchestrator.plan.sweep import load_sweep
 from orchestrator.store import Store
@@ -290,6 +292,19 @@ def test_a_store_whose_rows_are_no_records_is_refused(home: Path) -> None:
     path.write_bytes(data)
     with Store.open(f"sqlite:///{path}", create=False, read_only=True) as store, pytest.raises(StoreError):
         store.snapshot()
+
+
+@pytest.mark.parametrize("table", ["scores", "protocols"])
+def test_results_whose_parts_are_gone_are_refused(home: Path, table: str) -> None:
+    run_id = demo_store(home)
+    path = home / "store.sqlite"
+    with sqlite3.connect(path) as connection:
+        connection.execute(f"DELETE FROM {table}")
+    with (
+        Store.open(f"sqlite:///{path}", create=False, read_only=True) as store,
+        pytest.raises(StoreError, match="Restore it from a backup"),
+    ):
+        results_of_run(store, run_id)
 
 
 def test_cards_and_recipes_of_other_kinds_are_refused(tmp_path: Path) -> None:

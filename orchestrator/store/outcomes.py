@@ -25,6 +25,7 @@ from orchestrator.store.rows import (
     hardware_record,
     job_of,
     score_record,
+    stored_part,
 )
 from orchestrator.store.tables import (
     builds,
@@ -206,7 +207,11 @@ def _evaluations(connection: sa.Connection, digests: list[str]) -> dict[str, Suc
     details = _scores(connection, [row.job_digest for row in rows])
     known = _protocols(connection, {row.protocol_digest for row in rows})
     return {
-        row.job_digest: _eval_outcome(row, known[row.protocol_digest], details[row.job_digest])
+        row.job_digest: _eval_outcome(
+            row,
+            stored_part(known, row.protocol_digest, "protocol"),
+            stored_part(details, row.job_digest, "scores"),
+        )
         for row in rows
     }
 

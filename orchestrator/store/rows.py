@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from pydantic import TypeAdapter
@@ -15,6 +15,7 @@ from sqlalchemy.dialects import postgresql
 
 from evals.engine import EngineTuning
 from evals.scores import Alarm, BenchmarkScore, Score
+from orchestrator.errors import StoreError
 from orchestrator.plan.job import BuildJob, CheckpointPlace, EvalJob, job_from_json
 from orchestrator.provenance import Hardware, Provenance
 from orchestrator.store.records import (
@@ -27,6 +28,8 @@ from orchestrator.store.records import (
     RunRecord,
     RunState,
 )
+
+Part = TypeVar("Part")
 
 Row = dict[str, Any]
 AnyRow = sa.Row[*tuple[Any, ...]]
@@ -116,11 +119,21 @@ def protocol_of(text: str) -> Protocol:
     return Protocol.model_validate_json(text)
 
 
+def stored_part(parts: Mapping[str, Part], digest: str, what: str) -> Part:
+    """The part of a result that another table holds; StoreError where that table was changed by something else."""
+    if digest not in parts:
+        raise StoreError(
+            f"The store lacks the {what} under {digest}: its rows were changed by something else. Restore it from a backup, "
+            "or measure again in a new store."
+        )
+    return parts[digest]
+
+
 def job_of(row: AnyRow, protocols: dict[str, Protocol]) -> BuildJob | EvalJob:
     """A job as one run wants it, out of its identity and that run's own part."""
     if row.protocol_digest is None:
         return job_from_json(row.spec)
-    protocol = protocols[row.protocol_digest]
+    protocol = stored_part(protocols, row.protocol_digest, "protocol")
     return EvalJob(
         weights_digest=row.weights_digest,
         layer_path=row.layer_path,

@@ -101,4 +101,7 @@ def test_the_class_is_that_of_the_cause(
     )  # fmt: skip
     failure = json.loads((tmp_path / "failure.json").read_text())
     assert failure["failure_class"] == kind, failure["message"] + failure["log_tail"]
-    assert failure["message"].startswith(f"vLLM does not start on {checkpoint}: ")
+    # What the headers show is refused before the engine starts.
+    assert failure["message"].startswith(
+        (f"vLLM does not start on {checkpoint}: ", f"{checkpoint} lacks weights ")
+    )

@@ -18,7 +18,7 @@ from orchestrator.store.records import (
     FailureClass,
     Protocol,
 )
-from orchestrator.store.rows import AnyRow, attempt_record
+from orchestrator.store.rows import AnyRow, attempt_record, stored_part
 from orchestrator.store.tables import (
     attempts,
     builds,
@@ -77,7 +77,10 @@ class RunQuestions(StorePart):
                 evaluations=sum(row.n for row in rows),
                 builds=len(times),
                 busy_s=sum(row.seconds for row in rows) + sum(times),
-                gpu_s=sum(row.seconds * _gpus(row.hardware, known[row.protocol_digest]) for row in rows),
+                gpu_s=sum(
+                    row.seconds * _gpus(row.hardware, stored_part(known, row.protocol_digest, "protocol"))
+                    for row in rows
+                ),
                 n_requests=sum(row.requests for row in rows),
             )
 
