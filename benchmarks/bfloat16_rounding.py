@@ -22,7 +22,7 @@ from evals.engine import EngineKind
 from evals.scores import ChatTemplate
 from evals.suite import load_suite
 from recipes.demo import BASE, ensure_demo_checkpoint
-from tests.evals.parity import Parity, SideBySide
+from tests.support.parity import Parity, SideBySide
 
 
 def main() -> None:

@@ -182,7 +182,7 @@ def policy(count: int, seed: int, scale: float, folder: Path) -> dict[str, float
 
 def planning(folder: Path) -> dict[str, float]:
     """Planning and writing down all (i, j) of 80 layers."""
-    from tests.tiny import tiny_checkpoint
+    from tests.support.tiny_checkpoints import tiny_checkpoint
 
     base = tiny_checkpoint(folder / "base", layers=80)
     text = f"name: grid\nbase: {base}\nrecipes: [{{grid: all}}]\nsuites: [{{suite: smoke, benchmarks: [bbh]}}]\nengines: [transformers]\n"

@@ -33,7 +33,7 @@ from evals.engine import (
     open_engine,
 )
 from tests.gpu.ways import eager, exact, scheduler_alone
-from tests.tiny import tiny_checkpoint, write_tokenizer
+from tests.support.tiny_checkpoints import tiny_checkpoint, write_tokenizer
 
 Result = dict[str, Any]
 LayerPath = tuple[int, ...]

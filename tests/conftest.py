@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from recipes.demo import BASE, NOISE, ensure_demo_checkpoint
-from tests.tiny import tiny_checkpoint
+from tests.support.tiny_checkpoints import tiny_checkpoint
 
 # Nothing in a test may reach for the hub by accident; tests that want a hub start one and say so.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")

@@ -22,7 +22,7 @@ from orchestrator.plan.job import BuildJob, CheckpointPlace, EvalJob, RecipeSour
 from orchestrator.plan.sweep import parse_sweep
 from recipes.catalog import catalog_names, load_catalog
 from recipes.recipe import Recipe
-from tests.orchestrator.stand_in_plan import stand_in_plan
+from tests.support.stand_in_plan import stand_in_plan
 
 FILE = Path(__file__).with_name("golden_digests.json")
 BASE = "meta-llama/Meta-Llama-3.1-70B-Instruct@1605565b47bb9346c5515c34102e054115b4f98b"

@@ -17,7 +17,7 @@ from orchestrator.cards.stated import stated_facts
 from orchestrator.provenance import without_secrets
 from recipes.extract import proposals
 from recipes.layer_path import LayerPathSpec
-from tests.pumping import Use, slowest, uses
+from tests.support.pumping import Use, slowest, uses
 
 
 def test_every_pattern_of_the_source_takes_linear_time() -> None:

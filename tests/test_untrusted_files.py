@@ -32,9 +32,9 @@ from recipes.outside_file import MAX_JSON_VALUES, parse_json, read_file
 from recipes.recipe import Recipe
 from recipes.tensor_file import read_header
 from recipes.yaml_text import load_yaml
-from tests.dashboard.stores import demo_store
-from tests.fuzz_campaign import Trial, run, summary
-from tests.tiny import tiny_checkpoint
+from tests.support.demo_stores import demo_store
+from tests.support.fuzz_campaign import Trial, run, summary
+from tests.support.tiny_checkpoints import tiny_checkpoint
 
 
 def _directory(path: Path) -> None:

@@ -1,7 +1,7 @@
 """The store: the contract that the scheduler writes by and everyone else reads by.
 
 One state, one place, one transaction. Decisions are compare-and-set on rows, on the database's clock, and
-the same on SQLite and PostgreSQL; `tests/orchestrator/test_store_contract.py` holds both to it.
+the same on SQLite and PostgreSQL; `tests/orchestrator/store/test_contract.py` holds both to it.
 """
 
 from __future__ import annotations

@@ -9,9 +9,9 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 from orchestrator.store import Store
-from tests.dashboard.browsing import CHROMIUM, FLAGS, Served, serving
-from tests.dashboard.made import DEMO, HOSTILE, Made
-from tests.dashboard.stores import Maker, demo_store, load_suite
+from tests.support.browser import CHROMIUM, FLAGS, Served, serving
+from tests.support.demo_stores import Maker, demo_store, load_suite
+from tests.support.made_results import DEMO, HOSTILE, Made
 
 
 @pytest.fixture(scope="session")

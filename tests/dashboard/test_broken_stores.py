@@ -13,7 +13,7 @@ from streamlit.testing.v1 import AppTest
 
 from dashboard.address import View
 from orchestrator.store import Store
-from tests.dashboard.stores import demo_store
+from tests.support.demo_stores import demo_store
 
 
 def framed(view: View) -> AppTest:

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Request, expect
 
 from orchestrator.store.pages import Pages
-from tests.dashboard.browsing import (
+from tests.support.browser import (
     CELLS,
     GRID,
     PAGES,

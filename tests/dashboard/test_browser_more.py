@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
 from orchestrator.store import Store
 from orchestrator.store.records import RunState
-from tests.dashboard.browsing import (
+from tests.support.browser import (
     CELLS,
     GRID,
     PLOT,
@@ -28,8 +28,8 @@ from tests.dashboard.browsing import (
     settled,
     stuttering,
 )
-from tests.dashboard.made import DEMO
-from tests.dashboard.stores import Maker, load_suite
+from tests.support.demo_stores import Maker, load_suite
+from tests.support.made_results import DEMO
 
 pytestmark = pytest.mark.slow
 WATCH_S = float(os.environ.get("MERGEBOARD_WATCH_S", "300"))

@@ -15,10 +15,10 @@ from dashboard.charts import READY
 from evals.probes import Scoring, get_probe
 from orchestrator.store.pages import Pages
 from orchestrator.store.tables import outcomes, run_jobs
-from tests.dashboard.made import DEMO, HOSTILE, Made
-from tests.dashboard.probe_store import PROBE, probe_store
-from tests.dashboard.stores import Maker, demo_store, load_suite, store_url
-from tests.orchestrator.pg import PostgresForTests, postgres
+from tests.support.demo_stores import Maker, demo_store, load_suite, store_url
+from tests.support.made_results import DEMO, HOSTILE, Made
+from tests.support.pg import PostgresForTests, postgres
+from tests.support.probe_store import PROBE, probe_store
 
 __all__ = ["postgres"]
 

@@ -19,7 +19,7 @@ from orchestrator.run.run import register
 from orchestrator.settings import Settings
 from orchestrator.store import Store
 from orchestrator.store.pages import Pages
-from tests.tiny import tiny_checkpoint
+from tests.support.tiny_checkpoints import tiny_checkpoint
 
 
 @pytest.fixture

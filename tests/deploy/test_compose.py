@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.deploy.files import DEPLOY, GROUP_CLEANUP, check_ray_start, documents
+from tests.support.deploy_files import DEPLOY, GROUP_CLEANUP, check_ray_start, documents
 
 COMPOSE = DEPLOY / "compose.yaml"
 OVERRIDES = (DEPLOY / "compose.gpu.yaml", DEPLOY / "compose.index.yaml")

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from tests.deploy.files import DEPLOY, FORBIDDEN, GROUP_CLEANUP, ROOT
+from tests.support.deploy_files import DEPLOY, FORBIDDEN, GROUP_CLEANUP, ROOT
 
 Stage = list[tuple[str, str]]
 PINNED_PYTHON = re.compile(r"PYTHON_IMAGE=python:3\.11\.\d+-slim-bookworm@sha256:[0-9a-f]{64}")

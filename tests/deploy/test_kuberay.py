@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.deploy.files import DEPLOY, GROUP_CLEANUP, check_ray_start, documents, values
-from tests.deploy.kuberay_schema import PodTemplate, RayCluster
+from tests.support.deploy_files import DEPLOY, GROUP_CLEANUP, check_ray_start, documents, values
+from tests.support.kuberay_schema import PodTemplate, RayCluster
 
 KUBERAY = DEPLOY / "kuberay"
 TOKEN_FOLDER = "/var/run/secrets/kubernetes.io/serviceaccount"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.deploy.files import DEPLOY, GROUP_CLEANUP, check_ray_start, documents
+from tests.support.deploy_files import DEPLOY, GROUP_CLEANUP, check_ray_start, documents
 
 
 def test_rays_loader_takes_it() -> None:

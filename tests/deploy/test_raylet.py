@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.deploy.files import DEPLOY, GROUP_CLEANUP, documents
+from tests.support.deploy_files import DEPLOY, GROUP_CLEANUP, documents
 
 # An engine's workers are children in its own process group, as multiprocessing starts them.
 SCRIPT = """

@@ -13,9 +13,9 @@ import sqlalchemy as sa
 
 from orchestrator.store import Store
 from orchestrator.store.records import LeaderboardQuery
-from tests.deploy.files import DEPLOY
-from tests.orchestrator.pg import PostgresForTests, postgres
-from tests.orchestrator.store_data import demo_run
+from tests.support.deploy_files import DEPLOY
+from tests.support.pg import PostgresForTests, postgres
+from tests.support.store_data import demo_run
 
 __all__ = ["postgres"]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploy.files import ROOT
+from tests.support.deploy_files import ROOT
 
 # Notes what was asked for and "installs" torch as a version.py that names its build: CUDA from pip, CPU from uv's backend.
 PIP = """#!/bin/sh

@@ -17,7 +17,7 @@ from evals.normalize import benchmark_score
 from evals.scores import Alarm, AlarmKind, ChatTemplate, EvalSettings, Evaluation, Score
 from evals.stats import Estimate, Interval, estimate_from_scores
 from evals.suite import load_suite
-from tests.evals.card_figures import RYS, figure, rys
+from tests.support.card_figures import RYS, figure, rys
 
 V2 = load_suite("leaderboard-v2")
 ROWS = board_rows()

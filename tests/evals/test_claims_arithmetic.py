@@ -17,7 +17,7 @@ from evals.claims.arithmetic import (
 from evals.claims.board import board_rows, rows_of
 from evals.claims.records import CheckOutcome
 from evals.suite import load_suite
-from tests.evals.card_figures import CHANGES, RYS, figure, rys
+from tests.support.card_figures import CHANGES, RYS, figure, rys
 
 V2 = load_suite("leaderboard-v2")
 ROWS = board_rows()

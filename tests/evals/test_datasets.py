@@ -17,7 +17,7 @@ from evals.harness.tasks import load_tasks
 from evals.scores import ChatTemplate, EvalSettings
 from evals.suite import Benchmark, load_suite
 from evals.tasks.gpqa import LOADING_ORDER, choice_order
-from tests.evals.gpqa_rows import CONFIGS, write_gpqa
+from tests.support.gpqa_rows import CONFIGS, write_gpqa
 
 PLAIN = EvalSettings(chat_template=ChatTemplate.OFF, fewshot_as_multiturn=False, add_bos_token=False)
 

@@ -21,7 +21,7 @@ from evals.engine import (
 )
 from evals.errors import EngineError, UnsupportedArchitecture
 from evals.live_paths import check_layer_path, require_live_family
-from tests.tiny import DENSE_FAMILIES, tiny_checkpoint
+from tests.support.tiny_checkpoints import DENSE_FAMILIES, tiny_checkpoint
 
 TRANSFORMERS = installed_version(EngineKind.TRANSFORMERS)
 

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 from evals.checkpoint_settings import constant_rope_length, read_generation_settings
 from evals.engine import EngineKind, EngineTuning, GenerateRequest, PathEngine, ScoreRequest
 from evals.errors import EngineError
-from tests.evals.engine_requests import (
+from tests.support.engine_requests import (
     PATHS,
     TOLERANCE,
     generated,
@@ -23,9 +23,9 @@ from tests.evals.engine_requests import (
     random_requests,
     scored,
 )
-from tests.evals.further_tokenizers import further_checkpoint, smoke_lines
-from tests.evals.stock_hf import stock_hf, stock_scores, stock_texts
-from tests.tiny import VOCABULARY, tiny_checkpoint
+from tests.support.further_tokenizers import further_checkpoint, smoke_lines
+from tests.support.stock_hf import stock_hf, stock_scores, stock_texts
+from tests.support.tiny_checkpoints import VOCABULARY, tiny_checkpoint
 
 VLLM = pytest.param(EngineKind.VLLM, marks=pytest.mark.vllm)
 KINDS = pytest.mark.parametrize("kind", [EngineKind.TRANSFORMERS, VLLM])

@@ -25,8 +25,8 @@ from evals.datasets import DatasetState, check
 from evals.engine import EngineKind
 from evals.scores import ChatTemplate
 from evals.suite import Suite, load_suite
-from tests.evals.further_tokenizers import FURTHER_KINDS, further_checkpoint, smoke_lines
-from tests.evals.parity import Parity, SideBySide
+from tests.support.further_tokenizers import FURTHER_KINDS, further_checkpoint, smoke_lines
+from tests.support.parity import Parity, SideBySide
 
 MIRROR = os.environ.get("MERGEBOARD_DATASETS")
 KINDS = pytest.mark.parametrize(

@@ -34,8 +34,8 @@ from evals.samples import read_samples
 from evals.scores import ChatTemplate, EvalSettings, Evaluation
 from evals.sharing import Claims
 from evals.suite import Benchmark, Suite, load_suite
-from tests.evals.engines_before import Before, Request
-from tests.evals.parity import SideBySide
+from tests.support.engines_before import Before, Request
+from tests.support.parity import SideBySide
 
 SMOKE = load_suite("smoke")
 PLAIN = SMOKE.eval_settings(ChatTemplate.OFF)
@@ -192,7 +192,7 @@ def test_samples_say_what_was_asked_and_answered(engine: PathEngine, tmp_path: P
 
 
 def test_the_chat_template_of_auto(tiny_llama: Path, tmp_path: Path) -> None:
-    from tests.tiny import tiny_checkpoint
+    from tests.support.tiny_checkpoints import tiny_checkpoint
 
     assert resolve_chat_template(tiny_llama) is ChatTemplate.ON
     bare = tiny_checkpoint(tmp_path / "bare", chat_template=False)
@@ -202,7 +202,7 @@ def test_the_chat_template_of_auto(tiny_llama: Path, tmp_path: Path) -> None:
 
 
 def test_a_template_that_is_asked_for_and_not_there(tmp_path: Path) -> None:
-    from tests.tiny import tiny_checkpoint
+    from tests.support.tiny_checkpoints import tiny_checkpoint
 
     bare = tiny_checkpoint(tmp_path / "bare", chat_template=False)
     spec = EngineSpec(kind=EngineKind.TRANSFORMERS, version=installed_version(EngineKind.TRANSFORMERS))

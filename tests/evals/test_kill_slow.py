@@ -25,7 +25,7 @@ from evals.journal import Request, request_digest
 from evals.samples import read_samples
 from evals.scores import ChatTemplate, Evaluation
 from evals.suite import load_suite
-from tests.evals.engines_before import Before
+from tests.support.engines_before import Before
 
 SMOKE = load_suite("smoke")
 BATCH = 8

@@ -27,8 +27,8 @@ from evals.datasets import DatasetState, check
 from evals.engine import EngineKind
 from evals.scores import ChatTemplate
 from evals.suite import Benchmark, Suite, load_suite
-from tests.evals.parity import Parity, SideBySide
-from tests.tiny import tiny_checkpoint, trained_tokenizer
+from tests.support.parity import Parity, SideBySide
+from tests.support.tiny_checkpoints import tiny_checkpoint, trained_tokenizer
 
 MIRROR = os.environ.get("MERGEBOARD_DATASETS")
 SUITES = ("leaderboard-v2", "leaderboard-v1")

@@ -13,7 +13,7 @@ from evals.errors import ClaimError
 from evals.results_files import FileFormat, ImportedRun, imported, one_line, parse_results
 from evals.results_files.rules import key_rules
 from evals.suite import load_suite, suite_names
-from tests.evals.board_files import V2, benchmark, board_v1, board_v2, harness_0413, result, right_answers
+from tests.support.board_files import V2, benchmark, board_v1, board_v2, harness_0413, result, right_answers
 
 
 def run_of(data: dict, name: str = "results_2025-01-28T10-22-20.980995.json") -> ImportedRun:

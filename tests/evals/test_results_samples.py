@@ -13,7 +13,7 @@ from evals.harness.tasks import load_tasks
 from evals.results_files import FileFormat, import_results, read_logged_samples, samples_of, with_samples
 from evals.scores import ChatTemplate
 from evals.suite import load_suite
-from tests.evals.board_files import V2, benchmark, board_v2, logged, result, write, write_samples
+from tests.support.board_files import V2, benchmark, board_v2, logged, result, write, write_samples
 
 
 def test_a_folder_with_samples_is_imported_and_agrees(tmp_path: Path) -> None:

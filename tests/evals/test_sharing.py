@@ -26,7 +26,7 @@ from evals.samples import read_samples
 from evals.scores import ChatTemplate, Evaluation
 from evals.sharing import STRETCH, Claims
 from evals.suite import load_suite
-from tests.evals.engines_before import Slow, answers_by_writer
+from tests.support.engines_before import Slow, answers_by_writer
 
 SMOKE = load_suite("smoke")
 SETTINGS = SMOKE.eval_settings(ChatTemplate.OFF)

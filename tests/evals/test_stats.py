@@ -30,7 +30,7 @@ from evals.stats import (
 from evals.stats.resample import Subset, draws, interval, measured
 from evals.suite import Aggregation, Benchmark, Dataset, Extraction, OutputKind
 from evals.suite import Subset as SuiteSubset
-from tests.evals.paired_tables import table
+from tests.support.paired_tables import table
 
 # A cell of a paired table: neither right, only the candidate, only the base, both.
 Cells = Sequence[float]

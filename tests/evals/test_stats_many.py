@@ -18,7 +18,7 @@ from evals.stats import (
     expected_after_search,
     shrinkage,
 )
-from tests.evals.paired_tables import table
+from tests.support.paired_tables import table
 
 
 def test_averages_over_benchmarks() -> None:

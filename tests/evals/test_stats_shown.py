@@ -12,7 +12,7 @@ import pytest
 from evals.stats import Delta, Documents, average_delta, delta, mcnemar_p
 from evals.stats.resample import Subset, measured
 from evals.stats.sign_flip import distribution, swap_parts
-from tests.evals.paired_tables import table
+from tests.support.paired_tables import table
 
 
 def shown(*subsets: Subset, pooled: bool = False) -> Delta:

@@ -12,8 +12,8 @@ from safetensors.numpy import load_file, save_file
 from evals.engine import EngineKind
 from evals.errors import EngineError
 from evals.weight_names import missing_tensors, require_all_weights, tensor_names
-from tests.evals.engine_requests import opened
-from tests.tiny import ARCHITECTURES, tiny_checkpoint, tiny_of_type
+from tests.support.engine_requests import opened
+from tests.support.tiny_checkpoints import ARCHITECTURES, tiny_checkpoint, tiny_of_type
 
 KINDS = pytest.mark.parametrize(
     "kind", [EngineKind.TRANSFORMERS, pytest.param(EngineKind.VLLM, marks=pytest.mark.vllm)]

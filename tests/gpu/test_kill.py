@@ -12,9 +12,9 @@ import psutil
 import pytest
 
 from evals.engine import EngineKind
-from tests.evals.engine_requests import opened
 from tests.gpu.ways import has_gpu, tuning
-from tests.tiny import tiny_checkpoint
+from tests.support.engine_requests import opened
+from tests.support.tiny_checkpoints import tiny_checkpoint
 
 pytestmark = [pytest.mark.gpu, pytest.mark.vllm]
 
@@ -22,7 +22,7 @@ HOLD = """
 import sys, time
 from pathlib import Path
 from evals.engine import EngineKind
-from tests.evals.engine_requests import opened
+from tests.support.engine_requests import opened
 from tests.gpu.ways import tuning
 if __name__ == "__main__":
     with opened(EngineKind.VLLM, Path(sys.argv[1]), tuning(), max_length=512, dtype="bfloat16", tensor_parallel=int(sys.argv[2])):

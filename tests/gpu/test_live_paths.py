@@ -13,16 +13,6 @@ from safetensors.numpy import load_file, save_file
 
 from evals.engine import EngineKind, ExecutionMode
 from recipes.relayer import write_layer_path
-from tests.evals.engine_requests import (
-    LAYERS,
-    PATHS,
-    generated,
-    largest_difference,
-    opened,
-    prompts_of,
-    random_requests,
-    scored,
-)
 from tests.gpu.ways import (
     DTYPES,
     PRECISIONS,
@@ -36,7 +26,17 @@ from tests.gpu.ways import (
     scheduler_alone,
     tuning,
 )
-from tests.tiny import DENSE_FAMILIES, VOCABULARY, tiny_checkpoint
+from tests.support.engine_requests import (
+    LAYERS,
+    PATHS,
+    generated,
+    largest_difference,
+    opened,
+    prompts_of,
+    random_requests,
+    scored,
+)
+from tests.support.tiny_checkpoints import DENSE_FAMILIES, VOCABULARY, tiny_checkpoint
 
 pytestmark = [pytest.mark.gpu, pytest.mark.vllm]
 

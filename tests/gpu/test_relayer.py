@@ -9,9 +9,9 @@ import pytest
 from evals.engine import EngineKind
 from recipes.layer_path import LayerPath
 from recipes.relayer import write_layer_path
-from tests.evals.engine_requests import LAYERS, largest_difference, opened, random_requests, scored
 from tests.gpu.ways import DTYPES, PRECISIONS, tuning
-from tests.tiny import VOCABULARY, tiny_checkpoint
+from tests.support.engine_requests import LAYERS, largest_difference, opened, random_requests, scored
+from tests.support.tiny_checkpoints import VOCABULARY, tiny_checkpoint
 
 pytestmark = pytest.mark.gpu
 

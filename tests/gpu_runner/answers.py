@@ -13,9 +13,9 @@ import pytest
 from evals.engine import EngineKind, EngineTuning, GenerateRequest, GenerateResult, ScoreRequest, ScoreResult
 from evals.errors import EngineError
 from evals.vllm.engine import VllmEngine
-from tests.evals.engine_requests import LAYERS, generated, opened, prompts_of, random_requests, scored
 from tests.gpu_runner.v2 import Runner
-from tests.tiny import VOCABULARY
+from tests.support.engine_requests import LAYERS, generated, opened, prompts_of, random_requests, scored
+from tests.support.tiny_checkpoints import VOCABULARY
 
 LayerPath = tuple[int, ...]
 

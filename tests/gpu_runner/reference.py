@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from evals.engine import EngineKind, GenerateRequest, GenerateResult, ScoreResult
-from tests.evals.engine_requests import largest_difference, opened, scored
 from tests.gpu_runner.answers import PATHS, REQUESTS, Answers, Written, texts_asked
+from tests.support.engine_requests import largest_difference, opened, scored
 
 TOLERANCE = 1e-4
 NEAR_TIE = 1e-3

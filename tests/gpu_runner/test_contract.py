@@ -18,7 +18,7 @@ from tests.gpu_runner.contract import breaches
 from tests.gpu_runner.our_use import Call, calls_of, our_modules
 from tests.gpu_runner.sources import Missing, Sources
 from tests.gpu_runner.v2 import ROOT
-from tests.tiny import tiny_checkpoint
+from tests.support.tiny_checkpoints import tiny_checkpoint
 
 CACHE = Path(os.environ.get("MERGEBOARD_TEST_CACHE", ROOT / "test-output")) / "wheels"
 

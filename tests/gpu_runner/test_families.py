@@ -9,7 +9,7 @@ import pytest
 from tests.gpu_runner.answers import LAYERS, PATHS, REQUESTS, answers
 from tests.gpu_runner.reference import check_answers
 from tests.gpu_runner.v2 import Runner, call
-from tests.tiny import DENSE_FAMILIES, tiny_checkpoint
+from tests.support.tiny_checkpoints import DENSE_FAMILIES, tiny_checkpoint
 
 pytestmark = [pytest.mark.gpu_runner, pytest.mark.vllm]
 

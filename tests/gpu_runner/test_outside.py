@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from evals.engine import EngineKind, EngineTuning, GenerateResult, ScoreResult
-from tests.evals.engine_requests import (
+from tests.gpu.ways import same_answer
+from tests.gpu_runner.v2 import Runner, call
+from tests.support.engine_requests import (
     generated,
     largest_difference,
     opened,
@@ -16,9 +18,7 @@ from tests.evals.engine_requests import (
     random_requests,
     scored,
 )
-from tests.gpu.ways import same_answer
-from tests.gpu_runner.v2 import Runner, call
-from tests.tiny import VOCABULARY, tiny_checkpoint
+from tests.support.tiny_checkpoints import VOCABULARY, tiny_checkpoint
 
 pytestmark = [pytest.mark.gpu_runner, pytest.mark.vllm, pytest.mark.slow]
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from evals.engine import EngineKind, EngineTuning, GenerateRequest, GenerateResult
-from tests.evals.engine_requests import generated, opened
 from tests.gpu.ways import Exact, exact, same_answer
 from tests.gpu_runner.v2 import Runner, call
-from tests.tiny import tiny_checkpoint
+from tests.support.engine_requests import generated, opened
+from tests.support.tiny_checkpoints import tiny_checkpoint
 
 pytestmark = [pytest.mark.gpu_runner, pytest.mark.vllm, pytest.mark.slow]
 

@@ -9,7 +9,6 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from evals.engine import EngineKind
-from tests.evals.engine_requests import largest_difference, opened
 from tests.gpu_runner.answers import (
     LAYERS,
     PATHS,
@@ -21,7 +20,8 @@ from tests.gpu_runner.answers import (
 )
 from tests.gpu_runner.reference import TOLERANCE, check_scores, reference_of, score_difference
 from tests.gpu_runner.v2 import Runner, call
-from tests.tiny import tiny_checkpoint
+from tests.support.engine_requests import largest_difference, opened
+from tests.support.tiny_checkpoints import tiny_checkpoint
 
 pytestmark = [pytest.mark.gpu_runner, pytest.mark.vllm]
 

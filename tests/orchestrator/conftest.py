@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.orchestrator.runs_fixture import finished
+from tests.support.runs_fixture import finished
 
 __all__ = ["finished"]
 

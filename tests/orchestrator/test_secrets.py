@@ -20,8 +20,8 @@ from orchestrator.provenance import without_secrets
 from orchestrator.run.scheduler import RunSummary
 from orchestrator.settings import Settings
 from orchestrator.store import Store, label_of
-from tests.orchestrator.pg import PostgresForTests, postgres
-from tests.orchestrator.store_data import demo_run
+from tests.support.pg import PostgresForTests, postgres
+from tests.support.store_data import demo_run
 
 __all__ = ["postgres"]
 

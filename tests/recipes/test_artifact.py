@@ -19,7 +19,7 @@ from recipes.artifact import ArtifactLeases, ArtifactStore
 from recipes.errors import ArtifactError, BuildError
 from recipes.lease import Owner, file_system_time_s, is_alive
 from recipes.relayer import write_layer_path
-from tests.tiny import tiny_checkpoint
+from tests.support.tiny_checkpoints import tiny_checkpoint
 
 DIGEST = "0123456789abcdef"
 OTHER = "fedcba9876543210"

@@ -9,8 +9,8 @@ from recipes.catalog import CatalogEntry, catalog_config, catalog_names, find_in
 from recipes.config_facts import ConfigFacts
 from recipes.errors import RecipeError
 from recipes.merge import BuildOptions, MergekitProcess, build
-from tests.recipes.by_mergekit import SEED, Command, assert_same_tensors, config_of, run_command, run_mergekit
-from tests.tiny import tiny_checkpoint
+from tests.support.by_mergekit import SEED, Command, assert_same_tensors, config_of, run_command, run_mergekit
+from tests.support.tiny_checkpoints import tiny_checkpoint
 
 FIGURES = {
     "rys-xlarge": (87, 78.843),

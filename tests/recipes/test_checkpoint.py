@@ -16,7 +16,7 @@ from recipes.checkpoint import Checkpoint, layer_tensor_name, weights_digest
 from recipes.config_facts import ConfigFacts, read_config
 from recipes.errors import CheckpointError
 from recipes.tensor_file import MAX_HEADER_BYTES, Tensor, header_bytes, parse_header, read_header
-from tests.tiny import ARCHITECTURES, DENSE_FAMILIES, tiny_checkpoint, tiny_of_type
+from tests.support.tiny_checkpoints import ARCHITECTURES, DENSE_FAMILIES, tiny_checkpoint, tiny_of_type
 
 
 def rewrite(directory: Path, name: str, **changes: Any) -> None:

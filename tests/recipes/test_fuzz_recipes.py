@@ -11,8 +11,8 @@ from recipes.catalog import catalog_names, load_catalog
 from recipes.errors import RecipeError
 from recipes.extract import proposals
 from recipes.recipe import Recipe
-from tests.recipes.published import PUBLISHED, damaged
 from tests.recipes.test_extract import FENCED, PLAIN, STAGED
+from tests.support.published_recipes import PUBLISHED, damaged
 
 TEXTS = (
     *PUBLISHED.values(),

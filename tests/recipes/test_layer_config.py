@@ -12,7 +12,7 @@ import torch
 from recipes.errors import BuildError
 from recipes.layer_config import relayered_config
 from recipes.relayer import Slice, write_layer_path, write_passthrough
-from tests.tiny import tiny_checkpoint, tiny_of_type
+from tests.support.tiny_checkpoints import tiny_checkpoint, tiny_of_type
 
 PATH = (0, 1, 2, 1, 2, 3, 0)
 

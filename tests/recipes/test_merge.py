@@ -15,8 +15,8 @@ from recipes.checkpoint import Checkpoint
 from recipes.errors import BuildError, CheckpointError, RecipeError, RecipeSyntaxError
 from recipes.merge import BuildOptions, BuildProgress, MergekitProcess, build
 from recipes.recipe import METHODS, BasePolicy, Recipe
-from tests.recipes.by_mergekit import SEED, Command, assert_same_tensors, config_of, run_mergekit, tensors_of
-from tests.tiny import tiny_checkpoint, tiny_of_type
+from tests.support.by_mergekit import SEED, Command, assert_same_tensors, config_of, run_mergekit, tensors_of
+from tests.support.tiny_checkpoints import tiny_checkpoint, tiny_of_type
 
 LAYERS = 4
 OPTIONS = BuildOptions(seed=SEED, threads=1)

@@ -17,9 +17,9 @@ from recipes.merge import build
 from recipes.preflight import Preflight, preflight
 from recipes.recipe import Recipe
 from recipes.sources import Known, parse, resolve
-from tests.recipes.hub_server import HubServer
 from tests.recipes.test_sources import hub  # noqa: F401 - a fixture
-from tests.tiny import tiny_checkpoint
+from tests.support.hub_server import HubServer
+from tests.support.tiny_checkpoints import tiny_checkpoint
 
 PUBLISHED = {
     "rys-xlarge": (87, 78.843),

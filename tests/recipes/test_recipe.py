@@ -5,8 +5,8 @@ import pytest
 from recipes.errors import LayerPathError, RecipeSyntaxError
 from recipes.layer_path import LayerPath, LayerPathSpec
 from recipes.recipe import ModelRef, Recipe, SourceKind, SourceRef
-from tests.recipes.published import PUBLISHED
-from tests.recipes.written import SLERP, recipe
+from tests.support.published_recipes import PUBLISHED
+from tests.support.written_files import SLERP, recipe
 
 
 def weights(of: Recipe) -> dict[str, str]:

@@ -7,8 +7,8 @@ import yaml
 
 from recipes.errors import RecipeError
 from recipes.recipe import Recipe
-from tests.recipes.mergekit_meaning import Refused, meaning
-from tests.recipes.published import PUBLISHED, damaged
+from tests.support.mergekit_meaning import Refused, meaning
+from tests.support.published_recipes import PUBLISHED, damaged
 
 MERGES = {name: text for name, text in PUBLISHED.items() if "merge_method" in text}
 STRICTER = ("twice in one mapping", "chat_template", "not the name of a checkpoint", "is not text")

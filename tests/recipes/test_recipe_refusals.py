@@ -7,8 +7,8 @@ import pytest
 from recipes.errors import RecipeSyntaxError
 from recipes.recipe import Recipe
 from recipes.recipe.filters import idle_filters, missing_value
-from tests.recipes.published import PUBLISHED
-from tests.recipes.written import SLERP, recipe
+from tests.support.published_recipes import PUBLISHED
+from tests.support.written_files import SLERP, recipe
 
 # --- what is ignored, and what is refused ---------------------------------------------------------------------------
 

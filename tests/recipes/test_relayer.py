@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from recipes.checkpoint import Checkpoint
 from recipes.errors import BuildError, CheckpointError
 from recipes.relayer import Progress, Slice, why_not_bytes, write_layer_path, write_passthrough
-from tests.tiny import ARCHITECTURES, DENSE_FAMILIES, tiny_checkpoint
+from tests.support.tiny_checkpoints import ARCHITECTURES, DENSE_FAMILIES, tiny_checkpoint
 
 PATH = (0, 1, 2, 1, 2, 3, 3, 0)
 

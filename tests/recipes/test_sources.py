@@ -14,8 +14,8 @@ from recipes.checkpoint import Checkpoint
 from recipes.errors import CheckpointError
 from recipes.hub import _knock
 from recipes.sources import Known, PinnedSource, describe, look, parse, pin, resolve
-from tests.recipes.hub_server import COMMIT, HubServer, running
-from tests.tiny import tiny_checkpoint
+from tests.support.hub_server import COMMIT, HubServer, running
+from tests.support.tiny_checkpoints import tiny_checkpoint
 
 REPO = "someone/tiny-llama"
 

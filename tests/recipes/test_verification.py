@@ -13,9 +13,9 @@ from recipes.checkpoint import weights_digest
 from recipes.errors import CheckpointChanged, CheckpointError
 from recipes.sources import pin, resolve
 from recipes.verification import verified_source
-from tests.recipes.hub_server import COMMIT, HubServer, running
 from tests.recipes.test_sources import at
-from tests.tiny import tiny_checkpoint
+from tests.support.hub_server import COMMIT, HubServer, running
+from tests.support.tiny_checkpoints import tiny_checkpoint
 
 
 def flip_last_byte(path: Path) -> None:

@@ -15,7 +15,7 @@ from evals.errors import EngineError, UnsupportedArchitecture
 from evals.transformers.engine import TransformersEngine
 from evals.transformers.generation import STEPS
 from recipes.relayer import write_layer_path
-from tests.evals.engine_requests import (
+from tests.support.engine_requests import (
     LAYERS,
     PATHS,
     TOLERANCE,
@@ -27,7 +27,7 @@ from tests.evals.engine_requests import (
     random_requests,
     scored,
 )
-from tests.tiny import DENSE_FAMILIES, VOCABULARY, tiny_checkpoint, tiny_of_type
+from tests.support.tiny_checkpoints import DENSE_FAMILIES, VOCABULARY, tiny_checkpoint, tiny_of_type
 
 KIND = EngineKind.TRANSFORMERS
 EXTRA = {"gpt_neox": {"intermediate_size": 128}, "gemma2": {"sliding_window": 16}}

@@ -13,8 +13,8 @@ from evals.vllm import loading
 from evals.vllm.environment import environment, process_settings
 from evals.vllm.loading import Plan, plan_engine, running_spec
 from evals.vllm.reporting import RunningEngine
-from tests.evals.engine_requests import LAYERS
-from tests.tiny import tiny_checkpoint
+from tests.support.engine_requests import LAYERS
+from tests.support.tiny_checkpoints import tiny_checkpoint
 
 LIVE = "evals.vllm.worker.LiveWorker"
 BUILT = "evals.vllm.reporting.BuiltWorker"

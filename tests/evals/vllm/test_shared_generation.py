@@ -20,7 +20,7 @@ from evals.vllm.environment import answer_for_cpu_build
 from evals.vllm.generation import generations
 from evals.vllm.path_generation import Text
 from evals.vllm.queue import RequestQueue
-from tests.evals.engines_before import answers_by_writer
+from tests.support.engines_before import answers_by_writer
 
 pytestmark = pytest.mark.vllm
 

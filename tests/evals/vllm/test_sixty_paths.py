@@ -34,7 +34,7 @@ from evals.probes import get_probe
 from evals.scores import ChatTemplate
 from recipes.layer_path import LayerPath
 from recipes.relayer import write_layer_path
-from tests.evals.engine_requests import (
+from tests.support.engine_requests import (
     LAYERS,
     TOLERANCE,
     generated,
@@ -44,7 +44,7 @@ from tests.evals.engine_requests import (
     random_requests,
     scored,
 )
-from tests.tiny import DENSE_FAMILIES, VOCABULARY, tiny_checkpoint
+from tests.support.tiny_checkpoints import DENSE_FAMILIES, VOCABULARY, tiny_checkpoint
 
 pytestmark = [pytest.mark.slow, pytest.mark.vllm, pytest.mark.timeout(3600)]
 

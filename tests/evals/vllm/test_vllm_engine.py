@@ -16,7 +16,7 @@ import pytest
 from evals.engine import EngineKind, EngineTuning, GenerateRequest, ScoreResult
 from evals.errors import EngineError
 from evals.vllm.engine import VllmEngine
-from tests.evals.engine_requests import (
+from tests.support.engine_requests import (
     LAYERS,
     PATHS,
     TOLERANCE,
@@ -28,8 +28,8 @@ from tests.evals.engine_requests import (
     random_requests,
     scored,
 )
-from tests.evals.vllm.stock import stock, stock_scores
-from tests.tiny import DENSE_FAMILIES, VOCABULARY, tiny_checkpoint
+from tests.support.stock_vllm import stock, stock_scores
+from tests.support.tiny_checkpoints import DENSE_FAMILIES, VOCABULARY, tiny_checkpoint
 
 pytestmark = pytest.mark.vllm
 

@@ -15,7 +15,7 @@ from evals.engine import EngineKind, EngineTuning, GenerateRequest, ScoreRequest
 from evals.errors import EngineError
 from evals.vllm.engine import VllmEngine
 from recipes.relayer import write_layer_path
-from tests.evals.engine_requests import (
+from tests.support.engine_requests import (
     LAYERS,
     PATHS,
     TOLERANCE,
@@ -26,8 +26,8 @@ from tests.evals.engine_requests import (
     random_requests,
     scored,
 )
-from tests.evals.vllm.stock import stock_scores
-from tests.tiny import VOCABULARY, tiny_checkpoint
+from tests.support.stock_vllm import stock_scores
+from tests.support.tiny_checkpoints import VOCABULARY, tiny_checkpoint
 
 pytestmark = pytest.mark.vllm
 
