@@ -45,9 +45,9 @@ def compare_names(
         )
     reference = _reference(store, base, run_id, first)
     results = [found for found in ours.values() if found is not None]
+    beside = max(0, _tried(store, runs) - len(results))
     if reference is not None and len(results) == len(ours):
-        others = max(0, _tried(store, runs) - len(results))
-        return comparisons(reference, results, home, force=force, tried=others)
+        return comparisons(reference, results, home, force=force, tried=beside)
     groups = [_group(store, base, reference, home)]
     groups += [imported.get(n) or _group(store, n, found, home) for n, found in ours.items()]
     against, *others = with_known_defaults(groups, home)
@@ -56,8 +56,7 @@ def compare_names(
     suites = loaded_suites(
         side.measurement.facts.known[Fact.SUITE] for group in (against, *named.values()) for side in group
     )
-    others = max(0, _tried(store, runs) - len(results))
-    return compare(against, named, suites, force=force, other_candidates=others)
+    return compare(against, named, suites, force=force, other_candidates=beside)
 
 
 def _each_against_its_base(
