@@ -28,7 +28,7 @@ class NodeState(StrEnum):
 
 
 @dataclass(slots=True)
-class JobState:
+class RunJob:
     """One job of a run, besides where it stands."""
 
     job: BuildJob | EvalJob

@@ -18,7 +18,7 @@ from orchestrator.plan.estimate import Durations
 from orchestrator.plan.job import BuildJob, EvalJob, Task
 from orchestrator.plan.plan import Plan
 from orchestrator.run.artifact_use import ArtifactUse
-from orchestrator.run.job_state import Frontier, JobState, NodeState, job_labels
+from orchestrator.run.job_state import Frontier, RunJob, NodeState, job_labels
 from orchestrator.run.lease import take_lease
 from orchestrator.run.progress import (
     JobProgress,
@@ -90,7 +90,7 @@ class Scheduler:
         self._waits_for: str | None = None
         self._artifacts = ArtifactUse(ArtifactStore(settings.artifacts))
         labels = job_labels(plan)
-        self._jobs = {digest: JobState(job, labels[digest]) for digest, job in plan.jobs.items()}
+        self._jobs = {digest: RunJob(job, labels[digest]) for digest, job in plan.jobs.items()}
         self._batches: list[tuple[str, ...]] = []
         # Digests of the few jobs among thousands that run, rest, or are held by another run.
         self._running: set[str] = set()
