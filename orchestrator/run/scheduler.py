@@ -18,7 +18,7 @@ from orchestrator.plan.estimate import Durations
 from orchestrator.plan.job import BuildJob, EvalJob, Task
 from orchestrator.plan.plan import Plan
 from orchestrator.run.artifact_use import ArtifactUse
-from orchestrator.run.job_state import Frontier, RunJob, NodeState, job_labels
+from orchestrator.run.job_state import Frontier, NodeState, RunJob, job_labels
 from orchestrator.run.lease import take_lease
 from orchestrator.run.progress import (
     JobProgress,
