@@ -14,7 +14,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from recipes.card_blocks import MAX_BLOCKS, Block, find_blocks, front_matter, like_a_name
+from recipes.card_blocks import MAX_BLOCKS, Block, find_blocks, front_matter, looks_like_model_name
 from recipes.catalog import catalog_names, load_catalog
 from recipes.errors import RecipeError, RecipeSyntaxError
 from recipes.layer_path import LayerPathSpec
@@ -159,7 +159,7 @@ def _titled(blocks: Sequence[Block]) -> list[Block]:
         words = (
             {word.strip(".-") for word in re.findall(r"[\w.-]+", block.lead)} if not block.title else set()
         )
-        said = sorted(filter(like_a_name, words & of_others))
+        said = sorted(filter(looks_like_model_name, words & of_others))
         found.append(block.model_copy(update={"title": said[0]}) if len(said) == 1 else block)
         taken |= set(said)
     return found

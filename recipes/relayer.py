@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import Field
 
-from recipes.byte_copy import Meter, OnProgress, Progress, copy_bytes
+from recipes.byte_copy import CopyProgress, Meter, OnProgress, copy_bytes
 from recipes.checkpoint import Checkpoint, layer_tensor_name
 from recipes.checkpoint_files import INDEX_NAME, SINGLE_NAME
 from recipes.config_facts import read_config
@@ -25,7 +25,7 @@ from recipes.errors import BuildError
 from recipes.layer_config import differing_layers, relayered_config
 from recipes.tensor_file import DTYPE_BITS, Frozen, Tensor, header_bytes
 
-__all__ = ["SHARD_BYTES", "Progress", "Slice", "why_not_bytes", "write_layer_path", "write_passthrough"]
+__all__ = ["SHARD_BYTES", "CopyProgress", "Slice", "why_not_bytes", "write_layer_path", "write_passthrough"]
 
 SHARD_BYTES = 5_000_000_000
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from pydantic import Field
 
 from recipes.checkpoint import Checkpoint, layer_tensor_name, weights_digest
-from recipes.config_facts import ConfigFacts, read_config, stored_bytes
+from recipes.config_facts import ConfigFacts, quantized_bytes, read_config
 from recipes.demo import ensure_demo_checkpoint
 from recipes.errors import CheckpointError, RecipeError
 from recipes.outside_file import read_file
@@ -232,7 +232,7 @@ def _facts(config: ConfigFacts, tensors: Sequence[Tensor], has_chat_template: bo
             layer_parameters=config.layer_parameters,
             has_chat_template=has_chat_template,
             known_from=Known.CONFIG,
-            size_bytes=sum(t.size_bytes for t in tensors) or stored_bytes(config),
+            size_bytes=sum(t.size_bytes for t in tensors) or quantized_bytes(config),
             layer_bytes=_layer_bytes(tensors, config),
             dtype=config.dtype,
             tensor_names=names,

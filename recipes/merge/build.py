@@ -21,7 +21,7 @@ from recipes.recipe import ModelRef, Recipe, SourceRef, Stage
 from recipes.recipe.depth import is_copy, stage_layers
 from recipes.recipe.filters import missing_value
 from recipes.recipe.normal import document
-from recipes.relayer import SHARD_BYTES, Progress, why_not_bytes, write_passthrough
+from recipes.relayer import SHARD_BYTES, CopyProgress, why_not_bytes, write_passthrough
 from recipes.relayer import Slice as Piece
 from recipes.tensor_file import DTYPE_BITS, Frozen
 
@@ -174,7 +174,7 @@ class _Builder:
             for start, end in [one.layers or (0, self._checkpoint(one.model).n_layers)]
         ]
 
-        def tell(progress: Progress) -> None:
+        def tell(progress: CopyProgress) -> None:
             self._tell(name, progress.done_bytes)
 
         write_passthrough(

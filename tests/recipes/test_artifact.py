@@ -17,7 +17,7 @@ from recipes import file_hash
 from recipes import lease as lease_module
 from recipes.artifact import ArtifactLeases, ArtifactStore
 from recipes.errors import ArtifactError, BuildError
-from recipes.lease import Owner, file_system_time_s, is_alive
+from recipes.lease import Owner, file_system_time_s, is_owner_alive
 from recipes.relayer import write_layer_path
 from tests.support.tiny_checkpoints import tiny_checkpoint
 
@@ -242,7 +242,7 @@ def test_a_lease_of_a_killed_process_ends_with_it(tmp_path: Path) -> None:
 
 
 def test_owners_on_other_machines_are_judged_by_the_age_of_their_file(tmp_path: Path) -> None:
-    mine = Owner.me()
+    mine = Owner.current()
     now_s = file_system_time_s(tmp_path / "clock")
 
     def owned(**changes: str | int) -> Path:
@@ -251,12 +251,12 @@ def test_owners_on_other_machines_are_judged_by_the_age_of_their_file(tmp_path: 
         return path
 
     elsewhere = owned(host="0" * 16)
-    assert is_alive(elsewhere, now_s)
-    assert not is_alive(elsewhere, now_s + lease_module.DEAD_AFTER_S + 1)
-    assert is_alive(owned(), now_s + 1e9)  # on this machine the process itself is asked
-    assert not is_alive(owned(started_s=mine.started_s - 100), now_s)  # its id was given to a later process
-    assert not is_alive(tmp_path / mine.model_copy(update={"host": "0" * 16}).name("gone"), now_s)
-    assert not is_alive(tmp_path / "no owner in the name", now_s)
+    assert is_owner_alive(elsewhere, now_s)
+    assert not is_owner_alive(elsewhere, now_s + lease_module.DEAD_AFTER_S + 1)
+    assert is_owner_alive(owned(), now_s + 1e9)  # on this machine the process itself is asked
+    assert not is_owner_alive(owned(started_s=mine.started_s - 100), now_s)  # its id was given to a later process
+    assert not is_owner_alive(tmp_path / mine.model_copy(update={"host": "0" * 16}).name("gone"), now_s)
+    assert not is_owner_alive(tmp_path / "no owner in the name", now_s)
 
 
 def test_a_lease_is_kept_alive_by_its_holder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
