@@ -11,7 +11,7 @@ from recipes.preflight.records import StagePreflight
 from recipes.recipe import ModelRef, Stage
 from recipes.recipe.depth import is_copy, stage_layers
 from recipes.relayer import SHARD_BYTES
-from recipes.sources import Known, SourceFacts
+from recipes.sources import FactsOrigin, SourceFacts
 from recipes.tensor_file import Frozen
 
 WIDTH_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4, "float64": 8}
@@ -22,7 +22,7 @@ _MOVING_BYTES = 200_000_000
 _MERGEKIT_BYTES = 800_000_000
 """Memory of mergekit before it loads anything."""
 
-_EXACTNESS = (Known.HEADERS, Known.CONFIG, Known.CATALOG)
+_EXACTNESS = (FactsOrigin.HEADERS, FactsOrigin.CONFIG, FactsOrigin.CATALOG)
 
 
 class Weights(Frozen):
@@ -32,7 +32,7 @@ class Weights(Frozen):
     layer: int | None = Field(default=None, description="Parameters of one layer, where all have the same.")
     rest: int | None = Field(default=None, description="Parameters outside the layers.")
     dtype: str | None = Field(default=None, description="Dtype of the weights.")
-    known_from: Known | None = Field(default=None, description="What the parameters come from.")
+    known_from: FactsOrigin | None = Field(default=None, description="What the parameters come from.")
 
     @classmethod
     def of(cls, facts: SourceFacts | None) -> Self:

@@ -17,7 +17,14 @@ from recipes.preflight.records import Preflight, SourcePreflight, StagePreflight
 from recipes.recipe import Recipe, SourceRef, Stage
 from recipes.recipe.depth import is_copy
 from recipes.recipe.filters import idle_filters, missing_value
-from recipes.sources import Known, facts_of_config, hub_is_away, is_on_this_machine, look, raw_file
+from recipes.sources import (
+    FactsOrigin,
+    facts_from_config,
+    is_hub_unreachable,
+    is_local,
+    read_facts,
+    read_small_file,
+)
 
 _MANIFEST_BYTES = 50_000_000
 """Room for tokenizers, indexes and manifests."""
@@ -110,10 +117,10 @@ class _Sources:
 
     def _file(self, name: str, file: str) -> bytes | None:
         source = next(one for one in self.found if one.name == name)
-        if source.facts is None or source.facts.known_from is Known.CATALOG:
+        if source.facts is None or source.facts.known_from is FactsOrigin.CATALOG:
             return None
         try:
-            return raw_file(self._places[name], file, home=self._home)
+            return read_small_file(self._places[name], file, home=self._home)
         except CheckpointError:
             return None
 
@@ -126,12 +133,14 @@ class _Sources:
         if source in self._adapters:
             return SourcePreflight(name=name, is_adapter=True, is_local=Path(place.name).is_dir())
         try:
-            facts = look(place, home=self._home, allow_pickles=self._allow_pickles)
-            return SourcePreflight(name=name, facts=facts, is_local=is_on_this_machine(place, self._home))
+            facts = read_facts(place, home=self._home, allow_pickles=self._allow_pickles)
+            return SourcePreflight(name=name, facts=facts, is_local=is_local(place, self._home))
         except CheckpointError as error:
             raw = catalog_config(source.name)
-            known = facts_of_config(ConfigFacts.from_config(raw, name), Known.CATALOG) if raw else None
-            away = hub_is_away(error)
+            known = (
+                facts_from_config(ConfigFacts.from_config(raw, name), FactsOrigin.CATALOG) if raw else None
+            )
+            away = is_hub_unreachable(error)
             return SourcePreflight(
                 name=name,
                 facts=known,
@@ -179,7 +188,7 @@ def _remarks(stages: tuple[Stage, ...], looked: _Sources) -> Iterator[str]:
     for source in looked.found:
         if source.facts and source.facts.config.quantization:
             yield f"{source.name} has quantised weights ({source.facts.config.quantization})."
-        if source.facts and source.facts.known_from is Known.CATALOG:
+        if source.facts and source.facts.known_from is FactsOrigin.CATALOG:
             yield f"The figures of {source.name} are the catalogue's; its own config was not read."
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from recipes.sources import Known, SourceFacts
+from recipes.sources import FactsOrigin, SourceFacts
 from recipes.tensor_file import Frozen
 
 
@@ -45,7 +45,7 @@ class Preflight(Frozen):
         description="Its stages in building order; the last is the result."
     )
     sources: tuple[SourcePreflight, ...] = Field(description="Its sources in the order of first mention.")
-    parameters_from: Known | None = Field(
+    parameters_from: FactsOrigin | None = Field(
         description="What the parameters were computed from, the least exact of the sources; null where unknown."
     )
     embedding_parameters: int | None = Field(
