@@ -25,7 +25,14 @@ from recipes.errors import BuildError
 from recipes.layer_config import layers_differ, relayered_config
 from recipes.tensor_file import DTYPE_BITS, Frozen, Tensor, header_bytes
 
-__all__ = ["SHARD_BYTES", "CopyProgress", "LayerRange", "copy_obstacle", "write_layer_path", "write_passthrough"]
+__all__ = [
+    "SHARD_BYTES",
+    "CopyProgress",
+    "LayerRange",
+    "copy_obstacle",
+    "write_layer_path",
+    "write_passthrough",
+]
 
 SHARD_BYTES = 5_000_000_000
 
