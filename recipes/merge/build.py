@@ -19,7 +19,7 @@ from recipes.merge.mergekit_worker import MergeRequest
 from recipes.merge.process import MergekitProcess
 from recipes.recipe import ModelRef, Recipe, SourceRef, Stage
 from recipes.recipe.depth import is_copy, stage_layers
-from recipes.recipe.filters import missing_value
+from recipes.recipe.filters import find_missing_value
 from recipes.recipe.normal import document
 from recipes.relayer import SHARD_BYTES, CopyProgress, LayerRange, copy_obstacle, write_passthrough
 from recipes.tensor_file import DTYPE_BITS, Frozen
@@ -188,7 +188,7 @@ class _Builder:
         )
 
     def _run_mergekit(self, stage: Stage, directory: Path, mergekit: MergekitProcess, name: str) -> None:
-        problem = missing_value(
+        problem = find_missing_value(
             stage, [tensor.name for tensor in self._checkpoint(next(stage.refs())).tensors]
         )
         if problem:

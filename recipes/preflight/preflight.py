@@ -22,7 +22,7 @@ from recipes.preflight.outputs import Weights, estimate_stage, stage_outputs
 from recipes.preflight.records import Preflight, SourcePreflight, StagePreflight
 from recipes.recipe import Recipe, SourceRef, Stage
 from recipes.recipe.depth import is_copy
-from recipes.recipe.filters import idle_filters, missing_value
+from recipes.recipe.filters import find_missing_value, unused_filters
 from recipes.sources import (
     FactsOrigin,
     facts_from_config,
@@ -64,7 +64,7 @@ def preflight(
             *incompatibilities(stage, facts.configs),
             *layer_order_problems(stage, facts.raw, facts.configs),
         ]
-        problem = missing_value(stage, facts.names_in(stage))
+        problem = find_missing_value(stage, facts.names_in(stage))
         problems += [problem] if problem else []
     result = written[-1]
     return Preflight(
@@ -194,7 +194,7 @@ def _disk_bytes(figures: tuple[StagePreflight, ...]) -> int | None:
 def _remarks(stages: tuple[Stage, ...], facts: _Sources) -> Iterator[str]:
     for stage in stages:
         tensors = facts.names_in(stage)
-        for text in idle_filters(stage, tensors) if tensors else ():
+        for text in unused_filters(stage, tensors) if tensors else ():
             yield f"The filter {text!r} does nothing: no tensor's name contains it."
         names = [
             name for name in dict.fromkeys(str(ref.source) for ref in stage.refs()) if name in facts.configs

@@ -6,7 +6,7 @@ import pytest
 
 from recipes.errors import RecipeSyntaxError
 from recipes.recipe import Recipe
-from recipes.recipe.filters import idle_filters, missing_value
+from recipes.recipe.filters import find_missing_value, unused_filters
 from tests.support.published_recipes import PUBLISHED
 from tests.support.written_files import SLERP, recipe
 
@@ -157,15 +157,15 @@ def test_files(tmp_path: Path) -> None:
 def test_filters_against_names_of_tensors() -> None:
     names = ["model.embed_tokens.weight", "model.layers.0.mlp.up_proj.weight", "model.norm.weight"]
     stage = recipe(PUBLISHED["slerp"]).ordered[0]
-    assert idle_filters(stage, names) == ("self_attn",)
-    assert missing_value(stage, names) is None
+    assert unused_filters(stage, names) == ("self_attn",)
+    assert find_missing_value(stage, names) is None
     partial = recipe(SLERP.replace("0.5", "[{filter: mlp, value: 1}, {filter: embed, value: 0}]")).ordered[0]
     assert (
-        missing_value(partial, names)
+        find_missing_value(partial, names)
         == "The parameter t has no value for model.norm.weight: end its list with a value that has no filter."
     )
-    assert missing_value(partial, names[:2]) is None
+    assert find_missing_value(partial, names[:2]) is None
     by_layer = recipe(SLERP.replace("0.5", "[{filter: layers.0., value: 1}]")).ordered[0]
-    assert missing_value(by_layer, names) is None
+    assert find_missing_value(by_layer, names) is None
     inputs = recipe(ties("  - {model: a/b, parameters: {weight: [{filter: mlp, value: 1}]}}")).ordered[0]
-    assert missing_value(inputs, names) is not None
+    assert find_missing_value(inputs, names) is not None
