@@ -97,7 +97,7 @@ def ties(models: str, rest: str = "") -> str:
         (PUBLISHED["slerp"].replace("[0, 32]", "[0, 3.5]"), "whole number"),
         (PUBLISHED["slerp"].replace("[0, 32]", "[0, 99999]"), "beyond any checkpoint"),
         (PUBLISHED["slerp"].replace("layer_range: [0, 32]", "", 1), "needs its layers"),
-        (PUBLISHED["slerp"].replace("base_model: Open", "base_model: Closed"), "has to be among the inputs here"),
+        (PUBLISHED["slerp"].replace("base_model: Open", "base_model: Closed"), "must be one of the inputs here"),
         (PUBLISHED["slerp"].replace("sources:", "source:"), "a slice needs `sources`"),
         (PUBLISHED["frankenmerge"].replace("[0, 20]", "[0, 0]").replace("[10, 30]", "[3, 3]").replace("[20, 40]", "[1, 1]"), "0 layers"),
         (PUBLISHED["anchors"].replace("0.6", "0.9"), r"density [+] epsilon < 1; org/a has density 0.9"),
