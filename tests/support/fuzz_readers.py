@@ -47,6 +47,7 @@ class Readers:
     def _file(self, name: str, data: bytes) -> Path:
         path = self._root / name
         path.write_bytes(data)
+        inputs.CLOCK.restart()
         return path
 
     def card(self, rng: random.Random) -> None:
