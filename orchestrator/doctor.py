@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from evals.datasets import check
-from evals.engine import EngineKind, installed_version
+from evals.engine import EngineKind
+from evals.engines import installed_version
 from evals.errors import EvaluationError
 from evals.suite import load_suite, suite_names
 from orchestrator.cluster.gpu_checks import Problem, describe_gpus, gpu_facts, gpu_problems

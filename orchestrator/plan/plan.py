@@ -11,15 +11,8 @@ from pathlib import Path
 
 from pydantic import Field
 
-from evals.engine import (
-    EngineKind,
-    EngineSpec,
-    EngineTuning,
-    ExecutionMode,
-    InstalledEngine,
-    digest_of,
-    installed_engine,
-)
+from evals.engine import EngineKind, EngineSpec, EngineTuning, ExecutionMode, InstalledEngine, digest_of
+from evals.engines import installed_engine
 from evals.execution import default_execution, planned_attention, require_runnable
 from evals.live_paths import LIVE_FAMILIES
 from evals.quantization import engine_quantization

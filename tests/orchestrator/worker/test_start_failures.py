@@ -21,7 +21,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.vllm]
 _RUN = """
 import json, sys
 from pathlib import Path
-from evals.engine import EngineKind, EngineSpec, EngineTuning, installed_version
+from evals.engine import EngineKind, EngineSpec, EngineTuning
+from evals.engines import installed_version
 from orchestrator.plan.job import CheckpointPlace, Task
 from orchestrator.settings import WorkerContext
 from orchestrator.worker.worker import EngineHost
