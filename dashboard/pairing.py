@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pydantic import Field
 
 from dashboard.samples import Flip, Pair, paired
+from evals.engine import Frozen
 from evals.errors import EvaluationError
 from evals.scores import Sample
 from evals.stats import Delta, corrected, delta, documents
 from evals.suite import Benchmark
 from orchestrator.charts import DeltaBar
 from orchestrator.compare import Comparison, Side
-from orchestrator.plan.job import Frozen
 
 
 class SubsetRow(Frozen):

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler
 
 
 class Frozen(BaseModel):
-    """Base of the records of this package: immutable, and a misspelt field is an error."""
+    """Base of the records of evals and of the packages above it: immutable, and a misspelt field is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

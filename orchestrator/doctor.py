@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from evals.datasets import check
-from evals.engine import EngineKind
+from evals.engine import EngineKind, Frozen
 from evals.engines import installed_version
 from evals.errors import EvaluationError
 from evals.suite import load_suite, suite_names
@@ -21,7 +21,6 @@ from orchestrator.cluster.gpu_checks import Problem, describe_gpus, gpu_facts, g
 from orchestrator.cluster.software import require_same
 from orchestrator.errors import MergeboardError, TokenError
 from orchestrator.plan.capacity import ClusterFacts, NodeFacts
-from orchestrator.plan.job import Frozen
 from orchestrator.provenance import hardware, package_version
 from orchestrator.settings import Settings
 

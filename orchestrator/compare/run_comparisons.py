@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import Field
 
 from evals.claims.records import Measurement
-from evals.engine import EngineSpec
+from evals.engine import EngineSpec, Frozen
 from evals.errors import SamplesError, SuiteError
 from evals.normalize import suite_score
 from evals.samples import StoredSamples
@@ -17,7 +17,7 @@ from evals.scores import BenchmarkScore, Sample, SuiteScore
 from evals.suite import Benchmark, Suite, load_suite, suite_names
 from orchestrator.compare import Comparison, Side, all_stages, compare, correct, measurement_of
 from orchestrator.errors import RunError
-from orchestrator.plan.job import EvalJob, Frozen
+from orchestrator.plan.job import EvalJob
 from orchestrator.settings import Settings
 from orchestrator.store import Store
 from orchestrator.store.records import (

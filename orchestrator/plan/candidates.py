@@ -7,8 +7,9 @@ from pathlib import Path
 
 from pydantic import Field
 
+from evals.engine import Frozen
 from orchestrator.errors import SweepError
-from orchestrator.plan.job import BuildJob, CheckpointPlace, Frozen, RecipeSource
+from orchestrator.plan.job import BuildJob, CheckpointPlace, RecipeSource
 from orchestrator.plan.sweep import RecipeEntry, SweepFile
 from orchestrator.settings import Settings
 from recipes.catalog import load_catalog

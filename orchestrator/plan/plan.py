@@ -11,7 +11,15 @@ from pathlib import Path
 
 from pydantic import Field
 
-from evals.engine import EngineKind, EngineSpec, EngineTuning, ExecutionMode, InstalledEngine, digest_of
+from evals.engine import (
+    EngineKind,
+    EngineSpec,
+    EngineTuning,
+    ExecutionMode,
+    Frozen,
+    InstalledEngine,
+    digest_of,
+)
 from evals.engines import installed_engine
 from evals.execution import default_execution, planned_attention, require_runnable
 from evals.live_paths import LIVE_FAMILIES
@@ -28,7 +36,7 @@ from orchestrator.plan.candidates import (
 )
 from orchestrator.plan.capacity import ClusterFacts
 from orchestrator.plan.estimate import EngineNeed
-from orchestrator.plan.job import BuildJob, CheckpointPlace, EvalJob, Frozen
+from orchestrator.plan.job import BuildJob, CheckpointPlace, EvalJob
 from orchestrator.plan.sizing import Sizes
 from orchestrator.plan.sweep import EngineEntry, Sweep, SweepFile
 from orchestrator.settings import Settings

@@ -11,16 +11,15 @@ import secrets
 import time
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated
 
-from pydantic import AfterValidator, AwareDatetime, Field
+from pydantic import AwareDatetime, Field
 
-from evals.engine import AUTO_ATTENTION, EngineSpec, digest_of
+from evals.engine import AUTO_ATTENTION, EngineSpec, Frozen, digest_of
 from evals.scores import BenchmarkScore, EvalSettings, Evaluation
-from orchestrator.plan.job import BuildJob, EvalJob, Frozen, JobKind
+from orchestrator.plan.job import BuildJob, EvalJob, JobKind
 from orchestrator.provenance import Hardware, Provenance
+from orchestrator.text_safety import ForeignText
 
-_MAX_TEXT = 64 * 1024
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 
 
@@ -32,34 +31,6 @@ def new_id() -> str:
         value, digit = divmod(value, 32)
         digits.append(_ALPHABET[digit])
     return "".join(reversed(digits))
-
-
-def _plain_text(text: str) -> str:
-    """Text from outside as every database takes it: no NUL, no lone surrogate, only the end of what is too long."""
-    text = text.encode("utf-8", "replace").decode("utf-8").replace("\0", "\ufffd")
-    return text if len(text) <= _MAX_TEXT else "[...]" + text[-_MAX_TEXT:]
-
-
-def unstorable(text: str) -> str | None:
-    """The character in a text that no database can store, in words; None where there is none."""
-    if "\0" in text:
-        return "NUL (U+0000)"
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        return f"half of a surrogate pair (U+{ord(text[error.start]):04X})"
-    return None
-
-
-def _storable(text: str) -> str:
-    character = unstorable(text)
-    if character is not None:
-        raise ValueError(f"it holds a character, {character}, that no file or database can store")
-    return text
-
-
-ForeignText = Annotated[str, AfterValidator(_plain_text)]
-StorableText = Annotated[str, AfterValidator(_storable)]
 
 
 class RunState(StrEnum):

@@ -7,7 +7,8 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from orchestrator.plan.job import BuildJob, EvalJob, Frozen, JobKind
+from evals.engine import Frozen
+from orchestrator.plan.job import BuildJob, EvalJob, JobKind
 from orchestrator.store.records import AttemptRecord, CandidateRecord
 
 
