@@ -32,7 +32,7 @@ def subset_rows(benchmark: Benchmark, base: Side, candidate: Side) -> tuple[Subs
     return tuple(row.model_copy(update={"p_corrected": p}) for row, p in zip(found, adjusted, strict=True))
 
 
-def pairs_of(
+def questions_of(
     base: Sequence[Sample], candidate: Sequence[Sample], subset: str | None = None
 ) -> tuple[Pair, ...]:
     """The questions that both answered, of one subset or of all."""

@@ -109,6 +109,11 @@ class EngineSpec(Frozen):
         """Identity of these settings."""
         return digest_of(self)
 
+    @property
+    def digest_without_length(self) -> str:
+        """Identity but for the longest sequence, in which the suites of one run differ: one engine of a run."""
+        return self.model_copy(update={"max_length": None}).digest
+
 
 LATER_FIELDS = frozenset({"device", "execution", "attention_backend", "batch_invariant"})
 """Fields of EngineSpec that results of earlier versions do not have."""

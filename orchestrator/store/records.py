@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import secrets
 import time
+from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
 
@@ -304,6 +305,15 @@ class AttemptRecord(Frozen):
     )
 
 
+class JobState(StrEnum):
+    """Where a job of a run stands."""
+
+    DONE = "done"
+    RUNNING = "running"
+    FAILED = "failed"
+    WAITING = "waiting"
+
+
 class RunProgress(Frozen):
     """How many jobs of a run stand where. A job that is done may have been done by another run."""
 
@@ -320,12 +330,26 @@ class RunProgress(Frozen):
 
 
 class Usage(Frozen):
-    """What a run has taken of one node so far, lost and failed attempts included."""
+    """What a run has taken of one node so far, or of all: the one count of its GPU-hours.
+
+    Lost and failed attempts are included, outcomes that another run has paid for are not.
+    """
 
     node: str | None = Field(description="The machine; null where it is not known.")
     attempts: int = Field(description="Attempts, running ones included.")
     job_s: float = Field(description="Seconds that engines and builds worked on them; a batch counts once.")
     gpu_s: float = Field(description="The same times the GPUs that they held; 0 where there are none.")
+
+    @classmethod
+    def total(cls, usage: Iterable[Usage]) -> Usage:
+        """All nodes together."""
+        parts = list(usage)
+        return cls(
+            node=None,
+            attempts=sum(part.attempts for part in parts),
+            job_s=sum(part.job_s for part in parts),
+            gpu_s=sum(part.gpu_s for part in parts),
+        )
 
 
 class FailureCount(Frozen):
@@ -342,6 +366,7 @@ class EvaluationRecord(Frozen):
     weights_digest: str = Field(description="Digest of the weights, or of the recipe that makes them.")
     layer_path: tuple[int, ...] | None = Field(description="Source layers in order; null is all, once.")
     protocol_digest: str = Field(description="Digest of everything else that the score depends on.")
+    engine_digest: str = Field(description="Digest of the engine's settings.")
     suite: str = Field(description="Name of the suite.")
     result: BenchmarkScore = Field(description="The benchmark as its leaderboard shows it.")
     samples_path: str = Field(description="Parquet file of the samples, relative to MERGEBOARD_HOME.")
