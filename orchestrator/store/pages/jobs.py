@@ -13,7 +13,7 @@ from orchestrator.store.joins import (
     planned_jobs,
     protocols_of,
 )
-from orchestrator.store.pages.records import JobDetail, JobRow
+from orchestrator.store.pages.answers import JobDetail, JobRow
 from orchestrator.store.records import CandidateRecord, JobState
 from orchestrator.store.rows import candidate_record, job_of
 from orchestrator.store.tables import (

@@ -11,7 +11,7 @@ from orchestrator.plan.job import JobKind
 from orchestrator.store.base import StorePart
 from orchestrator.store.database import clock
 from orchestrator.store.joins import JOBS_OF_RUNS, first_candidate
-from orchestrator.store.pages.records import Arrivals, Pace, Work
+from orchestrator.store.pages.answers import Arrivals, Pace, Work
 from orchestrator.store.records import (
     AttemptState,
     FailureClass,

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from evals.scores import PROBE_SUITE
 from orchestrator.store.base import StorePart
 from orchestrator.store.joins import JOBS_OF_RUNS, SCORED, job_state, protocols_of
-from orchestrator.store.pages.records import Column
+from orchestrator.store.pages.answers import Column
 from orchestrator.store.records import (
     CandidateRecord,
     JobState,
