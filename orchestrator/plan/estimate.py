@@ -7,13 +7,13 @@ from functools import lru_cache
 
 from pydantic import Field
 
-from evals.engine import EngineKind, EngineSpec
+from evals.engine import EngineKind, EngineSpec, Frozen
 from evals.probes import Form, get_probe
 from evals.scores import PROBE_SUITE
 from evals.suite import OutputKind, load_suite
 from orchestrator.plan.capacity import ClusterFacts, NodeFacts
 from orchestrator.plan.engine_starts import EngineStarts
-from orchestrator.plan.job import BuildJob, EvalJob, Frozen
+from orchestrator.plan.job import BuildJob, EvalJob
 from orchestrator.provenance import hardware
 
 GIB = 1 << 30

@@ -13,6 +13,7 @@ from pydantic import Field
 from evals.claims.arithmetic import RecipeSize
 from evals.claims.facts import Fact
 from evals.claims.records import CardCheck, Claim
+from evals.engine import Frozen
 from evals.errors import EvaluationError
 from evals.suite import load_suite
 from orchestrator.cards import card_checks
@@ -21,7 +22,6 @@ from orchestrator.errors import MergeboardError
 from orchestrator.exchange.imports import card_record
 from orchestrator.plan.capacity import ClusterFacts
 from orchestrator.plan.estimate import rough_gpu_s
-from orchestrator.plan.job import Frozen
 from orchestrator.plan.plan import Plan, make_plan
 from orchestrator.plan.sweep import sweep_of_values
 from orchestrator.reproduce.target import Target, find_target

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from pydantic import Field
 
+from evals.engine import Frozen
 from orchestrator.errors import MergeboardError
 from orchestrator.plan.engine_starts import EngineStarts
 from orchestrator.plan.estimate import ENGINE_START_S, Durations, model_s
-from orchestrator.plan.job import EvalJob, Frozen
+from orchestrator.plan.job import EvalJob
 from orchestrator.plan.plan import Plan
 from orchestrator.provenance import hardware
 from orchestrator.settings import Settings

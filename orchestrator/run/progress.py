@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
 from pydantic import Field
 
-from orchestrator.plan.job import BuildJob, EvalJob, Frozen
+from evals.engine import Frozen
+from orchestrator.plan.job import BuildJob, EvalJob
 from orchestrator.run.job_state import NodeState
 from orchestrator.store.records import FailureClass, Success
 
@@ -70,8 +71,8 @@ class Observer(Protocol):
     def failed(self, failure_class: FailureClass) -> None:
         """An attempt has failed, or the store did not answer."""
 
-    def update(self, progress: RunProgress) -> None:
-        """Called about twice a second."""
+    def update(self, jobs_by_state: Mapping[str, int], tokens_by_job: Mapping[str, int]) -> None:
+        """Called about twice a second, with the tokens of each running job so far."""
 
 
 def read_progress(journals: Path, digest: str, label: str) -> JobProgress:

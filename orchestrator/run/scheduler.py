@@ -375,8 +375,10 @@ class Scheduler:
             ran=self._ran,
             waits_for=self._waits_for,
         )
-        for watcher in (self._reporter, *self._observers):
-            watcher.update(progress)
+        self._reporter.update(progress)
+        by_state = {state.value: number for state, number in counts.items()}
+        for observer in self._observers:
+            observer.update(by_state, {job.digest: job.tokens for job in running})
         if executor is not None:
             self._end_hung(running, executor)
 

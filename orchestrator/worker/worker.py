@@ -19,7 +19,8 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from evals.engine import PathEngine, open_engine
+from evals.engine import PathEngine
+from evals.engines import open_engine
 from evals.errors import EngineError
 from evals.harness import Progress, evaluate, help_out
 from evals.probes import ProbeError

@@ -20,9 +20,8 @@ from evals.engine import (
     ScoreRequest,
     Wanted,
     all_wanted,
-    installed_version,
-    open_engine,
 )
+from evals.engines import installed_version, open_engine
 from evals.errors import EngineError, EvaluationError, JournalError, SuiteError
 from evals.harness import Progress, evaluate, resolve_chat_template
 from evals.harness.adapter import EngineLM

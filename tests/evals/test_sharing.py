@@ -13,14 +13,8 @@ from typing import Any
 import pytest
 import torch
 
-from evals.engine import (
-    EngineKind,
-    EngineSpec,
-    EngineTuning,
-    PathEngine,
-    installed_version,
-    open_engine,
-)
+from evals.engine import EngineKind, EngineSpec, EngineTuning, PathEngine
+from evals.engines import installed_version, open_engine
 from evals.harness import Progress, adapter, evaluate, help_out
 from evals.samples import read_samples
 from evals.scores import ChatTemplate, Evaluation
