@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from enum import StrEnum
 from typing import Generic, TypeVar
 
@@ -106,6 +106,10 @@ class Frontier(Generic[Group]):
         """Whether nothing is left that could still run."""
         pending = (NodeState.WAITING, NodeState.READY, NodeState.RUNNING)
         return not any(self._counts[state] for state in pending)
+
+    def pending(self) -> Iterator[str]:
+        """Jobs that have not started and may still do so."""
+        return (d for d, s in self._state.items() if s is NodeState.WAITING or s is NodeState.READY)
 
     def count(self, state: NodeState) -> int:
         """Number of jobs in a state."""

@@ -14,12 +14,13 @@ from collections.abc import Sequence
 
 from orchestrator.cluster import Batch, Executor, Finished, JobGroup, ReadyJobs, Seat, group_of
 from orchestrator.errors import RunError, StoreError, StoreLost
-from orchestrator.plan.estimate import Durations
-from orchestrator.plan.job import BuildJob, EvalJob, Task
+from orchestrator.plan.durations import Durations
+from orchestrator.plan.job import BuildJob, Task
 from orchestrator.plan.plan import Plan
 from orchestrator.run.artifact_use import ArtifactUse
 from orchestrator.run.job_state import Frontier, NodeState
 from orchestrator.run.lease import take_lease
+from orchestrator.run.outlook import RunOutlook
 from orchestrator.run.progress import (
     JobProgress,
     Observer,
@@ -34,7 +35,6 @@ from orchestrator.settings import Settings
 from orchestrator.store import Store
 from orchestrator.store.records import (
     Acceptance,
-    EvalOutcome,
     Failure,
     FailureClass,
     NotStarted,
@@ -82,7 +82,8 @@ class Scheduler:
         self._run_id = run_id
         self._settings = settings
         self._reporter = reporter
-        self._durations = durations
+        self._durations = durations or Durations({}, on_gpu=False)
+        self._outlook = RunOutlook(self._durations, plan.jobs)
         self._observers = observers
         self._watchdog = watchdog or Watchdog()
         self._inbox: deque[Finished] = deque()
@@ -95,6 +96,7 @@ class Scheduler:
         self._resting: dict[str, float] = {}
         self._attempts: dict[str, str] = {}
         self._batches: list[tuple[str, ...]] = []
+        self._seats: dict[str, Seat] = {}
         self._labels = job_labels(plan)
         self._elsewhere: set[str] = set()
         self._started = time.monotonic()
@@ -186,7 +188,7 @@ class Scheduler:
     def _ranked(self) -> list[str]:
         """Builds, the base, then what takes longest: a long job that is begun last keeps everyone waiting."""
         first = {e.job.digest for e in self._plan.evals if e.candidate == self._plan.candidates[0].name}
-        seconds = self._durations.seconds if self._durations else lambda job: None
+        seconds = self._durations.seconds
 
         def rank(digest: str) -> tuple[int, float]:
             job = self._jobs[digest]
@@ -204,9 +206,12 @@ class Scheduler:
             self._messages[digest] = reason
             self._frontier.failed(digest)
         for batch in executor.pick(self._ready() if homeless else ready):
-            tasks, lost = self._begin(lease, batch, executor.seat_of(batch))
+            seat = executor.seat_of(batch)
+            tasks, lost = self._begin(lease, batch, seat)
             if tasks:
                 self._batches.append(tuple(task.job.digest for task in tasks))
+                self._seats[tasks[0].job.digest] = seat
+                self._outlook.began([task.job for task in tasks])
                 executor.submit(tasks)
             if lost is not None:
                 raise lost
@@ -273,11 +278,7 @@ class Scheduler:
         self._artifacts.ended(digest, job)
         for observer in self._observers:
             observer.finished(job, outcome)
-        if self._durations is not None and isinstance(outcome, EvalOutcome) and isinstance(job, EvalJob):
-            if not outcome.evaluation.n_replayed:
-                self._durations.learn(job, outcome.evaluation.duration_s)
-            if outcome.engine_start_s is not None:
-                self._durations.learn_start(job, outcome.engine_start_s)
+        self._outlook.ended(job, outcome)
         shutil.rmtree(self._settings.journals / digest, ignore_errors=True)
 
     def _failed(self, finished: Finished, failure: Failure) -> None:
@@ -352,6 +353,7 @@ class Scheduler:
             return
         self._last_report = now
         self._batches = [batch for batch in self._batches if any(d in self._attempts for d in batch)]
+        self._seats = {batch[0]: self._seats[batch[0]] for batch in self._batches}
         running = tuple(self._progress(batch) for batch in self._batches)
         counts = {state: self._frontier.count(state) for state in NodeState}
         progress = RunProgress(
@@ -359,6 +361,9 @@ class Scheduler:
             running=running,
             elapsed_s=time.monotonic() - self._started,
             ran=self._ran,
+            remaining_s=self._outlook.left_s(
+                self._frontier.pending(), running, self._ran + self._failures.total() + len(self._messages)
+            ),
             waits_for=self._waits_for,
         )
         for watcher in (self._reporter, *self._observers):
@@ -378,7 +383,8 @@ class Scheduler:
 
     def _progress(self, batch: tuple[str, ...]) -> JobProgress:
         more = f" and {len(batch) - 1} more" if len(batch) > 1 else ""
-        return read_progress(self._settings.journals, batch[0], self._labels[batch[0]] + more)
+        label = self._labels[batch[0]] + more
+        return read_progress(self._settings.journals, batch[0], label, self._seats[batch[0]].node)
 
 
 def job_labels(plan: Plan) -> dict[str, str]:

@@ -58,7 +58,7 @@ class Queries(StorePart):
                 total=connection.scalar(count) or 0,
                 done=connection.scalar(count.where(done)) or 0,
                 running=connection.scalar(count.where(running, ~done)) or 0,
-                failed=connection.scalar(count.where(_failed_for_good(run_id), ~done, ~running)) or 0,
+                failed=connection.scalar(count.where(failed_for_good(run_id), ~done, ~running)) or 0,
             )
 
         return self._database.read(work)
@@ -196,7 +196,7 @@ def _hardware(text: str) -> Hardware:
     return Hardware.model_validate_json(text)
 
 
-def _failed_for_good(run_id: str) -> sa.ColumnElement[bool]:
+def failed_for_good(run_id: str) -> sa.ColumnElement[bool]:
     """Whether the last attempt of this run at a job failed without a promise to try again."""
     last = (
         sa.select(attempts.c.job_digest, sa.func.max(attempts.c.number).label("number"))
