@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from orchestrator.cluster import Batch, Executor, Finished, JobGroup, ReadyJobs, Seat, group_of
 from orchestrator.errors import RunError, StoreError, StoreLost
 from orchestrator.plan.durations import Durations
-from orchestrator.plan.job import BuildJob, Task
+from orchestrator.plan.job import BuildJob, EvalJob, Task
 from orchestrator.plan.plan import Plan
 from orchestrator.run.artifact_use import ArtifactUse
 from orchestrator.run.job_state import Frontier, NodeState, RunJob, job_labels
