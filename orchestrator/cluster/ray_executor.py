@@ -22,7 +22,8 @@ from orchestrator.cluster.nodes import Homeless, KnownNodes
 from orchestrator.cluster.placement import AVOID_S, Floor, Spot
 from orchestrator.cluster.queue import Batch, BatchQueue, Queues, ReadyJobs
 from orchestrator.plan.capacity import ClusterFacts, NodeFacts
-from orchestrator.plan.estimate import ENGINE_START_S, EngineNeed
+from orchestrator.plan.durations import ENGINE_START_S
+from orchestrator.plan.estimate import EngineNeed
 from orchestrator.plan.job import BuildJob, EvalJob, Task
 from orchestrator.settings import Settings, WorkerContext
 from orchestrator.store.records import Failure, Outcome
