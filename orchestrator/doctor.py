@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from evals.datasets import check
-from evals.engine import EngineKind, installed_version
+from evals.engine import EngineKind, Frozen
+from evals.engines import installed_version
 from evals.errors import EvaluationError
 from evals.suite import load_suite, suite_names
 from orchestrator.cluster.gpu_checks import Problem, describe_gpus, gpu_facts, gpu_problems
 from orchestrator.cluster.software import require_same
 from orchestrator.errors import MergeboardError, TokenError
 from orchestrator.plan.capacity import ClusterFacts, NodeFacts
-from orchestrator.plan.job import Frozen
 from orchestrator.provenance import hardware, package_version
 from orchestrator.settings import Settings
 

@@ -11,8 +11,8 @@ from evals.alarms import find_alarms
 from evals.claims.facts import Fact
 from evals.errors import ClaimError
 from evals.results_files.assemble import imported
+from evals.results_files.imported_run import ImportedBenchmark, ImportedRun
 from evals.results_files.parse import read_result_file
-from evals.results_files.records import ImportedBenchmark, ImportedRun
 from evals.results_files.rules import renamed_key
 from evals.results_files.samples import read_logged_samples, stamp_of, task_of
 from evals.scores import Alarm, Sample

@@ -72,22 +72,13 @@ def _estimate(record: RunRecord, progress: RunProgress, usage: Sequence[Usage]) 
     """Hours so far and what is left at the pace so far."""
     if record.started_at is None or not usage:
         return None
-    total = f"{_hours(_sum(usage))} so far"
+    total = f"{_hours(Usage.total(usage))} so far"
     end = record.ended_at or datetime.now(UTC)
     elapsed = (end - record.started_at).total_seconds()
     if record.state is not RunState.RUNNING or not progress.done or elapsed <= 0:
         return total
     left = elapsed / progress.done * (progress.total - progress.done)
     return f"{total}; about {_span(left)} left at this pace"
-
-
-def _sum(usage: Sequence[Usage]) -> Usage:
-    return Usage(
-        node=None,
-        attempts=sum(u.attempts for u in usage),
-        job_s=sum(u.job_s for u in usage),
-        gpu_s=sum(u.gpu_s for u in usage),
-    )
 
 
 def _hours(usage: Usage) -> str:

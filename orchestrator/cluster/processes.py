@@ -10,7 +10,7 @@ import time
 import psutil
 from pydantic import Field
 
-from orchestrator.plan.job import Frozen
+from evals.engine import Frozen
 
 _KILL_S = 30.0
 

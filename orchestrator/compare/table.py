@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from orchestrator.compare.comparison import SIGNIFICANT, Comparison, ComparisonRow
 from orchestrator.compare.correction import correction_text
-from orchestrator.compare.records import SIGNIFICANT, Comparison, ComparisonRow
 from orchestrator.text_safety import Terminal
 
 _SIGNS = {

@@ -12,7 +12,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from evals.engine import DeviceKind, InstalledEngine, digest_of, installed_engine
+from evals.engine import DeviceKind, InstalledEngine, digest_of
+from evals.engines import installed_engine
 from orchestrator.cluster import Growth, RayExecutor, cluster_facts, connect, disconnect, gpus_awaited, survey
 from orchestrator.cluster.metrics import RunMetrics
 from orchestrator.cluster.software import EnginesOf, require_same

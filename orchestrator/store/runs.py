@@ -28,10 +28,10 @@ from orchestrator.store.records import (
     RunRecord,
     RunState,
     job_kind,
-    unstorable,
 )
 from orchestrator.store.rows import AnyRow, Row, among, candidate_row, run_record, run_spec
 from orchestrator.store.tables import attempts, candidate_jobs, candidates, jobs, protocols, run_jobs, runs
+from orchestrator.text_safety import unstorable
 
 # PostgreSQL takes so many in one round trip as they are; putting arrays together costs more.
 _FEW_ROWS = 16
