@@ -36,9 +36,7 @@ _CHANGES = {
     FailureClass.FULL_DISK: "none",
     FailureClass.UNKNOWN: "none",
     FailureClass.BAD_CHECKPOINT: "never: the same checkpoint fails on every node",
-    FailureClass.CHANGED_INPUT: (
-        "none; another node may have the planned checkpoint, data or packages"
-    ),
+    FailureClass.CHANGED_INPUT: ("none; another node may have the planned checkpoint, data or packages"),
     FailureClass.BAD_INPUT: "never: the sweep, the recipe or the data must be changed",
 }
 
