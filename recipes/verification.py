@@ -83,15 +83,15 @@ def _changed_files(reference: str, hashes: dict[str, str], cache_dir: Path) -> l
     """Files without a blob name that changed since the first use of this commit, when their hashes were recorded."""
     if not hashes:
         return []
-    note = cache_dir / "snapshots" / f"{reference.replace('/', '--')}.json"
+    record_file = cache_dir / "snapshots" / f"{reference.replace('/', '--')}.json"
     try:
-        known = json.loads(note.read_text())
+        recorded = json.loads(record_file.read_text())
     except FileNotFoundError:
-        known = {}
+        recorded = {}
     except (OSError, ValueError):
         return []
-    if not isinstance(known, dict):
+    if not isinstance(recorded, dict):
         return []
-    if hashes.keys() - known.keys():
-        write_file(note, json.dumps({**hashes, **known}))
-    return [name for name, digest in hashes.items() if known.get(name, digest) != digest]
+    if hashes.keys() - recorded.keys():
+        write_file(record_file, json.dumps({**hashes, **recorded}))
+    return [name for name, digest in hashes.items() if recorded.get(name, digest) != digest]
