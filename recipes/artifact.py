@@ -234,7 +234,7 @@ class ArtifactStore:
         artifact = self.lookup(digest)
         if artifact is None:
             raise ArtifactError(
-                f"There is no whole artifact {digest} under {self.root}: build its recipe again."
+                f"There is no complete artifact {digest} under {self.root}: build its recipe again."
             )
         return artifact
 
@@ -368,7 +368,7 @@ def _write_manifest(temporary: Path, digest: str, meta: Mapping[str, str]) -> No
     for path in paths:
         if path.is_symlink() or not path.is_file():
             raise BuildError(
-                f"The build made {path.name}, which is not a plain file: no artifact can hold it."
+                f"The build wrote {path.name}, which is not a regular file: artifacts only hold regular files."
             )
     if not paths:
         raise BuildError(f"The build of {digest} wrote no file.")

@@ -133,7 +133,7 @@ class ConfigFacts(Frozen):
         except ValidationError as error:
             field = str(error.errors()[0]["loc"][0])
             raise CheckpointError(
-                f"{where} gives no usable {field}: it is damaged or of a kind that is not known here."
+                f"{where} gives no usable {field}: it is damaged or of an unknown kind."
             ) from error
 
     @property
@@ -181,7 +181,7 @@ def read_config(path: Path) -> dict[str, Any]:
         value = parse_json(read_file(path, MAX_CONFIG_BYTES))
     except FileNotFoundError:
         raise CheckpointError(
-            f"{path} is missing: the directory is not a whole checkpoint; download or copy it again."
+            f"{path} is missing: the directory is not a complete checkpoint; download or copy it again."
         ) from None
     except ValueError:
         raise CheckpointError(f"{path} is not readable JSON: download or copy it again.") from None

@@ -232,7 +232,9 @@ def _call_hub(source: SourceRef, request: Callable[[], T]) -> T:
     except (hub_errors.HfHubHTTPError, httpx2.HTTPError) as error:
         raise CheckpointError(f"The hub refused {source} ({_reason(error)}): try again later.") from error
     except (hub_errors.SafetensorsParsingError, hub_errors.NotASafetensorsRepoError) as error:
-        raise CheckpointError(f"{source} has no readable safetensors headers on the hub.") from error
+        raise CheckpointError(
+            f"{source} has no readable safetensors headers on the hub: use a copy with intact files."
+        ) from error
     except hub_errors.HFValidationError as error:
         raise CheckpointError(
             f"{source.name} cannot be the name of a repository: write org/name@revision."

@@ -69,7 +69,7 @@ class LayerPathGrid(Frozen):
         blocks = [(i, j) for i in starts for j in ends if self.min_added <= j - i <= max_added]
         if len(blocks) > MAX_GRID:
             raise LayerPathError(
-                f"The grid has {len(blocks):,} blocks, at most {MAX_GRID:,} fit: use larger steps."
+                f"The grid has {len(blocks):,} blocks; at most {MAX_GRID:,} are allowed: use larger steps."
             )
         return (LayerPath.baseline(n_layers), *(LayerPath.of_block(i, j, n_layers) for i, j in blocks))
 

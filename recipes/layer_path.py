@@ -179,7 +179,9 @@ def check_source(n_layers: int) -> None:
 
 def _check_visits(count: int) -> None:
     if count > MAX_VISITS:
-        raise LayerPathError(f"The layer path visits more than {MAX_VISITS:,} layers, which is not built.")
+        raise LayerPathError(
+            f"The layer path visits more than {MAX_VISITS:,} layers; longer paths are not built."
+        )
 
 
 def quoted(text: str) -> str:

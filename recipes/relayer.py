@@ -105,7 +105,7 @@ def write_passthrough(
     if not ranges:
         raise BuildError("A checkpoint needs at least one layer: name one.")
     if shard_bytes < 1:
-        raise BuildError(f"A shard of {shard_bytes} bytes holds nothing: choose a larger size.")
+        raise BuildError(f"A shard of {shard_bytes} bytes is too small: choose a larger size.")
     embed_from, head_from = embed_from or ranges[0].source, head_from or ranges[-1].source
     config_from = config_from or ranges[0].source
     directories = {*(range_.source for range_ in ranges), embed_from, head_from, config_from}
@@ -273,7 +273,7 @@ def _outer_tensors(
         if not single_source and is_embedding == is_head:
             raise BuildError(
                 f"{source.directory}: {tensor.name} belongs neither to the embedding nor to the head, "
-                "so it is not known which source gives it."
+                "so its source cannot be determined."
             )
         if (
             (is_embedding if before_layers else not is_embedding)
@@ -357,7 +357,7 @@ def _write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 def _build_error(error: OSError, out: Path) -> BuildError:
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return BuildError(f"The disk that holds {out} is full: free space or choose another place.")
+        return BuildError(f"The disk that holds {out} is full: free space or choose another directory.")
     if error.errno == errno.EEXIST:
         return BuildError(f"{error.filename} exists already: choose an empty directory.")
     return BuildError(f"Writing {out} failed: {error}.")

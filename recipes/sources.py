@@ -211,7 +211,7 @@ def _facts_on_hub(source: SourceRef, home: Path, allow_pickles: bool) -> SourceF
     pinned = source.model_copy(update={"revision": hub.commit_of(source, home)})
     config = hub.small_file(pinned, "config.json", home)
     if config is None:
-        raise CheckpointError(f"{source} has no config.json: it is not a whole checkpoint.")
+        raise CheckpointError(f"{source} has no config.json: it is not a complete checkpoint.")
     modelopt = hub.small_file(pinned, MODELOPT_NAME, home)
     raw = with_modelopt(read_config(config), None if modelopt is None else read_config(modelopt))
     tokenizer = hub.small_file(pinned, "tokenizer_config.json", home)

@@ -67,7 +67,7 @@ def read_header(directory: Path, file: str) -> tuple[Tensor, ...]:
             if length > MAX_HEADER_BYTES:
                 raise CheckpointError(
                     f"{path} claims a header of {length:,} bytes, which no safetensors file has: "
-                    "it is damaged or something else; download it again."
+                    "it is damaged or not a safetensors file; download it again."
                 )
             if length + 8 > file_bytes:
                 raise CheckpointError(

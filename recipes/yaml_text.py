@@ -64,11 +64,11 @@ def load_yaml_documents(data: bytes | str, origin: str) -> list[YamlDocument]:
     except yaml.YAMLError as error:
         raise RecipeSyntaxError(_yaml_error_text(error, origin)) from error
     except RecursionError as error:
-        raise RecipeSyntaxError(f"{origin} is nested too deeply to be a recipe; it is not read.") from error
+        raise RecipeSyntaxError(f"{origin} is nested too deeply; it is not read.") from error
     except (ValueError, OverflowError, AttributeError, KeyError) as error:
         # PyYAML raises AttributeError and KeyError for `!!timestamp x` and `!!bool x`.
         raise RecipeSyntaxError(
-            f"{origin} holds a value that YAML cannot make sense of ({str(error)[:200]})."
+            f"{origin} holds a value that is not valid YAML ({str(error)[:200]})."
         ) from error
     return documents
 

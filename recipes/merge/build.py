@@ -81,7 +81,7 @@ def build(
     except OSError as error:
         _restore(out, out_existed)
         raise BuildError(
-            f"{out} could not be written ({error.strerror or error}): make room or choose another place."
+            f"{out} could not be written ({error.strerror or error}): free space or choose another directory."
         ) from error
     except BaseException:
         _restore(out, out_existed)

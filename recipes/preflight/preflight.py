@@ -221,13 +221,13 @@ def _unknown(
     yield from (source.unknown for source in facts.sources if source.unknown)
     for stage, figure in zip(stages, figures, strict=True):
         if stage.tokenizer is not None:
-            yield f"Stage {figure.name}: its vocabulary, and so its exact size, is known once the tokenizers are joined."
+            yield f"Stage {figure.name}: vocabulary and exact size are only known after the tokenizers are joined."
         if figure.n_layers is None:
-            yield f"Stage {figure.name}: its layers, because those of a source are unknown."
+            yield f"Stage {figure.name}: the number of layers is unknown, because that of a source is."
         elif figure.parameters is None:
-            yield f"Stage {figure.name}: its parameters, because those of a source are unknown or its layers differ."
+            yield f"Stage {figure.name}: the number of parameters is unknown, because that of a source is, or its layers differ."
         elif figure.size_bytes is None:
-            yield f"Stage {figure.name}: its bytes, because the dtype of a source is unknown."
+            yield f"Stage {figure.name}: the size is unknown, because the dtype of a source is."
     for source in facts.sources:
         if source.is_adapter:
-            yield f"Whether the adapter {source.name} fits its checkpoint is known once it is loaded."
+            yield f"Whether the adapter {source.name} fits its checkpoint is only known after it is loaded."

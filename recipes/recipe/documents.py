@@ -51,7 +51,7 @@ def read_documents(documents: list[YamlDocument], origin: str) -> Contents:
         mapped |= _read_sources(node.child("sources"))
     path_nodes = [node for node in nodes if "layer_path" in node.value and "merge_method" not in node.value]
     if path_nodes and len(nodes) > 1:
-        path_nodes[0].refuse("a layer path is a recipe of its own; it cannot be one of several stages.")
+        path_nodes[0].refuse("a layer path is a separate recipe; it cannot be one of several stages.")
     path_of = _read_layer_path(path_nodes[0]) if path_nodes else None
     stages = () if path_nodes else tuple(read_stage(node) for node in nodes)
     return Contents(stages, path_of, mapped, tuple(remarks))

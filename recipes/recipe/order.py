@@ -36,7 +36,9 @@ def _visit(
         return
     if any(stage is other for other in parents):
         chain = " -> ".join(other.name or "the result" for other in (*parents, stage))
-        raise RecipeSyntaxError(f"The stages need each other in a circle ({chain}); no order builds them.")
+        raise RecipeSyntaxError(
+            f"The stages depend on each other in a cycle ({chain}); remove one of these references."
+        )
     for ref in stage.refs():
         if ref.source.name in named:
             if ref.source.revision:

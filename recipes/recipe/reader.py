@@ -111,7 +111,7 @@ def _read_method(node: Node) -> Method:
     if child.value is None:
         for key, tool in _OTHER_TOOLS.items():
             if key in node.value:
-                node.refuse(f"this is {tool}, which mergekit-yaml does not take.")
+                node.refuse(f"this is {tool}, which mergekit-yaml does not accept.")
         matches = difflib.get_close_matches("merge_method", [str(key) for key in node.value], n=1, cutoff=0.7)
         hint = f" (instead of {quoted(matches[0])}?)" if matches else ""
         node.refuse(f"a recipe needs `merge_method`{hint}, or `base` and `layer_path`.")
@@ -129,7 +129,7 @@ def _read_stage_name(node: Node) -> str | None:
     name = node.text()
     if not _STAGE_NAME.fullmatch(name) or name != name.strip() or {"", ".", "..", "~"} & set(name.split("/")):
         node.refuse(
-            f"{quoted(name)} cannot name a stage: it may not leave the output folder nor hold @ + : or \\."
+            f"{quoted(name)} is not a valid stage name: it must stay inside the output folder and not contain @ + : or \\."
         )
     return name
 
@@ -172,7 +172,7 @@ def _read_slice(node: Node, method: Method, document_base: ModelRef | None) -> S
     weight = node.child("residual_weight")
     if weight.value is not None:
         weight.number()
-        weight.remark("mergekit 0.1.5 reads residual_weight nowhere; remove it.")
+        weight.remark("mergekit 0.1.5 ignores residual_weight; remove it.")
     sources = node.child("sources")
     if not sources.value:
         sources.refuse("a slice needs `sources`, a list of `model` and `layer_range`.")
@@ -226,9 +226,9 @@ def _read_layer_range(node: Node) -> tuple[int, int]:
         node.refuse("layer_range is a list of two numbers, [first, end), for example [0, 24].")
     first, end = (entry.integer() for entry in node.items(2))
     if not 0 <= first <= end:
-        node.refuse(f"[{first}, {end}] is no range of layers: it needs 0 <= first <= end.")
+        node.refuse(f"[{first}, {end}] is not a range of layers: it needs 0 <= first <= end.")
     if end > MAX_LAYERS:
-        node.refuse(f"layer {end} is beyond any checkpoint; at most {MAX_LAYERS:,} layers are supported.")
+        node.refuse(f"layer {end} is too large; at most {MAX_LAYERS:,} layers are supported.")
     return first, end
 
 
@@ -257,4 +257,4 @@ def _read_chat_template(node: Node) -> str | None:
         if matches
         else f"it is auto, {', '.join(CHAT_TEMPLATES)}, or the template's own text."
     )
-    node.refuse(f"{quoted(template)} is no chat template that mergekit knows; {hint}")
+    node.refuse(f"{quoted(template)} is not a chat template of mergekit; {hint}")

@@ -181,7 +181,7 @@ class Recipe(Frozen):
             digest = weights.get(str(source), weights.get(source.name))
             if digest is None:
                 raise RecipeSyntaxError(
-                    f"The weights of {source} are not known, so the recipe has no digest yet."
+                    f"The recipe has no digest yet: the weights digest of {source} is not known."
                 )
             return digest
 
@@ -199,7 +199,7 @@ class Recipe(Frozen):
         base, path = self.path_of.base, self.path_of.path
         count = source_layers(base, layers)
         if count is None:
-            raise LayerPathError(f"The number of layers of {base} is not known, which {path.text} needs.")
+            raise LayerPathError(f"The number of layers of {base} is not known; {path.text} needs it.")
         return Recipe.from_layer_path(base, path.resolve(count))
 
     def n_layers(self, layers: Mapping[str, int]) -> int | None:
@@ -225,7 +225,7 @@ class Recipe(Frozen):
         """Stage name and mergekit YAML of each stage, in build order. Raises LayerPathError for an unresolved layer path."""
         if self.path_of:
             raise LayerPathError(
-                f"{self.path_of.path.text} is no mergekit document until its base's layers are known."
+                f"{self.path_of.path.text} has no mergekit document before the number of layers of its base is known."
             )
         return [
             (

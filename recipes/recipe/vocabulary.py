@@ -27,7 +27,7 @@ def read_tokenizer(node: Node, read_ref: Reader) -> TokenizerRule | None:
     source, tokens, padding = (full.child(key) for key in ("source", "tokens", "pad_to_multiple_of"))
     multiple = None if padding.value is None else padding.integer()
     if multiple is not None and not 0 <= multiple <= MAX_PADDING:
-        padding.refuse(f"{multiple:,} is no sensible multiple for a vocabulary.")
+        padding.refuse(f"{multiple:,} is not a valid multiple for a vocabulary; it is 0 to {MAX_PADDING:,}.")
     return TokenizerRule(
         source="union" if "source" not in full.value else _read_source(source, read_ref),
         tokens=() if tokens.value is None else _read_tokens(tokens, read_ref),

@@ -95,7 +95,7 @@ def ties(models: str, rest: str = "") -> str:
         (PUBLISHED["slerp"].replace("[0, 32]", "[32, 0]"), "needs 0 <= first <= end"),
         (PUBLISHED["slerp"].replace("[0, 32]", "[0, 32, 64]"), "two numbers"),
         (PUBLISHED["slerp"].replace("[0, 32]", "[0, 3.5]"), "whole number"),
-        (PUBLISHED["slerp"].replace("[0, 32]", "[0, 99999]"), "beyond any checkpoint"),
+        (PUBLISHED["slerp"].replace("[0, 32]", "[0, 99999]"), "99999 is too large"),
         (PUBLISHED["slerp"].replace("layer_range: [0, 32]", "", 1), "needs its layers"),
         (PUBLISHED["slerp"].replace("base_model: Open", "base_model: Closed"), "must be one of the inputs here"),
         (PUBLISHED["slerp"].replace("sources:", "source:"), "a slice needs `sources`"),
