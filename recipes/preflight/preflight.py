@@ -44,27 +44,22 @@ def preflight(
     Relative directories in the recipe are resolved against `folder`. A missing source does not raise: problems and
     unknown facts are fields of the result.
     """
-    facts = _Sources(recipe, home, folder or Path(), allow_pickles)
+    facts = _RecipeFacts(recipe, home, folder or Path(), allow_pickles)
     problems = [source.problem for source in facts.sources if source.problem]
     try:
         stages = recipe.resolved(facts.layers).ordered
         written = stage_outputs(stages, facts.weights)
     except (RecipeSyntaxError, LayerPathError) as error:
         return _failed_preflight(recipe, facts, [*problems, str(error)])
-    weights = {
-        **facts.weights,
-        **{stage.name or "": stage_weights for stage, stage_weights in zip(stages, written, strict=True)},
-    }
-    figures = tuple(
-        estimate_stage(stage, stage_weights, weights)
-        for stage, stage_weights in zip(stages, written, strict=True)
-    )
+    outputs = list(zip(stages, written, strict=True))
+    weights = {**facts.weights, **{stage.name or "": output for stage, output in outputs}}
+    figures = tuple(estimate_stage(stage, output, weights) for stage, output in outputs)
     for stage in stages:
         problems += [
             *incompatibilities(stage, facts.configs),
-            *layer_order_problems(stage, facts.raw, facts.configs),
+            *layer_order_problems(stage, facts.raw_configs, facts.configs),
         ]
-        problem = find_missing_value(stage, facts.names_in(stage))
+        problem = find_missing_value(stage, facts.tensor_names(stage))
         problems += [problem] if problem else []
     result = written[-1]
     return Preflight(
@@ -81,7 +76,7 @@ def preflight(
     )
 
 
-class _Sources:
+class _RecipeFacts:
     """Facts of all sources, read concurrently because requests to the hub are slow."""
 
     def __init__(self, recipe: Recipe, home: Path, folder: Path, allow_pickles: bool) -> None:
@@ -98,7 +93,7 @@ class _Sources:
             name: source_facts.config for name, source_facts in facts.items() if source_facts
         }
         self.layers = {name: config.n_layers for name, config in self.configs.items()}
-        self.raw: dict[str, dict[str, Any]] = {
+        self.raw_configs: dict[str, dict[str, Any]] = {
             name: raw for name in self.configs if (raw := self._raw_config(name)) is not None
         }
 
@@ -116,7 +111,7 @@ class _Sources:
             total += size
         return total
 
-    def names_in(self, stage: Stage) -> tuple[str, ...]:
+    def tensor_names(self, stage: Stage) -> tuple[str, ...]:
         """Tensor names of the first checkpoint of the stage whose headers were read; empty if there is none."""
         names_by_source = {source.name: source.facts.tensor_names for source in self.sources if source.facts}
         return next((names for ref in stage.refs() if (names := names_by_source.get(str(ref.source)))), ())
@@ -133,7 +128,7 @@ class _Sources:
         return None if text is None else dict(json.loads(text))
 
     def _file(self, name: str, file: str) -> bytes | None:
-        source = next(source_ for source_ in self.sources if source_.name == name)
+        source = next(source for source in self.sources if source.name == name)
         if source.facts is None or source.facts.known_from is FactsOrigin.CATALOG:
             return None
         try:
@@ -146,29 +141,28 @@ class _Sources:
         return source.model_copy(update={"name": str(path.absolute())}) if path.is_dir() else source
 
     def _inspect(self, source: SourceRef) -> SourcePreflight:
-        name, place = str(source), self._refs[str(source)]
+        name, ref = str(source), self._refs[str(source)]
         if source in self._adapters:
-            return SourcePreflight(name=name, is_adapter=True, is_local=Path(place.name).is_dir())
+            return SourcePreflight(name=name, is_adapter=True, is_local=Path(ref.name).is_dir())
         try:
-            facts = read_facts(place, home=self._home, allow_pickles=self._allow_pickles)
-            return SourcePreflight(name=name, facts=facts, is_local=is_local(place, self._home))
+            facts = read_facts(ref, home=self._home, allow_pickles=self._allow_pickles)
+            return SourcePreflight(name=name, facts=facts, is_local=is_local(ref, self._home))
         except CheckpointError as error:
             catalogued = catalog_config(source.name)
-            facts_ = (
-                facts_from_config(ConfigFacts.from_config(catalogued, name), FactsOrigin.CATALOG)
-                if catalogued
-                else None
-            )
+            catalog_facts = None
+            if catalogued:
+                config = ConfigFacts.from_config(catalogued, name)
+                catalog_facts = facts_from_config(config, FactsOrigin.CATALOG)
             unreachable = is_hub_unreachable(error)
             return SourcePreflight(
                 name=name,
-                facts=facts_,
+                facts=catalog_facts,
                 problem=None if unreachable else str(error),
                 unknown=str(error) if unreachable else None,
             )
 
 
-def _failed_preflight(recipe: Recipe, facts: _Sources, problems: list[str]) -> Preflight:
+def _failed_preflight(recipe: Recipe, facts: _RecipeFacts, problems: list[str]) -> Preflight:
     """Preflight of a recipe whose number of layers cannot be determined."""
     unknown = {"n_layers": None, "parameters": None, "dtype": None, "size_bytes": None, "memory_bytes": None}
     method = recipe.ordered[-1].method if recipe.ordered else "passthrough"
@@ -191,9 +185,9 @@ def _disk_bytes(figures: tuple[StagePreflight, ...]) -> int | None:
     return None if None in sizes else sum(size for size in sizes if size is not None) + _MANIFEST_BYTES
 
 
-def _remarks(stages: tuple[Stage, ...], facts: _Sources) -> Iterator[str]:
+def _remarks(stages: tuple[Stage, ...], facts: _RecipeFacts) -> Iterator[str]:
     for stage in stages:
-        tensors = facts.names_in(stage)
+        tensors = facts.tensor_names(stage)
         for text in unused_filters(stage, tensors) if tensors else ():
             yield f"The filter {text!r} does nothing: no tensor's name contains it."
         names = [
@@ -216,7 +210,7 @@ def _head_source(stage: Stage) -> str:
 
 
 def _unknown(
-    stages: tuple[Stage, ...], figures: tuple[StagePreflight, ...], facts: _Sources
+    stages: tuple[Stage, ...], figures: tuple[StagePreflight, ...], facts: _RecipeFacts
 ) -> Iterator[str]:
     yield from (source.unknown for source in facts.sources if source.unknown)
     for stage, figure in zip(stages, figures, strict=True):
