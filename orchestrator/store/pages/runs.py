@@ -40,10 +40,6 @@ class RunQuestions(StorePart):
         """How many runs there are."""
         return self._database.read(lambda c: c.scalar(sa.select(sa.func.count()).select_from(runs)) or 0)
 
-    def now(self) -> datetime:
-        """The time on the store's clock."""
-        return self._database.read(clock)
-
     def cost(self, run_id: str) -> Cost:
         """What the outcomes of a run's jobs have cost."""
         query = (
