@@ -1,10 +1,10 @@
-"""Times and sizes as people say them; text from outside is made fit to be shown by `orchestrator.text_safety`."""
+"""Times and sizes as people say them; text from outside is made fit to be shown by `orchestrator.display.text_safety`."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from orchestrator.text_safety import LONG, SHORT, entity, escaped, line, plain
+from orchestrator.display.text_safety import LONG, SHORT, entity, escaped, line, plain
 
 __all__ = ["LONG", "SHORT", "duration", "entity", "escaped", "line", "moment", "parameters", "plain", "size"]
 

@@ -12,8 +12,8 @@ from pandas.io.formats.style import Styler
 from dashboard.text import escaped
 from orchestrator.charts import Theme
 from orchestrator.charts.theme import LOOKS
+from orchestrator.display.text_safety import cell
 from orchestrator.store.records import RunState
-from orchestrator.text_safety import cell
 
 ROW_PX = 31
 

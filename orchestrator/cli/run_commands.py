@@ -220,8 +220,8 @@ def _execute(
     """Run a plan with progress on stderr, then print its results."""
     from orchestrator.cli.progress import TerminalReporter
     from orchestrator.cli.results_view import show_results
+    from orchestrator.display.text_safety import Terminal
     from orchestrator.run.run import execute
-    from orchestrator.text_safety import Terminal
 
     console = Terminal(stderr=True)
     for note in made.notes:

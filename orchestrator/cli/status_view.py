@@ -16,12 +16,12 @@ from rich.text import Text
 
 from orchestrator.cli.progress import job_text
 from orchestrator.display.format import about, duration, hours
+from orchestrator.display.text_safety import Terminal
 from orchestrator.run.outlook import StoredOutlook
 from orchestrator.run.progress import JobProgress, read_progress
 from orchestrator.settings import Settings
 from orchestrator.store import Store
 from orchestrator.store.records import AttemptRecord, RunProgress, RunRecord, RunState, Usage
-from orchestrator.text_safety import Terminal
 
 _LOG_LINES = 8
 # A run that nobody drives this long after it was written down will not start by itself.

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from orchestrator.compare.correction import correction_text
 from orchestrator.compare.records import SIGNIFICANT, Comparison, ComparisonRow
-from orchestrator.text_safety import Terminal
+from orchestrator.display.text_safety import Terminal
 
 _SIGNS = {
     "better": Text("better ▲", "green"),

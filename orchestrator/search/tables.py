@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from evals.probes import Confirmation, ConfirmedPath, Finding, Level, LevelKind, Scoring, get_probe
+from orchestrator.display.text_safety import Terminal
 from orchestrator.search.report import ScanReport
-from orchestrator.text_safety import Terminal
 from recipes.layer_path import LayerPath
 
 if TYPE_CHECKING:
