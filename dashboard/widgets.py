@@ -9,10 +9,9 @@ import pandas as pd
 import streamlit as st
 from pandas.io.formats.style import Styler
 
-from dashboard.text import escaped
 from orchestrator.charts import Theme
 from orchestrator.charts.theme import LOOKS
-from orchestrator.display.text_safety import cell
+from orchestrator.display.text_safety import cell, escaped
 from orchestrator.store.records import RunState
 
 ROW_PX = 31

@@ -14,8 +14,8 @@ from dashboard.board import Row, flat, known_suite
 from dashboard.comparisons import Wanted, comparer
 from dashboard.pages.compare import choose_one
 from dashboard.pages.leaderboard import scope, scores_of
-from dashboard.text import line
 from orchestrator.cards.candidate import CardRequest, written
+from orchestrator.display.text_safety import line
 from orchestrator.errors import CardError
 from orchestrator.store.pages import Column, Pages
 from orchestrator.store.records import CandidateRecord, RunRecord

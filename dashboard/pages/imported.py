@@ -11,7 +11,8 @@ from dashboard import address as links
 from dashboard import data
 from dashboard import widgets as parts
 from dashboard.board import known_suite
-from dashboard.text import escaped, line, moment
+from orchestrator.display.format import moment
+from orchestrator.display.text_safety import escaped, line
 from orchestrator.store.claim_records import ImportedResultRecord, ImportedRunRecord
 from orchestrator.store.pages import Pages
 

@@ -16,9 +16,9 @@ from dashboard import widgets as parts
 from dashboard.address import View
 from dashboard.board import MEAN, NAME, Row, Shown, Tint, cells, flat, known_suite, reasons, tint, title
 from dashboard.comparisons import WHOLE, Broken, Comparer, Found, Wanted, comparer
-from dashboard.text import escaped, line
 from evals.scores import PROBE_SUITE
 from orchestrator.compare import SIGNIFICANT, Comparison, correct, correction_text
+from orchestrator.display.text_safety import escaped, line
 from orchestrator.store.pages import Column, Pages
 from orchestrator.store.records import (
     ENDED,

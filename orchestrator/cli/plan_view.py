@@ -11,6 +11,8 @@ from rich.table import Table
 
 from evals.engine import EngineSpec
 from orchestrator.cli.console import wide_console
+from orchestrator.display.format import parameters as parameters_text
+from orchestrator.display.format import size
 from orchestrator.errors import MergeboardError, SweepError
 from orchestrator.plan.plan import Plan, make_plan
 from orchestrator.plan.sweep import load_sweep
@@ -131,7 +133,7 @@ def _candidate_table(plan: Plan, settings: Settings) -> Table:
             how = "built already" if artifacts.lookup(candidate.build.digest) else "build"
         else:
             how = "live layer path" if candidate.layer_path else "as it is"
-        parameters = f"{candidate.parameters / 1e9:.3f} B" if candidate.parameters else "unknown"
+        parameters = parameters_text(candidate.parameters)
         layers = str(candidate.layers) if candidate.layers else "unknown"
         table.add_row(
             candidate.name, candidate.weights_digest.removeprefix("recipe:")[:16], layers, parameters, how
@@ -189,15 +191,15 @@ def show_preflight(known: Preflight, console: Console) -> None:
             stage.name,
             stage.method,
             str(stage.n_layers or "unknown"),
-            f"{stage.parameters / 1e9:.3f} B" if stage.parameters else "unknown",
+            parameters_text(stage.parameters),
             stage.dtype or "unknown",
-            _gb(stage.size_bytes),
-            _gb(stage.memory_bytes),
+            size(stage.size_bytes),
+            size(stage.memory_bytes),
             "moving bytes" if stage.moves_bytes else "mergekit",
         )
     console.print(table)
     console.print(
-        f"Disk at its peak {_gb(known.disk_bytes)}, to download {_gb(known.download_bytes)}; parameters from "
+        f"Disk at its peak {size(known.disk_bytes)}, to download {size(known.download_bytes)}; parameters from "
         f"{known.parameters_from or 'nothing that is known'}.",
         soft_wrap=True,
     )
@@ -208,10 +210,6 @@ def show_preflight(known: Preflight, console: Console) -> None:
     ):
         for sentence in sentences:
             console.print(f"{label}: {sentence}", soft_wrap=True, markup=False)
-
-
-def _gb(size_bytes: int | None) -> str:
-    return "unknown" if size_bytes is None else f"{size_bytes / 1e9:.2f} GB"
 
 
 def _sweep_data(plan: Plan, done: frozenset[str], cost: PlanCost) -> dict[str, Any]:
