@@ -38,7 +38,7 @@ class Inputs:
                 f"The built checkpoint {digest} is not under {self._context.home} on this node; "
                 "every node must mount the same MERGEBOARD_HOME (`mergeboard doctor --address` checks it)."
             )
-        self._leases.take(digest)
+        self._leases.acquire(digest)
         return self._artifacts.verify(digest).path
 
     def require_planned(self, job: EvalJob, mirror: Path | None) -> None:
