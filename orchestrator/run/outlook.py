@@ -19,6 +19,8 @@ from orchestrator.store.work import RunningWork
 
 # An engine that has just ended one job counts as working until it has its next.
 _BETWEEN_JOBS_S = 5.0
+# For each job of the run; counting what waits takes a microsecond of each.
+_LOOK_AGAIN_S = 1e-4
 # Least share of an evaluation's requests that an engine answered, the journal's left out, to tell from their time what all take.
 _LEAST_ASKED = 0.05
 
@@ -59,6 +61,9 @@ class RunOutlook:
         self._opened: set[str] = set()
         self._parallel: list[tuple[float, int]] = []
         self._steady = SteadyEstimate()
+        self._waiting: Counter[Workload] = Counter()
+        self._coming_s = 0.0
+        self._look_again_s = clock()
 
     def began(self, jobs: Sequence[BuildJob | EvalJob]) -> None:
         """One batch has been given to an engine, or a build to a node."""
@@ -90,14 +95,18 @@ class RunOutlook:
         for progress in running:
             if progress.digest in self._batches:
                 self._batches[progress.digest].see(progress, now)
-        waiting = list(pending)
+        if now >= self._look_again_s:
+            waiting = list(pending)
+            self._waiting = Counter(map(self._workloads.__getitem__, waiting))
+            self._coming_s = self._starts_s(waiting)
+            self._look_again_s = now + len(self._jobs) * _LOOK_AGAIN_S
         active = [self._active(batch, now) for batch in self._batches.values()]
         left = left_s(
             self._durations,
-            Counter(map(self._workloads.__getitem__, waiting)),
+            self._waiting,
             active,
             parallel=self._engines(now),
-            starts_s=self._starts_s(waiting),
+            starts_s=self._coming_s,
         )
         quarters = tuple(int(4 * (p.share_done or 0.0)) for p in running)
         return self._steady.update(now, left, (n_ended, sum(quarters)))
