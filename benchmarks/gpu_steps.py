@@ -29,9 +29,8 @@ from evals.engine import (
     GenerateRequest,
     ScoreRequest,
     ScoreResult,
-    installed_version,
-    open_engine,
 )
+from evals.engines import installed_version, open_engine
 from tests.gpu.ways import eager, exact, scheduler_alone
 from tests.support.tiny_checkpoints import tiny_checkpoint, write_tokenizer
 

@@ -93,13 +93,6 @@ class LayerPath(Frozen):
             _check_visits(len(layers))
         return cls(layers=tuple(layers), n_layers=n_layers)
 
-    @classmethod
-    def grid(cls, n_layers: int, spec: str = "all") -> tuple[LayerPath, ...]:
-        """The baseline and the blocks of a one-line grid: `all`, or `i=0:30:5 j=1:31 max_added=8`."""
-        from recipes.layer_grid import LayerPathGrid
-
-        return LayerPathGrid.parse(spec).paths(n_layers)
-
     @property
     def is_baseline(self) -> bool:
         """Whether every layer runs once, in order."""

@@ -7,10 +7,7 @@ now and then. On the same machine the process itself is looked at; from another 
 from __future__ import annotations
 
 import contextlib
-import functools
-import hashlib
 import os
-import platform
 import re
 import threading
 import uuid
@@ -19,16 +16,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
-import psutil
 from pydantic import Field
 
+from recipes.process_identity import process_birth, process_space
 from recipes.tensor_file import Frozen
 
 HEARTBEAT_S = 20.0
 DEAD_AFTER_S = 600.0
 """An owner on another machine that has not touched its path for this long is dead."""
 
-_NAME = re.compile(r"\.([0-9a-f]{16})-(\d+)-(\d+)\.[0-9a-f]{32}$")
+_NAME = re.compile(r"\.([0-9a-f]{16})-(\d+)-(b\w+|\d+)\.[0-9a-f]{32}$")
 
 
 class Owner(Frozen):
@@ -36,24 +33,24 @@ class Owner(Frozen):
 
     host: str = Field(description="Machine, boot and process namespace, as 16 hex digits of a hash.")
     pid: int = Field(description="Process id on that machine.")
-    started_s: int = Field(
-        description="When that process started, seconds since 1970; tells it from a later one."
+    birth: str = Field(
+        description="`b` and the birth of that process, which tells it from a later one; seconds since 1970 in names of versions before."
     )
 
     @classmethod
     def me(cls) -> Self:
         """This process."""
-        return cls(host=process_space(), pid=os.getpid(), started_s=int(psutil.Process().create_time()))
+        return cls(host=process_space(), pid=os.getpid(), birth=f"b{process_birth(os.getpid())}")
 
     @classmethod
     def of(cls, path: Path) -> Self | None:
         """The owner in a path's name."""
-        found = _NAME.search(path.name)
-        return cls(host=found[1], pid=int(found[2]), started_s=int(found[3])) if found else None
+        name = _NAME.search(path.name)
+        return cls(host=name[1], pid=int(name[2]), birth=name[3]) if name else None
 
     def name(self, what: str) -> str:
         """A new file name for something of this owner."""
-        return f"{what}.{self.host}-{self.pid}-{self.started_s}.{uuid.uuid4().hex}"
+        return f"{what}.{self.host}-{self.pid}-{self.birth}.{uuid.uuid4().hex}"
 
 
 def is_alive(path: Path, now_s: float) -> bool:
@@ -61,15 +58,11 @@ def is_alive(path: Path, now_s: float) -> bool:
     owner = Owner.of(path)
     if owner is None:
         return False
+    if owner.host == process_space() and owner.birth.startswith("b"):
+        return owner.birth == f"b{process_birth(owner.pid)}"
     try:
-        if owner.host != process_space():
-            return now_s - path.stat().st_mtime < DEAD_AFTER_S
-        process = psutil.Process(owner.pid)
-        same = (
-            abs(process.create_time() - owner.started_s) < 5.0
-        )  # the boot time that it is counted from drifts
-        return same and process.status() != psutil.STATUS_ZOMBIE
-    except (FileNotFoundError, psutil.NoSuchProcess):
+        return now_s - path.stat().st_mtime < DEAD_AFTER_S
+    except FileNotFoundError:
         return False
 
 
@@ -125,17 +118,3 @@ def file_system_time_s(clock: Path) -> float:
     """The time by the clock that stamps files there, which may be another machine's; `clock` is a file to touch."""
     clock.touch()
     return clock.stat().st_mtime
-
-
-@functools.cache
-def process_space() -> str:
-    """Where a process id means something: host name, boot and process namespace, as 16 hex digits of a hash.
-
-    Containers on one machine may share a host name and not their process ids, so the namespace is part of it.
-    """
-    parts = [platform.node()]
-    with contextlib.suppress(OSError):
-        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
-    with contextlib.suppress(OSError):
-        parts.append(str(Path("/proc/self/ns/pid").readlink()))
-    return hashlib.sha256("|".join(parts).encode()).hexdigest()[:16]

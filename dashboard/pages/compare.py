@@ -3,33 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import streamlit as st
 
-from dashboard import address as links
-from dashboard import charts as plots
-from dashboard import data
-from dashboard import widgets as parts
+from dashboard import address, charts, data, widgets
 from dashboard.board import known_suite
-from dashboard.comparisons import WHOLE, Broken, Comparer, Wanted, comparer
+from dashboard.comparisons import Broken, Comparer, Scored, Wanted, comparer, comparison_of
 from dashboard.pages import probes, questions
 from dashboard.pages.leaderboard import base_candidate, scope, scores_of
 from dashboard.pages.questions import Asked
-from dashboard.pairing import SubsetRow, bars, pairs_of, subset_rows
-from dashboard.text import escaped, line
+from dashboard.pairing import SubsetRow, bars, questions_of, subset_rows
 from evals.documents import documents_path, read_documents
 from evals.errors import EvaluationError
 from evals.scores import PROBE_SUITE
 from evals.suite import Benchmark
 from orchestrator.charts import ChartError, delta_bars, delta_bars_image
-from orchestrator.compare import SIGNIFICANT, Comparison, ComparisonRow, Side, correct, correction_text
+from orchestrator.compare import SIGNIFICANT, Comparison, ComparisonRow, Side, correction_text
+from orchestrator.display.format import p_value
+from orchestrator.display.text_safety import escaped, line
 from orchestrator.store.pages import Column, Pages
 from orchestrator.store.records import (
     CandidateRecord,
     CandidateScores,
     EvaluationRecord,
-    LeaderboardQuery,
     RunRecord,
 )
 
@@ -38,29 +36,35 @@ _MOST_NAMES = 300
 
 def show(pages: Pages, run: RunRecord | None) -> None:
     """Draw the page."""
-    parts.heading("Compare two", line(run.name, 100) if run else "")
+    widgets.heading("Compare two", line(run.name, 100) if run else "")
     if run is None:
-        parts.kindly("No runs yet", "There is nothing to compare.", command="mergeboard run SWEEP.yaml")
+        widgets.show_message(
+            "No runs yet", "There is nothing to compare.", command="mergeboard run SWEEP.yaml"
+        )
         return
     columns = data.fixed(pages.columns, run.id)
     base = base_candidate(pages, run)
     if not columns or base is None:
-        parts.kindly("No evaluations", "This run scores nothing, so that there is nothing to compare.")
+        widgets.show_message(
+            "No evaluations", "This run scores nothing, so that there is nothing to compare."
+        )
         return
     base, candidate, mine = _choose(pages, run, base, columns)
     if candidate is None:
-        parts.kindly("Only one candidate", "This run has no second candidate to compare the base with.")
+        widgets.show_message(
+            "Only one candidate", "This run has no second candidate to compare the base with."
+        )
         return
     left, right = (scores_of(pages, run.id, c.position, mine) for c in (base, candidate))
     if not left.evaluations or not right.evaluations:
         who = base if not left.evaluations else candidate
-        parts.kindly("No scores yet", f"{line(who.name)} has no scores in this run so far.")
+        widgets.show_message("No scores yet", f"{line(who.name)} has no scores in this run so far.")
         return
     if mine[0].suite == PROBE_SUITE:
         probes.show(left, right, mine, data.fixed(pages.count_candidates, run.id) - 1)
         return
     comparing = comparer(pages, f"{pages.serial}", data.settings().home)
-    _compared(pages, comparing, run, left, right)
+    _compared(pages, comparing, run, left, right, mine[0])
 
 
 def _choose(
@@ -73,7 +77,7 @@ def _choose(
         mine = scope(columns)
         text = ""
         if total > _MOST_NAMES:
-            text = links.search("Narrow the lists", "q", "part of a recipe's name")
+            text = address.search("Narrow the lists", "q", "part of a recipe's name")
         named = {str(c.position): c for c in data.slow(pages.search_candidates, run.id, text, _MOST_NAMES)}
         named |= {str(base.position): base}
         second = _second(pages, run, base, named)
@@ -84,10 +88,12 @@ def _choose(
         def label(position: str) -> str:
             return line(named[position].name, 70)
 
-        first = links.choose("Base", "base", order, default=str(base.position), label_of=label, resets=resets)
+        first = address.choose(
+            "Base", "base", order, default=str(base.position), label_of=label, resets=resets
+        )
         if second is None:
             return base, None, mine
-        other = links.choose(
+        other = address.choose(
             "Candidate", "cand", order, default=str(second.position), label_of=label, resets=resets
         )
     return named[first], named[other], mine
@@ -99,13 +105,13 @@ def choose_one(
     """One candidate of a run; runs with very many are narrowed by a search."""
     text = ""
     if data.fixed(pages.count_candidates, run.id) > _MOST_NAMES:
-        text = links.search("Narrow the list", "q", "part of a recipe's name")
+        text = address.search("Narrow the list", "q", "part of a recipe's name")
     named = {str(c.position): c for c in data.slow(pages.search_candidates, run.id, text, _MOST_NAMES)}
-    wanted = data.fixed(pages.candidate, run.id, links.number(name)) if links.value(name) else None
+    wanted = data.fixed(pages.candidate, run.id, address.number(name)) if address.value(name) else None
     for one in (default, wanted):
         if one is not None:
             named[str(one.position)] = one
-    chosen = links.choose(
+    chosen = address.choose(
         label,
         name,
         sorted(named, key=int),
@@ -119,56 +125,35 @@ def _second(
     pages: Pages, run: RunRecord, base: CandidateRecord, named: dict[str, CandidateRecord]
 ) -> CandidateRecord | None:
     """The candidate that the address names, or the first that is not the base."""
-    if links.value("cand"):
-        chosen = data.fixed(pages.candidate, run.id, links.number("cand"))
+    if address.value("cand"):
+        chosen = data.fixed(pages.candidate, run.id, address.number("cand"))
         if chosen is not None:
             return chosen
     return next((c for c in named.values() if c.position != base.position), None)
 
 
 def _compared(
-    pages: Pages, comparing: Comparer, run: RunRecord, left: CandidateScores, right: CandidateScores
-) -> None:
-    found = comparing.now(Wanted(left, right))
-    if isinstance(found, Broken):
-        parts.kindly("These two cannot be compared", found.reason, icon=":material/block:")
-        return
-    others = max(0, data.fixed(pages.count_candidates, run.id) - 2)
-    found = _corrected(pages, comparing, run, left, right, found, others)
-    _table(found)
-    _chart(run, found)
-    if not plots.put_off():
-        _benchmark(pages, comparing, found, left, right)
-
-
-def _corrected(
     pages: Pages,
     comparing: Comparer,
     run: RunRecord,
     left: CandidateScores,
     right: CandidateScores,
-    found: Comparison,
-    others: int,
-) -> Comparison:
-    """Corrected as the leaderboard does: over the whole run where all of it is known, else strictly."""
-    if data.fixed(pages.count_candidates, run.id) > WHOLE:
-        return correct([found], other_candidates=others)[0]
-    keys = {(e.suite, e.result.benchmark) for e in left.evaluations}
-    every = data.live(pages.leaderboard, LeaderboardQuery(run_id=run.id, limit=WHOLE)).rows
-    rest = [
-        s.model_copy(
-            update={"evaluations": tuple(e for e in s.evaluations if (e.suite, e.result.benchmark) in keys)}
-        )
-        for s in every
-        if s.candidate.position not in (left.candidate.position, right.candidate.position)
-    ]
-    wanted = [Wanted(left, s) for s in rest if s.evaluations]
-    there = [f for f in comparing.ask(wanted).values() if isinstance(f, Comparison)]
-    return correct([found, *there], other_candidates=len(wanted) - len(there))[0]
+    shown: Column,
+) -> None:
+    pair, found = comparison_of(
+        pages, comparing, run.id, left.candidate.position, right.candidate.position, shown
+    )
+    if isinstance(found, Broken):
+        widgets.show_message("These two cannot be compared", found.reason, icon=":material/block:")
+        return
+    _table(found)
+    _chart(run, found)
+    if not charts.put_off():
+        _benchmark(pages, comparing, found, pair)
 
 
 def _table(found: Comparison) -> None:
-    better, worse, forbidden = parts.tints()
+    better, worse, forbidden = widgets.tints()
     rows = [*found.rows, *found.averages]
 
     def colour(index: int, name: str) -> str:
@@ -179,18 +164,18 @@ def _table(found: Comparison) -> None:
             return ""
         return f"background-color: {better if row.delta.delta_points > 0 else worse}"
 
-    selected = parts.table(
+    selected = widgets.table(
         [_cells(row) for row in rows],
         "compared",
         tint=colour,
         select=("single-row", "single-cell"),
-        height=parts.table_height(len(rows)),
+        height=widgets.table_height(len(rows)),
         name="Comparison by benchmark",
     )
     picked = [index for index, _ in selected.selection.cells] or list(selected.selection.rows)
     for index in picked:
-        if index < len(found.rows) and found.rows[index].benchmark != links.value("bench"):
-            links.put(bench=found.rows[index].benchmark, subset=None, doc=None, questions=None)
+        if index < len(found.rows) and found.rows[index].benchmark != address.value("bench"):
+            address.put(bench=found.rows[index].benchmark, subset=None, doc=None, questions=None)
     st.caption(
         "Candidate minus base, normalized points, 95 % intervals from paired samples, each for its row alone. p corrected: "
         f"{correction_text(found.n_tests, found.n_candidates)}; better or worse is p corrected < {SIGNIFICANT}. "
@@ -200,7 +185,7 @@ def _table(found: Comparison) -> None:
         st.text(text)
     with st.container(horizontal=True):
         flat = [_flat(found, row) for row in rows]
-        parts.take_away("CSV", "comparison.csv", lambda: parts.csv_of(flat), "text/csv", "compared_csv")
+        widgets.download("CSV", "comparison.csv", lambda: widgets.csv_of(flat), "text/csv", "compared_csv")
 
 
 def _remarks(rows: Sequence[ComparisonRow]) -> list[str]:
@@ -225,9 +210,9 @@ def _cells(row: ComparisonRow) -> dict[str, Any]:
         "Gained": d.gained if d else None,
         "Lost": d.lost if d else None,
         "n": d.n if d else None,
-        "p corrected": _p(row.p_corrected),
+        "p corrected": p_value(row.p_corrected),
         "Detectable": f"{d.detectable_points:.2f}" if d else "",
-        "p": _p(d.p) if d else "",
+        "p": p_value(d.p) if d else "",
         "Test": d.test.value if d else "",
     }
 
@@ -262,10 +247,10 @@ def _flat(found: Comparison, row: ComparisonRow) -> dict[str, Any]:
 
 def _chart(run: RunRecord, found: Comparison) -> None:
     title = f"{line(found.candidate, 60)} against {line(found.base, 60)}"
-    drawn, theme = bars(found), parts.theme()
+    drawn, theme = bars(found), widgets.theme()
     height = 130 + 46 * len(drawn)
     try:
-        plots.plot(
+        charts.plot(
             lambda: delta_bars(drawn, title, theme),
             "delta_bars",
             height=height,
@@ -274,12 +259,10 @@ def _chart(run: RunRecord, found: Comparison) -> None:
     except ChartError as error:
         st.caption(escaped(str(error), 300))
         return
-    plots.images("delta_bars", f"compare-{run.id}", lambda: delta_bars_image(drawn, title, theme))
+    charts.images("delta_bars", f"compare-{run.id}", lambda: delta_bars_image(drawn, title, theme))
 
 
-def _benchmark(
-    pages: Pages, comparing: Comparer, found: Comparison, left: CandidateScores, right: CandidateScores
-) -> None:
+def _benchmark(pages: Pages, comparing: Comparer, found: Comparison, pair: Wanted) -> None:
     """One benchmark: its subsets, and its questions."""
     both = [r for r in found.rows if r.base is not None and r.candidate is not None and r.benchmark]
     if not both:
@@ -287,7 +270,7 @@ def _benchmark(
     st.subheader("Behind a number", anchor=False)
     titles = {str(r.benchmark): r.title for r in both}
     first = next((str(r.benchmark) for r in both if r.significant), str(both[0].benchmark))
-    name = links.segments(
+    name = address.segments(
         "Benchmark",
         "bench",
         list(titles),
@@ -296,16 +279,16 @@ def _benchmark(
         resets=("subset", "doc", "questions"),
     )
     row = next(r for r in both if r.benchmark == name)
-    base, candidate = (_side(comparing, scores, row) for scores in (left, right))
+    base, candidate = (_side(comparing, scored, row) for scored in (pair.base, pair.candidate))
     if base is None or candidate is None or not base.samples or not candidate.samples:
-        parts.kindly(
+        widgets.show_message(
             "No samples", "The samples of this benchmark are not on this machine: there are only scores."
         )
         return
-    digests = [e.job_digest for scores in (left, right) for e in _records(scores, row)]
+    digests = [e.job_digest for scored in (pair.base, pair.candidate) for e in _records(scored.scores, row)]
     subset = _subsets(row, base, candidate, "|".join(digests))
-    asked = _asked(pages, left, row)
-    pairs = pairs_of(base.samples, candidate.samples, subset)
+    asked = _asked(pages, pair.base.scores, row)
+    pairs = questions_of(base.samples, candidate.samples, subset)
     questions.show(pairs, found.base, found.candidate, asked)
 
 
@@ -321,7 +304,7 @@ def _asked(pages: Pages, scores: CandidateScores, row: ComparisonRow) -> Asked:
     try:
         return data.fixed(read_documents, path) if path.is_file() else {}
     except EvaluationError as error:
-        parts.notes([str(error)])
+        widgets.notes([str(error)])
         return {}
 
 
@@ -330,9 +313,9 @@ def _records(scores: CandidateScores, row: ComparisonRow) -> tuple[EvaluationRec
     return tuple(e for e in scores.evaluations if (e.suite, e.result.benchmark) == (row.suite, row.benchmark))
 
 
-def _side(comparing: Comparer, scores: CandidateScores, row: ComparisonRow) -> Side | None:
-    found = comparing.sides(scores.model_copy(update={"evaluations": _records(scores, row)}))
-    return found[0] if found else None
+def _side(comparing: Comparer, scored: Scored, row: ComparisonRow) -> Side | None:
+    mine = scored.scores.model_copy(update={"evaluations": _records(scored.scores, row)})
+    return next(iter(comparing.sides(replace(scored, scores=mine))), None)
 
 
 @st.cache_resource(max_entries=256, show_spinner=False)
@@ -361,16 +344,16 @@ def _subsets(row: ComparisonRow, base: Side, candidate: Side, name: str) -> str 
                 "Gained": r.delta.gained if r.delta else None,
                 "Lost": r.delta.lost if r.delta else None,
                 "n": r.delta.n if r.delta else None,
-                "p corrected": _p(r.p_corrected),
+                "p corrected": p_value(r.p_corrected),
                 "Detectable": f"{r.delta.detectable_points:.2f}" if r.delta else line(r.reason or "", 120),
             }
             for r in rows
         ]
-        selected = parts.table(
+        selected = widgets.table(
             shown,
             "subsets",
             select="single-row",
-            height=parts.table_height(min(len(shown), 10)),
+            height=widgets.table_height(min(len(shown), 10)),
             name="Subsets",
         )
         n_tests = sum(r.delta is not None for r in rows)
@@ -378,10 +361,10 @@ def _subsets(row: ComparisonRow, base: Side, candidate: Side, name: str) -> str 
             f"p is corrected (Holm) over the {n_tests} subsets of this benchmark, for these two alone. Select one to see only its questions."
         )
         for index in selected.selection.rows:
-            if index < len(rows) and rows[index].subset != links.value("subset"):
-                links.put(subset=rows[index].subset, doc=None, questions=None)
+            if index < len(rows) and rows[index].subset != address.value("subset"):
+                address.put(subset=rows[index].subset, doc=None, questions=None)
     names = ["", *(s.task for s in benchmark.subsets)]
-    chosen = links.choose(
+    chosen = address.choose(
         "Questions of",
         "subset",
         names,
@@ -393,9 +376,3 @@ def _subsets(row: ComparisonRow, base: Side, candidate: Side, name: str) -> str 
 
 def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f}"
-
-
-def _p(value: float | None) -> str:
-    if value is None:
-        return "–"
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"

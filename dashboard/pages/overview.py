@@ -11,15 +11,15 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import address as links
-from dashboard import data
-from dashboard import widgets as parts
+from dashboard import address, data, widgets
 from dashboard.address import View
 from dashboard.pages.imported import imported_runs
-from dashboard.text import duration, escaped, line, moment
+from orchestrator.display.format import about, duration, hours, moment
+from orchestrator.display.text_safety import escaped, line
 from orchestrator.plan.job import JobKind
-from orchestrator.store.pages import Cost, Pace, Pages, Work
-from orchestrator.store.records import ENDED, RunProgress, RunRecord, RunState
+from orchestrator.run.outlook import StoredOutlook
+from orchestrator.store.pages import Pace, Pages, Work
+from orchestrator.store.records import ENDED, RunProgress, RunRecord, RunState, Usage
 
 _RUNS_PER_PAGE = 12
 _FAILURES_PER_PAGE = 10
@@ -28,16 +28,16 @@ _REFRESH_S = 3.0
 
 def show(pages: Pages, run: RunRecord | None) -> None:
     """Draw the page."""
-    parts.heading("Overview", f"Store: {pages.label}")
+    widgets.heading("Overview", f"Store: {pages.label}")
     if run is None:
-        parts.kindly(
+        widgets.show_message(
             "No runs yet",
             "This store is empty. A run writes itself here as soon as it is planned.",
             command="mergeboard run SWEEP.yaml",
         )
         imported_runs(pages)
         return
-    links.left_by_go(lambda: _page(pages, run.id))
+    address.left_by_go(lambda: _page(pages, run.id))
 
 
 def _page(pages: Pages, run_id: str) -> None:
@@ -51,7 +51,7 @@ def _live_run(pages: Pages, run_id: str) -> None:
     """Everything about the chosen run that changes while it is watched."""
     run = data.live(pages.run, run_id)
     progress = data.live(pages.progress, run_id)
-    st.subheader(f"{escaped(run.name, 60)} · {parts.STATE_MARKS[run.state]}", anchor=False)
+    st.subheader(f"{escaped(run.name, 60)} · {widgets.STATE_MARKS[run.state]}", anchor=False)
     _figures(pages, run, progress)
     left, right = st.columns([3, 2])
     with left:
@@ -62,38 +62,37 @@ def _live_run(pages: Pages, run_id: str) -> None:
 
 
 def _figures(pages: Pages, run: RunRecord, progress: RunProgress) -> None:
-    cost = (data.fixed if run.state in ENDED else data.slow)(pages.cost, run.id)
+    usage = Usage.total((data.fixed if run.state in ENDED else data.slow)(pages.usage, run.id))
     pace = data.live(pages.pace, run.id)
     share = progress.done / progress.total if progress.total else 0.0
-    st.progress(share, text=_progress_text(run, progress, pace))
+    st.progress(share, text=_progress_text(pages, run, progress))
     shown = st.columns(6)
     shown[0].metric("Jobs done", f"{progress.done:,} / {progress.total:,}")
     shown[1].metric("Running", f"{progress.running:,}")
     shown[2].metric("Waiting", f"{progress.waiting:,}")
     shown[3].metric("Failed", f"{progress.failed:,}")
-    shown[4].metric("Jobs per hour", _throughput(run, pace, cost))
-    hours = (cost.gpu_s or cost.busy_s) / 3600
-    shown[5].metric("GPU-hours" if cost.gpu_s else "Hours of work (no GPU)", f"{hours:,.2f}")
+    shown[4].metric("Jobs per hour", _throughput(run, pace, progress))
+    shown[5].metric(
+        "GPU-hours" if usage.gpu_s else "Hours of work (no GPU)", hours(usage.gpu_s or usage.job_s)
+    )
 
 
-def _progress_text(run: RunRecord, progress: RunProgress, pace: Pace) -> str:
+def _progress_text(pages: Pages, run: RunRecord, progress: RunProgress) -> str:
     if run.state in ENDED:
         took = duration(_seconds(run.started_at, run.ended_at))
-        return f"{parts.STATE_MARKS[run.state]} after {took}"
+        return f"{widgets.STATE_MARKS[run.state]} after {took}"
     if run.state is RunState.INTERRUPTED:
         return "Nobody drives this run now; mergeboard resume goes on with it"
-    left = progress.total - progress.done - progress.failed
-    if pace.jobs and left:
-        return f"about {duration(left * pace.window_s / pace.jobs)} left at the pace of the last ten minutes"
-    return "waiting for the first outcome" if not progress.done else "no outcome in the last ten minutes"
+    outlook = st.session_state.setdefault(f"outlook {run.id}", StoredOutlook(run.id, data.settings().home))
+    left = about(outlook.left_s(pages, progress))
+    return "the remaining time is not known yet" if left is None else f"{left} left"
 
 
-def _throughput(run: RunRecord, pace: Pace, cost: Cost) -> str:
+def _throughput(run: RunRecord, pace: Pace, progress: RunProgress) -> str:
     """Jobs an hour: of the last ten minutes while the run is alive, over all its time afterwards."""
     if run.state in ENDED:
         seconds = _seconds(run.started_at, run.ended_at)
-        done = cost.evaluations + cost.builds
-        return f"{done * 3600 / seconds:,.0f}" if seconds else "–"
+        return f"{progress.done * 3600 / seconds:,.0f}" if seconds else "–"
     return f"{pace.jobs * 3600 / pace.window_s:,.0f}"
 
 
@@ -123,10 +122,10 @@ def _work_table(
     """Attempts, each of which opens its job."""
 
     def opened(selected: Any) -> None:
-        for index in parts.picked(selected, len(work)):
-            links.go(View.JOB, run=run.id, job=work[index].attempt.job_digest)
+        for index in widgets.picked(selected, len(work)):
+            address.go(View.JOB, run=run.id, job=work[index].attempt.job_digest)
 
-    parts.table(rows, key, select="single-row", name=name, on_pick=opened)
+    widgets.table(rows, key, select="single-row", name=name, on_pick=opened)
 
 
 def _arrivals(pages: Pages, run: RunRecord) -> None:
@@ -165,7 +164,7 @@ def _failures(pages: Pages, run: RunRecord) -> None:
     st.markdown("**Failures by class**")
     for column, found in zip(st.columns(max(4, len(counts))), counts, strict=False):
         column.metric(found.failure_class.value.replace("_", " "), f"{found.count:,}")
-    first = links.pager("failures", sum(c.count for c in counts), _FAILURES_PER_PAGE, "failed attempts")
+    first = address.pager("failures", sum(c.count for c in counts), _FAILURES_PER_PAGE, "failed attempts")
     work = data.live(pages.failed_work, run.id, None, _FAILURES_PER_PAGE, first)
     rows = [
         {
@@ -185,19 +184,19 @@ def _runs(pages: Pages) -> None:
     """All runs, newest first."""
     st.subheader("All runs", anchor=False)
     total = data.slow(pages.count_runs)
-    first = links.pager("runs", total, _RUNS_PER_PAGE, "runs" if total != 1 else "run")
+    first = address.pager("runs", total, _RUNS_PER_PAGE, "runs" if total != 1 else "run")
     found = data.live(pages.runs, limit=_RUNS_PER_PAGE, offset=first)
     states = Counter(run.state for run in found)
-    st.caption(" · ".join(f"{count} {parts.STATE_MARKS[state]}" for state, count in states.items()))
+    st.caption(" · ".join(f"{count} {widgets.STATE_MARKS[state]}" for state, count in states.items()))
     rows = [_run_row(pages, run) for run in found]
     columns = {"Progress": st.column_config.ProgressColumn(format="percent", min_value=0.0, max_value=1.0)}
 
     def opened(selected: Any) -> None:
-        for index in parts.picked(selected, len(found)):
-            links.keep("run", found[index].id)
-            links.go(View.LEADERBOARD, run=found[index].id)
+        for index in widgets.picked(selected, len(found)):
+            address.keep("run", found[index].id)
+            address.go(View.LEADERBOARD, run=found[index].id)
 
-    parts.table(rows, "all_runs", columns=columns, select="single-row", name="All runs", on_pick=opened)
+    widgets.table(rows, "all_runs", columns=columns, select="single-row", name="All runs", on_pick=opened)
     st.caption("Select a run to open its leaderboard.")
 
 
@@ -205,7 +204,7 @@ def _run_row(pages: Pages, run: RunRecord) -> dict[str, Any]:
     total, done, failed = _stand(pages, run)
     return {
         "Run": line(run.name, 60),
-        "State": parts.STATE_MARKS[run.state],
+        "State": widgets.STATE_MARKS[run.state],
         "Progress": done / total if total else 0.0,
         "Jobs": total,
         "Failed": failed,

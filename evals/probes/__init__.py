@@ -19,7 +19,7 @@ from evals.probes.confirmation import (
 )
 from evals.probes.probe import AnyProbe, Probe, Request, Result
 from evals.probes.ranking import PathValues, Ranking, RankMethod, rank
-from evals.probes.records import (
+from evals.probes.results import (
     Difficulty,
     Family,
     Form,

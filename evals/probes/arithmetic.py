@@ -28,7 +28,7 @@ from evals.probes.arithmetic_scoring import (
 )
 from evals.probes.probe import Probe, Result, certain, spread, written
 from evals.probes.prompts import Ask, Example, Style
-from evals.probes.records import Difficulty, Family, Form, ItemResult, LevelKind, ProbeError, Split
+from evals.probes.results import Difficulty, Family, Form, ItemResult, LevelKind, ProbeError, Split
 
 DIGITS = tuple("0123456789")
 _SEEDS = {Split.SEARCH: 1, Split.CONFIRMATION: 2}

@@ -11,7 +11,7 @@ from evals.probes.emotion import emotion_probe
 from evals.probes.probe import AnyProbe
 from evals.probes.reasoning import DIFFICULTIES as REASONING
 from evals.probes.reasoning import reasoning_probe
-from evals.probes.records import Difficulty, Family, Form, ProbeError, Split
+from evals.probes.results import Difficulty, Family, Form, ProbeError, Split
 from evals.scores import ChatTemplate
 
 _MAKERS = {

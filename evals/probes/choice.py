@@ -18,7 +18,7 @@ from evals.engine import Frozen, GenerateResult, ScoreResult
 from evals.probes.arithmetic_scoring import shares, without_thinking
 from evals.probes.probe import Probe, Result, certain, spread, written
 from evals.probes.prompts import Ask, Example
-from evals.probes.records import Form, ItemResult, LevelKind, ProbeError, Scoring
+from evals.probes.results import Form, ItemResult, LevelKind, ProbeError, Scoring
 
 _RANDOM_RUNS = 200
 _LEAST = 1e-9

@@ -23,7 +23,7 @@ from pydantic import Field
 from scipy import stats
 
 from evals.engine import Frozen
-from evals.probes.records import Level, ProbeError, ProbeResult, Scoring
+from evals.probes.results import Level, ProbeError, ProbeResult, Scoring
 from evals.stats import Delta, Interval, Shrinkage, corrected, expected_after_search, shrinkage
 
 ALPHA = 0.05

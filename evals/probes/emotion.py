@@ -34,7 +34,7 @@ from evals.probes.emotion_scoring import (
 )
 from evals.probes.probe import AnyProbe, Probe, Result, certain, spread, written
 from evals.probes.prompts import Ask, Style
-from evals.probes.records import Difficulty, Family, Form, ItemResult, LevelKind, ProbeError, Split
+from evals.probes.results import Difficulty, Family, Form, ItemResult, LevelKind, ProbeError, Split
 from evals.probes.scenes import Moment, Scene, read_moments, read_scenes
 
 DIFFICULTIES = (Difficulty.EASY, Difficulty.STANDARD)

@@ -19,7 +19,7 @@ from evals.engine import Frozen, GenerateRequest, PathEngine, ScoreRequest, Scor
 from evals.live_paths import require_live_family
 from evals.probes.catalog import get_probe
 from evals.probes.probe import SCORING_VERSION, AnyProbe, Request, Result
-from evals.probes.records import ItemResult, ProbeError, ProbeResult, Scoring
+from evals.probes.results import ItemResult, ProbeError, ProbeResult, Scoring
 from evals.scores import (
     PROBE_SUITE,
     BenchmarkScore,

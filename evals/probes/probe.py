@@ -22,7 +22,7 @@ from pydantic import Field
 
 from evals.engine import Frozen, GenerateRequest, GenerateResult, ScoreRequest, ScoreResult, digest_of
 from evals.probes.prompts import Ask, Style, Tokenizer, prompt_ids, prompt_text, score_request
-from evals.probes.records import (
+from evals.probes.results import (
     Difficulty,
     Family,
     Form,

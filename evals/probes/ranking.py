@@ -16,7 +16,7 @@ from enum import StrEnum
 from pydantic import Field
 
 from evals.engine import Frozen
-from evals.probes.records import ProbeError
+from evals.probes.results import ProbeError
 
 _MIN_SPREAD = 1e-12
 

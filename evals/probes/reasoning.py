@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from evals.probes.choice import ChoiceItem, ChoiceProbe
 from evals.probes.prompts import Style
-from evals.probes.records import Difficulty, Family, Form, ProbeError, Split
+from evals.probes.results import Difficulty, Family, Form, ProbeError, Split
 
 _SIZES = {Split.SEARCH: 36, Split.CONFIRMATION: 96}
 _N_EXAMPLES = 4

@@ -9,8 +9,14 @@ from evals.results_files.find import (
     usable_samples,
     with_samples,
 )
+from evals.results_files.imported_run import (
+    FileFormat,
+    ImportedBenchmark,
+    ImportedRun,
+    ResultFile,
+    TaskResult,
+)
 from evals.results_files.parse import parse_results, read_result_file
-from evals.results_files.records import FileFormat, ImportedBenchmark, ImportedRun, ResultFile, TaskResult
 from evals.results_files.samples import read_logged_samples
 
 __all__ = [

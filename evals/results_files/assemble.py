@@ -10,7 +10,13 @@ from evals.claims.facts import Fact, Facts, limit_text, versions_text
 from evals.claims.labels import board_suites
 from evals.claims.records import Measurement
 from evals.normalize import benchmark_score, suite_score
-from evals.results_files.records import FileFormat, ImportedBenchmark, ImportedRun, ResultFile, TaskResult
+from evals.results_files.imported_run import (
+    FileFormat,
+    ImportedBenchmark,
+    ImportedRun,
+    ResultFile,
+    TaskResult,
+)
 from evals.results_files.rules import KeyRule, rename_task, stage_rules
 from evals.scores import Score, SuiteScore
 from evals.stats import estimate_from_scores

@@ -10,8 +10,8 @@ from pathlib import Path
 from evals.alarms import find_alarms
 from evals.errors import ClaimError
 from evals.results_files.assemble import assemble_run
+from evals.results_files.imported_run import ImportedBenchmark, ImportedRun
 from evals.results_files.parse import read_result_file
-from evals.results_files.records import ImportedBenchmark, ImportedRun
 from evals.results_files.rules import rename_key
 from evals.results_files.samples import read_logged_samples, stamp_of, task_of
 from evals.scores import Alarm, Sample

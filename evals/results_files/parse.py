@@ -16,7 +16,7 @@ from typing import Any, TypeGuard
 from evals.claims.facts import NOT_QUANTIZED, TOKENIZERS_DEFAULT, Fact, Facts, limit_text, on_off
 from evals.errors import ClaimError
 from evals.outside_file import parse_json, read_file
-from evals.results_files.records import FileFormat, ResultFile, TaskResult
+from evals.results_files.imported_run import FileFormat, ResultFile, TaskResult
 
 MAX_BYTES = 64_000_000
 """Maximum size of a result file; lm-eval's files with all configs have a few MB."""

@@ -12,7 +12,7 @@ from pydantic import Field
 from evals.claims.facts import Fact
 from evals.claims.labels import BOARD_DIR
 from evals.engine import Frozen
-from evals.results_files.records import FileFormat, ResultFile, TaskResult
+from evals.results_files.imported_run import FileFormat, ResultFile, TaskResult
 
 
 class KeyRule(Frozen):

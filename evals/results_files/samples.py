@@ -15,7 +15,7 @@ from typing import Any, TextIO, TypeGuard
 
 from evals.errors import ClaimError
 from evals.outside_file import MAX_JSON_VALUES, open_file, storable, values_in
-from evals.results_files.records import TaskResult
+from evals.results_files.imported_run import TaskResult
 from evals.results_files.rules import rename_task
 from evals.scores import Sample
 from evals.suite import Benchmark, Extraction, OutputKind

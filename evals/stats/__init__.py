@@ -1,6 +1,15 @@
 """Statistics of scores: intervals on the leaderboards' scale, paired tests, corrections and shrinkage."""
 
 from evals.stats.aggregates import estimate_from_scores, unpaired_delta
+from evals.stats.estimates import (
+    Delta,
+    Estimate,
+    Flips,
+    Interval,
+    Shrinkage,
+    Shrunk,
+    SignificanceTest,
+)
 from evals.stats.many import corrected, expected_after_search, shrinkage
 from evals.stats.paired import (
     Documents,
@@ -15,15 +24,6 @@ from evals.stats.paired import (
     estimate,
     flips,
     paired_draws,
-)
-from evals.stats.records import (
-    Delta,
-    Estimate,
-    Flips,
-    Interval,
-    Shrinkage,
-    Shrunk,
-    SignificanceTest,
 )
 
 __all__ = [

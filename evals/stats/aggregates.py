@@ -19,8 +19,8 @@ import scipy
 
 from evals.errors import EvaluationError
 from evals.scores import Score
+from evals.stats.estimates import Delta, Estimate, SignificanceTest
 from evals.stats.paired import bootstrap_p, detectable, make_estimate, pooled, symmetric
-from evals.stats.records import Delta, Estimate, SignificanceTest
 from evals.stats.resample import N_DRAWS, Floats, Subset, combine, reach
 from evals.suite import Benchmark
 

@@ -8,7 +8,7 @@ import numpy as np
 import scipy
 
 from evals.errors import EvaluationError
-from evals.stats.records import Interval, Shrinkage, Shrunk
+from evals.stats.estimates import Interval, Shrinkage, Shrunk
 from evals.stats.resample import N_DRAWS
 
 

@@ -11,7 +11,7 @@ import scipy
 
 from evals.errors import EvaluationError
 from evals.scores import Sample
-from evals.stats.records import Delta, Estimate, Flips, Interval, SignificanceTest
+from evals.stats.estimates import Delta, Estimate, Flips, Interval, SignificanceTest
 from evals.stats.resample import (
     N_DRAWS,
     Floats,

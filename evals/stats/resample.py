@@ -25,7 +25,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from evals.stats.records import Interval
+from evals.stats.estimates import Interval
 
 Floats = NDArray[np.float64]
 

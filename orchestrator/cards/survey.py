@@ -8,9 +8,9 @@ from pydantic import Field
 
 from evals.claims.arithmetic import RecipeSize
 from evals.claims.records import CardCheck, Claim
+from evals.engine import Frozen
 from orchestrator.cards import Card, card_checks, card_claims, read_card
 from orchestrator.cards.read import read_bytes, repository_of
-from orchestrator.plan.job import Frozen
 from orchestrator.settings import Settings
 from recipes.catalog import load_catalog
 from recipes.errors import RecipeError

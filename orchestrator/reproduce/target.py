@@ -8,9 +8,9 @@ from pathlib import Path
 
 from pydantic import Field
 
+from evals.engine import Frozen
 from orchestrator.cards import Card
 from orchestrator.plan.candidates import BASE_NAME
-from orchestrator.plan.job import Frozen
 from recipes.catalog import find_in_catalog
 from recipes.demo import DEMO_NAMES
 from recipes.extract import Proposal, proposals

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 
 from evals.faults import TABLE
-from orchestrator.run.retries import AVOID_S, RETRIES, pause_s
+from orchestrator.cluster.placement import AVOID_S
+from orchestrator.run.retries import RETRIES, pause_s
 from orchestrator.store.records import FailureClass
 
 _CHANGES = {

@@ -11,12 +11,11 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from evals.engine import EngineKind
+from evals.engine import EngineKind, Frozen
 from evals.probes import SCAN_KEYS, RankMethod, Split, get_probe, probe_keys
 from evals.scores import PROBE_SUITE
 from evals.suite import load_suite
 from orchestrator.errors import SweepError
-from orchestrator.plan.job import Frozen
 from orchestrator.plan.sweep import SweepFile, sweep_of_values
 from recipes.layer_grid import LayerPathGrid
 from recipes.layer_path import LayerPath, LayerPathSpec

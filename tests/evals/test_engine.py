@@ -9,16 +9,8 @@ from pathlib import Path
 import pytest
 
 from evals.devices import torch_device
-from evals.engine import (
-    DeviceKind,
-    EngineKind,
-    EngineSpec,
-    EngineTuning,
-    ExecutionMode,
-    installed_engine,
-    installed_version,
-    open_engine,
-)
+from evals.engine import DeviceKind, EngineKind, EngineSpec, EngineTuning, ExecutionMode
+from evals.engines import installed_engine, installed_version, open_engine
 from evals.errors import EngineError, UnsupportedArchitecture
 from evals.live_paths import check_layer_path, require_live_family
 from tests.support.tiny_checkpoints import DENSE_FAMILIES, tiny_checkpoint

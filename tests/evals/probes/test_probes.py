@@ -24,7 +24,7 @@ from evals.probes.arithmetic import _root, arithmetic_probe
 from evals.probes.choice import ChoiceItem, ChoiceProbe, named_choice
 from evals.probes.probe import AnyProbe, certain
 from evals.probes.prompts import Tokenizer
-from evals.probes.records import Difficulty
+from evals.probes.results import Difficulty
 from evals.scores import ChatTemplate
 
 NAMES = [f"{key}-{split}" for key in probe_keys() for split in Split]
