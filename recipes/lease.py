@@ -7,10 +7,7 @@ regularly. On the owner's machine the process is looked up; on other machines th
 from __future__ import annotations
 
 import contextlib
-import functools
-import hashlib
 import os
-import platform
 import re
 import threading
 import uuid
@@ -19,16 +16,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
-import psutil
 from pydantic import Field
 
+from recipes.process_identity import process_birth, process_space
 from recipes.tensor_file import Frozen
 
 HEARTBEAT_S = 20.0
 DEAD_AFTER_S = 600.0
 """Age of a path after which its owner on another machine counts as dead."""
 
-_NAME = re.compile(r"\.([0-9a-f]{16})-(\d+)-(\d+)\.[0-9a-f]{32}$")
+_NAME = re.compile(r"\.([0-9a-f]{16})-(\d+)-(b\w+|\d+)\.[0-9a-f]{32}$")
 
 
 class Owner(Frozen):
@@ -36,24 +33,25 @@ class Owner(Frozen):
 
     host: str = Field(description="Machine, boot and process namespace, as 16 hex digits of a hash.")
     pid: int = Field(description="Process id on that machine.")
-    started_s: int = Field(
-        description="Start time of the process in seconds since 1970; excludes a later process with the same id."
+    birth: str = Field(
+        description="`b` and the birth of the process, which excludes a later process with the same id; names of earlier versions have "
+        "seconds since 1970."
     )
 
     @classmethod
     def current(cls) -> Self:
         """This process."""
-        return cls(host=process_space(), pid=os.getpid(), started_s=int(psutil.Process().create_time()))
+        return cls(host=process_space(), pid=os.getpid(), birth=f"b{process_birth(os.getpid())}")
 
     @classmethod
     def of(cls, path: Path) -> Self | None:
         """The owner that is encoded in a file name, or None."""
         match = _NAME.search(path.name)
-        return cls(host=match[1], pid=int(match[2]), started_s=int(match[3])) if match else None
+        return cls(host=match[1], pid=int(match[2]), birth=match[3]) if match else None
 
     def new_file_name(self, prefix: str) -> str:
         """A new unique file name with this owner."""
-        return f"{prefix}.{self.host}-{self.pid}-{self.started_s}.{uuid.uuid4().hex}"
+        return f"{prefix}.{self.host}-{self.pid}-{self.birth}.{uuid.uuid4().hex}"
 
 
 def is_owner_alive(path: Path, now_s: float) -> bool:
@@ -61,14 +59,11 @@ def is_owner_alive(path: Path, now_s: float) -> bool:
     owner = Owner.of(path)
     if owner is None:
         return False
+    if owner.host == process_space() and owner.birth.startswith("b"):
+        return owner.birth == f"b{process_birth(owner.pid)}"
     try:
-        if owner.host != process_space():
-            return now_s - path.stat().st_mtime < DEAD_AFTER_S
-        process = psutil.Process(owner.pid)
-        # psutil derives the start time from the boot time, which drifts.
-        is_same_process = abs(process.create_time() - owner.started_s) < 5.0
-        return is_same_process and process.status() != psutil.STATUS_ZOMBIE
-    except (FileNotFoundError, psutil.NoSuchProcess):
+        return now_s - path.stat().st_mtime < DEAD_AFTER_S
+    except FileNotFoundError:
         return False
 
 
@@ -124,17 +119,3 @@ def file_system_time_s(clock: Path) -> float:
     """Current time of the file system, whose clock may be another machine's; `clock` is a file that is keep_touched."""
     clock.touch()
     return clock.stat().st_mtime
-
-
-@functools.cache
-def process_space() -> str:
-    """Scope of process ids: hash of host name, boot id and process namespace, 16 hex digits.
-
-    Containers on one machine may share a host name but not process ids, hence the namespace.
-    """
-    parts = [platform.node()]
-    with contextlib.suppress(OSError):
-        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
-    with contextlib.suppress(OSError):
-        parts.append(str(Path("/proc/self/ns/pid").readlink()))
-    return hashlib.sha256("|".join(parts).encode()).hexdigest()[:16]

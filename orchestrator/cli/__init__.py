@@ -69,7 +69,7 @@ def main() -> None:
 
 
 def _refuse(sentence: str, code: int = 2) -> int:
-    from orchestrator.text_safety import line
+    from orchestrator.display.text_safety import line
 
     print(f"mergeboard: {line(sentence, _LONGEST)}", file=sys.stderr)
     return code

@@ -86,12 +86,12 @@ def reproduce_(
     from orchestrator.cli.progress import TerminalReporter
     from orchestrator.cli.reproduce_view import plan_data, show_reproduction_plan, show_verdicts
     from orchestrator.cli.run_commands import raise_failures
+    from orchestrator.display.text_safety import Terminal
     from orchestrator.errors import CardError
     from orchestrator.reproduce import Options, plan_reproduction, reproduce
     from orchestrator.run.build import parse_source
     from orchestrator.run.run import cluster_for, execute
     from orchestrator.settings import Settings
-    from orchestrator.text_safety import Terminal
 
     settings = Settings.from_environment()
     wanted = Options(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.text_safety import Terminal
+from orchestrator.display.text_safety import Terminal
 
 
 def wide_console() -> Terminal:

@@ -33,9 +33,9 @@ def register(app: typer.Typer) -> None:
 
 def doctor(address: options.Address = None, as_json: options.AsJson = False) -> None:
     """What this machine or cluster can do, what is missing, and the command that mends it."""
+    from orchestrator.display.text_safety import Terminal
     from orchestrator.doctor import Health, examine
     from orchestrator.settings import Settings
-    from orchestrator.text_safety import Terminal
 
     console = Terminal()
     findings = []
@@ -145,10 +145,10 @@ def db_check(as_json: options.AsJson = False) -> None:
     """Check the store's schema, every samples file that it names, and the artifacts; exit code 1 where something is wrong."""
     from rich.console import Console
 
+    from orchestrator.display.text_safety import plain
     from orchestrator.run.store_check import Checked, check_store
     from orchestrator.settings import Settings
     from orchestrator.store import label_of
-    from orchestrator.text_safety import plain
 
     settings = Settings.from_environment()
     with _counter(Console(stderr=True), quiet=as_json) as show:

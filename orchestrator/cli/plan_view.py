@@ -12,6 +12,7 @@ from rich.table import Table
 from evals.engine import EngineSpec
 from orchestrator.cli.console import wide_console
 from orchestrator.cli.preflight_view import show_preflight
+from orchestrator.display.format import parameters as parameters_text
 from orchestrator.errors import MergeboardError, SweepError
 from orchestrator.plan.plan import Plan, make_plan
 from orchestrator.plan.sweep import load_sweep
@@ -132,7 +133,7 @@ def _candidate_table(plan: Plan, settings: Settings) -> Table:
             how = "built already" if artifacts.lookup(candidate.build.digest) else "build"
         else:
             how = "live layer path" if candidate.layer_path else "as it is"
-        parameters = f"{candidate.parameters / 1e9:.3f} B" if candidate.parameters else "unknown"
+        parameters = parameters_text(candidate.parameters)
         layers = str(candidate.layers) if candidate.layers else "unknown"
         table.add_row(
             candidate.name, candidate.weights_digest.removeprefix("recipe:")[:16], layers, parameters, how

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -184,15 +183,10 @@ def status(
 
 def watch(run_id: options.RunId, period_s: Annotated[float, typer.Option("--period", min=0.2)] = 2.0) -> None:
     """Show a run's progress until it ends; Ctrl-C leaves the run alone."""
-    from orchestrator.cli.status_view import run_is_active, show_run
+    from orchestrator.cli.status_view import watch_run
     from orchestrator.settings import Settings
 
-    settings = Settings.from_environment()
-    while True:
-        show_run(settings, run_id, as_json=False)
-        if not run_is_active(settings, run_id):
-            return
-        time.sleep(period_s)
+    watch_run(Settings.from_environment(), run_id, period_s)
 
 
 def cancel(run_id: options.RunId) -> None:
@@ -226,8 +220,8 @@ def _execute(
     """Run a plan with progress on stderr, then print its results."""
     from orchestrator.cli.progress import TerminalReporter
     from orchestrator.cli.results_view import show_results
+    from orchestrator.display.text_safety import Terminal
     from orchestrator.run.run import execute
-    from orchestrator.text_safety import Terminal
 
     console = Terminal(stderr=True)
     for note in made.notes:

@@ -195,7 +195,7 @@ def search(
 def reporting(what: str) -> Iterator[Reporter]:
     """A reporter of one part's progress, announced in words, on stderr."""
     from orchestrator.cli.progress import TerminalReporter
-    from orchestrator.text_safety import Terminal
+    from orchestrator.display.text_safety import Terminal
 
     console = Terminal(stderr=True)
     console.print(what[0].upper() + what[1:] + ".", markup=False, soft_wrap=True)

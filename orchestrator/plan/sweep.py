@@ -23,8 +23,8 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 
 from evals.engine import EngineKind, ExecutionMode, Frozen
 from evals.scores import Seeds
+from orchestrator.display.text_safety import StorableText
 from orchestrator.errors import SweepError
-from orchestrator.text_safety import StorableText
 from recipes.errors import RecipeError
 from recipes.layer_path import LayerPathSpec
 from recipes.outside_file import read_file

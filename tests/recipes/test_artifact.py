@@ -254,13 +254,14 @@ def test_owners_on_other_machines_are_judged_by_the_age_of_their_file(tmp_path: 
     assert is_owner_alive(elsewhere, now_s)
     assert not is_owner_alive(elsewhere, now_s + lease_module.DEAD_AFTER_S + 1)
     assert is_owner_alive(owned(), now_s + 1e9)  # on this machine the process itself is asked
-    assert not is_owner_alive(
-        owned(started_s=mine.started_s - 100), now_s
-    )  # its id was given to a later process
+    assert not is_owner_alive(owned(birth="b1"), now_s)  # its id was given to a later process
     assert not is_owner_alive(
         tmp_path / mine.model_copy(update={"host": "0" * 16}).new_file_name("gone"), now_s
     )
     assert not is_owner_alive(tmp_path / "no owner in the name", now_s)
+    before = owned(birth="1764385200")  # a version that named processes by the clock may still hold it
+    assert is_owner_alive(before, now_s)
+    assert not is_owner_alive(before, now_s + lease_module.DEAD_AFTER_S + 1)
 
 
 def test_a_lease_is_kept_alive_by_its_holder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
