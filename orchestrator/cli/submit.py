@@ -1,0 +1,48 @@
+"""mergeboard submit"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli import options
+
+
+def submit(
+    sweep: options.SweepPath,
+    address: Annotated[str, typer.Option("--address", help=options.ADDRESS_FORMS, metavar="ADDRESS")],
+    quiet: options.Quiet = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Hand a sweep to a cluster and print the run's id; the run goes on without this machine.
+
+    \b
+    Example:
+      mergeboard submit my-sweep.yaml --address http://head:8265
+    """
+    from orchestrator.cli.inputs import sweep_file
+    from orchestrator.cluster.submit import submit as hand_over
+    from orchestrator.run.run import to_stderr
+    from orchestrator.settings import Settings
+
+    file = sweep_file(sweep)
+    sent = hand_over(file, address, Settings.from_environment(), say=_silent if quiet else to_stderr)
+    if as_json:
+        typer.echo(sent.model_dump_json(indent=2))
+        return
+    typer.echo(sent.run_id)
+    if quiet:
+        return
+    if sent.in_our_store:
+        watching = f"`mergeboard watch {sent.run_id}` shows it"
+    else:
+        watching = (
+            f"it is in the store {sent.store}, which this machine does not read: `ray job logs --follow {sent.job_id} --address "
+            f"{address}` shows it from here, `mergeboard watch {sent.run_id}` where MERGEBOARD_DATABASE_URL names that store"
+        )
+    typer.echo(f"Ray's job {sent.job_id} drives it; {watching}.", err=True)
+
+
+def _silent(sentence: str) -> None:
+    """Say nothing."""
