@@ -40,6 +40,8 @@ def connect(settings: Settings, address: str | None = None) -> ClusterFacts:
     Raises ClusterError where the address is none or does not answer, TokenError where it does not take our token.
     """
     target = address or settings.ray_address
+    # Ray warns through this logger, whatever `logging_level` it is given, that it uses a token: Python prints that on stderr.
+    logging.getLogger("ray").setLevel(logging.ERROR)
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     # A raylet that is started here ends a worker's children with it (Ray prefers this to its older subreaper).
     os.environ.setdefault("RAY_process_group_cleanup_enabled", "1")
