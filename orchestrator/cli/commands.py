@@ -67,7 +67,7 @@ COMMANDS: Table = {
             "The store's schema.",
             {
                 "upgrade": Entry("Bring the store's schema up to this version.", "db:upgrade"),
-                "check": Entry("Tell whether this version can open the store.", "db:check"),
+                "check": Entry("Check the schema, every samples file and the artifacts.", "db:check"),
             },
         ),
     },

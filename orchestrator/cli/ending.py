@@ -3,7 +3,7 @@
 | exit code | meaning |
 | --- | --- |
 | 0 | done |
-| 1 | jobs of the run failed, or `doctor` found something broken |
+| 1 | jobs of the run failed, or `doctor` or `db check` found something broken |
 | 2 | bad input, or something that the user has to mend |
 | 130 | interrupted by Ctrl-C or SIGTERM |
 | 141 | whoever read the output has gone |

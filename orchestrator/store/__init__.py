@@ -68,6 +68,10 @@ class Store(Runs, Attempts, Results, Queries, Claims):
         """Everything but times and attempts as canonical JSON: equal for two stores that hold the same results."""
         return self._database.read(snapshot)
 
+    def schema_faults(self) -> list[str]:
+        """What of the database is damaged or not as this code's migrations make it, one line each."""
+        return self._database.read(schema.faults)
+
     def close(self) -> None:
         """Give the connections back."""
         self._database.close()

@@ -90,13 +90,6 @@ class TestAttempts:
         assert [a.state for a in store.attempts(build_job().digest)] == list(expected.values())
         assert {f.failure_class: f.count for f in store.failures(lease.run_id)} == dict.fromkeys(expected, 1)
 
-    def test_where_an_attempt_runs_can_be_added(self, store: Store) -> None:
-        lease = driven(store)
-        attempt = started(store, lease, build_job().digest)
-        store.place_attempt(attempt.id, node="node-3", worker="actor-9")
-        found = store.attempts(attempt.job_digest)[0]
-        assert (found.node, found.worker) == ("node-3", "actor-9")
-
     def test_unknown_attempts_are_named(self, store: Store) -> None:
         with pytest.raises(RunError, match="no attempt x"):
             store.fail_attempt("x", BAD_INPUT, will_retry=False)
