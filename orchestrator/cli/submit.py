@@ -22,12 +22,29 @@ def submit(
       mergeboard submit my-sweep.yaml --address http://head:8265
     """
     from orchestrator.cli.inputs import sweep_file
+    from orchestrator.cli.interrupts import interruptible, same_command
     from orchestrator.cluster.submit import submit as hand_over
     from orchestrator.run.run import to_stderr
     from orchestrator.settings import Settings
 
-    file = sweep_file(sweep)
-    sent = hand_over(file, address, Settings.from_environment(), say=_silent if quiet else to_stderr)
+    file, settings = sweep_file(sweep), Settings.from_environment()
+    told: list[str] = []
+
+    def say(sentence: str) -> None:
+        told.append(sentence)
+        if not quiet:
+            to_stderr(sentence)
+
+    def stopped() -> str:
+        if not told:
+            return f"Stopped before the cluster had the sweep. Start again with: {same_command()}"
+        return (
+            "Stopped waiting; the cluster has the sweep and goes on with it. `mergeboard status` lists the run once it is planned, "
+            f"`ray job list --address {address}` shows its driver."
+        )
+
+    with interruptible(stopped):
+        sent = hand_over(file, address, settings, say=say)
     if as_json:
         typer.echo(sent.model_dump_json(indent=2))
         return
@@ -42,7 +59,3 @@ def submit(
             f"{address}` shows it from here, `mergeboard watch {sent.run_id}` where MERGEBOARD_DATABASE_URL names that store"
         )
     typer.echo(f"Ray's job {sent.job_id} drives it; {watching}.", err=True)
-
-
-def _silent(sentence: str) -> None:
-    """Say nothing."""
