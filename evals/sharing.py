@@ -20,7 +20,7 @@ PATIENCE_S = 10.0
 _FOLDER = "claims"
 
 
-class Claims:
+class StretchLocks:
     """Who has which stretch, as empty files in a folder beside the journal that only one process can make."""
 
     def __init__(self, journal_dir: Path, *, until: Callable[[], bool] = lambda: False) -> None:

@@ -123,7 +123,7 @@ class CardEntry(Frozen):
     )
 
 
-class Stage(Frozen):
+class ScoringStage(Frozen):
     """One of several procedures by which a board scored the same responses over time."""
 
     name: str = Field(description="Short name, for example 'C'.")
@@ -167,7 +167,7 @@ class Benchmark(Frozen):
     remark: str | None = Field(
         default=None, description="Why its figure is not the board's, where it cannot be."
     )
-    stages: tuple[Stage, ...] = Field(
+    stages: tuple[ScoringStage, ...] = Field(
         default=(), description="Scoring procedures over time, where the board had several."
     )
 
@@ -188,7 +188,7 @@ class Benchmark(Frozen):
             f"Benchmark '{self.name}' has no subset '{task}'; it has {_list(s.task for s in self.subsets)}."
         )
 
-    def stage(self, name: str) -> Stage:
+    def stage(self, name: str) -> ScoringStage:
         """The scoring procedure of this name."""
         for stage in self.stages:
             if stage.name == name:

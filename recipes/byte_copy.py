@@ -24,14 +24,14 @@ _UNSUPPORTED = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno
 """What the kernel says where two file systems do not take part in a way of copying."""
 
 
-class Progress(Frozen):
+class CopyProgress(Frozen):
     """How far a copy is."""
 
     done_bytes: int = Field(description="Bytes of weights that are written.")
     total_bytes: int = Field(description="Bytes of weights that will be written.")
 
 
-OnProgress = Callable[[Progress], None]
+OnProgress = Callable[[CopyProgress], None]
 
 
 class Meter:
@@ -49,7 +49,7 @@ class Meter:
         with self._lock:
             self._done_bytes += count
             if self._on_progress:
-                self._on_progress(Progress(done_bytes=self._done_bytes, total_bytes=self.total_bytes))
+                self._on_progress(CopyProgress(done_bytes=self._done_bytes, total_bytes=self.total_bytes))
 
 
 def copy_bytes(source: int, target: int, start: int, size: int, meter: Meter) -> None:

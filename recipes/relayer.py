@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import Field
 
-from recipes.byte_copy import Meter, OnProgress, Progress, copy_bytes
+from recipes.byte_copy import CopyProgress, Meter, OnProgress, copy_bytes
 from recipes.checkpoint import Checkpoint, layer_tensor_name
 from recipes.checkpoint_files import INDEX_NAME, SINGLE_NAME
 from recipes.config_facts import read_config
@@ -25,7 +25,14 @@ from recipes.errors import BuildError
 from recipes.layer_config import differing_layers, relayered_config
 from recipes.tensor_file import DTYPE_BITS, Frozen, Tensor, header_bytes
 
-__all__ = ["SHARD_BYTES", "Progress", "Slice", "why_not_bytes", "write_layer_path", "write_passthrough"]
+__all__ = [
+    "SHARD_BYTES",
+    "CopyProgress",
+    "LayerRange",
+    "why_not_bytes",
+    "write_layer_path",
+    "write_passthrough",
+]
 
 SHARD_BYTES = 5_000_000_000
 
@@ -50,7 +57,7 @@ _HEAD = re.compile(r"(^|\.)(norm|final_layernorm|final_layer_norm|ln_f|norm_f|lm
 _LAYER_NAMES = re.compile(r"(layers|h|blocks)\\?\.\d")
 
 
-class Slice(Frozen):
+class LayerRange(Frozen):
     """Layers [start, end) of a checkpoint."""
 
     source: Path = Field(description="The checkpoint's directory.")
@@ -74,12 +81,12 @@ def write_layer_path(
     on_progress: OnProgress | None = None,
 ) -> None:
     """Write the checkpoint that visits these layers of `source` in this order into the directory `out`."""
-    slices = tuple(Slice(source=source, start=layer, end=layer + 1) for layer in layers)
+    slices = tuple(LayerRange(source=source, start=layer, end=layer + 1) for layer in layers)
     write_passthrough(slices, out, shard_bytes=shard_bytes, on_progress=on_progress)
 
 
 def write_passthrough(
-    slices: Sequence[Slice],
+    slices: Sequence[LayerRange],
     out: Path,
     *,
     embed_from: Path | None = None,

@@ -19,7 +19,7 @@ from dashboard.pages.imported import imported_runs
 from dashboard.text import duration, escaped, line, moment
 from orchestrator.plan.job import JobKind
 from orchestrator.store.pages import Pace, Pages, Work
-from orchestrator.store.records import ENDED, RunProgress, RunRecord, RunState, Usage
+from orchestrator.store.records import ENDED, JobCounts, RunRecord, RunState, Usage
 
 _RUNS_PER_PAGE = 12
 _FAILURES_PER_PAGE = 10
@@ -61,7 +61,7 @@ def _live_run(pages: Pages, run_id: str) -> None:
     _failures(pages, run)
 
 
-def _figures(pages: Pages, run: RunRecord, progress: RunProgress) -> None:
+def _figures(pages: Pages, run: RunRecord, progress: JobCounts) -> None:
     usage = Usage.total((data.fixed if run.state in ENDED else data.slow)(pages.usage, run.id))
     pace = data.live(pages.pace, run.id)
     share = progress.done / progress.total if progress.total else 0.0
@@ -76,7 +76,7 @@ def _figures(pages: Pages, run: RunRecord, progress: RunProgress) -> None:
     shown[5].metric("GPU-hours" if usage.gpu_s else "Hours of work (no GPU)", f"{hours:,.2f}")
 
 
-def _progress_text(run: RunRecord, progress: RunProgress, pace: Pace) -> str:
+def _progress_text(run: RunRecord, progress: JobCounts, pace: Pace) -> str:
     if run.state in ENDED:
         took = duration(_seconds(run.started_at, run.ended_at))
         return f"{parts.STATE_MARKS[run.state]} after {took}"
@@ -88,7 +88,7 @@ def _progress_text(run: RunRecord, progress: RunProgress, pace: Pace) -> str:
     return "waiting for the first outcome" if not progress.done else "no outcome in the last ten minutes"
 
 
-def _throughput(run: RunRecord, pace: Pace, progress: RunProgress) -> str:
+def _throughput(run: RunRecord, pace: Pace, progress: JobCounts) -> str:
     """Jobs an hour: of the last ten minutes while the run is alive, over all its time afterwards."""
     if run.state in ENDED:
         seconds = _seconds(run.started_at, run.ended_at)

@@ -26,7 +26,7 @@ from evals.journal import Journal
 from evals.normalize import benchmark_score
 from evals.samples import write_samples
 from evals.scores import ChatTemplate, EvalSettings, Evaluation, Sample, Score
-from evals.sharing import Claims, claims_made, deadline
+from evals.sharing import StretchLocks, claims_made, deadline
 from evals.suite import Benchmark, Suite
 
 
@@ -52,7 +52,7 @@ def evaluate(
     begun_at = time.monotonic()
     tasks = load_tasks(benchmark, settings, mirror)
     tracker = ProgressTracker(benchmark.name, on_progress)
-    claims = Claims(journal_dir)
+    claims = StretchLocks(journal_dir)
     with Journal(journal_dir, journal_identity(engine, benchmark, settings, job)) as journal:
         claims.clear()
         lm = EngineLM(engine, _tokenization(engine, settings), journal, tracker, claims)
@@ -97,7 +97,7 @@ def help_out(
     if not claims_made(journal_dir):
         return True
     late = deadline(seconds)
-    claims = Claims(journal_dir, until=late)
+    claims = StretchLocks(journal_dir, until=late)
     identity = journal_identity(engine, benchmark, settings, job)
     # The folder goes when the evaluation has ended.
     with contextlib.suppress(FileNotFoundError, Helped), Journal(journal_dir, identity) as journal:

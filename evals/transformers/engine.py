@@ -34,7 +34,7 @@ from evals.transformers.loading import (
     set_threads,
 )
 from evals.transformers.rope import LengthAwareScorer, Scorer
-from evals.transformers.scoring import PlainScorer, TreeScorer
+from evals.transformers.scoring import CachedTreeScorer, PlainScorer
 
 BATCH_CPU = 16
 BATCH_CUDA = 64
@@ -67,7 +67,9 @@ class TransformersEngine:
         # Trees need masks and positions that only known architectures are sure to honour.
         config = read_config(checkpoint)
         known = is_live_family(config)
-        self._scorer: Scorer = TreeScorer(self._model, device) if known else PlainScorer(self._model, device)
+        self._scorer: Scorer = (
+            CachedTreeScorer(self._model, device) if known else PlainScorer(self._model, device)
+        )
         constant_rope = constant_rope_length(config)
         if constant_rope is not None:
             self._scorer = LengthAwareScorer(self._scorer, self._model, device, constant_rope)

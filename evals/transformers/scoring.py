@@ -21,7 +21,7 @@ ROWS_PER_SOFTMAX = 256
 """Rows of the vocabulary that are in float32 at once."""
 
 
-class TreeScorer:
+class CachedTreeScorer:
     """Scores continuations with a KV cache that is kept from question to question."""
 
     def __init__(self, model: PreTrainedModel, device: torch.device) -> None:

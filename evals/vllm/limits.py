@@ -54,7 +54,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Shape:
+class LayerShape:
     """Sizes of one rank's share of a decoder layer, in numbers of elements."""
 
     hidden: int
@@ -65,7 +65,7 @@ class Shape:
     """KV heads times head size."""
 
     @classmethod
-    def of(cls, config: Any, tensor_parallel: int) -> Shape:
+    def of(cls, config: Any, tensor_parallel: int) -> LayerShape:
         """From a transformers config."""
         heads = config.num_attention_heads
         kv_heads = getattr(config, "num_key_value_heads", None) or heads
@@ -79,7 +79,7 @@ class Shape:
         )
 
 
-def bytes_per_token(shape: Shape, element_size: int) -> int:
+def bytes_per_token(shape: LayerShape, element_size: int) -> int:
     """Peak activations of one token in a pass through layers: hidden states with their residuals at every branch, what a layer
     holds of the hidden size (normed input, output), query, attention output and its copy, keys and values twice (as computed and
     as written), gate, up and their product."""
@@ -103,7 +103,7 @@ def head_rows(vocabulary: int) -> int:
 
 
 def gpu_limits(
-    holders: int, blocks: int, block_size: int, *, free_bytes: int, shape: Shape, element_size: int
+    holders: int, blocks: int, block_size: int, *, free_bytes: int, shape: LayerShape, element_size: int
 ) -> Limits:
     """Limits of a worker on a GPU."""
     tokens = tokens_in(free_bytes, bytes_per_token(shape, element_size))

@@ -42,7 +42,7 @@ KV_SHARE_CPU = 0.25
 
 
 @dataclass(frozen=True)
-class Plan:
+class StartSettings:
     """What an engine is started with."""
 
     cpu: bool
@@ -54,7 +54,7 @@ class Plan:
     arguments: dict[str, Any]
 
 
-def plan_engine(spec: EngineSpec, checkpoint: Path, tuning: EngineTuning) -> Plan:
+def plan_engine(spec: EngineSpec, checkpoint: Path, tuning: EngineTuning) -> StartSettings:
     """Settings for this machine; raises EngineError for what the checkpoint contradicts. Loads nothing."""
     config = read_config(checkpoint)
     require_all_weights(checkpoint, config)
@@ -110,7 +110,7 @@ def plan_engine(spec: EngineSpec, checkpoint: Path, tuning: EngineTuning) -> Pla
         arguments |= {"kv_cache_memory_bytes": kv_cache_bytes, "max_num_batched_tokens": TOKENS_PER_STEP_CPU}
     else:
         arguments["gpu_memory_utilization"] = tuning.gpu_memory_share
-    return Plan(cpu, live, execution, bool(spec.batch_invariant), threads, kv_cache_bytes, arguments)
+    return StartSettings(cpu, live, execution, bool(spec.batch_invariant), threads, kv_cache_bytes, arguments)
 
 
 def _longest(spec: EngineSpec, config: dict[str, Any]) -> int | None:
@@ -157,7 +157,7 @@ def weight_bytes(checkpoint: Path, spec: EngineSpec) -> int | None:
     return numbers * (4 if spec.dtype == "float32" else 2)
 
 
-def start(spec: EngineSpec, checkpoint: Path, plan: Plan) -> LLM:
+def start(spec: EngineSpec, checkpoint: Path, plan: StartSettings) -> LLM:
     """A running engine in this process; raises EngineStartError with the end of vLLM's log where it does not start."""
     import torch
 
@@ -183,7 +183,7 @@ def start(spec: EngineSpec, checkpoint: Path, plan: Plan) -> LLM:
 
 
 def running_spec(
-    spec: EngineSpec, plan: Plan, workers: Sequence[RunningEngine], quantization: str | None = None
+    spec: EngineSpec, plan: StartSettings, workers: Sequence[RunningEngine], quantization: str | None = None
 ) -> EngineSpec:
     """The specification with the attention backend that runs; raises EngineError where another mode or backend runs."""
     running = workers[0]

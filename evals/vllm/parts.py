@@ -13,7 +13,7 @@ from evals.vllm.radix import Mark
 from evals.vllm.scoring import truncated
 
 
-class Part:
+class SharedContext:
     """Continuations of one request that share a context."""
 
     def __init__(
@@ -53,7 +53,7 @@ class Part:
         )
 
 
-def parts_of(requests: Sequence[ScoreRequest], max_length: int) -> list[Part]:
+def parts_of(requests: Sequence[ScoreRequest], max_length: int) -> list[SharedContext]:
     """All requests in an order in which neighbours share prefixes; a request is taken apart where truncation leaves its
     continuations contexts of their own."""
     parts = []
@@ -62,11 +62,11 @@ def parts_of(requests: Sequence[ScoreRequest], max_length: int) -> list[Part]:
         for choice, continuation in enumerate(request.continuations):
             groups.setdefault(truncated(request.context, continuation, max_length), []).append(choice)
         for context, choices in groups.items():
-            parts.append(Part(index, context, [request.continuations[c] for c in choices], choices))
+            parts.append(SharedContext(index, context, [request.continuations[c] for c in choices], choices))
     return sorted(parts, key=lambda part: part.context)
 
 
-def step_of(packed: Batch, marks: dict[int, list[Mark]], parts: Sequence[Part]) -> Step:
+def step_of(packed: Batch, marks: dict[int, list[Mark]], parts: Sequence[SharedContext]) -> Step:
     """The pass with the log-probabilities that the parts want of it; a mark is (number of the part, row of its tree)."""
     lookups = [
         (index, token)
@@ -79,7 +79,7 @@ def step_of(packed: Batch, marks: dict[int, list[Mark]], parts: Sequence[Part]) 
 
 
 def results_of(
-    step: Step, marks: dict[int, list[Mark]], answer: StepResult, parts: Sequence[Part]
+    step: Step, marks: dict[int, list[Mark]], answer: StepResult, parts: Sequence[SharedContext]
 ) -> list[ScoreResult]:
     """Each part's result, out of the answer to the pass."""
     values: list[dict[int, float]] = [{} for _ in marks]
@@ -97,13 +97,13 @@ def results_of(
 class Collector:
     """Puts the results of parts together again, request by request."""
 
-    def __init__(self, parts: Sequence[Part]) -> None:
+    def __init__(self, parts: Sequence[SharedContext]) -> None:
         self._missing: dict[int, int] = {}
         self._entries: dict[int, list[tuple[int, float, bool]]] = {}
         for part in parts:
             self._missing[part.request] = self._missing.get(part.request, 0) + 1
 
-    def add(self, part: Part, result: ScoreResult) -> ScoreResult | None:
+    def add(self, part: SharedContext, result: ScoreResult) -> ScoreResult | None:
         """Take in one part's result; the whole request's once all its parts are there."""
         entries = self._entries.setdefault(part.request, [])
         entries += zip(part.choices, result.logprobs, result.is_greedy, strict=True)

@@ -12,7 +12,7 @@ from rich.table import Table
 from orchestrator.run.progress import read_progress
 from orchestrator.settings import Settings
 from orchestrator.store import Store
-from orchestrator.store.records import AttemptRecord, RunProgress, RunRecord, RunState, Usage
+from orchestrator.store.records import AttemptRecord, JobCounts, RunRecord, RunState, Usage
 from orchestrator.text_safety import Terminal
 
 _LOG_LINES = 8
@@ -68,7 +68,7 @@ def show_run(settings: Settings, run_id: str, as_json: bool) -> None:
         _show_failure(console, attempt)
 
 
-def _estimate(record: RunRecord, progress: RunProgress, usage: Sequence[Usage]) -> str | None:
+def _estimate(record: RunRecord, progress: JobCounts, usage: Sequence[Usage]) -> str | None:
     """Hours so far and what is left at the pace so far."""
     if record.started_at is None or not usage:
         return None
@@ -128,6 +128,6 @@ def _show_failure(console: Console, attempt: AttemptRecord) -> None:
         console.print(f"    {line}", markup=False, soft_wrap=True)
 
 
-def _run_data(record: RunRecord, progress: RunProgress) -> dict[str, object]:
+def _run_data(record: RunRecord, progress: JobCounts) -> dict[str, object]:
     data = record.model_dump(mode="json", exclude={"sweep", "plan", "provenance"})
     return {**data, **progress.model_dump(mode="json"), "waiting": progress.waiting}

@@ -21,8 +21,7 @@ from recipes.recipe import ModelRef, Recipe, SourceRef, Stage
 from recipes.recipe.depth import is_copy, stage_layers
 from recipes.recipe.filters import missing_value
 from recipes.recipe.normal import document
-from recipes.relayer import SHARD_BYTES, Progress, why_not_bytes, write_passthrough
-from recipes.relayer import Slice as Piece
+from recipes.relayer import SHARD_BYTES, CopyProgress, LayerRange, why_not_bytes, write_passthrough
 from recipes.tensor_file import DTYPE_BITS, Frozen
 
 _WORK = ".stages"
@@ -169,12 +168,12 @@ class _Builder:
         groups = stage.modules[0].groups()
         first, last = groups[0].inputs[0].model, groups[-1].inputs[0].model
         pieces = [
-            Piece(source=self._directory(one.model), start=start, end=end)
+            LayerRange(source=self._directory(one.model), start=start, end=end)
             for one in (group.inputs[0] for group in groups)
             for start, end in [one.layers or (0, self._checkpoint(one.model).n_layers)]
         ]
 
-        def tell(progress: Progress) -> None:
+        def tell(progress: CopyProgress) -> None:
             self._tell(name, progress.done_bytes)
 
         write_passthrough(

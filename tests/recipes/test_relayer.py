@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from recipes.checkpoint import Checkpoint
 from recipes.errors import BuildError, CheckpointError
-from recipes.relayer import Progress, Slice, why_not_bytes, write_layer_path, write_passthrough
+from recipes.relayer import CopyProgress, LayerRange, why_not_bytes, write_layer_path, write_passthrough
 from tests.support.tiny_checkpoints import ARCHITECTURES, DENSE_FAMILIES, tiny_checkpoint
 
 PATH = (0, 1, 2, 1, 2, 3, 3, 0)
@@ -122,7 +122,7 @@ def test_the_whole_path_changes_no_byte_of_config_or_weights(tiny_llama: Path, t
 
 def test_two_sources_give_embedding_layers_and_head_as_mergekit_does(tmp_path: Path) -> None:
     one, two = (tiny_checkpoint(tmp_path / str(seed), seed=seed) for seed in (1, 2))
-    slices = [Slice(source=one, start=0, end=3), Slice(source=two, start=1, end=4)]
+    slices = [LayerRange(source=one, start=0, end=3), LayerRange(source=two, start=1, end=4)]
     write_passthrough(slices, tmp_path / "out", dtype="bfloat16")
     found, a, b = tensors_of(tmp_path / "out"), tensors_of(one), tensors_of(two)
     assert torch.equal(found["model.embed_tokens.weight"], a["model.embed_tokens.weight"])
@@ -148,7 +148,7 @@ def test_shards_have_the_size_that_was_asked_for_and_an_index(tiny_llama: Path, 
 
 
 def test_progress_counts_every_byte_once(tiny_llama: Path, tmp_path: Path) -> None:
-    seen: list[Progress] = []
+    seen: list[CopyProgress] = []
     write_layer_path(tiny_llama, PATH, tmp_path / "out", shard_bytes=50_000, on_progress=seen.append)
     total = sum(t.nbytes for t in tensors_of(tmp_path / "out").values())
     done = [progress.done_bytes for progress in seen]
@@ -223,7 +223,7 @@ def test_sources_that_do_not_stack(
     other: dict[str, object], what: str, tiny_llama: Path, tmp_path: Path
 ) -> None:
     two = tiny_checkpoint(tmp_path / "two", **other)  # type: ignore[arg-type]  # each case names real arguments
-    slices = [Slice(source=tiny_llama, start=0, end=2), Slice(source=two, start=1, end=3)]
+    slices = [LayerRange(source=tiny_llama, start=0, end=2), LayerRange(source=two, start=1, end=3)]
     with pytest.raises(BuildError, match=what):
         write_passthrough(slices, tmp_path / "out")
     assert not (tmp_path / "out").exists()
