@@ -6,10 +6,15 @@ BIN    := $(VENV)/bin
 LOCK   := requirements-$(TARGET).lock
 STAMP  := $(VENV)/.ready-$(TARGET)
 
-.PHONY: help setup demo test lint check-all lock browser clean
+QUICK := tests/test_golden_digests.py tests/test_structure.py $(wildcard tests/recipes/test_layer_*.py) \
+	$(addprefix tests/orchestrator/plan/test_,estimate.py job.py plan.py sweep.py) tests/orchestrator/compare tests/orchestrator/cards \
+	$(addprefix tests/evals/test_,claims.py stats.py suite.py)
+
+.PHONY: help setup demo check test lint check-all lock browser clean
 
 help:
 	@echo "make demo       set up, run the demo sweep, show its table, card and dashboard"
+	@echo "make check      set up, lint, types, import rules, quick tests: under a minute"
 	@echo "make test       set up, lint, types, import rules, tests with coverage"
 	@echo "make setup      only set up .venv (TARGET=gpu for a CUDA machine)"
 	@echo "make check-all  the slow and broad checks too"
@@ -30,6 +35,9 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+check: lint
+	$(BIN)/python -m pytest -q -n 2 -m "not slow and not gpu and not vllm and not shared" $(QUICK)
 
 test: lint
 	$(BIN)/coverage erase

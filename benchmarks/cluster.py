@@ -57,7 +57,7 @@ class LongestFirst(Scheduler):
     def _ranked(self) -> list[str]:
         assert self._durations is not None
         seconds = self._durations.seconds
-        return sorted(self._jobs, key=lambda digest: -(seconds(self._jobs[digest]) or 0))
+        return sorted(self._jobs, key=lambda digest: -(seconds(self._job(digest)) or 0))
 
 
 class Simulated:

@@ -24,7 +24,7 @@ class VirtualEngine(LiveEngine):
 
     def run(self, tasks: tuple[Any, ...]) -> Any:
         """When the batch will be done, as the reference that is waited for."""
-        self.busy = True
+        self.take()
         self._free_at = max(self._free_at, self._clock.now) + sum(duration_of(task.job) for task in tasks)
         return (self._free_at, self.id)
 
@@ -66,8 +66,9 @@ class VirtualExecutor(RayExecutor):
 
     def wait(self, timeout_s: float) -> list[Finished]:
         """The next batch to end."""
-        for engine in self._engines:
-            engine.busy = engine.busy and any(work.place is engine for work in self._running.values())
+        for engine in list(self._engines):
+            if engine.works and not any(work.place is engine for work in self._running.values()):
+                self._worked(engine)
         if not self._running:
             # Engines that have just been asked for are given work at the next turn.
             return []
@@ -76,9 +77,7 @@ class VirtualExecutor(RayExecutor):
         tasks, place = work.tasks, work.place
         assert isinstance(place, LiveEngine)
         self.clock.now = reference[0]
-        place.busy = False
-        if place.draining:
-            self._retire(place)
+        self._worked(place)
         answers = [self._answers.answer(evaluation_of(task), 0.0) for task in tasks]
         return [
             Finished(attempt_id=task.attempt_id, job_digest=task.job.digest, outcome=outcome)

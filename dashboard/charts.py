@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from dashboard import widgets as parts
+from dashboard import widgets
 from orchestrator.charts import image_bytes
 
 READY = "mergeboard_plots"
@@ -57,7 +57,7 @@ def images(key: str, file_name: str, draw: Callable[[], Any]) -> None:
     """A chart as PNG and SVG, drawn when it is asked for."""
     with st.container(horizontal=True):
         for kind, mime in (("png", "image/png"), ("svg", "image/svg+xml")):
-            parts.take_away(
+            widgets.download(
                 kind.upper(),
                 f"{file_name}.{kind}",
                 lambda kind=kind: image_bytes(draw(), kind),  # type: ignore[misc] # binds the loop's variable

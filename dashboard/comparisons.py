@@ -7,6 +7,7 @@ page is about.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import OrderedDict
@@ -27,6 +28,7 @@ from orchestrator.errors import MergeboardError, RunError
 from orchestrator.store.pages import Column, Pages
 from orchestrator.store.records import CandidateScores, EvaluationRecord
 
+logger = logging.getLogger(__name__)
 WHOLE = 60
 """Runs with at most so many candidates are compared and corrected as a whole, page or no page."""
 _POLITE_S = 0.8
@@ -188,7 +190,12 @@ class Comparer:
         while True:
             wanted = self._next()
             if wanted is not None:
-                self._make(wanted)
+                try:
+                    self._make(wanted)
+                except Exception as error:
+                    # The one thread of all comparisons: what nobody foresaw ends this one alone, and its traceback is logged.
+                    logger.exception("the comparison %s failed", wanted.key)
+                    self._keep(wanted, Broken(_unexpected(error)), unread=True)
             with self._lock:
                 self._working = None
 
@@ -217,6 +224,11 @@ class Comparer:
             found, unread = self._compare(wanted)
         except (EvaluationError, MergeboardError, ValidationError, OSError) as error:
             found, unread = Broken(str(error)), True
+        self._keep(wanted, found, unread=unread)
+        return found
+
+    def _keep(self, wanted: Wanted, found: Found, *, unread: bool) -> None:
+        """Remember a result; one that was not read for good is made again after a while."""
         with self._lock:
             self._found[wanted.key] = found
             self._unread_at.pop(wanted.key, None)
@@ -224,13 +236,20 @@ class Comparer:
                 self._unread_at[wanted.key] = time.monotonic()
             while len(self._found) > _MAX_KEPT:
                 self._unread_at.pop(self._found.popitem(last=False)[0], None)
-        return found
 
     def _compare(self, wanted: Wanted) -> tuple[Comparison, bool]:
         """The comparison, and whether samples of it could not be read."""
         base, candidate = self.sides(wanted.base), self.sides(wanted.candidate)
         (found,) = compare_sides(base, {wanted.candidate.scores.candidate.name: candidate})
         return found, any(side.unfit for side in (*base, *candidate))
+
+
+def _unexpected(error: Exception) -> str:
+    reason = (str(error).splitlines() or [""])[0]
+    return (
+        f"This comparison failed unexpectedly ({type(error).__name__}: {reason}); the dashboard's log has the traceback, and "
+        "`mergeboard db check` tells whether the store and its samples are whole."
+    )
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)

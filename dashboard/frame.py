@@ -9,9 +9,7 @@ from pathlib import Path
 import streamlit as st
 from pydantic import ValidationError
 
-from dashboard import address as links
-from dashboard import data
-from dashboard import widgets as parts
+from dashboard import address, data, widgets
 from dashboard.address import View
 from dashboard.comparisons import Comparer
 from dashboard.pages import card as card_view
@@ -58,27 +56,27 @@ def main() -> None:
         )
         for view, (title, icon, _) in _PAGES.items()
     }
-    links.register(pages)
+    address.register(pages)
     st.html(_STYLE)
     st.navigation(list(pages.values())).run()
 
 
 def _draw(view: View) -> None:
     """One page, with kind words where the store or a file does not let it be drawn."""
-    links.enter(view)
+    address.enter(view)
     Comparer.page_begins()
     try:
         pages = data.open_pages()
         run = _choose_run(pages)
         _PAGES[view][2](pages, run)
     except StoreError as error:
-        parts.kindly("The store cannot be shown", str(error), icon=":material/database_off:")
+        widgets.show_message("The store cannot be shown", str(error), icon=":material/database_off:")
     except (MergeboardError, EvaluationError, RecipeError) as error:
-        parts.kindly("This cannot be shown", str(error), icon=":material/warning:")
+        widgets.show_message("This cannot be shown", str(error), icon=":material/warning:")
     except ValidationError as error:
         _log.warning("A record of the store cannot be read: %s", error)
         what = f"A {error.title} in the store is not what this version of mergeboard writes."
-        parts.kindly("A part of the store cannot be read", what, command="mergeboard db check")
+        widgets.show_message("A part of the store cannot be read", what, command="mergeboard db check")
 
 
 def _choose_run(pages: Pages) -> RunRecord | None:
@@ -86,13 +84,13 @@ def _choose_run(pages: Pages) -> RunRecord | None:
     newest = data.live(pages.runs, limit=_MOST_RUNS)
     if not newest:
         return None
-    wanted = links.kept("run")
+    wanted = address.kept("run")
     known = {run.id: run for run in newest}
     if wanted and wanted not in known:
         known |= _other_run(pages, wanted)
-    links.keep("run", wanted if wanted in known else newest[0].id)
+    address.keep("run", wanted if wanted in known else newest[0].id)
     with st.sidebar:
-        chosen = links.choose(
+        chosen = address.choose(
             "Run",
             "run",
             list(known),
@@ -100,14 +98,14 @@ def _choose_run(pages: Pages) -> RunRecord | None:
             label_of=lambda run_id: _label(known[run_id]),
             resets=("page", "base", "cand", "pins", "bench", "suite", "engine", "subset", "doc", "q"),
         )
-    links.keep("run", chosen)
+    address.keep("run", chosen)
     return known[chosen]
 
 
 def _label(run: RunRecord) -> str:
     """A run in the list: lists tell their entries apart by what they show, and a sweep is often run again."""
     when = f"{run.created_at:%m-%d %H:%M:%S}"
-    return f"{line(run.name, 40)} {parts.STATE_MARKS[run.state][0]} {when}"
+    return f"{line(run.name, 40)} {widgets.STATE_MARKS[run.state][0]} {when}"
 
 
 def _other_run(pages: Pages, run_id: str) -> dict[str, RunRecord]:

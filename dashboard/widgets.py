@@ -92,7 +92,7 @@ def picked(selected: Any, n_rows: int) -> list[int]:
     return [index for index in found if index < n_rows]
 
 
-def take_away(label: str, file_name: str, content: Callable[[], str | bytes], mime: str, key: str) -> None:
+def download(label: str, file_name: str, content: Callable[[], str | bytes], mime: str, key: str) -> None:
     """A download whose content is only made when it is asked for."""
     st.download_button(
         label,
@@ -114,7 +114,9 @@ def csv_of(rows: Sequence[Mapping[str, Any]]) -> bytes:
     return bytes(frame.to_csv(index=False).encode())
 
 
-def kindly(title: str, sentence: str, *, command: str | None = None, icon: str = ":material/inbox:") -> None:
+def show_message(
+    title: str, sentence: str, *, command: str | None = None, icon: str = ":material/inbox:"
+) -> None:
     """An empty or broken state: what is so, and what to do."""
     with st.container(border=True):
         st.markdown(f"**{icon} {escaped(title)}**")

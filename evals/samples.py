@@ -9,7 +9,8 @@ can then be wrong, and a hash takes little of the time that parsing takes.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,23 +87,36 @@ class StoredSamples:
     def _title(self) -> str:
         return f"The samples of {self.owner}, {self.path},"
 
+    def check(self) -> None:
+        """Raise SamplesError where the file is gone or altered; in pieces, so that its size does not matter."""
+        with self._explained(), self.path.open("rb") as file:
+            self._compare(hashlib.file_digest(file, "sha256").hexdigest())
+
     def _verified(self) -> bytes:
+        with self._explained():
+            data = self.path.read_bytes()
+        self._compare(hashlib.sha256(data).hexdigest())
+        return data
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
         if not self.path.resolve().is_relative_to(self.home.resolve()):
             raise SamplesError(
                 f"{self._title} lie outside of MERGEBOARD_HOME, where nothing is read; evaluate again with a new store."
             )
         try:
-            data = self.path.read_bytes()
+            yield
         except OSError as error:
             raise SamplesError(
                 f"{self._title} are gone ({error.strerror}); restore MERGEBOARD_HOME, or evaluate again with a new store."
             ) from error
-        if hashlib.sha256(data).hexdigest() != self.sha256:
+
+    def _compare(self, sha256: str) -> None:
+        if sha256 != self.sha256:
             raise SamplesError(
                 f"{self._title} are not those that were stored (their sha256 differs); restore the file, or evaluate "
                 "again with a new store."
             )
-        return data
 
 
 MAX_ROWS = 2_000_000

@@ -249,11 +249,6 @@ class Suite(Frozen):
                 raise ValueError(f"{kind} {_list(twice)} is there twice")
         return self
 
-    @property
-    def marks_smoke(self) -> bool:
-        """Whether its scores have to be marked as smoke wherever they show."""
-        return self.smoke
-
     def benchmark(self, name: str) -> Benchmark:
         """The benchmark of this name."""
         for benchmark in self.benchmarks:

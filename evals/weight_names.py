@@ -1,4 +1,4 @@
-"""Whether a checkpoint has all of its weights, from its configuration and the headers of its safetensors files.
+"""Whether a checkpoint has all of its weights, from its configuration and the names in its weight files.
 
 vLLM 0.32 starts where a linear layer's weight is missing and computes with whatever the memory held; transformers draws random
 numbers. What is missing is told by the layer's siblings: layers of one kind have tensors of the same names.
@@ -16,9 +16,7 @@ from typing import Any
 from evals.errors import EngineError
 from evals.live_paths import is_live_family
 from evals.quantization import stored_method
-
-HEADER_LIMIT = 100_000_000
-"""Bytes of a header, as in the safetensors library."""
+from evals.weight_headers import stored_tensors
 
 _LAYER = re.compile(r"(?P<stack>[^0-9]{1,200}?)\.(?P<number>[0-9]{1,6})\.(?P<rest>.+)")
 _DECODERS = frozenset(
@@ -44,11 +42,13 @@ _ALTERNATIVES = (
 
 
 def require_all_weights(checkpoint: Path, config: Mapping[str, Any]) -> None:
-    """Raise EngineError that names a tensor which the checkpoint lacks; files other than safetensors are not looked at."""
-    names = tensor_names(checkpoint)
-    if names is None:
+    """Raise EngineError that names a tensor which the checkpoint lacks; a directory without weight files is left to the engine."""
+    tensors = stored_tensors(checkpoint)
+    if tensors is None:
         return
-    missing = sorted(missing_tensors(names, config, quantised=stored_method(checkpoint, config) is not None))
+    missing = sorted(
+        missing_tensors(set(tensors), config, quantised=stored_method(checkpoint, config) is not None)
+    )
     if missing:
         refuse_missing(checkpoint, missing)
 
@@ -61,52 +61,6 @@ def refuse_missing(checkpoint: Path, missing: Iterable[str]) -> None:
         f"{checkpoint} lacks weights of its model, an engine would run it with arbitrary numbers in their place: "
         f"{', '.join(names[:3])}{more}; download or build the checkpoint again."
     )
-
-
-def tensor_names(checkpoint: Path) -> set[str] | None:
-    """Names of the tensors in the safetensors files that an engine opens; null where there are none."""
-    index = checkpoint / "model.safetensors.index.json"
-    if index.is_file():
-        stated = _json(index, index.read_bytes()).get("weight_map")
-        if not isinstance(stated, dict):
-            raise EngineError(f"{index} has no weight_map: download or build the checkpoint again.")
-        files = [checkpoint / str(file) for file in sorted(set(stated.values()))]
-    elif (checkpoint / "model.safetensors").is_file():
-        files = [checkpoint / "model.safetensors"]
-    else:
-        # Mistral's own format lies beside the other in some repositories.
-        files = [
-            path
-            for path in sorted(checkpoint.glob("*.safetensors"))
-            if not path.name.startswith(("consolidated", "adapter"))
-        ]
-    return set().union(*map(_header, files)) if files else None
-
-
-def _header(path: Path) -> set[str]:
-    try:
-        with path.open("rb") as file:
-            size = int.from_bytes(file.read(8), "little")
-            if not 0 < size <= HEADER_LIMIT:
-                raise EngineError(f"{path} is no safetensors file: download or build the checkpoint again.")
-            header = _json(path, file.read(size))
-    except OSError as error:
-        raise EngineError(
-            f"{path} cannot be read ({error}): download or build the checkpoint again."
-        ) from error
-    return set(header) - {"__metadata__"}
-
-
-def _json(path: Path, text: bytes) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise EngineError(
-            f"{path} cannot be read ({error}): download or build the checkpoint again."
-        ) from error
-    if not isinstance(value, dict):
-        raise EngineError(f"{path} holds no JSON object: download or build the checkpoint again.")
-    return value
 
 
 def missing_tensors(names: set[str], config: Mapping[str, Any], *, quantised: bool) -> Iterator[str]:

@@ -44,6 +44,10 @@ class StoreLost(StoreError):
     """The store does not answer, or its disk is full: it may be back in a while."""
 
 
+class SchemaError(StoreError):
+    """A store whose schema is not that of this code."""
+
+
 class ClusterError(MergeboardError):
     """Ray cannot be reached, or lacks what a job needs."""
 

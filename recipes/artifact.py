@@ -117,6 +117,12 @@ class ArtifactStore:
         ArtifactChanged for the first file that differs.
         """
         artifact = self._require(digest)
+        self.require_intact(artifact)
+        return artifact
+
+    def require_intact(self, artifact: Artifact) -> None:
+        """As `verify`, of an artifact that was read before; does not count as a use."""
+        digest = artifact.digest
         names = {file.name for file in artifact.manifest.files}
         foreign = [name for name in loadable_files(artifact.path) if name not in names]
         if foreign:
@@ -134,7 +140,6 @@ class ArtifactStore:
                     f"{artifact.path / file.name} is not what was built (its sha256 differs): "
                     f"delete {self.root / digest} and build the recipe again."
                 )
-        return artifact
 
     def _is_intact(self, path: Path, file: ArtifactFile) -> bool:
         try:
@@ -167,10 +172,17 @@ class ArtifactStore:
                     raise
         return lease
 
+    def digests(self) -> tuple[str, ...]:
+        """Digests of all artifacts that lie here, whole or not, in order."""
+        return tuple(sorted(path.name for path in self.root.glob("*") if _DIGEST.fullmatch(path.name)))
+
+    def read(self, digest: str) -> Artifact | None:
+        """The artifact, if it is there with every file in its full size; does not count as a use."""
+        return self._read(_checked(digest))
+
     def list(self) -> tuple[Artifact, ...]:
         """All whole artifacts, least recently used first; does not count as a use."""
-        names = sorted(path.name for path in self.root.glob("*") if _DIGEST.fullmatch(path.name))
-        found = (self._read(name) for name in names)
+        found = (self.read(name) for name in self.digests())
         return tuple(sorted((a for a in found if a is not None), key=lambda a: a.last_used_at))
 
     def prune(self, budget_bytes: int) -> Pruned:

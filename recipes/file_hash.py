@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 import time
 from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
+from recipes.atomic_file import write_file
 from recipes.errors import CheckpointError
 
 _RACY_S = 2.0
@@ -104,10 +104,6 @@ def _read_entry(entry: Path, state: FileState, kind: HashKind) -> str | None:
 def _write_entry(entry: Path, value: dict[str, int | str]) -> None:
     """The cache only saves time: where it cannot be written, hashing goes on without it."""
     try:
-        entry.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=entry.parent, prefix=".")
-        with os.fdopen(handle, "w") as stream:
-            json.dump(value, stream)
-        Path(name).rename(entry)
+        write_file(entry, json.dumps(value))
     except OSError:
         return

@@ -11,6 +11,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from recipes.atomic_file import write_file
 from recipes.checkpoint import weights_digest
 from recipes.checkpoint_files import loadable_files
 from recipes.errors import CheckpointChanged
@@ -92,8 +93,5 @@ def _differing(reference: str, hashes: dict[str, str], cache_dir: Path) -> list[
     if not isinstance(known, dict):
         return []
     if hashes.keys() - known.keys():
-        note.parent.mkdir(parents=True, exist_ok=True)
-        aside = note.with_suffix(f".{os.getpid()}")
-        aside.write_text(json.dumps({**hashes, **known}))
-        aside.replace(note)
+        write_file(note, json.dumps({**hashes, **known}))
     return [name for name, digest in hashes.items() if known.get(name, digest) != digest]

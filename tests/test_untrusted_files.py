@@ -294,6 +294,15 @@ def test_a_store_whose_rows_are_no_records_is_refused(home: Path) -> None:
         store.snapshot()
 
 
+def test_a_store_with_a_value_that_its_enum_does_not_have_is_refused(home: Path) -> None:
+    demo_store(home)
+    path = home / "store.sqlite"
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE runs SET ended_as = 'guess'")
+    with Store.open(f"sqlite:///{path}", create=False, read_only=True) as store, pytest.raises(StoreError):
+        store.snapshot()
+
+
 @pytest.mark.parametrize("table", ["scores", "protocols"])
 def test_results_whose_parts_are_gone_are_refused(home: Path, table: str) -> None:
     run_id = demo_store(home)

@@ -7,9 +7,7 @@ import io
 import pandas as pd
 import streamlit as st
 
-from dashboard import address as links
-from dashboard import data
-from dashboard import widgets as parts
+from dashboard import address, data, widgets
 from dashboard.board import Row, flat, known_suite
 from dashboard.comparisons import comparer, comparison_of
 from dashboard.pages.compare import choose_one
@@ -31,20 +29,22 @@ _FORMS = {
 
 def show(pages: Pages, run: RunRecord | None) -> None:
     """Draw the page."""
-    parts.heading("Card", line(run.name, 100) if run else "")
+    widgets.heading("Card", line(run.name, 100) if run else "")
     if run is None:
-        parts.kindly("No runs yet", "There is nothing to put in a card.", command="mergeboard run SWEEP.yaml")
+        widgets.show_message(
+            "No runs yet", "There is nothing to put in a card.", command="mergeboard run SWEEP.yaml"
+        )
         return
     columns = data.fixed(pages.columns, run.id)
     base = data.fixed(pages.base_of, run.id)
     if not columns or base is None:
-        parts.kindly("No evaluations", "This run scores nothing that a card could take.")
+        widgets.show_message("No evaluations", "This run scores nothing that a card could take.")
         return
     with st.container(horizontal=True, vertical_alignment="bottom"):
         mine = scope(columns)
         candidate = choose_one(pages, run, "Candidate", "cand", _first(pages, run, base))
-    name = links.search("Name in the card", "name", candidate.name) or candidate.name
-    form = links.segments("Form", "form", list(_FORMS), label_of=lambda f: _FORMS[f][0])
+    name = address.search("Name in the card", "name", candidate.name) or candidate.name
+    form = address.segments("Form", "form", list(_FORMS), label_of=lambda f: _FORMS[f][0])
     _preview(pages, run, candidate, base, mine, form, name)
     _numbers(pages, run, candidate, base, mine)
 
@@ -67,7 +67,7 @@ def _preview(
     """The text that `mergeboard card` would write, or why it would not."""
     result = result_of_candidate(pages, run.id, candidate, columns[0].engine_key)
     if result is None or columns[0].suite not in result.suites:
-        parts.kindly("No scores yet", f"{line(candidate.name)} has no scores in this run so far.")
+        widgets.show_message("No scores yet", f"{line(candidate.name)} has no scores in this run so far.")
         return
     other = result_of_candidate(pages, run.id, base, columns[0].engine_key)
     suite = known_suite(columns[0].suite)
@@ -78,11 +78,11 @@ def _preview(
     try:
         text = written(request, form)
     except CardError as error:
-        parts.kindly("Not written", str(error), icon=":material/block:")
+        widgets.show_message("Not written", str(error), icon=":material/block:")
         return
     st.code(text, language=language, wrap_lines=form != "table", height=420)
     with st.container(horizontal=True):
-        parts.take_away(f"Download {file}", file, lambda: text, mime, "card_text")
+        widgets.download(f"Download {file}", file, lambda: text, mime, "card_text")
     st.caption("The copy button is at the upper right of the text. The same from a shell, and into a README:")
     st.code(_command(run, candidate, columns, form, name), language="bash")
 
@@ -133,7 +133,9 @@ def _numbers(
         return buffer.getvalue()
 
     with st.container(horizontal=True):
-        parts.take_away("Scores as CSV", "scores.csv", lambda: parts.csv_of(rows()), "text/csv", "card_csv")
-        parts.take_away(
+        widgets.download(
+            "Scores as CSV", "scores.csv", lambda: widgets.csv_of(rows()), "text/csv", "card_csv"
+        )
+        widgets.download(
             "Scores as Parquet", "scores.parquet", parquet, "application/vnd.apache.parquet", "card_parquet"
         )

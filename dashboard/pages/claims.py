@@ -7,9 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from dashboard import address as links
-from dashboard import data
-from dashboard import widgets as parts
+from dashboard import address, data, widgets
 from dashboard.address import View
 from dashboard.board import known_suite
 from dashboard.text import escaped, line, moment, plain
@@ -30,33 +28,33 @@ _CHECKS = {CheckOutcome.HOLDS: "✓", CheckOutcome.NOTE: "○", CheckOutcome.FAI
 
 def show(pages: Pages, run: RunRecord | None) -> None:
     """Draw the page."""
-    parts.heading("Claims", "What model cards claim, and what our own measurements say")
+    widgets.heading("Claims", "What model cards claim, and what our own measurements say")
     cards = data.live(pages.cards, limit=_MOST_CARDS)
     if not cards:
-        parts.kindly(
+        widgets.show_message(
             "No cards in this store",
             "A model card's figures are checked, claim by claim, by:",
             command="mergeboard reproduce CARD.md",
             icon=":material/fact_check:",
         )
         return
-    wanted = links.value("card", cards[0].id)
+    wanted = address.value("card", cards[0].id)
     chosen = _choose(cards, wanted)
     _card(pages, data.slow(pages.card, chosen))
 
 
 def _choose(cards: Sequence[CardSummary], wanted: str) -> str:
     """All cards; the id of the one to show."""
-    selected = parts.table(
+    selected = widgets.table(
         [_summary(card) for card in cards],
         "cards",
         select=("single-row", "single-cell"),
-        height=parts.table_height(min(len(cards), 8)),
+        height=widgets.table_height(min(len(cards), 8)),
         name="Cards",
     )
-    for index in parts.picked(selected, len(cards)):
-        if cards[index].id != links.value("card"):
-            links.put(card=cards[index].id, reproduction=None)
+    for index in widgets.picked(selected, len(cards)):
+        if cards[index].id != address.value("card"):
+            address.put(card=cards[index].id, reproduction=None)
             return cards[index].id
     return wanted if any(card.id == wanted for card in cards) else cards[0].id
 
@@ -83,7 +81,7 @@ def _card(pages: Pages, card: CardRecord) -> None:
         st.code("mergeboard reproduce CARD.md", language="bash")
         _claims(card.claims)
         _checks(card.checks)
-        parts.notes(card.notes)
+        widgets.notes(card.notes)
     with st.expander("The card itself"):
         st.code(plain(card.text), language=None, wrap_lines=True, height=420)
 
@@ -94,25 +92,25 @@ def _reproduced(made: Sequence[ReproductionRecord], card: CardRecord) -> None:
     chosen = made[0]
     if len(made) > 1:
         chosen = by_id[
-            links.choose(
+            address.choose(
                 "Reproduction", "reproduction", list(by_id), label_of=lambda key: moment(by_id[key].made_at)
             )
         ]
     with st.container(horizontal=True, vertical_alignment="center"):
         st.caption(escaped(f"{moment(chosen.made_at)}, measured as {chosen.candidate}", 200))
         if chosen.run_id is not None:
-            links.link(View.LEADERBOARD, "The run that measured it", run=chosen.run_id)
+            address.link(View.LEADERBOARD, "The run that measured it", run=chosen.run_id)
     _verdicts(chosen.verdicts)
     rows = [_flat(card, verdict) for verdict in chosen.verdicts]
-    parts.take_away(
-        "CSV", f"claims-{card.id}.csv", lambda: parts.csv_of(rows), "text/csv", f"claims_csv_{chosen.id}"
+    widgets.download(
+        "CSV", f"claims-{card.id}.csv", lambda: widgets.csv_of(rows), "text/csv", f"claims_csv_{chosen.id}"
     )
     _checks(chosen.checks)
-    parts.notes(chosen.notes)
+    widgets.notes(chosen.notes)
 
 
 def _verdicts(verdicts: Sequence[Verdict]) -> None:
-    better, worse, forbidden = parts.tints()
+    better, worse, forbidden = widgets.tints()
     tints = {
         VerdictKind.REPRODUCED: better,
         VerdictKind.NOT_REPRODUCED: worse,
@@ -122,12 +120,12 @@ def _verdicts(verdicts: Sequence[Verdict]) -> None:
     def colour(index: int, name: str) -> str:
         return f"background-color: {tints[verdicts[index].kind]}" if name == "Verdict" else ""
 
-    parts.table(
+    widgets.table(
         [_verdict(v) for v in verdicts],
         "verdicts",
         tint=colour,
         columns={"Reason": st.column_config.TextColumn(width="large")},
-        height=parts.table_height(min(len(verdicts), 20)),
+        height=widgets.table_height(min(len(verdicts), 20)),
         name="Verdicts",
     )
     st.caption(
@@ -190,7 +188,7 @@ def _claims(claims: Sequence[Claim]) -> None:
     if not rows:
         st.caption("No figure of this card names a benchmark of a suite.")
         return
-    parts.table(rows, "claims_of_card", height=parts.table_height(min(len(rows), 20)), name="Claims")
+    widgets.table(rows, "claims_of_card", height=widgets.table_height(min(len(rows), 20)), name="Claims")
 
 
 def _checks(checks: Sequence[CardCheck]) -> None:

@@ -8,10 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from dashboard import address as links
-from dashboard import charts as plots
-from dashboard import data
-from dashboard import widgets as parts
+from dashboard import address, charts, data, widgets
 from dashboard.board import known_suite
 from dashboard.comparisons import Broken, Comparer, Scored, Wanted, comparer, comparison_of
 from dashboard.pages import probes, questions
@@ -38,23 +35,29 @@ _MOST_NAMES = 300
 
 def show(pages: Pages, run: RunRecord | None) -> None:
     """Draw the page."""
-    parts.heading("Compare two", line(run.name, 100) if run else "")
+    widgets.heading("Compare two", line(run.name, 100) if run else "")
     if run is None:
-        parts.kindly("No runs yet", "There is nothing to compare.", command="mergeboard run SWEEP.yaml")
+        widgets.show_message(
+            "No runs yet", "There is nothing to compare.", command="mergeboard run SWEEP.yaml"
+        )
         return
     columns = data.fixed(pages.columns, run.id)
     base = base_candidate(pages, run)
     if not columns or base is None:
-        parts.kindly("No evaluations", "This run scores nothing, so that there is nothing to compare.")
+        widgets.show_message(
+            "No evaluations", "This run scores nothing, so that there is nothing to compare."
+        )
         return
     base, candidate, mine = _choose(pages, run, base, columns)
     if candidate is None:
-        parts.kindly("Only one candidate", "This run has no second candidate to compare the base with.")
+        widgets.show_message(
+            "Only one candidate", "This run has no second candidate to compare the base with."
+        )
         return
     left, right = (scores_of(pages, run.id, c.position, mine) for c in (base, candidate))
     if not left.evaluations or not right.evaluations:
         who = base if not left.evaluations else candidate
-        parts.kindly("No scores yet", f"{line(who.name)} has no scores in this run so far.")
+        widgets.show_message("No scores yet", f"{line(who.name)} has no scores in this run so far.")
         return
     if mine[0].suite == PROBE_SUITE:
         probes.show(left, right, mine, data.fixed(pages.count_candidates, run.id) - 1)
@@ -73,7 +76,7 @@ def _choose(
         mine = scope(columns)
         text = ""
         if total > _MOST_NAMES:
-            text = links.search("Narrow the lists", "q", "part of a recipe's name")
+            text = address.search("Narrow the lists", "q", "part of a recipe's name")
         named = {str(c.position): c for c in data.slow(pages.search_candidates, run.id, text, _MOST_NAMES)}
         named |= {str(base.position): base}
         second = _second(pages, run, base, named)
@@ -84,10 +87,12 @@ def _choose(
         def label(position: str) -> str:
             return line(named[position].name, 70)
 
-        first = links.choose("Base", "base", order, default=str(base.position), label_of=label, resets=resets)
+        first = address.choose(
+            "Base", "base", order, default=str(base.position), label_of=label, resets=resets
+        )
         if second is None:
             return base, None, mine
-        other = links.choose(
+        other = address.choose(
             "Candidate", "cand", order, default=str(second.position), label_of=label, resets=resets
         )
     return named[first], named[other], mine
@@ -99,13 +104,13 @@ def choose_one(
     """One candidate of a run; runs with very many are narrowed by a search."""
     text = ""
     if data.fixed(pages.count_candidates, run.id) > _MOST_NAMES:
-        text = links.search("Narrow the list", "q", "part of a recipe's name")
+        text = address.search("Narrow the list", "q", "part of a recipe's name")
     named = {str(c.position): c for c in data.slow(pages.search_candidates, run.id, text, _MOST_NAMES)}
-    wanted = data.fixed(pages.candidate, run.id, links.number(name)) if links.value(name) else None
+    wanted = data.fixed(pages.candidate, run.id, address.number(name)) if address.value(name) else None
     for one in (default, wanted):
         if one is not None:
             named[str(one.position)] = one
-    chosen = links.choose(
+    chosen = address.choose(
         label,
         name,
         sorted(named, key=int),
@@ -119,8 +124,8 @@ def _second(
     pages: Pages, run: RunRecord, base: CandidateRecord, named: dict[str, CandidateRecord]
 ) -> CandidateRecord | None:
     """The candidate that the address names, or the first that is not the base."""
-    if links.value("cand"):
-        chosen = data.fixed(pages.candidate, run.id, links.number("cand"))
+    if address.value("cand"):
+        chosen = data.fixed(pages.candidate, run.id, address.number("cand"))
         if chosen is not None:
             return chosen
     return next((c for c in named.values() if c.position != base.position), None)
@@ -138,16 +143,16 @@ def _compared(
         pages, comparing, run.id, left.candidate.position, right.candidate.position, shown
     )
     if isinstance(found, Broken):
-        parts.kindly("These two cannot be compared", found.reason, icon=":material/block:")
+        widgets.show_message("These two cannot be compared", found.reason, icon=":material/block:")
         return
     _table(found)
     _chart(run, found)
-    if not plots.put_off():
+    if not charts.put_off():
         _benchmark(pages, comparing, found, pair)
 
 
 def _table(found: Comparison) -> None:
-    better, worse, forbidden = parts.tints()
+    better, worse, forbidden = widgets.tints()
     rows = [*found.rows, *found.averages]
 
     def colour(index: int, name: str) -> str:
@@ -158,18 +163,18 @@ def _table(found: Comparison) -> None:
             return ""
         return f"background-color: {better if row.delta.delta_points > 0 else worse}"
 
-    selected = parts.table(
+    selected = widgets.table(
         [_cells(row) for row in rows],
         "compared",
         tint=colour,
         select=("single-row", "single-cell"),
-        height=parts.table_height(len(rows)),
+        height=widgets.table_height(len(rows)),
         name="Comparison by benchmark",
     )
     picked = [index for index, _ in selected.selection.cells] or list(selected.selection.rows)
     for index in picked:
-        if index < len(found.rows) and found.rows[index].benchmark != links.value("bench"):
-            links.put(bench=found.rows[index].benchmark, subset=None, doc=None, questions=None)
+        if index < len(found.rows) and found.rows[index].benchmark != address.value("bench"):
+            address.put(bench=found.rows[index].benchmark, subset=None, doc=None, questions=None)
     st.caption(
         "Candidate minus base, normalized points, 95 % intervals from paired samples, each for its row alone. p corrected: "
         f"{correction_text(found.n_tests, found.n_candidates)}; better or worse is p corrected < {SIGNIFICANT}. "
@@ -179,7 +184,7 @@ def _table(found: Comparison) -> None:
         st.text(text)
     with st.container(horizontal=True):
         flat = [_flat(found, row) for row in rows]
-        parts.take_away("CSV", "comparison.csv", lambda: parts.csv_of(flat), "text/csv", "compared_csv")
+        widgets.download("CSV", "comparison.csv", lambda: widgets.csv_of(flat), "text/csv", "compared_csv")
 
 
 def _remarks(rows: Sequence[ComparisonRow]) -> list[str]:
@@ -241,10 +246,10 @@ def _flat(found: Comparison, row: ComparisonRow) -> dict[str, Any]:
 
 def _chart(run: RunRecord, found: Comparison) -> None:
     title = f"{line(found.candidate, 60)} against {line(found.base, 60)}"
-    drawn, theme = bars(found), parts.theme()
+    drawn, theme = bars(found), widgets.theme()
     height = 130 + 46 * len(drawn)
     try:
-        plots.plot(
+        charts.plot(
             lambda: delta_bars(drawn, title, theme),
             "delta_bars",
             height=height,
@@ -253,7 +258,7 @@ def _chart(run: RunRecord, found: Comparison) -> None:
     except ChartError as error:
         st.caption(escaped(str(error), 300))
         return
-    plots.images("delta_bars", f"compare-{run.id}", lambda: delta_bars_image(drawn, title, theme))
+    charts.images("delta_bars", f"compare-{run.id}", lambda: delta_bars_image(drawn, title, theme))
 
 
 def _benchmark(pages: Pages, comparing: Comparer, found: Comparison, pair: Wanted) -> None:
@@ -264,7 +269,7 @@ def _benchmark(pages: Pages, comparing: Comparer, found: Comparison, pair: Wante
     st.subheader("Behind a number", anchor=False)
     titles = {str(r.benchmark): r.title for r in both}
     first = next((str(r.benchmark) for r in both if r.significant), str(both[0].benchmark))
-    name = links.segments(
+    name = address.segments(
         "Benchmark",
         "bench",
         list(titles),
@@ -275,7 +280,7 @@ def _benchmark(pages: Pages, comparing: Comparer, found: Comparison, pair: Wante
     row = next(r for r in both if r.benchmark == name)
     base, candidate = (_side(comparing, scored, row) for scored in (pair.base, pair.candidate))
     if base is None or candidate is None or not base.samples or not candidate.samples:
-        parts.kindly(
+        widgets.show_message(
             "No samples", "The samples of this benchmark are not on this machine: there are only scores."
         )
         return
@@ -298,7 +303,7 @@ def _asked(pages: Pages, scores: CandidateScores, row: ComparisonRow) -> Asked:
     try:
         return data.fixed(read_documents, path) if path.is_file() else {}
     except EvaluationError as error:
-        parts.notes([str(error)])
+        widgets.notes([str(error)])
         return {}
 
 
@@ -343,11 +348,11 @@ def _subsets(row: ComparisonRow, base: Side, candidate: Side, name: str) -> str 
             }
             for r in rows
         ]
-        selected = parts.table(
+        selected = widgets.table(
             shown,
             "subsets",
             select="single-row",
-            height=parts.table_height(min(len(shown), 10)),
+            height=widgets.table_height(min(len(shown), 10)),
             name="Subsets",
         )
         n_tests = sum(r.delta is not None for r in rows)
@@ -355,10 +360,10 @@ def _subsets(row: ComparisonRow, base: Side, candidate: Side, name: str) -> str 
             f"p is corrected (Holm) over the {n_tests} subsets of this benchmark, for these two alone. Select one to see only its questions."
         )
         for index in selected.selection.rows:
-            if index < len(rows) and rows[index].subset != links.value("subset"):
-                links.put(subset=rows[index].subset, doc=None, questions=None)
+            if index < len(rows) and rows[index].subset != address.value("subset"):
+                address.put(subset=rows[index].subset, doc=None, questions=None)
     names = ["", *(s.task for s in benchmark.subsets)]
-    chosen = links.choose(
+    chosen = address.choose(
         "Questions of",
         "subset",
         names,

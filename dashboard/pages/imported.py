@@ -7,9 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from dashboard import address as links
-from dashboard import data
-from dashboard import widgets as parts
+from dashboard import address, data, widgets
 from dashboard.board import known_suite
 from dashboard.text import escaped, line, moment
 from orchestrator.store.claim_records import ImportedResultRecord, ImportedRunRecord
@@ -26,17 +24,17 @@ def imported_runs(pages: Pages) -> None:
         return
     st.subheader("Imported runs", anchor=False)
     st.caption("Measured elsewhere, taken in by mergeboard import.")
-    selected = parts.table(
+    selected = widgets.table(
         [_row(run) for run in runs],
         "imported_runs",
         select=("single-row", "single-cell"),
-        height=parts.table_height(min(len(runs), 8)),
+        height=widgets.table_height(min(len(runs), 8)),
         name="Imported runs",
     )
-    for index in parts.picked(selected, len(runs)):
-        if runs[index].id != links.value("import"):
-            links.put(**{"import": runs[index].id})
-    chosen = next((run for run in runs if run.id == links.value("import")), None)
+    for index in widgets.picked(selected, len(runs)):
+        if runs[index].id != address.value("import"):
+            address.put(**{"import": runs[index].id})
+    chosen = next((run for run in runs if run.id == address.value("import")), None)
     if chosen is None:
         st.caption("Select one to see its scores.")
         return
@@ -61,7 +59,9 @@ def _scores(pages: Pages, run: ImportedRunRecord) -> None:
         results = data.slow(pages.imported_results, [run.id]).get(run.id, ())
         if results:
             rows = [_cells(result) for result in results]
-            parts.table(rows, "imported_scores", height=parts.table_height(min(len(rows), 15)), name="Scores")
+            widgets.table(
+                rows, "imported_scores", height=widgets.table_height(min(len(rows), 15)), name="Scores"
+            )
         known = ", ".join(f"{fact} {value}" for fact, value in run.facts.known.items())
         if known:
             st.caption(escaped(f"Known of it: {known}", 600))

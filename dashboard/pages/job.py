@@ -7,9 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from dashboard import address as links
-from dashboard import data
-from dashboard import widgets as parts
+from dashboard import address, data, widgets
 from dashboard.address import View
 from dashboard.logs import log_tail
 from dashboard.repeat import base_of, repeat_command
@@ -32,11 +30,13 @@ _STATES = {
 
 def show(pages: Pages, run: RunRecord | None) -> None:
     """Draw the page."""
-    parts.heading("Job", line(run.name, 100) if run else "")
+    widgets.heading("Job", line(run.name, 100) if run else "")
     if run is None:
-        parts.kindly("No runs yet", "There are no jobs to look at.", command="mergeboard run SWEEP.yaml")
+        widgets.show_message(
+            "No runs yet", "There are no jobs to look at.", command="mergeboard run SWEEP.yaml"
+        )
         return
-    digest = links.value("job")
+    digest = address.value("job")
     if digest:
         st.fragment(_detail, run_every=_REFRESH_S)(pages, run, digest)
     _list(pages, run, opened=bool(digest))
@@ -46,7 +46,7 @@ def _list(pages: Pages, run: RunRecord, *, opened: bool) -> None:
     """The run's jobs, to pick one."""
     st.subheader("Jobs of this run", anchor=False)
     names = ["", *(s.value for s in JobState)]
-    state = links.segments(
+    state = address.segments(
         "State",
         "state",
         names,
@@ -54,9 +54,9 @@ def _list(pages: Pages, run: RunRecord, *, opened: bool) -> None:
         resets=("jobs",),
     )
     wanted = JobState(state) if state else None
-    position = links.number("of") if links.value("of") else None
+    position = address.number("of") if address.value("of") else None
     total, _ = data.live(pages.job_list, run.id, state=wanted, position=position, limit=1)
-    first = links.pager("jobs", total, _PER_PAGE, "jobs" if total != 1 else "job")
+    first = address.pager("jobs", total, _PER_PAGE, "jobs" if total != 1 else "job")
     _, rows = data.live(
         pages.job_list, run.id, state=wanted, position=position, limit=_PER_PAGE, offset=first
     )
@@ -66,16 +66,16 @@ def _list(pages: Pages, run: RunRecord, *, opened: bool) -> None:
     shown = [
         {"Job": _label(r), "Kind": r.kind.value, "State": _STATES[r.state], "Digest": r.digest} for r in rows
     ]
-    selected = parts.table(
+    selected = widgets.table(
         shown,
         "jobs_table",
         select=("single-row", "single-cell"),
-        height=parts.table_height(len(shown)),
+        height=widgets.table_height(len(shown)),
         name="Jobs",
     )
-    for index in parts.picked(selected, len(rows)):
-        if rows[index].digest != links.value("job"):
-            links.put(job=rows[index].digest)
+    for index in widgets.picked(selected, len(rows)):
+        if rows[index].digest != address.value("job"):
+            address.put(job=rows[index].digest)
             st.rerun()
     if not opened:
         st.caption("Select a job to see its attempts, logs and results.")
@@ -89,7 +89,7 @@ def _label(row: JobRow) -> str:
 def _detail(pages: Pages, run: RunRecord, digest: str) -> None:
     detail = data.live(pages.job_detail, digest, run.id)
     if detail is None:
-        parts.kindly("No such job", f"This store has no job {line(digest, 40)}; pick one below.")
+        widgets.show_message("No such job", f"This store has no job {line(digest, 40)}; pick one below.")
         return
     attempts = data.live(pages.attempts, digest)
     outcome = data.live(pages.outcomes, [digest]).get(digest)
@@ -136,7 +136,7 @@ def _summary(
     if isinstance(detail.job, EvalJob) and detail.candidates:
         first = detail.candidates[0]
         if not first.is_base:
-            links.link(
+            address.link(
                 View.COMPARE,
                 "Compare with the base",
                 run=detail.run_id,
@@ -160,7 +160,7 @@ def _attempts(attempts: tuple[AttemptRecord, ...]) -> None:
     if not attempts:
         st.caption("Nobody has tried it yet.")
         return
-    parts.table([_attempt_cells(a) for a in attempts], "attempts", name="Attempts")
+    widgets.table([_attempt_cells(a) for a in attempts], "attempts", name="Attempts")
     for attempt in reversed(attempts[-3:]):
         tail = attempt.log_tail or log_tail(data.settings().home, attempt.id)
         if attempt.message:
@@ -203,7 +203,7 @@ def _scores(outcome: EvalOutcome) -> None:
         }
         for s in outcome.evaluation.scores
     ]
-    parts.table(rows, "job_scores", height=parts.table_height(min(len(rows), 10)), name="Scores")
+    widgets.table(rows, "job_scores", height=widgets.table_height(min(len(rows), 10)), name="Scores")
     if outcome.evaluation.result.remark:
         st.caption(escaped(outcome.evaluation.result.remark, 400))
 
@@ -214,10 +214,10 @@ def _facts(detail: JobDetail, outcome: BuildOutcome | EvalOutcome | None) -> Non
     facts["Serves"] = ", ".join(line(c.name, 40) for c in detail.candidates[:5])
     if detail.other_runs:
         facts["Shared with runs"] = ", ".join(detail.other_runs[:5])
-    parts.facts(facts, "job_facts")
+    widgets.facts(facts, "job_facts")
     if outcome is not None:
         st.markdown("**Where it ran**")
-        parts.facts(_hardware(outcome.hardware) | _result(outcome), "job_hardware")
+        widgets.facts(_hardware(outcome.hardware) | _result(outcome), "job_hardware")
 
 
 def _build_facts(job: BuildJob) -> dict[str, str]:
@@ -323,7 +323,7 @@ def base_place(pages: Pages, run: RunRecord) -> str | None:
 def _provenance(run: RunRecord) -> None:
     with st.expander("Provenance of the run"):
         source = run.provenance
-        parts.facts(
+        widgets.facts(
             {
                 "Run": run.id,
                 "Command": line(source.command, 300),

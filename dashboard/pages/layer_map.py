@@ -8,10 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from dashboard import address as links
-from dashboard import charts as plots
-from dashboard import data
-from dashboard import widgets as parts
+from dashboard import address, charts, data, widgets
 from dashboard.address import View
 from dashboard.board import known_suite, title
 from dashboard.pages.leaderboard import scope, scores_of
@@ -63,15 +60,15 @@ _HEIGHTS = {Picture.HEATMAP: 660}
 
 def show(pages: Pages, run: RunRecord | None) -> None:
     """Draw the page."""
-    parts.heading("Layer map", line(run.name, 100) if run else "")
+    widgets.heading("Layer map", line(run.name, 100) if run else "")
     if run is None:
-        parts.kindly("No runs yet", "There are no layer paths.", command="mergeboard scan CHECKPOINT")
+        widgets.show_message("No runs yet", "There are no layer paths.", command="mergeboard scan CHECKPOINT")
         return
     columns = data.fixed(pages.columns, run.id)
     base = data.fixed(pages.base_of, run.id)
     found = data.fixed(_map_of, pages, run.id) if base is not None else None
     if not columns or base is None or found is None:
-        parts.kindly(
+        widgets.show_message(
             "No layer paths in this run",
             "A map needs candidates that are layer paths of the base, for example from a scan.",
             command="mergeboard scan CHECKPOINT",
@@ -83,18 +80,18 @@ def show(pages: Pages, run: RunRecord | None) -> None:
     kept = data.fixed if run.state in ENDED else data.slow
     scan, why = kept(_scan_of, pages, run.id, tuple(wanted))
     if scan is None:
-        parts.kindly("Nothing to draw yet", why or "There are no scores.")
+        widgets.show_message("Nothing to draw yet", why or "There are no scores.")
         return
     _progress(scan, first)
     left, right = st.columns([3, 2], gap="medium")
     with left:
         chosen = _picture(run, scan, picture, title(first), title(second) if second else None)
-        if chosen is not None and chosen != links.value("path"):
-            links.put(path=chosen)
+        if chosen is not None and chosen != address.value("path"):
+            address.put(path=chosen)
     with right:
         _ranking(scan, title(first), found)
-        place = found.place(links.value("path")) or _best(scan, title(first), found)
-        if place is not None and not plots.put_off():
+        place = found.place(address.value("path")) or _best(scan, title(first), found)
+        if place is not None and not charts.put_off():
             _path(pages, run, found, place, mine)
 
 
@@ -116,15 +113,15 @@ def _controls(columns: Sequence[Column]) -> tuple[Picture, Column, Column | None
     named = {c.benchmark: c for c in columns}
     with st.container(horizontal=True, vertical_alignment="bottom"):
         picture = Picture(
-            links.segments(
+            address.segments(
                 "Picture", "picture", [p.value for p in Picture], label_of=lambda p: _NAMES[Picture(p)]
             )
         )
-        first = links.choose("Measure", "measure", list(named), label_of=lambda b: title(named[b]))
+        first = address.choose("Measure", "measure", list(named), label_of=lambda b: title(named[b]))
         second = None
         others = [b for b in named if b != first]
         if picture is Picture.SCATTER and others:
-            second = links.choose("Against", "against", others, label_of=lambda b: title(named[b]))
+            second = address.choose("Against", "against", others, label_of=lambda b: title(named[b]))
     return picture, named[first], named[second] if second else None
 
 
@@ -147,7 +144,7 @@ def _picture(run: RunRecord, scan: Scan, picture: Picture, first: str, second: s
     if picture is Picture.SCATTER and second is None:
         st.caption("There is only one measure in this run; a scatter needs two.")
         return None
-    theme, scale = parts.theme(), _scale() if picture is Picture.HEATMAP else ColourScale.OWN
+    theme, scale = widgets.theme(), _scale() if picture is Picture.HEATMAP else ColourScale.OWN
     drawn: dict[Picture, tuple[Callable[[], Any], Callable[[], Any]]] = {
         Picture.HEATMAP: (
             lambda: _clickable(scan, first, theme, scale),
@@ -166,7 +163,7 @@ def _picture(run: RunRecord, scan: Scan, picture: Picture, first: str, second: s
         return draw().update_layout(clickmode="event+select", dragmode=False)
 
     try:
-        selected = plots.plot(
+        selected = charts.plot(
             selectable,
             f"map_{picture}",
             height=_HEIGHTS.get(picture, 620),
@@ -174,15 +171,15 @@ def _picture(run: RunRecord, scan: Scan, picture: Picture, first: str, second: s
             select=True,
         )
     except ChartError as error:
-        parts.kindly("This cannot be drawn", str(error))
+        widgets.show_message("This cannot be drawn", str(error))
         return None
-    plots.images(f"map_{picture}", f"{picture}-{run.id}", image)
+    charts.images(f"map_{picture}", f"{picture}-{run.id}", image)
     return _clicked(selected) if selected is not None else None
 
 
 def _scale() -> ColourScale:
     """Where the colours end, as chosen."""
-    chosen = links.segments(
+    chosen = address.segments(
         "Colours", "colours", list(ColourScale), label_of=lambda s: _SCALES[ColourScale(s)]
     )
     return ColourScale(chosen)
@@ -233,7 +230,7 @@ def _clicked(selected: Any) -> str | None:
 def _ranking(scan: Scan, measure: str, found: LayerMap) -> None:
     """All measured paths by their value, best first."""
     order = sorted(scan.measured(measure), key=lambda p: (-p.values[measure], p.label))
-    first = links.pager("rank", len(order), _PER_PAGE, "layer paths")
+    first = address.pager("rank", len(order), _PER_PAGE, "layer paths")
     page = order[first : first + _PER_PAGE]
     rows = [
         {
@@ -245,20 +242,20 @@ def _ranking(scan: Scan, measure: str, found: LayerMap) -> None:
         }
         for number, p in enumerate(page, start=1)
     ]
-    selected = parts.table(
+    selected = widgets.table(
         rows,
         "ranking",
         select=("single-row", "single-cell"),
-        height=parts.table_height(min(len(rows), 8)),
+        height=widgets.table_height(min(len(rows), 8)),
         name="Ranking",
     )
-    for index in parts.picked(selected, len(page)):
-        if page[index].label != links.value("path"):
-            links.put(path=page[index].label)
-    parts.take_away(
+    for index in widgets.picked(selected, len(page)):
+        if page[index].label != address.value("path"):
+            address.put(path=page[index].label)
+    widgets.download(
         "Ranking as CSV",
         "layer-paths.csv",
-        lambda: parts.csv_of(_flat(scan, found)),
+        lambda: widgets.csv_of(_flat(scan, found)),
         "text/csv",
         "ranking_csv",
     )
@@ -296,17 +293,17 @@ def _path(pages: Pages, run: RunRecord, found: LayerMap, place: Place, columns: 
         rows = _path_scores(pages, run, found, place, columns)
         if rows:
             narrow = {"Benchmark": st.column_config.TextColumn(width=110)}
-            parts.table(rows, "path_scores", columns=narrow, name="Scores of the path")
+            widgets.table(rows, "path_scores", columns=narrow, name="Scores of the path")
         with st.container(horizontal=True):
-            links.link(
+            address.link(
                 View.COMPARE,
                 "Compare with the base, down to the samples",
                 run=run.id,
                 cand=candidate.position,
-                suite=links.value("suite"),
-                engine=links.value("engine"),
+                suite=address.value("suite"),
+                engine=address.value("engine"),
             )
-            links.link(View.JOB, "Its jobs", run=run.id, of=candidate.position)
+            address.link(View.JOB, "Its jobs", run=run.id, of=candidate.position)
         suites = list(dict.fromkeys(c.suite for c in columns if known_suite(c.suite) is not None))
         # What a probe has found is a guess until a leaderboard's suite has seen it.
         suites = suites or [_NEXT_SUITE]

@@ -10,9 +10,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import address as links
-from dashboard import data
-from dashboard import widgets as parts
+from dashboard import address, data, widgets
 from dashboard.address import View
 from dashboard.board import MEAN, NAME, Row, Shown, Tint, cells, flat, known_suite, reasons, tint, title
 from dashboard.comparisons import Comparer, Found, comparer, comparisons_of_run
@@ -59,30 +57,34 @@ class _View:
 
 def show(pages: Pages, run: RunRecord | None) -> None:
     """Draw the page."""
-    parts.heading("Leaderboard", line(run.name, 100) if run else "")
+    widgets.heading("Leaderboard", line(run.name, 100) if run else "")
     if run is None:
-        parts.kindly("No runs yet", "There is nothing to rank.", command="mergeboard run SWEEP.yaml")
+        widgets.show_message("No runs yet", "There is nothing to rank.", command="mergeboard run SWEEP.yaml")
         return
     # A probe's value is no benchmark's score: the layer map shows them, beside what knowing nothing gets.
     found = data.fixed(pages.columns, run.id)
     columns = tuple(column for column in found if column.suite != PROBE_SUITE)
     base = base_candidate(pages, run)
     if found and not columns:
-        parts.kindly("Probes only", "This run asked probes, which are no benchmarks: see its layer map.")
+        widgets.show_message(
+            "Probes only", "This run asked probes, which are no benchmarks: see its layer map."
+        )
         return
     if not columns or base is None:
-        parts.kindly("No evaluations", "This run scores nothing, so that there is no leaderboard of it.")
+        widgets.show_message(
+            "No evaluations", "This run scores nothing, so that there is no leaderboard of it."
+        )
         return
     view = _controls(run, base, columns)
     comparing = comparer(pages, f"{pages.serial}", data.settings().home)
     live = None if run.state in ENDED and view.shown is Shown.SCORES else _REFRESH_S
-    links.left_by_go(lambda: st.fragment(_board, run_every=live)(pages, comparing, view))
+    address.left_by_go(lambda: st.fragment(_board, run_every=live)(pages, comparing, view))
 
 
 def base_candidate(pages: Pages, run: RunRecord) -> CandidateRecord | None:
     """The base that the address names, or the run's own."""
-    if links.value("base"):
-        chosen = data.fixed(pages.candidate, run.id, links.number("base"))
+    if address.value("base"):
+        chosen = data.fixed(pages.candidate, run.id, address.number("base"))
         if chosen is not None:
             return chosen
     return data.fixed(pages.base_of, run.id)
@@ -94,11 +96,11 @@ def scope(columns: Sequence[Column]) -> tuple[Column, ...]:
     engines = {c.engine_key: c.engine for c in columns}
     suite, engine = suites[0], next(iter(engines))
     if len(suites) > 1:
-        suite = links.choose(
+        suite = address.choose(
             "Suite", "suite", suites, label_of=_suite_title, resets=("page", "bench", "sort")
         )
     if len(engines) > 1:
-        engine = links.choose(
+        engine = address.choose(
             "Engine", "engine", list(engines), label_of=lambda key: engines[key], resets=("page",)
         )
     return tuple(c for c in columns if c.suite == suite and c.engine_key == engine)
@@ -125,11 +127,13 @@ def _suite_title(name: str) -> str:
 def _controls(run: RunRecord, base: CandidateRecord, columns: tuple[Column, ...]) -> _View:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         mine = scope(columns)
-        text = links.search("Search", "q", "part of a recipe's name", resets=("page",))
+        text = address.search("Search", "q", "part of a recipe's name", resets=("page",))
         sorts = {**_SORTS, **{f"benchmark:{c.benchmark}": title(c) for c in mine}}
-        sort = links.choose("Sort by", "sort", list(sorts), label_of=lambda key: sorts[key], resets=("page",))
-        descending = links.switch("Largest first", "desc", resets=("page",))
-        shown = links.segments(
+        sort = address.choose(
+            "Sort by", "sort", list(sorts), label_of=lambda key: sorts[key], resets=("page",)
+        )
+        descending = address.switch("Largest first", "desc", resets=("page",))
+        shown = address.segments(
             "Cells", "cells", [s.value for s in Shown], label_of=lambda s: _SHOWN[Shown(s)]
         )
     kind, _, benchmark = sort.partition(":")
@@ -143,24 +147,24 @@ def _controls(run: RunRecord, base: CandidateRecord, columns: tuple[Column, ...]
         search=text or None,
         limit=_PER_PAGE,
     )
-    pins = tuple(int(p) for p in links.value("pins").split(",") if p.isascii() and p.isdigit())[:20]
+    pins = tuple(int(p) for p in address.value("pins").split(",") if p.isascii() and p.isdigit())[:20]
     return _View(run=run, base=base, columns=mine, query=query, shown=Shown(shown), pins=pins)
 
 
 def _board(pages: Pages, comparing: Comparer, view: _View) -> None:
     """The table and all that follows from it; refreshed while comparisons are made or the run goes on."""
     total = data.live(pages.leaderboard, view.query.model_copy(update={"limit": 1})).total
-    first = links.pager("page", total, _PER_PAGE, "recipes")
+    first = address.pager("page", total, _PER_PAGE, "recipes")
     rows, pending = _rows(pages, comparing, view, first)
     if len(rows) == 1 and view.query.search:
-        parts.kindly("Nothing found", "No recipe of this run has a name that contains this text.")
+        widgets.show_message("Nothing found", "No recipe of this run has a name that contains this text.")
         return
     # A place of its own, so that the table below stays the same table when the sentence comes.
     with st.container():
         _finding(view, rows)
     _table(view, rows)
     _legend(view, rows, pending)
-    _away(view, rows)
+    _downloads(view, rows)
 
 
 def _rows(pages: Pages, comparing: Comparer, view: _View, first: int) -> tuple[list[Row], int]:
@@ -240,7 +244,7 @@ def _table(view: _View, rows: Sequence[Row]) -> None:
     titles = {column: title(column) for column in view.columns}
     by_title = {text: column for column, text in titles.items()}
     suite = view.columns[0].suite
-    better, worse, forbidden = parts.tints()
+    better, worse, forbidden = widgets.tints()
     colours = {Tint.BETTER: better, Tint.WORSE: worse, Tint.FORBIDDEN: forbidden}
 
     def colour(index: int, name: str) -> str:
@@ -258,13 +262,13 @@ def _table(view: _View, rows: Sequence[Row]) -> None:
                 bench = column.benchmark if column is not None else None
                 _compare(view, rows[index].scores.candidate.position, bench)
 
-    selected = parts.table(
+    selected = widgets.table(
         shown,
         "board",
         tint=colour,
         select=("multi-row", "single-cell"),
         columns=_widths(view, titles, shown),
-        height=parts.table_height(min(len(rows), 21)),
+        height=widgets.table_height(min(len(rows), 21)),
         name="Leaderboard",
         on_pick=opened,
     )
@@ -289,10 +293,10 @@ def _ticked(view: _View, picked: Sequence[int]) -> None:
     with st.container(horizontal=True):
         if st.button("Pin or unpin", icon=":material/keep:"):
             pins = sorted(set(view.pins) ^ {p for p in picked if p != view.base.position})
-            links.put(pins=",".join(map(str, pins)) or None)
+            address.put(pins=",".join(map(str, pins)) or None)
             st.rerun()
         if len(picked) == 1 and st.button("Use as the base", icon=":material/flag:"):
-            links.put(base=picked[0])
+            address.put(base=picked[0])
             st.rerun()
         if len(picked) <= 2:
             base = picked[0] if len(picked) == 2 else view.base.position
@@ -305,26 +309,26 @@ def _ticked(view: _View, picked: Sequence[int]) -> None:
 
 
 def _compare(view: _View, position: int, bench: str | None, base: int | None = None) -> None:
-    links.go(
+    address.go(
         View.COMPARE,
         run=view.run.id,
         base=view.base.position if base is None else base,
         cand=position,
         bench=bench,
-        suite=links.value("suite"),
-        engine=links.value("engine"),
+        suite=address.value("suite"),
+        engine=address.value("engine"),
     )
 
 
-def _away(view: _View, rows: Sequence[Row]) -> None:
+def _downloads(view: _View, rows: Sequence[Row]) -> None:
     for reason in reasons(rows):
         st.text(f"⊘ {reason}")
     name = f"leaderboard-{view.run.id}"
     with st.container(horizontal=True):
-        parts.take_away(
-            "CSV", f"{name}.csv", lambda: parts.csv_of(flat(rows, view.columns)), "text/csv", "board_csv"
+        widgets.download(
+            "CSV", f"{name}.csv", lambda: widgets.csv_of(flat(rows, view.columns)), "text/csv", "board_csv"
         )
-        parts.take_away(
+        widgets.download(
             "Parquet",
             f"{name}.parquet",
             lambda: _parquet(rows, view.columns),

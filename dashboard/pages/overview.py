@@ -11,9 +11,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import address as links
-from dashboard import data
-from dashboard import widgets as parts
+from dashboard import address, data, widgets
 from dashboard.address import View
 from dashboard.pages.imported import imported_runs
 from dashboard.text import duration, escaped, line, moment
@@ -28,16 +26,16 @@ _REFRESH_S = 3.0
 
 def show(pages: Pages, run: RunRecord | None) -> None:
     """Draw the page."""
-    parts.heading("Overview", f"Store: {pages.label}")
+    widgets.heading("Overview", f"Store: {pages.label}")
     if run is None:
-        parts.kindly(
+        widgets.show_message(
             "No runs yet",
             "This store is empty. A run writes itself here as soon as it is planned.",
             command="mergeboard run SWEEP.yaml",
         )
         imported_runs(pages)
         return
-    links.left_by_go(lambda: _page(pages, run.id))
+    address.left_by_go(lambda: _page(pages, run.id))
 
 
 def _page(pages: Pages, run_id: str) -> None:
@@ -51,7 +49,7 @@ def _live_run(pages: Pages, run_id: str) -> None:
     """Everything about the chosen run that changes while it is watched."""
     run = data.live(pages.run, run_id)
     progress = data.live(pages.progress, run_id)
-    st.subheader(f"{escaped(run.name, 60)} · {parts.STATE_MARKS[run.state]}", anchor=False)
+    st.subheader(f"{escaped(run.name, 60)} · {widgets.STATE_MARKS[run.state]}", anchor=False)
     _figures(pages, run, progress)
     left, right = st.columns([3, 2])
     with left:
@@ -79,7 +77,7 @@ def _figures(pages: Pages, run: RunRecord, progress: JobCounts) -> None:
 def _progress_text(run: RunRecord, progress: JobCounts, pace: Pace) -> str:
     if run.state in ENDED:
         took = duration(_seconds(run.started_at, run.ended_at))
-        return f"{parts.STATE_MARKS[run.state]} after {took}"
+        return f"{widgets.STATE_MARKS[run.state]} after {took}"
     if run.state is RunState.INTERRUPTED:
         return "Nobody drives this run now; mergeboard resume goes on with it"
     left = progress.total - progress.done - progress.failed
@@ -122,10 +120,10 @@ def _work_table(
     """Attempts, each of which opens its job."""
 
     def opened(selected: Any) -> None:
-        for index in parts.picked(selected, len(work)):
-            links.go(View.JOB, run=run.id, job=work[index].attempt.job_digest)
+        for index in widgets.picked(selected, len(work)):
+            address.go(View.JOB, run=run.id, job=work[index].attempt.job_digest)
 
-    parts.table(rows, key, select="single-row", name=name, on_pick=opened)
+    widgets.table(rows, key, select="single-row", name=name, on_pick=opened)
 
 
 def _arrivals(pages: Pages, run: RunRecord) -> None:
@@ -164,7 +162,7 @@ def _failures(pages: Pages, run: RunRecord) -> None:
     st.markdown("**Failures by class**")
     for column, found in zip(st.columns(max(4, len(counts))), counts, strict=False):
         column.metric(found.failure_class.value.replace("_", " "), f"{found.count:,}")
-    first = links.pager("failures", sum(c.count for c in counts), _FAILURES_PER_PAGE, "failed attempts")
+    first = address.pager("failures", sum(c.count for c in counts), _FAILURES_PER_PAGE, "failed attempts")
     work = data.live(pages.failed_work, run.id, None, _FAILURES_PER_PAGE, first)
     rows = [
         {
@@ -184,19 +182,19 @@ def _runs(pages: Pages) -> None:
     """All runs, newest first."""
     st.subheader("All runs", anchor=False)
     total = data.slow(pages.count_runs)
-    first = links.pager("runs", total, _RUNS_PER_PAGE, "runs" if total != 1 else "run")
+    first = address.pager("runs", total, _RUNS_PER_PAGE, "runs" if total != 1 else "run")
     found = data.live(pages.runs, limit=_RUNS_PER_PAGE, offset=first)
     states = Counter(run.state for run in found)
-    st.caption(" · ".join(f"{count} {parts.STATE_MARKS[state]}" for state, count in states.items()))
+    st.caption(" · ".join(f"{count} {widgets.STATE_MARKS[state]}" for state, count in states.items()))
     rows = [_run_row(pages, run) for run in found]
     columns = {"Progress": st.column_config.ProgressColumn(format="percent", min_value=0.0, max_value=1.0)}
 
     def opened(selected: Any) -> None:
-        for index in parts.picked(selected, len(found)):
-            links.keep("run", found[index].id)
-            links.go(View.LEADERBOARD, run=found[index].id)
+        for index in widgets.picked(selected, len(found)):
+            address.keep("run", found[index].id)
+            address.go(View.LEADERBOARD, run=found[index].id)
 
-    parts.table(rows, "all_runs", columns=columns, select="single-row", name="All runs", on_pick=opened)
+    widgets.table(rows, "all_runs", columns=columns, select="single-row", name="All runs", on_pick=opened)
     st.caption("Select a run to open its leaderboard.")
 
 
@@ -204,7 +202,7 @@ def _run_row(pages: Pages, run: RunRecord) -> dict[str, Any]:
     total, done, failed = _stand(pages, run)
     return {
         "Run": line(run.name, 60),
-        "State": parts.STATE_MARKS[run.state],
+        "State": widgets.STATE_MARKS[run.state],
         "Progress": done / total if total else 0.0,
         "Jobs": total,
         "Failed": failed,

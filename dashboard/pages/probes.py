@@ -7,9 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from dashboard import address as links
-from dashboard import data
-from dashboard import widgets as parts
+from dashboard import address, data, widgets
 from dashboard.board import title
 from dashboard.pages import questions
 from dashboard.pairing import questions_of
@@ -32,17 +30,17 @@ def show(left: CandidateScores, right: CandidateScores, columns: Sequence[Column
     mine, theirs = ({e.result.benchmark: e for e in side.evaluations} for side in (left, right))
     both = [c for c in columns if c.benchmark in mine and c.benchmark in theirs]
     if not both:
-        parts.kindly("No scores yet", "These two have not been asked the same probe so far.")
+        widgets.show_message("No scores yet", "These two have not been asked the same probe so far.")
         return
     answers = {c.benchmark: (_answers(mine[c.benchmark]), _answers(theirs[c.benchmark])) for c in both}
     rows = [_row(c, mine[c.benchmark], theirs[c.benchmark], answers[c.benchmark]) for c in both]
-    parts.table(rows, "probes_compared", height=parts.table_height(len(rows)), name="Comparison by probe")
+    widgets.table(rows, "probes_compared", height=widgets.table_height(len(rows)), name="Comparison by probe")
     st.caption(
         "Probe values, 0 to 1, which are no benchmark's scores. The interval is paired over the questions and "
         f"not corrected for the {tried:,} layer paths of this run: the best of so many is best by luck as well. Only "
         "a confirmation on other questions tells (mergeboard scan makes one)."
     )
-    name = links.segments(
+    name = address.segments(
         "Probe",
         "bench",
         [c.benchmark for c in both],
@@ -51,7 +49,7 @@ def show(left: CandidateScores, right: CandidateScores, columns: Sequence[Column
     )
     base, candidate = answers[name]
     if not base or not candidate:
-        parts.kindly(
+        widgets.show_message(
             "No samples", "The answers to this probe are not on this machine: there are only values."
         )
         return
@@ -62,7 +60,7 @@ def _answers(record: EvaluationRecord) -> _Samples:
     try:
         return data.fixed(_read, stored_samples(record.job_digest, record, data.settings().home))
     except SamplesError as error:
-        parts.kindly("No answers", str(error))
+        widgets.show_message("No answers", str(error))
         return ()
 
 

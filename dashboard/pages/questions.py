@@ -7,8 +7,7 @@ from typing import Any, Literal
 
 import streamlit as st
 
-from dashboard import address as links
-from dashboard import widgets as parts
+from dashboard import address, widgets
 from dashboard.pairing import counted
 from dashboard.samples import Flip, Pair
 from dashboard.text import LONG, escaped, line, plain
@@ -29,7 +28,7 @@ def show(pairs: Sequence[Pair], base: str, candidate: str, asked: Asked) -> None
     """Questions that both sides answered, and one of them with both answers; the sides by their names."""
     counts = counted(pairs)
     default = next((f for f in (Flip.LOST, Flip.GAINED) if counts[f]), Flip.BOTH_WRONG)
-    wanted = links.segments(
+    wanted = address.segments(
         "Questions",
         "flips",
         [f.value for f in Flip],
@@ -41,9 +40,9 @@ def show(pairs: Sequence[Pair], base: str, candidate: str, asked: Asked) -> None
     if not mine:
         st.caption("There is no such question.")
         return
-    first = links.pager("questions", len(mine), _QUESTIONS_PER_PAGE, "questions")
+    first = address.pager("questions", len(mine), _QUESTIONS_PER_PAGE, "questions")
     page = mine[first : first + _QUESTIONS_PER_PAGE]
-    selected = parts.table(
+    selected = widgets.table(
         [_cells(p, asked) for p in page],
         "flipped",
         select=("single-row", "single-cell"),
@@ -51,12 +50,12 @@ def show(pairs: Sequence[Pair], base: str, candidate: str, asked: Asked) -> None
             "Document": st.column_config.NumberColumn(width=90),
             "Question": st.column_config.TextColumn(width="large"),
         },
-        height=parts.table_height(len(page)),
+        height=widgets.table_height(len(page)),
         name="Questions",
     )
-    for index in parts.picked(selected, len(page)):
-        links.put(doc=f"{page[index].base.subset}:{page[index].base.doc_id}")
-    wanted_doc = links.value("doc")
+    for index in widgets.picked(selected, len(page)):
+        address.put(doc=f"{page[index].base.subset}:{page[index].base.doc_id}")
+    wanted_doc = address.value("doc")
     chosen = next((p for p in pairs if f"{p.base.subset}:{p.base.doc_id}" == wanted_doc), page[0])
     _side_by_side(chosen, (base, candidate), question_of(chosen.base, asked))
 
@@ -100,7 +99,7 @@ def _answer_box(name: str, sample: Sample) -> None:
     facts.append(f"prompt {sample.prompt_hash}")
     st.caption(escaped(" · ".join(facts), 400))
     if sample.choices:
-        parts.table(
+        widgets.table(
             [
                 {"Choice": line(c, 200), "Log-probability": round(p, 4)}
                 for c, p in zip(sample.choices, sample.logprobs, strict=False)
@@ -109,7 +108,7 @@ def _answer_box(name: str, sample: Sample) -> None:
             name="Choices",
         )
     if len(sample.response) > LONG:
-        parts.take_away(
+        widgets.download(
             "Whole response",
             "response.txt",
             lambda: sample.response.encode("utf-8", "replace"),

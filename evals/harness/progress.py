@@ -1,4 +1,4 @@
-"""How far an evaluation is, and when it will be done."""
+"""How far an evaluation is."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Progress(Frozen):
     )
     elapsed_s: float = Field(description="Seconds since the first request went to the engine.")
     tokens_per_s: float | None = Field(description="Tokens per second so far; null where nothing is known.")
-    remaining_s: float | None = Field(
-        description="Estimated seconds until the last answer; null where nothing is known."
+    share_done: float = Field(
+        description="Share of the engine's work that is done, by tokens; what the journal held is no work."
     )
 
 
@@ -70,7 +70,6 @@ class ProgressTracker:
         self._reported_at = time.monotonic()
         elapsed = self._reported_at - self._begun_at
         known = self._cost_done > 0 and elapsed > 0
-        left = self._cost_total - self._cost_done
         self._report(
             Progress(
                 benchmark=self._benchmark,
@@ -80,6 +79,6 @@ class ProgressTracker:
                 n_tokens=self._n_tokens,
                 elapsed_s=elapsed,
                 tokens_per_s=self._n_tokens / elapsed if known else None,
-                remaining_s=elapsed * left / self._cost_done if known else (0.0 if left == 0 else None),
+                share_done=min(1.0, self._cost_done / self._cost_total) if self._cost_total else 1.0,
             )
         )

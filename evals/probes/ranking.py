@@ -58,17 +58,6 @@ class Ranking(Frozen):
     left_out: int = Field(ge=0, description="Paths without a value in every probe; they are not ranked.")
 
 
-def published_combined(arithmetic: float, emotion: float) -> float:
-    """The published combined score of one run: half arithmetic, half emotion."""
-    return 0.5 * (arithmetic + emotion)
-
-
-def published_unit_scale(values: Sequence[float], base: float) -> tuple[float, ...]:
-    """Emotion values brought to 0..1 as published: percentages are known by the base or the 95th percentile above 1.5."""
-    top = max(values) if len(values) < 2 else statistics.quantiles(values, n=20, method="inclusive")[18]
-    return tuple(v / 100 for v in values) if base > 1.5 or top > 1.5 else tuple(values)
-
-
 def find_base(table: Sequence[PathValues], n_layers: int) -> tuple[PathValues, str | None]:
     """The path that runs every layer once; where it is missing the shortest one, with a warning."""
     if not table:

@@ -49,7 +49,7 @@ class HeldRows:
 
 
 @dataclass
-class Running:
+class RunningLayer:
     """What the running layer's attention reads and writes."""
 
     parts: tuple[HeldRows, ...] = ()
@@ -58,7 +58,7 @@ class Running:
 class SpreadAttention(nn.Module):
     """A layer's attention that writes keys and values to any number of places, in any of its holders, before it reads them."""
 
-    def __init__(self, holders: Sequence[nn.Module], running: Running) -> None:
+    def __init__(self, holders: Sequence[nn.Module], running: RunningLayer) -> None:
         super().__init__()
         self._holders: tuple[Any, ...] = tuple(holders)
         self._running = running
@@ -111,7 +111,7 @@ class Forward:
         self._answers = answers
         # Blocks, KV heads, tokens of a block, keys beside values.
         self.n_blocks, _, self.block_size, _ = slots.holders[0].kv_cache.shape
-        self._running = Running()
+        self._running = RunningLayer()
         n = len(slots.sources)
         self.n_holders = len(slots.holders) // n
         self._holders: list[list[Any]] = [slots.holders[layer : self.n_holders * n : n] for layer in range(n)]

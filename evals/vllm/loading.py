@@ -18,6 +18,7 @@ from evals.execution import CPU_ATTENTION, default_execution, with_backend
 from evals.faults import start_error
 from evals.live_paths import is_live_family, read_config
 from evals.quantization import DEPRECATED_METHODS, stored_quantization
+from evals.transformers.weight_shapes import require_weight_shapes
 from evals.vllm.environment import answer_for_cpu_build, environment, process_settings, quiet_vllm
 from evals.weight_names import require_all_weights
 
@@ -58,6 +59,7 @@ def plan_engine(spec: EngineSpec, checkpoint: Path, tuning: EngineTuning) -> Sta
     """Settings for this machine; raises EngineError for what the checkpoint contradicts. Loads nothing."""
     config = read_config(checkpoint)
     require_all_weights(checkpoint, config)
+    require_weight_shapes(checkpoint, config)
     stored = stored_quantization(checkpoint, config)
     if stored and spec.quantization != stored:
         raise EngineError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from enum import StrEnum
 from typing import Any
 
 import ray
@@ -22,6 +23,18 @@ _CLOSE_S = 20.0
 _RAY_ERRORS = (ray.exceptions.RayError, ValueError)
 
 
+class EngineState(StrEnum):
+    """What an engine is doing; it takes work only while it is idle."""
+
+    OPENING = "opening"
+    IDLE = "idle"
+    BUSY = "busy"
+    DRAINING = "draining"
+    """Busy with its last batch: it makes room for a larger engine afterwards."""
+    CLOSING = "closing"
+    ENDED = "ended"
+
+
 class LiveEngine:
     """One replica of an engine on one node. Its GPUs are reserved together before its process starts, or not at all."""
 
@@ -29,8 +42,7 @@ class LiveEngine:
         self.id = new_id()
         self.key = key
         self.spot = spot
-        self.busy = False
-        self.draining = False
+        self.state = EngineState.OPENING
         self.idle_since = time.monotonic()
         self._group = group
         self._actor = actor
@@ -63,6 +75,20 @@ class LiveEngine:
         engine._processes = actor.__ray_call__.remote(lead_group)
         return engine
 
+    @property
+    def works(self) -> bool:
+        """Whether it has been given work, or was picked for some."""
+        return self.state in (EngineState.BUSY, EngineState.DRAINING)
+
+    def take(self) -> None:
+        """It has work from now on, or was picked for some; one that drains goes on draining."""
+        if self.state is EngineState.IDLE:
+            self.state = EngineState.BUSY
+
+    def rest(self) -> None:
+        """It has no work from now on."""
+        self.state, self.idle_since = EngineState.IDLE, time.monotonic()
+
     def is_reserved(self) -> bool:
         """Whether its GPUs are this engine's by now."""
         return bool(placement_group_table(self._group).get("state") == "CREATED")
@@ -73,16 +99,17 @@ class LiveEngine:
 
     def run(self, tasks: tuple[Any, ...]) -> Any:
         """Hand a batch over; the reference of its outcomes."""
-        self.busy = True
+        self.take()
         return self._actor.run.remote(tasks)
 
     def help(self, task: Task, seconds: float) -> Any:
         """Let it answer requests of a job that another engine leads; the reference of why it could not."""
-        self.busy = True
+        self.take()
         return self._actor.help.remote(task, seconds)
 
     def close(self) -> Any:
         """Ask the process to free the GPUs; the reference that is ready when it has."""
+        self.state = EngineState.CLOSING
         self._closing = self._actor.close.remote()
         self._close_by = time.monotonic() + _CLOSE_S
         return self._closing
@@ -111,6 +138,7 @@ class LiveEngine:
 
     def kill(self) -> None:
         """End the actor's process; its GPUs stay reserved."""
+        self.state = EngineState.ENDED
         with contextlib.suppress(*_RAY_ERRORS):
             ray.kill(self._actor, no_restart=True)
 

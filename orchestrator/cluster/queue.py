@@ -91,10 +91,10 @@ class ReadyJobs:
     def __init__(
         self,
         groups: Mapping[JobGroup, Collection[str]],
-        jobs: Mapping[str, BuildJob | EvalJob],
+        job_of: Callable[[str], BuildJob | EvalJob],
         position: Callable[[str], int],
     ) -> None:
-        self._jobs = jobs
+        self._job_of = job_of
         self._position = position
         self._firsts: dict[str, EvalJob] | None = None
         self._builds: Collection[str] = ()
@@ -112,12 +112,12 @@ class ReadyJobs:
         for job in jobs:
             groups.setdefault(group_of(job), []).append(job.digest)
         positions = {job.digest: place for place, job in enumerate(jobs)}
-        return cls(groups, {job.digest: job for job in jobs}, positions.__getitem__)
+        return cls(groups, {job.digest: job for job in jobs}.__getitem__, positions.__getitem__)
 
     def builds(self) -> Iterator[BuildJob]:
         """The builds."""
         for digest in self._builds:
-            job = self._jobs[digest]
+            job = self._job_of(digest)
             assert isinstance(job, BuildJob)
             yield job
 
@@ -162,16 +162,16 @@ class ReadyJobs:
         return (batch for _, batch in heapq.merge(*parts, key=itemgetter(0)))
 
     def _singles(self, digests: Collection[str]) -> Iterator[tuple[int, Batch]]:
-        return ((self._position(digest), (self._jobs[digest],)) for digest in digests)
+        return ((self._position(digest), (self._job_of(digest),)) for digest in digests)
 
     def _chunks(self, digests: Collection[str], most: int) -> Iterator[tuple[int, Batch]]:
         """All batches of a group stand where its first job does."""
         rest = iter(digests)
         position = self._position(next(iter(digests)))
-        while chunk := tuple(self._jobs[digest] for digest in itertools.islice(rest, most)):
+        while chunk := tuple(self._job_of(digest) for digest in itertools.islice(rest, most)):
             yield position, chunk
 
     def _eval(self, digest: str) -> EvalJob:
-        job = self._jobs[digest]
+        job = self._job_of(digest)
         assert isinstance(job, EvalJob)
         return job

@@ -14,7 +14,7 @@ from evals.engine import EngineSpec
 from orchestrator.cluster.build_tasks import Builds, cancel_build
 from orchestrator.cluster.demand import PATIENCE_S, Growth, gpus_of, worth_a_node
 from orchestrator.cluster.ending import Ending
-from orchestrator.cluster.engines import LiveEngine
+from orchestrator.cluster.engines import EngineState, LiveEngine
 from orchestrator.cluster.executor import Finished, Seat
 from orchestrator.cluster.helpers import AFTER_S, SPELL_S, EngineWork, Helping
 from orchestrator.cluster.lost import failure_of_lost
@@ -22,7 +22,8 @@ from orchestrator.cluster.nodes import Homeless, KnownNodes
 from orchestrator.cluster.placement import AVOID_S, Floor, Spot
 from orchestrator.cluster.queue import Batch, BatchQueue, Queues, ReadyJobs
 from orchestrator.plan.capacity import ClusterFacts, NodeFacts
-from orchestrator.plan.estimate import ENGINE_START_S, EngineNeed
+from orchestrator.plan.durations import ENGINE_START_S
+from orchestrator.plan.estimate import EngineNeed
 from orchestrator.plan.job import BuildJob, EvalJob, Task
 from orchestrator.settings import Settings, WorkerContext
 from orchestrator.store.records import Failure, Outcome
@@ -130,7 +131,7 @@ class RayExecutor:
         for work in self._helping.left_over(self._running.values()):
             work.place.kill()
         for engine in self._engines:
-            if engine.busy or engine.draining:
+            if engine.state is not EngineState.IDLE:
                 continue
             task = self._helping.task_for(engine.key, self._running.values())
             if task is not None:
@@ -145,11 +146,11 @@ class RayExecutor:
         """Work for the engines that have none; those that nobody has needed for a while are closed."""
         chosen: list[Batch] = []
         for engine in list(self._engines):
-            if engine.busy or engine.draining:
+            if engine.state is not EngineState.IDLE:
                 continue
             if queues.get(engine.key):
                 chosen.append(queues[engine.key].take())
-                engine.busy = True
+                engine.take()
             elif time.monotonic() - engine.idle_since > _IDLE_S:
                 self._retire(engine)
         return chosen
@@ -176,9 +177,8 @@ class RayExecutor:
     def wait(self, timeout_s: float) -> list[Finished]:
         """Attempts that have come back, lost ones as failures; an engine that was promised work and got none is free again."""
         busy = {id(work.place) for work in self._running.values()}
-        for engine in self._engines:
-            if engine.busy and id(engine) not in busy:
-                engine.busy, engine.idle_since = False, time.monotonic()
+        for engine in [e for e in self._engines if e.works and id(e) not in busy]:
+            self._worked(engine)
         if self._opening or not self._running:
             timeout_s = min(timeout_s, _NOTHING_S)
         if not self._running:
@@ -262,7 +262,7 @@ class RayExecutor:
     def _open(self, key: str) -> int:
         """Engines of this key that take work, or will."""
         engines = [*self._engines, *self._opening]
-        return sum(engine.key == key and not engine.draining for engine in engines)
+        return sum(engine.key == key and engine.state is not EngineState.DRAINING for engine in engines)
 
     def _seconds_left(self, queue: BatchQueue) -> float | None:
         """Seconds that one engine would need for what waits; null where nothing is known."""
@@ -283,7 +283,7 @@ class RayExecutor:
 
         Whether one of the two was done.
         """
-        spare = [e for e in self._engines if not e.busy and not queues.get(e.key)]
+        spare = [e for e in self._engines if not e.works and not queues.get(e.key)]
         if spare and not self._ending.pending:
             self._retire(max(spare, key=lambda e: e.spot.resources.gpus))
             return True
@@ -308,16 +308,17 @@ class RayExecutor:
             freed = self._floor.free(node)[0]
             for engine in sorted(smaller, key=lambda e: -e.spot.resources.gpus):
                 if freed < gpus:
-                    engine.draining = True
                     freed += engine.spot.resources.gpus
-                    if not engine.busy:
+                    if engine.works:
+                        engine.state = EngineState.DRAINING
+                    else:
                         self._retire(engine)
         return bool(options)
 
     def _promised(self, key: str) -> LiveEngine | None:
         """An engine that was picked for work and has not been given any yet."""
         working = {id(work.place) for work in self._running.values()}
-        return next((e for e in self._engines if e.key == key and e.busy and id(e) not in working), None)
+        return next((e for e in self._engines if e.key == key and e.works and id(e) not in working), None)
 
     def _collect(self, reference: Any) -> list[Finished]:
         work = self._running.pop(reference)
@@ -332,13 +333,12 @@ class RayExecutor:
         if work.helps is not None:
             self._helping.ended(work.helps, more=outcomes[-1] is True)
         if isinstance(place, LiveEngine):
-            place.busy, place.idle_since = False, time.monotonic()
             if isinstance(outcomes[-1], Failure):
                 self._avoid_node_of(outcomes[-1], place, tasks)
-                # An engine that has failed last may be in any state; the next job starts a fresh one.
+                # An engine that has failed last may hold anything; the next job starts a fresh one.
                 self._drop(place)
-            elif place.draining:
-                self._retire(place)
+            else:
+                self._worked(place)
         else:
             self._builds.ended(place)
         return [
@@ -352,6 +352,13 @@ class RayExecutor:
         job = tasks[0].job if tasks else None
         if seconds is not None and isinstance(job, EvalJob):
             self._floor.avoid(engine.spot.node, seconds, job, self._needs.get(job.engine_key))
+
+    def _worked(self, engine: LiveEngine) -> None:
+        """It has no work left: idle from now on, or closed where its place was promised to a larger engine."""
+        if engine.state is EngineState.DRAINING:
+            self._retire(engine)
+        else:
+            engine.rest()
 
     def _retire(self, engine: LiveEngine) -> None:
         """Let an idle engine free its GPUs in order; its place is free when it has."""
@@ -368,7 +375,7 @@ class RayExecutor:
         for engine in list(self._opening):
             if engine.is_reserved():
                 self._opening.remove(engine)
-                engine.idle_since = time.monotonic()
+                engine.rest()
                 self._engines.append(engine)
             elif engine.is_overdue():
                 self._opening.remove(engine)

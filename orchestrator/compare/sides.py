@@ -50,15 +50,15 @@ def compare_names(
         )
     reference = _reference(store, base, run_id, first)
     results = [found for found in ours.values() if found is not None]
+    beside = max(0, _tried(store, runs) - len(results))
     if reference is not None and len(results) == len(ours):
-        tried = sum(not c.is_base for c in store.candidates(results[0].run_id)) - len(results)
-        return comparisons(reference, results, home, force=force, tried=max(0, tried))
+        return comparisons(reference, results, home, force=force, tried=beside)
     groups = [_group(store, base, reference, home)]
     groups += [imported.get(n) or _group(store, n, found, home) for n, found in ours.items()]
     against, *others = with_known_defaults(groups, home)
     named = dict(zip(ours, others, strict=True))
     require_fit(against, [side for group in named.values() for side in group])
-    return compare_sides(against, named, force=force)
+    return compare_sides(against, named, force=force, tried=beside)
 
 
 def _each_against_its_base(
@@ -70,7 +70,7 @@ def _each_against_its_base(
     force: bool,
 ) -> tuple[Comparison, ...]:
     """Candidates of several runs, each against the base of its own run, corrected for all candidates of all of them."""
-    tried = sum(not candidate.is_base for run in runs for candidate in store.candidates(run))
+    tried = _tried(store, runs)
     compared: dict[tuple[str, str], Comparison] = {}
     for run in runs:
         results = [found for found in ours.values() if found is not None and found.run_id == run]
@@ -80,6 +80,11 @@ def _each_against_its_base(
             named = comparison.model_copy(update={"base": f"{comparison.base} of run {run}"})
             compared[run, comparison.candidate] = named
     return tuple(compared[f.run_id, f.candidate.name] for f in ours.values() if f is not None)
+
+
+def _tried(store: Store, runs: Sequence[str]) -> int:
+    """How many candidates these runs tried, their bases aside."""
+    return sum(not candidate.is_base for run in runs for candidate in store.candidates(run))
 
 
 def _reference(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 from evals.engine import EngineSpec
+from recipes.atomic_file import write_file
 
 _NAME = "engine-starts.json"
 _FOLLOW = 0.2
@@ -37,9 +37,7 @@ class EngineStarts:
         self._means[engine.digest] = (mean + weight * (seconds - mean), count + 1)
         if self._path is not None:
             # Another run may write at the same time: one of two estimates is lost, never the file.
-            aside = self._path.with_suffix(f".{os.getpid()}")
-            aside.write_text(json.dumps({**self._read(), engine.digest: self._means[engine.digest]}))
-            aside.replace(self._path)
+            write_file(self._path, json.dumps({**self._read(), engine.digest: self._means[engine.digest]}))
 
     def _read(self) -> dict[str, tuple[float, int]]:
         if self._path is None:

@@ -13,7 +13,7 @@ from pydantic import Field
 from evals.claims.arithmetic import RecipeSize
 from evals.claims.facts import Fact
 from evals.claims.records import CardCheck, Claim
-from evals.engine import Frozen
+from evals.engine import EngineKind, Frozen
 from evals.errors import EvaluationError
 from evals.suite import load_suite
 from orchestrator.cards import card_checks
@@ -21,7 +21,7 @@ from orchestrator.cards.survey import CardPlan, plan_card
 from orchestrator.errors import MergeboardError
 from orchestrator.exchange.imports import card_record
 from orchestrator.plan.capacity import ClusterFacts
-from orchestrator.plan.estimate import rough_gpu_s
+from orchestrator.plan.durations import Workload, work_s
 from orchestrator.plan.plan import Plan, make_plan
 from orchestrator.plan.sweep import sweep_of_values
 from orchestrator.reproduce.target import Target, find_target
@@ -176,8 +176,11 @@ def _rough(card: CardPlan, options: Options) -> str:
     n_jobs = sum(map(len, wanted.values())) + (last is not None)
     if last is None or last.stages[-1].parameters is None:
         return f"{n_jobs} jobs; their time and disk are unknown, since nothing is known of the weights."
-    parameters = last.stages[-1].parameters
-    seconds = sum(rough_gpu_s(parameters, s, b, options.limit) for s, names in wanted.items() for b in names)
+    seconds = sum(
+        work_s(Workload(s, b, options.limit, last.stages[-1].parameters, EngineKind.VLLM), on_gpu=True)
+        for s, names in wanted.items()
+        for b in names
+    )
     disk = f"{last.disk_bytes / 1e9:.0f} GB" if last.disk_bytes is not None else "an unknown amount"
     load = f", {last.download_bytes / 1e9:.0f} GB to download" if last.download_bytes else ""
     return f"{n_jobs} jobs: about {seconds / 3600:.1f} GPU-hours (a rough model, not measured), {disk} of disk{load}."

@@ -1,11 +1,17 @@
-"""Which jobs of a plan may start now. Holds no results and knows no cluster."""
+"""What a run knows of each of its jobs, and which of them may start now. Holds no results and knows no cluster."""
 
 from __future__ import annotations
 
+import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Generic, TypeVar
+
+from orchestrator.plan.job import BuildJob, EvalJob
+from orchestrator.plan.plan import Plan
+from orchestrator.store.records import FailureClass
 
 Group = TypeVar("Group", bound=Hashable)
 
@@ -19,6 +25,34 @@ class NodeState(StrEnum):
     DONE = "done"
     FAILED = "failed"
     BLOCKED = "blocked"
+
+
+@dataclass(slots=True)
+class RunJob:
+    """One job of a run, besides where it stands."""
+
+    job: BuildJob | EvalJob
+    """As it is tried next: a retry may change batch size or memory, which are no identity."""
+    label: str
+    """What it does, for people."""
+    attempt_id: str | None = None
+    """Its attempt that runs now."""
+    node: str | None = None
+    """The machine of its last attempt, where known."""
+    failures: Counter[FailureClass] = field(default_factory=Counter)
+    """How often attempts of this run failed, by class."""
+    message: str | None = None
+    """Why it failed for good."""
+    rests_until: float | None = None
+    """Not to be started before this time of the monotonic clock."""
+
+    def rest(self, seconds: float) -> None:
+        """Start no attempt for so many seconds."""
+        self.rests_until = time.monotonic() + seconds
+
+    def has_rested(self, now: float) -> bool:
+        """Whether it was to rest, and may start again."""
+        return self.rests_until is not None and self.rests_until <= now
 
 
 class Frontier(Generic[Group]):
@@ -107,6 +141,10 @@ class Frontier(Generic[Group]):
         pending = (NodeState.WAITING, NodeState.READY, NodeState.RUNNING)
         return not any(self._counts[state] for state in pending)
 
+    def pending(self) -> Iterator[str]:
+        """Jobs that have not started and may still do so."""
+        return (d for d, s in self._state.items() if s is NodeState.WAITING or s is NodeState.READY)
+
     def count(self, state: NodeState) -> int:
         """Number of jobs in a state."""
         return self._counts[state]
@@ -126,3 +164,15 @@ class Frontier(Generic[Group]):
         self._counts[self._state[digest]] -= 1
         self._counts[state] += 1
         self._state[digest] = state
+
+
+def job_labels(plan: Plan) -> dict[str, str]:
+    """What each job does, for people, by digest."""
+    labels: dict[str, str] = {}
+    for candidate in plan.candidates:
+        if candidate.build is not None:
+            labels.setdefault(candidate.build.digest, f"build {candidate.name}")
+    for planned in plan.evals:
+        job = planned.job
+        labels.setdefault(job.digest, f"{planned.candidate}: {job.suite} {job.benchmark}")
+    return labels

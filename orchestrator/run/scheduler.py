@@ -9,17 +9,18 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Sequence
 
 from orchestrator.cluster import Batch, Executor, Finished, JobGroup, ReadyJobs, Seat, group_of
 from orchestrator.errors import RunError, StoreError, StoreLost
-from orchestrator.plan.estimate import Durations
+from orchestrator.plan.durations import Durations
 from orchestrator.plan.job import BuildJob, EvalJob, Task
 from orchestrator.plan.plan import Plan
 from orchestrator.run.artifact_use import ArtifactUse
-from orchestrator.run.job_state import Frontier, NodeState
+from orchestrator.run.job_state import Frontier, NodeState, RunJob, job_labels
 from orchestrator.run.lease import take_lease
+from orchestrator.run.outlook import RunOutlook
 from orchestrator.run.progress import (
     JobProgress,
     Observer,
@@ -34,7 +35,6 @@ from orchestrator.settings import Settings
 from orchestrator.store import Store
 from orchestrator.store.records import (
     Acceptance,
-    EvalOutcome,
     Failure,
     FailureClass,
     NotStarted,
@@ -82,24 +82,25 @@ class Scheduler:
         self._run_id = run_id
         self._settings = settings
         self._reporter = reporter
-        self._durations = durations
+        self._durations = durations or Durations({}, on_gpu=False)
+        self._outlook = RunOutlook(self._durations, plan.jobs)
         self._observers = observers
         self._watchdog = watchdog or Watchdog()
         self._inbox: deque[Finished] = deque()
         self._away_since: float | None = None
         self._waits_for: str | None = None
         self._artifacts = ArtifactUse(ArtifactStore(settings.artifacts))
-        self._jobs = dict(plan.jobs)
-        self._failures: Counter[tuple[str, FailureClass]] = Counter()
-        self._messages: dict[str, str] = {}
-        self._resting: dict[str, float] = {}
-        self._attempts: dict[str, str] = {}
+        labels = job_labels(plan)
+        self._jobs = {digest: RunJob(job, labels[digest]) for digest, job in plan.jobs.items()}
         self._batches: list[tuple[str, ...]] = []
-        self._labels = job_labels(plan)
+        # Digests of the few jobs among thousands that run, rest, or are held by another run.
+        self._running: set[str] = set()
+        self._resting: set[str] = set()
         self._elsewhere: set[str] = set()
         self._started = time.monotonic()
         self._last_beat = float("-inf")
         self._ran = 0
+        self._n_ended = 0
         self._cached = 0
         self._last_report = float("-inf")
         self._frontier: Frontier[JobGroup] = Frontier({}, group=self._group)
@@ -131,7 +132,7 @@ class Scheduler:
         executor.cancel()
         self._last_report = float("-inf")
         self._report()
-        self._store.finish_run(lease, RunState.FAILED if self._messages else RunState.DONE)
+        self._store.finish_run(lease, RunState.FAILED if self._failed_jobs() else RunState.DONE)
         return self._summary(self._frontier.count(NodeState.DONE))
 
     def _loop(self, lease: RunLease, executor: Executor) -> None:
@@ -168,28 +169,31 @@ class Scheduler:
     def _first_frontier(self) -> Frontier[JobGroup]:
         """What is done already; a build whose artifact was evicted is done again if something still needs it."""
         done = set(self._store.done(self._jobs))
-        evicted = self._artifacts.begin(self._jobs, done)
+        evicted = self._artifacts.begin(self._plan.jobs, done)
         if evicted:
             self._store.forget_builds(evicted)
             done -= evicted
         self._cached = len(done)
         frontier = Frontier(
-            {digest: self._jobs[digest].needs for digest in self._ranked()},
+            {digest: self._jobs[digest].job.needs for digest in self._ranked()},
             done=[d for d in self._jobs if d in done],
             group=self._group,
         )
         return frontier
 
     def _group(self, digest: str) -> JobGroup:
-        return group_of(self._jobs[digest])
+        return group_of(self._job(digest))
+
+    def _job(self, digest: str) -> BuildJob | EvalJob:
+        return self._jobs[digest].job
 
     def _ranked(self) -> list[str]:
         """Builds, the base, then what takes longest: a long job that is begun last keeps everyone waiting."""
         first = {e.job.digest for e in self._plan.evals if e.candidate == self._plan.candidates[0].name}
-        seconds = self._durations.seconds if self._durations else lambda job: None
+        seconds = self._durations.seconds
 
         def rank(digest: str) -> tuple[int, float]:
-            job = self._jobs[digest]
+            job = self._job(digest)
             if isinstance(job, BuildJob):
                 return 0, 0.0
             return (1, 0.0) if digest in first else (2, -(seconds(job) or 0.0))
@@ -201,24 +205,25 @@ class Scheduler:
         ready = self._ready()
         homeless = executor.homeless(ready)
         for digest, reason in homeless.items():
-            self._messages[digest] = reason
+            self._jobs[digest].message = reason
             self._frontier.failed(digest)
         for batch in executor.pick(self._ready() if homeless else ready):
             tasks, lost = self._begin(lease, batch, executor.seat_of(batch))
             if tasks:
                 self._batches.append(tuple(task.job.digest for task in tasks))
+                self._outlook.began([task.job for task in tasks])
                 executor.submit(tasks)
             if lost is not None:
                 raise lost
 
     def _ready(self) -> ReadyJobs:
-        return ReadyJobs(self._frontier.ready(), self._jobs, self._frontier.position)
+        return ReadyJobs(self._frontier.ready(), self._job, self._frontier.position)
 
     def _wake(self) -> None:
         """Jobs that have rested may start, unless a late result has ended them meanwhile."""
         now = time.monotonic()
-        for digest in [digest for digest, until in self._resting.items() if until <= now]:
-            del self._resting[digest]
+        for digest in [digest for digest in self._resting if self._jobs[digest].has_rested(now)]:
+            self._resting.discard(digest)
             if self._frontier.state(digest) is NodeState.WAITING:
                 self._frontier.again(digest)
 
@@ -233,7 +238,8 @@ class Scheduler:
             if isinstance(attempt, NotStarted):
                 self._not_started(attempt, job.digest)
                 continue
-            self._attempts[job.digest] = attempt.id
+            self._jobs[job.digest].attempt_id, self._jobs[job.digest].node = attempt.id, seat.node
+            self._running.add(job.digest)
             self._frontier.started(job.digest)
             tasks.append(Task(attempt_id=attempt.id, job=job))
         return tasks, None
@@ -250,56 +256,59 @@ class Scheduler:
     def _take(self, finished: Finished) -> None:
         """Write down what came back; only then is the job done."""
         digest = finished.job_digest
-        current = self._attempts.get(digest) == finished.attempt_id
+        state = self._jobs[digest]
+        current = state.attempt_id == finished.attempt_id
         if isinstance(finished.outcome, Failure):
             if current:
                 self._failed(finished, finished.outcome)
         elif self._store.finish_attempt(finished.attempt_id, finished.outcome) is Acceptance.REFUSED:
             wrong = self._store.attempts(digest)[-1].message
-            self._messages[digest] = wrong or "The result does not fit its job."
+            state.message = wrong or "The result does not fit its job."
             self._frontier.failed(digest)
         elif self._frontier.state(digest) is not NodeState.DONE:
             # Whatever is delivered twice, or late beside another attempt's, counts once.
             self._done(digest, finished.outcome)
+        self._n_ended += 1
         if current:
-            self._attempts.pop(digest, None)
+            state.attempt_id = None
+            self._running.discard(digest)
             self._watchdog.forget(digest)
 
     def _done(self, digest: str, outcome: Success) -> None:
-        job = self._jobs[digest]
+        job = self._job(digest)
         self._ran += 1
         self._frontier.done(digest)
         self._artifacts.built(digest)
         self._artifacts.ended(digest, job)
         for observer in self._observers:
             observer.finished(job, outcome)
-        if self._durations is not None and isinstance(outcome, EvalOutcome) and isinstance(job, EvalJob):
-            if not outcome.evaluation.n_replayed:
-                self._durations.learn(job, outcome.evaluation.duration_s)
-            if outcome.engine_start_s is not None:
-                self._durations.learn_start(job, outcome.engine_start_s)
+        self._outlook.ended(job, outcome)
         shutil.rmtree(self._settings.journals / digest, ignore_errors=True)
 
     def _failed(self, finished: Finished, failure: Failure) -> None:
         digest = finished.job_digest
-        kind = failure.failure_class
-        count = self._failures[digest, kind] + 1
+        state, kind = self._jobs[digest], failure.failure_class
+        count = state.failures[kind] + 1
         again = is_retried(kind, count)
         self._store.fail_attempt(finished.attempt_id, failure, will_retry=again)
-        self._failures[digest, kind] = count
+        state.failures[kind] = count
         for observer in self._observers:
             observer.failed(kind)
         if self._frontier.state(digest) is not NodeState.RUNNING:
             # An earlier attempt's late result was taken, or refused, meanwhile.
             return
         if not again:
-            self._messages[digest] = failure.message
+            state.message = failure.message
             self._frontier.failed(digest)
-            self._artifacts.ended(digest, self._jobs[digest])
+            self._artifacts.ended(digest, state.job)
             return
-        self._jobs[digest] = as_retried(self._jobs[digest], failure, count)
-        self._resting[digest] = time.monotonic() + pause_s(kind, count)
+        state.job = as_retried(state.job, failure, count)
+        self._rest(digest, pause_s(kind, count))
         self._frontier.rest(digest)
+
+    def _rest(self, digest: str, seconds: float) -> None:
+        self._jobs[digest].rest(seconds)
+        self._resting.add(digest)
 
     def _look_elsewhere(self) -> None:
         """Jobs that another run holds: take over their outcome, or try again, since their attempt may be lost."""
@@ -308,9 +317,10 @@ class Scheduler:
         for digest in self._store.done(self._elsewhere):
             self._elsewhere.discard(digest)
             self._frontier.done(digest)
-        if self._elsewhere and not self._attempts:
+        if self._elsewhere and not self._running:
             time.sleep(_POLL_S)
-        self._resting |= dict.fromkeys(self._elsewhere, time.monotonic() + _ELSEWHERE_S)
+        for digest in self._elsewhere:
+            self._rest(digest, _ELSEWHERE_S)
         self._elsewhere.clear()
 
     def _beat(self, lease: RunLease) -> None:
@@ -318,7 +328,7 @@ class Scheduler:
         if now - self._last_beat < self._store.lease_s / 10:
             return
         self._last_beat = now
-        renewal = self._store.renew(lease, list(self._attempts.values()))
+        renewal = self._store.renew(lease, [a for d in self._running if (a := self._jobs[d].attempt_id)])
         if not renewal.held:
             raise self._taken_over()
         if renewal.cancel_requested:
@@ -340,10 +350,14 @@ class Scheduler:
             run_id=self._run_id,
             done=done,
             cached=self._cached,
-            failed=dict(self._messages),
+            failed=self._failed_jobs(),
             blocked=self._frontier.count(NodeState.BLOCKED),
             duration_s=time.monotonic() - self._started,
         )
+
+    def _failed_jobs(self) -> dict[str, str]:
+        """Jobs that failed for good, and why."""
+        return {digest: state.message for digest, state in self._jobs.items() if state.message is not None}
 
     def _report(self, executor: Executor | None = None) -> None:
         """Tell who watches, about twice a second however often something ends, and end what hangs."""
@@ -351,7 +365,7 @@ class Scheduler:
         if now - self._last_report < _REPORT_S:
             return
         self._last_report = now
-        self._batches = [batch for batch in self._batches if any(d in self._attempts for d in batch)]
+        self._batches = [batch for batch in self._batches if not self._running.isdisjoint(batch)]
         running = tuple(self._progress(batch) for batch in self._batches)
         counts = {state: self._frontier.count(state) for state in NodeState}
         progress = RunProgress(
@@ -359,6 +373,7 @@ class Scheduler:
             running=running,
             elapsed_s=time.monotonic() - self._started,
             ran=self._ran,
+            remaining_s=self._outlook.left_s(self._frontier.pending(), running, self._n_ended),
             waits_for=self._waits_for,
         )
         self._reporter.update(progress)
@@ -372,7 +387,7 @@ class Scheduler:
         """End the engines of jobs that have stopped moving; they come back as failures and are tried again."""
         for progress in running:
             reason = self._watchdog.hung(progress)
-            attempt = self._attempts.get(progress.digest)
+            attempt = self._jobs[progress.digest].attempt_id
             if reason is not None and attempt is not None:
                 self._watchdog.forget(progress.digest)
                 hung = Failure(failure_class=FailureClass.HUNG_ENGINE, message=reason)
@@ -380,16 +395,5 @@ class Scheduler:
 
     def _progress(self, batch: tuple[str, ...]) -> JobProgress:
         more = f" and {len(batch) - 1} more" if len(batch) > 1 else ""
-        return read_progress(self._settings.journals, batch[0], self._labels[batch[0]] + more)
-
-
-def job_labels(plan: Plan) -> dict[str, str]:
-    """What each job does, for people, by digest."""
-    labels: dict[str, str] = {}
-    for candidate in plan.candidates:
-        if candidate.build is not None:
-            labels.setdefault(candidate.build.digest, f"build {candidate.name}")
-    for planned in plan.evals:
-        job = planned.job
-        labels.setdefault(job.digest, f"{planned.candidate}: {job.suite} {job.benchmark}")
-    return labels
+        first = self._jobs[batch[0]]
+        return read_progress(self._settings.journals, batch[0], first.label + more, first.node)

@@ -128,11 +128,6 @@ class Attempts(StorePart):
 
         return self._database.write(work)
 
-    def place_attempt(self, attempt_id: str, *, node: str, worker: str | None = None) -> None:
-        """Note where an attempt runs, once that is known."""
-        change = attempts.update().where(attempts.c.id == attempt_id).values(node=node, worker=worker)
-        self._database.write(lambda connection: connection.execute(change) and None)
-
     def finish_attempt(self, attempt_id: str, outcome: Success) -> Acceptance:
         """Take an outcome: it, its scores and the attempt's end in one transaction.
 

@@ -115,14 +115,21 @@ class Database:
         except UnicodeEncodeError as error:
             raise StoreError(_not_text(self.label)) from error
         except ValueError as error:  # of rows that are read: no UTF-8, no JSON, not what the record has
-            raise StoreError(
-                f"The store {self.label} holds a record that cannot be read ({type(error).__name__}): the file is damaged; "
-                "restore it, or set MERGEBOARD_DATABASE_URL to another store."
-            ) from error
+            raise self._damaged(error) from error
+        except LookupError as error:
+            if type(error) is not LookupError:  # SQLAlchemy's own, for a value that its enum does not have
+                raise
+            raise self._damaged(error) from error
         except SQLAlchemyError as error:
             cause = error.orig if isinstance(error, DBAPIError) else None
             away = _is_transient(error) or (cause is not None and _is_full(cause))
             raise (StoreLost if away else StoreError)(self._sentence(error)) from error
+
+    def _damaged(self, error: Exception) -> StoreError:
+        return StoreError(
+            f"The store {self.label} holds a record that cannot be read ({type(error).__name__}): the file is damaged; "
+            "restore it, or set MERGEBOARD_DATABASE_URL to another store."
+        )
 
     def _sentence(self, error: SQLAlchemyError) -> str:
         """What went wrong, where, and the next step."""

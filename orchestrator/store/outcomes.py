@@ -118,21 +118,6 @@ class Results(StorePart):
         wanted = set(digests)
         return self._database.read(lambda connection: protocols_of(connection, wanted))
 
-    def mean_durations(self, protocol_digests: Iterable[str]) -> dict[str, float]:
-        """Mean seconds of finished evaluations, by protocol, those answered from the journal left out."""
-        wanted = list(protocol_digests)
-
-        def work(connection: sa.Connection) -> dict[str, float]:
-            query = (
-                sa.select(jobs.c.protocol_digest, sa.func.avg(evaluations.c.duration_s))
-                .join(jobs, jobs.c.digest == evaluations.c.job_digest)
-                .where(among(connection, jobs.c.protocol_digest, wanted), evaluations.c.n_replayed == 0)
-                .group_by(jobs.c.protocol_digest)
-            )
-            return {digest: float(mean) for digest, mean in connection.execute(query)}
-
-        return self._database.read(work)
-
     def evaluations(self, digests: Iterable[str]) -> dict[str, EvaluationRecord]:
         """Evaluations of the given jobs in the order of their digests, without their subsets' scores."""
         wanted = list(digests)

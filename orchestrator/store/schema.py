@@ -13,11 +13,12 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from orchestrator.errors import StoreError
+from orchestrator.errors import SchemaError, StoreError
 from orchestrator.store.database import Database
 
 _MIGRATIONS = Path(__file__).resolve().parent / "migrations"
 # Any number, the same for all: who holds it may change the schema of a PostgreSQL store.
+_MOST_FAULTS = 100
 _UPGRADE_LOCK = 0x6D62_7570
 
 
@@ -72,7 +73,7 @@ def state_of(connection: sa.Connection) -> SchemaState:
 
 
 def require_current(database: Database, *, create: bool) -> None:
-    """Make an empty store if `create`, and raise StoreError for any other store that is not current."""
+    """Make an empty store if `create`, and raise StoreError (SchemaError where it has one) for any other store that is not current."""
     state = database.at_once(state_of)
     if state is SchemaState.EMPTY and create and not database.read_only:
         upgrade(database)
@@ -81,15 +82,37 @@ def require_current(database: Database, *, create: bool) -> None:
     if state is SchemaState.EMPTY:
         raise StoreError(f"{where} is empty; `mergeboard run` makes it, or check MERGEBOARD_DATABASE_URL.")
     if state is SchemaState.NEWER:
-        raise StoreError(f"{where} was written by a newer mergeboard; update mergeboard on this machine.")
+        raise SchemaError(f"{where} was written by a newer mergeboard; update mergeboard on this machine.")
     if state is SchemaState.OLDER:
-        raise StoreError(
+        raise SchemaError(
             f"{where} was written by an older mergeboard; bring it up to date with `mergeboard db upgrade`."
         )
     if state is SchemaState.FOREIGN:
-        raise StoreError(
+        raise SchemaError(
             f"{where} holds tables that are not mergeboard's; point MERGEBOARD_DATABASE_URL elsewhere."
         )
+
+
+def faults(connection: sa.Connection) -> list[str]:
+    """What of a current store's tables is not as the migrations make them, and what SQLite finds damaged; one line each."""
+    from alembic.autogenerate import compare_metadata
+
+    from orchestrator.store.tables import metadata
+
+    found = []
+    if connection.dialect.name == "sqlite":
+        damage = connection.exec_driver_sql(f"PRAGMA quick_check({_MOST_FAULTS})").scalars().all()
+        found += [f"SQLite: {' '.join(str(text).split())}" for text in damage if text != "ok"]
+        for table, row, parent, _ in connection.exec_driver_sql("PRAGMA foreign_key_check").fetchmany(
+            _MOST_FAULTS
+        ):
+            found.append(f"SQLite: row {row} of {table} refers to a row of {parent} that is not there")
+    context = MigrationContext.configure(connection, opts={"compare_type": compare_types})
+    for change in compare_metadata(context, metadata):
+        kind, *what = change[0] if isinstance(change, list) else change
+        names = [str(getattr(part, "name", part)) for part in what if part is not None]
+        found.append(f"the schema lacks or has too much: {kind} {' '.join(names)}"[:300])
+    return found
 
 
 def upgrade(database: Database, revision: str = "head") -> None:

@@ -150,11 +150,6 @@ class Recipe(Frozen):
         return Recipe(stages=tuple(stage.mapped(of_ref) for stage in self.stages), notes=self.notes)
 
     @property
-    def is_random(self) -> bool:
-        """Whether a method draws random numbers, so that the seed belongs to the identity."""
-        return any(stage.rule.random for stage in self.ordered)
-
-    @property
     def is_copy(self) -> bool:
         """Whether layers are only copied (and perhaps converted to another dtype), nothing computed."""
         return all(is_copy(stage) for stage in self.ordered)

@@ -20,12 +20,11 @@ def framed(view: View) -> AppTest:
     """A page with the frame that keeps it from breaking."""
 
     def script(view: str) -> None:
-        from dashboard import address as links
-        from dashboard import frame
+        from dashboard import address, frame
 
-        links.register({})
-        links.link = lambda *_, **__: None
-        frame._draw(links.View(view))
+        address.register({})
+        address.link = lambda *_, **__: None
+        frame._draw(address.View(view))
 
     return AppTest.from_function(script, args=(view.value,), default_timeout=60)
 

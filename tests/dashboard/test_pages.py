@@ -35,12 +35,11 @@ def page(name: str, **query: str) -> AppTest:
     def script(name: str) -> None:
         import importlib
 
-        from dashboard import address as links
-        from dashboard import data
+        from dashboard import address, data
         from dashboard.frame import _choose_run
 
-        links.register({})
-        links.link = lambda *_, **__: None
+        address.register({})
+        address.link = lambda *_, **__: None
         pages = data.open_pages()
         importlib.import_module(f"dashboard.pages.{name}").show(pages, _choose_run(pages))
 

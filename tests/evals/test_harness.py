@@ -169,11 +169,11 @@ def test_progress_counts_up_to_the_end(engine: PathEngine, tmp_path: Path) -> No
     run(engine, "musr", tmp_path, settings, on_progress=seen.append)
     assert [p.n_done for p in seen] == sorted(p.n_done for p in seen)
     assert (seen[0].n_done, seen[-1].n_done, seen[-1].n_total) == (0, 6, 6)
-    assert seen[-1].remaining_s == 0.0
+    assert seen[-1].share_done == 1.0
     assert seen[-1].n_tokens > 6 * 50
     again: list[Progress] = []
     run(engine, "musr", tmp_path, settings, on_progress=again.append)
-    assert (again[-1].n_replayed, again[-1].n_tokens, again[-1].remaining_s) == (6, 0, 0.0)
+    assert (again[-1].n_replayed, again[-1].n_tokens, again[-1].share_done) == (6, 0, 1.0)
 
 
 def test_samples_say_what_was_asked_and_answered(engine: PathEngine, tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def test_shots_and_sizes_of_v1(name: str, shots: int, documents: int) -> None:
 def test_every_column_has_a_card_entry_and_that_of_smoke_is_no_boards() -> None:
     for name in suite_names():
         suite = load_suite(name)
-        assert suite.marks_smoke == suite.smoke == (name == "smoke")
+        assert suite.smoke == (name == "smoke")
         for benchmark in suite.benchmarks:
             assert benchmark.card is not None
             assert benchmark.card.num_few_shot == benchmark.shots

@@ -11,7 +11,8 @@ from safetensors.numpy import load_file, save_file
 
 from evals.engine import EngineKind
 from evals.errors import EngineError
-from evals.weight_names import missing_tensors, require_all_weights, tensor_names
+from evals.weight_headers import stored_tensors
+from evals.weight_names import missing_tensors, require_all_weights
 from tests.support.engine_requests import opened
 from tests.support.tiny_checkpoints import ARCHITECTURES, tiny_checkpoint, tiny_of_type
 
@@ -56,7 +57,7 @@ def test_whole_checkpoints_pass_and_each_missing_linear_weight_is_named(
         tmp_path / "whole", family=family, layers=layers, tied=tied, dtype="float32", shards=2
     )
     checked(whole)
-    names = tensor_names(whole) or set()
+    names = set(stored_tensors(whole) or ())
     config = json.loads((whole / "config.json").read_text())
     if family != "mixtral" or layers > 1:  # a single layer of an unknown family has no sibling
         for name in names:

@@ -30,7 +30,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-LIMIT_S = 5.0
+from tests.support.fuzz_inputs import CLOCK, LIMIT_S
+
 LIMIT_BYTES = 500_000_000
 _PER_PROCESS = 5_000
 _START_S = 900.0
@@ -123,13 +124,12 @@ def _trial(number: int, name: str, read: Callable[[random.Random], None], seed: 
     before = _memory("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
     signal.signal(signal.SIGVTALRM, _stop)
-    started = time.process_time()
     with (
         _Caught() as caught,
         contextlib.redirect_stdout(io.StringIO()),
         contextlib.redirect_stderr(io.StringIO()),
     ):
-        signal.setitimer(signal.ITIMER_VIRTUAL, LIMIT_S)
+        CLOCK.restart()
         read(rng)
     error = caught.error
     refused = isinstance(error, MergeboardError | RecipeError | EvaluationError)
@@ -140,7 +140,7 @@ def _trial(number: int, name: str, read: Callable[[random.Random], None], seed: 
         problem = _sentence_problem(str(error))
     elif error is not None:
         problem = f"{type(error).__name__}: {str(error)[:100]!r} at {_place(error.__traceback__)}"
-    seconds, peak = time.process_time() - started, max(0, _memory("VmHWM") - before)
+    seconds, peak = time.process_time() - CLOCK.started, max(0, _memory("VmHWM") - before)
     if problem is None and peak > LIMIT_BYTES:
         problem = f"{peak:,} bytes of memory"
     return Trial(number, name, seconds, peak, refused, problem)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import signal
+import time
 from typing import Any
 
 import yaml
@@ -131,6 +133,24 @@ def text_input(rng: random.Random, seeds: tuple[str, ...]) -> bytes:
         for _ in range(rng.choice((1, 1, 2, 4, 16))):
             text = _mutated(rng, text)
     return _damaged(rng, text.encode("utf-8", "surrogatepass"))
+
+
+LIMIT_S = 5.0
+"""Processor time that reading one input may take."""
+
+
+class Clock:
+    """Processor time of one input, from when it has been made: making one of several MB takes seconds itself."""
+
+    started = 0.0
+
+    def restart(self) -> None:
+        """Give the reader its whole time from now on."""
+        self.started = time.process_time()
+        signal.setitimer(signal.ITIMER_VIRTUAL, LIMIT_S)
+
+
+CLOCK = Clock()
 
 
 def yaml_input(rng: random.Random, seeds: tuple[str, ...]) -> bytes:

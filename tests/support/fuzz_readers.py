@@ -47,6 +47,7 @@ class Readers:
     def _file(self, name: str, data: bytes) -> Path:
         path = self._root / name
         path.write_bytes(data)
+        inputs.CLOCK.restart()
         return path
 
     def card(self, rng: random.Random) -> None:
@@ -199,12 +200,11 @@ class Readers:
         from streamlit.testing.v1 import AppTest
 
         def script(view: str) -> None:
-            from dashboard import address as links
-            from dashboard import frame
+            from dashboard import address, frame
 
-            links.register({})
-            links.link = lambda *_, **__: None
-            frame._draw(links.View(view))
+            address.register({})
+            address.link = lambda *_, **__: None
+            frame._draw(address.View(view))
 
         view = rng.choice(("", "leaderboard", "compare", "layers", "claims", "job", "card"))
         app = AppTest.from_function(script, args=(view,), default_timeout=60)

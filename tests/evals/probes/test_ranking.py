@@ -3,7 +3,7 @@ import statistics
 import pytest
 
 from evals.probes import PathValues, ProbeError, RankMethod, rank
-from evals.probes.ranking import find_base, published_combined, published_unit_scale
+from evals.probes.ranking import find_base
 
 N = 4
 BASE = (0, 1, 2, 3)
@@ -77,10 +77,3 @@ def test_the_base_is_found_or_named_as_missing() -> None:
 
 def test_a_scan_of_the_base_alone() -> None:
     assert rank(ROWS[:1], ("math",), N).paths == ()
-
-
-def test_published_scales() -> None:
-    assert published_combined(0.4, 0.6) == pytest.approx(0.5)
-    assert published_unit_scale((74.0, 80.0), 74.0) == pytest.approx((0.74, 0.8))
-    assert published_unit_scale((0.7, 0.8), 0.7) == (0.7, 0.8)
-    assert published_unit_scale((0.7,) * 3 + (90.0,), 0.7) == pytest.approx((0.007,) * 3 + (0.9,))

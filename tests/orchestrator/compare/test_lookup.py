@@ -59,6 +59,19 @@ def test_candidates_of_two_runs_are_each_compared_with_their_own_base(store: Sto
     assert of_x.n_tests == of_y.n_tests >= 6
 
 
+def test_candidates_of_two_runs_against_a_named_base_are_corrected_for_all_that_both_tried(
+    store: Store, tmp_path: Path
+) -> None:
+    x, y, other = PATH, Made("y", built=True, ability=0.5), Made("other", built=True, ability=0.2)
+    maker(store, tmp_path).run((BASE, x, other))
+    maker(store, tmp_path, seed=1).run((BASE, y, *(Made(f"z{n}", built=True) for n in range(5))))
+    of_x, of_y = compare_names(store, [x.name, y.name], "other", tmp_path)
+    assert of_x.n_candidates == of_y.n_candidates == 8  # two of the first run, six of the second
+    (reverse, _) = compare_names(store, [y.name, x.name], "other", tmp_path)
+    assert reverse.n_candidates == 8
+    assert reverse.n_tests == of_x.n_tests
+
+
 def test_a_base_that_is_named_is_taken_from_the_candidates_own_run(store: Store, tmp_path: Path) -> None:
     x, other = Made("x", built=True), Made("other", ability=0.2, built=True)
     own = maker(store, tmp_path).run((BASE, x, other))

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from evals.engine import EngineKind, EngineSpec
 from orchestrator.plan.capacity import ClusterFacts, NodeFacts
+from orchestrator.plan.durations import Durations
 from orchestrator.plan.estimate import (
-    Durations,
     EngineNeed,
     Shape,
     engine_need,
@@ -159,9 +159,14 @@ def test_durations_follow_what_is_measured() -> None:
     guess = known.seconds(base)
     assert guess is not None
     assert known.seconds(path) == pytest.approx(2 * guess)
-    known.learn(base, 7 * guess)
-    assert known.seconds(path) == pytest.approx(14 * guess)
-    assert known.seconds(eval_job("musr")) == pytest.approx(guess, rel=5)
+    musr = known.seconds(eval_job("musr"))
+    assert musr is not None
+    assert not known.expected(known.workload(base)).measured
+    known.learn(known.workload(base), 7 * guess)
+    assert known.expected(known.workload(path)) == (pytest.approx(14 * guess), True)
+    assert known.seconds(eval_job("musr")) == pytest.approx(7 * musr), (
+        "the model is wrong here by the same factor"
+    )
 
 
 def test_needs_are_values() -> None:

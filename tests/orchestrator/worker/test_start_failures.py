@@ -104,5 +104,5 @@ def test_the_class_is_that_of_the_cause(
     assert failure["failure_class"] == kind, failure["message"] + failure["log_tail"]
     # What the headers show is refused before the engine starts.
     assert failure["message"].startswith(
-        (f"vLLM does not start on {checkpoint}: ", f"{checkpoint} lacks weights ")
+        (f"vLLM does not start on {checkpoint}: ", f"{checkpoint} lacks weights ", f"{checkpoint}: tensor ")
     )
