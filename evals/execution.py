@@ -61,11 +61,11 @@ def require_runnable(spec: EngineSpec, installed: InstalledEngine) -> None:
     if spec.execution is not None and spec.execution is not ExecutionMode.EAGER:
         if spec.kind is EngineKind.TRANSFORMERS:
             raise EngineError(
-                f"The transformers engine has no execution mode {spec.execution}: leave `execution` out, or use the vllm engine."
+                f"The transformers engine has no execution mode {spec.execution}: leave the mode out, or use the vllm engine."
             )
         if installed.device is DeviceKind.CPU:
             raise EngineError(
-                f"vLLM on a CPU runs eager, not {spec.execution}: leave `execution` out, or run on a cluster with GPUs."
+                f"vLLM on a CPU runs eager, not {spec.execution}: leave the mode out, or run on a cluster with GPUs."
             )
     if spec.quantization is not None and spec.kind is EngineKind.TRANSFORMERS:
         raise EngineError(
@@ -76,7 +76,7 @@ def require_runnable(spec: EngineSpec, installed: InstalledEngine) -> None:
         _require_invariance(spec, installed)
     if spec.attention_backend == FLASH_ATTENTION and spec.dtype == "float32":
         raise EngineError(
-            "FlashAttention takes float16 and bfloat16 only: with float32 leave `attention_backend` out "
+            "FlashAttention takes float16 and bfloat16 only: with float32 leave the attention backend out "
             f"or set it to {TRITON_ATTENTION}."
         )
 
@@ -85,23 +85,23 @@ def _require_invariance(spec: EngineSpec, installed: InstalledEngine) -> None:
     """Raise EngineError unless the requirements of `VLLM_BATCH_INVARIANT` are met."""
     if spec.kind is EngineKind.TRANSFORMERS:
         raise EngineError(
-            "The transformers engine has no batch-invariant kernels: leave `batch_invariant` out, or use the vllm engine."
+            "The transformers engine has no batch-invariant kernels: ask for none, or use the vllm engine."
         )
     if installed.device is DeviceKind.CPU:
         raise EngineError(
-            "vLLM has batch-invariant kernels for GPUs only, and this is its CPU build: leave `batch_invariant` out, or run "
+            "vLLM has batch-invariant kernels for GPUs only, and this is its CPU build: ask for none, or run "
             "on a cluster with GPUs."
         )
     capability = installed.compute_capability
     if capability is not None and capability < _INVARIANT_CAPABILITY:
         raise EngineError(
             f"vLLM's batch-invariant kernels need a GPU of compute capability 8.0 or more, and this one has "
-            f"{capability[0]}.{capability[1]}: leave `batch_invariant` out, or use other GPUs."
+            f"{capability[0]}.{capability[1]}: ask for none, or use other GPUs."
         )
     if spec.execution is ExecutionMode.COMPILED:
         raise EngineError(
-            "vLLM turns torch.compile off where its batch-invariant kernels need it: use `execution: graphs` with "
-            "`batch_invariant`."
+            "vLLM turns torch.compile off where its batch-invariant kernels need it: use the execution mode graphs with "
+            "them."
         )
 
 

@@ -25,7 +25,7 @@ from evals.execution import default_execution, planned_attention, require_runnab
 from evals.live_paths import LIVE_FAMILIES
 from evals.quantization import engine_quantization
 from orchestrator.errors import SweepError
-from orchestrator.plan.benchmarks import Measure, MissingBenchmark, measures_of
+from orchestrator.plan.benchmarks import MissingBenchmark, PlannedBenchmark, measures_of
 from orchestrator.plan.candidates import (
     BASE_NAME,
     Candidate,
@@ -53,7 +53,7 @@ class PlannedEval(Frozen):
 Installed = Callable[[EngineKind], InstalledEngine]
 """Kind of engine -> the engine as installed where the jobs will run; raises EngineError where it is not."""
 
-_PATHS_BUILT = "Layer paths are built as checkpoints: `execution: compiled` is asked for, and no layer path can be set in a compiled engine."
+_PATHS_BUILT = "Layer paths are built as checkpoints: the execution mode compiled is asked for, and no layer path can be set in a compiled engine."
 
 
 class Plan(Frozen):
@@ -161,7 +161,7 @@ def _evals(
     engines: list[tuple[EngineEntry, InstalledEngine]],
     candidates: list[Candidate],
     facts: SourceFacts,
-    measures: list[Measure],
+    measures: list[PlannedBenchmark],
     tensor_parallel: int,
 ) -> Iterator[PlannedEval]:
     live = _runs_live(sweep, facts)
@@ -259,7 +259,7 @@ def _place(candidate: Candidate, live: bool) -> tuple[CheckpointPlace, tuple[int
 def _engine(
     entry: EngineEntry,
     here: InstalledEngine,
-    measure: Measure,
+    measure: PlannedBenchmark,
     facts: SourceFacts,
     sweep: Sweep,
     tensor_parallel: int,
@@ -306,6 +306,6 @@ def _check_names(candidates: list[Candidate], file: SweepFile) -> None:
     for candidate in candidates:
         if candidate.name in seen:
             raise SweepError(
-                f"{file.origin}: two recipes are called {candidate.name!r}; give one of them another `name`."
+                f"{file.place('recipes')}: two recipes are called {candidate.name!r}; give one of them another name, or leave one out."
             )
         seen.add(candidate.name)

@@ -32,6 +32,16 @@ from orchestrator.settings import Settings
 from orchestrator.store import Store
 from recipes.errors import RecipeError
 
+_OPTIONS = {
+    "name": "CARD.md",
+    "base": "CARD.md",
+    "recipes": "CARD.md",
+    "suites": "CARD.md",
+    "engines": "--engine",
+    "engines.0.dtype": "--dtype",
+    "chat_template": "--chat-template",
+}
+
 
 class Options(Frozen):
     """How a card is checked."""
@@ -70,7 +80,9 @@ def plan_reproduction(
     if not problems:
         try:
             with _recipe_file(target, record.id, settings, dry=dry) as recipe:
-                file = sweep_of_values(_sweep(card, target, recipe, options), origin="mergeboard reproduce")
+                file = sweep_of_values(
+                    _sweep(card, target, recipe, options), origin="mergeboard reproduce", options=_OPTIONS
+                )
                 plan = make_plan(file, settings) if cluster is None else plan_for(file, settings, cluster)
         except (MergeboardError, RecipeError, EvaluationError) as error:
             problems.append(str(error))
