@@ -21,7 +21,7 @@ from orchestrator.run.outlook import StoredOutlook
 from orchestrator.run.progress import JobProgress, read_progress
 from orchestrator.settings import Settings
 from orchestrator.store import Store
-from orchestrator.store.records import AttemptRecord, RunProgress, RunRecord, RunState, Usage
+from orchestrator.store.records import AttemptRecord, JobCounts, RunRecord, RunState, Usage
 
 _LOG_LINES = 8
 # A run that nobody drives this long after it was written down will not start by itself.
@@ -105,7 +105,7 @@ class _Look(NamedTuple):
     """A run at one moment."""
 
     record: RunRecord
-    progress: RunProgress
+    progress: JobCounts
     running: tuple[_RunningJob, ...]
     left_s: float | None
 
@@ -172,6 +172,6 @@ def _failure_lines(attempt: AttemptRecord) -> list[str]:
     return lines + [f"    {line}" for line in (attempt.log_tail or "").splitlines()[-_LOG_LINES:]]
 
 
-def _run_data(record: RunRecord, progress: RunProgress) -> dict[str, object]:
+def _run_data(record: RunRecord, progress: JobCounts) -> dict[str, object]:
     data = record.model_dump(mode="json", exclude={"sweep", "plan", "provenance"})
     return {**data, **progress.model_dump(mode="json"), "waiting": progress.waiting}

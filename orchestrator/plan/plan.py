@@ -25,7 +25,7 @@ from evals.execution import default_execution, planned_attention, require_runnab
 from evals.live_paths import LIVE_FAMILIES
 from evals.quantization import engine_quantization
 from orchestrator.errors import SweepError
-from orchestrator.plan.benchmarks import Measure, MissingBenchmark, measures_of
+from orchestrator.plan.benchmarks import MissingBenchmark, PlannedBenchmark, measures_of
 from orchestrator.plan.candidates import (
     BASE_NAME,
     Candidate,
@@ -161,7 +161,7 @@ def _evals(
     engines: list[tuple[EngineEntry, InstalledEngine]],
     candidates: list[Candidate],
     facts: SourceFacts,
-    measures: list[Measure],
+    measures: list[PlannedBenchmark],
     tensor_parallel: int,
 ) -> Iterator[PlannedEval]:
     live = _runs_live(sweep, facts)
@@ -259,7 +259,7 @@ def _place(candidate: Candidate, live: bool) -> tuple[CheckpointPlace, tuple[int
 def _engine(
     entry: EngineEntry,
     here: InstalledEngine,
-    measure: Measure,
+    measure: PlannedBenchmark,
     facts: SourceFacts,
     sweep: Sweep,
     tensor_parallel: int,

@@ -14,7 +14,7 @@ from orchestrator.plan.outlook import ActiveBatch, active_batch, left_s
 from orchestrator.plan.remaining import SteadyEstimate
 from orchestrator.run.progress import JobProgress, progress_age_s, read_progress
 from orchestrator.store import Store
-from orchestrator.store.records import EvalOutcome, RunProgress, Success
+from orchestrator.store.records import EvalOutcome, JobCounts, Success
 from orchestrator.store.work import RunningWork
 
 # An engine that has just ended one job counts as working until it has its next.
@@ -155,7 +155,7 @@ class StoredOutlook:
         self._clock = clock
         self._steady = SteadyEstimate()
 
-    def left_s(self, store: Store, progress: RunProgress) -> float | None:
+    def left_s(self, store: Store, progress: JobCounts) -> float | None:
         """Seconds until the run ends; null where nothing is known. Between two calls in which nothing has ended it falls."""
         start_s = EngineStarts(self._home).typical_s() or ENGINE_START_S
         durations = Durations({}, on_gpu=False)

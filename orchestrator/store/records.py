@@ -314,7 +314,7 @@ class JobState(StrEnum):
     WAITING = "waiting"
 
 
-class RunProgress(Frozen):
+class JobCounts(Frozen):
     """How many jobs of a run stand where. A job that is done may have been done by another run."""
 
     run_id: str = Field(description="The run.")
