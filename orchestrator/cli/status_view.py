@@ -75,13 +75,13 @@ def watch_run(settings: Settings, run_id: str, period_s: float, console: Console
         told = None
         while True:
             look = _look(store, settings, outlook, run_id)
+            if not _is_active(look.record):
+                break
             if live is not None:
                 live.update(_view(look, store.usage(run_id), store.failed_attempts(run_id)), refresh=True)
             elif (look.record.state, look.progress) != told:
                 told = (look.record.state, look.progress)
                 console.print(_headline(look), soft_wrap=True)
-            if not _is_active(look.record):
-                break
             time.sleep(period_s)
         usage, failed = store.usage(run_id), store.failed_attempts(run_id)
     console.print(_view(look, usage, failed), soft_wrap=True)
