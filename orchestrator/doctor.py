@@ -19,6 +19,7 @@ from evals.errors import EvaluationError
 from evals.suite import load_suite, suite_names
 from orchestrator.cluster.gpu_checks import Problem, describe_gpus, gpu_facts, gpu_problems
 from orchestrator.cluster.software import require_same
+from orchestrator.display.format import size
 from orchestrator.errors import MergeboardError, TokenError
 from orchestrator.plan.capacity import ClusterFacts, NodeFacts
 from orchestrator.provenance import hardware, package_version
@@ -122,7 +123,7 @@ def _home(settings: Settings) -> Iterator[HealthCheck]:
         return
     yield HealthCheck(name="home", health=Health.OK, message=str(settings.home))
     free = shutil.disk_usage(settings.home).free
-    message = f"{free / 1e9:.0f} GB free under {settings.home}"
+    message = f"{size(free)} free under {settings.home}"
     if free < _SPARE_BYTES:
         yield HealthCheck(
             name="disk",

@@ -5,6 +5,7 @@ MergeboardError            base: one sentence that says what, where and the next
 ├── PlanError              a plan that cannot be made: missing checkpoints, no benchmark that can run
 │   └── PlanOutdated       a node has other definitions or versions than those that were planned
 ├── StoreError             a store that cannot be opened, is newer than this code, or refuses a request
+│   ├── StoreMissing       there is no store yet
 │   └── StoreLost          a store that does not answer, or whose disk is full: it may be back in a while
 ├── ClusterError           Ray cannot be reached or does not have what a job needs
 │   └── TokenError         Ray is there and rejected the connection: our token is missing, not sent, or not the cluster's
@@ -38,6 +39,10 @@ class PlanOutdated(PlanError):
 
 class StoreError(MergeboardError):
     """The store cannot be opened, is newer than this code, or refuses a request."""
+
+
+class StoreMissing(StoreError):
+    """There is no store yet: nothing has run."""
 
 
 class StoreLost(StoreError):

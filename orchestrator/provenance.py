@@ -6,7 +6,6 @@ import importlib.metadata
 import os
 import platform
 import re
-import subprocess
 import sys
 from functools import lru_cache
 from pathlib import Path
@@ -15,6 +14,7 @@ import psutil
 from pydantic import Field
 
 from evals.engine import Frozen
+from orchestrator.version import commit
 
 PACKAGES = (
     "mergeboard",
@@ -133,7 +133,7 @@ def provenance() -> Provenance:
     return Provenance(
         versions=versions,
         python=platform.python_version(),
-        commit=_commit(),
+        commit=commit(),
         hardware=hardware(),
         command=without_secrets(" ".join([Path(sys.argv[0]).name, *sys.argv[1:]])),
     )
@@ -147,23 +147,3 @@ def _cpu_name() -> str:
         return platform.processor() or platform.machine()
     match = re.search(r"^model name\s*:\s*(.+)$", text, re.M)
     return match.group(1) if match else platform.machine()
-
-
-def _commit() -> str | None:
-    """Commit of the checkout that this file lies in, if it is one."""
-    root = Path(__file__).resolve().parent.parent
-    if not (root / ".git").exists():
-        return None
-    try:
-        head, dirty = (
-            _git(root, *words) for words in (("rev-parse", "--short=12", "HEAD"), ("status", "--porcelain"))
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    if head.returncode != 0:
-        return None
-    return head.stdout.strip() + ("+" if dirty.stdout.strip() else "")
-
-
-def _git(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, timeout=10, check=False)

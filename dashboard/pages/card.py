@@ -12,9 +12,9 @@ from dashboard.board import Row, flat, known_suite
 from dashboard.comparisons import comparer, comparison_of
 from dashboard.pages.compare import choose_one
 from dashboard.pages.leaderboard import scope, scores_of
-from dashboard.text import line
 from orchestrator.cards.candidate import CardRequest, written
 from orchestrator.compare.run_comparisons import result_of_candidate
+from orchestrator.display.text_safety import line
 from orchestrator.errors import CardError
 from orchestrator.store.pages import Column, Pages
 from orchestrator.store.records import CandidateRecord, RunRecord

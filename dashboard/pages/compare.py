@@ -15,13 +15,14 @@ from dashboard.pages import probes, questions
 from dashboard.pages.leaderboard import base_candidate, scope, scores_of
 from dashboard.pages.questions import Asked
 from dashboard.pairing import SubsetRow, bars, questions_of, subset_rows
-from dashboard.text import escaped, line
 from evals.documents import documents_path, read_documents
 from evals.errors import EvaluationError
 from evals.scores import PROBE_SUITE
 from evals.suite import Benchmark
 from orchestrator.charts import ChartError, delta_bars, delta_bars_image
 from orchestrator.compare import SIGNIFICANT, Comparison, ComparisonRow, Side, correction_text
+from orchestrator.display.format import p_value
+from orchestrator.display.text_safety import escaped, line
 from orchestrator.store.pages import Column, Pages
 from orchestrator.store.records import (
     CandidateRecord,
@@ -209,9 +210,9 @@ def _cells(row: ComparisonRow) -> dict[str, Any]:
         "Gained": d.gained if d else None,
         "Lost": d.lost if d else None,
         "n": d.n if d else None,
-        "p corrected": _p(row.p_corrected),
+        "p corrected": p_value(row.p_corrected),
         "Detectable": f"{d.detectable_points:.2f}" if d else "",
-        "p": _p(d.p) if d else "",
+        "p": p_value(d.p) if d else "",
         "Test": d.test.value if d else "",
     }
 
@@ -343,7 +344,7 @@ def _subsets(row: ComparisonRow, base: Side, candidate: Side, name: str) -> str 
                 "Gained": r.delta.gained if r.delta else None,
                 "Lost": r.delta.lost if r.delta else None,
                 "n": r.delta.n if r.delta else None,
-                "p corrected": _p(r.p_corrected),
+                "p corrected": p_value(r.p_corrected),
                 "Detectable": f"{r.delta.detectable_points:.2f}" if r.delta else line(r.reason or "", 120),
             }
             for r in rows
@@ -375,9 +376,3 @@ def _subsets(row: ComparisonRow, base: Side, candidate: Side, name: str) -> str 
 
 def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f}"
-
-
-def _p(value: float | None) -> str:
-    if value is None:
-        return "–"
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"

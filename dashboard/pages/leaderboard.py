@@ -14,9 +14,9 @@ from dashboard import address, data, widgets
 from dashboard.address import View
 from dashboard.board import MEAN, NAME, Row, Shown, Tint, cells, flat, known_suite, reasons, tint, title
 from dashboard.comparisons import Comparer, Found, comparer, comparisons_of_run
-from dashboard.text import escaped, line
 from evals.scores import PROBE_SUITE
 from orchestrator.compare import SIGNIFICANT, Comparison, correction_text
+from orchestrator.display.text_safety import escaped, line
 from orchestrator.store.pages import Column, Pages
 from orchestrator.store.records import (
     ENDED,

@@ -14,8 +14,10 @@ import streamlit as st
 from dashboard import address, data, widgets
 from dashboard.address import View
 from dashboard.pages.imported import imported_runs
-from dashboard.text import duration, escaped, line, moment
+from orchestrator.display.format import about, duration, hours, moment
+from orchestrator.display.text_safety import escaped, line
 from orchestrator.plan.job import JobKind
+from orchestrator.run.outlook import StoredOutlook
 from orchestrator.store.pages import Pace, Pages, Work
 from orchestrator.store.records import ENDED, JobCounts, RunRecord, RunState, Usage
 
@@ -63,27 +65,27 @@ def _figures(pages: Pages, run: RunRecord, progress: JobCounts) -> None:
     usage = Usage.total((data.fixed if run.state in ENDED else data.slow)(pages.usage, run.id))
     pace = data.live(pages.pace, run.id)
     share = progress.done / progress.total if progress.total else 0.0
-    st.progress(share, text=_progress_text(run, progress, pace))
+    st.progress(share, text=_progress_text(pages, run, progress))
     shown = st.columns(6)
     shown[0].metric("Jobs done", f"{progress.done:,} / {progress.total:,}")
     shown[1].metric("Running", f"{progress.running:,}")
     shown[2].metric("Waiting", f"{progress.waiting:,}")
     shown[3].metric("Failed", f"{progress.failed:,}")
     shown[4].metric("Jobs per hour", _throughput(run, pace, progress))
-    hours = (usage.gpu_s or usage.job_s) / 3600
-    shown[5].metric("GPU-hours" if usage.gpu_s else "Hours of work (no GPU)", f"{hours:,.2f}")
+    shown[5].metric(
+        "GPU-hours" if usage.gpu_s else "Hours of work (no GPU)", hours(usage.gpu_s or usage.job_s)
+    )
 
 
-def _progress_text(run: RunRecord, progress: JobCounts, pace: Pace) -> str:
+def _progress_text(pages: Pages, run: RunRecord, progress: JobCounts) -> str:
     if run.state in ENDED:
         took = duration(_seconds(run.started_at, run.ended_at))
         return f"{widgets.STATE_MARKS[run.state]} after {took}"
     if run.state is RunState.INTERRUPTED:
         return "Nobody drives this run now; mergeboard resume goes on with it"
-    left = progress.total - progress.done - progress.failed
-    if pace.jobs and left:
-        return f"about {duration(left * pace.window_s / pace.jobs)} left at the pace of the last ten minutes"
-    return "waiting for the first outcome" if not progress.done else "no outcome in the last ten minutes"
+    outlook = st.session_state.setdefault(f"outlook {run.id}", StoredOutlook(run.id, data.settings().home))
+    left = about(outlook.left_s(pages, progress))
+    return "the remaining time is not known yet" if left is None else f"{left} left"
 
 
 def _throughput(run: RunRecord, pace: Pace, progress: JobCounts) -> str:

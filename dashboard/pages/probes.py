@@ -12,13 +12,13 @@ from dashboard.board import title
 from dashboard.pages import questions
 from dashboard.pairing import questions_of
 from dashboard.scans import measure_of
-from dashboard.text import escaped
 from evals.errors import EvaluationError, SamplesError
 from evals.probes import Gain, Scoring, get_probe, measure_gain
 from evals.probes.evaluate import result_of_samples
 from evals.samples import StoredSamples
 from evals.scores import Sample
 from orchestrator.compare.run_comparisons import stored_samples
+from orchestrator.display.text_safety import escaped
 from orchestrator.store.pages import Column
 from orchestrator.store.records import CandidateScores, EvaluationRecord
 

@@ -1,4 +1,4 @@
-"""The probes of the brain scan: small screening sets, their scorings, null levels, rankings and the honest end."""
+"""The probes of layer scans: small screening sets, their scorings, null levels, rankings and the confirmation."""
 
 from evals.probes.catalog import (
     PUBLISHED_KEYS,

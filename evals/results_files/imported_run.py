@@ -1,4 +1,4 @@
-"""What a result file made elsewhere says, and what it comes to under a suite."""
+"""Records of imported result files and of their benchmarks under the suites."""
 
 from __future__ import annotations
 
@@ -22,24 +22,20 @@ class FileFormat(StrEnum):
 
 
 class TaskResult(Frozen):
-    """One task of a result file, as it stands there."""
+    """One task as written in a result file."""
 
     key: str = Field(description="Key in the file, for example 'harness|arc:challenge|25'.")
     metrics: dict[str, float] = Field(
-        description="Value of each metric, its filter after a comma where it has one."
+        description="Value by metric; the name includes the filter after a comma, if there is one."
     )
-    stderrs: dict[str, float] = Field(
-        default_factory=dict, description="Standard errors of the metrics that have one."
-    )
-    version: str | None = Field(default=None, description="Task version; null where the file has none.")
+    stderrs: dict[str, float] = Field(default_factory=dict, description="Standard error by metric.")
+    version: str | None = Field(default=None, description="Task version; null if the file has none.")
     shots: int | None = Field(
-        default=None, ge=0, description="Few-shot examples; null where the file has none."
+        default=None, ge=0, description="Number of few-shot examples; null if the file has none."
     )
-    n: int | None = Field(
-        default=None, ge=0, description="Documents that were evaluated; null where unknown."
-    )
+    n: int | None = Field(default=None, ge=0, description="Number of evaluated documents; null if unknown.")
     n_full: int | None = Field(
-        default=None, ge=0, description="Documents that the task has; null where unknown."
+        default=None, ge=0, description="Number of documents of the task; null if unknown."
     )
     prompts_hash: str | None = Field(
         default=None, description="lm-eval's hash over the task's documents and prompts."
@@ -48,18 +44,18 @@ class TaskResult(Frozen):
 
 
 class ResultFile(Frozen):
-    """A result file, read."""
+    """A parsed result file."""
 
-    source: str = Field(description="Name of the file, for people.")
+    source: str = Field(description="Display name of the file.")
     format: FileFormat = Field(description="Kind of file.")
-    checkpoint: str = Field(description="What was evaluated, as the file says.")
-    revision: str | None = Field(default=None, description="Commit of the checkpoint, where the file has it.")
-    measured_at: AwareDatetime | None = Field(default=None, description="When it was measured, where known.")
-    facts: Facts = Field(description="What is known of how all its tasks were run.")
+    checkpoint: str = Field(description="Evaluated checkpoint, according to the file.")
+    revision: str | None = Field(default=None, description="Commit of the checkpoint, if the file has it.")
+    measured_at: AwareDatetime | None = Field(default=None, description="Time of the measurement, if known.")
+    facts: Facts = Field(description="Known circumstances of the run.")
     tasks: tuple[TaskResult, ...] = Field(description="The tasks, groups included.")
-    groups: tuple[str, ...] = Field(default=(), description="Keys of tasks that are means over others.")
+    groups: tuple[str, ...] = Field(default=(), description="Keys of tasks that are means of others.")
     limit: int | None = Field(
-        default=None, ge=1, description="Most documents of a task that were run; null for all or unknown."
+        default=None, ge=1, description="Maximum number of documents per task; null for all or if unknown."
     )
 
 
@@ -67,28 +63,29 @@ class ImportedBenchmark(Frozen):
     """One benchmark of a result file under a suite."""
 
     suite: str = Field(description="The suite.")
-    measurement: Measurement = Field(description="Its scores and result with what is known of them.")
+    measurement: Measurement = Field(description="Scores and result with their known circumstances.")
     stage: str | None = Field(
-        default=None, description="Scoring stage, for a benchmark that had several; null if unknown."
+        default=None, description="Scoring stage, if the benchmark has several; null if unknown."
     )
-    stage_reason: str | None = Field(default=None, description="How the stage is known.")
+    stage_reason: str | None = Field(default=None, description="Reason for the stage.")
     primary: bool = Field(default=True, description="Whether it is the benchmark's main result in this file.")
-    problems: tuple[str, ...] = Field(default=(), description="What is missing or doubtful, in sentences.")
+    problems: tuple[str, ...] = Field(default=(), description="Missing or doubtful parts, one sentence each.")
     unfit: str | None = Field(
-        default=None, description="Why the figure, though the board shows it, must not be compared."
+        default=None,
+        description="Why the score must not be compared although the board shows it; null if it may.",
     )
 
 
 class ImportedRun(Frozen):
-    """A result file and what it comes to under every suite that knows its tasks."""
+    """A result file with its benchmarks under every suite that contains its tasks."""
 
     file: ResultFile = Field(description="The file.")
     benchmarks: tuple[ImportedBenchmark, ...] = Field(
-        description="Every benchmark that it has, in the suites' order."
+        description="The file's benchmarks, in the suites' order."
     )
     suites: tuple[SuiteScore, ...] = Field(
-        description="Columns and average of each suite that it has benchmarks of."
+        description="Columns and average of each suite with benchmarks in the file."
     )
-    ignored: tuple[str, ...] = Field(description="Tasks that no suite knows.")
-    problems: tuple[str, ...] = Field(description="What is wrong with the file as a whole.")
+    ignored: tuple[str, ...] = Field(description="Tasks that no suite contains.")
+    problems: tuple[str, ...] = Field(description="Problems of the file, one sentence each.")
     samples: tuple[str, ...] = Field(default=(), description="Files with its samples.")

@@ -12,16 +12,17 @@ from evals.claims.facts import Fact
 from evals.scores import SuiteScore
 from evals.suite import load_suite
 from orchestrator.cli.console import wide_console
+from orchestrator.cli.ending import ExitCode, error_key
 from orchestrator.exchange.imports import Taken, TakenRun
 from orchestrator.store.claim_records import CardRecord, ImportedResultRecord
 
 _SHOWN = (Fact.TEMPLATE, Fact.DTYPE, Fact.QUANTIZATION, Fact.LIMIT, Fact.ENGINE, Fact.HARNESS_VERSION)
 
 
-def show_taken(taken: Taken, *, as_json: bool) -> None:
-    """Print what was taken in."""
+def show_taken(taken: Taken, *, as_json: bool, failure: str | None = None) -> None:
+    """Print what was imported; in JSON also why not everything was."""
     if as_json:
-        print(json.dumps(_data(taken), indent=2))
+        print(json.dumps({**_data(taken), **error_key(failure, ExitCode.REFUSED)}, indent=2))
         return
     console = wide_console()
     for run in taken.runs:
@@ -30,7 +31,7 @@ def show_taken(taken: Taken, *, as_json: bool) -> None:
     for card in taken.cards:
         _show_card(card, console)
     for sentence in taken.refused:
-        console.print(f"Not taken in: {sentence}", markup=False, soft_wrap=True)
+        console.print(f"Not imported: {sentence}", markup=False, soft_wrap=True)
 
 
 def _show_run(taken: TakenRun, console: Console) -> None:

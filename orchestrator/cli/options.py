@@ -1,22 +1,44 @@
-"""Options that several commands share."""
+"""Arguments and options that several commands share."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
+# The values of EngineKind, ExecutionMode, RankMethod and ColourScale: those modules are too heavy for a command's help.
+EngineChoice = Literal["vllm", "transformers"]
+DtypeChoice = Literal["bfloat16", "float16", "float32"]
+TemplateChoice = Literal["auto", "on", "off"]
+ExecutionChoice = Literal["eager", "graphs", "compiled"]
+RankChoice = Literal["balanced_z", "mean_delta"]
+ColourChoice = Literal["own", "published", "full"]
+
 ADDRESS_FORMS = "Ray cluster: HOST:6379, http://HOST:8265, ray://HOST:10001, or auto."
+
 Address = Annotated[
     str | None,
     typer.Option(
         "--address", help=f"{ADDRESS_FORMS} Without it Ray is started on this machine.", metavar="ADDRESS"
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts instead of text for people.")]
-EngineName = Annotated[str, typer.Option("--engine", help="vllm or transformers.")]
-Dtype = Annotated[str, typer.Option("--dtype", help="bfloat16, float16 or float32.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text for people.")]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr: only results and errors.")
+]
+Verbose = Annotated[
+    bool,
+    typer.Option(
+        "--verbose", "-v", help="Digests of jobs and weights too, and where in the code an error comes from."
+    ),
+]
+EngineName = Annotated[EngineChoice, typer.Option("--engine", help="Inference engine.")]
+Dtype = Annotated[DtypeChoice, typer.Option("--dtype", help="Dtype of weights and activations.")]
+Execution = Annotated[
+    ExecutionChoice | None,
+    typer.Option("--execution", help="How vLLM runs; by default graphs on GPUs, else eager."),
+]
 BatchInvariant = Annotated[
     bool,
     typer.Option(
@@ -24,17 +46,53 @@ BatchInvariant = Annotated[
     ),
 ]
 Template = Annotated[
-    str, typer.Option("--chat-template", help="on, off, or auto: on where the tokenizer has one.")
+    TemplateChoice,
+    typer.Option("--chat-template", help="Chat template of the tokenizer; auto: on where it has one."),
 ]
 Limit = Annotated[
     int | None,
-    typer.Option("--limit", min=1, help="Only the first N documents of each subset; marked as partial."),
+    typer.Option(
+        "--limit", min=1, metavar="N", help="Only the first N documents of each subset; marked as partial."
+    ),
 ]
-SuiteName = Annotated[str, typer.Option("--suite", help="Suite to score.")]
+ConfirmSuite = Annotated[
+    str | None,
+    typer.Option(
+        "--confirm-suite", metavar="SUITE", help="Also score the confirmed layer paths on this suite."
+    ),
+]
+Probes = Annotated[
+    str | None,
+    typer.Option(
+        "--probes",
+        metavar="KEY,KEY",
+        help="Keys of the probes (`mergeboard suite show probes`); three scored ones by default.",
+    ),
+]
 SourceMap = Annotated[
-    list[str] | None, typer.Option("--source", help="NAME=REPO@SHA: what a recipe's source name stands for.")
+    list[str] | None,
+    typer.Option(
+        "--source",
+        metavar="NAME=REPO@SHA",
+        help="What a source name of a recipe stands for (repeatable).",
+    ),
 ]
-SweepPath = Annotated[Path, typer.Argument(help="A sweep file (YAML).", show_default=False)]
+Checkpoint = Annotated[
+    str,
+    typer.Argument(
+        metavar="CHECKPOINT", help="A directory, an embedded name, or org/name@commit.", show_default=False
+    ),
+]
+SweepPath = Annotated[Path, typer.Argument(metavar="SWEEP.yaml", help="A sweep file.", show_default=False)]
 RunId = Annotated[
-    str, typer.Argument(help="Id of a run, as `mergeboard status` lists them.", show_default=False)
+    str,
+    typer.Argument(
+        metavar="RUN",
+        help="Id of a run, or its beginning; `mergeboard status` lists them.",
+        show_default=False,
+    ),
+]
+FromRun = Annotated[
+    str | None,
+    typer.Option("--run", metavar="RUN", help="Only this run, by its id or the beginning of its id."),
 ]

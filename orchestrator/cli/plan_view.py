@@ -11,8 +11,10 @@ from rich.table import Table
 
 from evals.engine import EngineSpec
 from orchestrator.cli.console import wide_console
+from orchestrator.cli.inputs import CARD_SUFFIXES, unknown_recipe
 from orchestrator.cli.preflight_view import show_preflight
-from orchestrator.errors import MergeboardError, SweepError
+from orchestrator.display.format import parameters as parameters_text
+from orchestrator.errors import StoreMissing, SweepError
 from orchestrator.plan.plan import Plan, make_plan
 from orchestrator.plan.sweep import load_sweep
 from orchestrator.run.build import parse_source, read_recipe
@@ -20,26 +22,35 @@ from orchestrator.run.cost import PlanCost, plan_cost
 from orchestrator.settings import Settings
 from orchestrator.store import Store
 from recipes.artifact import ArtifactStore
+from recipes.catalog import catalog_names
 from recipes.errors import RecipeError
 from recipes.outside_file import read_file
 from recipes.preflight import preflight
 from recipes.yaml_text import MAX_BYTES, load_yaml_documents
 
-_CARD_SUFFIXES = (".md", ".markdown")
+_MOST_CANDIDATES = 60
 
 
 def show_plan(
-    file: Path, settings: Settings, *, sources: list[str], as_json: bool, address: str | None = None
+    file: Path,
+    settings: Settings,
+    *,
+    sources: list[str],
+    as_json: bool,
+    address: str | None = None,
+    digests: bool = False,
 ) -> None:
     """Tell a sweep, a recipe and a card apart by what is in the file, and show what it would take."""
     console = wide_console()
-    if file.suffix.lower() in _CARD_SUFFIXES:
+    if file.suffix.lower() in CARD_SUFFIXES:
         from orchestrator.cli.card_view import show_card_plan
 
         show_card_plan(file, settings, sources=sources, as_json=as_json)
     elif file.is_file() and _is_sweep(file):
-        _show_sweep(file, settings, console, as_json, address)
+        _show_sweep(file, settings, console, as_json, address, digests)
     else:
+        if not file.exists() and str(file) not in catalog_names():
+            raise SweepError(unknown_recipe(str(file)))
         recipe = read_recipe(str(file), None).with_sources(dict(parse_source(text) for text in sources))
         known = preflight(recipe, home=settings.home, folder=file.parent)
         if as_json:
@@ -62,28 +73,34 @@ def _is_sweep(file: Path) -> bool:
     return isinstance(data, dict) and ("suites" in data or "base" in data) and "layer_path" not in data
 
 
-def _show_sweep(file: Path, settings: Settings, console: Console, as_json: bool, address: str | None) -> None:
+def _show_sweep(
+    file: Path, settings: Settings, console: Console, as_json: bool, address: str | None, digests: bool
+) -> None:
     plan = _plan(file, settings, address)
     done = _done(plan, settings)
     cost = plan_cost(plan, done, settings)
     if as_json:
         print(json.dumps(_sweep_data(plan, done, cost), indent=2))
         return
-    console.print(_candidate_table(plan, settings))
-    console.print()
-    console.print(_job_table(plan, done))
-    for missing in plan.missing:
-        console.print(
-            f"Not run here: {missing.suite} {missing.benchmark}: {missing.reason}",
-            soft_wrap=True,
-            markup=False,
-        )
-    for note in plan.notes:
-        console.print(f"Note: {note}", soft_wrap=True, markup=False)
-    for candidate in plan.candidates:
-        for remark in candidate.remarks:
-            console.print(f"{candidate.name}: {remark}", soft_wrap=True, markup=False)
+    show_tables(plan, settings, console, digests=digests)
+    show_notes(plan, console)
     console.print(cost.sentence, soft_wrap=True)
+
+
+def show_tables(plan: Plan, settings: Settings, console: Console, *, digests: bool) -> None:
+    """Candidates and jobs of a plan; with their digests, where asked for."""
+    console.print(_candidate_table(plan, settings, digests))
+    console.print()
+    console.print(_job_table(plan, _done(plan, settings), digests))
+
+
+def show_notes(plan: Plan, console: Console) -> None:
+    """What is not run here, and what to know of the plan and its candidates."""
+    lines = [f"Not run here: {m.suite} {m.benchmark}: {m.reason}" for m in plan.missing]
+    lines += [f"Note: {note}" for note in plan.notes]
+    lines += [f"{c.name}: {remark}" for c in plan.candidates for remark in c.remarks]
+    for line in lines:
+        console.print(line, soft_wrap=True, markup=False)
 
 
 def _plan(file: Path, settings: Settings, address: str | None) -> Plan:
@@ -111,63 +128,52 @@ def _done(plan: Plan, settings: Settings) -> frozenset[str]:
     try:
         with Store.open(settings.database_url, create=False, read_only=True) as store:
             return store.done(plan.jobs)
-    except MergeboardError as error:
-        if "There is no store" in str(error):
-            return frozenset()
-        raise
+    except StoreMissing:
+        return frozenset()
 
 
-def _candidate_table(plan: Plan, settings: Settings) -> Table:
+def _candidate_table(plan: Plan, settings: Settings, digests: bool) -> Table:
     artifacts = ArtifactStore(settings.artifacts)
-    table = Table(
-        title=f"{plan.sweep.name}: {len(plan.candidates)} candidates",
-        title_justify="left",
-        box=None,
-        header_style="bold",
+    columns = ["candidate", "layers", "parameters", "how", *(["weights"] if digests else [])]
+    table = _table(
+        f"{plan.sweep.name}: {len(plan.candidates)} candidates", columns, right=("layers", "parameters")
     )
-    for column in ("candidate", "weights", "layers", "parameters", "how"):
-        table.add_column(column, justify="right" if column in ("layers", "parameters") else "left")
-    for candidate in plan.candidates[:60]:
+    for candidate in plan.candidates[:_MOST_CANDIDATES]:
         if candidate.build is not None:
             how = "built already" if artifacts.lookup(candidate.build.digest) else "build"
         else:
             how = "live layer path" if candidate.layer_path else "as it is"
-        parameters = f"{candidate.parameters / 1e9:.3f} B" if candidate.parameters else "unknown"
+        parameters = parameters_text(candidate.parameters)
         layers = str(candidate.layers) if candidate.layers else "unknown"
         table.add_row(
-            candidate.name, candidate.weights_digest.removeprefix("recipe:")[:16], layers, parameters, how
+            candidate.name, layers, parameters, how, *([candidate.weights_digest] if digests else [])
         )
-    if len(plan.candidates) > 60:
-        table.add_row(f"... and {len(plan.candidates) - 60} more", "", "", "", "")
+    if len(plan.candidates) > _MOST_CANDIDATES:
+        table.add_row(f"... and {len(plan.candidates) - _MOST_CANDIDATES} more")
     return table
 
 
-def _job_table(plan: Plan, done: frozenset[str]) -> Table:
-    """Jobs by suite, benchmark and engine: how many, how many are in the store, and the first digests."""
-    table = Table(
-        title=f"{len(plan.jobs)} jobs, {len(done)} in the store",
-        title_justify="left",
-        box=None,
-        header_style="bold",
-    )
-    for column in ("job", "engine", "number", "cached", "digests"):
-        table.add_column(column, justify="right" if column in ("number", "cached") else "left")
+def _job_table(plan: Plan, done: frozenset[str], digests: bool) -> Table:
+    """Jobs by suite, benchmark and engine: how many, and how many are in the store."""
+    columns = ["job", "engine", "number", "cached", *(["digests"] if digests else [])]
+    table = _table(f"{len(plan.jobs)} jobs, {len(done)} in the store", columns, right=("number", "cached"))
     builds = [job.digest for job in plan.builds]
     groups: dict[tuple[str, str], list[str]] = {("build", "mergekit or bytes"): builds} if builds else {}
     for planned in plan.evals:
         job = planned.job
         key = (f"{job.suite} {job.benchmark}", engine_words(job.engine))
         groups.setdefault(key, []).append(job.digest)
-    for (name, engine), digests in groups.items():
-        unique = list(dict.fromkeys(digests))
+    for (name, engine), jobs in groups.items():
+        unique = list(dict.fromkeys(jobs))
         cached = sum(d in done for d in unique)
-        table.add_row(
-            name,
-            engine,
-            str(len(unique)),
-            str(cached),
-            ", ".join(unique[:2]) + (", ..." if len(unique) > 2 else ""),
-        )
+        table.add_row(name, engine, str(len(unique)), str(cached), *([", ".join(unique)] if digests else []))
+    return table
+
+
+def _table(title: str, columns: list[str], *, right: tuple[str, ...]) -> Table:
+    table = Table(title=title, title_justify="left", box=None, header_style="bold")
+    for column in columns:
+        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
     return table
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
+from orchestrator.display.format import parameters, size
 from recipes.preflight import Preflight
 
 
@@ -18,15 +19,15 @@ def show_preflight(known: Preflight, console: Console) -> None:
             stage.name,
             stage.method,
             str(stage.n_layers or "unknown"),
-            f"{stage.parameters / 1e9:.3f} B" if stage.parameters else "unknown",
+            parameters(stage.parameters),
             stage.dtype or "unknown",
-            _gb(stage.size_bytes),
-            _gb(stage.memory_bytes),
+            size(stage.size_bytes),
+            size(stage.memory_bytes),
             "moving bytes" if stage.moves_bytes else "mergekit",
         )
     console.print(table)
     console.print(
-        f"Disk at its peak {_gb(known.disk_bytes)}, to download {_gb(known.download_bytes)}; parameters from "
+        f"Disk at its peak {size(known.disk_bytes)}, to download {size(known.download_bytes)}; parameters from "
         f"{known.parameters_from or 'nothing that is known'}.",
         soft_wrap=True,
     )
@@ -37,7 +38,3 @@ def show_preflight(known: Preflight, console: Console) -> None:
     ):
         for sentence in sentences:
             console.print(f"{label}: {sentence}", soft_wrap=True, markup=False)
-
-
-def _gb(size_bytes: int | None) -> str:
-    return "unknown" if size_bytes is None else f"{size_bytes / 1e9:.2f} GB"

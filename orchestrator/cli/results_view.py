@@ -7,6 +7,7 @@ import json
 from rich.table import Table
 
 from orchestrator.cli.console import wide_console
+from orchestrator.cli.ending import error_key
 from orchestrator.compare import Comparison, ComparisonRow, print_comparisons
 from orchestrator.compare.run_comparisons import (
     CandidateResult,
@@ -20,14 +21,16 @@ from orchestrator.settings import Settings
 from orchestrator.store import Store
 
 
-def show_results(summary: RunSummary, plan: Plan, settings: Settings, *, as_json: bool) -> None:
-    """The base's scores, every candidate's differences, and what did not run."""
+def show_results(
+    summary: RunSummary, plan: Plan, settings: Settings, *, as_json: bool, failure: str | None = None
+) -> None:
+    """The base's scores, every candidate's differences, and what did not run; in JSON the failure as well."""
     with Store.open(settings.database_url, create=False, read_only=True) as store:
         results = results_of_run(store, summary.run_id)
         label = store.label
     compared = run_comparisons(results, settings.home)
     if as_json:
-        print(json.dumps(_data(summary, plan, results, compared), indent=2))
+        print(json.dumps({**_data(summary, plan, results, compared), **error_key(failure)}, indent=2))
         return
     console = wide_console()
     for result in results:
@@ -36,7 +39,9 @@ def show_results(summary: RunSummary, plan: Plan, settings: Settings, *, as_json
             console.print()
     print_comparisons(compared, console)
     reused = f", {summary.cached} of them reused" if summary.cached else ""
-    console.print(f"Run {summary.run_id}: {summary.done} jobs done{reused}, {summary.duration_s:.0f} s.")
+    console.print(
+        f"Run {summary.run_id}: {summary.done} jobs done{reused}, {summary.duration_s:.0f} s.", soft_wrap=True
+    )
     console.print(f"Store: {label}", soft_wrap=True, markup=False)
 
 

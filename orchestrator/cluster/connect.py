@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import signal
 import socket
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import ray
@@ -37,20 +40,34 @@ def connect(settings: Settings, address: str | None = None) -> ClusterFacts:
     Raises ClusterError where the address is none or does not answer, TokenError where it does not take our token.
     """
     target = address or settings.ray_address
+    # Ray warns through this logger, whatever `logging_level` it is given, that it uses a token: Python prints that on stderr.
+    logging.getLogger("ray").setLevel(logging.ERROR)
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     # A raylet that is started here ends a worker's children with it (Ray prefers this to its older subreaper).
     os.environ.setdefault("RAY_process_group_cleanup_enabled", "1")
     if not ray.is_initialized():
         try:
-            if target and target != "local":
-                ray.init(address=head_of(parse_address(target)), **_COMMON)
-            else:
-                _start_here(_COMMON)
+            with _sigterm_kept():
+                if target and target != "local":
+                    ray.init(address=head_of(parse_address(target)), **_COMMON)
+                else:
+                    _start_here(_COMMON)
         except ray.exceptions.AuthenticationError as error:
             raise TokenError(target or "this machine") from error
         except (ConnectionError, RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
             raise _unreachable(target, error) from error
     return cluster_facts()
+
+
+@contextlib.contextmanager
+def _sigterm_kept() -> Iterator[None]:
+    """Keep a handler of SIGTERM that was set before: `ray.init` puts one in its place that exits without a word."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if callable(before) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def head_of(address: HeadAddress) -> str:

@@ -89,7 +89,7 @@ def _benchmarks(
 def _probes(entry: SuiteEntry, sweep: Sweep, facts: SourceFacts) -> list[PlannedBenchmark]:
     """Probes by their names; those of a scan's search set where none is named. Definition, data and scoring are one digest."""
     if entry.limit is not None:
-        raise SweepError("Probes are asked whole: leave `limit` out of the suite `probes`.")
+        raise SweepError("Probes are asked whole: leave the limit out for the suite probes.")
     _chat_template(sweep, facts)
     found = []
     for name in entry.benchmarks or tuple(f"{key}-{Split.SEARCH}" for key in SCAN_KEYS):
@@ -117,6 +117,6 @@ def _chat_template(sweep: Sweep, facts: SourceFacts) -> ChatTemplate:
         return ChatTemplate.ON if facts.has_chat_template else ChatTemplate.OFF
     if sweep.chat_template == "on" and not facts.has_chat_template:
         raise PlanError(
-            f"chat_template is on, but the tokenizer of {sweep.base} has no chat template; use auto or off."
+            f"The chat template is on, but the tokenizer of {sweep.base} has none; use auto or off."
         )
     return ChatTemplate(sweep.chat_template)

@@ -119,11 +119,11 @@ class Expander:
                     count += 1
                     if count > _MAX_CANDIDATES:
                         raise SweepError(
-                            f"{self._file.origin}: more than {_MAX_CANDIDATES:,} recipes; split the sweep."
+                            f"{self._file.place('recipes')}: more than {_MAX_CANDIDATES:,} recipes; split the sweep."
                         )
                     yield candidate
             except RecipeError as error:
-                raise SweepError(f"{self._file.origin}: recipes.{position}: {error}") from error
+                raise SweepError(f"{self._file.place('recipes', position)}: {error}") from error
 
     def _expand(self, entry: RecipeEntry, position: int) -> Iterator[Candidate]:
         if entry.grid is not None:

@@ -24,9 +24,13 @@ class EngineStarts:
     def expected_s(self, engine: EngineSpec) -> float | None:
         """Seconds that an engine is expected to take to start; null where none has been measured."""
         mean = self._means.get(engine.digest)
-        if mean is None and self._means:
-            return sum(seconds for seconds, _ in self._means.values()) / len(self._means)
-        return mean[0] if mean is not None else None
+        return mean[0] if mean is not None else self.typical_s()
+
+    def typical_s(self) -> float | None:
+        """Mean seconds of all engines' starts; null where none has been measured."""
+        if not self._means:
+            return None
+        return sum(seconds for seconds, _ in self._means.values()) / len(self._means)
 
     def learn(self, engine: EngineSpec, seconds: float) -> None:
         """Take a measured start in, and write it down for later runs."""

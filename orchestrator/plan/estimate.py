@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pydantic import Field
 
 from evals.engine import EngineKind, EngineSpec, Frozen
+from orchestrator.display.format import size
 from orchestrator.plan.capacity import ClusterFacts, NodeFacts
 from orchestrator.plan.job import EvalJob
 
@@ -133,9 +134,8 @@ def refusal(name: str, need: EngineNeed, tensor_parallel: int, cluster: ClusterF
     if not cluster.has_gpus:
         if any(need.fits(node, 1) for node in cluster.engine_nodes):
             return None
-        size = (need.weight_bytes or 0) / 1e9
         return (
-            f"{name} can never run here: its weights take {size:.0f} GB and no node has as much memory "
+            f"{name} can never run here: its weights take {size(need.weight_bytes)} and no node has as much memory "
             f"({cluster.sentence}); name a cluster with GPUs by --address."
         )
     if not need.divides(tensor_parallel):

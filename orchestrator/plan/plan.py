@@ -53,7 +53,7 @@ class PlannedEval(Frozen):
 Installed = Callable[[EngineKind], InstalledEngine]
 """Kind of engine -> the engine as installed where the jobs will run; raises EngineError where it is not."""
 
-_PATHS_BUILT = "Layer paths are built as checkpoints: `execution: compiled` is asked for, and no layer path can be set in a compiled engine."
+_PATHS_BUILT = "Layer paths are built as checkpoints: the execution mode compiled is asked for, and no layer path can be set in a compiled engine."
 
 
 class Plan(Frozen):
@@ -301,6 +301,6 @@ def _check_names(candidates: list[Candidate], file: SweepFile) -> None:
     for candidate in candidates:
         if candidate.name in seen:
             raise SweepError(
-                f"{file.origin}: two recipes are called {candidate.name!r}; give one of them another `name`."
+                f"{file.place('recipes')}: two recipes are called {candidate.name!r}; give one of them another name, or leave one out."
             )
         seen.add(candidate.name)

@@ -16,6 +16,7 @@ torch.compile, whether a layer path is live or built, so that their scores diffe
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,8 +24,8 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 
 from evals.engine import EngineKind, ExecutionMode, Frozen
 from evals.scores import Seeds
+from orchestrator.display.text_safety import StorableText
 from orchestrator.errors import SweepError
-from orchestrator.text_safety import StorableText
 from recipes.errors import RecipeError
 from recipes.layer_path import LayerPathSpec
 from recipes.outside_file import read_file
@@ -180,6 +181,23 @@ class SweepFile(Frozen):
     text: str = Field(description="The file's text.")
     origin: str = Field(description="The file's name, for messages.")
     folder: str = Field(description="Folder that `file:` entries are relative to.")
+    options: dict[str, str] = Field(
+        default_factory=dict,
+        description="Field of the sweep -> option of the command line that it came from, where a command made the sweep.",
+    )
+
+    def place(self, *location: int | str) -> str:
+        """How a message names a field: file and field, or the option that the field came from."""
+        return place_of(location, self.origin, self.options)
+
+
+def place_of(location: Sequence[int | str], origin: str, options: Mapping[str, str]) -> str:
+    """A field of a sweep as its author knows it: `sweep.yaml: recipes.0`, or the option of the nearest field that has one."""
+    parts = [str(part) for part in location]
+    for depth in range(len(parts), 0, -1):
+        if option := options.get(".".join(parts[:depth])):
+            return option
+    return f"{origin}: {'.'.join(parts)}"
 
 
 def load_sweep(path: Path) -> SweepFile:
@@ -193,8 +211,10 @@ def load_sweep(path: Path) -> SweepFile:
     return parse_sweep(data, origin=str(path), folder=path.resolve().parent)
 
 
-def parse_sweep(data: bytes, *, origin: str, folder: Path) -> SweepFile:
-    """A sweep out of a file's bytes."""
+def parse_sweep(
+    data: bytes, *, origin: str, folder: Path, options: Mapping[str, str] | None = None
+) -> SweepFile:
+    """A sweep out of a file's bytes; with `options`, one that a command made of its own options."""
     try:
         document = load_yaml(data, origin)
     except RecipeError as error:
@@ -206,12 +226,20 @@ def parse_sweep(data: bytes, *, origin: str, folder: Path) -> SweepFile:
     try:
         sweep = Sweep.model_validate(document.data)
     except ValidationError as error:
-        raise SweepError(first_error(error, document, origin)) from error
-    return SweepFile(sweep=sweep, text=data.decode("utf-8"), origin=origin, folder=str(folder))
+        raise SweepError(first_error(error, document, origin, options)) from error
+    return SweepFile(
+        sweep=sweep,
+        text=data.decode("utf-8"),
+        origin=origin,
+        folder=str(folder),
+        options=dict(options or {}),
+    )
 
 
-def first_error(error: ValidationError, document: YamlDocument, origin: str) -> str:
-    """The first validation error as `file:line: field: what is wrong`."""
+def first_error(
+    error: ValidationError, document: YamlDocument, origin: str, options: Mapping[str, str] | None = None
+) -> str:
+    """The first validation error as `file:line: field: what is wrong`, or as `option: what is wrong`."""
     errors = error.errors(include_url=False)
     # A list whose entries are wrong is also too short: only the entry is what the person can mend.
     inner = {e["loc"][:depth] for e in errors for depth in range(1, len(e["loc"]))}
@@ -226,6 +254,8 @@ def first_error(error: ValidationError, document: YamlDocument, origin: str) -> 
         problem = _unknown_field(str(first["loc"][-1]), location)
     more = len(errors) - 1
     also = f" ({more} more)" if more else ""
+    if options:
+        return f"{place_of(location, origin, options)}: {problem}{also}"
     return f"{origin}:{line}: {field}: {problem}{also}"
 
 
@@ -247,9 +277,14 @@ def _unknown_field(name: str, location: tuple[int | str, ...]) -> str:
     return f"there is no such field; {hint}"
 
 
-def sweep_of_values(values: dict[str, Any], *, origin: str) -> SweepFile:
-    """A sweep from values instead of a file, for commands that score one thing."""
+def sweep_of_values(
+    values: dict[str, Any], *, origin: str, options: Mapping[str, str] | None = None
+) -> SweepFile:
+    """A sweep from values instead of a file, for commands that score one thing.
+
+    `options` tells errors which option of the command a field came from.
+    """
     import yaml
 
     text = yaml.safe_dump(values, sort_keys=False)
-    return parse_sweep(text.encode(), origin=origin, folder=Path.cwd())
+    return parse_sweep(text.encode(), origin=origin, folder=Path.cwd(), options=options)

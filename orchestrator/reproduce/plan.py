@@ -18,6 +18,7 @@ from evals.errors import EvaluationError
 from evals.suite import load_suite
 from orchestrator.cards import card_checks
 from orchestrator.cards.survey import CardPlan, plan_card
+from orchestrator.display.format import hours, size
 from orchestrator.errors import MergeboardError
 from orchestrator.exchange.imports import card_record
 from orchestrator.plan.capacity import ClusterFacts
@@ -30,6 +31,16 @@ from orchestrator.run.run import plan_for
 from orchestrator.settings import Settings
 from orchestrator.store import Store
 from recipes.errors import RecipeError
+
+_OPTIONS = {
+    "name": "CARD.md",
+    "base": "CARD.md",
+    "recipes": "CARD.md",
+    "suites": "CARD.md",
+    "engines": "--engine",
+    "engines.0.dtype": "--dtype",
+    "chat_template": "--chat-template",
+}
 
 
 class Options(Frozen):
@@ -69,7 +80,9 @@ def plan_reproduction(
     if not problems:
         try:
             with _recipe_file(target, record.id, settings, dry=dry) as recipe:
-                file = sweep_of_values(_sweep(card, target, recipe, options), origin="mergeboard reproduce")
+                file = sweep_of_values(
+                    _sweep(card, target, recipe, options), origin="mergeboard reproduce", options=_OPTIONS
+                )
                 plan = make_plan(file, settings) if cluster is None else plan_for(file, settings, cluster)
         except (MergeboardError, RecipeError, EvaluationError) as error:
             problems.append(str(error))
@@ -166,7 +179,7 @@ def _exact(card: CardPlan, cost: PlanCost, target: Target) -> str:
         or not last.disk_bytes
     ):
         return cost.sentence
-    return f"{cost.sentence} A build takes {last.disk_bytes / 1e9:.2f} GB of disk at its peak."
+    return f"{cost.sentence} A build takes {size(last.disk_bytes)} of disk at its peak."
 
 
 def _rough(card: CardPlan, options: Options) -> str:
@@ -181,9 +194,9 @@ def _rough(card: CardPlan, options: Options) -> str:
         for s, names in wanted.items()
         for b in names
     )
-    disk = f"{last.disk_bytes / 1e9:.0f} GB" if last.disk_bytes is not None else "an unknown amount"
-    load = f", {last.download_bytes / 1e9:.0f} GB to download" if last.download_bytes else ""
-    return f"{n_jobs} jobs: about {seconds / 3600:.1f} GPU-hours (a rough model, not measured), {disk} of disk{load}."
+    disk = size(last.disk_bytes) if last.disk_bytes is not None else "an unknown amount"
+    load = f", {size(last.download_bytes)} to download" if last.download_bytes else ""
+    return f"{n_jobs} jobs: about {hours(seconds)} GPU-hours (a rough model, not measured), {disk} of disk{load}."
 
 
 def _hints(claims: Sequence[Claim], plan: Plan | None) -> Iterator[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import Field
 
 from evals.engine import Frozen
+from orchestrator.display.format import about, size
 from orchestrator.errors import MergeboardError
 from orchestrator.plan.durations import Durations
 from orchestrator.plan.engine_starts import EngineStarts
@@ -37,9 +38,9 @@ class PlanCost(Frozen):
         if self.jobs_left == 0:
             return "Everything is in the store; nothing is left to do."
         unit = "GPU" if self.on_gpu else "this machine"
-        time = "unknown" if self.duration_s is None else f"about {_duration(self.duration_s)} of {unit}"
+        time = "unknown" if self.duration_s is None else f"{about(self.duration_s)} of {unit}"
         source = "measured here" if self.measured_share > 0.5 else "a rough model, not measured yet"
-        disk = f", {self.build_bytes / 1e9:.2f} GB of disk" if self.build_bytes else ""
+        disk = f", {size(self.build_bytes)} of disk" if self.build_bytes else ""
         return f"{self.jobs_left} jobs are left: {time} ({source}){disk}."
 
 
@@ -89,9 +90,3 @@ def learn_from_store(
 
 def _parameters(plan: Plan) -> dict[tuple[str, tuple[int, ...] | None], int | None]:
     return {(c.weights_digest, c.layer_path): c.parameters for c in plan.candidates}
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,20 +1,28 @@
-"""When a run will end, as its driver sees it: what has ended teaches, what runs tells how far it is."""
+"""When a run will end, as its driver and as those who read the store see it: what has ended teaches, what runs tells how far it is."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 
-from orchestrator.plan.durations import Durations
+from orchestrator.plan.durations import ENGINE_START_S, Durations, Workload
+from orchestrator.plan.engine_starts import EngineStarts
 from orchestrator.plan.job import BuildJob, EvalJob
 from orchestrator.plan.outlook import ActiveBatch, active_batch, left_s
 from orchestrator.plan.remaining import SteadyEstimate
-from orchestrator.run.progress import JobProgress
-from orchestrator.store.records import EvalOutcome, Success
+from orchestrator.run.progress import JobProgress, progress_age_s, read_progress
+from orchestrator.store import Store
+from orchestrator.store.records import EvalOutcome, JobCounts, Success
+from orchestrator.store.work import RunningWork
 
 # An engine that has just ended one job counts as working until it has its next.
 _BETWEEN_JOBS_S = 5.0
+# For each job of the run; counting what waits takes a microsecond of each.
+_LOOK_AGAIN_S = 1e-4
+# Least share of an evaluation's requests that an engine answered, the journal's left out, to tell from their time what all take.
+_LEAST_ASKED = 0.05
 
 
 class _Batch:
@@ -53,6 +61,9 @@ class RunOutlook:
         self._opened: set[str] = set()
         self._parallel: list[tuple[float, int]] = []
         self._steady = SteadyEstimate()
+        self._waiting: Counter[Workload] = Counter()
+        self._coming_s = 0.0
+        self._look_again_s = clock()
 
     def began(self, jobs: Sequence[BuildJob | EvalJob]) -> None:
         """One batch has been given to an engine, or a build to a node."""
@@ -61,19 +72,21 @@ class RunOutlook:
 
     def ended(self, job: BuildJob | EvalJob, outcome: Success) -> None:
         """A job has ended well; what it took is learned."""
+        workload = self._durations.workload(job)
         batch = next((b for b in self._batches.values() if any(job.digest == j.digest for j in b.jobs)), None)
-        took = (self._clock() - batch.begun_s) / len(batch.jobs) if batch is not None else None
+        took = (self._clock() - batch.begun_s) / len(batch.jobs) if batch is not None else 0.0
         if isinstance(job, EvalJob) and isinstance(outcome, EvalOutcome):
             self._opened.add(job.engine_key)
-            if outcome.evaluation.n_replayed:
+            evaluation, start_s = outcome.evaluation, outcome.engine_start_s
+            if start_s is not None:
+                self._durations.learn_start(job, start_s)
+            asked = 1 - evaluation.n_replayed / max(1, evaluation.n_requests)
+            if asked < _LEAST_ASKED:
                 return
-            if outcome.engine_start_s is not None:
-                self._durations.learn_start(job, outcome.engine_start_s)
             # What comes before and after its requests counts too, but not the start of its engine.
-            if took is None or outcome.engine_start_s is not None or len(batch.jobs if batch else ()) > 1:
-                took = outcome.evaluation.duration_s
-        if took is not None:
-            self._durations.learn(self._durations.workload(job), took)
+            if batch is None or len(batch.jobs) > 1 or start_s is not None or evaluation.n_replayed:
+                took = evaluation.duration_s / asked
+        self._durations.learn(workload, took)
 
     def left_s(self, pending: Iterable[str], running: Sequence[JobProgress], n_ended: int) -> float | None:
         """Seconds until the run ends, null where nothing is known; `n_ended` counts jobs and attempts that have ended."""
@@ -82,14 +95,18 @@ class RunOutlook:
         for progress in running:
             if progress.digest in self._batches:
                 self._batches[progress.digest].see(progress, now)
-        waiting = list(pending)
+        if now >= self._look_again_s:
+            waiting = list(pending)
+            self._waiting = Counter(map(self._workloads.__getitem__, waiting))
+            self._coming_s = self._starts_s(waiting)
+            self._look_again_s = now + len(self._jobs) * _LOOK_AGAIN_S
         active = [self._active(batch, now) for batch in self._batches.values()]
         left = left_s(
             self._durations,
-            Counter(map(self._workloads.__getitem__, waiting)),
+            self._waiting,
             active,
             parallel=self._engines(now),
-            starts_s=self._starts_s(waiting),
+            starts_s=self._coming_s,
         )
         quarters = tuple(int(4 * (p.share_done or 0.0)) for p in running)
         return self._steady.update(now, left, (n_ended, sum(quarters)))
@@ -126,3 +143,56 @@ class RunOutlook:
             if isinstance(job, EvalJob) and job.engine_key not in known:
                 coming.setdefault(job.engine_key, job)
         return sum(map(self._durations.start_s, coming.values()))
+
+
+class StoredOutlook:
+    """The remaining time of a run that another process drives, out of its store and what workers have written down."""
+
+    def __init__(self, run_id: str, home: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._run_id = run_id
+        self._journals = home / "journals"
+        self._home = home
+        self._clock = clock
+        self._steady = SteadyEstimate()
+
+    def left_s(self, store: Store, progress: JobCounts) -> float | None:
+        """Seconds until the run ends; null where nothing is known. Between two calls in which nothing has ended it falls."""
+        start_s = EngineStarts(self._home).typical_s() or ENGINE_START_S
+        durations = Durations({}, on_gpu=False)
+        measured = store.measured_work(self._run_id) or store.measured_work()
+        for work in measured:
+            durations.learn(work.workload, work.duration_s)
+        waiting: Counter[Workload] = Counter()
+        engines = set()
+        for some in store.open_work(self._run_id):
+            waiting[some.workload] += some.count
+            engines.add(some.engine)
+        batches: dict[str, list[RunningWork]] = {}
+        for job in store.running_jobs(self._run_id):
+            batches.setdefault(job.worker, []).append(job)
+            engines.discard(job.engine)
+        active = [self._active(batch, start_s) for batch in batches.values()]
+        left = left_s(
+            durations,
+            waiting,
+            active,
+            parallel=len(batches),
+            starts_s=start_s * len(engines - {None}),
+        )
+        quarters = sum(int(4 * (batch.share_done or 0.0)) for batch in active)
+        return self._steady.update(self._clock(), left, (progress.done + progress.failed, quarters))
+
+    def _active(self, batch: Sequence[RunningWork], start_s: float) -> ActiveBatch:
+        """A batch, whose first job's worker has written down how far it is."""
+        written = [read_progress(self._journals, job.job_digest, "") for job in batch]
+        number, progress = max(enumerate(written), key=lambda item: item[1].share_done or 0.0)
+        return active_batch(
+            batch[0].workload,
+            len(batch),
+            since_start_s=batch[0].elapsed_s,
+            share_done=progress.share_done,
+            counted_s=progress.work_s,
+            since_count_s=progress_age_s(self._journals, batch[number].job_digest),
+            starting=any(each.engine_starts for each in written),
+            engine_start_s=start_s,
+        )

@@ -30,10 +30,10 @@ from orchestrator.charts import (
     write_image,
     write_page,
 )
+from orchestrator.display.text_safety import cell
 from orchestrator.search.report import ScanReport
 from orchestrator.search.request import short_name
 from orchestrator.search.tables import report_text
-from orchestrator.text_safety import cell
 
 TOGETHER = "together"
 """The measure that combines the probes: each one's difference to the base over its spread, added up; the base is 0."""

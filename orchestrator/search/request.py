@@ -6,21 +6,34 @@ Both are ordinary sweeps, so that a scan is planned, resumed, watched and shown 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pydantic import Field, ValidationError
 
 from evals.engine import EngineKind, Frozen
-from evals.probes import SCAN_KEYS, RankMethod, Split, get_probe, probe_keys
+from evals.errors import EvaluationError
+from evals.probes import SCAN_KEYS, RankMethod, Split, probe_keys
 from evals.scores import PROBE_SUITE
 from evals.suite import load_suite
 from orchestrator.errors import SweepError
 from orchestrator.plan.sweep import SweepFile, sweep_of_values
+from recipes.errors import RecipeError
 from recipes.layer_grid import LayerPathGrid
 from recipes.layer_path import LayerPath, LayerPathSpec
 
 ORIGIN = "mergeboard scan"
+OPTIONS = {
+    "name": "CHECKPOINT",
+    "base": "CHECKPOINT",
+    "recipes": "--path",
+    "suites.0": "--probes",
+    "suites": "--confirm-suite",
+    "engines": "--engine",
+    "engines.0.dtype": "--dtype",
+    "chat_template": "--chat-template",
+}
+"""Field of a scan's sweeps -> option of `scan` and `search` that it came from."""
 
 
 class ScanRequest(Frozen):
@@ -85,6 +98,8 @@ class ScanRequest(Frozen):
                 "chat_template": self.chat_template,
             },
             origin=ORIGIN,
+            options=OPTIONS
+            | {f"recipes.{n}": "--grid" for n, recipe in enumerate(recipes) if "grid" in recipe},
         )
 
     def _paths(self, texts: Sequence[str]) -> list[dict[str, Any]]:
@@ -94,22 +109,31 @@ class ScanRequest(Frozen):
         """Refuse what can be seen to be wrong before anything is looked up."""
         for key in self.probes:
             if key not in probe_keys():
-                raise SweepError(f"There is no probe {key!r}; choose some of {', '.join(probe_keys())}.")
-            get_probe(f"{key}-{Split.SEARCH}")
+                raise SweepError(
+                    f"--probes: there is no probe {key!r}; choose some of {', '.join(probe_keys())}."
+                )
         if len(set(self.probes)) < len(self.probes):
-            raise SweepError("A probe is named twice; name each once.")
+            raise SweepError("--probes: a probe is named twice; name each once.")
         if self.grid is None and not self.paths:
             raise SweepError("There is no layer path to try; give --grid all, or some --path.")
         if self.grid is not None:
-            LayerPathGrid.parse(self.grid)
+            _check("--grid", LayerPathGrid.parse, self.grid)
         for text in self.paths:
-            LayerPathSpec.parse(text)
+            _check("--path", LayerPathSpec.parse, text)
         if self.suite is None and self.limit is not None:
             raise SweepError(
                 "--limit is about the benchmarks of the confirmation; name their suite with --confirm-suite."
             )
         if self.suite is not None:
-            load_suite(self.suite)
+            _check("--confirm-suite", load_suite, self.suite)
+
+
+def _check(option: str, parse: Callable[[str], object], text: str) -> None:
+    """Raise SweepError, with the option's name, where a value of it does not parse."""
+    try:
+        parse(text)
+    except (RecipeError, EvaluationError) as error:
+        raise SweepError(f"{option}: {error}") from error
 
 
 def request_of(

@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 from types import TracebackType
 
-from orchestrator.errors import StoreError
+from orchestrator.errors import StoreError, StoreMissing
 from orchestrator.store import schema
 from orchestrator.store.attempts import Attempts
 from orchestrator.store.claims import Claims
@@ -49,7 +49,7 @@ class Store(Runs, Attempts, Results, Queries, WorkQuestions, Claims):
         file = database.file
         if file is not None and not file.exists():
             if not create or read_only:
-                raise StoreError(
+                raise StoreMissing(
                     f"There is no store at {file}; `mergeboard run` makes it, or check MERGEBOARD_DATABASE_URL."
                 )
             _make_folder(database, file)
@@ -91,7 +91,7 @@ def upgrade_store(url: str) -> schema.SchemaState:
     database = Database(url)
     try:
         if database.file is not None and not database.file.exists():
-            raise StoreError(f"There is no store at {database.file}; `mergeboard run` makes it.")
+            raise StoreMissing(f"There is no store at {database.file}; `mergeboard run` makes it.")
         before = database.at_once(schema.state_of)
         schema.upgrade(database)
         schema.require_current(database, create=False)

@@ -10,8 +10,8 @@ from evals.claims.facts import Facts
 from evals.claims.records import CardCheck, Claim, Measurement, Verdict, VerdictKind
 from evals.engine import Frozen
 from evals.results_files import FileFormat
+from orchestrator.display.text_safety import ForeignText
 from orchestrator.store.records import new_id
-from orchestrator.text_safety import ForeignText
 
 
 class ImportedResultRecord(Frozen):

@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from evals.scores import PROBE_SUITE
+from orchestrator.errors import RunError
 from orchestrator.store.base import StorePart
 from orchestrator.store.database import clock
 from orchestrator.store.joins import EVALUATED, EVALUATION_COLUMNS, SCORED, job_state
@@ -37,6 +38,9 @@ from orchestrator.store.tables import (
     run_jobs,
     runs,
 )
+
+_SHOWN_RUNS = 5
+"""Runs that are named where the beginning of an id fits several."""
 
 
 class Queries(StorePart):
@@ -121,6 +125,25 @@ class Queries(StorePart):
         return self._database.read(
             lambda connection: tuple(candidate_record(row) for row in connection.execute(query))
         )
+
+    def find_run(self, text: str) -> str:
+        """Id of the run that `text` is, or is the only one to begin with; RunError where there is none, or several."""
+        query = (
+            sa.select(runs.c.id)
+            .where(runs.c.id.startswith(text, autoescape=True))
+            .order_by(runs.c.id != text, runs.c.created_at.desc(), runs.c.id)
+            .limit(_SHOWN_RUNS + 1)
+        )
+        rows = self._database.read(lambda connection: connection.scalars(query).all())
+        ids = [str(row) for row in rows if str(row).startswith(text)]  # SQLite's LIKE takes either case
+        if text and text in ids:
+            return text
+        if not text or not ids:
+            raise RunError(f"There is no run {text!r} in the store; `mergeboard status` lists the runs.")
+        if len(ids) > 1:
+            shown = ", ".join(ids[:_SHOWN_RUNS]) + (", ..." if len(ids) > _SHOWN_RUNS else "")
+            raise RunError(f"Several runs begin with {text!r}: {shown}; give more of the id.")
+        return ids[0]
 
     def find_candidates(
         self, text: str, *, run_id: str | None = None, scored: bool = False, limit: int = 20

@@ -17,9 +17,9 @@ from pydantic import AwareDatetime, Field
 
 from evals.engine import AUTO_ATTENTION, EngineSpec, Frozen, digest_of
 from evals.scores import BenchmarkScore, EvalSettings, Evaluation
+from orchestrator.display.text_safety import ForeignText
 from orchestrator.plan.job import BenchmarkIdentity, BuildJob, EvalJob, JobKind
 from orchestrator.provenance import Hardware, Provenance
-from orchestrator.text_safety import ForeignText
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Collection
+from datetime import datetime
 
 import sqlalchemy as sa
 from pydantic import Field
@@ -14,7 +16,7 @@ from orchestrator.store.base import StorePart
 from orchestrator.store.database import clock
 from orchestrator.store.joins import job_state
 from orchestrator.store.records import AttemptState, JobState
-from orchestrator.store.rows import protocol_of
+from orchestrator.store.rows import among, protocol_of
 from orchestrator.store.tables import (
     attempts,
     builds,
@@ -126,6 +128,39 @@ class WorkQuestions(StorePart):
                 )
                 for row in connection.execute(query)
             )
+
+        return self._database.read(work)
+
+    def now(self) -> datetime:
+        """The time on the store's clock."""
+        return self._database.read(clock)
+
+    def job_labels(self, run_id: str, digests: Collection[str]) -> dict[str, str]:
+        """What jobs of a run do, for people, by digest: `base: smoke bbh`, `build merged`."""
+        name = (
+            sa.select(candidates.c.name)
+            .join(
+                candidate_jobs,
+                (candidate_jobs.c.run_id == candidates.c.run_id)
+                & (candidate_jobs.c.candidate == candidates.c.position),
+            )
+            .where(candidate_jobs.c.run_id == run_id, candidate_jobs.c.job_digest == jobs.c.digest)
+            .order_by(candidates.c.position)
+            .limit(1)
+            .correlate(jobs)
+            .scalar_subquery()
+        )
+
+        def work(connection: sa.Connection) -> dict[str, str]:
+            query = (
+                sa.select(jobs.c.digest, name.label("name"), protocols.c.suite, protocols.c.benchmark)
+                .join(protocols, protocols.c.digest == jobs.c.protocol_digest, isouter=True)
+                .where(among(connection, jobs.c.digest, list(digests)))
+            )
+            return {
+                row.digest: f"{row.name}: {row.suite} {row.benchmark}" if row.suite else f"build {row.name}"
+                for row in connection.execute(query)
+            }
 
         return self._database.read(work)
 

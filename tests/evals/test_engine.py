@@ -73,7 +73,7 @@ def test_vllm_on_a_cpu_refuses_what_only_gpus_do(tiny_llama: Path) -> None:
         pytest.skip("asks for what the CPU build does not have")
     for changes, sentence in (
         ({"execution": "graphs"}, "on a CPU runs eager, not graphs"),
-        ({"batch_invariant": True}, "for GPUs alone"),
+        ({"batch_invariant": True}, "for GPUs only"),
     ):
         with pytest.raises(EngineError, match=sentence):
             open_engine(spec(kind="vllm", version=here.version, **changes), tiny_llama)

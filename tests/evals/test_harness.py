@@ -353,7 +353,7 @@ class Merging:
     def encode(self, text: str, *, add_special_tokens: bool | None = None) -> list[int]:
         return [ord(character) for character in text.replace("ab", "\u00df")]
 
-    def learn(self, texts: object) -> None:
+    def encode_batch(self, texts: object) -> None:
         """Nothing is kept."""
 
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from recipes.checkpoint import Checkpoint
 from recipes.errors import BuildError, CheckpointError
-from recipes.relayer import CopyProgress, LayerRange, why_not_bytes, write_layer_path, write_passthrough
+from recipes.relayer import CopyProgress, LayerRange, copy_obstacle, write_layer_path, write_passthrough
 from tests.support.tiny_checkpoints import ARCHITECTURES, DENSE_FAMILIES, tiny_checkpoint
 
 PATH = (0, 1, 2, 1, 2, 3, 3, 0)
@@ -235,16 +235,16 @@ def test_pickles_are_not_moved(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="pickled"):
         write_layer_path(source, PATH, tmp_path / "out")
     opened = Checkpoint.open(source, allow_pickles=True)
-    assert why_not_bytes([opened], None, None) == f"{source} holds pickled weights"
+    assert copy_obstacle([opened], None, None) == f"{source} holds pickled weights"
 
 
-def test_why_not_bytes_looks_at_the_weights_and_not_at_the_config(tmp_path: Path) -> None:
+def test_copy_obstacle_looks_at_the_weights_and_not_at_the_config(tmp_path: Path) -> None:
     source = Checkpoint.open(tiny_checkpoint(tmp_path / "source", config={"torch_dtype": "float32"}))
-    assert why_not_bytes([source], None, None) is None
-    assert why_not_bytes([source], "bfloat16", "bfloat16") is None
-    assert why_not_bytes([source], "float32", None) == f"{source.directory} is not all float32"
-    assert why_not_bytes([source], "bfloat16", "float16") == f"{source.directory} is not all float16"
-    assert why_not_bytes([source], "float32", "bfloat16") is None
+    assert copy_obstacle([source], None, None) is None
+    assert copy_obstacle([source], "bfloat16", "bfloat16") is None
+    assert copy_obstacle([source], "float32", None) == f"{source.directory} is not all float32"
+    assert copy_obstacle([source], "bfloat16", "float16") == f"{source.directory} is not all float16"
+    assert copy_obstacle([source], "float32", "bfloat16") is None
     assert (
-        why_not_bytes([source], "float16", "bfloat16") == f"{source.directory} would lose digits as float16"
+        copy_obstacle([source], "float16", "bfloat16") == f"{source.directory} would lose digits as float16"
     )

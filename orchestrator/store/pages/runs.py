@@ -19,7 +19,6 @@ from orchestrator.store.records import (
 from orchestrator.store.rows import AnyRow, attempt_record
 from orchestrator.store.tables import (
     attempts,
-    evaluations,
     jobs,
     outcomes,
     protocols,
@@ -42,21 +41,19 @@ class RunQuestions(StorePart):
         return self._database.read(clock)
 
     def pace(self, run_id: str, window_s: float = RECENT_S) -> Pace:
-        """Outcomes of a run that the store took in the last `window_s` seconds."""
+        """Outcomes of a run that the store took in the last `window_s` seconds, or since it was started if that is less."""
 
         def work(connection: sa.Connection) -> Pace:
-            since = clock(connection) - timedelta(seconds=window_s)
+            now = clock(connection)
+            started = connection.scalar(sa.select(runs.c.started_at).where(runs.c.id == run_id)) or now
+            seconds = max(1.0, min(window_s, (now - started).total_seconds()))
+            since = now - timedelta(seconds=seconds)
             query = (
-                sa.select(sa.func.count(), sa.func.sum(evaluations.c.n_requests))
-                .select_from(
-                    outcomes.join(run_jobs, run_jobs.c.job_digest == outcomes.c.job_digest).join(
-                        evaluations, evaluations.c.job_digest == outcomes.c.job_digest, isouter=True
-                    )
-                )
+                sa.select(sa.func.count())
+                .select_from(outcomes.join(run_jobs, run_jobs.c.job_digest == outcomes.c.job_digest))
                 .where(run_jobs.c.run_id == run_id, outcomes.c.accepted_at > since)
             )
-            count, requests = connection.execute(query).one()
-            return Pace(window_s=window_s, jobs=count, n_requests=requests or 0)
+            return Pace(window_s=seconds, jobs=connection.scalar(query) or 0)
 
         return self._database.read(work)
 

@@ -112,7 +112,7 @@ def test_without_gpus_the_weights_must_fit_the_memory() -> None:
     assert refusal("base", engine_need(SMALL, spec()), 1, cluster(small_machine)) is None
     reason = refusal("base", engine_need(QWEN, spec()), 1, cluster(small_machine))
     assert reason is not None
-    assert "145 GB" in reason
+    assert "145.4 GB" in reason
 
 
 def test_what_is_not_known_is_not_refused() -> None:
@@ -167,6 +167,17 @@ def test_durations_follow_what_is_measured() -> None:
     assert known.seconds(eval_job("musr")) == pytest.approx(7 * musr), (
         "the model is wrong here by the same factor"
     )
+
+
+def test_a_checkpoint_of_unknown_size_takes_what_others_took() -> None:
+    base, built = eval_job("bbh"), eval_job("bbh", built="merged")
+    known = Durations({(base.weights_digest, None): 10**9}, on_gpu=False)
+    assert known.expected(known.workload(built)) == (None, False)
+    known.learn(known.workload(base), 30.0)
+    assert known.expected(known.workload(built)) == (30.0, True)
+    known.learn(known.workload(built), 50.0)
+    assert known.expected(known.workload(built)) == (50.0, True)
+    assert known.expected(known.workload(eval_job("musr", built="merged"))) == (None, False)
 
 
 def test_needs_are_values() -> None:

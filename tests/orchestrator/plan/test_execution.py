@@ -107,9 +107,9 @@ def test_layer_paths_are_built_for_a_compiled_engine_and_the_plan_says_so(plan: 
 @pytest.mark.parametrize(
     ("engine", "here", "sentence"),
     [
-        ({"batch_invariant": True}, CPU, r"GPUs alone.*leave `batch_invariant` out"),
+        ({"batch_invariant": True}, CPU, r"GPUs only.*ask for none"),
         ({"batch_invariant": True}, gpus(7, 5), r"8\.0 or more.*7\.5"),
-        ({"batch_invariant": True, "execution": "compiled"}, gpus(), "use `execution: graphs`"),
+        ({"batch_invariant": True, "execution": "compiled"}, gpus(), "use the execution mode graphs"),
         ({"batch_invariant": True, "kind": "transformers"}, CPU, "use the vllm engine"),
         ({"execution": "graphs"}, CPU, "on a CPU runs eager, not graphs"),
         ({"execution": "compiled"}, CPU, "on a CPU runs eager, not compiled"),

@@ -108,7 +108,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "own-cache"))
         monkeypatch.delenv("HF_TOKEN", raising=False)
-        hub_client._knock.cache_clear()
+        hub_client._check_reachable.cache_clear()
         yield server
 
 

@@ -39,6 +39,22 @@ class TestRuns:
         assert store.candidates(run.id) == tuple(candidates)
         assert store.run_jobs(run.id) == tuple(planned)
 
+    def test_a_run_has_its_id_and_every_beginning_that_is_its_own(self, store: Store) -> None:
+        run, candidates, planned = demo_run()
+        for run_id in ("my_sweep-1a2b", "my_sweep-1a2c", "my_sweep-1", "mysweep-9"):
+            store.create_run(run.model_copy(update={"id": run_id}), candidates, planned)
+        assert store.find_run("my_sweep-1a2b") == "my_sweep-1a2b"
+        assert store.find_run("my_sweep-1a2c") == "my_sweep-1a2c"
+        assert store.find_run("my_sweep-1") == "my_sweep-1"
+        assert store.find_run("mys") == "mysweep-9"
+        with pytest.raises(
+            RunError, match=r"Several runs begin with 'my_s': my_sweep-1.*give more of the id"
+        ):
+            store.find_run("my_s")
+        for nothing in ("", "%", "my-sweep", "MYS", "my_sweep-1a2b3"):
+            with pytest.raises(RunError, match="There is no run"):
+                store.find_run(nothing)
+
     def test_writing_a_run_again_changes_nothing(self, store: Store) -> None:
         run, candidates, planned = demo_run()
         store.create_run(run, candidates, planned)

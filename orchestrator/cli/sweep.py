@@ -1,0 +1,94 @@
+"""mergeboard sweep fields"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, get_args
+
+from orchestrator.cli import options
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+
+def list_fields(as_json: options.AsJson = False) -> None:
+    """List the fields of a sweep file: what each takes, its default, and what it is for.
+
+    \b
+    Example:
+      mergeboard sweep fields
+    """
+    from orchestrator.cli.console import print_rows
+    from orchestrator.plan.sweep import Sweep
+
+    fields = list(_fields(Sweep, ""))
+    if as_json:
+        print(json.dumps(fields, indent=2))
+        return
+    print_rows(
+        ("field", "takes", "default", "what it is"),
+        [(f["field"], f["takes"], f["default"], f["description"]) for f in fields],
+    )
+
+
+def _fields(model: type[BaseModel], prefix: str) -> Iterator[dict[str, str]]:
+    """The fields of a record and of the records in it, as rows of text."""
+    schema = model.model_json_schema()
+    for name, field in model.model_fields.items():
+        inner = _record_in(field.annotation)
+        yield {
+            "field": prefix + name,
+            "takes": _takes(schema["properties"][name], schema.get("$defs", {})),
+            "default": "required"
+            if field.is_required()
+            else _default(field.get_default(call_default_factory=True)),
+            "description": field.description or "",
+        }
+        if inner is not None:
+            several = "[]" if get_args(field.annotation) else ""
+            yield from _fields(inner, f"{prefix}{name}{several}.")
+
+
+def _record_in(annotation: Any) -> type[BaseModel] | None:
+    """The record that a field holds, or holds several of; None where it holds plain values."""
+    from pydantic import BaseModel
+
+    for kind in (annotation, *get_args(annotation)):
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            return kind
+    return None
+
+
+def _takes(schema: dict[str, Any], records: dict[str, Any]) -> str:
+    """The values of a JSON schema in words."""
+    if "$ref" in schema:
+        return _takes(records[schema["$ref"].rpartition("/")[2]], records)
+    if "anyOf" in schema:
+        kinds = [_takes(each, records) for each in schema["anyOf"] if each.get("type") != "null"]
+        return " or ".join(dict.fromkeys(kinds))
+    if "enum" in schema:
+        return ", ".join(map(str, schema["enum"]))
+    pattern = str(schema.get("pattern", ""))
+    if pattern.startswith("^(") and pattern.endswith(")$"):
+        return pattern[2:-2].replace("|", ", ")
+    names = {
+        "string": "text",
+        "integer": "number",
+        "boolean": "true, false",
+        "array": "list",
+        "object": "mapping",
+    }
+    return names.get(str(schema.get("type")), "value")
+
+
+def _default(value: Any) -> str:
+    """A default as YAML shows it in one line; of a record, what is not its own default."""
+    from pydantic import BaseModel
+    from pydantic_core import to_jsonable_python
+
+    def plain(part: Any) -> Any:
+        return part.model_dump(mode="json", exclude_defaults=True) if isinstance(part, BaseModel) else part
+
+    shown = [plain(part) for part in value] if isinstance(value, tuple) else plain(value)
+    return "null" if shown is None else json.dumps(to_jsonable_python(shown))
