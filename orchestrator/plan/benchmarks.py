@@ -11,6 +11,7 @@ from evals.scores import PROBE_SUITE, ChatTemplate, EvalSettings
 from evals.suite import load_suite
 from evals.task_files import task_digest
 from orchestrator.errors import PlanError, SweepError
+from orchestrator.plan.job import BenchmarkIdentity
 from orchestrator.plan.sweep import SuiteEntry, Sweep
 from orchestrator.provenance import libraries_identity, scorer_identity
 from orchestrator.settings import Settings
@@ -28,15 +29,9 @@ class MissingBenchmark(Frozen):
     reason: str = Field(description="What is missing, and the command that gets it.")
 
 
-class PlannedBenchmark(Frozen):
+class PlannedBenchmark(BenchmarkIdentity):
     """One benchmark or probe with its settings: all of an evaluation but the candidate and the engine."""
 
-    suite: str = Field(description="Name of the suite.")
-    benchmark: str = Field(description="Name of the benchmark in it, or of the probe.")
-    benchmark_digest: str = Field(description="Digest of its definition.")
-    dataset_digest: str = Field(description="Digest of what identifies its data.")
-    settings: EvalSettings = Field(description="Template, BOS, limit, seeds.")
-    scorer: str = Field(description="Versions of what scores it.")
     max_length: int | None = Field(description="Longest sequence in tokens; null is the checkpoint's own.")
 
 
