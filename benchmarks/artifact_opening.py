@@ -20,7 +20,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from evals.engine import Engine, EngineKind, EngineSpec, EngineTuning, installed_version, open_engine
+from evals.engine import Engine, EngineKind, EngineSpec, EngineTuning
+from evals.engines import installed_version, open_engine
 from evals.live_paths import read_config
 from evals.transformers.weight_shapes import require_weight_shapes
 from evals.vllm.environment import answer_for_cpu_build

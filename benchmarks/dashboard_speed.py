@@ -25,6 +25,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from orchestrator.compare.run_comparisons import result_of_candidate
 from orchestrator.store.pages import JobState, Pages
 from orchestrator.store.records import LeaderboardQuery, SortKey
 
@@ -277,7 +278,9 @@ def _questions(pages: Pages) -> dict[str, Callable[[], object]]:
     run = pages.runs(limit=1)[0]
     columns = pages.columns(run.id)
     first, base = columns[0], pages.base_of(run.id)
+    candidate = pages.candidate(run.id, CANDIDATE)
     assert base is not None
+    assert candidate is not None
     some = pages.job_list(run.id, limit=1)[1][0].digest
     board = LeaderboardQuery(
         run_id=run.id, suite=first.suite, engine_digest=first.engine_digest, limit=25, descending=True
@@ -288,7 +291,7 @@ def _questions(pages: Pages) -> dict[str, Callable[[], object]]:
     return {
         "overview: all runs": lambda: pages.runs(limit=200),
         "overview: progress": lambda: pages.progress(run.id),
-        "overview: cost": lambda: pages.cost(run.id),
+        "overview: GPU-hours": lambda: pages.usage(run.id),
         "overview: pace": lambda: pages.pace(run.id),
         "overview: outcomes over time": lambda: pages.arrivals(run.id, run.created_at, 60),
         "overview: failures": lambda: pages.failures(run.id),
@@ -309,7 +312,7 @@ def _questions(pages: Pages) -> dict[str, Callable[[], object]]:
         "jobs: a page": lambda: pages.job_list(run.id, limit=15),
         "jobs: those that wait": lambda: pages.job_list(run.id, state=JobState.WAITING, limit=15),
         "jobs: one": lambda: (pages.job_detail(some, run.id), pages.attempts(some), pages.outcomes([some])),
-        "card: its numbers": lambda: pages.result_of(run.id, CANDIDATE, columns),
+        "card: its numbers": lambda: result_of_candidate(pages, run.id, candidate, first.engine_key),
     }
 
 

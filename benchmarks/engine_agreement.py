@@ -31,9 +31,8 @@ from evals.engine import (
     ScoreRequest,
     Wanted,
     all_wanted,
-    installed_version,
-    open_engine,
 )
+from evals.engines import installed_version, open_engine
 from evals.harness import evaluate
 from evals.samples import read_samples
 from evals.scores import EvalSettings, Sample

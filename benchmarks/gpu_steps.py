@@ -29,9 +29,8 @@ from evals.engine import (
     GenerateRequest,
     ScoreRequest,
     ScoreResult,
-    installed_version,
-    open_engine,
 )
+from evals.engines import installed_version, open_engine
 from tests.gpu.ways import eager, exact, scheduler_alone
 from tests.support.tiny_checkpoints import tiny_checkpoint, write_tokenizer
 
@@ -177,7 +176,7 @@ def _timed(run: Callable[[], Any]) -> tuple[float, Any]:
 
 def _how(engine: Any) -> Result:
     """What runs."""
-    spec, outside = engine.spec, engine._outside
+    spec, outside = engine.spec, engine._unscheduled
     return {
         "execution": str(spec.execution),
         "attention": spec.attention_backend,
@@ -266,7 +265,7 @@ def tree_against_scheduler(sizes: Sizes) -> Result:
                     return [found for _, found in sorted(engine.score(questions), key=lambda pair: pair[0])]
 
                 def cold(engine: Any = engine) -> list[ScoreResult]:
-                    engine._leave_cache()
+                    engine._release_cache()
                     engine._reset_prefix_cache()
                     return score()
 
@@ -404,7 +403,7 @@ def change_of_path(sizes: Sizes) -> Result:
                 for number in range(3):
                     engine.set_layer_path(paths[number % len(paths)])
                     engine.set_layer_path(None)
-                    spent.append(_timed(functools.partial(engine._ask_for_graphs, rows))[0])
+                    spent.append(_timed(functools.partial(engine._capture_graphs, rows))[0])
                 captures[f"up to {rows} rows"] = round(statistics.median(spent), 3)
             written = [
                 GenerateRequest(prompt=prompt, max_new_tokens=sizes.new[1])

@@ -19,7 +19,8 @@ from pathlib import Path
 
 import psutil
 
-from evals.engine import EngineKind, EngineSpec, EngineTuning, ScoreRequest, installed_version, open_engine
+from evals.engine import EngineKind, EngineSpec, EngineTuning, ScoreRequest
+from evals.engines import installed_version, open_engine
 from evals.live_paths import require_live_family
 
 

@@ -53,6 +53,7 @@ from orchestrator.store.tables import (
     runs,
     scores,
 )
+from recipes.layer_grid import LayerPathGrid
 from recipes.layer_path import LayerPath
 
 N_LAYERS = 80
@@ -86,7 +87,7 @@ def make(home: Path, *, n_runs: int = 8, n_layers: int = N_LAYERS) -> dict[str, 
     started = time.monotonic()
     suite = load_suite("leaderboard-v2")
     pool = {b.name: [_sheet(home, b, level) for level in range(LEVELS)] for b in suite.benchmarks}
-    blocks = [p.block or (0, 0) for p in LayerPath.grid(n_layers)]
+    blocks = [p.block or (0, 0) for p in LayerPathGrid.parse("all").paths(n_layers)]
     with Store.open(f"sqlite:///{file}") as store:
         if n_runs > 1:
             whole = _run(store, suite, pool, blocks, 0, n_layers, last=False)

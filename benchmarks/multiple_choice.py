@@ -196,7 +196,8 @@ def _requests(name: str, documents: int) -> list[Any]:
 
 
 def _ours(asked: argparse.Namespace) -> Answer:
-    from evals.engine import EngineKind, EngineSpec, EngineTuning, installed_version, open_engine
+    from evals.engine import EngineKind, EngineSpec, EngineTuning
+    from evals.engines import installed_version, open_engine
     from evals.harness.adapter import EngineLM
     from evals.harness.progress import ProgressTracker
     from evals.harness.tokenization import Tokenization

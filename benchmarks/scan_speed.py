@@ -24,16 +24,8 @@ from typing import Any
 
 from transformers import AutoTokenizer
 
-from evals.engine import (
-    EngineKind,
-    EngineSpec,
-    EngineTuning,
-    GenerateRequest,
-    PathEngine,
-    ScoreRequest,
-    installed_version,
-    open_engine,
-)
+from evals.engine import EngineKind, EngineSpec, EngineTuning, GenerateRequest, PathEngine, ScoreRequest
+from evals.engines import installed_version, open_engine
 from evals.live_paths import require_live_family
 from evals.probes import SCAN_KEYS, get_probe
 from evals.scores import ChatTemplate

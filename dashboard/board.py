@@ -8,12 +8,13 @@ from enum import StrEnum
 from typing import Any
 
 from dashboard.comparisons import Broken, Found
-from dashboard.text import duration, line, parameters
 from evals.errors import EvaluationError
 from evals.normalize import suite_score
 from evals.scores import PROBE_SUITE, BenchmarkScore, SuiteScore
 from evals.suite import Suite, load_suite
 from orchestrator.compare import Comparison, ComparisonRow
+from orchestrator.display.format import duration, parameters
+from orchestrator.display.text_safety import line
 from orchestrator.store.pages import Column
 from orchestrator.store.records import CandidateScores
 

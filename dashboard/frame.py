@@ -14,8 +14,8 @@ from dashboard.address import View
 from dashboard.comparisons import Comparer
 from dashboard.pages import card as card_view
 from dashboard.pages import claims, compare, job, layer_map, leaderboard, overview
-from dashboard.text import line
 from evals.errors import EvaluationError
+from orchestrator.display.text_safety import line
 from orchestrator.errors import MergeboardError, RunError, StoreError
 from orchestrator.store.pages import Pages
 from orchestrator.store.records import RunRecord

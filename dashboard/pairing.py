@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pydantic import Field
 
 from dashboard.samples import Flip, Pair, paired
+from evals.engine import Frozen
 from evals.errors import EvaluationError
 from evals.scores import Sample
 from evals.stats import Delta, corrected, delta, documents
 from evals.suite import Benchmark
 from orchestrator.charts import DeltaBar
 from orchestrator.compare import Comparison, Side
-from orchestrator.plan.job import Frozen
 
 
 class SubsetRow(Frozen):
@@ -32,7 +32,7 @@ def subset_rows(benchmark: Benchmark, base: Side, candidate: Side) -> tuple[Subs
     return tuple(row.model_copy(update={"p_corrected": p}) for row, p in zip(found, adjusted, strict=True))
 
 
-def pairs_of(
+def questions_of(
     base: Sequence[Sample], candidate: Sequence[Sample], subset: str | None = None
 ) -> tuple[Pair, ...]:
     """The questions that both answered, of one subset or of all."""

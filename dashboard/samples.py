@@ -6,8 +6,8 @@ from enum import StrEnum
 
 from pydantic import Field
 
+from evals.engine import Frozen
 from evals.scores import Sample
-from orchestrator.plan.job import Frozen
 
 
 class Flip(StrEnum):

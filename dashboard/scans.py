@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pydantic import Field
 
 from dashboard.board import title
+from evals.engine import Frozen
 from evals.probes import Level, ProbeError, Scoring, get_probe
 from evals.scores import PROBE_SUITE
 from orchestrator.charts import Measure, PointStatus, Scan, ScanPoint
 from orchestrator.charts.records import NullLine
-from orchestrator.plan.job import Frozen
 from orchestrator.store.pages import Column, Pages
 from orchestrator.store.records import CandidateRecord
 from recipes.layer_path import LayerPath

@@ -9,11 +9,10 @@ import pandas as pd
 import streamlit as st
 from pandas.io.formats.style import Styler
 
-from dashboard.text import escaped
 from orchestrator.charts import Theme
 from orchestrator.charts.theme import LOOKS
+from orchestrator.display.text_safety import cell, escaped
 from orchestrator.store.records import RunState
-from orchestrator.text_safety import cell
 
 ROW_PX = 31
 

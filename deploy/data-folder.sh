@@ -1,6 +1,6 @@
 #!/bin/sh
-# data-folder.sh FOLDER: makes FOLDER usable for user 1000, as which every container of mergeboard runs. A folder that
-# Docker made for a volume is root's and is handed over; one that belongs to somebody else is left alone.
+# data-folder.sh FOLDER: makes FOLDER writable for user 1000, as which all containers of mergeboard run. Changes the owner
+# of a folder that Docker created as root; does not change folders of other users.
 set -eu
 folder=$1
 may_write() { setpriv --reuid=1000 --regid=1000 --clear-groups test -w "$folder"; }

@@ -1,4 +1,4 @@
-"""Alarms: shares of unhealthy responses that make a score doubtful."""
+"""Alarms: shares of abnormal responses above which a score is doubtful."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ THRESHOLDS = {
 """Share of a subset's responses above which each alarm is raised."""
 
 MIN_SAMPLES = 5
-"""Below this many samples a share says nothing."""
+"""Below this number of samples no alarm is raised."""
 
 
 def find_alarms(benchmark: Benchmark, samples: Sequence[Sample]) -> tuple[Alarm, ...]:
@@ -28,7 +28,9 @@ def find_alarms(benchmark: Benchmark, samples: Sequence[Sample]) -> tuple[Alarm,
     if len(samples) < MIN_SAMPLES:
         return ()
     shares = (
-        _chosen(samples) if benchmark.output is OutputKind.MULTIPLE_CHOICE else _written(benchmark, samples)
+        _choice_shares(samples)
+        if benchmark.output is OutputKind.MULTIPLE_CHOICE
+        else _text_shares(benchmark, samples)
     )
     return tuple(
         Alarm(kind=kind, share=share, threshold=THRESHOLDS[kind])
@@ -37,17 +39,17 @@ def find_alarms(benchmark: Benchmark, samples: Sequence[Sample]) -> tuple[Alarm,
     )
 
 
-def _chosen(samples: Sequence[Sample]) -> dict[AlarmKind, float]:
-    """A model that works gives no two questions the same log-probabilities, and never none. A favourite choice is not
-    unhealthy: weak models have one, and the leaderboards count it."""
+def _choice_shares(samples: Sequence[Sample]) -> dict[AlarmKind, float]:
+    """Shares for multiple choice. A working model gives finite log-probabilities, different for each question. A preferred
+    choice raises no alarm: weak models have one, and the leaderboards count it."""
     vectors = [s.logprobs for s in {s.prompt_hash: s for s in samples}.values()]
     return {
         AlarmKind.EMPTY: _share(samples, lambda s: not all(math.isfinite(value) for value in s.logprobs)),
-        AlarmKind.IDENTICAL: _most_frequent(vectors),
+        AlarmKind.IDENTICAL: _most_frequent_share(vectors),
     }
 
 
-def _written(benchmark: Benchmark, samples: Sequence[Sample]) -> dict[AlarmKind, float]:
+def _text_shares(benchmark: Benchmark, samples: Sequence[Sample]) -> dict[AlarmKind, float]:
     responses = {s.prompt_hash: s.response.strip() for s in samples if s.response.strip()}
     parsed = benchmark.extraction is not Extraction.NONE
     return {
@@ -55,14 +57,14 @@ def _written(benchmark: Benchmark, samples: Sequence[Sample]) -> dict[AlarmKind,
         AlarmKind.TRUNCATED: _share(samples, lambda s: s.truncated),
         AlarmKind.UNPARSED: _share(samples, lambda s: s.extracted is None) if parsed else 0.0,
         AlarmKind.REPETITIVE: _share(samples, lambda s: is_repetitive(s.response)),
-        AlarmKind.IDENTICAL: _most_frequent(list(responses.values())),
+        AlarmKind.IDENTICAL: _most_frequent_share(list(responses.values())),
     }
 
 
 def is_repetitive(text: str) -> bool:
-    """Whether a response goes round in circles: long, and with little in it that is new.
+    """Whether a response is long and mostly repetition.
 
-    Ordinary prose of some hundred words shrinks to a half or a third when compressed, a loop to a tenth or less.
+    Compression shrinks prose of a few hundred words to a half or a third, a loop to a tenth or less.
     """
     data = text.encode("utf-8", "replace")
     return len(data) >= 400 and len(zlib.compress(data)) < len(data) / 8
@@ -72,6 +74,6 @@ def _share(samples: Sequence[Sample], unhealthy: Callable[[Sample], bool]) -> fl
     return sum(unhealthy(s) for s in samples) / len(samples)
 
 
-def _most_frequent(values: Sequence[Hashable]) -> float:
+def _most_frequent_share(values: Sequence[Hashable]) -> float:
     """Share of the most frequent value."""
     return Counter(values).most_common(1)[0][1] / len(values) if len(values) >= MIN_SAMPLES else 0.0

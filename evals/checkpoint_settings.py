@@ -1,6 +1,6 @@
-"""What a checkpoint's own files say, besides its weights and tokenizer, that changes a score: read here, once, for every engine.
+"""Settings in a checkpoint's files, besides weights and tokenizer, that change a score; every engine reads them here.
 
-The reference is lm-eval's `hf` model, with which the leaderboards were made. docs/agreement.md lists the whole.
+The reference is lm-eval's `hf` model, which the leaderboards used. docs/agreement.md lists all of them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from evals.errors import EngineError
 from evals.live_paths import read_config
 
 LENGTH_DEPENDENT_ROPES = frozenset({"longrope", "su", "dynamic"})
-"""Rotary embeddings whose factors transformers chooses by the length of the sequence."""
+"""Rotary embeddings whose factors depend on the sequence length in transformers."""
 
 NEUTRAL: dict[str, tuple[object, ...]] = {
     "no_repeat_ngram_size": (0,),
@@ -42,47 +42,47 @@ NEUTRAL: dict[str, tuple[object, ...]] = {
     "stop_strings": ("", []),
     "max_time": (),
 }
-"""Settings that change a greedy text in transformers, and their values besides null that change nothing. Engines refuse to
-generate with others. `temperature`, `top_k`, `top_p` and their like have no effect on a greedy text."""
+"""Settings that change greedy generation in transformers, with their values besides null that have no effect. Engines refuse to
+generate with other values. `temperature`, `top_k`, `top_p` and similar have no effect on greedy generation."""
 
 
 @dataclass(frozen=True)
 class GenerationSettings:
-    """What generation_config.json (config.json where there is none) says about greedy texts."""
+    """Settings of generation_config.json, or of config.json if it is missing, that affect greedy generation."""
 
     repetition_penalty: float = 1.0
-    """Positive logits of tokens that the prompt or the text has are divided by it, negative ones multiplied; 1 is no penalty."""
+    """Positive logits of tokens in the prompt or the text are divided by it, negative ones multiplied; 1 is no penalty."""
     unsupported: str = ""
-    """The first setting that engines do not honour, as `name: value`; empty where there is none."""
+    """The first setting that the engines do not support, as `name: value`; empty if there is none."""
     source: str = ""
     """Path of the file."""
 
     def require_supported(self) -> None:
-        """Raise EngineError where texts would not be those that transformers writes."""
+        """Raise EngineError if the engines would generate other texts than transformers."""
         if self.unsupported:
             raise EngineError(
-                f"{self.source} says {self.unsupported}, which changes what transformers writes and which no engine here does: "
+                f"{self.source} says {self.unsupported}, which changes the texts of transformers and is not supported by the engines: "
                 "remove it in a copy of the checkpoint, or choose benchmarks without generated answers."
             )
 
 
 def read_generation_settings(checkpoint: Path) -> GenerationSettings:
-    """The checkpoint's settings; raises EngineError for a file that cannot be read or a penalty that is no positive number."""
+    """Read the checkpoint's settings; EngineError if a file cannot be read or the penalty is not a positive number."""
     path = checkpoint / "generation_config.json"
     if path.is_file():
         try:
             stated = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
-            raise EngineError(f"{path} cannot be read ({error}): mend or remove it.") from error
+            raise EngineError(f"{path} cannot be read ({error}): repair or remove it.") from error
     else:
         path, stated = checkpoint / "config.json", read_config(checkpoint)
     if not isinstance(stated, dict):
-        raise EngineError(f"{path} holds no JSON object: mend or remove it.")
+        raise EngineError(f"{path} holds no JSON object: repair or remove it.")
     penalty = stated.get("repetition_penalty")
     penalty = 1.0 if penalty is None else penalty
     if isinstance(penalty, bool) or not isinstance(penalty, int | float) or not 0 < penalty < float("inf"):
         raise EngineError(
-            f"{path} says repetition_penalty: {penalty!r}, which is no positive number: mend it."
+            f"{path} says repetition_penalty: {penalty!r}, which is not a positive number: correct it."
         )
     unsupported = next(_unsupported(stated), "")
     return GenerationSettings(float(penalty), unsupported, str(path))
@@ -96,10 +96,10 @@ def _unsupported(stated: Mapping[str, Any]) -> Iterator[str]:
 
 
 def constant_rope_length(config: Mapping[str, Any]) -> int | None:
-    """Longest sequence in tokens up to which the rotary factors are the same; null where they do not depend on its length.
+    """Longest sequence, in tokens, up to which the rotary factors are constant; None if they do not depend on the length.
 
-    As transformers' `dynamic_rope_update`: `longrope` takes its long factors beyond the original length, `dynamic` new ones
-    for every length beyond `max_position_embeddings`.
+    As in transformers' `dynamic_rope_update`: `longrope` switches to its long factors beyond the original length, `dynamic`
+    computes new ones for every length beyond `max_position_embeddings`.
     """
     config = config.get("text_config") or config
     limits = []
@@ -117,9 +117,9 @@ def constant_rope_length(config: Mapping[str, Any]) -> int | None:
 
 
 def _ropes(config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """The rotary settings, of each kind of layer where they differ."""
+    """The rotary settings; one entry per kind of layer if they differ."""
     for name in ("rope_parameters", "rope_scaling"):
         rope = config.get(name)
         if isinstance(rope, Mapping):
             yield rope
-            yield from (each for each in rope.values() if isinstance(each, Mapping))
+            yield from (layer_rope for layer_rope in rope.values() if isinstance(layer_rope, Mapping))

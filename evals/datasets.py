@@ -1,4 +1,4 @@
-"""Where a benchmark's documents are: shipped, in a mirror of the hub, or in the hub's cache. Quick, and never online."""
+"""Locates a benchmark's documents: shipped, in a mirror of the hub, or in the hub's cache. Never goes online."""
 
 from __future__ import annotations
 
@@ -22,39 +22,39 @@ DATA_SUFFIXES = (".parquet", ".csv", ".jsonl", ".json", ".arrow", ".zip", ".gz",
 
 
 class DatasetState(StrEnum):
-    """Whether a benchmark's documents are at hand."""
+    """Availability of a benchmark's documents."""
 
     AVAILABLE = "available"
     MISSING = "missing"
     GATED = "gated"
-    """Missing, and the hub gives it only to an account that has accepted its terms."""
+    """Missing, and the hub requires an account that has accepted its terms."""
 
 
 class DatasetStatus(Frozen):
-    """What is known about a benchmark's documents without going online."""
+    """Availability of a benchmark's documents on this machine."""
 
     benchmark: str = Field(description="Benchmark of the suite.")
     dataset: str = Field(description="Data set repository on the hub, or the shipped folder.")
-    state: DatasetState = Field(description="Whether the documents are at hand.")
-    location: Path | None = Field(description="Folder they are in; null where they are not at hand.")
-    command: str | None = Field(description="Command that gets them; null where they are at hand.")
+    state: DatasetState = Field(description="Whether the documents are available.")
+    location: Path | None = Field(description="Folder of the documents; null if they are not available.")
+    command: str | None = Field(description="Command that downloads them; null if they are available.")
     reason: str | None = Field(
-        default=None, description="One sentence on what is missing; null where nothing is."
+        default=None, description="What is missing, in one sentence; null if nothing is."
     )
 
 
 class DataOnNode(Frozen):
-    """A benchmark's data as a process on one machine reads it, to be compared with what another machine reads."""
+    """A benchmark's data on one machine, for comparison between machines."""
 
     benchmark: str = Field(description="Benchmark of the suite.")
     dataset: str = Field(description="Data set repository on the hub, or the shipped folder.")
-    digest: str | None = Field(description="Digest of the data files; null where they are not at hand.")
-    reason: str | None = Field(description="What is missing, in one sentence; null where nothing is.")
-    command: str | None = Field(description="Command that gets the data; null where it is at hand.")
+    digest: str | None = Field(description="Digest of the data files; null if they are not available.")
+    reason: str | None = Field(description="What is missing, in one sentence; null if nothing is.")
+    command: str | None = Field(description="Command that downloads the data; null if it is available.")
 
 
 def check(benchmark: Benchmark, mirror: Path | None, home: Path | None = None) -> DatasetStatus:
-    """Looks for the documents; `home` is Hugging Face's folder, by default the environment's HF_HOME."""
+    """Look for the documents; `home` is Hugging Face's folder, by default $HF_HOME."""
     dataset = benchmark.dataset
     if dataset.shipped:
         places = [OWN_TASKS_DIR / dataset.path]
@@ -82,8 +82,8 @@ def check(benchmark: Benchmark, mirror: Path | None, home: Path | None = None) -
     )
 
 
-def find(benchmark: Benchmark, mirror: Path | None, home: Path | None = None) -> Path:
-    """The folder of the documents; an error that says how to get them where they are not at hand."""
+def find_dataset(benchmark: Benchmark, mirror: Path | None, home: Path | None = None) -> Path:
+    """The folder of the documents; DatasetError with the download command if they are not available."""
     status = check(benchmark, mirror, home)
     if status.location is None:
         raise DatasetError(f"{status.reason} Get it with: {status.command}")
@@ -91,7 +91,7 @@ def find(benchmark: Benchmark, mirror: Path | None, home: Path | None = None) ->
 
 
 def data_of(benchmark: Benchmark, mirror: Path | None) -> DataOnNode:
-    """What this machine has of a benchmark's data; reads every byte of it."""
+    """Availability and digest of a benchmark's data on this machine; reads every byte of it."""
     status = check(benchmark, mirror)
     return DataOnNode(
         benchmark=benchmark.name,
@@ -110,8 +110,8 @@ def _reason(benchmark: Benchmark, mirror: Path | None, problems: list[str]) -> s
         if benchmark.dataset.gated
         else ""
     )
-    found = f" ({'; '.join(problems)})" if problems else ""
-    return f"Benchmark '{benchmark.name}' needs the data set {path}, which is not in {where}{found}.{gate}"
+    details = f" ({'; '.join(problems)})" if problems else ""
+    return f"Benchmark '{benchmark.name}' needs the data set {path}, which is not in {where}{details}.{gate}"
 
 
 def _command(benchmark: Benchmark, mirror: Path | None) -> str:
@@ -122,7 +122,7 @@ def _command(benchmark: Benchmark, mirror: Path | None) -> str:
 
 
 def _problem(folder: Path, benchmark: Benchmark) -> str | None:
-    """What keeps a folder from serving the benchmark; null where nothing does."""
+    """Why the folder cannot serve the benchmark; None if it can."""
     if not folder.is_dir():
         return f"{folder} is not there"
     names = sorted(
@@ -131,17 +131,17 @@ def _problem(folder: Path, benchmark: Benchmark) -> str | None:
     if not names:
         return f"{folder} has no data files"
     declared = _declared(folder / "README.md")
-    for wanted in sorted({s.data for s in benchmark.subsets if s.data}):
-        if declared and wanted not in declared:
-            return f"{folder} has no configuration {wanted}"
-        for pattern in declared.get(wanted, ()):
+    for config in sorted({s.data for s in benchmark.subsets if s.data}):
+        if declared and config not in declared:
+            return f"{folder} has no configuration {config}"
+        for pattern in declared.get(config, ()):
             if not any(fnmatch.fnmatch(name, pattern.removeprefix("./")) for name in names):
                 return f"{folder} lacks {pattern}"
     return None
 
 
 def _declared(readme: Path) -> dict[str, list[str]]:
-    """File patterns of each configuration that a data set's README.md declares."""
+    """File patterns by configuration, as declared in a data set's README.md."""
     return {str(c.get("config_name", "default")): _patterns(c.get("data_files")) for c in _configs(readme)}
 
 
@@ -183,22 +183,22 @@ def _snapshots(home: Path, path: str) -> list[Path]:
 
 
 def content_digest(location: Path, benchmark: Benchmark) -> str:
-    """First 16 hex digits of a sha256 over the data that the benchmark's tasks read: equal data, equal digest.
+    """First 16 hex digits of a sha256 over the data that the benchmark's tasks read.
 
-    That is the names and bytes of the files of the configurations that its subsets name, and how README.md maps files to
-    splits; every data file where the README maps none. Other configurations and prose do not count.
+    It covers the names and bytes of the files of the subsets' configurations, and README.md's mapping of files to splits;
+    every data file if the README has no mapping. Other configurations and prose do not count.
     """
-    whole = hashlib.sha256()
+    digest = hashlib.sha256()
     mapping = _mapping(location / "README.md", benchmark)
-    whole.update(json.dumps(mapping, sort_keys=True).encode())
-    for name in _files_read(location, mapping):
-        whole.update(name.encode())
-        whole.update(_file_sha256(location / name, _state(location / name)))
-    return whole.hexdigest()[:16]
+    digest.update(json.dumps(mapping, sort_keys=True).encode())
+    for name in _data_files(location, mapping):
+        digest.update(name.encode())
+        digest.update(_file_sha256(location / name, _file_state(location / name)))
+    return digest.hexdigest()[:16]
 
 
 def require_content(location: Path, benchmark: Benchmark, planned: str) -> None:
-    """Raise DatasetChanged where the data here is not what was planned."""
+    """Raise DatasetChanged if the data differs from what was planned, DatasetError if it cannot be read."""
     try:
         present = content_digest(location, benchmark)
     except OSError as error:
@@ -213,14 +213,14 @@ def require_content(location: Path, benchmark: Benchmark, planned: str) -> None:
 
 
 def _mapping(readme: Path, benchmark: Benchmark) -> dict[str, Any]:
-    """What README.md declares of the configurations that the benchmark's subsets name, by configuration."""
+    """README.md's declarations of the configurations that the benchmark's subsets name; of all if it names none of them."""
     names = {subset.data or "default" for subset in benchmark.subsets}
     configs = {str(config.get("config_name", "default")): config for config in _configs(readme)}
     used = {name: config for name, config in configs.items() if name in names}
     return used or configs
 
 
-def _files_read(location: Path, mapping: dict[str, Any]) -> list[str]:
+def _data_files(location: Path, mapping: dict[str, Any]) -> list[str]:
     names = sorted(
         file.relative_to(location).as_posix()
         for file in location.rglob("*")
@@ -229,16 +229,16 @@ def _files_read(location: Path, mapping: dict[str, Any]) -> list[str]:
     patterns = [
         p.removeprefix("./") for config in mapping.values() for p in _patterns(config.get("data_files"))
     ]
-    read = [name for name in names if any(fnmatch.fnmatch(name, pattern) for pattern in patterns)]
-    return read or names
+    selected = [name for name in names if any(fnmatch.fnmatch(name, pattern) for pattern in patterns)]
+    return selected or names
 
 
-def _state(file: Path) -> tuple[int, int, int, int]:
+def _file_state(file: Path) -> tuple[int, int, int, int]:
     stat = file.stat()
     return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
 
 
 @functools.lru_cache(maxsize=4096)
-def _file_sha256(file: Path, _state: tuple[int, int, int, int]) -> bytes:
+def _file_sha256(file: Path, _file_state: tuple[int, int, int, int]) -> bytes:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").digest()

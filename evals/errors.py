@@ -1,12 +1,12 @@
-"""What can be wrong with an evaluation.
+"""Errors of evaluations.
 
 EvaluationError
 ├── SuiteError             an unknown suite or benchmark, or a suite file that does not parse
 ├── DatasetError           a data set that is missing, gated or not as the task needs it
-│   └── DatasetChanged     its content is not what was planned
+│   └── DatasetChanged     its content differs from what was planned
 ├── EngineError            an engine that cannot serve this checkpoint or these settings
-│   ├── UnsupportedArchitecture   live layer paths are not written for this architecture
-│   └── EngineStartError          an engine that did not start, and what is at fault
+│   ├── UnsupportedArchitecture   live layer paths do not support this architecture
+│   └── EngineStartError          an engine that did not start, with the cause
 ├── JournalError           a request journal that belongs to another job
 ├── SamplesError           a samples file that is gone, altered or unreadable
 └── ClaimError             a claim or result file that cannot be read
@@ -18,7 +18,7 @@ from enum import StrEnum
 
 
 class Fault(StrEnum):
-    """What is at fault when an engine fails; the value is that of the orchestrator's failure class."""
+    """Cause of an engine's failure; the value equals that of the orchestrator's failure class."""
 
     BAD_CHECKPOINT = "bad_checkpoint"
     OUT_OF_MEMORY = "out_of_memory"
@@ -31,7 +31,7 @@ class Fault(StrEnum):
 
 
 class EvaluationError(Exception):
-    """Base of all errors of this package; the message is one sentence that says what, where and the next step."""
+    """Base of all errors of this package; the message is one sentence: what, where, next step."""
 
 
 class SuiteError(EvaluationError):
@@ -43,7 +43,7 @@ class DatasetError(EvaluationError):
 
 
 class DatasetChanged(DatasetError):
-    """A data set's content is not what was planned."""
+    """A data set's content differs from what was planned."""
 
 
 class EngineError(EvaluationError):
@@ -51,11 +51,11 @@ class EngineError(EvaluationError):
 
 
 class UnsupportedArchitecture(EngineError):
-    """Live layer paths are not written for this architecture."""
+    """Live layer paths do not support this architecture."""
 
 
 class EngineStartError(EngineError):
-    """An engine did not start; `fault` says what is at fault, the checkpoint or the machine."""
+    """An engine did not start; `fault` is the cause."""
 
     def __init__(self, message: str, fault: Fault = Fault.ENGINE_START) -> None:
         super().__init__(message)
@@ -67,7 +67,7 @@ class JournalError(EvaluationError):
 
 
 class SamplesError(EvaluationError):
-    """A samples file is gone, is not the one that was stored, or cannot be read."""
+    """A samples file is missing, altered or unreadable."""
 
 
 class ClaimError(EvaluationError):

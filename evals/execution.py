@@ -1,4 +1,4 @@
-"""Execution mode, attention backend and batch invariance: what an engine runs by default, and what it cannot run."""
+"""Execution mode, attention backend and batch invariance: an engine's defaults and what it cannot run."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ FLASH_ATTENTION = "FLASH_ATTN"
 TRITON_ATTENTION = "TRITON_ATTN"
 _FLASH_MAX_HEAD = 256
 _FLASH_MAJORS = (8, 9, 12)
-"""Compute capabilities whose first choice vLLM makes FlashAttention (`vllm/platforms/cuda.py`); on 10 it is FlashInfer."""
+"""Compute capabilities on which vLLM prefers FlashAttention (`vllm/platforms/cuda.py`); on 10 it prefers FlashInfer."""
 _INVARIANT_CAPABILITY = (8, 0)
-"""The least for which vLLM installs batch-invariant matrix products (`enable_batch_invariant_mode`)."""
+"""Minimum for vLLM's batch-invariant matrix products (`enable_batch_invariant_mode`)."""
 
 
 def default_execution(kind: EngineKind, device: DeviceKind) -> ExecutionMode:
-    """Graphs for vLLM on GPUs, whether layer paths are live or built, so that both run the same kernels; else eager."""
+    """Graphs for vLLM on GPUs, for live and for built layer paths, so that both run the same kernels; otherwise eager."""
     return (
         ExecutionMode.GRAPHS
         if kind is EngineKind.VLLM and device is not DeviceKind.CPU
@@ -37,9 +37,9 @@ def default_execution(kind: EngineKind, device: DeviceKind) -> ExecutionMode:
 def planned_attention(
     installed: InstalledEngine, *, dtype: str, kv_cache_dtype: str, model_type: str, head_dim: int | None
 ) -> str:
-    """The attention backend that vLLM chooses for a checkpoint; 'auto' where only the running engine can tell.
+    """The attention backend that vLLM chooses for a checkpoint; 'auto' if only the running engine knows.
 
-    Known for the CPU and, on CUDA, for the dense families with plain attention: FlashAttention takes 16-bit types alone, so
+    It is known on CPUs and, on CUDA, for dense families with plain attention. FlashAttention supports 16-bit types only, so
     float32 runs Triton's kernel.
     """
     if installed.kind is not EngineKind.VLLM:
@@ -57,7 +57,7 @@ def planned_attention(
 
 
 def require_runnable(spec: EngineSpec, installed: InstalledEngine) -> None:
-    """Raise EngineError, in one sentence, for an execution mode or option that this engine does not have."""
+    """Raise EngineError for an execution mode or option that this engine does not support."""
     if spec.execution is not None and spec.execution is not ExecutionMode.EAGER:
         if spec.kind is EngineKind.TRANSFORMERS:
             raise EngineError(
@@ -82,14 +82,14 @@ def require_runnable(spec: EngineSpec, installed: InstalledEngine) -> None:
 
 
 def _require_invariance(spec: EngineSpec, installed: InstalledEngine) -> None:
-    """What `VLLM_BATCH_INVARIANT` needs."""
+    """Raise EngineError unless the requirements of `VLLM_BATCH_INVARIANT` are met."""
     if spec.kind is EngineKind.TRANSFORMERS:
         raise EngineError(
             "The transformers engine has no batch-invariant kernels: ask for none, or use the vllm engine."
         )
     if installed.device is DeviceKind.CPU:
         raise EngineError(
-            "vLLM has batch-invariant kernels for GPUs alone, and this is its CPU build: ask for none, or run "
+            "vLLM has batch-invariant kernels for GPUs only, and this is its CPU build: ask for none, or run "
             "on a cluster with GPUs."
         )
     capability = installed.compute_capability
@@ -106,7 +106,7 @@ def _require_invariance(spec: EngineSpec, installed: InstalledEngine) -> None:
 
 
 def require_installed(spec: EngineSpec, installed: InstalledEngine) -> None:
-    """Raise EngineError where the engine that is installed differs from the specification, or cannot run it."""
+    """Raise EngineError if the installed engine differs from the specification or cannot run it."""
     if spec.version != installed.version:
         raise EngineError(
             f"The specification asks for {spec.kind} {spec.version} and {installed.version} is installed: "
@@ -121,7 +121,7 @@ def require_installed(spec: EngineSpec, installed: InstalledEngine) -> None:
 
 
 def completed(spec: EngineSpec, installed: InstalledEngine) -> EngineSpec:
-    """The specification with the defaults of the installed engine where it is silent."""
+    """The specification with unset options replaced by the defaults of the installed engine."""
     defaults: dict[str, Any] = {
         "device": installed.device,
         "execution": default_execution(spec.kind, installed.device),
@@ -134,11 +134,11 @@ def completed(spec: EngineSpec, installed: InstalledEngine) -> EngineSpec:
 
 
 def with_backend(spec: EngineSpec, chosen: str) -> EngineSpec:
-    """The specification with the attention backend that the engine runs; raises EngineError where another was asked for."""
-    asked = spec.attention_backend
-    if asked not in (None, AUTO_ATTENTION, chosen):
+    """The specification with the attention backend that the engine runs; EngineError if it requires another."""
+    required = spec.attention_backend
+    if required not in (None, AUTO_ATTENTION, chosen):
         raise EngineError(
-            f"The specification asks for the attention backend {asked} and {spec.kind} runs {chosen}: "
+            f"The specification asks for the attention backend {required} and {spec.kind} runs {chosen}: "
             f"plan the job anew, or set `attention_backend: {chosen}`."
         )
     return spec.model_copy(update={"attention_backend": chosen})

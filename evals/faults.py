@@ -1,8 +1,8 @@
-"""What an error text of vLLM, torch, CUDA, NCCL, Triton or Ray means: one table of substrings, first match first.
+"""Classifies error texts of vLLM, torch, CUDA, NCCL, Triton and Ray by a table of substrings; the first match counts.
 
-Where an exception has a type of its own the type decides; the libraries raise most of what follows as RuntimeError, ValueError
-or a bare Exception, and a tensor-parallel worker's error reaches its parent as text or in the log alone. docs/failures.md shows
-the table together with what is done for each fault.
+Exceptions with specific types are classified by type elsewhere. The libraries raise most of these as RuntimeError, ValueError
+or Exception, and a tensor-parallel worker's error reaches its parent only as text or in the log. docs/failures.md shows the
+table together with the reaction to each fault.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from evals.errors import EngineStartError, Fault
 
 _LONGEST = 32_768
-"""Characters at each end of a text that are searched: an error names itself first, a log names its cause last."""
+"""Characters searched at each end of a text: an error starts with its type, a log ends with its cause."""
 
 
 @dataclass(frozen=True)
@@ -24,11 +24,11 @@ class FaultText:
     marks: tuple[str, ...]
     fault: Fault
     next_step: str
-    """What the user can do if retries do not help; a sentence."""
+    """What the user can do if retries do not help, in one sentence."""
     example: str
-    """A real text."""
+    """An observed error text."""
     source: str
-    """Who writes the text."""
+    """Library that writes the text."""
 
 
 _FREE_GPU = (
@@ -51,7 +51,7 @@ _REPLACE = (
 _LOG = "The attempt's log names the cause."
 
 TABLE: tuple[FaultText, ...] = (
-    # The machine's memory is another process's.
+    # Another process uses the memory.
     FaultText(
         ("free memory on device", "less than desired gpu memory utilization"), Fault.BUSY_GPU, _FREE_GPU,
         "ValueError: Free memory on device cuda:0 (19.77/22.05 GiB) on startup is less than desired GPU memory utilization "
@@ -77,7 +77,7 @@ TABLE: tuple[FaultText, ...] = (
         ("device(s) is/are busy or unavailable",), Fault.BUSY_GPU, _FREE_GPU,
         "torch.AcceleratorError: CUDA error: CUDA-capable device(s) is/are busy or unavailable", "CUDA",
     ),
-    # The engine does not fit the GPU, whoever else is there.
+    # The engine does not fit into the GPU's memory, even if it is free.
     FaultText(
         ("no available memory for the cache blocks",), Fault.TOO_LARGE, _FIT,
         "ValueError: No available memory for the cache blocks. Try increasing `gpu_memory_utilization` when initializing the engine.",
@@ -93,7 +93,7 @@ TABLE: tuple[FaultText, ...] = (
         'File ".../vllm/v1/worker/gpu_worker.py", line 136, in load_model\n...\ntorch.OutOfMemoryError: CUDA out of memory. Tried to '
         "allocate 448.00 MiB. GPU 0 has a total capacity of 23.68 GiB of which 212.81 MiB is free.", "torch",
     ),
-    # Host memory: Ray's monitor ended the process.
+    # Host memory.
     FaultText(
         ("node running low on memory",), Fault.OUT_OF_MEMORY, "Use a node with more memory, or run fewer engines on it.",
         "ray.exceptions.OutOfMemoryError: Task was killed due to the node running low on memory.", "Ray",
@@ -112,7 +112,7 @@ TABLE: tuple[FaultText, ...] = (
         ("bad_alloc",), Fault.OUT_OF_MEMORY, "Use a node with more memory, or run fewer engines on it.",
         "RuntimeError: std::bad_alloc", "C++",
     ),
-    # The node cannot run any engine: its driver, its image, its hardware.
+    # The node cannot run any engine: driver, image or hardware.
     FaultText(
         ("nvidia driver on your system is too old",), Fault.BAD_NODE, _DRIVER,
         "RuntimeError: The NVIDIA driver on your system is too old (found version 12020). Please update your GPU driver by "
@@ -187,7 +187,7 @@ TABLE: tuple[FaultText, ...] = (
         ("uncorrectable nvlink error",), Fault.BAD_NODE, _REPLACE,
         "RuntimeError: CUDA error: uncorrectable NVLink error detected during the execution", "CUDA",
     ),
-    # The engine's process is of no use any more: CUDA's context is lost, or a process that it needs.
+    # The engine's process must be replaced: its CUDA context or a worker process is lost.
     FaultText(
         ("an illegal memory access",), Fault.BROKEN_ENGINE, _CHECK_GPU,
         "torch.AcceleratorError: CUDA error: an illegal memory access was encountered\nSearch for `cudaErrorIllegalAddress' in "
@@ -228,7 +228,7 @@ TABLE: tuple[FaultText, ...] = (
         ("cuda error",), Fault.BROKEN_ENGINE, _CHECK_GPU,
         "RuntimeError: CUDA error: misaligned address", "CUDA",
     ),
-    # The checkpoint is at fault: no other node will do better.
+    # The checkpoint fails on every node.
     FaultText(
         ("model architecture", "not supported"), Fault.BAD_CHECKPOINT,
         "Choose the `transformers` engine, or a checkpoint of an architecture that this vLLM has.",
@@ -264,7 +264,7 @@ TABLE: tuple[FaultText, ...] = (
         'File ".../vllm/model_executor/models/llama.py", line 480, in load_weights\n...\nFile '
         '".../vllm/model_executor/parameter.py", line 94, in _assert_and_load\nAssertionError', "vLLM",
     ),
-    # What tells that something failed, not what; looked for last.
+    # Generic texts that do not name the cause; searched last.
     FaultText(
         ("enginecore encountered an issue",), Fault.BROKEN_ENGINE, _LOG,
         "vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an issue. See stack trace (above) for the root cause.",
@@ -296,29 +296,29 @@ TABLE: tuple[FaultText, ...] = (
         "ray.exceptions.ActorDiedError: The actor died because its node has died. Node Id: 8c5a14", "Ray",
     ),
 )  # fmt: skip
-"""Ordered by precedence: memory first, since one worker's lack of it shows as NCCL's failure in the others."""
+"""Ordered by precedence: memory first, because one worker without memory causes NCCL errors in the others."""
 
 GENERIC = frozenset({Fault.ENGINE_START, Fault.LOST_NODE})
-"""Faults that only say that something failed; a more precise cause is looked for in the log."""
+"""Faults that do not name a cause; the log is searched for it."""
 
-# What vLLM raises without a text of its own where a checkpoint or its config is wrong.
+# Types that vLLM raises, with varying texts, for a defective checkpoint or config.
 _OF_CHECKPOINT = (ValueError, AssertionError, LookupError, TypeError, AttributeError)
 
 
 def find_fault(text: str) -> FaultText | None:
-    """The first row of the table whose marks are all in the text; None where there is none."""
+    """The first row of the table whose marks are all in the text; None if no row matches."""
     low = (text if len(text) <= 2 * _LONGEST else text[:_LONGEST] + text[-_LONGEST:]).lower()
     return next((row for row in TABLE if all(mark in low for mark in row.marks)), None)
 
 
 def text_with_frames(error: BaseException) -> str:
-    """An error's text and the functions that it passed, as a traceback names them ("in load_model")."""
+    """An error's text and the functions of its traceback, as lines like "in load_model"."""
     frames = traceback.extract_tb(error.__traceback__)
     return "\n".join([f"{type(error).__name__}: {error}", *(f"in {frame.name}" for frame in frames)])
 
 
 def start_error(checkpoint: Path, error: Exception, log_tail: str) -> EngineStartError:
-    """Why vLLM did not start: by the error's text, else by the end of its log, else by the error's type."""
+    """The cause of vLLM's failure to start: by the error's text, else by the end of its log, else by the error's type."""
     row = find_fault(text_with_frames(error))
     if row is None or row.fault in GENERIC:
         row = find_fault(log_tail) or row
@@ -327,8 +327,8 @@ def start_error(checkpoint: Path, error: Exception, log_tail: str) -> EngineStar
     elif isinstance(error, _OF_CHECKPOINT) or type(error).__name__ == "SafetensorError":
         fault = Fault.BAD_CHECKPOINT
     else:
-        nameless = isinstance(error, OSError) and error.errno is None
-        fault = Fault.BAD_CHECKPOINT if nameless else Fault.ENGINE_START
+        without_errno = isinstance(error, OSError) and error.errno is None
+        fault = Fault.BAD_CHECKPOINT if without_errno else Fault.ENGINE_START
     advice = f" {row.next_step}" if row is not None else ""
     text = str(error).strip() or type(error).__name__
     return EngineStartError(

@@ -1,9 +1,9 @@
-"""The request journal: every answer of an engine, written down as soon as it is known, so that nothing is computed twice.
+"""The request journal: stores every answer of an engine at once, so that a resumed job computes nothing twice.
 
-A journal is a folder that belongs to one job. Each writer appends to a file of its own, so that a job may be resumed by
-another worker, or by several, at any moment: a reader takes in all files. A record is one line, its checksum before its
-JSON; a line that was cut short by a crash does not match and is passed over, as is everything unknown. Records reach the
-operating system at once (`kill -9` loses only the answers in flight) and the disk at least every `SYNC_EVERY_S` seconds.
+A journal is a folder that belongs to one job. Each writer appends to its own file, and readers read all files, so that one or
+several other workers can resume a job at any time. A record is one line: checksum, then JSON. Lines whose checksum does not
+match (truncated by a crash) and unknown records are skipped. Records reach the operating system at once (`kill -9` loses only
+the answers in flight) and the disk at least every `SYNC_EVERY_S` seconds.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Result = ScoreResult | GenerateResult
 
 
 def request_digest(request: Request) -> str:
-    """Identity of a request: 32 hex digits over its tokens and limits."""
+    """First 32 hex digits of a sha256 over a request's tokens and limits."""
     digest = hashlib.sha256()
     if isinstance(request, ScoreRequest):
         digest.update(b"score")
@@ -47,10 +47,10 @@ def request_digest(request: Request) -> str:
 
 
 class Journal:
-    """The answers of one job. Open it with `with`; only the process that opened it writes to its file."""
+    """The answers of one job; a context manager that closes this writer's file."""
 
     def __init__(self, folder: Path, identity: str) -> None:
-        """`identity` names the job; a folder that holds another job's answers is refused."""
+        """`identity` names the job; JournalError if the folder holds another job's answers."""
         self.folder = folder
         self.identity = identity
         self._name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.journal"
@@ -69,15 +69,15 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Closes the file of this writer."""
+        """Close the file of this writer."""
         self.close()
 
     def get(self, digest: str) -> Result | None:
-        """The answer to the request of this digest, if it is known."""
+        """The stored answer to the request with this digest; None if there is none."""
         return self._answers.get(digest)
 
     def put(self, digest: str, result: Result) -> None:
-        """Writes an answer down."""
+        """Append an answer."""
         if digest in self._answers:
             return
         self._write({"k": digest, **_encode(result)})
@@ -87,21 +87,21 @@ class Journal:
             self.sync()
 
     def refresh(self) -> int:
-        """Takes in what other writers have written since; the number of answers that are new."""
-        known = len(self._answers)
+        """Read what other writers have appended; returns the number of new answers."""
+        before = len(self._answers)
         for path in sorted(self.folder.glob("*.journal")):
             if path.name != self._name and path.stat().st_size > self._read.get(path, 0):
-                self._take_in(path)
-        return len(self._answers) - known
+                self._read_new_records(path)
+        return len(self._answers) - before
 
     def sync(self) -> None:
-        """Forces what was written to the disk."""
+        """Flush the file to the disk."""
         if self._fd is not None:
             os.fsync(self._fd)
         self._synced_at = time.monotonic()
 
     def close(self) -> None:
-        """Syncs and closes the file of this writer."""
+        """Flush and close the file of this writer."""
         if self._fd is not None:
             self.sync()
             os.close(self._fd)
@@ -118,11 +118,11 @@ class Journal:
 
     def _append(self, record: dict[str, Any]) -> None:
         assert self._fd is not None
-        line = _seal(record)
+        line = _encode_line(record)
         while line:
             line = line[os.write(self._fd, line) :]
 
-    def _take_in(self, path: Path) -> None:
+    def _read_new_records(self, path: Path) -> None:
         begin = self._read.get(path, 0)
         for end, record in _records(path, begin):
             if self._read.get(path, 0) == 0:
@@ -137,17 +137,17 @@ class Journal:
         if head.get("format") != FORMAT or head.get("job") != self.identity:
             raise JournalError(
                 f"Journal {path} belongs to another job ({head.get('job')}, format {head.get('format')}), not to "
-                f"{self.identity}; choose another journal folder, or delete this one to compute its answers anew."
+                f"{self.identity}; choose another journal folder, or delete this one to compute its answers again."
             )
 
 
-def _seal(record: dict[str, Any]) -> bytes:
+def _encode_line(record: dict[str, Any]) -> bytes:
     body = json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
     return b"%08x %s\n" % (zlib.crc32(body), body)
 
 
 def _records(path: Path, begin: int) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The records from a byte on whose checksums match, and where each ends; the head only if it is the file's first line."""
+    """Valid records from offset `begin`, each with its end offset; none if the first line of the file is invalid."""
     end = begin
     with path.open("rb") as file:
         file.seek(begin)

@@ -1,8 +1,7 @@
-"""Which checkpoints can run live layer paths, and what a layer path may be: read off config.json, nothing loaded.
+"""Checks from config.json whether a checkpoint supports live layer paths, and whether a layer path is valid.
 
-A live path runs source layers in any order without a copy of a weight; every occurrence of a layer has its own
-slot in the KV cache. That needs an engine which knows how the architecture threads its layers, so the families
-are named here and every other one is refused before anything is loaded.
+A live path runs source layers in any order without copying weights; every occurrence of a layer has its own slot in
+the KV cache. The engines implement this for the families named here; others are rejected before anything is loaded.
 """
 
 from __future__ import annotations
@@ -21,40 +20,40 @@ LIVE_FAMILIES: dict[str, str] = {
     "qwen3": "Qwen3ForCausalLM",
     "phi3": "Phi3ForCausalLM",
 }
-"""Model type in config.json -> the architecture that it stands for."""
+"""Architecture by `model_type` of config.json."""
 
 
 def read_config(checkpoint: Path) -> dict[str, Any]:
-    """The checkpoint's config.json as written."""
+    """The checkpoint's config.json; EngineError if it is missing or unreadable."""
     path = checkpoint / "config.json"
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise EngineError(
-            f"{checkpoint} is no checkpoint, it has no config.json: name its directory."
+            f"{checkpoint} is not a checkpoint, it has no config.json: name its directory."
         ) from None
     except (OSError, ValueError) as error:
         raise EngineError(
-            f"{path} cannot be read ({error}): mend or download the checkpoint again."
+            f"{path} cannot be read ({error}): correct it or download the checkpoint again."
         ) from error
     if not isinstance(config, dict):
-        raise EngineError(f"{path} holds no JSON object: mend or download the checkpoint again.")
+        raise EngineError(f"{path} holds no JSON object: correct it or download the checkpoint again.")
     return config
 
 
 def is_live_family(config: dict[str, Any]) -> bool:
-    """Whether live layer paths are written for this architecture."""
+    """Whether live layer paths support this architecture."""
     expected = LIVE_FAMILIES.get(str(config.get("model_type")))
     return expected is not None and config.get("architectures") in ([expected], None)
 
 
 def require_live_family(checkpoint: Path) -> int:
-    """The checkpoint's number of layers; raises UnsupportedArchitecture where live layer paths cannot run."""
+    """The checkpoint's number of layers; UnsupportedArchitecture if it cannot run live layer paths."""
     config = read_config(checkpoint)
     if not is_live_family(config):
-        found = ", ".join(config.get("architectures") or [str(config.get("model_type"))])
+        architecture = ", ".join(config.get("architectures") or [str(config.get("model_type"))])
         raise UnsupportedArchitecture(
-            f"{checkpoint} is a {found}, for which live layer paths are not written "
+            f"{checkpoint} is a {architecture}, for which live layer paths are not written "
             f"(they are for {', '.join(LIVE_FAMILIES.values())}): build the path as a checkpoint and evaluate that."
         )
     kinds = config.get("layer_types")
@@ -67,13 +66,13 @@ def require_live_family(checkpoint: Path) -> int:
 
 
 def check_layer_path(layers: tuple[int, ...], n_layers: int, slots: int | None, checkpoint: Path) -> None:
-    """Raise EngineError unless the path is not empty, names existing layers and fits into the slots (null: any number)."""
+    """Raise EngineError if the path is empty, names a missing layer or exceeds the slots (None: no limit)."""
     if not layers:
         raise EngineError(f"The layer path for {checkpoint} is empty: name at least one layer.")
-    wrong = [layer for layer in layers if not 0 <= layer < n_layers]
-    if wrong:
+    unknown_layers = [layer for layer in layers if not 0 <= layer < n_layers]
+    if unknown_layers:
         raise EngineError(
-            f"{checkpoint} has layers [0, {n_layers}), and the layer path names layer {wrong[0]}."
+            f"{checkpoint} has layers [0, {n_layers}), and the layer path names layer {unknown_layers[0]}."
         )
     if slots is not None and len(layers) > slots:
         raise EngineError(
@@ -97,12 +96,12 @@ def each_path(
     paths: Sequence[tuple[int, ...]],
     run: Callable[[], Iterator[tuple[int, Result]]],
 ) -> Iterator[tuple[int, int, Result]]:
-    """Run the same requests on one path after another, then go back to the path that was set before."""
-    before = engine.layer_path
+    """Run the same requests on each path, then restore the previous path. Yields path number, request index, result."""
+    previous = engine.layer_path
     try:
         for number, layers in enumerate(paths):
             engine.set_layer_path(layers)
             for index, result in run():
                 yield number, index, result
     finally:
-        engine.set_layer_path(before)
+        engine.set_layer_path(previous)

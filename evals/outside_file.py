@@ -1,4 +1,4 @@
-"""Files and JSON that somebody else wrote, read within bounds: never a pipe or device, never more than is said."""
+"""Reads untrusted files and JSON within limits; rejects pipes and devices."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 MAX_JSON_VALUES = 2_000_000
-"""Most values of one JSON text; each takes some 100 bytes of memory, however short it is written."""
+"""Maximum number of values in one JSON text; each takes about 100 bytes of memory."""
 
 
 def open_file(path: Path) -> BinaryIO:
-    """An ordinary file, open for reading; OSError, whose `strerror` says why, for a directory, pipe or device."""
+    """Open a regular file for reading; OSError with the reason in `strerror` for a directory, pipe or device."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except ValueError:
@@ -27,7 +27,7 @@ def open_file(path: Path) -> BinaryIO:
 
 
 def read_file(path: Path, limit: int) -> bytes:
-    """The bytes of an ordinary file; OSError as `open_file` raises it, or where it has more than `limit` bytes."""
+    """The bytes of a regular file; OSError as in `open_file`, or if it has more than `limit` bytes."""
     with open_file(path) as file:
         data = file.read(limit + 1)
     if len(data) > limit:
@@ -36,7 +36,7 @@ def read_file(path: Path, limit: int) -> bytes:
 
 
 def parse_json(text: bytes | str) -> Any:
-    """The value of a JSON text; ValueError for one that is not JSON, nested too deeply, or of too many values."""
+    """The value of a JSON text; ValueError if it is invalid, nested too deeply, or has too many values."""
     text = text.decode("utf-8-sig") if isinstance(text, bytes) else text
     if values_in(text) > MAX_JSON_VALUES:
         raise ValueError(f"it holds more than {MAX_JSON_VALUES:,} values")
@@ -48,7 +48,7 @@ def parse_json(text: bytes | str) -> Any:
 
 
 def storable(value: Any) -> Any:
-    """Text that UTF-8 and every database can hold: lone surrogates and NUL become marks."""
+    """The value with lone surrogates and NUL replaced, so that UTF-8 and every database can store its strings."""
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode("utf-8").replace("\0", "\ufffd")
     if isinstance(value, list):
@@ -57,5 +57,5 @@ def storable(value: Any) -> Any:
 
 
 def values_in(text: str) -> int:
-    """At most so many values, counted by the signs before them."""
+    """Upper bound of the number of values, by counting delimiters."""
     return sum(map(text.count, ",[{"))

@@ -1,9 +1,7 @@
-"""Rows to a Parquet file that appears whole or not at all."""
+"""Writes Parquet files atomically."""
 
 from __future__ import annotations
 
-import os
-import uuid
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,25 +9,21 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from evals.atomic_file import atomic_file
+
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> None:
-    """Writes the rows, compressed, under a name of its own first; text that UTF-8 cannot hold loses those characters."""
+    """Write the rows, compressed, to a temporary file and rename it; lone surrogates become question marks."""
     table = pa.Table.from_pylist(
-        [{key: _printable(value) for key, value in row.items()} for row in rows], schema=schema
+        [{key: _replace_surrogates(value) for key, value in row.items()} for row in rows], schema=schema
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
+    with atomic_file(path, sync=True) as draft:
         pq.write_table(table, draft, compression="zstd", compression_level=9)
-        with draft.open("rb") as file:
-            os.fsync(file.fileno())
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
-def _printable(value: Any) -> Any:
-    """Text that UTF-8 can hold: a lone surrogate, which a tokenizer can leave, becomes a question mark."""
+def _replace_surrogates(value: Any) -> Any:
+    """The value with lone surrogates, which a tokenizer can produce, replaced by question marks."""
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode("utf-8")
-    return tuple(_printable(item) for item in value) if isinstance(value, tuple) else value
+    return tuple(_replace_surrogates(item) for item in value) if isinstance(value, tuple) else value

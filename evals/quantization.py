@@ -1,4 +1,4 @@
-"""The engine's name for how a checkpoint's weights are stored."""
+"""The engine's name of a checkpoint's quantisation method."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ VLLM_METHODS = frozenset(
         "torchao",
     }
 )
-"""Methods of stored checkpoints that vLLM 0.32 loads, by `quant_method` in the checkpoint's config."""
+"""Values of `quant_method` in a checkpoint's config that vLLM 0.32 loads."""
 
 DEPRECATED_METHODS = frozenset({"fbgemm_fp8"})
-"""Those that vLLM loads only when it is told that they are known to be deprecated; Meta's Llama-3.1-405B-Instruct-FP8 is one."""
+"""Methods that vLLM loads only with `allow_deprecated_quantization`; Meta's Llama-3.1-405B-Instruct-FP8 uses one."""
 
 _OTHER_SPELLINGS = {
     "compressed_tensors": "compressed-tensors",
@@ -47,10 +47,7 @@ _OTHER_SPELLINGS = {
 
 
 def engine_quantization(method: str) -> str:
-    """vLLM's name for a checkpoint's `quant_method`; the kernel that it picks for it is no part of the name.
-
-    Raises EngineError for methods that it does not load.
-    """
+    """vLLM's name of a checkpoint's `quant_method`, without the kernel; EngineError for methods that vLLM does not load."""
     name = _OTHER_SPELLINGS.get(method.lower(), method.lower())
     if name not in VLLM_METHODS:
         raise EngineError(
@@ -61,13 +58,13 @@ def engine_quantization(method: str) -> str:
 
 
 def stored_quantization(checkpoint: Path, config: Mapping[str, Any]) -> str | None:
-    """vLLM's name for how a checkpoint is stored; null where it is not quantised, EngineError where vLLM cannot load it."""
+    """vLLM's name of a checkpoint's quantisation; None if it is not quantised, EngineError if vLLM cannot load it."""
     method = stored_method(checkpoint, config)
     return None if method is None else engine_quantization(method)
 
 
 def stored_method(checkpoint: Path, config: Mapping[str, Any]) -> str | None:
-    """`quant_method` of a checkpoint's config, or of ModelOpt's file beside it; null where the weights are not quantised."""
+    """`quant_method` of a checkpoint's config or of ModelOpt's file; None if the weights are not quantised."""
     stored = config.get("quantization_config") or config.get("compression_config")
     if not stored:
         return "modelopt" if _has_modelopt(checkpoint) else None

@@ -1,9 +1,9 @@
-"""Samples as Parquet: one row per document, small and open to any query engine.
+"""Samples as Parquet: one row per document.
 
 Columns are the fields of `evals.scores.Sample`; `metrics` and `weights` are maps from name to number.
 
-Whatever a store refers to is read through `StoredSamples`, which hashes the bytes that it parses: no cache of file times
-can then be wrong, and a hash takes little of the time that parsing takes.
+Samples that a store refers to are read through `StoredSamples`, which hashes the bytes that it parses. A cache by file time
+could be stale, and hashing takes a small part of the parsing time.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ SCHEMA = pa.schema(
 
 
 def write_samples(path: Path, samples: Iterable[Sample]) -> None:
-    """Writes the samples; the file appears whole or not at all."""
+    """Write the samples atomically."""
     write_rows(path, (_row(sample) for sample in samples), SCHEMA)
 
 
@@ -59,28 +59,28 @@ def read_samples(path: Path, *, subset: str | None = None) -> tuple[Sample, ...]
 
 @dataclass(frozen=True)
 class StoredSamples:
-    """A samples file as a store refers to it; every reader of stored samples goes through here."""
+    """A samples file that a store refers to, verified by its hash."""
 
     home: Path
-    """MERGEBOARD_HOME, below which the file must lie."""
+    """MERGEBOARD_HOME, which must contain the file."""
     relative: str
-    """The file, relative to it."""
+    """Path of the file, relative to `home`."""
     sha256: str
-    """Hash of the file's bytes when it was stored, in hexadecimal."""
+    """Hash of the stored file, in hexadecimal."""
     owner: str
-    """Whose samples they are, for messages: `job 01a6c3f206d159fe`."""
+    """Owner of the samples, for messages: `job 01a6c3f206d159fe`."""
 
     def read(self) -> tuple[Sample, ...]:
-        """The samples; SamplesError where the file is gone, altered or unreadable."""
+        """The samples; SamplesError if the file is missing, altered or unreadable."""
         return _samples(self.table(), self._title)
 
     def table(self) -> pa.Table:
-        """The same as a table of `SCHEMA`, which takes a fraction of the time."""
-        return _table(pa.BufferReader(self._verified()), self._title)
+        """The samples as a table of `SCHEMA`, in a fraction of the time of `read`."""
+        return _table(pa.BufferReader(self._read_verified()), self._title)
 
     @property
     def path(self) -> Path:
-        """The file."""
+        """Absolute path of the file."""
         return self.home / self.relative
 
     @property
@@ -88,18 +88,18 @@ class StoredSamples:
         return f"The samples of {self.owner}, {self.path},"
 
     def check(self) -> None:
-        """Raise SamplesError where the file is gone or altered; in pieces, so that its size does not matter."""
-        with self._explained(), self.path.open("rb") as file:
-            self._compare(hashlib.file_digest(file, "sha256").hexdigest())
+        """Raise SamplesError if the file is missing or altered; reads it in chunks."""
+        with self._os_errors_explained(), self.path.open("rb") as file:
+            self._require_sha256(hashlib.file_digest(file, "sha256").hexdigest())
 
-    def _verified(self) -> bytes:
-        with self._explained():
+    def _read_verified(self) -> bytes:
+        with self._os_errors_explained():
             data = self.path.read_bytes()
-        self._compare(hashlib.sha256(data).hexdigest())
+        self._require_sha256(hashlib.sha256(data).hexdigest())
         return data
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
+    def _os_errors_explained(self) -> Iterator[None]:
         if not self.path.resolve().is_relative_to(self.home.resolve()):
             raise SamplesError(
                 f"{self._title} lie outside of MERGEBOARD_HOME, where nothing is read; evaluate again with a new store."
@@ -111,7 +111,7 @@ class StoredSamples:
                 f"{self._title} are gone ({error.strerror}); restore MERGEBOARD_HOME, or evaluate again with a new store."
             ) from error
 
-    def _compare(self, sha256: str) -> None:
+    def _require_sha256(self, sha256: str) -> None:
         if sha256 != self.sha256:
             raise SamplesError(
                 f"{self._title} are not those that were stored (their sha256 differs); restore the file, or evaluate "
@@ -122,14 +122,14 @@ class StoredSamples:
 MAX_ROWS = 2_000_000
 MAX_COLUMNS = 100
 MAX_UNPACKED = 4_000_000_000
-"""Most bytes that a file of samples may unpack to."""
+"""Maximum unpacked size of a samples file, in bytes."""
 
-# What pyarrow raises for damaged files, and Python for values of other types than a sample has.
+# Exceptions of pyarrow for damaged files, and of Python for values of the wrong type.
 _BROKEN = (OSError, pa.ArrowException, ValueError, TypeError, KeyError, OverflowError)
 
 
 def _table(source: Path | pa.BufferReader, title: str, subset: str | None = None) -> pa.Table:
-    """A file as a table of `SCHEMA`; whatever is wrong with it is a SamplesError, as one bad file must end nothing else."""
+    """Read a file as a table of `SCHEMA`; every defect is a SamplesError, so that one bad file does not stop the others."""
     try:
         _check_size(source, title)
         table = pq.read_table(source, filters=[("subset", "=", subset)] if subset else None)
@@ -141,12 +141,12 @@ def _table(source: Path | pa.BufferReader, title: str, subset: str | None = None
 
 
 def _check_size(source: Path | pa.BufferReader, title: str) -> None:
-    """Refuse, by the file's own footer, what a few bytes of repeated values would unpack to."""
+    """Raise SamplesError if the file's footer announces too many rows, columns or unpacked bytes."""
     metadata = pq.read_metadata(source)
     size = sum(metadata.row_group(n).total_byte_size for n in range(metadata.num_row_groups))
     if metadata.num_rows > MAX_ROWS or size > MAX_UNPACKED or metadata.num_columns > MAX_COLUMNS:
         raise SamplesError(
-            f"{title} would be {metadata.num_rows:,} rows of {metadata.num_columns:,} columns; no samples are so many, evaluate again."
+            f"{title} has {metadata.num_rows:,} rows of {metadata.num_columns:,} columns, more than samples can have; evaluate again."
         )
 
 
@@ -158,8 +158,8 @@ def _samples(table: pa.Table, title: str) -> tuple[Sample, ...]:
 
 
 def _unreadable(title: str, error: BaseException) -> SamplesError:
-    first = (str(error).splitlines() or [type(error).__name__])[0]
-    return SamplesError(f"{title} cannot be read ({first}); evaluate again to write it.")
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    return SamplesError(f"{title} cannot be read ({reason}); evaluate again to write it.")
 
 
 def _row(sample: Sample) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""Engines that share the requests of one job: each takes the next stretch that nobody has claimed.
+"""Lets several engines share the requests of one job: each claims the next unclaimed stretch.
 
-All of them see the job's requests in one order and write their answers into one journal. One leads: it gives the job's
-result, and asks again what a helper claimed and never answered. Helpers may come and go at any moment.
+All processes order the job's requests alike and write their answers to one journal. The leader produces the job's result
+and repeats requests that a helper claimed but did not answer. Helpers may join and leave at any time.
 """
 
 from __future__ import annotations
@@ -13,42 +13,42 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 STRETCH = 16
-"""Requests that are claimed together: neighbours, which share prefixes."""
+"""Number of requests claimed together; neighbours share prefixes."""
 PATIENCE_S = 10.0
-"""How long the one that leads waits for the next answer of those who help, before it asks for what is left itself."""
+"""Seconds that the leader waits for a helper's next answer before it runs the remaining requests itself."""
 
 _FOLDER = "claims"
 
 
 class Claims:
-    """Who has which stretch, as empty files in a folder beside the journal that only one process can make."""
+    """Claims of stretches: empty files in the journal's folder, each created by exactly one process."""
 
     def __init__(self, journal_dir: Path, *, until: Callable[[], bool] = lambda: False) -> None:
-        """`until` tells when nothing further is to be claimed."""
+        """`until` returns true when nothing further may be claimed."""
         self._folder = journal_dir / _FOLDER
         self._until = until
-        self._mine: dict[str, bool] = {}
+        self._claimed: dict[str, bool] = {}
         self._quota: int | None = None
 
     def clear(self) -> None:
-        """Forget everyone's claims, which an attempt that died may have left."""
+        """Delete all claims, for example those of an earlier attempt."""
         shutil.rmtree(self._folder, ignore_errors=True)
         self._folder.mkdir(parents=True, exist_ok=True)
 
     def take(self, stretch: str) -> bool:
-        """Whether the stretch is this process's, now or since it took it."""
-        if stretch not in self._mine:
+        """Claim the stretch unless it was tried before; returns whether this process holds it."""
+        if stretch not in self._claimed:
             if self._quota == 0:
                 return False
-            self._mine[stretch] = not self._until() and self._make(self._folder / stretch)
+            self._claimed[stretch] = not self._until() and self._create(self._folder / stretch)
             if self._quota is not None:
-                self._quota -= self._mine[stretch]
-        return self._mine[stretch]
+                self._quota -= self._claimed[stretch]
+        return self._claimed[stretch]
 
     def limit(self, stretches: Iterable[str]) -> bool:
-        """Take at most half of what nobody has of these stretches from now on, at least one; whether there is any.
+        """Limit further claims to half of the unclaimed stretches, at least one; returns whether there are any.
 
-        For helpers: the rest stays for the others until this half is answered.
+        Helpers call it so that the other half stays for others until theirs is answered.
         """
         taken = set(os.listdir(self._folder)) if self._folder.is_dir() else None
         free = 0 if taken is None else len(set(stretches) - taken)
@@ -56,20 +56,20 @@ class Claims:
         return free > 0 and not self._until()
 
     @staticmethod
-    def _make(path: Path) -> bool:
+    def _create(path: Path) -> bool:
         try:
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644))
         except (FileExistsError, FileNotFoundError):
-            return False  # somebody's; or the job is done, and its folder is gone
+            return False  # claimed by another process, or the job is done and its folder removed
         return True
 
 
-def claims_made(journal_dir: Path) -> bool:
-    """Whether somebody leads here."""
+def has_leader(journal_dir: Path) -> bool:
+    """Whether a leader has started the job in this folder."""
     return (journal_dir / _FOLDER).is_dir()
 
 
 def deadline(seconds: float) -> Callable[[], bool]:
-    """Tells whether so much time has passed since now."""
+    """A function that returns whether `seconds` have passed since this call."""
     end = time.monotonic() + seconds
     return lambda: time.monotonic() > end

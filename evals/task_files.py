@@ -1,4 +1,4 @@
-"""Identity of the task definitions behind a benchmark: lm-eval's own files, or ours. Imports no lm-eval."""
+"""Digest of a benchmark's task definitions: lm-eval's files or mergeboard's. Does not import lm-eval."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _SUFFIXES = (".yaml", ".yml", ".py", ".json", ".jsonl", ".txt")
 
 
 def task_folder(benchmark: Benchmark) -> Path:
-    """Folder of the benchmark's task files; SuiteError where there is none."""
-    own = benchmark.tasks.startswith(OWN_PREFIX)
-    root = OWN_TASKS_DIR if own else lm_eval_tasks()
+    """Folder of the benchmark's task files; SuiteError if it is missing."""
+    is_shipped = benchmark.tasks.startswith(OWN_PREFIX)
+    root = OWN_TASKS_DIR if is_shipped else lm_eval_tasks()
     folder = root / benchmark.tasks.removeprefix(OWN_PREFIX)
     if not folder.is_dir():
         raise SuiteError(f"Benchmark '{benchmark.name}' names the task folder {folder}, which is not there.")
@@ -33,7 +33,7 @@ def lm_eval_tasks() -> Path:
 
 
 def task_digest(benchmark: Benchmark) -> str:
-    """First 16 hex digits of a sha256 over the files of its task folder and of the functions of ours that it names."""
+    """First 16 hex digits of a sha256 over the files of the task folder and the modules of `functions` and `prepare`."""
     folder = task_folder(benchmark)
     files = {
         path.relative_to(folder).as_posix(): path
@@ -43,10 +43,10 @@ def task_digest(benchmark: Benchmark) -> str:
     for dotted in (*benchmark.functions.values(), *([benchmark.prepare] if benchmark.prepare else [])):
         module = dotted.rpartition(".")[0].removeprefix("evals.tasks.")
         files[f"evals.tasks.{module}"] = OWN_TASKS_DIR / f"{module.replace('.', '/')}.py"
-    whole = hashlib.sha256()
+    digest = hashlib.sha256()
     for name, path in sorted(files.items()):
-        whole.update(f"{name} {_sha256(path, path.stat().st_mtime_ns, path.stat().st_ctime_ns)}\n".encode())
-    return whole.hexdigest()[:16]
+        digest.update(f"{name} {_sha256(path, path.stat().st_mtime_ns, path.stat().st_ctime_ns)}\n".encode())
+    return digest.hexdigest()[:16]
 
 
 @functools.lru_cache(maxsize=4096)

@@ -1,4 +1,4 @@
-"""What token sequences have in common: shared prefixes, and the tree of a question's continuations."""
+"""Shared prefixes of token sequences, and the tree of a question's continuations."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
 class TokenTree:
     """The inner nodes of a question's continuations.
 
-    Row 0 stands for the context's last token, row r for node r - 1. The last token of a continuation is no node: nobody
-    needs what follows it.
+    Row 0 stands for the context's last token, row r for node r - 1. The last token of a continuation is not a node, because
+    nothing is predicted after it.
     """
 
     tokens: tuple[int, ...]
@@ -27,14 +27,14 @@ class TokenTree:
     parents: tuple[int, ...]
     """Row that each node follows."""
     depths: tuple[int, ...]
-    """Tokens between the context's last one and the node, the node included."""
+    """Number of tokens after the context up to and including the node."""
     rows: tuple[tuple[int, ...], ...]
     """`rows[c][t]` predicts token t of continuation c."""
 
     @classmethod
     def of(cls, continuations: Sequence[Sequence[int]]) -> TokenTree:
-        """The tree of these continuations, parents before children."""
-        known: dict[tuple[int, int], int] = {}
+        """Build the tree of the continuations, parents before children."""
+        row_of_child: dict[tuple[int, int], int] = {}
         tokens: list[int] = []
         parents: list[int] = []
         depths: list[int] = [0]
@@ -42,12 +42,12 @@ class TokenTree:
         for continuation in continuations:
             row, path = 0, [0]
             for token in continuation[:-1]:
-                if (row, token) not in known:
+                if (row, token) not in row_of_child:
                     tokens.append(token)
                     parents.append(row)
                     depths.append(depths[row] + 1)
-                    known[row, token] = len(tokens)
-                row = known[row, token]
+                    row_of_child[row, token] = len(tokens)
+                row = row_of_child[row, token]
                 path.append(row)
             rows.append(tuple(path))
         return cls(tuple(tokens), tuple(parents), tuple(depths[1:]), tuple(rows))

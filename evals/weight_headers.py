@@ -1,4 +1,4 @@
-"""Names, dtypes and shapes of the tensors in the weight files that an engine opens; no tensor's data is read."""
+"""Names, dtypes and shapes of the tensors in a checkpoint's weight files, without reading tensor data."""
 
 from __future__ import annotations
 
@@ -12,58 +12,60 @@ from typing import Any
 from evals.errors import EngineError
 
 HEADER_LIMIT = 100_000_000
-"""Bytes of a header, as in the safetensors library."""
+"""Maximum header size in bytes, as in the safetensors library."""
 
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """A tensor as a weight file describes it."""
+    """A tensor's dtype and shape in a weight file."""
 
     dtype: str
-    """As safetensors spells it, for example BF16; of a pickle as torch spells it, for example bfloat16."""
+    """In safetensors' spelling, for example BF16; in torch's for pickles, for example bfloat16."""
     shape: tuple[int, ...]
-    """Its dimensions."""
+    """Dimensions."""
 
 
 def stored_tensors(checkpoint: Path) -> dict[str, StoredTensor] | None:
-    """Tensors by name, of the safetensors files or, where there are none, of pytorch_model.bin; null where there are neither.
+    """Tensors by name, of the safetensors files or else of pytorch_model.bin; None if there are neither.
 
-    Raises EngineError for a file that is missing, damaged, or a pickle of something else than tensors.
+    Raises EngineError for a file that is missing, damaged, or a pickle without tensors.
     """
-    files, read = _weight_files(checkpoint, "model.safetensors"), _header
+    files, read_file = _weight_files(checkpoint, "model.safetensors"), _read_header
     if files is None:
-        # Mistral's own format lies beside the other in some repositories.
+        # Some repositories contain Mistral's format as well.
         files = [
             path
             for path in sorted(checkpoint.glob("*.safetensors"))
             if not path.name.startswith(("consolidated", "adapter"))
         ]
     if not files:
-        files, read = _weight_files(checkpoint, "pytorch_model.bin") or [], _pickled
+        files, read_file = _weight_files(checkpoint, "pytorch_model.bin") or [], _read_pickle
     tensors: dict[str, StoredTensor] = {}
     for file in files:
-        tensors |= read(file)
+        tensors |= read_file(file)
     return tensors if files else None
 
 
 def _weight_files(checkpoint: Path, single: str) -> list[Path] | None:
-    """The files that `single`'s index names, or the single file; null where there is neither."""
+    """The files named by `single`'s index, or the single file; None if there is neither."""
     index = checkpoint / f"{single}.index.json"
     if index.is_file():
-        stated = _json(index, index.read_bytes()).get("weight_map")
+        stated = _parse_object(index, index.read_bytes()).get("weight_map")
         if not isinstance(stated, dict):
             raise EngineError(f"{index} has no weight_map: download or build the checkpoint again.")
         return [checkpoint / str(file) for file in sorted(set(map(str, stated.values())))]
     return [checkpoint / single] if (checkpoint / single).is_file() else None
 
 
-def _header(path: Path) -> dict[str, StoredTensor]:
+def _read_header(path: Path) -> dict[str, StoredTensor]:
     try:
         with path.open("rb") as file:
             size = int.from_bytes(file.read(8), "little")
             if not 0 < size <= HEADER_LIMIT:
-                raise EngineError(f"{path} is no safetensors file: download or build the checkpoint again.")
-            header = _json(path, file.read(size))
+                raise EngineError(
+                    f"{path} is not a safetensors file: download or build the checkpoint again."
+                )
+            header = _parse_object(path, file.read(size))
     except OSError as error:
         raise _unreadable(path, error) from error
     header.pop("__metadata__", None)
@@ -83,11 +85,11 @@ def _tensor(path: Path, name: str, entry: object) -> StoredTensor:
     return StoredTensor(dtype, tuple(shape))
 
 
-def _pickled(path: Path) -> dict[str, StoredTensor]:
+def _read_pickle(path: Path) -> dict[str, StoredTensor]:
     import torch
 
     try:
-        # Mapped and on the meta device, no storage is read; files from before torch 1.6 are no archives and cannot be mapped.
+        # With mmap and the meta device no storage is read; files from before torch 1.6 are not archives and cannot be mapped.
         values = torch.load(path, map_location="meta", weights_only=True, mmap=zipfile.is_zipfile(path))
     except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
         raise _unreadable(path, error) from error
@@ -100,7 +102,7 @@ def _pickled(path: Path) -> dict[str, StoredTensor]:
     }
 
 
-def _json(path: Path, text: bytes) -> dict[str, Any]:
+def _parse_object(path: Path, text: bytes) -> dict[str, Any]:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:

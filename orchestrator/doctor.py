@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from evals.datasets import check
-from evals.engine import EngineKind, installed_version
+from evals.engine import EngineKind, Frozen
+from evals.engines import installed_version
 from evals.errors import EvaluationError
 from evals.suite import load_suite, suite_names
 from orchestrator.cluster.gpu_checks import Problem, describe_gpus, gpu_facts, gpu_problems
 from orchestrator.cluster.software import require_same
+from orchestrator.display.format import size
 from orchestrator.errors import MergeboardError, TokenError
 from orchestrator.plan.capacity import ClusterFacts, NodeFacts
-from orchestrator.plan.job import Frozen
 from orchestrator.provenance import hardware, package_version
 from orchestrator.settings import Settings
 
@@ -120,7 +121,7 @@ def _home(settings: Settings) -> Iterator[Finding]:
         return
     yield Finding(name="home", health=Health.OK, message=str(settings.home))
     free = shutil.disk_usage(settings.home).free
-    message = f"{free / 1e9:.0f} GB free under {settings.home}"
+    message = f"{size(free)} free under {settings.home}"
     if free < _SPARE_BYTES:
         yield Finding(
             name="disk",

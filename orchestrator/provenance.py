@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 from pydantic import Field
 
-from orchestrator.plan.job import Frozen
+from evals.engine import Frozen
 from orchestrator.version import commit
 
 PACKAGES = (

@@ -1,1 +1,1 @@
-"""WHAT to build: layer paths, mergekit recipes, checkpoints and the artifacts they become. A leaf package."""
+"""Layer paths, mergekit recipes, checkpoints and built artifacts. Imports no other package of this project."""

@@ -1,11 +1,11 @@
-"""Built checkpoints, named by the digest of what determines them; each is whole or is not there.
+"""Store of built checkpoints (artifacts), addressed by the digest of everything that determines them.
 
     root/<digest>/checkpoint/      the files
-    root/<digest>/manifest.json    their sizes and sha256
-    root/.building, .leases, .locks, .trash, .hashes     what is in progress or saves time; nothing in them counts
+    root/<digest>/manifest.json    sizes and sha256 of the files
+    root/.building, .leases, .locks, .trash, .hashes     work in progress and caches
 
-Many processes on many machines may share one root: a build is written aside and renamed into place, so even
-where locks do not reach, the worst that two builders can do is build twice and keep one.
+An artifact is complete or absent. Processes on several machines may share one root: a build is written to a temporary
+directory and renamed into place. Where file locks do not work, two builders may build the same artifact; one is kept.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pydantic import Field, ValidationError
 from recipes.checkpoint_files import loadable_files
 from recipes.errors import ArtifactChanged, ArtifactError, BuildError
 from recipes.file_hash import FileState, file_sha256
-from recipes.lease import Heartbeat, Owner, file_system_time_s, is_alive, touched
+from recipes.lease import Heartbeat, Owner, file_system_time_s, is_owner_alive, keep_touched
 from recipes.tensor_file import Frozen
 
 _DIGEST = re.compile(r"[0-9a-f]{8,64}")
@@ -40,102 +40,102 @@ _CHECKPOINT = "checkpoint"
 class ArtifactFile(Frozen):
     """One file of an artifact."""
 
-    name: str = Field(description="Its path inside the checkpoint directory.")
-    size_bytes: int = Field(ge=0, description="Its size.")
-    sha256: str = Field(description="Its sha256, in hex.")
+    name: str = Field(description="Path relative to the checkpoint directory.")
+    size_bytes: int = Field(ge=0, description="Size in bytes.")
+    sha256: str = Field(description="sha256 in hex.")
     state: FileState | None = Field(
-        default=None, description="Size, times and inode when it was hashed; null where they were not noted."
+        default=None, description="Size, times and inode when the file was hashed; null where not recorded."
     )
 
 
 class Manifest(Frozen):
-    """What an artifact must contain."""
+    """List of an artifact's files, with their hashes."""
 
     digest: str = Field(description="Digest of what determines the artifact.")
-    files: tuple[ArtifactFile, ...] = Field(description="Every file, by name.")
-    meta: dict[str, str] = Field(description="What the builder noted, for people.")
-    built_at: datetime = Field(description="When it was published, UTC.")
+    files: tuple[ArtifactFile, ...] = Field(description="All files, sorted by name.")
+    meta: dict[str, str] = Field(description="Notes of the builder, for people.")
+    built_at: datetime = Field(description="Time of publication, UTC.")
 
 
 class Artifact(Frozen):
-    """A whole artifact on disk."""
+    """A complete artifact on disk."""
 
     digest: str = Field(description="Digest of what determines it.")
     path: Path = Field(description="The checkpoint directory.")
-    manifest: Manifest = Field(description="Its files and their hashes.")
-    last_used_at: datetime = Field(description="When it was last looked up or leased, UTC.")
+    manifest: Manifest = Field(description="Files and their hashes.")
+    last_used_at: datetime = Field(description="Time of the last lookup or lease, UTC.")
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of all its files."""
+        """Size of all files in bytes."""
         return sum(file.size_bytes for file in self.manifest.files)
 
 
 class Pruned(Frozen):
-    """What a prune did."""
+    """Result of a prune."""
 
-    evicted: tuple[Artifact, ...] = Field(
-        description="Artifacts that were deleted, least recently used first."
+    evicted: tuple[Artifact, ...] = Field(description="Deleted artifacts, least recently used first.")
+    kept_bytes: int = Field(description="Size in bytes of the artifacts that remain.")
+    leased: tuple[str, ...] = Field(
+        description="Digests of artifacts that were kept because they are in use."
     )
-    kept_bytes: int = Field(description="Bytes of the artifacts that are left.")
-    leased: tuple[str, ...] = Field(description="Digests that were kept only because they are in use.")
 
 
 class ArtifactStore:
-    """Artifacts under one root directory."""
+    """The artifacts under one root directory."""
 
     def __init__(self, root: Path):
         self.root = Path(root)
 
     def lookup(self, digest: str) -> Artifact | None:
-        """The artifact, if it is there with every file in its full size; counts as a use."""
-        artifact = self._read(_checked(digest))
+        """The artifact, or None unless every file is present in full size; counts as a use."""
+        artifact = self._read(_check_digest(digest))
         if artifact is not None:
-            with contextlib.suppress(OSError):  # a read-only mount can be used, only not remembered
+            with contextlib.suppress(OSError):  # on a read-only mount the time of use cannot be recorded
                 os.utime(self.root / digest / _MANIFEST)
         return artifact
 
     def build(self, digest: str, writer: Callable[[Path], None], *, meta: Mapping[str, str]) -> Artifact:
-        """The artifact, written by `writer(directory)` where it is not there yet; one process writes, others wait."""
-        if found := self.lookup(digest):
-            return found
+        """The artifact; `writer(directory)` writes it if it does not exist. One process writes, others wait."""
+        if artifact := self.lookup(digest):
+            return artifact
         try:
-            self._prepare()
-            with self._locked(f"{digest}.build"):
-                if found := self.lookup(digest):
-                    return found
-                self._clear_dead()
+            self._create_folders()
+            with self._file_lock(f"{digest}.build"):
+                if artifact := self.lookup(digest):
+                    return artifact
+                self._delete_leftovers()
                 self._write(digest, writer, meta)
         except OSError as error:
             raise _build_error(error, self.root) from error
-        return self._require(digest)
+        return self._existing(digest)
 
     def verify(self, digest: str) -> Artifact:
-        """The artifact, every file of which is what was built and beside which no other file lies.
+        """Return the artifact after checking that its files are those that were built and that no file was added.
 
-        A file whose size, times and inode are those of the build is not read again; any other one is hashed. Raises
+        A file with the recorded size, times and inode is not read again; any other file is hashed. Raises
         ArtifactChanged for the first file that differs.
         """
-        artifact = self._require(digest)
+        artifact = self._existing(digest)
         self.require_intact(artifact)
         return artifact
 
     def require_intact(self, artifact: Artifact) -> None:
-        """As `verify`, of an artifact that was read before; does not count as a use."""
+        """Check an artifact that was already read, as `verify` does; does not count as a use."""
         digest = artifact.digest
         names = {file.name for file in artifact.manifest.files}
-        foreign = [name for name in loadable_files(artifact.path) if name not in names]
-        if foreign:
+        added_files = [name for name in loadable_files(artifact.path) if name not in names]
+        if added_files:
             raise ArtifactChanged(
-                f"{artifact.path / foreign[0]} was not part of what was built: delete {self.root / digest} and build the "
+                f"{artifact.path / added_files[0]} was not part of what was built: delete {self.root / digest} and build the "
                 "recipe again."
             )
         with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-            intact = pool.map(
+            results = pool.map(
                 lambda file: self._is_intact(artifact.path / file.name, file), artifact.manifest.files
             )
-        for file, same in zip(artifact.manifest.files, intact, strict=True):
-            if not same:
+        for file, is_intact in zip(artifact.manifest.files, results, strict=True):
+            if not is_intact:
                 raise ArtifactChanged(
                     f"{artifact.path / file.name} is not what was built (its sha256 differs): "
                     f"delete {self.root / digest} and build the recipe again."
@@ -151,53 +151,58 @@ class ArtifactStore:
 
     @contextmanager
     def lease(self, digest: str) -> Iterator[Artifact]:
-        """Keep the artifact from being evicted while the block runs."""
+        """Context manager that protects the artifact from eviction."""
         with ArtifactLeases(self) as leases:
-            yield leases.take(digest)
+            yield leases.acquire(digest)
 
-    def hold(self, digest: str) -> Path:
-        """Write a lease of this process, before which no artifact of this digest is evicted; the caller deletes it.
+    def write_lease(self, digest: str) -> Path:
+        """Write a lease of this process; until the caller deletes it, the artifact is not evicted.
 
-        Raises ArtifactError where there is no whole artifact.
+        Raises ArtifactError if there is no complete artifact.
         """
-        lease = self.root / ".leases" / Owner.me().name(_checked(digest))
-        with self._explained():
-            self._prepare()
-            with self._locked(f"{digest}.use"):
+        lease = self.root / ".leases" / Owner.current().new_file_name(_check_digest(digest))
+        with self._os_errors_explained():
+            self._create_folders()
+            with self._file_lock(f"{digest}.use"):
                 lease.touch()
                 try:
-                    self._require(digest)
+                    self._existing(digest)
                 except ArtifactError:
                     lease.unlink(missing_ok=True)
                     raise
         return lease
 
     def digests(self) -> tuple[str, ...]:
-        """Digests of all artifacts that lie here, whole or not, in order."""
+        """Sorted digests of all artifacts under this root, complete or not."""
         return tuple(sorted(path.name for path in self.root.glob("*") if _DIGEST.fullmatch(path.name)))
 
     def read(self, digest: str) -> Artifact | None:
-        """The artifact, if it is there with every file in its full size; does not count as a use."""
-        return self._read(_checked(digest))
+        """As `lookup`, but does not count as a use."""
+        return self._read(_check_digest(digest))
 
     def list(self) -> tuple[Artifact, ...]:
-        """All whole artifacts, least recently used first; does not count as a use."""
-        found = (self.read(name) for name in self.digests())
-        return tuple(sorted((a for a in found if a is not None), key=lambda a: a.last_used_at))
+        """All complete artifacts, least recently used first; does not count as a use."""
+        artifacts = (self.read(name) for name in self.digests())
+        return tuple(
+            sorted(
+                (artifact for artifact in artifacts if artifact is not None),
+                key=lambda artifact: artifact.last_used_at,
+            )
+        )
 
     def prune(self, budget_bytes: int) -> Pruned:
-        """Delete what was used longest ago, never what is leased, until all that is left fits the budget."""
+        """Delete the least recently used artifacts that are not leased until the rest fits the budget."""
         evicted: tuple[Artifact, ...] = ()
         leased: tuple[str, ...] = ()
-        with self._explained():
-            self._prepare()
-            self._clear_dead()
+        with self._os_errors_explained():
+            self._create_folders()
+            self._delete_leftovers()
             artifacts = self.list()
             kept_bytes = sum(artifact.size_bytes for artifact in artifacts)
             for artifact in artifacts:
                 if kept_bytes <= budget_bytes:
                     break
-                if self._evict(artifact.digest):
+                if self._evict_unless_leased(artifact.digest):
                     evicted += (artifact,)
                     kept_bytes -= artifact.size_bytes
                 else:
@@ -206,30 +211,30 @@ class ArtifactStore:
 
     # --- inside -----------------------------------------------------------------------------------------------------
 
-    def _prepare(self) -> None:
+    def _create_folders(self) -> None:
         for name in (".building", ".leases", ".locks", ".trash"):
             (self.root / name).mkdir(parents=True, exist_ok=True)
 
     @contextmanager
-    def _locked(self, name: str) -> Iterator[None]:
+    def _file_lock(self, name: str) -> Iterator[None]:
         with contextlib.ExitStack() as stack:
-            # Some network file systems have no locks; nothing here is wrong without them, only slower.
+            # Some network file systems have no locks; without them a build may only be done twice.
             with contextlib.suppress(NotImplementedError):
                 stack.enter_context(FileLock(self.root / ".locks" / name))
             yield
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
+    def _os_errors_explained(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
             raise ArtifactError(f"The artifacts under {self.root} cannot be managed: {error}.") from error
 
-    def _require(self, digest: str) -> Artifact:
+    def _existing(self, digest: str) -> Artifact:
         artifact = self.lookup(digest)
         if artifact is None:
             raise ArtifactError(
-                f"There is no whole artifact {digest} under {self.root}: build its recipe again."
+                f"There is no complete artifact {digest} under {self.root}: build its recipe again."
             )
         return artifact
 
@@ -238,61 +243,62 @@ class ArtifactStore:
         try:
             text = (directory / _MANIFEST).read_bytes()
             manifest = Manifest.model_validate_json(text)
-            used_s = (directory / _MANIFEST).stat().st_mtime
-            whole = all(
-                (directory / _CHECKPOINT / f.name).stat().st_size == f.size_bytes for f in manifest.files
+            used_at_s = (directory / _MANIFEST).stat().st_mtime
+            complete = all(
+                (directory / _CHECKPOINT / file.name).stat().st_size == file.size_bytes
+                for file in manifest.files
             )
         except (OSError, ValidationError):
             return None
-        if not whole or manifest.digest != digest:
+        if not complete or manifest.digest != digest:
             return None
-        used_at = datetime.fromtimestamp(used_s, UTC)
+        used_at = datetime.fromtimestamp(used_at_s, UTC)
         return Artifact(digest=digest, path=directory / _CHECKPOINT, manifest=manifest, last_used_at=used_at)
 
     def _write(self, digest: str, writer: Callable[[Path], None], meta: Mapping[str, str]) -> None:
-        aside = self.root / ".building" / Owner.me().name(digest)
+        temporary = self.root / ".building" / Owner.current().new_file_name(digest)
         try:
-            (aside / _CHECKPOINT).mkdir(parents=True)
-            with touched(aside):
-                writer(aside / _CHECKPOINT)
-                _seal(aside, digest, meta)
-            self._publish(aside, self.root / digest)
+            (temporary / _CHECKPOINT).mkdir(parents=True)
+            with keep_touched(temporary):
+                writer(temporary / _CHECKPOINT)
+                _write_manifest(temporary, digest, meta)
+            self._publish(temporary, self.root / digest)
         finally:
-            shutil.rmtree(aside, ignore_errors=True)
+            shutil.rmtree(temporary, ignore_errors=True)
 
-    def _publish(self, aside: Path, target: Path) -> None:
+    def _publish(self, temporary: Path, target: Path) -> None:
         try:
-            aside.rename(target)
+            temporary.rename(target)
         except OSError as error:
             if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
                 raise
             if self._read(target.name) is not None:
-                return  # another builder, whom the lock did not reach, was first
-            self._discard(target)  # what is there is damaged
-            aside.rename(target)
+                return  # another builder finished first; the lock does not work on this file system
+            self._delete_directory(target)  # the existing directory is damaged
+            temporary.rename(target)
         _sync_directory(target.parent)
 
-    def _discard(self, directory: Path) -> None:
-        """Take a directory away in one step, then delete it."""
+    def _delete_directory(self, directory: Path) -> None:
+        """Rename a directory into the trash (atomic), then delete it."""
         trash = self.root / ".trash" / uuid.uuid4().hex
         directory.rename(trash)
         shutil.rmtree(trash, ignore_errors=True)
 
-    def _evict(self, digest: str) -> bool:
-        with self._locked(f"{digest}.use"):
+    def _evict_unless_leased(self, digest: str) -> bool:
+        with self._file_lock(f"{digest}.use"):
             now_s = self._now_s()
             leases = (self.root / ".leases").glob(f"{digest}.*")
-            if any(is_alive(lease, now_s) for lease in leases):
+            if any(is_owner_alive(lease, now_s) for lease in leases):
                 return False
-            with contextlib.suppress(FileNotFoundError):  # another prune was first
-                self._discard(self.root / digest)
+            with contextlib.suppress(FileNotFoundError):  # another prune deleted it
+                self._delete_directory(self.root / digest)
             return True
 
-    def _clear_dead(self) -> None:
-        """Delete what dead processes left: half-written builds, leases, trash."""
+    def _delete_leftovers(self) -> None:
+        """Delete incomplete builds, leases and trash of processes that ended."""
         now_s = self._now_s()
         for path in (*(self.root / ".building").iterdir(), *(self.root / ".leases").iterdir()):
-            if not is_alive(path, now_s):
+            if not is_owner_alive(path, now_s):
                 _remove(path)
         for path in (self.root / ".trash").iterdir():
             _remove(path)
@@ -302,18 +308,18 @@ class ArtifactStore:
 
 
 class ArtifactLeases:
-    """Artifacts that this process keeps from being evicted, one heartbeat for all of them. Not for several threads."""
+    """Leases of this process, kept alive by one heartbeat. Not thread-safe."""
 
     def __init__(self, store: ArtifactStore) -> None:
         self._store = store
         self._paths: dict[str, Path] = {}
-        self._heart = Heartbeat()
+        self._heartbeat = Heartbeat()
 
-    def take(self, digest: str) -> Artifact:
-        """Keep this artifact; idempotent. Raises ArtifactError where it is not there."""
+    def acquire(self, digest: str) -> Artifact:
+        """Lease an artifact; idempotent. Raises ArtifactError if it does not exist."""
         if digest not in self._paths:
-            self._paths[digest] = self._store.hold(digest)
-            self._heart.touch(self._paths[digest])
+            self._paths[digest] = self._store.write_lease(digest)
+            self._heartbeat.add(self._paths[digest])
         artifact = self._store.lookup(digest)
         if artifact is None:
             raise ArtifactError(
@@ -321,18 +327,18 @@ class ArtifactLeases:
             )
         return artifact
 
-    def give_up(self, digest: str) -> None:
-        """Let this artifact be evicted; idempotent."""
+    def release(self, digest: str) -> None:
+        """End the lease of an artifact; idempotent."""
         path = self._paths.pop(digest, None)
         if path is not None:
-            self._heart.leave(path)
+            self._heartbeat.remove(path)
             path.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Let all of them be evicted."""
+        """End all leases."""
         for digest in list(self._paths):
-            self.give_up(digest)
-        self._heart.stop()
+            self.release(digest)
+        self._heartbeat.stop()
 
     def __enter__(self) -> Self:
         return self
@@ -342,42 +348,42 @@ class ArtifactLeases:
 
 
 def _remove(path: Path) -> None:
-    """Delete a file or directory that another process may be deleting too."""
+    """Delete a file or directory; tolerates another process that deletes it at the same time."""
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
 
 
-def _checked(digest: str) -> str:
+def _check_digest(digest: str) -> str:
     if not _DIGEST.fullmatch(digest):
         raise ArtifactError(f"{digest!r} is not the digest of an artifact (8 to 64 hex digits).")
     return digest
 
 
-def _seal(aside: Path, digest: str, meta: Mapping[str, str]) -> None:
-    """Write the manifest; everything is on the disk itself before it counts."""
-    checkpoint = aside / _CHECKPOINT
+def _write_manifest(temporary: Path, digest: str, meta: Mapping[str, str]) -> None:
+    """Write the manifest and fsync files and directories, so that a published artifact survives a power failure."""
+    checkpoint = temporary / _CHECKPOINT
     paths = sorted(path for path in checkpoint.rglob("*") if not path.is_dir())
     for path in paths:
         if path.is_symlink() or not path.is_file():
             raise BuildError(
-                f"The build made {path.name}, which is not a plain file: no artifact can hold it."
+                f"The build wrote {path.name}, which is not a regular file: artifacts only hold regular files."
             )
     if not paths:
         raise BuildError(f"The build of {digest} wrote no file.")
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        files = tuple(pool.map(lambda path: _sealed_file(checkpoint, path), paths))
+        files = tuple(pool.map(lambda path: _manifest_entry(checkpoint, path), paths))
     manifest = Manifest(digest=digest, files=files, meta=dict(meta), built_at=datetime.now(UTC))
-    with (aside / _MANIFEST).open("w") as stream:
+    with (temporary / _MANIFEST).open("w") as stream:
         stream.write(manifest.model_dump_json(indent=1))
         stream.flush()
         os.fsync(stream.fileno())
-    for directory in (*(path for path in checkpoint.rglob("*") if path.is_dir()), checkpoint, aside):
+    for directory in (*(path for path in checkpoint.rglob("*") if path.is_dir()), checkpoint, temporary):
         _sync_directory(directory)
 
 
-def _sealed_file(checkpoint: Path, path: Path) -> ArtifactFile:
+def _manifest_entry(checkpoint: Path, path: Path) -> ArtifactFile:
     with path.open("rb") as stream:
         os.fsync(stream.fileno())
     state = FileState.of(path)

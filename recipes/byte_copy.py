@@ -1,4 +1,4 @@
-"""Copies byte ranges between files inside the kernel, and counts them."""
+"""Copies byte ranges between files inside the kernel and reports progress."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from recipes.errors import BuildError
 from recipes.tensor_file import Frozen
 
 _FICLONE = 0x40049409
-"""The ioctl that makes one file share another's blocks, copied on write (linux/fs.h)."""
+"""ioctl that makes a file share the blocks of another one, copy-on-write (linux/fs.h)."""
 
 _STEP_BYTES = 64 << 20
 _READ_STEP_BYTES = 8 << 20
 
 _UNSUPPORTED = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, errno.EPERM}
-"""What the kernel says where two file systems do not take part in a way of copying."""
+"""Error codes of a copy method that two file systems do not support."""
 
 
-class Progress(Frozen):
-    """How far a copy is."""
+class CopyProgress(Frozen):
+    """CopyProgress of a copy."""
 
-    done_bytes: int = Field(description="Bytes of weights that are written.")
-    total_bytes: int = Field(description="Bytes of weights that will be written.")
+    done_bytes: int = Field(description="Bytes of weights written so far.")
+    total_bytes: int = Field(description="Bytes of weights to write in total.")
 
 
-OnProgress = Callable[[Progress], None]
+OnProgress = Callable[[CopyProgress], None]
 
 
 class Meter:
-    """Counts written bytes over all shards, and lets the rest stop when one of them fails."""
+    """Thread-safe count of written bytes over all shards; `cancelled` stops the other shards when one fails."""
 
     def __init__(self, total_bytes: int, on_progress: OnProgress | None) -> None:
         self.total_bytes = total_bytes
@@ -45,24 +45,27 @@ class Meter:
         self._lock = threading.Lock()
 
     def add(self, count: int) -> None:
-        """Count bytes that were just written."""
+        """Add to the count and report."""
         with self._lock:
             self._done_bytes += count
             if self._on_progress:
-                self._on_progress(Progress(done_bytes=self._done_bytes, total_bytes=self.total_bytes))
+                self._on_progress(CopyProgress(done_bytes=self._done_bytes, total_bytes=self.total_bytes))
 
 
 def copy_bytes(source: int, target: int, start: int, size: int, meter: Meter) -> None:
-    """Append `size` bytes of one file to another; by the first of the three ways that works here."""
+    """Append `size` bytes of one file to another with the first method that the file systems support.
+
+    `source` and `target` are file descriptors. Raises BuildError if the source is shorter than expected, and OSError.
+    """
     position, end = start, start + size
-    ways = [_by_range, _by_sendfile, _by_buffer]
+    methods = [_copy_file_range, _sendfile, _read_write]
     while position < end and not meter.cancelled:
         try:
-            count = ways[0](source, target, position, min(_STEP_BYTES, end - position))
+            count = methods[0](source, target, position, min(_STEP_BYTES, end - position))
         except OSError as error:
-            if len(ways) == 1 or error.errno not in _UNSUPPORTED:
+            if len(methods) == 1 or error.errno not in _UNSUPPORTED:
                 raise
-            ways.pop(0)
+            methods.pop(0)
             continue
         if count == 0:
             raise BuildError(
@@ -73,10 +76,7 @@ def copy_bytes(source: int, target: int, start: int, size: int, meter: Meter) ->
 
 
 def copy_file(source: Path, target: Path) -> None:
-    """A new file with the bytes of another one; a reflink where the file system has them (Btrfs, XFS), else a copy.
-
-    The two never share an inode. Raises OSError.
-    """
+    """Copy a file to a new inode; as a reflink where the file system supports it (Btrfs, XFS). Raises OSError."""
     with source.open("rb") as reader, target.open("xb") as writer:
         try:
             fcntl.ioctl(writer.fileno(), _FICLONE, reader.fileno())
@@ -87,13 +87,13 @@ def copy_file(source: Path, target: Path) -> None:
             copy_bytes(reader.fileno(), writer.fileno(), 0, size, Meter(size, None))
 
 
-def _by_range(source: int, target: int, position: int, count: int) -> int:
+def _copy_file_range(source: int, target: int, position: int, count: int) -> int:
     return os.copy_file_range(source, target, count, offset_src=position)
 
 
-def _by_sendfile(source: int, target: int, position: int, count: int) -> int:
+def _sendfile(source: int, target: int, position: int, count: int) -> int:
     return os.sendfile(target, source, position, count)
 
 
-def _by_buffer(source: int, target: int, position: int, count: int) -> int:
+def _read_write(source: int, target: int, position: int, count: int) -> int:
     return os.write(target, os.pread(source, min(count, _READ_STEP_BYTES), position))

@@ -1,4 +1,4 @@
-"""Finds the stretches of a card's text that look like merge recipes: fenced, indented, quoted, or plain in a page."""
+"""Finds blocks of lines in a card that look like merge recipes: fenced, indented, quoted, or plain text."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MARKS = re.compile(
     r"^[^\S\n]*+(merge_method\s*+:\s*+\S|slices[^\S\n]*+:[^\S\n]*+$|(layer_range|gate_mode|layer_slices|genome|layer_path)\s*+:)",
     re.MULTILINE,
 )
-"""What makes a stretch of YAML a merge and nothing else."""
+"""Lines that occur only in a merge recipe."""
 
 _FENCE = re.compile(r"(?P<lead>[\s>]*+)(?P<fence>`{3,}+|~{3,}+)(?P<info>[^`]*+)$")
 _TAG = re.compile(r"</?(pre|code|details|summary|p|br|div|span)\b[^<>\n]{0,200}+>")
@@ -31,35 +31,37 @@ _TITLE = re.compile(r"[\w][\w .+/-]{0,118}[\w]")
 
 
 class Block(Frozen):
-    """A stretch of lines that looks like a recipe."""
+    """Consecutive lines that look like a recipe."""
 
-    first_line: int = Field(description="Its first line in the card, from 1.")
-    last_line: int = Field(description="Its last line.")
-    text: str = Field(description="Its text without the common indent.")
-    title: str | None = Field(default=None, description="The name that stands over it, if one does.")
-    lead: str = Field(default="", description="The last line of text over it, a sentence perhaps.")
+    first_line: int = Field(description="First line in the card, counted from 1.")
+    last_line: int = Field(description="Last line in the card.")
+    text: str = Field(description="Text without the common indent.")
+    title: str | None = Field(
+        default=None, description="Name in the line above the block; null if there is none."
+    )
+    lead: str = Field(default="", description="Last line of text above the block.")
 
 
 def find_blocks(markdown: str) -> tuple[Block, ...]:
-    """All stretches that look like recipes, in order; the card's front matter is none."""
+    """All blocks that look like recipes, in order; front matter is skipped."""
     lines = [_TAG.sub("", line).replace("\u00a0", " ").rstrip() for line in markdown.splitlines()[:MAX_LINES]]
     start = _after_front_matter(lines)
-    found: list[Block] = []
-    plain_from = start
+    blocks: list[Block] = []
+    unfenced_start = start
     for opening, closing in _fences(lines, start):
-        found += _plain(lines, plain_from, opening)
-        inside = _block(lines, opening + 1, closing)
-        if inside and _TOP.match(_first_content(inside.text)):
-            found.append(inside)
+        blocks += _unfenced_blocks(lines, unfenced_start, opening)
+        fenced = _make_block(lines, opening + 1, closing)
+        if fenced and _TOP.match(_first_content(fenced.text)):
+            blocks.append(fenced)
         else:
-            found += _plain(lines, opening + 1, closing)
-        plain_from = closing + 1
-    found += _plain(lines, plain_from, len(lines))
-    return tuple(found[:MAX_BLOCKS])
+            blocks += _unfenced_blocks(lines, opening + 1, closing)
+        unfenced_start = closing + 1
+    blocks += _unfenced_blocks(lines, unfenced_start, len(lines))
+    return tuple(blocks[:MAX_BLOCKS])
 
 
 def front_matter(markdown: str) -> str:
-    """The YAML at the head of a card, or nothing."""
+    """The YAML front matter of a card; empty if there is none."""
     lines = markdown.splitlines()[:MAX_LINES]
     return "\n".join(lines[1 : max(1, _after_front_matter(lines) - 1)])
 
@@ -74,59 +76,59 @@ def _after_front_matter(lines: Sequence[str]) -> int:
 
 
 def _fences(lines: Sequence[str], start: int) -> Iterator[tuple[int, int]]:
-    """(opening line, closing line) of each fenced block; one that is never closed runs to the end."""
-    number = start
-    while number < len(lines):
-        opening = _FENCE.match(lines[number])
+    """Indices of opening and closing line of each fenced block; an unclosed one ends with the text."""
+    index = start
+    while index < len(lines):
+        opening = _FENCE.match(lines[index])
         if not opening:
-            number += 1
+            index += 1
             continue
-        mark = opening["fence"]
-        closing = number + 1
+        fence = opening["fence"]
+        closing = index + 1
         while closing < len(lines):
             end = _FENCE.match(lines[closing])
-            if end and not end["info"].strip() and end["fence"].startswith(mark):
+            if end and not end["info"].strip() and end["fence"].startswith(fence):
                 break
             closing += 1
-        yield number, closing
-        number = closing + 1
+        yield index, closing
+        index = closing + 1
 
 
-def _plain(lines: Sequence[str], start: int, end: int) -> list[Block]:
-    """Recipes among lines without fences: from a top-level key as far as the lines go on being YAML of one indent."""
-    found: list[Block] = []
-    number = start
-    while number < end:
-        top = _TOP.match(_QUOTE.sub("", lines[number]))
-        if not top:
-            number += 1
+def _unfenced_blocks(lines: Sequence[str], start: int, end: int) -> list[Block]:
+    """Recipes in unfenced lines: each starts at a top-level key and ends where lines stop being YAML of that indent."""
+    blocks: list[Block] = []
+    index = start
+    while index < end:
+        key_line = _TOP.match(_QUOTE.sub("", lines[index]))
+        if not key_line:
+            index += 1
             continue
-        stop = _yaml_end(lines, number, end, len(top["indent"]))
-        block = _block(lines, number, stop)
+        stop = _yaml_end(lines, index, end, len(key_line["indent"]))
+        block = _make_block(lines, index, stop)
         if block:
-            found.append(block)
-        number = max(stop, number + 1)
-    return found
+            blocks.append(block)
+        index = max(stop, index + 1)
+    return blocks
 
 
 def _yaml_end(lines: Sequence[str], start: int, end: int, indent: int) -> int:
-    """The line after the last that belongs to the document that starts at `start`."""
+    """Index after the last line of the YAML document that starts at `start`."""
     last = start
-    for number in range(start + 1, end):
-        line = _QUOTE.sub("", lines[number])
+    for index in range(start + 1, end):
+        line = _QUOTE.sub("", lines[index])
         content = line.lstrip()
         if not content or content.startswith("#"):
             continue
-        here = len(line) - len(content)
+        line_indent = len(line) - len(content)
         top = _TOP.match(line)
-        deeper = here > indent or (here == indent and content.startswith("- "))
-        if not deeper and not (top and here == indent) and content != "---":
+        deeper = line_indent > indent or (line_indent == indent and content.startswith("- "))
+        if not deeper and not (top and line_indent == indent) and content != "---":
             break
-        last = number
+        last = index
     return last + 1
 
 
-def _block(lines: Sequence[str], start: int, end: int) -> Block | None:
+def _make_block(lines: Sequence[str], start: int, end: int) -> Block | None:
     while start < end and not lines[start].strip():
         start += 1
     while start < end and not lines[end - 1].strip():
@@ -134,8 +136,8 @@ def _block(lines: Sequence[str], start: int, end: int) -> Block | None:
     text = textwrap.dedent("\n".join(_QUOTE.sub("", line) for line in lines[start:end]))
     if not _MARKS.search(text):
         return None
-    lead = _lead(lines, start)
-    return Block(first_line=start + 1, last_line=end, text=text, title=_title(lead), lead=lead)
+    lead = _text_above(lines, start)
+    return Block(first_line=start + 1, last_line=end, text=text, title=_title_of(lead), lead=lead)
 
 
 def _first_content(text: str) -> str:
@@ -143,20 +145,22 @@ def _first_content(text: str) -> str:
     return next((line for line in lines if line.strip() != "---"), "")
 
 
-def _lead(lines: Sequence[str], start: int) -> str:
-    """The text in the line over the block or its fence."""
-    above = [line for line in lines[max(0, start - 5) : start] if line.strip() and not _FENCE.match(line)]
-    return above[-1].strip() if above else ""
+def _text_above(lines: Sequence[str], start: int) -> str:
+    """Last line of text above the block or its fence."""
+    lines_above = [
+        line for line in lines[max(0, start - 5) : start] if line.strip() and not _FENCE.match(line)
+    ]
+    return lines_above[-1].strip() if lines_above else ""
 
 
-def _title(lead: str) -> str | None:
-    """A name on its own: `Name :`, `### Name`, `**Name**`, `Name.yml`."""
+def _title_of(lead: str) -> str | None:
+    """The name, if the line holds nothing else: `Name :`, `### Name`, `**Name**`, `Name.yml`."""
     text = lead.lstrip("#>-* ").rstrip(": ").strip("*_`\"' ").rstrip(": ").strip("*_`\"' ")
     for ending in (".yaml", ".yml"):
         text = text.removesuffix(ending)
-    return text if _TITLE.fullmatch(text) and len(text.split()) <= 2 and like_a_name(text) else None
+    return text if _TITLE.fullmatch(text) and len(text.split()) <= 2 and looks_like_model_name(text) else None
 
 
-def like_a_name(word: str) -> bool:
-    """Whether a word of a text could name a model: plain words do not count."""
+def looks_like_model_name(word: str) -> bool:
+    """Whether a word could be the name of a model: it has a digit, `_` or `-`."""
     return re.search(r"[\d_-]", word) is not None

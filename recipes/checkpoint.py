@@ -1,4 +1,4 @@
-"""A checkpoint: a directory with config.json and safetensors weights, known without reading a weight."""
+"""Checkpoint: a directory with config.json and safetensors files, read without loading weights."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from recipes.checkpoint_files import (
     INDEX_NAME,
     PICKLE_PATTERNS,
     SINGLE_NAME,
+    check_unambiguous,
     loadable_files,
-    refuse_ambiguous,
 )
 from recipes.config_facts import ConfigFacts, read_config
 from recipes.errors import CheckpointError
@@ -27,35 +27,35 @@ from recipes.quantization import MODELOPT_NAME, with_modelopt
 from recipes.tensor_file import Frozen, Tensor, read_header
 
 _BUFFER = re.compile(r"\.(rotary_emb\.inv_freq|masked_bias)$")
-"""Constants that older checkpoints store beside the weights; no loader reads and no merge writes them."""
+"""Constants that older checkpoints store beside the weights; loaders ignore them and merges do not write them."""
 
 _TORCH_DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float64"}
 
 
 class LayerTensorName(Frozen):
-    """A tensor's name taken apart at the index of its layer: `model.layers` . 7 . `mlp.up_proj.weight`."""
+    """Name of a tensor split at the layer index: `model.layers` . 7 . `mlp.up_proj.weight`."""
 
-    stack: str = Field(description="What comes before the index.")
-    layer: int = Field(description="The index.")
-    rest: str = Field(description="What comes after the index.")
+    stack: str = Field(description="Name before the index.")
+    layer: int = Field(description="Layer index.")
+    rest: str = Field(description="Name after the index.")
 
 
 class Checkpoint(Frozen):
-    """What is known of a checkpoint without reading a weight."""
+    """Facts of a checkpoint, from its config and safetensors headers."""
 
-    directory: Path = Field(description="Where it lies.")
-    config: ConfigFacts = Field(description="The facts of its config.json.")
+    directory: Path = Field(description="Directory of the checkpoint.")
+    config: ConfigFacts = Field(description="Facts of config.json.")
     tensors: tuple[Tensor, ...] = Field(
-        description="Its parameters, in the order of files and bytes; empty for pickles."
+        description="Tensors in the order of files and bytes; empty for pickled weights."
     )
-    has_chat_template: bool = Field(description="Whether its tokenizer brings a chat template.")
+    has_chat_template: bool = Field(description="Whether the tokenizer has a chat template.")
     pickled: bool = Field(
-        default=False, description="Whether its weights are pickles, which were asked for by name."
+        default=False, description="Whether the weights are pickles, which the caller allowed."
     )
 
     @classmethod
     def open(cls, path: Path, *, allow_pickles: bool = False) -> Self:
-        """Read config and headers; CheckpointError, in one sentence, for whatever is missing or unsafe."""
+        """Read config and headers. Raises CheckpointError for anything missing or unsafe."""
         directory = Path(path)
         if not directory.is_dir():
             raise CheckpointError(f"There is no checkpoint directory {directory}: check the path.")
@@ -63,21 +63,24 @@ class Checkpoint(Frozen):
             raise CheckpointError(
                 f"{directory} is a LoRA adapter, not a checkpoint: merge it into its base first."
             )
-        config = with_modelopt(read_config(directory / "config.json"), _modelopt(directory))
+        config = with_modelopt(read_config(directory / "config.json"), _read_modelopt(directory))
         facts = ConfigFacts.from_config(config, str(directory / "config.json"))
         files = weight_files(directory)
         if not files:
-            _require_pickles(directory, allow_pickles)
+            _check_pickles(directory, allow_pickles)
             return cls(
                 directory=directory,
                 config=facts,
                 tensors=(),
-                has_chat_template=_has_template(directory),
+                has_chat_template=_has_chat_template(directory),
                 pickled=True,
             )
         tensors = _read_tensors(directory, files)
         return cls(
-            directory=directory, config=facts, tensors=tensors, has_chat_template=_has_template(directory)
+            directory=directory,
+            config=facts,
+            tensors=tensors,
+            has_chat_template=_has_chat_template(directory),
         )
 
     @property
@@ -87,22 +90,22 @@ class Checkpoint(Frozen):
 
     @property
     def quantization(self) -> str | None:
-        """How the weights are quantised; null if they are not."""
+        """Label of the quantisation; None if the weights are not quantised."""
         return self.config.quantization
 
     @functools.cached_property
     def parameters(self) -> int | None:
-        """Number of stored elements; for pickles what the config gives, or null."""
+        """Number of stored elements; for pickles the number by the config, or None."""
         return sum(tensor.parameters for tensor in self.tensors) if self.tensors else self.config.parameters()
 
     @functools.cached_property
     def size_bytes(self) -> int:
-        """Bytes of the weights."""
+        """Size of the weights in bytes."""
         return sum(tensor.size_bytes for tensor in self.tensors)
 
     @functools.cached_property
     def dtype(self) -> str | None:
-        """Dtype of most parameters, as torch spells it; the config's word where there are no headers."""
+        """Dtype of most parameters in torch's spelling; the config's dtype if there are no headers."""
         counts: Counter[str] = Counter()
         for tensor in self.tensors:
             counts[tensor.dtype] += tensor.parameters
@@ -111,14 +114,14 @@ class Checkpoint(Frozen):
 
     @functools.cached_property
     def dtypes(self) -> frozenset[str]:
-        """Dtypes of the stored tensors, as torch spells them where it has a name for them."""
+        """Dtypes of the stored tensors, in torch's spelling if it has one."""
         return frozenset(_TORCH_DTYPES.get(tensor.dtype, tensor.dtype) for tensor in self.tensors)
 
     @functools.cached_property
     def stacks(self) -> tuple[str, ...]:
-        """Name prefixes of its numbered stacks; a plain language model has one, such as `model.layers`."""
-        found = (layer_tensor_name(tensor.name) for tensor in self.tensors)
-        return tuple(dict.fromkeys(part.stack for part in found if part))
+        """Name prefixes of the numbered stacks of layers; a plain language model has one, such as `model.layers`."""
+        names = (layer_tensor_name(tensor.name) for tensor in self.tensors)
+        return tuple(dict.fromkeys(name.stack for name in names if name))
 
     def layer_tensors(self, layer: int) -> tuple[Tensor, ...]:
         """The tensors of one layer."""
@@ -126,7 +129,7 @@ class Checkpoint(Frozen):
 
     @property
     def other_tensors(self) -> tuple[Tensor, ...]:
-        """The tensors of no layer: embedding, last norm, head."""
+        """The tensors outside the layers: embedding, last norm, head."""
         return self._by_layer.get(-1, ())
 
     @functools.cached_property
@@ -139,7 +142,7 @@ class Checkpoint(Frozen):
 
 
 def layer_tensor_name(name: str) -> LayerTensorName | None:
-    """Take a tensor's name apart at its first number; null for a tensor that belongs to no layer."""
+    """Split the name of a tensor at its first number; None for a tensor outside the layers."""
     parts = name.split(".")
     for position, part in enumerate(parts[1:-1], start=1):
         if part.isascii() and part.isdigit() and len(part) < 10:
@@ -150,7 +153,7 @@ def layer_tensor_name(name: str) -> LayerTensorName | None:
 
 
 def weight_files(directory: Path) -> tuple[str, ...]:
-    """Names of the safetensors files that hold the weights, in order; empty where there are none."""
+    """Sorted names of the safetensors files that hold the weights; empty if there are none."""
     index = directory / INDEX_NAME
     if index.exists():
         weight_map = read_config(index).get("weight_map")
@@ -188,14 +191,14 @@ def _read_tensors(directory: Path, files: tuple[str, ...]) -> tuple[Tensor, ...]
     for name, file in weight_map.items():
         if not _BUFFER.search(name) and name not in holders:
             raise CheckpointError(
-                f"{directory / file} does not hold {name}, which {INDEX_NAME} promises: download it again."
+                f"{directory / file} does not hold {name}, which {INDEX_NAME} lists: download it again."
             )
-    # A tensor that two shards hold counts once, in the shard that the index names.
+    # A tensor stored in two shards counts once, in the shard that the index names.
     return tuple(tensor for tensor in tensors if weight_map.get(tensor.name) == tensor.file)
 
 
-def _require_pickles(directory: Path, allowed: bool) -> None:
-    pickles = _pickles(directory)
+def _check_pickles(directory: Path, allowed: bool) -> None:
+    pickles = _pickle_files(directory)
     if not pickles:
         raise CheckpointError(
             f"{directory} holds no weights ({SINGLE_NAME} or {INDEX_NAME}): download or copy it again."
@@ -207,11 +210,11 @@ def _require_pickles(directory: Path, allowed: bool) -> None:
         )
 
 
-def _modelopt(directory: Path) -> dict[str, Any] | None:
+def _read_modelopt(directory: Path) -> dict[str, Any] | None:
     return read_config(directory / MODELOPT_NAME) if (directory / MODELOPT_NAME).is_file() else None
 
 
-def _has_template(directory: Path) -> bool:
+def _has_chat_template(directory: Path) -> bool:
     if any((directory / name).exists() for name in ("chat_template.jinja", "chat_template.json")):
         return True
     config = directory / "tokenizer_config.json"
@@ -219,9 +222,9 @@ def _has_template(directory: Path) -> bool:
 
 
 def weights_digest(path: Path, cache_dir: Path) -> str:
-    """sha256 over every file that a loader may open (`checkpoint_files`); each file's hash is kept by path and times.
+    """sha256 over every file that a loader may open (see `checkpoint_files`); file hashes are cached in `cache_dir`.
 
-    An adapter's directory has one too. Raises CheckpointError for a directory that loaders would not read alike.
+    Also works for the directory of an adapter. Raises CheckpointError if loaders would read different weights.
     """
     directory = Path(path)
     if not (directory / "config.json").is_file():
@@ -238,7 +241,7 @@ def weights_digest(path: Path, cache_dir: Path) -> str:
                 f"{directory / missing} cannot be read (it is not there): download or copy it again."
             )
         if weights:
-            refuse_ambiguous(directory, weights)
+            check_unambiguous(directory, weights)
         files = loadable_files(directory)
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
         hashes = list(pool.map(lambda name: file_sha256(directory / name, cache_dir), files))
@@ -246,5 +249,5 @@ def weights_digest(path: Path, cache_dir: Path) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def _pickles(directory: Path) -> list[str]:
+def _pickle_files(directory: Path) -> list[str]:
     return sorted({path.name for pattern in PICKLE_PATTERNS for path in directory.glob(pattern)})

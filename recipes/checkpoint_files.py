@@ -1,7 +1,7 @@
-"""The files of a checkpoint directory that a loader may open: what a checkpoint's identity covers.
+"""The files of a checkpoint directory that a loader may open; the digest of a checkpoint covers them.
 
-transformers, vLLM and mergekit do not open the same files where a directory holds several sets of weights. Such a
-directory is refused by name; of every other one, all files are covered but those that no loader opens.
+transformers, vLLM and mergekit open different files if a directory holds several sets of weights. Such a directory is
+refused. Of any other directory the digest covers all files except those that no loader opens.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ INDEX_NAME = "model.safetensors.index.json"
 SINGLE_NAME = "model.safetensors"
 PICKLE_PATTERNS = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt")
 
-MOST_FILES = 5000
-"""Files of a checkpoint directory, over all its folders; one with more is a mistake (a cache, a data set)."""
+MAX_FILES = 5000
+"""Maximum number of files in a checkpoint directory, subfolders included; more means a wrong path (a cache, a data set)."""
 
-_INERT = (
+_UNUSED_FILES = (
     # documents and pictures
     *(
         "*.md",
@@ -34,7 +34,7 @@ _INERT = (
         "*.csv",
     ),
     *("LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*", ".*", "*.log", "*.lock"),
-    # what a merge or a training run leaves
+    # leftovers of a merge or a training run
     *(
         "*.yml",
         "*.yaml",
@@ -50,32 +50,32 @@ _INERT = (
 )
 """Patterns of files that neither transformers nor vLLM nor mergekit opens when it loads a checkpoint."""
 
-_IN_FOLDERS = ("*.py", "*.jinja", "*.json")
-"""Files of subfolders that a loader may open: code, chat templates, configs. Weights and tokenizers lie beside config.json."""
+_NESTED_FILES = ("*.py", "*.jinja", "*.json")
+"""Files in subfolders that a loader may open: code, chat templates, configs. Weights and tokenizers are at the top."""
 
 _SKIPPED_FOLDERS = ("original", "onnx", "gguf", "runs", "figures", "assets", "images", "__pycache__")
-"""Folders that no loader enters."""
+"""Subfolders that no loader reads."""
 
 
 def loadable_files(directory: Path) -> tuple[str, ...]:
-    """Relative POSIX names, sorted, of every file that a loader may open; pickles only where there are no safetensors.
+    """Sorted relative POSIX names of every file that a loader may open; pickles only if there are no safetensors.
 
-    Raises CheckpointError for a directory whose weights depend on the loader, and for one with too many files.
+    Raises CheckpointError for a directory with too many files.
     """
     top = _top_files(directory)
     has_safetensors = any(name.endswith(".safetensors") for name in top)
     pickled = (*PICKLE_PATTERNS, "*.bin") if has_safetensors else ()
-    names = [name for name in top if not _matches(name, (*_INERT, *pickled))]
+    names = [name for name in top if not _matches(name, (*_UNUSED_FILES, *pickled))]
     return tuple(sorted([*names, *_nested_files(directory)]))
 
 
-def refuse_ambiguous(directory: Path, weight_files: tuple[str, ...]) -> None:
-    """Raise CheckpointError where loaders would not agree on the weights; `weight_files` are those that the index names.
+def check_unambiguous(directory: Path, weight_files: tuple[str, ...]) -> None:
+    """Raise CheckpointError if loaders would load different weights; `weight_files` are the files that the index names.
 
-    transformers prefers model.safetensors to the index and applies an adapter that lies beside the weights; vLLM prefers
-    consolidated*.safetensors, reads every *.safetensors where there is no index, and ignores adapters.
+    transformers prefers model.safetensors to the index and applies an adapter in the same directory. vLLM prefers
+    consolidated*.safetensors, reads every *.safetensors file if there is no index, and ignores adapters.
     """
-    others = [
+    other_files = [
         name for name in _top_files(directory) if name.endswith(".safetensors") and name not in weight_files
     ]
     if (directory / "adapter_config.json").exists():
@@ -83,21 +83,21 @@ def refuse_ambiguous(directory: Path, weight_files: tuple[str, ...]) -> None:
             f"{directory} holds a LoRA adapter (adapter_config.json) beside its weights, which transformers would apply and "
             "vLLM would not: merge the adapter into the weights, or move it elsewhere."
         )
-    if others:
-        named = (
+    if other_files:
+        reason = (
             f"{INDEX_NAME} does not name"
             if (directory / INDEX_NAME).exists()
             else f"{SINGLE_NAME} does not explain"
         )
         raise CheckpointError(
-            f"{directory} holds {others[0]}, which {named}: engines would not load the same weights; move the files that "
+            f"{directory} holds {other_files[0]}, which {reason}: engines would not load the same weights; move the files that "
             "do not belong to the checkpoint elsewhere."
         )
 
 
 def _top_files(directory: Path) -> list[str]:
     names = [path.name for path in directory.iterdir() if not path.is_dir()]
-    if len(names) > MOST_FILES:
+    if len(names) > MAX_FILES:
         raise CheckpointError(
             f"{directory} holds {len(names)} files, too many for a checkpoint: check the path."
         )
@@ -105,25 +105,25 @@ def _top_files(directory: Path) -> list[str]:
 
 
 def _nested_files(directory: Path) -> list[str]:
-    """Files of subfolders, in bounded number; links to folders are not followed."""
+    """Files in subfolders; links to folders are not followed. Raises CheckpointError if there are too many."""
     names: list[str] = []
     folders = [
         path
         for path in directory.iterdir()
         if path.is_dir() and not _matches(path.name, (".*", *_SKIPPED_FOLDERS))
     ]
-    seen = 0
+    count = 0
     while folders:
         for path in folders.pop().iterdir():
-            seen += 1
-            if seen > MOST_FILES:
+            count += 1
+            if count > MAX_FILES:
                 raise CheckpointError(
-                    f"The folders below {directory} hold more than {MOST_FILES} files, too many for a checkpoint: check the path."
+                    f"The folders below {directory} hold more than {MAX_FILES} files, too many for a checkpoint: check the path."
                 )
             if path.is_dir():
                 if not path.is_symlink() and not _matches(path.name, (".*", *_SKIPPED_FOLDERS)):
                     folders.append(path)
-            elif _matches(path.name, _IN_FOLDERS):
+            elif _matches(path.name, _NESTED_FILES):
                 names.append(path.relative_to(directory).as_posix())
     return names
 

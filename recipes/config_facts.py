@@ -1,4 +1,4 @@
-"""What a checkpoint's config.json says about its shape, and the parameters that follow from it."""
+"""Facts of a checkpoint's config.json: shape, number of parameters, quantisation."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ _TIED_BY_DEFAULT = (
     "starcoder2",
     "smollm3",
 )
-"""Model types whose embeddings are tied where config.json is silent; a prefix of the name decides."""
+"""Prefixes of model types whose embeddings are tied unless config.json says otherwise."""
 
 _DENSE = frozenset({"llama", "mistral", "qwen2", "qwen3", "phi3"})
-"""Model types whose parameters are computed below from the config alone."""
+"""Model types whose number of parameters follows from the config."""
 
 
-_MOST = 2**31
-_SIZES = (
+_MAX_SIZE = 2**31
+_SIZE_KEYS = (
     *(
         "hidden_size",
         "n_embd",
@@ -52,47 +52,47 @@ _SIZES = (
     *("num_key_value_heads", "sliding_window", "max_position_embeddings", "n_positions"),
     *("num_local_experts", "num_experts", "n_routed_experts"),
 )
-"""Keys whose numbers are multiplied: none is above 2**31 in any checkpoint."""
+"""Keys that enter products; values above 2**31 are refused."""
 
 
 class ConfigFacts(Frozen):
-    """The facts of a config.json that decide shape, size and fit."""
+    """Facts of a config.json that determine shape, size and compatibility."""
 
     architecture: str = Field(description="First entry of `architectures`, for example LlamaForCausalLM.")
     model_type: str = Field(description="`model_type`, for example llama.")
     n_layers: int = Field(ge=1, le=MAX_LAYERS, description="Number of decoder layers.")
     hidden_size: int = Field(ge=1, description="Width of the residual stream.")
     intermediate_size: int | None = Field(
-        default=None, description="Width of the feed-forward part; null if not uniform."
+        default=None, description="Width of the feed-forward layer; null if not uniform."
     )
-    heads: int | None = Field(default=None, description="Attention heads.")
-    kv_heads: int | None = Field(default=None, description="Key and value heads.")
-    head_dim: int | None = Field(default=None, description="Width of one head.")
-    vocab_size: int = Field(ge=1, description="Rows of the embedding.")
-    tied: bool = Field(description="Whether the output head is the embedding.")
+    heads: int | None = Field(default=None, description="Number of attention heads.")
+    kv_heads: int | None = Field(default=None, description="Number of key-value heads.")
+    head_dim: int | None = Field(default=None, description="Dimension of one head.")
+    vocab_size: int = Field(ge=1, description="Number of rows of the embedding.")
+    tied: bool = Field(description="Whether output head and embedding share weights.")
     dtype: str | None = Field(default=None, description="Dtype that the config names, for example bfloat16.")
     attention_bias: bool = Field(
         default=False, description="Whether q, k, v and o have a bias (q, k, v alone in Qwen2)."
     )
-    mlp_bias: bool = Field(default=False, description="Whether the feed-forward part has a bias.")
+    mlp_bias: bool = Field(default=False, description="Whether the feed-forward layer has a bias.")
     sliding_window: int | None = Field(
-        default=None, description="Window of local attention in tokens; null where not used."
+        default=None, description="Window of local attention in tokens; null if not used."
     )
     layer_types: tuple[str, ...] = Field(
-        default=(), description="The kind of each layer where the config lists it."
+        default=(), description="Type of each layer, if the config lists it."
     )
-    max_length: int | None = Field(default=None, description="Longest sequence in tokens.")
+    max_length: int | None = Field(default=None, description="Maximum sequence length in tokens.")
     quantization: str | None = Field(
-        default=None, description="How the weights are quantised, for people; null if they are not."
+        default=None, description="Label of the quantisation; null if the weights are not quantised."
     )
     quantized: StoredQuantization | None = Field(
-        default=None, description="Method, bits and groups of the quantisation; null if there is none."
+        default=None, description="Method, bits and group size of the quantisation; null if there is none."
     )
     experts: int | None = Field(
         default=None, description="Experts per mixture-of-experts layer; null in a dense model."
     )
     remote_code: bool = Field(
-        default=False, description="Whether the config points at code of its own (`auto_map`)."
+        default=False, description="Whether the config refers to code in the checkpoint (`auto_map`)."
     )
 
     @classmethod
@@ -111,7 +111,9 @@ class ConfigFacts(Frozen):
             raise CheckpointError(
                 f"{where} names no architecture and model_type: it is not a transformers checkpoint."
             )
-        too_large = next((k for k in _SIZES if type(merged.get(k)) is int and merged[k] > _MOST), None)
+        too_large = next(
+            (k for k in _SIZE_KEYS if type(merged.get(k)) is int and merged[k] > _MAX_SIZE), None
+        )
         if too_large is not None:
             raise CheckpointError(f"{where} gives no usable {too_large}: no checkpoint is so large.")
         try:
@@ -121,8 +123,8 @@ class ConfigFacts(Frozen):
                 n_layers=text[layer_count_key(config, where)],
                 hidden_size=merged.get("hidden_size") or merged.get("n_embd") or merged.get("d_model"),
                 vocab_size=merged.get("vocab_size"),
-                tied=_tied(merged, model_type),
-                dtype=_dtype(merged),
+                tied=_is_tied(merged, model_type),
+                dtype=_read_dtype(merged),
                 quantization=quantized.label if quantized else None,
                 quantized=quantized,
                 remote_code=bool(config.get("auto_map")),
@@ -131,44 +133,46 @@ class ConfigFacts(Frozen):
         except ValidationError as error:
             field = str(error.errors()[0]["loc"][0])
             raise CheckpointError(
-                f"{where} gives no usable {field}: it is damaged or of a kind that is not known here."
+                f"{where} gives no usable {field}: it is damaged or of an unknown kind."
             ) from error
 
     @property
     def layer_parameters(self) -> int | None:
-        """Parameters of one layer, each counted once however few bits it is stored in; null where the config does not tell."""
+        """Parameters of one layer, independent of quantisation; None if the config does not determine them."""
         if self.model_type not in _DENSE or self.experts:
             return None
         if not (self.intermediate_size and self.heads and self.kv_heads and self.head_dim):
             return None
-        h, q, kv = self.hidden_size, self.heads * self.head_dim, self.kv_heads * self.head_dim
-        attention = h * q + 2 * h * kv + q * h
+        hidden, query, key_value = self.hidden_size, self.heads * self.head_dim, self.kv_heads * self.head_dim
+        attention = hidden * query + 2 * hidden * key_value + query * hidden
         if self.attention_bias:
-            attention += q + 2 * kv + (0 if self.model_type == "qwen2" else h)
-        mlp = 3 * h * self.intermediate_size + (2 * self.intermediate_size + h if self.mlp_bias else 0)
-        norms = 2 * h + (2 * self.head_dim if self.model_type == "qwen3" else 0)
+            attention += query + 2 * key_value + (0 if self.model_type == "qwen2" else hidden)
+        mlp = 3 * hidden * self.intermediate_size + (
+            2 * self.intermediate_size + hidden if self.mlp_bias else 0
+        )
+        norms = 2 * hidden + (2 * self.head_dim if self.model_type == "qwen3" else 0)
         return attention + mlp + norms
 
     def parameters(self, layers: int | None = None) -> int | None:
-        """Parameters with that many layers (its own by default); null where the config alone does not tell."""
-        each = self.layer_parameters
-        if each is None:
+        """Parameters with this many layers (default: `n_layers`); None if the config does not determine them."""
+        per_layer = self.layer_parameters
+        if per_layer is None:
             return None
         embeddings = self.vocab_size * self.hidden_size * (1 if self.tied else 2)
-        return embeddings + self.hidden_size + each * (self.n_layers if layers is None else layers)
+        return embeddings + self.hidden_size + per_layer * (self.n_layers if layers is None else layers)
 
 
-def stored_bytes(config: ConfigFacts) -> int | None:
-    """Bytes of quantised weights by the config alone: layers in the method's bits, embeddings in 16; null where it cannot tell."""
-    each, total = config.layer_parameters, config.parameters()
-    if config.quantized is None or each is None or total is None:
+def quantized_bytes(config: ConfigFacts) -> int | None:
+    """Size of quantised weights in bytes by the config: layers in the method's bits, embeddings in 16; None if unknown."""
+    per_layer, total = config.layer_parameters, config.parameters()
+    if config.quantized is None or per_layer is None or total is None:
         return None
-    layers = config.quantized.size_bytes(each * config.n_layers)
-    return None if layers is None else layers + 2 * (total - each * config.n_layers)
+    layers = config.quantized.size_bytes(per_layer * config.n_layers)
+    return None if layers is None else layers + 2 * (total - per_layer * config.n_layers)
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """The JSON object in a config file; refuses what is not one, in one sentence."""
+    """Read the JSON object of a config file. Raises CheckpointError."""
     try:
         if path.stat().st_size > MAX_CONFIG_BYTES:
             raise CheckpointError(
@@ -177,7 +181,7 @@ def read_config(path: Path) -> dict[str, Any]:
         value = parse_json(read_file(path, MAX_CONFIG_BYTES))
     except FileNotFoundError:
         raise CheckpointError(
-            f"{path} is missing: the directory is not a whole checkpoint; download or copy it again."
+            f"{path} is missing: the directory is not a complete checkpoint; download or copy it again."
         ) from None
     except ValueError:
         raise CheckpointError(f"{path} is not readable JSON: download or copy it again.") from None
@@ -191,7 +195,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The part that describes the language model: the config itself, or the part of it that a multi-modal one nests."""
+    """The config of the language model: the config itself, or the nested one of a multi-modal checkpoint."""
     if not any(key in config for key in LAYER_COUNT_KEYS):
         for key in TEXT_CONFIG_KEYS:
             if isinstance(config.get(key), dict):
@@ -200,7 +204,7 @@ def text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def layer_count_key(config: Mapping[str, Any], where: str) -> str:
-    """The key under which the (text) config counts its layers."""
+    """Name of the config key that holds the number of layers. Raises CheckpointError."""
     text = text_config(config)
     for key in LAYER_COUNT_KEYS:
         if type(text.get(key)) is int:
@@ -235,11 +239,11 @@ def _attention(config: Mapping[str, Any], model_type: str) -> dict[str, Any]:
     }
 
 
-def _tied(config: Mapping[str, Any], model_type: str) -> bool:
+def _is_tied(config: Mapping[str, Any], model_type: str) -> bool:
     value = config.get("tie_word_embeddings")
     return value if isinstance(value, bool) else model_type.startswith(_TIED_BY_DEFAULT)
 
 
-def _dtype(config: Mapping[str, Any]) -> str | None:
+def _read_dtype(config: Mapping[str, Any]) -> str | None:
     value = config.get("dtype") or config.get("torch_dtype")
     return value.removeprefix("torch.") if isinstance(value, str) else None

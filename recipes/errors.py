@@ -1,18 +1,18 @@
-"""What can be wrong with a recipe or a checkpoint.
+"""Exceptions of this package.
 
 RecipeError
-├── RecipeSyntaxError      the text is not a recipe: file, line and field are in the message
-├── LayerPathError         a layer path that does not parse or leaves the checkpoint's layers
-├── CheckpointError        a checkpoint that is missing, incomplete, unsafe or of another architecture
-│   └── CheckpointChanged  its files are others than those that were planned
-├── BuildError             the build itself failed (mergekit refused, disk full, ...)
-└── ArtifactError          an artifact on disk that is not there, or not what its manifest says
-    └── ArtifactChanged    its files are others than those that were built
+├── RecipeSyntaxError      the text is not a recipe; the message names file, line and field
+├── LayerPathError         a layer path that does not parse or names layers that the checkpoint lacks
+├── CheckpointError        a checkpoint that is missing, incomplete, unsafe or incompatible
+│   └── CheckpointChanged  its files differ from those that were planned
+├── BuildError             the build failed (error in mergekit, disk full, ...)
+└── ArtifactError          an artifact that is missing or differs from its manifest
+    └── ArtifactChanged    its files differ from those that were built
 """
 
 
 class RecipeError(Exception):
-    """Base of all errors of this package; the message is one sentence that says what, where and the next step."""
+    """Base of all errors of this package; the message is one sentence: what is wrong, where, and the next step."""
 
 
 class RecipeSyntaxError(RecipeError):
@@ -24,20 +24,20 @@ class LayerPathError(RecipeError):
 
 
 class CheckpointError(RecipeError):
-    """The checkpoint is missing, incomplete, unsafe or does not fit."""
+    """The checkpoint is missing, incomplete, unsafe or incompatible."""
 
 
 class CheckpointChanged(CheckpointError):
-    """The checkpoint's files are others than those that were planned."""
+    """The checkpoint's files differ from those that were planned."""
 
 
 class BuildError(RecipeError):
-    """The recipe is sound but building it failed."""
+    """The recipe is valid, but building it failed."""
 
 
 class ArtifactError(RecipeError):
-    """An artifact on disk is not there, or not what its manifest says."""
+    """The artifact is missing or differs from its manifest."""
 
 
 class ArtifactChanged(ArtifactError):
-    """The artifact's files are others than those that were built."""
+    """The artifact's files differ from those that were built."""

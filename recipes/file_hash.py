@@ -1,26 +1,26 @@
-"""Hashes of files, streamed, and kept from one run to the next by path, inode, size and times."""
+"""Streamed hashes of files, cached between runs by path, inode, size and times."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import tempfile
 import time
 from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
+from recipes.atomic_file import write_file
 from recipes.errors import CheckpointError
 
 _RACY_S = 2.0
-"""A file changed less than this ago may change again unseen: its hash is not kept."""
+"""Hashes of files that changed less than this long ago are not cached: a second change may leave the same times."""
 
 _CHUNK_BYTES = 1 << 22
 
 
 class FileState(NamedTuple):
-    """What tells a file from itself after a change: a program can set back `mtime_ns`, but not `ctime_ns`."""
+    """Size, times and inode, which change when a file changes; programs can set `mtime_ns` but not `ctime_ns`."""
 
     size: int
     mtime_ns: int
@@ -29,24 +29,24 @@ class FileState(NamedTuple):
 
     @classmethod
     def of(cls, path: Path) -> FileState:
-        """The present state; OSError where there is no such file."""
+        """Read the current state. Raises OSError."""
         stat = path.stat()
         return cls(stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
 
     @property
     def changed_s(self) -> float:
-        """Seconds since 1970 of the last change of content or attributes."""
+        """Time of the last change of content or attributes, in seconds since 1970."""
         return max(self.mtime_ns, self.ctime_ns) / 1e9
 
 
 class HashKind(StrEnum):
-    """Ways of hashing a file; all give lower-case hex."""
+    """Hash functions; all give lower-case hex."""
 
     SHA256 = "sha256"
     GIT_BLOB = "git-blob"
-    """sha1 over `blob SIZE\\0` and the bytes, as git and the hub name small files."""
+    """sha1 over `blob SIZE\\0` and the bytes, the name of small files in git and on the hub."""
     SHA1 = "sha1"
-    """As some mirrors of the hub name files."""
+    """Plain sha1; some mirrors of the hub name files by it."""
 
 
 def file_sha256(path: Path, cache_dir: Path | None = None) -> str:
@@ -55,21 +55,21 @@ def file_sha256(path: Path, cache_dir: Path | None = None) -> str:
 
 
 def file_hash(path: Path, cache_dir: Path | None = None, kind: HashKind = HashKind.SHA256) -> str:
-    """Hash of one file; from the cache where the file's state is the one that was hashed.
+    """Hash of one file, from the cache if the file's state is unchanged.
 
-    A file's name is never taken for its hash, also not in the hub's cache. Raises CheckpointError where it cannot be read.
+    The hash is computed even for blobs of the hub's cache, which are named by it. Raises CheckpointError.
     """
     try:
-        real = path.resolve(strict=True)
-        before = FileState.of(real)
-        key = hashlib.sha256(os.fsencode(real)).hexdigest()
+        resolved = path.resolve(strict=True)
+        state = FileState.of(resolved)
+        key = hashlib.sha256(os.fsencode(resolved)).hexdigest()
         entry = cache_dir / "hashes" / f"{key}.json" if cache_dir else None
-        if entry and (known := _read_entry(entry, before, kind)):
-            return known
-        digest = _stream_hash(real, kind, before.size)
-        unchanged = FileState.of(real) == before
-        if entry and unchanged and time.time() - before.changed_s > _RACY_S:
-            _write_entry(entry, {**before._asdict(), kind.value: digest})
+        if entry and (cached := _read_entry(entry, state, kind)):
+            return cached
+        digest = _stream_hash(resolved, kind, state.size)
+        unchanged = FileState.of(resolved) == state
+        if entry and unchanged and time.time() - state.changed_s > _RACY_S:
+            _write_entry(entry, {**state._asdict(), kind.value: digest})
         return digest
     except OSError as error:
         raise CheckpointError(
@@ -102,12 +102,8 @@ def _read_entry(entry: Path, state: FileState, kind: HashKind) -> str | None:
 
 
 def _write_entry(entry: Path, value: dict[str, int | str]) -> None:
-    """The cache only saves time: where it cannot be written, hashing goes on without it."""
+    """Write a cache entry; errors are ignored, because the cache only saves time."""
     try:
-        entry.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=entry.parent, prefix=".")
-        with os.fdopen(handle, "w") as stream:
-            json.dump(value, stream)
-        Path(name).rename(entry)
+        write_file(entry, json.dumps(value))
     except OSError:
         return

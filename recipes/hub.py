@@ -1,7 +1,7 @@
-"""The only door to the hub: one question at a time, each with one answer or one sentence on what to do.
+"""All access to the Hugging Face hub; every error becomes a CheckpointError with the next step.
 
-Checkpoints live in `home/hub`, laid out as huggingface_hub lays out its cache; what the user's own cache already holds
-whole is used from there. Nothing waits long: the first question has a short time limit and is asked once.
+Checkpoints are stored in `home/hub` in the layout of huggingface_hub's cache; complete snapshots in the user's cache are
+used from there. The first request to a repository has a short timeout and is not retried.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-import httpx2  # the client that huggingface_hub raises the errors of, and brings along
+import httpx2  # HTTP client of huggingface_hub, whose errors it raises
 from huggingface_hub import (
     _CACHED_NO_EXIST,
     HfApi,
@@ -33,8 +33,8 @@ from recipes.tensor_file import DTYPE_BITS, Tensor
 
 _FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
 _PICKLES = ("*.bin", "*.pt", "*.pth")
-_OTHERS = ("*/*", "consolidated*", "*.gguf", "*.onnx")
-"""What repositories hold beside the checkpoint: second copies of it, in folders or in other formats."""
+_IGNORED_FILES = ("*/*", "consolidated*", "*.gguf", "*.onnx")
+"""Ignored files: copies of the checkpoint in subfolders or in other formats."""
 
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
 
@@ -44,17 +44,17 @@ T = TypeVar("T")
 
 
 def commit_of(source: SourceRef, home: Path) -> str:
-    """The commit that a repository's revision stands for; without a network, the one it stood for when downloaded."""
+    """Resolve a revision to a commit; without a network, to the commit at the time of the download."""
     if source.revision and _COMMIT.fullmatch(source.revision):
         return source.revision
 
-    def ask() -> str:
+    def request_commit() -> str:
         return str(HfApi().model_info(source.name, revision=source.revision, timeout=_TIMEOUT_S).sha)
 
     try:
-        return _ask(source, ask)
+        return _call_hub(source, request_commit)
     except CheckpointError as error:
-        if is_away(error):
+        if is_unreachable(error):
             for cache in _caches(home):
                 ref = _folder(cache, source) / "refs" / (source.revision or "main")
                 if ref.is_file() and cached(
@@ -65,17 +65,17 @@ def commit_of(source: SourceRef, home: Path) -> str:
 
 
 def small_file(source: SourceRef, file: str, home: Path) -> Path | None:
-    """One of the repository's small files, fetched once; null where it has no such file."""
+    """Path of a small file of a repository, downloaded once; None if the repository does not have it."""
     for cache in _caches(home):
-        found = try_to_load_from_cache(source.name, file, cache_dir=cache, revision=source.revision)
-        if found is _CACHED_NO_EXIST:
+        cached_file = try_to_load_from_cache(source.name, file, cache_dir=cache, revision=source.revision)
+        if cached_file is _CACHED_NO_EXIST:
             return None
-        if isinstance(found, str):
-            return Path(found)
-    _knock(source)
+        if isinstance(cached_file, str):
+            return Path(cached_file)
+    _check_reachable(source)
     try:
         with _no_progress_bars():
-            return Path(_ask(source, lambda: _small_download(source, file, home)))
+            return Path(_call_hub(source, lambda: _small_download(source, file, home)))
     except CheckpointError as error:
         if isinstance(error.__cause__, hub_errors.RemoteEntryNotFoundError):
             return None
@@ -83,10 +83,10 @@ def small_file(source: SourceRef, file: str, home: Path) -> Path | None:
 
 
 def tensors(source: SourceRef) -> tuple[Tensor, ...]:
-    """The tensors of a repository, from the headers of its safetensors files; empty where it has none."""
+    """Tensors of a repository, from its safetensors headers; empty if it has no safetensors."""
     try:
         with _no_progress_bars():
-            found = _ask(
+            metadata = _call_hub(
                 source,
                 lambda: HfApi().get_safetensors_metadata(
                     source.name, revision=source.revision, timeout=_TIMEOUT_S
@@ -105,27 +105,27 @@ def tensors(source: SourceRef) -> tuple[Tensor, ...]:
             start=info.data_offsets[0],
             size_bytes=info.data_offsets[1] - info.data_offsets[0],
         )
-        for file, header in found.files_metadata.items()
+        for file, header in metadata.files_metadata.items()
         for name, info in header.tensors.items()
-        if info.dtype in DTYPE_BITS and found.weight_map.get(name, file) == file
+        if info.dtype in DTYPE_BITS and metadata.weight_map.get(name, file) == file
     )
 
 
 def snapshot(source: SourceRef, home: Path, *, allow_pickles: bool, offline: bool) -> Path:
-    """The directory of a repository at a commit on this machine, downloaded where it is not whole yet."""
+    """Local directory of a repository at a commit, downloaded if it is missing or incomplete."""
     pinned = source.model_copy(update={"revision": commit_of(source, home)})
-    if found := cached(pinned, home, allow_pickles=allow_pickles):
-        return found
+    if directory := cached(pinned, home, allow_pickles=allow_pickles):
+        return directory
     if offline:
         raise CheckpointError(
             f"{source} is not on this machine and downloading is off: run once with a network, or give a directory."
         )
-    _knock(pinned)
-    return Path(_ask(source, lambda: _snapshot(pinned, home / "hub", allow_pickles, local=False)))
+    _check_reachable(pinned)
+    return Path(_call_hub(source, lambda: _snapshot(pinned, home / "hub", allow_pickles, local=False)))
 
 
 def tokenizer_folder(source: SourceRef, home: Path) -> Path | None:
-    """The folder of a commit that holds a tokenizer, in one of the caches; its weights need not be there."""
+    """Cached folder of a commit that holds a tokenizer, with or without weights; None if there is none."""
     for cache in _caches(home):
         folder = _folder(cache, source) / "snapshots" / (source.revision or "")
         if source.revision and any((folder / name).exists() for name in _TOKENIZERS):
@@ -134,23 +134,23 @@ def tokenizer_folder(source: SourceRef, home: Path) -> Path | None:
 
 
 def cached(source: SourceRef, home: Path, *, allow_pickles: bool = False) -> Path | None:
-    """The snapshot of a commit in one of the caches, if it is whole."""
+    """Complete snapshot of a commit in one of the caches, or None."""
     for cache in _caches(home):
         if not (_folder(cache, source) / "snapshots" / (source.revision or "")).is_dir():
             continue
         try:
-            found = Path(_snapshot(source, cache, allow_pickles, local=True))
-            # huggingface_hub takes a snapshot whose file list it never saw for whole: one small file makes a snapshot.
-            Checkpoint.open(found, allow_pickles=allow_pickles)
-            if any((found / name).exists() for name in _TOKENIZERS):
-                return found
+            directory = Path(_snapshot(source, cache, allow_pickles, local=True))
+            # huggingface_hub accepts incomplete snapshots if it never saw the file list.
+            Checkpoint.open(directory, allow_pickles=allow_pickles)
+            if any((directory / name).exists() for name in _TOKENIZERS):
+                return directory
         except (hub_errors.LocalEntryNotFoundError, CheckpointError):
             continue
     return None
 
 
-def is_away(error: CheckpointError) -> bool:
-    """Whether an error of this module only says that the hub could not be asked."""
+def is_unreachable(error: CheckpointError) -> bool:
+    """Whether an error of this module means that the hub cannot be reached."""
     return isinstance(error.__cause__, _UNREACHABLE)
 
 
@@ -173,7 +173,7 @@ def _snapshot(source: SourceRef, cache: Path, allow_pickles: bool, *, local: boo
         revision=source.revision,
         cache_dir=cache,
         allow_patterns=[*_FILES, *(_PICKLES if allow_pickles else ())],
-        ignore_patterns=list(_OTHERS),
+        ignore_patterns=list(_IGNORED_FILES),
         local_files_only=local,
         etag_timeout=_TIMEOUT_S,
     )
@@ -186,9 +186,9 @@ def _small_download(source: SourceRef, file: str, home: Path) -> str:
 
 
 @functools.lru_cache(maxsize=1024)
-def _knock(source: SourceRef) -> None:
-    """Ask the hub once, with a short limit, whether it has this; downloads would try again for half a minute."""
-    _ask(source, lambda: HfApi().model_info(source.name, revision=source.revision, timeout=_TIMEOUT_S))
+def _check_reachable(source: SourceRef) -> None:
+    """Send one request with a short timeout: downloads would retry for half a minute."""
+    _call_hub(source, lambda: HfApi().model_info(source.name, revision=source.revision, timeout=_TIMEOUT_S))
 
 
 @contextmanager
@@ -202,10 +202,10 @@ def _no_progress_bars() -> Iterator[None]:
             enable_progress_bars()
 
 
-def _ask(source: SourceRef, ask: Callable[[], T]) -> T:
-    """One question to the hub; its errors become one sentence with the step that mends them."""
+def _call_hub(source: SourceRef, request: Callable[[], T]) -> T:
+    """Send a request; convert errors of the hub into CheckpointErrors with the next step."""
     try:
-        return ask()
+        return request()
     except hub_errors.GatedRepoError as error:
         raise CheckpointError(
             f"{source} is gated: accept its terms at {constants.ENDPOINT}/{source.name} and set HF_TOKEN to a token of "
@@ -222,7 +222,7 @@ def _ask(source: SourceRef, ask: Callable[[], T]) -> T:
         ) from error
     except hub_errors.RemoteEntryNotFoundError as error:
         raise CheckpointError(
-            f"{source} is no whole checkpoint: a file is missing in its repository."
+            f"{source} is not a complete checkpoint: its repository lacks a file."
         ) from error
     except _UNREACHABLE as error:
         raise CheckpointError(
@@ -232,7 +232,9 @@ def _ask(source: SourceRef, ask: Callable[[], T]) -> T:
     except (hub_errors.HfHubHTTPError, httpx2.HTTPError) as error:
         raise CheckpointError(f"The hub refused {source} ({_reason(error)}): try again later.") from error
     except (hub_errors.SafetensorsParsingError, hub_errors.NotASafetensorsRepoError) as error:
-        raise CheckpointError(f"{source} has no readable safetensors headers on the hub.") from error
+        raise CheckpointError(
+            f"{source} has no readable safetensors headers on the hub: use a copy with intact files."
+        ) from error
     except hub_errors.HFValidationError as error:
         raise CheckpointError(
             f"{source.name} cannot be the name of a repository: write org/name@revision."

@@ -1,8 +1,8 @@
-"""What a layer path does to config.json: the layer count, and every setting that belongs to single layers.
+"""Config of a checkpoint whose layers were reordered: the layer count and every per-layer setting.
 
-Three kinds of such settings exist. Lists with one entry per layer follow the path. Lists of layer indices are
-counted anew. Rules ("every fourth layer ...") cannot follow a path: they are written out as lists where transformers
-itself writes them out, and refused by name where it does not.
+There are three kinds of per-layer settings. Lists with one entry per layer follow the path. Lists of layer indices are
+renumbered. Rules ("every fourth layer ...") cannot follow a path: they are replaced by lists if transformers computes
+them, and refused otherwise.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _UNIFORM = frozenset({
     "nemotron", "olmo", "olmo2", "olmoe", "opt", "persimmon", "phi", "phi3", "phimoe", "qwen", "qwen2",
     "qwen3", "seed_oss", "stablelm", "starcoder2",
 })  # fmt: skip
-"""Model types whose layers are all alike but for what their config says; others are asked about at transformers."""
+"""Model types whose config file lists all differences between layers; for others, transformers adds its defaults."""
 
 _NOT_PER_LAYER = re.compile(r"^(architectures|.*_token_ids?|.*_tokens|keys_to_ignore.*)$")
 _PER_LAYER_TEXT = ("hybrid_override_pattern",)
@@ -59,9 +59,9 @@ _RULES = {
     "num_mtp_layers": 0,
     "scale_attn_by_inverse_layer_idx": 0,
 }
-"""Settings that give a layer its part by its index, with the value that makes all layers alike."""
+"""Rules that depend on the layer index, with the value that makes all layers equal."""
 
-_WRITTEN_OUT = {
+_REPLACED_BY = {
     "full_attention_interval": "layer_types",
     "global_attn_every_n_layers": "layer_types",
     "sliding_window_pattern": "layer_types",
@@ -71,33 +71,35 @@ _WRITTEN_OUT = {
     "interleave_moe_layer_step": "moe_layers",
     "layer_group_size": "layer_types",
 }
-"""Rules that every loader ignores where this list is there."""
+"""List setting that replaces a rule: loaders ignore the rule if the list exists."""
 
 
-def relayered_config(pieces: Sequence[tuple[Json, int]], base: Json, where: str) -> dict[str, Any]:
-    """The config of a checkpoint whose layer k is layer `pieces[k][1]` of the checkpoint with config `pieces[k][0]`.
+def relayered_config(origins: Sequence[tuple[Json, int]], base: Json, where: str) -> dict[str, Any]:
+    """Config of a checkpoint whose layer k is layer `origins[k][1]` of the checkpoint with config `origins[k][0]`.
 
-    Everything that does not belong to a layer comes from `base`. Raises BuildError, with the setting's name, where a
-    setting cannot follow.
+    All other settings come from `base`. Raises BuildError with the name of a setting that cannot follow the layers.
     """
     key = layer_count_key(base, where)
     text = dict(text_config(base))
-    moved = not _is_whole(pieces, text[key])
-    explicit = {id(config): _explicit(text_config(config), where) if moved else {} for config, _ in pieces}
-    if moved:
-        text |= _followed([(explicit[id(config)], index) for config, index in pieces], where)
-    text[key] = len(pieces)
+    reordered = not _is_unchanged(origins, text[key])
+    settings = {
+        id(config): _per_layer_settings(text_config(config), where) if reordered else {}
+        for config, _ in origins
+    }
+    if reordered:
+        text |= _settings_along_path([(settings[id(config)], index) for config, index in origins], where)
+    text[key] = len(origins)
     if "max_window_layers" in text and not text.get("use_sliding_window"):
-        text["max_window_layers"] = len(pieces)
+        text["max_window_layers"] = len(origins)
     if text_config(base) is base:
         return text
     nested = next(name for name in TEXT_CONFIG_KEYS if text_config(base) is base.get(name))
     return {**base, nested: text}
 
 
-def differing_layers(config: Json, where: str) -> bool:
-    """Whether some setting gives layers different parts, so that their order means more than their weights."""
-    lists = _explicit(text_config(config), where)
+def layers_differ(config: Json, where: str) -> bool:
+    """Whether any per-layer setting differs between layers."""
+    lists = _per_layer_settings(text_config(config), where)
     return any(
         len({str(entry) for entry in value}) > 1
         for value in lists.values()
@@ -106,33 +108,33 @@ def differing_layers(config: Json, where: str) -> bool:
 
 
 class _Indices(tuple[int, ...]):
-    """A list of layer indices, in contrast to a list with one entry per layer."""
+    """A list of layer indices, as opposed to a list with one entry per layer."""
 
 
-def _is_whole(pieces: Sequence[tuple[Json, int]], layers: int) -> bool:
-    """Every layer once, in order, of one checkpoint: nothing that belongs to layers changes."""
-    return [index for _, index in pieces] == list(range(layers)) and len(
-        {id(config) for config, _ in pieces}
+def _is_unchanged(origins: Sequence[tuple[Json, int]], layers: int) -> bool:
+    """Whether the layers are those of one checkpoint, once each and in order."""
+    return [index for _, index in origins] == list(range(layers)) and len(
+        {id(config) for config, _ in origins}
     ) == 1
 
 
-def _explicit(text: Json, where: str) -> dict[str, Any]:
-    """Every per-layer setting of one checkpoint as a list, an index list or a text; BuildError where one is a rule."""
-    written = text if _says_all(text) else {**_by_transformers(text, where), **text}
+def _per_layer_settings(text: Json, where: str) -> dict[str, Any]:
+    """Per-layer settings of a checkpoint as list, index list or text. Raises BuildError for a rule without a list."""
+    complete_config = text if _is_explicit(text) else {**_with_defaults(text, where), **text}
     layers = text[layer_count_key(text, where)]
-    found = dict(_per_layer(written, layers))
-    for rule, harmless in _RULES.items():
-        value = written.get(rule)
-        if value in (None, harmless, False) or isinstance(value, list) or _WRITTEN_OUT.get(rule) in found:
+    settings = dict(_find_lists(complete_config, layers))
+    for rule, neutral in _RULES.items():
+        value = complete_config.get(rule)
+        if value in (None, neutral, False) or isinstance(value, list) or _REPLACED_BY.get(rule) in settings:
             continue
         raise BuildError(
-            f"{where}: its setting {rule} = {value} gives each layer its part by its index, "
-            "which layers in another order cannot keep; no layer path of it can be built."
+            f"{where}: its setting {rule} = {value} depends on the layer index "
+            "and cannot follow reordered layers; no layer path of it can be built."
         )
-    return found
+    return settings
 
 
-def _per_layer(config: Json, layers: int) -> Iterator[tuple[str, Any]]:
+def _find_lists(config: Json, layers: int) -> Iterator[tuple[str, Any]]:
     for key, value in config.items():
         if key in _INDEX_LISTS:
             if isinstance(value, (list, tuple)):
@@ -143,17 +145,17 @@ def _per_layer(config: Json, layers: int) -> Iterator[tuple[str, Any]]:
             yield key, list(value)
 
 
-def _says_all(text: Json) -> bool:
-    """Whether the config file alone tells how the layers differ."""
+def _is_explicit(text: Json) -> bool:
+    """Whether the config file lists all differences between layers."""
     model_type = text.get("model_type")
     if model_type in {"qwen2", "qwen3"} and text.get("use_sliding_window"):
         return "layer_types" in text
     return model_type in _UNIFORM
 
 
-def _by_transformers(text: Json, where: str) -> dict[str, Any]:
-    """The config with the defaults of its architecture filled in, as transformers reads it."""
-    from transformers import CONFIG_MAPPING  # takes seconds, so only architectures that need it pay for it
+def _with_defaults(text: Json, where: str) -> dict[str, Any]:
+    """The config as transformers reads it, with the defaults of its architecture."""
+    from transformers import CONFIG_MAPPING  # slow import, needed for few architectures
 
     model_type = text.get("model_type")
     if model_type not in CONFIG_MAPPING:
@@ -164,23 +166,23 @@ def _by_transformers(text: Json, where: str) -> dict[str, Any]:
         raise BuildError(f"{where}: transformers does not accept its config.json ({error}).") from error
 
 
-def _followed(pieces: Sequence[tuple[dict[str, Any], int]], where: str) -> dict[str, Any]:
-    """Each per-layer setting with one entry for every layer of the path."""
+def _settings_along_path(origins: Sequence[tuple[dict[str, Any], int]], where: str) -> dict[str, Any]:
+    """Per-layer settings of the output, with one entry per layer of the path."""
     result: dict[str, Any] = {}
-    for key in dict.fromkeys(key for lists, _ in pieces for key in lists):
-        values = {str(entry) for lists, _ in pieces for entry in lists.get(key, ())}
-        if any(key not in lists for lists, _ in pieces) and len(values) > 1:
+    for key in dict.fromkeys(key for lists, _ in origins for key in lists):
+        values = {str(entry) for lists, _ in origins for entry in lists.get(key, ())}
+        if any(key not in lists for lists, _ in origins) and len(values) > 1:
             raise BuildError(
                 f"{where}: not all sources have the per-layer setting {key}, so their layers do not mix."
             )
-        first = next(lists[key] for lists, _ in pieces if key in lists)
-        if isinstance(first, _Indices):
+        first_value = next(lists[key] for lists, _ in origins if key in lists)
+        if isinstance(first_value, _Indices):
             result[key] = [
-                position for position, (lists, index) in enumerate(pieces) if index in lists.get(key, ())
+                position for position, (lists, index) in enumerate(origins) if index in lists.get(key, ())
             ]
-        elif isinstance(first, str):
-            result[key] = "".join(lists.get(key, first)[index] for lists, index in pieces)
+        elif isinstance(first_value, str):
+            result[key] = "".join(lists.get(key, first_value)[index] for lists, index in origins)
         else:
-            # A source that is silent about a list whose entries are all equal has that same entry everywhere.
-            result[key] = [lists[key][index] if key in lists else first[0] for lists, index in pieces]
+            # A source without the list gets its value, because all entries are equal.
+            result[key] = [lists[key][index] if key in lists else first_value[0] for lists, index in origins]
     return result

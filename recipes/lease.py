@@ -1,16 +1,13 @@
-"""Who is using a file or directory right now: told alive from dead, from any machine that mounts it.
+"""Leases: files and directories whose owner process is known to be alive or dead, from any machine that mounts them.
 
-The owner is part of the path's name, so it is there from the first moment on; while the owner lives it touches the path
-now and then. On the same machine the process itself is looked at; from another one the path's age decides.
+The owner is part of the file name, so a lease has an owner from its creation. The owner updates the modification time
+regularly. On the owner's machine the process is looked up; on other machines the age of the path decides.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
-import hashlib
 import os
-import platform
 import re
 import threading
 import uuid
@@ -19,62 +16,59 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
-import psutil
 from pydantic import Field
 
+from recipes.process_identity import process_birth, process_space
 from recipes.tensor_file import Frozen
 
 HEARTBEAT_S = 20.0
 DEAD_AFTER_S = 600.0
-"""An owner on another machine that has not touched its path for this long is dead."""
+"""Age of a path after which its owner on another machine counts as dead."""
 
-_NAME = re.compile(r"\.([0-9a-f]{16})-(\d+)-(\d+)\.[0-9a-f]{32}$")
+_NAME = re.compile(r"\.([0-9a-f]{16})-(\d+)-(b\w+|\d+)\.[0-9a-f]{32}$")
 
 
 class Owner(Frozen):
-    """A process, named so that another process can tell whether it still runs."""
+    """Identity of a process, which tells whether it still runs."""
 
     host: str = Field(description="Machine, boot and process namespace, as 16 hex digits of a hash.")
     pid: int = Field(description="Process id on that machine.")
-    started_s: int = Field(
-        description="When that process started, seconds since 1970; tells it from a later one."
+    birth: str = Field(
+        description="`b` and the birth of the process, which excludes a later process with the same id; names of earlier versions have "
+        "seconds since 1970."
     )
 
     @classmethod
-    def me(cls) -> Self:
+    def current(cls) -> Self:
         """This process."""
-        return cls(host=process_space(), pid=os.getpid(), started_s=int(psutil.Process().create_time()))
+        return cls(host=process_space(), pid=os.getpid(), birth=f"b{process_birth(os.getpid())}")
 
     @classmethod
     def of(cls, path: Path) -> Self | None:
-        """The owner in a path's name."""
-        found = _NAME.search(path.name)
-        return cls(host=found[1], pid=int(found[2]), started_s=int(found[3])) if found else None
+        """The owner that is encoded in a file name, or None."""
+        match = _NAME.search(path.name)
+        return cls(host=match[1], pid=int(match[2]), birth=match[3]) if match else None
 
-    def name(self, what: str) -> str:
-        """A new file name for something of this owner."""
-        return f"{what}.{self.host}-{self.pid}-{self.started_s}.{uuid.uuid4().hex}"
+    def new_file_name(self, prefix: str) -> str:
+        """A new unique file name with this owner."""
+        return f"{prefix}.{self.host}-{self.pid}-{self.birth}.{uuid.uuid4().hex}"
 
 
-def is_alive(path: Path, now_s: float) -> bool:
-    """Whether the owner in this path's name still runs; `now_s` is the file system's own time."""
+def is_owner_alive(path: Path, now_s: float) -> bool:
+    """Whether the owner in the file name still runs; `now_s` is the time of the file system."""
     owner = Owner.of(path)
     if owner is None:
         return False
+    if owner.host == process_space() and owner.birth.startswith("b"):
+        return owner.birth == f"b{process_birth(owner.pid)}"
     try:
-        if owner.host != process_space():
-            return now_s - path.stat().st_mtime < DEAD_AFTER_S
-        process = psutil.Process(owner.pid)
-        same = (
-            abs(process.create_time() - owner.started_s) < 5.0
-        )  # the boot time that it is counted from drifts
-        return same and process.status() != psutil.STATUS_ZOMBIE
-    except (FileNotFoundError, psutil.NoSuchProcess):
+        return now_s - path.stat().st_mtime < DEAD_AFTER_S
+    except FileNotFoundError:
         return False
 
 
 class Heartbeat:
-    """Touches paths every few seconds, from a thread that starts with the first of them."""
+    """Thread that updates the modification time of paths; starts with the first path."""
 
     def __init__(self) -> None:
         self._paths: set[Path] = set()
@@ -82,16 +76,16 @@ class Heartbeat:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
-    def touch(self, path: Path) -> None:
-        """Touch this path from now on."""
+    def add(self, path: Path) -> None:
+        """Start to touch a path."""
         with self._lock:
             self._paths.add(path)
         if self._thread is None:
             self._thread = threading.Thread(target=self._beat, daemon=True)
             self._thread.start()
 
-    def leave(self, path: Path) -> None:
-        """Leave this path alone from now on."""
+    def remove(self, path: Path) -> None:
+        """Stop to touch a path."""
         with self._lock:
             self._paths.discard(path)
 
@@ -106,36 +100,22 @@ class Heartbeat:
             with self._lock:
                 paths = tuple(self._paths)
             for path in paths:
-                with contextlib.suppress(OSError):  # a missed beat is made up by the next one
+                with contextlib.suppress(OSError):  # the next beat comes before the lease expires
                     os.utime(path)
 
 
 @contextmanager
-def touched(path: Path) -> Iterator[None]:
-    """Touch the path every few seconds while the block runs."""
-    heart = Heartbeat()
-    heart.touch(path)
+def keep_touched(path: Path) -> Iterator[None]:
+    """Context manager that touches a path regularly."""
+    heartbeat = Heartbeat()
+    heartbeat.add(path)
     try:
         yield
     finally:
-        heart.stop()
+        heartbeat.stop()
 
 
 def file_system_time_s(clock: Path) -> float:
-    """The time by the clock that stamps files there, which may be another machine's; `clock` is a file to touch."""
+    """Current time of the file system, whose clock may be another machine's; `clock` is a file that is keep_touched."""
     clock.touch()
     return clock.stat().st_mtime
-
-
-@functools.cache
-def process_space() -> str:
-    """Where a process id means something: host name, boot and process namespace, as 16 hex digits of a hash.
-
-    Containers on one machine may share a host name and not their process ids, so the namespace is part of it.
-    """
-    parts = [platform.node()]
-    with contextlib.suppress(OSError):
-        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
-    with contextlib.suppress(OSError):
-        parts.append(str(Path("/proc/self/ns/pid").readlink()))
-    return hashlib.sha256("|".join(parts).encode()).hexdigest()[:16]

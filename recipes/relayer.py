@@ -1,6 +1,6 @@
-"""Writes layer paths, and any passthrough without parameters, by moving tensor bytes from file to file.
+"""Writes layer paths, and passthrough merges without parameters, by copying tensor bytes from file to file.
 
-Nothing is computed, so nothing is loaded: no torch, and no more memory than the headers need.
+No torch; memory use is that of the headers.
 """
 
 from __future__ import annotations
@@ -17,15 +17,22 @@ from typing import Any
 
 from pydantic import Field
 
-from recipes.byte_copy import Meter, OnProgress, Progress, copy_bytes
+from recipes.byte_copy import CopyProgress, Meter, OnProgress, copy_bytes
 from recipes.checkpoint import Checkpoint, layer_tensor_name
 from recipes.checkpoint_files import INDEX_NAME, SINGLE_NAME
 from recipes.config_facts import read_config
 from recipes.errors import BuildError
-from recipes.layer_config import differing_layers, relayered_config
+from recipes.layer_config import layers_differ, relayered_config
 from recipes.tensor_file import DTYPE_BITS, Frozen, Tensor, header_bytes
 
-__all__ = ["SHARD_BYTES", "Progress", "Slice", "why_not_bytes", "write_layer_path", "write_passthrough"]
+__all__ = [
+    "SHARD_BYTES",
+    "CopyProgress",
+    "LayerRange",
+    "copy_obstacle",
+    "write_layer_path",
+    "write_passthrough",
+]
 
 SHARD_BYTES = 5_000_000_000
 
@@ -41,7 +48,7 @@ COPIED_FILES = (
     "chat_template.jinja",
     "chat_template.json",
 )
-"""Files beside config and weights that a built checkpoint takes over."""
+"""Files that are copied to a built checkpoint, besides config and weights."""
 
 _EMBEDDING = re.compile(
     r"(^|\.)(embed_tokens|wte|wpe|embed_in|word_embeddings\w*|tok_embeddings|embed_positions)\."
@@ -50,18 +57,18 @@ _HEAD = re.compile(r"(^|\.)(norm|final_layernorm|final_layer_norm|ln_f|norm_f|lm
 _LAYER_NAMES = re.compile(r"(layers|h|blocks)\\?\.\d")
 
 
-class Slice(Frozen):
+class LayerRange(Frozen):
     """Layers [start, end) of a checkpoint."""
 
-    source: Path = Field(description="The checkpoint's directory.")
+    source: Path = Field(description="Directory of the checkpoint.")
     start: int = Field(ge=0, description="First layer.")
     end: int = Field(description="Layer after the last.")
 
 
 class _Move(Frozen):
-    """One tensor of the output and the bytes that it is made of."""
+    """A tensor of the output and the source of its bytes."""
 
-    tensor: Tensor = Field(description="The tensor under its new name; file and start are the source's.")
+    tensor: Tensor = Field(description="Tensor under its new name, with `file` and `start` of the source.")
     path: Path = Field(description="The source file.")
 
 
@@ -73,13 +80,13 @@ def write_layer_path(
     shard_bytes: int = SHARD_BYTES,
     on_progress: OnProgress | None = None,
 ) -> None:
-    """Write the checkpoint that visits these layers of `source` in this order into the directory `out`."""
-    slices = tuple(Slice(source=source, start=layer, end=layer + 1) for layer in layers)
-    write_passthrough(slices, out, shard_bytes=shard_bytes, on_progress=on_progress)
+    """Write the checkpoint with these layers of `source`, in this order, to the directory `out`. Raises BuildError."""
+    ranges = tuple(LayerRange(source=source, start=layer, end=layer + 1) for layer in layers)
+    write_passthrough(ranges, out, shard_bytes=shard_bytes, on_progress=on_progress)
 
 
 def write_passthrough(
-    slices: Sequence[Slice],
+    ranges: Sequence[LayerRange],
     out: Path,
     *,
     embed_from: Path | None = None,
@@ -89,24 +96,24 @@ def write_passthrough(
     shard_bytes: int = SHARD_BYTES,
     on_progress: OnProgress | None = None,
 ) -> None:
-    """Stack the slices into one checkpoint in the directory `out`.
+    """Stack layer ranges into one checkpoint in the directory `out`. Raises BuildError.
 
-    The embedding comes from `embed_from` (default: the first slice's source), last norm and head from `head_from`
-    (the last slice's), config and tokenizer from `config_from` (the first slice's). `dtype` is only written into the
-    config: `why_not_bytes` tells whether the weights have it already.
+    The embedding comes from `embed_from` (default: source of the first range), last norm and head from `head_from`
+    (default: of the last range), config and tokenizer from `config_from` (default: of the first range). `dtype` is only
+    written to the config; `copy_obstacle` checks that the weights have it already.
     """
-    if not slices:
+    if not ranges:
         raise BuildError("A checkpoint needs at least one layer: name one.")
     if shard_bytes < 1:
-        raise BuildError(f"A shard of {shard_bytes} bytes holds nothing: choose a larger size.")
-    embed_from, head_from = embed_from or slices[0].source, head_from or slices[-1].source
-    config_from = config_from or slices[0].source
-    everything = {*(piece.source for piece in slices), embed_from, head_from, config_from}
-    sources = {path: _opened(path) for path in everything}
-    pieces = [(piece.source, layer) for piece in slices for layer in range(piece.start, piece.end)]
-    _check_fit(sources, pieces, embed_from, head_from, config_from)
-    config = _config(sources, pieces, config_from, dtype)
-    moves = list(_moves(sources, pieces, embed_from, head_from))
+        raise BuildError(f"A shard of {shard_bytes} bytes is too small: choose a larger size.")
+    embed_from, head_from = embed_from or ranges[0].source, head_from or ranges[-1].source
+    config_from = config_from or ranges[0].source
+    directories = {*(range_.source for range_ in ranges), embed_from, head_from, config_from}
+    sources = {path: _open_source(path) for path in directories}
+    origins = [(range_.source, layer) for range_ in ranges for layer in range(range_.start, range_.end)]
+    _check_fit(sources, origins, embed_from, head_from, config_from)
+    config = _output_config(sources, origins, config_from, dtype)
+    moves = list(_moves(sources, origins, embed_from, head_from))
     try:
         out.mkdir(parents=True, exist_ok=True)
         _write_shards(
@@ -120,29 +127,31 @@ def write_passthrough(
         raise _build_error(error, out) from error
 
 
-def why_not_bytes(sources: Sequence[Checkpoint], dtype: str | None, out_dtype: str | None) -> str | None:
-    """Why a passthrough of these sources is more than moving bytes, or null where it is only that.
+def copy_obstacle(sources: Sequence[Checkpoint], dtype: str | None, out_dtype: str | None) -> str | None:
+    """Why a passthrough of these sources cannot be built by copying bytes; None if it can.
 
-    `dtype` is what mergekit loads tensors as, `out_dtype` what it writes them as. Going up to float32 and back down
-    changes nothing, so only the last of the two must be the weights' own.
+    `dtype` is the dtype in which mergekit loads tensors, `out_dtype` that in which it writes them. A conversion to float32
+    and back is lossless, so only the final dtype must be that of the weights.
     """
-    wanted = {name.removeprefix("torch.") for name in [out_dtype or dtype] if name}
-    loaded = (dtype or "").removeprefix("torch.")
+    target = {name.removeprefix("torch.") for name in [out_dtype or dtype] if name}
+    load_dtype = (dtype or "").removeprefix("torch.")
     for checkpoint in sources:
         if checkpoint.pickled:
             return f"{checkpoint.directory} holds pickled weights"
-        if wanted and checkpoint.dtypes != wanted:
-            return f"{checkpoint.directory} is not all {next(iter(wanted))}"
-        exact = {"float32", "float64"} if checkpoint.dtypes <= {"bfloat16", "float16", "float32"} else set()
-        if loaded and loaded not in exact and checkpoint.dtypes != {loaded}:
-            return f"{checkpoint.directory} would lose digits as {loaded}"
+        if target and checkpoint.dtypes != target:
+            return f"{checkpoint.directory} is not all {next(iter(target))}"
+        lossless = (
+            {"float32", "float64"} if checkpoint.dtypes <= {"bfloat16", "float16", "float32"} else set()
+        )
+        if load_dtype and load_dtype not in lossless and checkpoint.dtypes != {load_dtype}:
+            return f"{checkpoint.directory} would lose digits as {load_dtype}"
     return None
 
 
-# --- what fits ------------------------------------------------------------------------------------------------------
+# --- compatibility ---------------------------------------------------------------------------------------------------
 
 
-def _opened(path: Path) -> Checkpoint:
+def _open_source(path: Path) -> Checkpoint:
     checkpoint = Checkpoint.open(path)
     if len(checkpoint.stacks) != 1:
         stacks = ", ".join(checkpoint.stacks) or "none"
@@ -160,30 +169,30 @@ def _opened(path: Path) -> Checkpoint:
 
 def _check_fit(
     sources: Mapping[Path, Checkpoint],
-    pieces: Sequence[tuple[Path, int]],
+    origins: Sequence[tuple[Path, int]],
     embed_from: Path,
     head_from: Path,
     config_from: Path,
 ) -> None:
     first = sources[embed_from]
-    for path, layer in pieces:
+    for path, layer in origins:
         if not 0 <= layer < sources[path].n_layers:
             raise BuildError(
                 f"{path} has no layer {layer}: its layers are 0 to {sources[path].n_layers - 1}."
             )
     for path, other in sources.items():
-        for what, mine, theirs in (
+        for field, expected, actual in (
             ("architecture", first.config.architecture, other.config.architecture),
             ("hidden_size", first.config.hidden_size, other.config.hidden_size),
             ("names of layers", first.stacks, other.stacks),
             ("tied embeddings", first.config.tied, other.config.tied),
             ("quantisation", first.quantization, other.quantization),
         ):
-            if mine != theirs:
+            if expected != actual:
                 raise BuildError(
-                    f"{path} and {first.directory} differ in {what} ({theirs} and {mine}): their layers do not stack."
+                    f"{path} and {first.directory} differ in {field} ({actual} and {expected}): their layers do not stack."
                 )
-    _check_layers(sources, pieces)
+    _check_layers(sources, origins)
     for path in (head_from, config_from):
         if sources[path].config.vocab_size != first.config.vocab_size:
             raise BuildError(
@@ -193,74 +202,84 @@ def _check_fit(
             )
 
 
-def _check_layers(sources: Mapping[Path, Checkpoint], pieces: Sequence[tuple[Path, int]]) -> None:
-    """Layers of different sources must have the same tensors in the same shapes."""
-    makes = {_make(sources[path], layer): (path, layer) for path, layer in reversed(pieces)}
-    if len({path for path, _ in makes.values()}) > 1:
-        (one, i), (two, j) = list(makes.values())[:2]
+def _check_layers(sources: Mapping[Path, Checkpoint], origins: Sequence[tuple[Path, int]]) -> None:
+    """Raise BuildError if layers of different sources have different tensors or shapes."""
+    layouts = {_layer_layout(sources[path], layer): (path, layer) for path, layer in reversed(origins)}
+    if len({path for path, _ in layouts.values()}) > 1:
+        (first, i), (second, j) = list(layouts.values())[:2]
         raise BuildError(
-            f"Layer {i} of {one} and layer {j} of {two} have different tensors: they do not stack."
+            f"Layer {i} of {first} and layer {j} of {second} have different tensors: they do not stack."
         )
 
 
-def _make(source: Checkpoint, layer: int) -> frozenset[tuple[str, tuple[int, ...]]]:
+def _layer_layout(source: Checkpoint, layer: int) -> frozenset[tuple[str, tuple[int, ...]]]:
     names = ((layer_tensor_name(tensor.name), tensor.shape) for tensor in source.layer_tensors(layer))
-    return frozenset((part.rest, shape) for part, shape in names if part)
+    return frozenset((name.rest, shape) for name, shape in names if name)
 
 
-def _config(
+def _output_config(
     sources: Mapping[Path, Checkpoint],
-    pieces: Sequence[tuple[Path, int]],
+    origins: Sequence[tuple[Path, int]],
     config_from: Path,
     dtype: str | None,
 ) -> dict[str, Any]:
-    raw = {path: read_config(path / "config.json") for path in sources}
-    base = raw[config_from]
-    config = relayered_config([(raw[path], layer) for path, layer in pieces], base, str(config_from))
-    if pieces != [(config_from, layer) for layer in range(sources[config_from].n_layers)]:
+    configs = {path: read_config(path / "config.json") for path in sources}
+    base = configs[config_from]
+    config = relayered_config([(configs[path], layer) for path, layer in origins], base, str(config_from))
+    if origins != [(config_from, layer) for layer in range(sources[config_from].n_layers)]:
         if _LAYER_NAMES.search(json.dumps(base.get("quantization_config"))):
             raise BuildError(
                 f"{config_from}: its quantization_config names single layers, so layers cannot move."
             )
-        mixed = len({_make(sources[path], layer) for path, layer in pieces}) > 1
-        if mixed and not differing_layers(base, str(config_from)):
+        mixed = len({_layer_layout(sources[path], layer) for path, layer in origins}) > 1
+        if mixed and not layers_differ(base, str(config_from)):
             raise BuildError(
                 f"{config_from}: its layers have different tensors and its config.json has no list that says which "
                 "layer is of which kind, so layers cannot move."
             )
-    # Code from a checkpoint is never taken over; the architectures here need none.
+    # Code from a checkpoint is never copied.
     config.pop("auto_map", None)
     if dtype is not None:
         config["dtype" if "dtype" in config else "torch_dtype"] = dtype
     return config
 
 
-# --- what moves -----------------------------------------------------------------------------------------------------
+# --- copying --------------------------------------------------------------------------------------------------------
 
 
 def _moves(
-    sources: Mapping[Path, Checkpoint], pieces: Sequence[tuple[Path, int]], embed_from: Path, head_from: Path
+    sources: Mapping[Path, Checkpoint], origins: Sequence[tuple[Path, int]], embed_from: Path, head_from: Path
 ) -> Iterator[_Move]:
-    """Every tensor of the output, in Hugging Face's order: embedding, layers, last norm, head."""
-    yield from _of_no_layer(sources[embed_from], _EMBEDDING, alone=embed_from == head_from, first=True)
-    for position, (path, layer) in enumerate(pieces):
+    """All tensors of the output, in Hugging Face order: embedding, layers, last norm, head."""
+    yield from _outer_tensors(
+        sources[embed_from], _EMBEDDING, single_source=embed_from == head_from, before_layers=True
+    )
+    for position, (path, layer) in enumerate(origins):
         for tensor in sources[path].layer_tensors(layer):
-            part = layer_tensor_name(tensor.name)
-            assert part is not None  # layer_tensors gives only tensors of layers
-            name = f"{part.stack}.{position}.{part.rest}"
+            name_parts = layer_tensor_name(tensor.name)
+            assert name_parts is not None  # layer_tensors gives only tensors of layers
+            name = f"{name_parts.stack}.{position}.{name_parts.rest}"
             yield _Move(tensor=tensor.model_copy(update={"name": name}), path=path / tensor.file)
-    yield from _of_no_layer(sources[head_from], _HEAD, alone=embed_from == head_from, first=False)
+    yield from _outer_tensors(
+        sources[head_from], _HEAD, single_source=embed_from == head_from, before_layers=False
+    )
 
 
-def _of_no_layer(source: Checkpoint, wanted: re.Pattern[str], *, alone: bool, first: bool) -> Iterator[_Move]:
+def _outer_tensors(
+    source: Checkpoint, pattern: re.Pattern[str], *, single_source: bool, before_layers: bool
+) -> Iterator[_Move]:
     for tensor in source.other_tensors:
         is_embedding, is_head = bool(_EMBEDDING.search(tensor.name)), bool(_HEAD.search(tensor.name))
-        if not alone and is_embedding == is_head:
+        if not single_source and is_embedding == is_head:
             raise BuildError(
                 f"{source.directory}: {tensor.name} belongs neither to the embedding nor to the head, "
-                "so it is not known which source gives it."
+                "so its source cannot be determined."
             )
-        if (is_embedding if first else not is_embedding) if alone else wanted.search(tensor.name):
+        if (
+            (is_embedding if before_layers else not is_embedding)
+            if single_source
+            else pattern.search(tensor.name)
+        ):
             yield _Move(tensor=tensor, path=source.directory / tensor.file)
 
 
@@ -273,7 +292,7 @@ def _shards(moves: Sequence[_Move], shard_bytes: int) -> list[list[_Move]]:
             filled = 0
         shards[-1].append(move)
         filled += move.tensor.size_bytes
-    # Wide elements first, so that every tensor starts at a multiple of its element's size.
+    # Wide elements first, so that every tensor is aligned to its element size.
     return [sorted(shard, key=lambda move: -DTYPE_BITS[move.tensor.dtype]) for shard in shards]
 
 
@@ -311,10 +330,10 @@ def _write_shard(shard: Sequence[_Move], path: Path, meter: Meter) -> None:
 
 
 class _Run(Frozen):
-    """Bytes that lie together in the source and in the output."""
+    """Bytes that are contiguous in source and output."""
 
     path: Path = Field(description="The source file.")
-    start: int = Field(description="First byte.")
+    start: int = Field(description="Offset of the first byte.")
     size_bytes: int = Field(description="Number of bytes.")
 
 
@@ -338,7 +357,7 @@ def _write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 def _build_error(error: OSError, out: Path) -> BuildError:
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return BuildError(f"The disk that holds {out} is full: free space or choose another place.")
+        return BuildError(f"The disk that holds {out} is full: free space or choose another directory.")
     if error.errno == errno.EEXIST:
         return BuildError(f"{error.filename} exists already: choose an empty directory.")
     return BuildError(f"Writing {out} failed: {error}.")

@@ -1,7 +1,7 @@
-"""The safetensors format, as far as moving bytes needs it: where tensors lie, and headers to write.
+"""Headers of safetensors files: read them, write them.
 
 A file is 8 bytes (length of the header, little endian), the header (JSON: name -> dtype, shape, offsets) and
-the tensors' bytes. Nothing here reads a tensor or imports torch.
+the tensors' bytes. No function here reads tensor data or imports torch.
 """
 
 from __future__ import annotations
@@ -19,34 +19,34 @@ from recipes.errors import CheckpointError
 from recipes.outside_file import open_file
 
 MAX_HEADER_BYTES = 16_000_000
-"""Room for 100,000 tensors with long names; the safetensors library itself stops at 100 MB."""
+"""Enough for 100,000 tensors with long names; the limit of the safetensors library is 100 MB."""
 MAX_DIMENSIONS = 16
-"""Most dimensions of a tensor; torch stops at 64, and no checkpoint has more than five."""
-_MOST = 2**63
+"""Maximum number of dimensions; the limit of torch is 64, checkpoints use at most five."""
+_MAX_NUMBER = 2**63
 
 DTYPE_BITS = {
     "BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8,
     "I16": 16, "U16": 16, "F16": 16, "BF16": 16, "I32": 32, "U32": 32, "F32": 32, "I64": 64, "U64": 64, "F64": 64,
     "C64": 64, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6,
 }  # fmt: skip
-"""Bits per element of each dtype of the format."""
+"""Bits per element of each safetensors dtype."""
 
 
 class Frozen(BaseModel):
-    """Base of the records of this package: immutable, and a misspelt field is an error."""
+    """Base of the records of this package: immutable; unknown fields are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Tensor(Frozen):
-    """One tensor in one safetensors file."""
+    """Position, dtype and shape of a tensor in a safetensors file."""
 
-    name: str = Field(description="Its name in the file.")
-    dtype: str = Field(description="Its dtype as safetensors spells it, for example BF16.")
-    shape: tuple[int, ...] = Field(description="Its dimensions; empty for a scalar.")
+    name: str = Field(description="Name in the file.")
+    dtype: str = Field(description="Dtype in the spelling of safetensors, for example BF16.")
+    shape: tuple[int, ...] = Field(description="Dimensions; empty for a scalar.")
     file: str = Field(description="Name of the file, relative to the checkpoint's directory.")
-    start: int = Field(ge=0, description="First byte of its data, counted from the start of the file.")
-    size_bytes: int = Field(ge=0, description="Bytes of its data.")
+    start: int = Field(ge=0, description="Offset of the data from the start of the file, in bytes.")
+    size_bytes: int = Field(ge=0, description="Size of the data in bytes.")
 
     @property
     def parameters(self) -> int:
@@ -55,7 +55,7 @@ class Tensor(Frozen):
 
 
 def read_header(directory: Path, file: str) -> tuple[Tensor, ...]:
-    """The tensors of `directory/file` in the order of their bytes; checks all that the header allows."""
+    """Tensors of `directory/file` in the order of their offsets. Raises CheckpointError for a damaged header."""
     path = directory / file
     try:
         with open_file(path) as stream:
@@ -67,7 +67,7 @@ def read_header(directory: Path, file: str) -> tuple[Tensor, ...]:
             if length > MAX_HEADER_BYTES:
                 raise CheckpointError(
                     f"{path} claims a header of {length:,} bytes, which no safetensors file has: "
-                    "it is damaged or something else; download it again."
+                    "it is damaged or not a safetensors file; download it again."
                 )
             if length + 8 > file_bytes:
                 raise CheckpointError(
@@ -81,13 +81,13 @@ def read_header(directory: Path, file: str) -> tuple[Tensor, ...]:
         raise CheckpointError(
             f"{path} cannot be read ({error.strerror}): check the file and its permissions."
         ) from error
-    with _without_collection():
-        return _tensors(parse_header(text, str(path)), path, file, 8 + length, file_bytes)
+    with _gc_disabled():
+        return _checked_tensors(parse_header(text, str(path)), path, file, 8 + length, file_bytes)
 
 
 @contextlib.contextmanager
-def _without_collection() -> Iterator[None]:
-    """Without Python's cyclic garbage collector, which would walk every tensor of a header again and again (twice the time)."""
+def _gc_disabled() -> Iterator[None]:
+    """Disable the cyclic garbage collector, which doubles the time to create many tensor records."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -100,7 +100,7 @@ def _without_collection() -> Iterator[None]:
 def parse_header(text: bytes, where: str) -> dict[str, object]:
     """The header's JSON object, without `__metadata__`."""
     try:
-        header = json.loads(text, object_pairs_hook=_no_duplicates)
+        header = json.loads(text, object_pairs_hook=_reject_duplicates)
     except (ValueError, RecursionError):
         header = None
     if not isinstance(header, dict):
@@ -111,14 +111,14 @@ def parse_header(text: bytes, where: str) -> dict[str, object]:
     return header
 
 
-def _no_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+def _reject_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    values = dict(pairs)
+    if len(values) != len(pairs):
         raise ValueError("a name appears twice")
-    return found
+    return values
 
 
-def _tensors(
+def _checked_tensors(
     header: dict[str, object], path: Path, file: str, base: int, file_bytes: int
 ) -> tuple[Tensor, ...]:
     tensors = sorted(
@@ -146,23 +146,25 @@ def _tensors(
 
 def _tensor(name: str, entry: object, path: Path, file: str, base: int) -> Tensor:
     if not isinstance(entry, dict):
-        raise _damaged(path, name)
+        raise _damaged_entry(path, name)
     dtype, shape, offsets = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
     if not (isinstance(shape, list) and isinstance(offsets, list) and len(offsets) == 2):
-        raise _damaged(path, name)
+        raise _damaged_entry(path, name)
     if not isinstance(dtype, str) or dtype not in DTYPE_BITS or not name.isprintable():
-        raise _damaged(path, name)
-    if len(shape) > MAX_DIMENSIONS or not all(type(n) is int and 0 <= n < _MOST for n in (*shape, *offsets)):
-        raise _damaged(path, name)
+        raise _damaged_entry(path, name)
+    if len(shape) > MAX_DIMENSIONS or not all(
+        type(n) is int and 0 <= n < _MAX_NUMBER for n in (*shape, *offsets)
+    ):
+        raise _damaged_entry(path, name)
     size = offsets[1] - offsets[0]
     if size < 0 or size * 8 != math.prod(shape) * DTYPE_BITS[dtype]:
-        raise _damaged(path, name)
+        raise _damaged_entry(path, name)
     return Tensor(
         name=name, dtype=dtype, shape=tuple(shape), file=file, start=base + offsets[0], size_bytes=size
     )
 
 
-def _damaged(path: Path, name: str) -> CheckpointError:
+def _damaged_entry(path: Path, name: str) -> CheckpointError:
     shown = name if len(name) <= 200 else name[:197] + "..."
     return CheckpointError(
         f"{path}: the header entry of tensor {shown!r} is damaged; download the file again."
@@ -170,7 +172,7 @@ def _damaged(path: Path, name: str) -> CheckpointError:
 
 
 def header_bytes(tensors: Iterable[Tensor]) -> bytes:
-    """The first bytes of a file that holds these tensors in this order, wherever they lie now."""
+    """Header of a safetensors file that holds these tensors in this order; their `file` and `start` are ignored."""
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     position = 0
     for tensor in tensors:

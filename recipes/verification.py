@@ -1,7 +1,7 @@
-"""Whether a pinned checkpoint still is what was pinned: asked again wherever its files are opened.
+"""Checks that a checkpoint's files are those that were pinned; done wherever they are opened.
 
-Local files are compared by their digest, the hub's by the hashes that name them in its cache. Hashes are kept by path,
-inode, size and times, so that asking again costs a look at each file.
+Local files are compared by digest, snapshots of the hub by the hashes that name their blobs. File hashes are cached by
+path, inode, size and times, so that a repeated check only needs a stat of each file.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from recipes.atomic_file import write_file
 from recipes.checkpoint import weights_digest
 from recipes.checkpoint_files import loadable_files
 from recipes.errors import CheckpointChanged
@@ -18,50 +19,50 @@ from recipes.file_hash import HashKind, file_hash
 from recipes.sources import parse, resolve
 
 _BLOB_HASHES = {64: (HashKind.SHA256,), 40: (HashKind.GIT_BLOB, HashKind.SHA1)}
-"""In the hub's cache a file is a link to a blob, which is named by its sha256 (large files) or its git hash (others)."""
+"""Possible hashes by length of a blob's name: the hub's cache links files to blobs named by sha256 or git hash."""
 
 
 def verified_source(reference: str, weights_digest_: str, *, home: Path, allow_pickles: bool = False) -> Path:
-    """Directory of a pinned source, downloaded if it must be; see `recipes.sources.PinnedSource` for the two strings.
+    """Directory of a pinned source, downloaded if necessary; `recipes.sources.PinnedSource` describes the two strings.
 
-    Raises CheckpointChanged where its files are others than those that were pinned, CheckpointError where it is missing.
+    Raises CheckpointChanged if the files differ from those that were pinned, CheckpointError if it is missing.
     """
     directory = resolve(reference, None, home=home, allow_pickles=allow_pickles)
     if weights_digest_ == reference and parse(reference, None).revision:
-        _require_snapshot(directory, reference, home / "cache")
+        _check_snapshot(directory, reference, home / "cache")
         return directory
-    found = weights_digest(directory, home / "cache")
-    if found != weights_digest_:
+    digest = weights_digest(directory, home / "cache")
+    if digest != weights_digest_:
         raise CheckpointChanged(
-            f"{directory} does not hold what was planned (its files have the digest {found[:12]}, planned was "
+            f"{directory} does not hold what was planned (its files have the digest {digest[:12]}, planned was "
             f"{weights_digest_[:12]}): put the planned files back, or run the plan again."
         )
     return directory
 
 
-def _require_snapshot(directory: Path, reference: str, cache_dir: Path) -> None:
-    """Raise CheckpointChanged for a file of a hub snapshot that is not what its commit holds."""
+def _check_snapshot(directory: Path, reference: str, cache_dir: Path) -> None:
+    """Raise CheckpointChanged if a file of a hub snapshot differs from its commit."""
     names = loadable_files(directory)
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        wrong = [
+        changed = [
             name
-            for name, same in zip(
+            for name, is_intact in zip(
                 names, pool.map(lambda n: _is_intact(directory / n, cache_dir), names), strict=True
             )
-            if same is False
+            if is_intact is False
         ]
-    unnamed = {
-        name: file_hash(directory / name, cache_dir) for name in names if _blob(directory / name) is None
+    hashes = {
+        name: file_hash(directory / name, cache_dir) for name in names if _blob_name(directory / name) is None
     }
-    wrong += _differing(reference, unnamed, cache_dir)
-    if wrong:
+    changed += _changed_files(reference, hashes, cache_dir)
+    if changed:
         raise CheckpointChanged(
-            f"{directory / wrong[0]} is not the file of {reference}: delete {directory.parent.parent} and download it again."
+            f"{directory / changed[0]} is not the file of {reference}: delete {directory.parent.parent} and download it again."
         )
 
 
-def _blob(path: Path) -> str | None:
-    """The hash that a cached file's blob is named by; null for a plain file, as caches without links have them."""
+def _blob_name(path: Path) -> str | None:
+    """Name of the blob that a cached file links to; None for a plain file (a cache without links)."""
     if not path.is_symlink():
         return None
     name = path.resolve().name
@@ -70,7 +71,7 @@ def _blob(path: Path) -> str | None:
 
 
 def _is_intact(path: Path, cache_dir: Path) -> bool | None:
-    blob = _blob(path)
+    blob = _blob_name(path)
     return (
         None
         if blob is None
@@ -78,22 +79,19 @@ def _is_intact(path: Path, cache_dir: Path) -> bool | None:
     )
 
 
-def _differing(reference: str, hashes: dict[str, str], cache_dir: Path) -> list[str]:
-    """Files without a named hash that differ from when this commit was first opened; their hashes are noted then."""
+def _changed_files(reference: str, hashes: dict[str, str], cache_dir: Path) -> list[str]:
+    """Files without a blob name that changed since the first use of this commit, when their hashes were recorded."""
     if not hashes:
         return []
-    note = cache_dir / "snapshots" / f"{reference.replace('/', '--')}.json"
+    record_file = cache_dir / "snapshots" / f"{reference.replace('/', '--')}.json"
     try:
-        known = json.loads(note.read_text())
+        recorded = json.loads(record_file.read_text())
     except FileNotFoundError:
-        known = {}
+        recorded = {}
     except (OSError, ValueError):
         return []
-    if not isinstance(known, dict):
+    if not isinstance(recorded, dict):
         return []
-    if hashes.keys() - known.keys():
-        note.parent.mkdir(parents=True, exist_ok=True)
-        aside = note.with_suffix(f".{os.getpid()}")
-        aside.write_text(json.dumps({**hashes, **known}))
-        aside.replace(note)
-    return [name for name, digest in hashes.items() if known.get(name, digest) != digest]
+    if hashes.keys() - recorded.keys():
+        write_file(record_file, json.dumps({**hashes, **recorded}))
+    return [name for name, digest in hashes.items() if recorded.get(name, digest) != digest]

@@ -1,4 +1,4 @@
-"""YAML from outside, read strictly: plain data only, bounded, and every value knows its line."""
+"""Strict reader of untrusted YAML: plain data only, bounded size, line numbers of all values."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ _TAGS = frozenset(
 )
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""libyaml's loader where PyYAML brings it: ten times as fast."""
+"""libyaml's loader if PyYAML includes it: ten times as fast."""
 
 
 @dataclass(frozen=True)
 class YamlDocument:
-    """One YAML document as plain data, with the line of each value."""
+    """A YAML document as plain data, with the line of each value."""
 
     data: Any
     lines: dict[tuple[int | str, ...], int] = field(default_factory=dict)
     first_line: int = 1
 
     def line_of(self, location: tuple[int | str, ...]) -> int:
-        """Line (from 1) of the value at this path, or of the nearest one around it that is there."""
+        """Line (from 1) of the value at this path, or of its nearest existing parent."""
         for end in range(len(location), -1, -1):
             if location[:end] in self.lines:
                 return self.lines[location[:end]]
@@ -38,17 +38,17 @@ class YamlDocument:
 
 
 def load_yaml(data: bytes | str, origin: str) -> YamlDocument:
-    """The only document of a YAML text; RecipeSyntaxError names file and line of what is wrong."""
+    """Read a YAML text of exactly one document. Raises RecipeSyntaxError with file and line."""
     documents = load_yaml_documents(data, origin)
     if len(documents) != 1:
-        found = "is empty" if not documents else f"holds {len(documents)} YAML documents"
-        raise RecipeSyntaxError(f"{origin} {found}; one document is expected.")
+        problem = "is empty" if not documents else f"holds {len(documents)} YAML documents"
+        raise RecipeSyntaxError(f"{origin} {problem}; one document is expected.")
     return documents[0]
 
 
 def load_yaml_documents(data: bytes | str, origin: str) -> list[YamlDocument]:
-    """All non-empty documents of a YAML text, in order."""
-    text = _decoded(data, origin)
+    """Read all non-empty documents of a YAML text, in order. Raises RecipeSyntaxError with file and line."""
+    text = _decode(data, origin)
     documents = []
     try:
         _check_events(text, origin)
@@ -62,19 +62,19 @@ def load_yaml_documents(data: bytes | str, origin: str) -> list[YamlDocument]:
             if value is not None:
                 documents.append(YamlDocument(value, reader.lines, node.start_mark.line + 1))
     except yaml.YAMLError as error:
-        raise RecipeSyntaxError(_yaml_problem(error, origin)) from error
+        raise RecipeSyntaxError(_yaml_error_text(error, origin)) from error
     except RecursionError as error:
-        raise RecipeSyntaxError(f"{origin} is nested too deeply to be a recipe; it is not read.") from error
+        raise RecipeSyntaxError(f"{origin} is nested too deeply; it is not read.") from error
     except (ValueError, OverflowError, AttributeError, KeyError) as error:
-        # The last two are what PyYAML itself raises for `!!timestamp x` and `!!bool x`.
+        # PyYAML raises AttributeError and KeyError for `!!timestamp x` and `!!bool x`.
         raise RecipeSyntaxError(
-            f"{origin} holds a value that YAML cannot make sense of ({str(error)[:200]})."
+            f"{origin} holds a value that is not valid YAML ({str(error)[:200]})."
         ) from error
     return documents
 
 
 def _check_events(text: str, origin: str) -> None:
-    """Refuse what is too large or deep before anything is built of it: the composer recurses, and a node takes 1 kB."""
+    """Refuse too large or deep texts before composing them: the composer recurses, and a node takes 1 kB."""
     depth = count = 0
     for event in yaml.parse(text, Loader=LOADER):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
@@ -90,7 +90,7 @@ def _check_events(text: str, origin: str) -> None:
             )
 
 
-def _decoded(data: bytes | str, origin: str) -> str:
+def _decode(data: bytes | str, origin: str) -> str:
     if len(data) > MAX_BYTES:
         raise RecipeSyntaxError(f"{origin} has {len(data):,} bytes; at most {MAX_BYTES:,} are read.")
     if isinstance(data, str):
@@ -104,7 +104,7 @@ def _decoded(data: bytes | str, origin: str) -> str:
     return text
 
 
-def _yaml_problem(error: yaml.YAMLError, origin: str) -> str:
+def _yaml_error_text(error: yaml.YAMLError, origin: str) -> str:
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     where = f"{origin}:{mark.line + 1}" if mark is not None else origin
     problem = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error).splitlines()[0]
@@ -112,7 +112,7 @@ def _yaml_problem(error: yaml.YAMLError, origin: str) -> str:
 
 
 class _Reader:
-    """Turns nodes into plain data, counting as it goes so that aliases cannot blow it up."""
+    """Converts nodes into plain data, with limits that hold after aliases are expanded."""
 
     def __init__(self, origin: str, loader: Any) -> None:
         self._origin = origin
@@ -121,7 +121,7 @@ class _Reader:
         self.lines: dict[tuple[int | str, ...], int] = {}
 
     def check(self, root: yaml.Node) -> None:
-        """Refuse trees that are too deep, too large once aliases are followed, or that contain themselves."""
+        """Refuse trees that are too deep, too large after expanding aliases, or recursive."""
         stack: list[tuple[yaml.Node, int, bool]] = [(root, 0, False)]
         open_nodes: set[int] = set()
         count = 0
@@ -148,7 +148,7 @@ class _Reader:
                 stack.extend((child, depth + 1, False) for child in children)
 
     def value(self, node: yaml.Node, path: tuple[int | str, ...]) -> Any:
-        """The node as plain data."""
+        """Convert a node into plain data."""
         self.lines.setdefault(path, node.start_mark.line + 1)
         if node.tag not in _TAGS:
             self._refuse(

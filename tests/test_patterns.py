@@ -15,7 +15,7 @@ from orchestrator.cards.grid import grids
 from orchestrator.cards.read import _sizes
 from orchestrator.cards.stated import stated_facts
 from orchestrator.provenance import without_secrets
-from recipes.extract import proposals
+from recipes.extract import find_proposals
 from recipes.layer_path import LayerPathSpec
 from tests.support.pumping import Use, slowest, uses
 
@@ -53,7 +53,7 @@ def test_a_line_of_51_characters_does_not_hold_a_card() -> None:
 )
 def test_cards_made_to_be_slow_are_read_quickly(text: str) -> None:
     start = time.process_time()
-    proposals(text)
+    find_proposals(text)
     stated_facts(text)
     assert time.process_time() - start < 3
 
@@ -61,7 +61,7 @@ def test_cards_made_to_be_slow_are_read_quickly(text: str) -> None:
 def test_many_blocks_in_prose_are_bounded() -> None:
     text = "\n".join(f"layers ({i}, {j})" for i in range(200) for j in range(i + 1, 200))
     start = time.process_time()
-    assert 0 < len(proposals(text)) <= 100
+    assert 0 < len(find_proposals(text)) <= 100
     assert time.process_time() - start < 3
 
 

@@ -260,7 +260,7 @@ def test_an_entry_that_never_ends_is_refused_with_bounded_memory(tmp_path: Path)
 
 def test_thousands_of_answers_to_one_document_are_refused(tmp_path: Path) -> None:
     lines: list[object] = [{"doc_id": 0, "filter": str(n), "acc_norm": 1} for n in range(5_000)]
-    with pytest.raises(ClaimError, match="one too many"):
+    with pytest.raises(ClaimError, match="exceeds the limits of one task"):
         read(samples_file(tmp_path, lines))
 
 

@@ -9,11 +9,12 @@ import streamlit as st
 
 from dashboard import address, data, widgets
 from dashboard.board import Row, flat, known_suite
-from dashboard.comparisons import Wanted, comparer
+from dashboard.comparisons import comparer, comparison_of
 from dashboard.pages.compare import choose_one
 from dashboard.pages.leaderboard import scope, scores_of
-from dashboard.text import line
 from orchestrator.cards.candidate import CardRequest, written
+from orchestrator.compare.run_comparisons import result_of_candidate
+from orchestrator.display.text_safety import line
 from orchestrator.errors import CardError
 from orchestrator.store.pages import Column, Pages
 from orchestrator.store.records import CandidateRecord, RunRecord
@@ -64,11 +65,11 @@ def _preview(
     name: str,
 ) -> None:
     """The text that `mergeboard card` would write, or why it would not."""
-    result = data.live(pages.result_of, run.id, candidate.position, columns)
-    if result is None:
+    result = result_of_candidate(pages, run.id, candidate, columns[0].engine_key)
+    if result is None or columns[0].suite not in result.suites:
         widgets.show_message("No scores yet", f"{line(candidate.name)} has no scores in this run so far.")
         return
-    other = data.live(pages.result_of, run.id, base.position, columns)
+    other = result_of_candidate(pages, run.id, base, columns[0].engine_key)
     suite = known_suite(columns[0].suite)
     if suite is not None and suite.smoke:
         st.badge("smoke data: no leaderboard's scores", color="orange")
@@ -121,7 +122,9 @@ def _numbers(
     is_base = base.position == candidate.position
 
     def rows() -> list[dict[str, object]]:
-        found = None if is_base or not left.evaluations else comparing.now(Wanted(left, right))
+        found = None
+        if not is_base and left.evaluations and right.evaluations:
+            _, found = comparison_of(pages, comparing, run.id, base.position, candidate.position, columns[0])
         return flat([Row(scores=right, found=found, is_base=is_base)], columns)
 
     def parquet() -> bytes:

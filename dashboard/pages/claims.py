@@ -10,9 +10,10 @@ import streamlit as st
 from dashboard import address, data, widgets
 from dashboard.address import View
 from dashboard.board import known_suite
-from dashboard.text import escaped, line, moment, plain
 from evals.claims.records import CardCheck, CheckOutcome, Claim, Scale, Verdict, VerdictKind
 from evals.errors import EvaluationError
+from orchestrator.display.format import moment
+from orchestrator.display.text_safety import escaped, line, plain
 from orchestrator.store.claim_records import CardRecord, CardSummary, ReproductionRecord
 from orchestrator.store.pages import Pages
 from orchestrator.store.records import RunRecord

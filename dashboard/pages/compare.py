@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import streamlit as st
 
 from dashboard import address, charts, data, widgets
 from dashboard.board import known_suite
-from dashboard.comparisons import WHOLE, Broken, Comparer, Wanted, comparer
+from dashboard.comparisons import Broken, Comparer, Scored, Wanted, comparer, comparison_of
 from dashboard.pages import probes, questions
 from dashboard.pages.leaderboard import base_candidate, scope, scores_of
 from dashboard.pages.questions import Asked
-from dashboard.pairing import SubsetRow, bars, pairs_of, subset_rows
-from dashboard.text import escaped, line
+from dashboard.pairing import SubsetRow, bars, questions_of, subset_rows
 from evals.documents import documents_path, read_documents
 from evals.errors import EvaluationError
 from evals.scores import PROBE_SUITE
 from evals.suite import Benchmark
 from orchestrator.charts import ChartError, delta_bars, delta_bars_image
-from orchestrator.compare import SIGNIFICANT, Comparison, ComparisonRow, Side, correct, correction_text
+from orchestrator.compare import SIGNIFICANT, Comparison, ComparisonRow, Side, correction_text
+from orchestrator.display.format import p_value
+from orchestrator.display.text_safety import escaped, line
 from orchestrator.store.pages import Column, Pages
 from orchestrator.store.records import (
     CandidateRecord,
     CandidateScores,
     EvaluationRecord,
-    LeaderboardQuery,
     RunRecord,
 )
 
@@ -63,7 +64,7 @@ def show(pages: Pages, run: RunRecord | None) -> None:
         probes.show(left, right, mine, data.fixed(pages.count_candidates, run.id) - 1)
         return
     comparing = comparer(pages, f"{pages.serial}", data.settings().home)
-    _compared(pages, comparing, run, left, right)
+    _compared(pages, comparing, run, left, right, mine[0])
 
 
 def _choose(
@@ -132,44 +133,23 @@ def _second(
 
 
 def _compared(
-    pages: Pages, comparing: Comparer, run: RunRecord, left: CandidateScores, right: CandidateScores
-) -> None:
-    found = comparing.now(Wanted(left, right))
-    if isinstance(found, Broken):
-        widgets.show_message("These two cannot be compared", found.reason, icon=":material/block:")
-        return
-    others = max(0, data.fixed(pages.count_candidates, run.id) - 2)
-    found = _corrected(pages, comparing, run, left, right, found, others)
-    _table(found)
-    _chart(run, found)
-    if not charts.put_off():
-        _benchmark(pages, comparing, found, left, right)
-
-
-def _corrected(
     pages: Pages,
     comparing: Comparer,
     run: RunRecord,
     left: CandidateScores,
     right: CandidateScores,
-    found: Comparison,
-    others: int,
-) -> Comparison:
-    """Corrected as the leaderboard does: over the whole run where all of it is known, else strictly."""
-    if data.fixed(pages.count_candidates, run.id) > WHOLE:
-        return correct([found], other_candidates=others)[0]
-    keys = {(e.suite, e.result.benchmark) for e in left.evaluations}
-    every = data.live(pages.leaderboard, LeaderboardQuery(run_id=run.id, limit=WHOLE)).rows
-    rest = [
-        s.model_copy(
-            update={"evaluations": tuple(e for e in s.evaluations if (e.suite, e.result.benchmark) in keys)}
-        )
-        for s in every
-        if s.candidate.position not in (left.candidate.position, right.candidate.position)
-    ]
-    wanted = [Wanted(left, s) for s in rest if s.evaluations]
-    there = [f for f in comparing.ask(wanted).values() if isinstance(f, Comparison)]
-    return correct([found, *there], other_candidates=len(wanted) - len(there))[0]
+    shown: Column,
+) -> None:
+    pair, found = comparison_of(
+        pages, comparing, run.id, left.candidate.position, right.candidate.position, shown
+    )
+    if isinstance(found, Broken):
+        widgets.show_message("These two cannot be compared", found.reason, icon=":material/block:")
+        return
+    _table(found)
+    _chart(run, found)
+    if not charts.put_off():
+        _benchmark(pages, comparing, found, pair)
 
 
 def _table(found: Comparison) -> None:
@@ -230,9 +210,9 @@ def _cells(row: ComparisonRow) -> dict[str, Any]:
         "Gained": d.gained if d else None,
         "Lost": d.lost if d else None,
         "n": d.n if d else None,
-        "p corrected": _p(row.p_corrected),
+        "p corrected": p_value(row.p_corrected),
         "Detectable": f"{d.detectable_points:.2f}" if d else "",
-        "p": _p(d.p) if d else "",
+        "p": p_value(d.p) if d else "",
         "Test": d.test.value if d else "",
     }
 
@@ -282,9 +262,7 @@ def _chart(run: RunRecord, found: Comparison) -> None:
     charts.images("delta_bars", f"compare-{run.id}", lambda: delta_bars_image(drawn, title, theme))
 
 
-def _benchmark(
-    pages: Pages, comparing: Comparer, found: Comparison, left: CandidateScores, right: CandidateScores
-) -> None:
+def _benchmark(pages: Pages, comparing: Comparer, found: Comparison, pair: Wanted) -> None:
     """One benchmark: its subsets, and its questions."""
     both = [r for r in found.rows if r.base is not None and r.candidate is not None and r.benchmark]
     if not both:
@@ -301,16 +279,16 @@ def _benchmark(
         resets=("subset", "doc", "questions"),
     )
     row = next(r for r in both if r.benchmark == name)
-    base, candidate = (_side(comparing, scores, row) for scores in (left, right))
+    base, candidate = (_side(comparing, scored, row) for scored in (pair.base, pair.candidate))
     if base is None or candidate is None or not base.samples or not candidate.samples:
         widgets.show_message(
             "No samples", "The samples of this benchmark are not on this machine: there are only scores."
         )
         return
-    digests = [e.job_digest for scores in (left, right) for e in _records(scores, row)]
+    digests = [e.job_digest for scored in (pair.base, pair.candidate) for e in _records(scored.scores, row)]
     subset = _subsets(row, base, candidate, "|".join(digests))
-    asked = _asked(pages, left, row)
-    pairs = pairs_of(base.samples, candidate.samples, subset)
+    asked = _asked(pages, pair.base.scores, row)
+    pairs = questions_of(base.samples, candidate.samples, subset)
     questions.show(pairs, found.base, found.candidate, asked)
 
 
@@ -335,9 +313,9 @@ def _records(scores: CandidateScores, row: ComparisonRow) -> tuple[EvaluationRec
     return tuple(e for e in scores.evaluations if (e.suite, e.result.benchmark) == (row.suite, row.benchmark))
 
 
-def _side(comparing: Comparer, scores: CandidateScores, row: ComparisonRow) -> Side | None:
-    found = comparing.sides(scores.model_copy(update={"evaluations": _records(scores, row)}))
-    return found[0] if found else None
+def _side(comparing: Comparer, scored: Scored, row: ComparisonRow) -> Side | None:
+    mine = scored.scores.model_copy(update={"evaluations": _records(scored.scores, row)})
+    return next(iter(comparing.sides(replace(scored, scores=mine))), None)
 
 
 @st.cache_resource(max_entries=256, show_spinner=False)
@@ -366,7 +344,7 @@ def _subsets(row: ComparisonRow, base: Side, candidate: Side, name: str) -> str 
                 "Gained": r.delta.gained if r.delta else None,
                 "Lost": r.delta.lost if r.delta else None,
                 "n": r.delta.n if r.delta else None,
-                "p corrected": _p(r.p_corrected),
+                "p corrected": p_value(r.p_corrected),
                 "Detectable": f"{r.delta.detectable_points:.2f}" if r.delta else line(r.reason or "", 120),
             }
             for r in rows
@@ -398,9 +376,3 @@ def _subsets(row: ComparisonRow, base: Side, candidate: Side, name: str) -> str 
 
 def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f}"
-
-
-def _p(value: float | None) -> str:
-    if value is None:
-        return "–"
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"

@@ -9,7 +9,8 @@ import streamlit as st
 
 from dashboard import address, data, widgets
 from dashboard.board import known_suite
-from dashboard.text import escaped, line, moment
+from orchestrator.display.format import moment
+from orchestrator.display.text_safety import escaped, line
 from orchestrator.store.claim_records import ImportedResultRecord, ImportedRunRecord
 from orchestrator.store.pages import Pages
 

@@ -11,8 +11,9 @@ from dashboard import address, data, widgets
 from dashboard.address import View
 from dashboard.logs import log_tail
 from dashboard.repeat import base_of, repeat_command
-from dashboard.text import duration, escaped, line, moment, parameters, plain, size
 from evals.claims.facts import NOT_RECORDED
+from orchestrator.display.format import duration, moment, parameters, size
+from orchestrator.display.text_safety import escaped, line, plain
 from orchestrator.plan.job import BuildJob, EvalJob, JobKind
 from orchestrator.provenance import Hardware
 from orchestrator.store.pages import JobDetail, JobRow, JobState, Pages

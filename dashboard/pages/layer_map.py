@@ -14,7 +14,6 @@ from dashboard.board import known_suite, title
 from dashboard.pages.leaderboard import scope, scores_of
 from dashboard.repeat import base_of, path_command
 from dashboard.scans import LayerMap, Place, layer_map, levels_text, measure_of, scan_of
-from dashboard.text import escaped, line, parameters
 from evals.scores import PROBE_SUITE
 from orchestrator.charts import (
     ChartError,
@@ -32,6 +31,8 @@ from orchestrator.charts import (
     skyline,
     skyline_image,
 )
+from orchestrator.display.format import parameters
+from orchestrator.display.text_safety import escaped, line
 from orchestrator.store.pages import Column, Pages
 from orchestrator.store.records import ENDED, RunRecord
 

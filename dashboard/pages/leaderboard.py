@@ -13,10 +13,10 @@ import streamlit as st
 from dashboard import address, data, widgets
 from dashboard.address import View
 from dashboard.board import MEAN, NAME, Row, Shown, Tint, cells, flat, known_suite, reasons, tint, title
-from dashboard.comparisons import WHOLE, Broken, Comparer, Found, Wanted, comparer
-from dashboard.text import escaped, line
+from dashboard.comparisons import Comparer, Found, comparer, comparisons_of_run
 from evals.scores import PROBE_SUITE
-from orchestrator.compare import SIGNIFICANT, Comparison, correct, correction_text
+from orchestrator.compare import SIGNIFICANT, Comparison, correction_text
+from orchestrator.display.text_safety import escaped, line
 from orchestrator.store.pages import Column, Pages
 from orchestrator.store.records import (
     ENDED,
@@ -114,8 +114,8 @@ def scores_of(pages: Pages, run_id: str, position: int, columns: Sequence[Column
 
 def within(found: CandidateScores, columns: Sequence[Column]) -> CandidateScores:
     """The evaluations that belong to these columns."""
-    keys = {(c.suite, c.benchmark) for c in columns}
-    mine = tuple(e for e in found.evaluations if (e.suite, e.result.benchmark) in keys)
+    keys = {(c.suite, c.benchmark, c.engine_digest) for c in columns}
+    mine = tuple(e for e in found.evaluations if (e.suite, e.result.benchmark, e.engine_digest) in keys)
     return found.model_copy(update={"evaluations": mine})
 
 
@@ -183,36 +183,13 @@ def _rows(pages: Pages, comparing: Comparer, view: _View, first: int) -> tuple[l
         found: dict[int, Found] = {}
         pending = 0
     else:
-        found, pending = _found(pages, comparing, view, base, [*pinned, *others])
+        positions = [s.candidate.position for s in (*pinned, *others)]
+        found, pending = comparisons_of_run(
+            pages, comparing, view.run.id, view.base.position, view.columns[0], positions
+        )
     made = [Row(scores=base, found=None, is_base=True)]
     made += [Row(scores=s, found=found.get(s.candidate.position), pinned=True) for s in pinned]
     return made + [Row(scores=s, found=found.get(s.candidate.position)) for s in others], pending
-
-
-def _found(
-    pages: Pages, comparing: Comparer, view: _View, base: CandidateScores, shown: list[CandidateScores]
-) -> tuple[dict[int, Found], int]:
-    """Comparisons by position, corrected: over the whole run where it is small, else as if all others showed nothing."""
-    count = data.fixed(pages.count_candidates, view.run.id)
-    whole = count <= WHOLE
-    asked = shown
-    if whole:
-        every = view.query.model_copy(
-            update={"search": None, "limit": WHOLE, "sort": SortKey.POSITION, "offset": 0}
-        )
-        asked = [
-            s for s in data.live(pages.leaderboard, every).rows if s.candidate.position != view.base.position
-        ]
-    wanted = [Wanted(base, s) for s in asked if s.evaluations and base.evaluations]
-    there = comparing.ask(wanted)
-    pending = len(wanted) - len(there)
-    good = {p: f for p, f in there.items() if isinstance(f, Comparison)}
-    if whole:
-        fresh = dict(zip(good, correct(list(good.values()), other_candidates=pending), strict=True))
-    else:
-        fresh = {p: correct([f], other_candidates=count - 2)[0] for p, f in good.items()}
-    broken = {p: f for p, f in there.items() if isinstance(f, Broken)}
-    return {**fresh, **broken}, pending
 
 
 def _finding(view: _View, rows: Sequence[Row]) -> None:

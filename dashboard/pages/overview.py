@@ -14,10 +14,12 @@ import streamlit as st
 from dashboard import address, data, widgets
 from dashboard.address import View
 from dashboard.pages.imported import imported_runs
-from dashboard.text import duration, escaped, line, moment
+from orchestrator.display.format import about, duration, hours, moment
+from orchestrator.display.text_safety import escaped, line
 from orchestrator.plan.job import JobKind
-from orchestrator.store.pages import Cost, Pace, Pages, Work
-from orchestrator.store.records import ENDED, RunProgress, RunRecord, RunState
+from orchestrator.run.outlook import StoredOutlook
+from orchestrator.store.pages import Pace, Pages, Work
+from orchestrator.store.records import ENDED, RunProgress, RunRecord, RunState, Usage
 
 _RUNS_PER_PAGE = 12
 _FAILURES_PER_PAGE = 10
@@ -60,38 +62,37 @@ def _live_run(pages: Pages, run_id: str) -> None:
 
 
 def _figures(pages: Pages, run: RunRecord, progress: RunProgress) -> None:
-    cost = (data.fixed if run.state in ENDED else data.slow)(pages.cost, run.id)
+    usage = Usage.total((data.fixed if run.state in ENDED else data.slow)(pages.usage, run.id))
     pace = data.live(pages.pace, run.id)
     share = progress.done / progress.total if progress.total else 0.0
-    st.progress(share, text=_progress_text(run, progress, pace))
+    st.progress(share, text=_progress_text(pages, run, progress))
     shown = st.columns(6)
     shown[0].metric("Jobs done", f"{progress.done:,} / {progress.total:,}")
     shown[1].metric("Running", f"{progress.running:,}")
     shown[2].metric("Waiting", f"{progress.waiting:,}")
     shown[3].metric("Failed", f"{progress.failed:,}")
-    shown[4].metric("Jobs per hour", _throughput(run, pace, cost))
-    hours = (cost.gpu_s or cost.busy_s) / 3600
-    shown[5].metric("GPU-hours" if cost.gpu_s else "Hours of work (no GPU)", f"{hours:,.2f}")
+    shown[4].metric("Jobs per hour", _throughput(run, pace, progress))
+    shown[5].metric(
+        "GPU-hours" if usage.gpu_s else "Hours of work (no GPU)", hours(usage.gpu_s or usage.job_s)
+    )
 
 
-def _progress_text(run: RunRecord, progress: RunProgress, pace: Pace) -> str:
+def _progress_text(pages: Pages, run: RunRecord, progress: RunProgress) -> str:
     if run.state in ENDED:
         took = duration(_seconds(run.started_at, run.ended_at))
         return f"{widgets.STATE_MARKS[run.state]} after {took}"
     if run.state is RunState.INTERRUPTED:
         return "Nobody drives this run now; mergeboard resume goes on with it"
-    left = progress.total - progress.done - progress.failed
-    if pace.jobs and left:
-        return f"about {duration(left * pace.window_s / pace.jobs)} left at the pace of the last ten minutes"
-    return "waiting for the first outcome" if not progress.done else "no outcome in the last ten minutes"
+    outlook = st.session_state.setdefault(f"outlook {run.id}", StoredOutlook(run.id, data.settings().home))
+    left = about(outlook.left_s(pages, progress))
+    return "the remaining time is not known yet" if left is None else f"{left} left"
 
 
-def _throughput(run: RunRecord, pace: Pace, cost: Cost) -> str:
+def _throughput(run: RunRecord, pace: Pace, progress: RunProgress) -> str:
     """Jobs an hour: of the last ten minutes while the run is alive, over all its time afterwards."""
     if run.state in ENDED:
         seconds = _seconds(run.started_at, run.ended_at)
-        done = cost.evaluations + cost.builds
-        return f"{done * 3600 / seconds:,.0f}" if seconds else "–"
+        return f"{progress.done * 3600 / seconds:,.0f}" if seconds else "–"
     return f"{pace.jobs * 3600 / pace.window_s:,.0f}"
 
 

@@ -10,15 +10,15 @@ import streamlit as st
 from dashboard import address, data, widgets
 from dashboard.board import title
 from dashboard.pages import questions
-from dashboard.pairing import pairs_of
+from dashboard.pairing import questions_of
 from dashboard.scans import measure_of
-from dashboard.text import escaped
 from evals.errors import EvaluationError, SamplesError
 from evals.probes import Gain, Scoring, get_probe, measure_gain
 from evals.probes.evaluate import result_of_samples
 from evals.samples import StoredSamples
 from evals.scores import Sample
 from orchestrator.compare.run_comparisons import stored_samples
+from orchestrator.display.text_safety import escaped
 from orchestrator.store.pages import Column
 from orchestrator.store.records import CandidateScores, EvaluationRecord
 
@@ -53,7 +53,7 @@ def show(left: CandidateScores, right: CandidateScores, columns: Sequence[Column
             "No samples", "The answers to this probe are not on this machine: there are only values."
         )
         return
-    questions.show(pairs_of(base, candidate), left.candidate.name, right.candidate.name, {})
+    questions.show(questions_of(base, candidate), left.candidate.name, right.candidate.name, {})
 
 
 def _answers(record: EvaluationRecord) -> _Samples:

@@ -10,9 +10,9 @@ import streamlit as st
 from dashboard import address, widgets
 from dashboard.pairing import counted
 from dashboard.samples import Flip, Pair
-from dashboard.text import LONG, escaped, line, plain
 from evals.documents import Document, question_of
 from evals.scores import Sample
+from orchestrator.display.text_safety import LONG, escaped, line, plain
 
 Asked = dict[tuple[str, int], Document]
 _QUESTIONS_PER_PAGE = 12

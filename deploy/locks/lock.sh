@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# lock.sh: writes requirements-cpu.lock and requirements-gpu.lock from pyproject.toml (`make lock`).
+# lock.sh: generates requirements-cpu.lock and requirements-gpu.lock from pyproject.toml (`make lock`).
 set -euo pipefail
 for target in cpu gpu; do
   overrides=(--override deploy/locks/override-any.txt)

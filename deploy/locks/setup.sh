@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# setup.sh TARGET PYTHON VENV: makes VENV from requirements-TARGET.lock and checks that torch is the
-# build that TARGET needs. Packages come from whatever index pip is set up for on this machine. TORCH_BACKEND (cpu, cu130 ...)
-# names one of PyTorch's own builds, which uv knows where to find; without it torch comes from the same index as the rest, and
-# the CPU build from PyTorch's where that index has none or none is set up.
+# setup.sh TARGET PYTHON VENV: creates VENV from requirements-TARGET.lock and checks that torch is the
+# build for TARGET. Packages come from pip's configured index. TORCH_BACKEND (cpu, cu130 ...)
+# selects one of PyTorch's builds through uv; without it torch comes from the same index as the other packages, and
+# the CPU build from PyTorch's index if that index has none or no index is configured.
 set -euo pipefail
 target=$1 python=$2 venv=$3
 lock=requirements-$target.lock
@@ -13,7 +13,7 @@ command -v "$python" >/dev/null || {
   exit 2
 }
 if [ "$target" = gpu ]; then
-  # Triton compiles C against Python's headers whenever an engine starts with a new kernel.
+  # Triton compiles C against Python's headers when an engine starts with a new kernel.
   command -v "${CC:-gcc}" >/dev/null || command -v clang >/dev/null || {
     echo "setup: no C compiler was found, and Triton needs one when an engine starts; install gcc (Debian, Ubuntu: apt-get install gcc), or name one in CC." >&2
     exit 2
@@ -34,10 +34,10 @@ pin() { grep -E "^$1==" "$lock"; }
 
 "$venv/bin/pip" install --quiet --no-deps "$(pin uv)"
 backend=${TORCH_BACKEND-}
-# Not in one pipe: grep would close it at the first match, pip would fail for that, and the pipe with it.
+# Not as a pipe: grep closes it at the first match, and pip and with it the pipe would fail.
 settings=$("$venv/bin/pip" config list)
 if [ "$target" = cpu ] && [ -z "${TORCH_BACKEND+set}" ] && ! grep -qE '(index-url|find-links)=' <<<"$settings"; then
-  # The public index offers torch as a CUDA build alone.
+  # The public index only offers a CUDA build of torch.
   backend=cpu
 fi
 install_torch() {
@@ -47,7 +47,7 @@ install_torch() {
     "$venv/bin/pip" install --quiet --no-deps "$(pin torch)"
   fi
 }
-# The build is read off the installed files: a CUDA torch cannot be imported without its libraries.
+# Read the build from the installed files: a CUDA torch cannot be imported without its libraries.
 installed_build() {
   "$venv/bin/python" - <<'PY'
 import pathlib, re, sysconfig
@@ -56,7 +56,7 @@ cuda = re.search(r"^cuda[^=]*= *(.*)$", text, re.M)
 print("cpu" if cuda is None or cuda.group(1).strip() == "None" else "gpu")
 PY
 }
-# torch first and alone: a wrong build is then found before anything else is fetched.
+# Install torch first and alone, to detect a wrong build before any other download.
 build=none
 install_torch && build=$(installed_build)
 if [ "$target" = cpu ] && [ "$build" = gpu ] && [ -z "$backend" ]; then
@@ -76,10 +76,10 @@ if [ "$build" != "$target" ]; then
   fi
   exit 2
 fi
-# The lock is complete, and --no-deps keeps out what it leaves out on purpose (see override-*.txt).
+# The lock is complete; --no-deps prevents the installation of excluded packages (see override-*.txt).
 "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --no-deps --requirement "$lock"
 "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --no-deps --no-build-isolation --editable .
 
-# Every engine and worker is a process of its own. Where Python may not write its bytecode, each would compile its thousands
-# of modules anew: a second for Ray, six for lm-eval and transformers. Some packages hold templates, which do not compile.
+# Engines and workers are separate processes. If Python cannot write bytecode, each compiles thousands of modules:
+# a second for Ray, six for lm-eval and transformers. Some packages contain templates, which do not compile.
 "$venv/bin/python" -m compileall -qq -j 0 -x '/tests?/' "$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')" || true

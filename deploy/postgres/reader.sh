@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs once, when the PostgreSQL container makes its database; the password comes from the environment, read by psql itself.
+# Runs once, when the PostgreSQL container creates its database; psql reads the password from the environment.
 set -eu
 psql --set=ON_ERROR_STOP=1 --username "$POSTGRES_USER" --dbname "$POSTGRES_DB" <<'SQL'
 \getenv reader_password READER_PASSWORD

@@ -1,1 +1,1 @@
-"""Claims about scores: what is known of them, the verdict rule, a card's own arithmetic, published rows."""
+"""Claims about scores: their known circumstances, the verdict rule, arithmetic checks of a card, published rows."""

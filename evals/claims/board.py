@@ -1,4 +1,4 @@
-"""Rows that a leaderboard has published, and what they say about a claim: settings, stage, confounds."""
+"""Published leaderboard rows and what they show about a claim: settings, scoring stage, confounds."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class BoardRow(Frozen):
     suite: str = Field(description="Suite of the board.")
     source: str = Field(description="Where the row was published.")
     checkpoint: str = Field(description="Repository on the hub.")
-    dtype: str = Field(description="Precision that the submission asked for.")
-    chat_template: ChatTemplate = Field(description="Whether the submission asked for the chat template.")
+    dtype: str = Field(description="Precision requested by the submission.")
+    chat_template: ChatTemplate = Field(description="Whether the submission requested the chat template.")
     submitted: datetime.date = Field(description="Day of the submission.")
     parameters_b: float | None = Field(
-        default=None, gt=0, description="The board's count of parameters, in 1e9."
+        default=None, gt=0, description="Number of parameters according to the board, in 1e9."
     )
     scores: dict[str, float | dict[str, float]] = Field(
         description="Normalized score of each benchmark; by scoring stage where the board changed it."
@@ -36,22 +36,24 @@ class BoardRow(Frozen):
     average: dict[str, float] = Field(description="The board's average at each scoring stage.")
 
     def values(self, benchmark: str | None) -> dict[str | None, float]:
-        """The published values of a benchmark, or of the average for None, by stage; stage None is any."""
-        found = self.average if benchmark is None else self.scores.get(benchmark, {})
-        return {stage: value for stage, value in found.items()} if isinstance(found, dict) else {None: found}
+        """The published values of a benchmark, or of the average for None, by stage; stage None means that there is one value."""
+        column = self.average if benchmark is None else self.scores.get(benchmark, {})
+        return (
+            {stage: value for stage, value in column.items()} if isinstance(column, dict) else {None: column}
+        )
 
     def stage_of(self, benchmark: str | None, value: float) -> str | None:
-        """The only stage at which the row has this value, if there is one; None if several or none fit."""
+        """The stage at which the row has this value; None if no stage or more than one fits."""
         fits = [s for s, v in self.values(benchmark).items() if s is not None and abs(v - value) <= _ROUNDING]
         return fits[0] if len(fits) == 1 else None
 
     def has(self, benchmark: str | None, value: float, slack: float = _ROUNDING) -> bool:
-        """Whether the board showed this value at any time."""
+        """Whether the board published this value at any stage."""
         return any(abs(v - value) <= max(slack, _ROUNDING) for v in self.values(benchmark).values())
 
     @property
     def facts(self) -> Facts:
-        """The circumstances of the row's run that are known."""
+        """The known circumstances of the row's run."""
         return Facts(
             known={
                 Fact.SUITE: self.suite,
@@ -66,23 +68,21 @@ class BoardRow(Frozen):
 
 @functools.cache
 def board_rows() -> tuple[BoardRow, ...]:
-    """The rows that the project brings along."""
+    """The rows shipped in `board/rows.yaml`."""
     data = yaml.safe_load((BOARD_DIR / "rows.yaml").read_text(encoding="utf-8"))
     shared = {"suite": data["suite"], "source": data["source"]}
     return tuple(BoardRow.model_validate({**shared, **row}) for row in data["rows"])
 
 
 def rows_of(checkpoint: str, rows: Sequence[BoardRow]) -> tuple[BoardRow, ...]:
-    """The rows of a repository; one that was submitted at several precisions has several."""
+    """The rows of a repository: one for each precision at which it was submitted."""
     return tuple(row for row in rows if row.checkpoint.lower() == checkpoint.lower())
 
 
-def row_behind(
-    figures: Sequence[Figure], checkpoint: str | None, rows: Sequence[BoardRow]
-) -> BoardRow | None:
-    """The row that the own model's figures were copied from: the checkpoint's, or one that shares at least four values.
+def find_row(figures: Sequence[Figure], checkpoint: str | None, rows: Sequence[BoardRow]) -> BoardRow | None:
+    """The row that the figures of the card's own model were copied from: the checkpoint's, or one with four equal values.
 
-    Figures of other models do not count: a base that the card shows for comparison has a row of its own.
+    Figures of other models do not count: a base that the card shows for comparison has its own row.
     """
     scores = [
         f
@@ -93,17 +93,17 @@ def row_behind(
         (sum(f.suite == row.suite and row.has(f.benchmark, f.points, f.rounding_points) for f in scores), row)
         for row in rows
     ]
-    named = [
+    own_rows = [
         (n, row)
         for n, row in counts
         if checkpoint is not None and row.checkpoint.lower() == checkpoint.lower()
     ]
-    best = max(named or counts, key=lambda c: c[0], default=(0, None))
-    return best[1] if best[0] >= (1 if named else 4) else None
+    best = max(own_rows or counts, key=lambda c: c[0], default=(0, None))
+    return best[1] if best[0] >= (1 if own_rows else 4) else None
 
 
 def confounds(row: BoardRow, base: BoardRow) -> tuple[CardCheck, ...]:
-    """What else differs between a row and its base's, so that their difference is not the recipe's alone."""
+    """Settings that differ between a row and its base's row, so that their scores differ not only through the recipe."""
     checks = []
     if row.chat_template is not base.chat_template:
         checks.append(

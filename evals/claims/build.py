@@ -1,4 +1,4 @@
-"""From a card's figures to the claims that can be checked."""
+"""Builds checkable claims from the figures of a card."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ from collections import defaultdict
 from collections.abc import Sequence
 from statistics import fmean
 
-from evals.claims.board import BoardRow, row_behind
+from evals.claims.board import BoardRow, find_row
 from evals.claims.facts import ALL_DOCUMENTS, Fact, Facts
 from evals.claims.records import Claim, Figure, Scale, Unit, Where
 from evals.suite import Suite
 
-_MOST_BESIDE = 50  # figures of a table that an average is held against; no board has as many
+_MOST_BESIDE = 50  # limit of the figures that an average is compared with; no board has this many benchmarks
 
 
 class _Context:
-    """What a card says besides one figure: its words, the row behind it, and its own model's figures by use."""
+    """What a card states besides one figure: its text, the published row, and the own model's figures by table."""
 
     def __init__(
-        self, figures: Sequence[Figure], own: Sequence[Figure], stated: Facts, row: BoardRow | None
+        self, figures: Sequence[Figure], own_figures: Sequence[Figure], stated: Facts, row: BoardRow | None
     ) -> None:
         self.stated, self.row = stated, row
-        self.sourced = [f for f in own if f.source_url is not None]
+        self.sourced = [f for f in own_figures if f.source_url is not None]
         self.tables: dict[int, list[Figure]] = defaultdict(list)
         self._suites: dict[int, set[str]] = defaultdict(set)
         for figure in figures:
             if figure.suite is not None:
                 self._suites[figure.group].add(figure.suite)
-        for figure in own:
+        for figure in own_figures:
             if not figure.is_average and len(self.tables[figure.group]) < _MOST_BESIDE:
                 self.tables[figure.group].append(figure)
 
@@ -46,40 +46,40 @@ def claims_of(
     suites: Sequence[Suite],
     rows: Sequence[BoardRow],
 ) -> tuple[Claim, ...]:
-    """One claim for every score and average that the card gives for its own model; repetitions are left out.
+    """One claim for every distinct score and average that the card states for its own model.
 
-    What a claim is known to have been measured with comes from the card's words (`stated`) and, where its
-    figures are those of a published row, from that row. Where the card's words contradict the row, they are kept and
-    the claim is unclear.
+    The known circumstances come from the card's text (`stated`) and, if its figures equal those of a published row,
+    from that row. If the text contradicts the row, the text is kept and the claim is unclear.
     """
     by_name = {suite.name: suite for suite in suites}
-    row = row_behind(figures, checkpoint, rows)
-    found: dict[tuple[str, str | None, Scale, float], list[Claim]] = {}
-    own = [f for f in figures if f.subject is None and f.error is None and f.unit is not Unit.CHANGE]
-    context = _Context(figures, own, stated, row)
-    for figure in sorted(own, key=lambda f: f.where is not Where.MODEL_INDEX):
+    row = find_row(figures, checkpoint, rows)
+    by_number: dict[tuple[str, str | None, Scale, float], list[Claim]] = {}
+    own_figures = [f for f in figures if f.subject is None and f.error is None and f.unit is not Unit.CHANGE]
+    context = _Context(figures, own_figures, stated, row)
+    for figure in sorted(own_figures, key=lambda f: f.where is not Where.MODEL_INDEX):
         suite = by_name.get(figure.suite or context.suite_beside(figure) or "")
         if suite is None or (figure.benchmark is None and not figure.is_average):
             continue
-        claim = _claim(figure, suite, checkpoint, source, context)
-        _add(found.setdefault((suite.name, figure.benchmark, claim.scale, round(claim.value, 6)), []), claim)
+        claim = _make_claim(figure, suite, checkpoint, source, context)
+        number = (suite.name, figure.benchmark, claim.scale, round(claim.value, 6))
+        _add_claim(by_number.setdefault(number, []), claim)
     order = {(s.name, b): i for s in suites for i, b in enumerate([*(x.name for x in s.benchmarks), None])}
-    claims = [claim for members in found.values() for claim in members]
+    claims = [claim for members in by_number.values() for claim in members]
     return tuple(sorted(claims, key=lambda c: order.get((c.suite, c.benchmark), 0)))
 
 
-def _add(claims: list[Claim], claim: Claim) -> None:
-    """Adds a claim to others of the same number; a repetition only adds what it says of the conditions."""
-    for i, other in enumerate(claims):
-        if not other.facts.differences(claim.facts):
-            unclear = other.unclear if other.unclear and claim.unclear else ()
-            facts = claim.facts.plus(other.facts.known)
-            claims[i] = other.model_copy(update={"facts": facts, "unclear": unclear})
+def _add_claim(claims: list[Claim], claim: Claim) -> None:
+    """Append a claim to those with the same number, or merge its circumstances into the one that it repeats."""
+    for i, existing in enumerate(claims):
+        if not existing.facts.differences(claim.facts):
+            unclear = existing.unclear if existing.unclear and claim.unclear else ()
+            facts = claim.facts.plus(existing.facts.known)
+            claims[i] = existing.model_copy(update={"facts": facts, "unclear": unclear})
             return
     claims.append(claim)
 
 
-def _claim(
+def _make_claim(
     figure: Figure,
     suite: Suite,
     checkpoint: str | None,
@@ -87,8 +87,9 @@ def _claim(
     context: _Context,
 ) -> Claim:
     stated, row = context.stated, context.row
-    in_row = row is not None and row.suite == suite.name
-    copied = row if in_row and row is not None and row.has(figure.benchmark, figure.points) else None
+    copied = None
+    if row is not None and row.suite == suite.name and row.has(figure.benchmark, figure.points):
+        copied = row
     of_board = copied is not None or _from_board(figure, context.sourced, suite)
     facts = Facts(known={Fact.SUITE: suite.name})
     if figure.benchmark is not None:
@@ -101,11 +102,11 @@ def _claim(
     unclear = [figure.unclear] if figure.unclear else []
     unclear += _incomplete_average(figure, context.tables[figure.group], suite)
     if copied is not None:
-        stage = copied.stage_of(figure.benchmark, figure.points) if _staged(figure, suite) else None
-        for other in facts.differences(copied.facts):
+        stage = copied.stage_of(figure.benchmark, figure.points) if _depends_on_stage(figure, suite) else None
+        for difference in facts.differences(copied.facts):
             unclear.append(
-                f"the card says {other.fact} {other.left}, and {copied.checkpoint} has this score on the board with "
-                f"{other.fact} {other.right}"
+                f"the card says {difference.fact} {difference.left}, and {copied.checkpoint} has this score on the board with "
+                f"{difference.fact} {difference.right}"
             )
         facts = copied.facts.plus(facts.known).plus({Fact.STAGE: stage})
     return Claim(
@@ -126,31 +127,31 @@ def _claim(
 
 
 def _incomplete_average(figure: Figure, table: Sequence[Figure], suite: Suite) -> list[str]:
-    """Why an average may not be the board's: scores of the board are missing beside it, or others are in it."""
+    """Why an average may not be the board's: scores of the board are missing from its table, or others are part of it."""
     if not figure.is_average:
         return []
     beside = [f for f in table if f.facts == figure.facts and f.scale is figure.scale]
-    known = {f.benchmark: f for f in beside if f.suite == suite.name}
-    if len(known) < len(suite.benchmarks):
+    shown = {f.benchmark: f for f in beside if f.suite == suite.name}
+    if len(shown) < len(suite.benchmarks):
         return [
-            f"{figure.label} is of {len(known)} of the {len(suite.benchmarks)} benchmarks of {suite.title}"
+            f"{figure.label} is of {len(shown)} of the {len(suite.benchmarks)} benchmarks of {suite.title}"
         ]
     slack = figure.rounding_points + max(f.rounding_points for f in beside) + 1e-9
-    means = [fmean(f.points for f in scores) for scores in (list(known.values()), beside)]
-    if len(beside) > len(known) and abs(means[0] - figure.points) > slack >= abs(means[1] - figure.points):
+    means = [fmean(f.points for f in scores) for scores in (list(shown.values()), beside)]
+    if len(beside) > len(shown) and abs(means[0] - figure.points) > slack >= abs(means[1] - figure.points):
         return [f"{figure.label} is of {len(beside)} figures, not only of {suite.title}"]
     return []
 
 
 def _from_board(figure: Figure, figures: Sequence[Figure], suite: Suite) -> bool:
-    """Whether the card says that the board measured it, here or where it gives the same figure."""
+    """Whether the card attributes the figure, or another one with the same value, to the board."""
     if suite.card_source_url is None:
         return False
     page = suite.card_source_url.partition("?")[0]
-    same = [f for f in figures if f.benchmark == figure.benchmark and abs(f.points - figure.points) < 0.006]
-    return any(f.source_url is not None and f.source_url.startswith(page) for f in (figure, *same))
+    equal = [f for f in figures if f.benchmark == figure.benchmark and abs(f.points - figure.points) < 0.006]
+    return any(f.source_url is not None and f.source_url.startswith(page) for f in (figure, *equal))
 
 
-def _staged(figure: Figure, suite: Suite) -> bool:
-    """Whether the scoring stage matters: for the benchmark itself, or for an average that it is part of."""
+def _depends_on_stage(figure: Figure, suite: Suite) -> bool:
+    """Whether the figure depends on the scoring stage: its benchmark has stages, or its average includes one that has."""
     return any(b.stages for b in suite.benchmarks if figure.benchmark in (None, b.name))

@@ -1,4 +1,4 @@
-"""What is known of how a score came about, and in what two scores differ besides their weights."""
+"""Known circumstances of a score, and the differences between two scores besides their weights."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from evals.suite import Benchmark
 NOT_QUANTIZED = "none"
 ALL_DOCUMENTS = "all documents"
 NOT_RECORDED = "not recorded"
-"""The execution mode of results of earlier versions, which kept neither it nor the device; it differs from every mode, so that
-they are not compared with results that say how they ran."""
+"""Execution mode of results of earlier versions, which stored neither it nor the device. It differs from every mode, so that such
+results are not compared with those whose mode is known."""
 _OWN = "the checkpoint's own"
 TOKENIZERS_DEFAULT = "the tokenizer's default"
 
 
 class Fact(StrEnum):
-    """One thing that affects a score besides the weights; the value is its name for people."""
+    """A circumstance that affects a score besides the weights; the value is its display name."""
 
     SUITE = "suite"
     BENCHMARK = "benchmark"
@@ -56,8 +56,8 @@ class Fact(StrEnum):
     SEEDS = "seeds"
 
 
-# A published number names few of its circumstances, and they are never all ours: the board's engine and harness
-# version are not. These are the ones whose difference makes a claim not comparable.
+# Published numbers state few circumstances, and the board's engine and harness version always differ from ours. A difference
+# in one of these makes a claim not comparable.
 OF_CLAIMS = (
     Fact.SUITE,
     Fact.BENCHMARK,
@@ -85,32 +85,32 @@ class Difference(Frozen):
 
 
 class Facts(Frozen):
-    """Known circumstances of one score; what is not in `known` is unknown, not absent."""
+    """Known circumstances of one score; those missing from `known` are unknown."""
 
     known: dict[Fact, str] = Field(
         default_factory=dict, description="Value of each known circumstance, as text."
     )
 
     def get(self, fact: Fact) -> str | None:
-        """The value of a circumstance; None where it is unknown."""
+        """The value of a circumstance; None if it is unknown."""
         return self.known.get(fact)
 
     def plus(self, more: Mapping[Fact, str | None]) -> Facts:
-        """These facts with others added or put in their place; None is passed over."""
+        """These facts, updated with those of `more` that are not None."""
         return Facts(known={**self.known, **{k: v for k, v in more.items() if v is not None}})
 
     def differences(self, other: Facts, of: Iterable[Fact] = tuple(Fact)) -> tuple[Difference, ...]:
         """The circumstances that are known on both sides and differ."""
-        both = [f for f in of if f in self.known and f in other.known]
+        shared = [f for f in of if f in self.known and f in other.known]
         return tuple(
             Difference(fact=f, left=self.known[f], right=other.known[f])
-            for f in both
+            for f in shared
             if self.known[f] != other.known[f]
         )
 
 
 def facts_of(evaluation: Evaluation) -> Facts:
-    """The circumstances of one of our own evaluations: everything is known."""
+    """The circumstances of an evaluation by mergeboard; all are known."""
     versions = {s.subset: s.task_version for s in evaluation.scores}
     return measured_facts(
         evaluation.suite, evaluation.result.benchmark, evaluation.engine, evaluation.settings
@@ -155,24 +155,24 @@ def measured_facts(suite: str, benchmark: str, engine: EngineSpec, settings: Eva
 
 
 def stage_of(benchmark: Benchmark, metric: str) -> str | None:
-    """The scoring stage that a metric stands for, where the benchmark had several."""
+    """The scoring stage that a metric belongs to; None if the benchmark has no stages."""
     return next((s.name for s in benchmark.stages if s.metric == metric), None)
 
 
 def on_off(value: bool) -> str:
-    """A yes or no as it is shown."""
+    """'on' or 'off'."""
     return ChatTemplate.ON.value if value else ChatTemplate.OFF.value
 
 
 def limit_text(limit: float | None) -> str:
-    """A limit as it is shown; a limit below 1 is a share, as in lm-eval."""
+    """A document limit in words; as in lm-eval, a limit below 1 is a share."""
     if limit is None:
         return ALL_DOCUMENTS
     return f"{limit:.0%} of the documents" if 0 < limit < 1 else f"the first {limit:g} of each subset"
 
 
 def versions_text(versions: Mapping[str, Any]) -> str | None:
-    """Task versions of all subsets as one text; a single one where all are equal."""
+    """Task versions of all subsets as one text; a single version if all are equal."""
     if not versions:
         return None
     distinct = sorted({str(v) for v in versions.values()})

@@ -1,4 +1,4 @@
-"""The rule that turns a claim and our own measurement into a verdict. Pure functions."""
+"""The verdict on a claim, given our own measurement. Pure functions."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from evals.stats import Estimate
 def judge(claim: Claim, measured: Sequence[Measurement], *, force: bool = False) -> Verdict:
     """The verdict on one benchmark's claim.
 
-    `measured` holds our result, once per scoring stage where the benchmark had several; the stage that the claim
-    names is taken, or, where it names none, the one that comes closest, and the reason says so.
+    `measured` holds our result, once per scoring stage if the benchmark has several. The stage that the claim names is used;
+    if it names none, the closest one, and the reason says so.
     """
     if not measured:
-        return _refused(claim, f"{claim.title} was not measured")
-    closest = sorted(measured, key=lambda m: abs(_ours(claim, m) - claim.value))
+        return _refuse(claim, f"{claim.title} was not measured")
+    closest = sorted(measured, key=lambda m: abs(_our_value(claim, m) - claim.value))
     allowed = [m for m in closest if not _obstacles(claim, m)]
     if allowed:
-        return _weighed(claim, allowed[0], stages=len(measured) > 1)
+        return _judge_measurement(claim, allowed[0], stages=len(measured) > 1)
     first = next((m for m in measured if not _stage_differs(claim, m)), measured[0])
     reason = "; ".join(_obstacles(claim, first))
     if not force:
-        return _refused(claim, reason, first)
-    return _weighed(claim, first, stages=False).model_copy(
+        return _refuse(claim, reason, first)
+    return _judge_measurement(claim, first, stages=False).model_copy(
         update={"forced": True, "reason": f"forced although {reason}"}
     )
 
 
 def judge_average(claim: Claim, measured: SuiteMeasurement | None, *, force: bool = False) -> Verdict:
-    """The verdict on the claim of a suite's average."""
+    """The verdict on a claim about a suite's average."""
     if measured is None or not measured.parts:
-        return _refused(claim, "no benchmark of the suite was measured")
+        return _refuse(claim, "no benchmark of the suite was measured")
     reasons = []
     if measured.missing:
         reasons.append(
-            f"{_and(measured.missing)} {'is' if len(measured.missing) == 1 else 'are'} missing or partial, and an "
+            f"{_join_names(measured.missing)} {'is' if len(measured.missing) == 1 else 'are'} missing or partial, and an "
             "average over fewer benchmarks is not the board's"
         )
     for part in measured.parts:
@@ -45,16 +45,16 @@ def judge_average(claim: Claim, measured: SuiteMeasurement | None, *, force: boo
             if reason not in reasons:
                 reasons.append(reason)
     if reasons and not force:
-        return _refused(claim, "; ".join(reasons))
-    verdict = _compared(claim, measured.estimate.value, measured.estimate)
+        return _refuse(claim, "; ".join(reasons))
+    verdict = _compare(claim, measured.estimate.value, measured.estimate)
     if reasons:
         return verdict.model_copy(update={"forced": True, "reason": f"forced although {'; '.join(reasons)}"})
     return verdict
 
 
-def _weighed(claim: Claim, ours: Measurement, *, stages: bool) -> Verdict:
-    value = _ours(claim, ours)
-    verdict = _compared(claim, value, _on_scale(claim, ours))
+def _judge_measurement(claim: Claim, ours: Measurement, *, stages: bool) -> Verdict:
+    value = _our_value(claim, ours)
+    verdict = _compare(claim, value, _on_scale(claim, ours))
     stage = ours.facts.get(Fact.STAGE)
     if stages and claim.facts.get(Fact.STAGE) is None and stage is not None:
         closest = f"the claim names no scoring stage; stage {stage} comes closest"
@@ -66,21 +66,21 @@ def _weighed(claim: Claim, ours: Measurement, *, stages: bool) -> Verdict:
     return verdict
 
 
-def _compared(claim: Claim, value: float, estimate: Estimate) -> Verdict:
-    span = estimate.interval
-    holds = span.holds(claim.value, widened_by=claim.rounding_points)
+def _compare(claim: Claim, value: float, estimate: Estimate) -> Verdict:
+    interval = estimate.interval
+    holds = interval.holds(claim.value, widened_by=claim.rounding_points)
     where = "lies in" if holds else ("is above" if claim.value > value else "is below")
     return Verdict(
         claim=claim,
         kind=VerdictKind.REPRODUCED if holds else VerdictKind.NOT_REPRODUCED,
-        reason=f"the claim {where} the 95 % interval {span.low:.2f} to {span.high:.2f} of our {value:.2f}",
+        reason=f"the claim {where} the 95 % interval {interval.low:.2f} to {interval.high:.2f} of our {value:.2f}",
         measured=value,
         difference_points=value - claim.value,
-        interval=span,
+        interval=interval,
     )
 
 
-def _refused(claim: Claim, reason: str, ours: Measurement | None = None) -> Verdict:
+def _refuse(claim: Claim, reason: str, ours: Measurement | None = None) -> Verdict:
     return Verdict(
         claim=claim,
         kind=VerdictKind.NOT_COMPARABLE,
@@ -91,25 +91,25 @@ def _refused(claim: Claim, reason: str, ours: Measurement | None = None) -> Verd
 
 
 def _obstacles(claim: Claim, ours: Measurement) -> list[str]:
-    """Why the claim and the measurement may not be compared; nothing if they may."""
+    """Why the claim and the measurement are not comparable; empty if they are."""
     reasons = [f"the claim is unclear: {remark}" for remark in claim.unclear]
     differences = claim.facts.differences(ours.facts, OF_CLAIMS)
     if ours.result.partial and claim.facts.get(Fact.LIMIT) != ours.facts.get(Fact.LIMIT):
         reasons.append(f"our score of {ours.result.title} is partial ({ours.result.n} documents)")
     if ours.result.alarms:
-        alarms = _and(sorted({a.kind.value for a in ours.result.alarms}))
+        alarms = _join_names(sorted({a.kind.value for a in ours.result.alarms}))
         reasons.append(f"our responses to {ours.result.title} raised an alarm ({alarms})")
-    reasons += [_words(d) for d in differences]
+    reasons += [_difference_text(d) for d in differences]
     if (
         claim.of_board
         and not ours.result.comparable_to_board
         and not any(d.fact is Fact.STAGE for d in differences)
     ):
-        reasons.append(f"our score is not made as the board's: {(ours.result.remark or '').rstrip('.')}")
+        reasons.append(f"our score is not measured as the board's: {(ours.result.remark or '').rstrip('.')}")
     return reasons
 
 
-def _words(difference: Difference) -> str:
+def _difference_text(difference: Difference) -> str:
     return difference.sentence("claim", "ours")
 
 
@@ -117,18 +117,23 @@ def _stage_differs(claim: Claim, ours: Measurement) -> bool:
     return bool(claim.facts.differences(ours.facts, (Fact.STAGE,)))
 
 
-def _ours(claim: Claim, ours: Measurement) -> float:
+def _our_value(claim: Claim, ours: Measurement) -> float:
     return 100 * ours.result.raw if claim.scale is Scale.RAW else ours.result.normalized
 
 
 def _on_scale(claim: Claim, ours: Measurement) -> Estimate:
-    """Our estimate on the claim's scale. A raw score is the normalized one with the lower bounds put back."""
+    """Our estimate on the claim's scale. The raw score is a linear function of the normalized one."""
     if claim.scale is Scale.NORMALIZED:
         return ours.estimate
     stretch = _stretch(ours)
     shift = 100 * ours.result.raw - stretch * ours.result.normalized
     span = ours.estimate.interval
-    moved = span.model_copy(update={"low": shift + stretch * span.low, "high": shift + stretch * span.high})
+    moved = span.model_copy(
+        update={
+            "low": shift + stretch * span.low,
+            "high": shift + stretch * span.high,
+        }
+    )
     return ours.estimate.model_copy(
         update={
             "value": 100 * ours.result.raw,
@@ -139,13 +144,13 @@ def _on_scale(claim: Claim, ours: Measurement) -> Estimate:
 
 
 def _stretch(ours: Measurement) -> float:
-    """Points of the raw score in one point of the normalized one."""
+    """Points of the raw score per point of the normalized score."""
     bounds = [s.lower_bound for s in ours.scores]
     return 1 - sum(bounds) / len(bounds) if bounds else 1.0
 
 
 def _is_raw(claim: Claim, ours: Measurement) -> bool:
-    """Whether a claim that misses the normalized score is the raw one: closer than a run of the same would often be.
+    """Whether a claim that misses the normalized score equals the raw one within half a standard error.
 
     The board's own figures are never raw.
     """
@@ -156,5 +161,5 @@ def _is_raw(claim: Claim, ours: Measurement) -> bool:
     return abs(claim.value - raw) <= claim.rounding_points + 0.5 * spread
 
 
-def _and(names: Sequence[str]) -> str:
+def _join_names(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

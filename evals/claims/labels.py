@@ -1,4 +1,4 @@
-"""Which benchmark a label in a card names."""
+"""Finds the benchmark that a label in a card names."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from evals.suite import Suite, load_suite, suite_names
 BOARD_DIR = Path(__file__).parent.parent / "board"
 
 
-class Named(Frozen):
-    """What a label names."""
+class LabelMatch(Frozen):
+    """The benchmark or average that a label names."""
 
     suite: str | None = Field(description="Suite; null for an average without a suite.")
     benchmark: str | None = Field(description="Benchmark of the suite; null for an average.")
@@ -30,43 +30,43 @@ class _Synonyms(Frozen):
 
 
 def board_suites() -> tuple[Suite, ...]:
-    """The suites whose scores belong in cards."""
+    """The leaderboard suites."""
     return tuple(suite for suite in map(load_suite, suite_names()) if not suite.smoke)
 
 
 def card_suites() -> tuple[Suite, ...]:
-    """The suites that a card can name: the boards' first, then those of our own that say how a card names them."""
-    own = [s for s in map(load_suite, suite_names()) if s.smoke and any(b.card for b in s.benchmarks)]
-    return (*board_suites(), *own)
+    """The suites that a card can name: leaderboards first, then smoke suites with card entries."""
+    smoke = [s for s in map(load_suite, suite_names()) if s.smoke and any(b.card for b in s.benchmarks)]
+    return (*board_suites(), *smoke)
 
 
-def named(label: str, suites: Sequence[Suite]) -> Named | None:
-    """What the label names in these suites; None if nothing that they know."""
+def match_label(label: str, suites: Sequence[Suite]) -> LabelMatch | None:
+    """The benchmark of the suites, or the average, that the label names; None if it names neither."""
     key = plain(label)
     averages, synonyms = _synonyms()
     if key in averages:
-        return Named(suite=None, benchmark=None, is_average=True)
+        return LabelMatch(suite=None, benchmark=None, is_average=True)
     keys = synonyms.get(key, frozenset((key,)))
     for suite in suites:
         for benchmark in suite.benchmarks:
-            own = [
+            names = [
                 benchmark.name,
                 benchmark.title,
                 *([benchmark.card.dataset_name] if benchmark.card else []),
             ]
-            if keys.intersection(map(plain, own)):
-                return Named(suite=suite.name, benchmark=benchmark.name)
+            if keys.intersection(map(plain, names)):
+                return LabelMatch(suite=suite.name, benchmark=benchmark.name)
     return None
 
 
 def shots_in(label: str) -> int | None:
     """The number of shots that a label names, as in 'BBH (3-Shot)'."""
-    found = re.search(r"(\d{1,3})[ -]?shots?\b", label, re.IGNORECASE)
-    return int(found[1]) if found else None
+    match = re.search(r"(\d{1,3})[ -]?shots?\b", label, re.IGNORECASE)
+    return int(match[1]) if match else None
 
 
 _MAX_LABEL = 1000
-# A link's address may hold one pair of brackets; no part of it can be read in two ways.
+# A link's address may contain one pair of brackets. The pattern is possessive, so that it cannot backtrack.
 _LINK = re.compile(r"\[([^\[\]]*+)\]\([^()]*+(?:\([^()]*+\)[^()]*+)?\)")
 
 
@@ -80,7 +80,7 @@ def plain(label: str) -> str:
 
 @functools.cache
 def _synonyms() -> tuple[frozenset[str], dict[str, frozenset[str]]]:
-    """Plain names of averages; for each plain name of a benchmark all that mean the same."""
+    """Plain names of averages, and the synonyms of each plain benchmark name."""
     text = (BOARD_DIR / "labels.yaml").read_text(encoding="utf-8")
     data = _Synonyms.model_validate(yaml.safe_load(text))
     groups = [frozenset(map(plain, names)) for names in data.synonyms]

@@ -1,4 +1,4 @@
-"""Claims, figures, measurements and verdicts, with a sentence for every field."""
+"""Records of figures, claims, measurements, verdicts and checks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from evals.stats import Estimate, Interval
 
 
 class Where(StrEnum):
-    """Part of a card that a figure stands in."""
+    """Part of a card that contains a figure."""
 
     MODEL_INDEX = "model-index"
     TABLE = "table"
@@ -21,7 +21,7 @@ class Where(StrEnum):
 
 
 class Unit(StrEnum):
-    """What a written figure counts."""
+    """Unit of a written figure."""
 
     POINTS = "points"  # a score, 0 to 100
     FRACTION = "fraction"  # a score, 0 to 1
@@ -36,39 +36,39 @@ class Scale(StrEnum):
 
 
 class Figure(Frozen):
-    """One number of a card, as it stands there."""
+    """One number as written in a card."""
 
     where: Where = Field(description="Part of the card.")
     group: int = Field(ge=0, description="Table or list that it belongs to, counted from 0 within the card.")
     line: int = Field(ge=1, description="Line of the card, from 1.")
     subject: str | None = Field(
-        description="Row or column that says whose figure it is; null is the card's own model."
+        description="Row or column that names the figure's model; null for the card's own model."
     )
     label: str = Field(description="Benchmark as it is written, for example 'MATH Lvl 5 (4-Shot)'.")
     suite: str | None = Field(
-        description="Suite whose benchmark or average the label names; null if none is known."
+        description="Suite whose benchmark or average the label names; null if unknown."
     )
     benchmark: str | None = Field(
-        description="Benchmark that the label names; null for an average or where unknown."
+        description="Benchmark that the label names; null for an average or if unknown."
     )
-    is_average: bool = Field(default=False, description="Whether the label says that it is an average.")
-    written: str = Field(description="The number as it is written.")
+    is_average: bool = Field(default=False, description="Whether the label names an average.")
+    written: str = Field(description="The number as written.")
     value: float = Field(description="The number.")
     digits: int = Field(ge=0, description="Decimals that it is rounded to.")
-    unit: Unit = Field(description="What it counts.")
+    unit: Unit = Field(description="Unit of the number.")
     metric: str | None = Field(default=None, description="Metric that the card names.")
     shots: int | None = Field(default=None, ge=0, description="Few-shot examples that the card names.")
-    source_name: str | None = Field(default=None, description="Who measured it, as the card says.")
-    source_url: str | None = Field(default=None, description="Where it was published, as the card says.")
-    facts: Facts = Field(default=Facts(), description="How it was measured, as the card says of this figure.")
+    source_name: str | None = Field(default=None, description="Who measured it, according to the card.")
+    source_url: str | None = Field(default=None, description="URL of the publication, according to the card.")
+    facts: Facts = Field(default=Facts(), description="How it was measured, according to the card.")
     scale: Scale | None = Field(
-        default=None, description="Whether it is raw or normalized, where the card says so beside it."
+        default=None, description="Raw or normalized, if the card states it for this figure."
     )
     unclear: str | None = Field(
-        default=None, description="What about it can be read in two ways, in one sentence; null if nothing."
+        default=None, description="Why the figure is ambiguous, in one sentence; null if it is not."
     )
     error: str | None = Field(
-        default=None, description="Why it is no score although it stands among scores; null if it is one."
+        default=None, description="Why a number among scores is not a score; null if it is one."
     )
 
     @property
@@ -78,52 +78,50 @@ class Figure(Frozen):
 
     @property
     def rounding_points(self) -> float:
-        """Half a unit of its last decimal, in points."""
+        """Half a unit of the last decimal, in points."""
         return 0.5 * 10.0**-self.digits * (100 if self.unit is Unit.FRACTION else 1)
 
 
 class Claim(Frozen):
     """A published number with its source."""
 
-    subject: str | None = Field(description="Checkpoint that it is about, as far as the source says.")
+    subject: str | None = Field(description="Checkpoint that the claim is about, if the source names it.")
     suite: str = Field(description="Suite that the number belongs to.")
     benchmark: str | None = Field(description="Benchmark; null for the suite's average.")
     title: str = Field(description="Benchmark as the source writes it.")
     value: float = Field(description="The claimed score, 0 to 100.")
     rounding_points: float = Field(ge=0, description="Half a unit of the last written decimal, in points.")
-    scale: Scale = Field(description="Whether the board's normalisation is in it.")
-    source: str = Field(description="Where it was found, for example 'card.md, model-index, line 20'.")
-    source_url: str | None = Field(default=None, description="Where it was published.")
-    of_board: bool = Field(
-        default=False, description="Whether the source says that the board itself measured it."
-    )
-    facts: Facts = Field(default=Facts(), description="What is known of how it was measured.")
+    scale: Scale = Field(description="Raw or normalized as the board normalizes.")
+    source: str = Field(description="Location of the claim, for example 'card.md, model-index, line 20'.")
+    source_url: str | None = Field(default=None, description="URL of the publication.")
+    of_board: bool = Field(default=False, description="Whether the source says that the board measured it.")
+    facts: Facts = Field(default=Facts(), description="Known circumstances of the measurement.")
     unclear: tuple[str, ...] = Field(
         default=(),
-        description="What about it can be read in two ways, one sentence each; such a claim is judged only if forced.",
+        description="Ambiguities, one sentence each; an ambiguous claim is judged only if forced.",
     )
 
 
 class Measurement(Frozen):
-    """One benchmark's own result with all that is known of how it came about."""
+    """Our result of one benchmark with its circumstances."""
 
-    checkpoint: str = Field(description="What was measured, for people.")
+    checkpoint: str = Field(description="Display name of the checkpoint.")
     facts: Facts = Field(description="How it was measured.")
-    scores: tuple[Score, ...] = Field(description="Every metric of every subset.")
-    result: BenchmarkScore = Field(description="The benchmark as its leaderboard shows it.")
+    scores: tuple[Score, ...] = Field(description="Scores of every metric of every subset.")
+    result: BenchmarkScore = Field(description="The benchmark's result as its leaderboard shows it.")
     estimate: Estimate = Field(description="The normalized score with its interval.")
 
 
 class SuiteMeasurement(Frozen):
-    """A suite's average with the measurements that it is made of."""
+    """A suite's average with the measurements that it averages."""
 
     estimate: Estimate = Field(description="The mean of the benchmarks with its interval.")
     missing: tuple[str, ...] = Field(description="Titles of benchmarks that are missing or partial.")
-    parts: tuple[Measurement, ...] = Field(description="The benchmarks that are there.")
+    parts: tuple[Measurement, ...] = Field(description="The measured benchmarks.")
 
 
 class VerdictKind(StrEnum):
-    """What became of a claim."""
+    """Outcome of judging a claim."""
 
     REPRODUCED = "reproduced"
     NOT_REPRODUCED = "not reproduced"
@@ -131,25 +129,25 @@ class VerdictKind(StrEnum):
 
 
 class Verdict(Frozen):
-    """A claim, our own number, and what follows."""
+    """A claim, our own score, and the verdict."""
 
     claim: Claim = Field(description="The claim.")
-    kind: VerdictKind = Field(description="What became of it.")
-    reason: str = Field(description="Why, in one sentence.")
+    kind: VerdictKind = Field(description="Outcome for the claim.")
+    reason: str = Field(description="Reason in one sentence.")
     measured: float | None = Field(
         default=None, description="Our normalized score, 0 to 100; null if there is none."
     )
     difference_points: float | None = Field(default=None, description="Ours minus the claim, in points.")
     interval: Interval | None = Field(
-        default=None, description="95 % interval of ours, without the claim's rounding."
+        default=None, description="95 % interval of our score, without the claim's rounding."
     )
     forced: bool = Field(
-        default=False, description="Whether it was judged although the two may not be compared."
+        default=False, description="Whether it was judged although the two are not comparable."
     )
 
 
 class CheckKind(StrEnum):
-    """What was checked about a card."""
+    """Kind of a check of a card."""
 
     AVERAGE = "average"
     RELATIVE_CHANGE = "relative change"
@@ -161,7 +159,7 @@ class CheckKind(StrEnum):
 
 
 class CheckOutcome(StrEnum):
-    """What came of a check."""
+    """Outcome of a check."""
 
     HOLDS = "holds"
     NOTE = "note"
@@ -169,9 +167,9 @@ class CheckOutcome(StrEnum):
 
 
 class CardCheck(Frozen):
-    """One check of what a card says against itself, its recipe or published rows."""
+    """One check of a card against itself, its recipe or published rows."""
 
     kind: CheckKind = Field(description="What was checked.")
-    outcome: CheckOutcome = Field(description="Whether it holds, fails, or is worth knowing.")
-    sentence: str = Field(description="What was found, in one sentence.")
-    line: int | None = Field(default=None, description="Line of the card, where it is about one.")
+    outcome: CheckOutcome = Field(description="Whether it holds, fails, or is a note.")
+    sentence: str = Field(description="Result in one sentence.")
+    line: int | None = Field(default=None, description="Line of the card that it concerns; null if none.")

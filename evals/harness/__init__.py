@@ -1,4 +1,4 @@
-"""lm-eval: tasks in, typed scores and samples out. The only importer of lm-eval beside the tasks that it loads."""
+"""Runs lm-eval's tasks on an engine and returns typed scores and samples. Only this package and evals.tasks import lm-eval."""
 
 from evals.harness.evaluate import evaluate, help_out
 from evals.harness.progress import Progress

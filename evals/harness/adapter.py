@@ -1,4 +1,4 @@
-"""lm-eval's view of an engine: its requests become the engine's, and answers are taken from the journal first."""
+"""Adapts an engine to lm-eval's model interface; answers come from the journal first."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from evals.journal import Journal, Request, Result, request_digest
 from evals.sharing import PATIENCE_S, STRETCH, Claims
 
 DEFAULT_MAX_NEW_TOKENS = 256
-"""lm-eval's limit for tasks that set none."""
+"""lm-eval's limit for tasks without one."""
 
 TEXTS_AT_ONCE = 4096
-"""Texts whose tokens are held at a time while requests are made."""
+"""Number of lm-eval requests that are tokenised together; bounds memory."""
 
-LOOK_EVERY_S = 2.0
-"""Seconds after which the journal is read for what other processes have answered."""
+REFRESH_EVERY_S = 2.0
+"""Interval, in seconds, at which the journal is read for answers of other processes."""
 
 
 class Helped(Exception):
-    """A helper has found nothing further to claim."""
+    """Raised in a helper when nothing is left to claim."""
 
 
 @dataclass(frozen=True)
 class Written:
-    """What an engine wrote for one document."""
+    """Length of an engine's generated answer to one document."""
 
     n_tokens: int
     truncated: bool
@@ -45,8 +45,8 @@ class Written:
 class EngineLM(TemplateLM):
     """An engine behind lm-eval's interface.
 
-    Choices of one question share one request, and identical requests are asked once. Tokenization follows
-    `TemplateLM._encode_pair`, which lm-eval's own models use.
+    Choices of one question share one request, and identical requests run once. Tokenization follows
+    `TemplateLM._encode_pair`, as in lm-eval's own models.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class EngineLM(TemplateLM):
         *,
         leads: bool = True,
     ) -> None:
-        """With `leads` false, it raises `Helped` once there is nothing left to claim."""
+        """With `leads` false it raises `Helped` when nothing is left to claim."""
         super().__init__()
         self.tokenizer = tokenization.tokenizer
         self._engine = engine
@@ -77,7 +77,7 @@ class EngineLM(TemplateLM):
 
     @property
     def prefix_token_id(self) -> int:
-        """The token that stands in for an empty context."""
+        """The token that replaces an empty context."""
         token = self._tokenization.prefix_token_id
         if token is None:
             raise EvaluationError(
@@ -102,41 +102,41 @@ class EngineLM(TemplateLM):
         return self._tokenization.render(chat_history, add_generation_prompt)
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
-        """Log-probability of each continuation, and whether greedy decoding would write it."""
-        asked: list[ScoreRequest] = []
+        """Log-probability of each continuation, and whether greedy decoding would generate it."""
+        score_requests: list[ScoreRequest] = []
         places: list[tuple[int, int]] = []
         for begin in range(0, len(requests), TEXTS_AT_ONCE):
-            self._score_requests(requests[begin : begin + TEXTS_AT_ONCE], asked, places)
-        answers = cast("list[ScoreResult]", self._answer(asked))
+            self._add_score_requests(requests[begin : begin + TEXTS_AT_ONCE], score_requests, places)
+        answers = cast("list[ScoreResult]", self._answers(score_requests))
         return [
             (answers[request].logprobs[choice], answers[request].is_greedy[choice])
             for request, choice in places
         ]
 
-    def _score_requests(
-        self, requests: Sequence[Instance], asked: list[ScoreRequest], places: list[tuple[int, int]]
+    def _add_score_requests(
+        self, requests: Sequence[Instance], score_requests: list[ScoreRequest], places: list[tuple[int, int]]
     ) -> None:
-        """Appends the engine's requests, and where in them each of lm-eval's has its answer."""
-        self._learn_pairs([request.args for request in requests])
+        """Append the engine's requests, and for each of lm-eval's the indices of its request and choice."""
+        self._encode_pairs([request.args for request in requests])
         for _, group in groupby(requests, key=lambda r: (r.task_name, r.doc_id)):
             pairs = [self._encode_request(request) for request in group]
-            for context, same in groupby(pairs, key=lambda pair: pair[0]):
-                continuations = tuple(continuation for _, continuation in same)
-                places += [(len(asked), rank) for rank in range(len(continuations))]
-                asked.append(ScoreRequest(context=context, continuations=continuations))
+            for context, same_context in groupby(pairs, key=lambda pair: pair[0]):
+                continuations = tuple(continuation for _, continuation in same_context)
+                places += [(len(score_requests), rank) for rank in range(len(continuations))]
+                score_requests.append(ScoreRequest(context=context, continuations=continuations))
 
-    def _learn_pairs(self, pairs: Sequence[tuple[str, str]]) -> None:
-        # `_encode_pair` moves spaces from the end of the context to the continuation, which leaves the whole as it is.
+    def _encode_pairs(self, pairs: Sequence[tuple[str, str]]) -> None:
+        # `_encode_pair` moves spaces from the end of the context to the continuation; the joined text stays the same.
         texts = {
             text for context, continuation in pairs for text in (context.rstrip(), context + continuation)
         }
-        self._tokenization.learn(text for text in texts if text)
+        self._tokenization.encode_batch(text for text in texts if text)
 
     def _encode_request(self, request: Instance) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Tokens of a request's context and continuation; EvaluationError where the continuation has none.
+        """Tokens of a request's context and continuation; EvaluationError if the continuation has no token.
 
-        It would be certain (log-probability 0) and win every question. lm-eval's `hf` model stops with a failed assertion
-        there, its `vllm` model does give 0.
+        Its log-probability would be 0, the highest of all choices. lm-eval's `hf` model fails with an assertion here, its `vllm`
+        model returns 0.
         """
         context, continuation = self._encode(*request.args)
         if not continuation:
@@ -148,7 +148,7 @@ class EngineLM(TemplateLM):
             )
             raise EvaluationError(
                 f"Choice {request.idx} ({text[:80]!r}) of document {request.doc_id} of {request.task_name} has no token of its "
-                f"own, {reason}: it has no log-probability to compare; change the task's choices or its target_delimiter, or "
+                f"own, {reason}; it has no log-probability to compare: change the task's choices or its target_delimiter, or "
                 "leave the task out."
             )
         return context, continuation
@@ -159,16 +159,16 @@ class EngineLM(TemplateLM):
             if tokens and tokens[0] == self.prefix_token_id:
                 return tuple(tokens[:1]), tuple(tokens[1:])
             return (self.prefix_token_id,), tuple(tokens)
-        before, after = self._encode_pair(context, continuation)
-        if not before:  # nothing but spaces
-            return (self.prefix_token_id,), tuple(after)
-        return tuple(before), tuple(after)
+        context_tokens, continuation_tokens = self._encode_pair(context, continuation)
+        if not context_tokens:  # the context consists of spaces
+            return (self.prefix_token_id,), tuple(continuation_tokens)
+        return tuple(context_tokens), tuple(continuation_tokens)
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """The greedy continuation of each prompt."""
-        self._tokenization.learn(request.args[0] for request in requests)
-        asked = [self._generate_request(*request.args) for request in requests]
-        answers = cast("list[GenerateResult]", self._answer(asked))
+        self._tokenization.encode_batch(request.args[0] for request in requests)
+        generate_requests = [self._generate_request(*request.args) for request in requests]
+        answers = cast("list[GenerateResult]", self._answers(generate_requests))
         for request, answer in zip(requests, answers, strict=True):
             self.written[request.task_name, request.doc_id] = Written(
                 n_tokens=answer.n_tokens, truncated=answer.finish_reason == "length"
@@ -179,7 +179,7 @@ class EngineLM(TemplateLM):
         kwargs = normalize_gen_kwargs(gen_kwargs, DEFAULT_MAX_NEW_TOKENS)
         if kwargs["do_sample"]:
             raise EvaluationError(
-                "A task asks for sampling; engines decode greedily: set do_sample to false in the task."
+                "A task requires sampling; engines decode greedily: set do_sample to false in the task."
             )
         tokens = self.tok_encode(prompt) or [self.prefix_token_id]
         return GenerateRequest(
@@ -189,81 +189,83 @@ class EngineLM(TemplateLM):
         )
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
-        """Not offered: no leaderboard asks for perplexity."""
+        """Not supported: no leaderboard uses perplexity."""
         raise EvaluationError(
-            "A task asks for perplexity (loglikelihood_rolling); choose a task with choices or answers."
+            "A task requires perplexity (loglikelihood_rolling); choose a task with choices or generated answers."
         )
 
     def _loglikelihood_tokens(self, requests: list[Any], **kwargs: object) -> list[tuple[float, bool]]:
-        raise NotImplementedError("`loglikelihood` asks the engine itself.")
+        raise NotImplementedError("`loglikelihood` calls the engine directly.")
 
-    def _answer(self, requests: Sequence[Request]) -> list[Result]:
-        """Answers to all requests: from the journal, else from the engine, and then into the journal at once."""
+    def _answers(self, requests: Sequence[Request]) -> list[Result]:
+        """Answers to all requests, from the journal or else from the engine; the engine's are added to the journal at once."""
         digests = [request_digest(request) for request in requests]
         times = Counter(digests)
         unique = dict(
-            sorted(dict(zip(digests, requests, strict=True)).items(), key=lambda item: _place(item[1]))
+            sorted(dict(zip(digests, requests, strict=True)).items(), key=lambda item: _schedule_key(item[1]))
         )
-        open_ = {digest: times[digest] for digest in unique if self._journal.get(digest) is None}
+        pending = {digest: times[digest] for digest in unique if self._journal.get(digest) is None}
         self._progress.plan(
-            len(requests), sum(_cost(unique[d]) for d in open_), len(requests) - sum(open_.values())
+            len(requests), sum(_cost(unique[d]) for d in pending), len(requests) - sum(pending.values())
         )
         stretches = {digest: f"{place // STRETCH}" for place, digest in enumerate(unique)}
 
-        def mine(digest: str) -> bool:
+        def claim(digest: str) -> bool:
             return self._claims.take(stretches[digest])
 
         if not self._leads:
-            while self._claims.limit(stretches[digest] for digest in open_):
-                self._work(unique, open_, mine)
+            while self._claims.limit(stretches[digest] for digest in pending):
+                self._run_pending(unique, pending, claim)
             self._journal.sync()
             raise Helped
-        self._work(unique, open_, mine)
-        self._await_helpers(unique, open_, mine)
-        self._work(unique, open_, lambda digest: True)
+        self._run_pending(unique, pending, claim)
+        self._await_helpers(unique, pending, claim)
+        self._run_pending(unique, pending, lambda digest: True)
         self._journal.sync()
         self._progress.show()
-        return [self._known(digest) for digest in digests]
+        return [self._stored_answer(digest) for digest in digests]
 
-    def _work(
-        self, unique: Mapping[str, Request], open_: dict[str, int], mine: Callable[[str], bool]
+    def _run_pending(
+        self, unique: Mapping[str, Request], pending: dict[str, int], claim: Callable[[str], bool]
     ) -> None:
-        """Ask the engine for what is open and this process's to do; what comes back, here or from others, is open no more."""
-        asked = list(open_)
-        looked = time.monotonic()
-        for index, result in self._ask(
-            [unique[digest] for digest in asked], lambda i: asked[i] in open_ and mine(asked[i])
+        """Run the pending requests that `claim` grants; removes answered requests, of this or other processes, from `pending`."""
+        digests = list(pending)
+        refreshed_at = time.monotonic()
+        for index, result in self._run_engine(
+            [unique[digest] for digest in digests], lambda i: digests[i] in pending and claim(digests[i])
         ):
-            self._journal.put(asked[index], result)
-            if asked[index] in open_:
+            self._journal.put(digests[index], result)
+            if digests[index] in pending:
                 written = result.n_tokens if isinstance(result, GenerateResult) else 0
-                request = unique[asked[index]]
-                self._progress.answered(open_.pop(asked[index]), _n_tokens(request) + written, _cost(request))
-            if time.monotonic() - looked > LOOK_EVERY_S:
-                looked = time.monotonic()
-                self._take_in(unique, open_)
+                request = unique[digests[index]]
+                self._progress.add_answers(
+                    pending.pop(digests[index]), _n_tokens(request) + written, _cost(request)
+                )
+            if time.monotonic() - refreshed_at > REFRESH_EVERY_S:
+                refreshed_at = time.monotonic()
+                self._remove_answered(unique, pending)
 
-    def _take_in(self, unique: Mapping[str, Request], open_: dict[str, int]) -> int:
-        """Look what others have answered; how many that were."""
+    def _remove_answered(self, unique: Mapping[str, Request], pending: dict[str, int]) -> int:
+        """Remove requests that other processes have answered from `pending`; returns their number."""
         if not self._journal.refresh():
             return 0
-        found = [digest for digest in open_ if self._journal.get(digest) is not None]
-        for digest in found:
-            self._progress.taken_in(open_.pop(digest), _cost(unique[digest]))
-        return len(found)
+        answered = [digest for digest in pending if self._journal.get(digest) is not None]
+        for digest in answered:
+            self._progress.add_shared(pending.pop(digest), _cost(unique[digest]))
+        return len(answered)
 
     def _await_helpers(
-        self, unique: Mapping[str, Request], open_: dict[str, int], mine: Callable[[str], bool]
+        self, unique: Mapping[str, Request], pending: dict[str, int], claim: Callable[[str], bool]
     ) -> None:
-        """Wait for what others have claimed, as long as their answers keep coming."""
-        last = time.monotonic()
-        while not all(map(mine, open_)) and time.monotonic() - last < PATIENCE_S:
-            if self._take_in(unique, open_):
-                last = time.monotonic()
+        """Wait for requests that helpers have claimed, while answers keep arriving."""
+        answered_at = time.monotonic()
+        while not all(map(claim, pending)) and time.monotonic() - answered_at < PATIENCE_S:
+            if self._remove_answered(unique, pending):
+                answered_at = time.monotonic()
             else:
-                time.sleep(LOOK_EVERY_S / 4)
+                time.sleep(REFRESH_EVERY_S / 4)
 
-    def _ask(self, requests: Sequence[Request], wanted: Wanted) -> Iterator[tuple[int, Result]]:
+    def _run_engine(self, requests: Sequence[Request], wanted: Wanted) -> Iterator[tuple[int, Result]]:
         if not requests:
             return
         if isinstance(requests[0], ScoreRequest):
@@ -271,7 +273,7 @@ class EngineLM(TemplateLM):
         else:
             yield from self._engine.generate(cast("Sequence[GenerateRequest]", requests), wanted)
 
-    def _known(self, digest: str) -> Result:
+    def _stored_answer(self, digest: str) -> Result:
         result = self._journal.get(digest)
         if result is None:
             raise EngineError(
@@ -280,8 +282,8 @@ class EngineLM(TemplateLM):
         return result
 
 
-def _place(request: Request) -> tuple[int, tuple[int, ...]]:
-    """The order in which engines begin requests."""
+def _schedule_key(request: Request) -> tuple[int, tuple[int, ...]]:
+    """Sort key: the order in which engines start requests."""
     if isinstance(request, ScoreRequest):
         return 0, request.context
     return -len(request.prompt), request.prompt
@@ -294,7 +296,7 @@ def _n_tokens(request: Request) -> int:
 
 
 def _cost(request: Request) -> int:
-    """Rough work in tokens: a written token takes a pass of its own, read ones share passes."""
+    """Approximate work in tokens: a generated token takes a forward pass, prompt tokens share passes."""
     if isinstance(request, ScoreRequest):
         return _n_tokens(request)
     return len(request.prompt) + 2 * request.max_new_tokens

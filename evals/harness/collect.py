@@ -1,4 +1,4 @@
-"""From lm-eval's results to typed scores and samples."""
+"""Converts lm-eval's results to typed scores and samples."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from evals.suite import Benchmark, Extraction, Subset
 
 NO_FILTER = "none"
 NO_MATCH = "[invalid]"
-"""What lm-eval's regex filter leaves where nothing matched."""
+"""Output of lm-eval's regex filter if nothing matches."""
 
 
 def metric_label(metric: str, filter_name: str) -> str:
-    """A metric's name here: lm-eval's own, with its filter where it has one."""
+    """Name of a metric: lm-eval's, with the filter if there is one."""
     return metric if filter_name == NO_FILTER else f"{metric},{filter_name}"
 
 
@@ -31,7 +31,7 @@ def collect_samples(
     logged: Iterable[Mapping[str, Any]],
     written: Mapping[tuple[str, int], Written],
 ) -> tuple[Sample, ...]:
-    """One sample per document, from lm-eval's log of one task, where each filter has its own entry."""
+    """One sample per document, from lm-eval's log of one task, which has an entry per document and filter."""
     by_doc: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
     for entry in logged:
         by_doc[entry["doc_id"]].append(entry)
@@ -41,7 +41,7 @@ def collect_samples(
 def collect_scores(
     benchmark: Benchmark, subset: Subset, results: Mapping[str, Any], samples: tuple[Sample, ...]
 ) -> tuple[Score, ...]:
-    """Every metric of one subset, from what lm-eval returned for all tasks."""
+    """Every metric of one subset, from lm-eval's results of all tasks."""
     counts = results["n-samples"][subset.task]
     alarms = find_alarms(benchmark, samples)
     scores = []
@@ -78,7 +78,7 @@ def _sample(
     metrics, weights = _metrics(entries)
     choices, logprobs = _choices(task, first)
     response = choices[_pick(benchmark, choices, logprobs)] if choices else str(first["resps"][0][0])
-    notes = written.get((name, first["doc_id"]), Written(n_tokens=0, truncated=False))
+    length = written.get((name, first["doc_id"]), Written(n_tokens=0, truncated=False))
     return Sample(
         benchmark=benchmark.name,
         subset=name,
@@ -90,8 +90,8 @@ def _sample(
         logprobs=logprobs,
         response=response,
         extracted=_extracted(benchmark, entries, response),
-        n_tokens=notes.n_tokens,
-        truncated=notes.truncated,
+        n_tokens=length.n_tokens,
+        truncated=length.truncated,
         metrics=metrics,
         correct=fmean(metrics[m] for m in benchmark.metrics),
         weights=weights,
@@ -104,9 +104,7 @@ def _metrics(entries: list[Mapping[str, Any]]) -> tuple[dict[str, float], dict[s
     for entry in entries:
         for metric in entry["metrics"]:
             label, value = metric_label(metric, entry["filter"]), entry[metric]
-            if isinstance(
-                value, list | tuple
-            ):  # several items of one document, such as IFEval's instructions
+            if isinstance(value, list | tuple):  # several items per document, such as IFEval's instructions
                 metrics[label] = fmean(map(float, value)) if value else 0.0
                 weights[label] = float(len(value))
             else:
@@ -122,7 +120,7 @@ def _choices(task: Task, entry: Mapping[str, Any]) -> tuple[tuple[str, ...], tup
 
 
 def _pick(benchmark: Benchmark, choices: tuple[str, ...], logprobs: tuple[float, ...]) -> int:
-    """The choice that lm-eval's metric picks; the first wins where several are equal."""
+    """Index of the choice that lm-eval's metric picks; the first of equal ones."""
     values = np.array(logprobs)
     if benchmark.extraction is Extraction.CHOICE_PER_CHARACTER:
         values = values / np.array([float(len(choice)) for choice in choices])
@@ -130,7 +128,7 @@ def _pick(benchmark: Benchmark, choices: tuple[str, ...], logprobs: tuple[float,
 
 
 def _target(task: Task, entry: Mapping[str, Any], choices: tuple[str, ...]) -> str:
-    # Where each choice completes the prompt, lm-eval has the right one's index in place of the text.
+    # If each choice completes the prompt, lm-eval's text is the index of the correct choice.
     target = task.doc_to_text(entry["doc"]) if getattr(task, "multiple_input", 0) else entry["target"]
     if isinstance(target, int) and 0 <= target < len(choices):
         return choices[target]
@@ -142,9 +140,9 @@ def _extracted(benchmark: Benchmark, entries: list[Mapping[str, Any]], response:
         case Extraction.CHOICE | Extraction.CHOICE_PER_CHARACTER:
             return response
         case Extraction.FILTER:
-            wanted = {m.partition(",")[2] or NO_FILTER for m in benchmark.metrics}
-            found = next((str(e["filtered_resps"][0]) for e in entries if e["filter"] in wanted), NO_MATCH)
-            return None if found == NO_MATCH else found
+            filters = {m.partition(",")[2] or NO_FILTER for m in benchmark.metrics}
+            answer = next((str(e["filtered_resps"][0]) for e in entries if e["filter"] in filters), NO_MATCH)
+            return None if answer == NO_MATCH else answer
         case Extraction.MATH:
             return _math_answer(response)
         case Extraction.NONE:
@@ -154,5 +152,5 @@ def _extracted(benchmark: Benchmark, entries: list[Mapping[str, Any]], response:
 def _math_answer(response: str) -> str | None:
     from math_verify import parse  # type: ignore[import-untyped]  # it has no types
 
-    found = parse(response)
-    return str(found[-1]) if found else None
+    answers = parse(response)
+    return str(answers[-1]) if answers else None

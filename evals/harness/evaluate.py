@@ -1,4 +1,4 @@
-"""One benchmark on one engine: lm-eval's own prompts, filters, metrics and aggregation around the engine's answers."""
+"""Evaluates one benchmark on one engine with lm-eval's prompts, filters, metrics and aggregation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import lm_eval.evaluator
 from lm_eval.api.task import Task
 
-from evals.datasets import content_digest, find
+from evals.datasets import content_digest, find_dataset
 from evals.documents import documents_path, write_documents
 from evals.engine import Engine, digest_of
 from evals.errors import EvaluationError
@@ -26,7 +26,7 @@ from evals.journal import Journal
 from evals.normalize import benchmark_score
 from evals.samples import write_samples
 from evals.scores import ChatTemplate, EvalSettings, Evaluation, Sample, Score
-from evals.sharing import Claims, claims_made, deadline
+from evals.sharing import Claims, deadline, has_leader
 from evals.suite import Benchmark, Suite
 
 
@@ -43,11 +43,11 @@ def evaluate(
     on_progress: Callable[[Progress], None] | None = None,
     job: str = "",
 ) -> Evaluation:
-    """Scores one benchmark and writes its samples.
+    """Score one benchmark and write its samples.
 
-    Answers that `journal_dir` has are not computed again. Below `home`, where it is given, the questions are kept once for
-    all who are asked them (`evals.documents`). `job` is the digest of the job: a journal of another job,
-    engine, benchmark or of other settings is refused. The checkpoint and layer path are the engine's; only `job` knows them.
+    Answers in `journal_dir` are not computed again. If `home` is given, the questions are stored below it (`evals.documents`).
+    `job` is the digest of the job; JournalError if the journal belongs to another job, engine, benchmark or settings. The
+    checkpoint and layer path are the engine's, and only `job` covers them.
     """
     begun_at = time.monotonic()
     tasks = load_tasks(benchmark, settings, mirror)
@@ -60,13 +60,15 @@ def evaluate(
     scores: list[Score] = []
     samples: list[Sample] = []
     for subset in benchmark.subsets:
-        found = collect_samples(benchmark, tasks[subset.task], results["samples"][subset.task], lm.written)
-        samples += found
-        scores += collect_scores(benchmark, subset, results, found)
+        subset_samples = collect_samples(
+            benchmark, tasks[subset.task], results["samples"][subset.task], lm.written
+        )
+        samples += subset_samples
+        scores += collect_scores(benchmark, subset, results, subset_samples)
     write_samples(samples_path, samples)
     if home is not None:
-        keep_questions(home, benchmark, tasks, mirror)
-    differences = (*suite.differences(settings, engine.max_length), *_other_documents(benchmark, tasks))
+        store_questions(home, benchmark, tasks, mirror)
+    differences = (*suite.differences(settings, engine.max_length), *_document_differences(benchmark, tasks))
     return Evaluation(
         suite=suite.name,
         benchmark_digest=benchmark.digest,
@@ -90,21 +92,21 @@ def help_out(
     seconds: float,
     job: str = "",
 ) -> bool:
-    """Answers requests of an evaluation that another process leads, stretch by stretch, into its journal.
+    """Answer requests of an evaluation that another process leads, into its journal.
 
-    Returns when nothing is left to claim, or true when `seconds` have passed, or at once where the other has not begun.
+    Returns when nothing is left to claim or `seconds` have passed; true in the latter case, or if the evaluation has not begun.
     """
-    if not claims_made(journal_dir):
+    if not has_leader(journal_dir):
         return True
-    late = deadline(seconds)
-    claims = Claims(journal_dir, until=late)
+    timed_out = deadline(seconds)
+    claims = Claims(journal_dir, until=timed_out)
     identity = journal_identity(engine, benchmark, settings, job)
-    # The folder goes when the evaluation has ended.
+    # The folder is removed when the evaluation ends.
     with contextlib.suppress(FileNotFoundError, Helped), Journal(journal_dir, identity) as journal:
         tracker = ProgressTracker(benchmark.name, None)
         lm = EngineLM(engine, _tokenization(engine, settings), journal, tracker, claims, leads=False)
         _run(lm, load_tasks(benchmark, settings, mirror), settings)
-    return late()
+    return timed_out()
 
 
 def _tokenization(engine: Engine, settings: EvalSettings) -> Tokenization:
@@ -116,7 +118,7 @@ def _tokenization(engine: Engine, settings: EvalSettings) -> Tokenization:
 
 
 def _run(lm: EngineLM, tasks: Mapping[str, Task], settings: EvalSettings) -> Any:
-    """lm-eval's results."""
+    """Run lm-eval's evaluation loop."""
     with quiet():
         set_seeds(settings)
         results = lm_eval.evaluator.evaluate(
@@ -127,19 +129,19 @@ def _run(lm: EngineLM, tasks: Mapping[str, Task], settings: EvalSettings) -> Any
             fewshot_as_multiturn=settings.fewshot_as_multiturn,
         )
     if results is None:
-        raise EvaluationError("lm-eval gave no results: LOCAL_RANK is set; unset it and run again.")
+        raise EvaluationError("lm-eval returned no results: LOCAL_RANK is set; unset it and run again.")
     return results
 
 
-def keep_questions(home: Path, benchmark: Benchmark, tasks: Mapping[str, Task], mirror: Path | None) -> None:
-    """Writes the benchmark's questions below `home`, unless they are there."""
-    path = home / documents_path(benchmark.digest, content_digest(find(benchmark, mirror), benchmark))
+def store_questions(home: Path, benchmark: Benchmark, tasks: Mapping[str, Task], mirror: Path | None) -> None:
+    """Write the benchmark's questions below `home` unless the file exists."""
+    path = home / documents_path(benchmark.digest, content_digest(find_dataset(benchmark, mirror), benchmark))
     if not path.is_file():
         write_documents(path, questions(tasks))
 
 
 def journal_identity(engine: Engine, benchmark: Benchmark, settings: EvalSettings, job: str) -> str:
-    """What a journal's answers depend on."""
+    """Digest of everything that a journal's answers depend on."""
     return digest_of(
         {
             "job": job,
@@ -151,19 +153,19 @@ def journal_identity(engine: Engine, benchmark: Benchmark, settings: EvalSetting
     )
 
 
-def _other_documents(benchmark: Benchmark, tasks: Mapping[str, Task]) -> list[str]:
-    """Where the data here has another number of rows than the board's had."""
-    found = []
+def _document_differences(benchmark: Benchmark, tasks: Mapping[str, Task]) -> list[str]:
+    """Differences in the number of documents from the board's data, one sentence each."""
+    sentences = []
     for subset in benchmark.subsets:
         task = tasks[subset.task]
         n_documents, sampler = len(task.eval_docs), getattr(task, "sampler", None)
         if subset.n_documents not in (None, n_documents):
-            found.append(
+            sentences.append(
                 f"The board had {subset.n_documents} documents in {subset.task}, the data here {n_documents}."
             )
         if sampler is not None and subset.n_shot_documents not in (None, len(sampler.df)):
-            found.append(
+            sentences.append(
                 f"The board drew the few-shot examples of {subset.task} from {subset.n_shot_documents} documents, the data "
                 f"here has {len(sampler.df)} of them."
             )
-    return found
+    return sentences

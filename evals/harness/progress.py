@@ -1,4 +1,4 @@
-"""How far an evaluation is, and when it will be done."""
+"""How far an evaluation is."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ REPORT_EVERY_S = 0.5
 
 
 class Progress(Frozen):
-    """A moment of an evaluation."""
+    """Progress of an evaluation at one moment."""
 
     benchmark: str = Field(description="Benchmark that is being evaluated.")
-    n_done: int = Field(description="Requests that are answered.")
-    n_total: int = Field(description="Requests of the whole benchmark.")
-    n_replayed: int = Field(description="Of the answered ones, those whose answers came from the journal.")
+    n_done: int = Field(description="Number of answered requests.")
+    n_total: int = Field(description="Number of requests of the benchmark.")
+    n_replayed: int = Field(description="Number of requests answered from the journal.")
     n_tokens: int = Field(
-        description="Tokens that the engine was given and wrote so far, the journal's left out."
+        description="Prompt and generated tokens of the engine so far, without answers from the journal."
     )
     elapsed_s: float = Field(description="Seconds since the first request went to the engine.")
     tokens_per_s: float | None = Field(description="Tokens per second so far; null where nothing is known.")
-    remaining_s: float | None = Field(
-        description="Estimated seconds until the last answer; null where nothing is known."
+    share_done: float = Field(
+        description="Share of the engine's work that is done, by tokens; what the journal held is no work."
     )
 
 
 class ProgressTracker:
-    """Counts answers and reports them, at most every `REPORT_EVERY_S` seconds and once at the end."""
+    """Counts answers and reports them, at most every `REPORT_EVERY_S` seconds."""
 
     def __init__(self, benchmark: str, report: Callable[[Progress], None] | None) -> None:
         self._benchmark = benchmark
@@ -42,7 +42,7 @@ class ProgressTracker:
         self._cost_total = self._cost_done = 0
 
     def plan(self, n_requests: int, cost_tokens: int, n_replayed: int) -> None:
-        """Adds requests, of which some are answered already; the cost is that of the others."""
+        """Add requests, some of them already answered; `cost_tokens` is the cost of the others."""
         self.n_total += n_requests
         self.n_done += n_replayed
         self.n_replayed += n_replayed
@@ -50,27 +50,26 @@ class ProgressTracker:
         self._begun_at = self._begun_at or time.monotonic()
         self.show()
 
-    def answered(self, n_requests: int, n_tokens: int, cost_tokens: int) -> None:
-        """Counts answers of the engine."""
+    def add_answers(self, n_requests: int, n_tokens: int, cost_tokens: int) -> None:
+        """Count answers of the engine."""
         self.n_done += n_requests
         self._n_tokens += n_tokens
         self._cost_done += cost_tokens
         if time.monotonic() - self._reported_at >= REPORT_EVERY_S:
             self.show()
 
-    def taken_in(self, n_requests: int, cost_tokens: int) -> None:
-        """Counts answers that another process has written into the journal."""
+    def add_shared(self, n_requests: int, cost_tokens: int) -> None:
+        """Count answers that another process has written to the journal."""
         self.n_replayed += n_requests
-        self.answered(n_requests, 0, cost_tokens)
+        self.add_answers(n_requests, 0, cost_tokens)
 
     def show(self) -> None:
-        """Reports now."""
+        """Report now."""
         if self._report is None or self._begun_at is None:
             return
         self._reported_at = time.monotonic()
         elapsed = self._reported_at - self._begun_at
         known = self._cost_done > 0 and elapsed > 0
-        left = self._cost_total - self._cost_done
         self._report(
             Progress(
                 benchmark=self._benchmark,
@@ -80,6 +79,6 @@ class ProgressTracker:
                 n_tokens=self._n_tokens,
                 elapsed_s=elapsed,
                 tokens_per_s=self._n_tokens / elapsed if known else None,
-                remaining_s=elapsed * left / self._cost_done if known else (0.0 if left == 0 else None),
+                share_done=min(1.0, self._cost_done / self._cost_total) if self._cost_total else 1.0,
             )
         )

@@ -13,7 +13,7 @@ from evals.documents import MAX_QUESTION, Document
 
 
 def questions(tasks: Mapping[str, Task]) -> Iterator[Document]:
-    """Every document of the tasks, in the order and with the numbers that lm-eval gives them."""
+    """Every document of the tasks in lm-eval's order, with lm-eval's numbers."""
     for name, task in tasks.items():
         for doc_id, doc in enumerate(task.eval_docs):
             rendered = json.dumps(doc, indent=2, default=handle_non_serializable, ensure_ascii=False)
@@ -21,12 +21,12 @@ def questions(tasks: Mapping[str, Task]) -> Iterator[Document]:
                 subset=name,
                 doc_id=doc_id,
                 doc_hash=hash_string(rendered)[:16],
-                question=_text(task, doc, rendered),
+                question=_question_text(task, doc, rendered),
             )
 
 
-def _text(task: Task, doc: Any, rendered: str) -> str:
-    """The question as the task words it; the whole document where it has only the choices to offer."""
+def _question_text(task: Task, doc: Any, rendered: str) -> str:
+    """The task's text of the question, or the rendered document if the text consists of the choices."""
     text = None if getattr(task, "multiple_input", 0) else task.doc_to_text(doc)
-    found = text if isinstance(text, str) and text.strip() else rendered
-    return found[:MAX_QUESTION]
+    question = text if isinstance(text, str) and text.strip() else rendered
+    return question[:MAX_QUESTION]

@@ -1,4 +1,4 @@
-"""Benchmarks as lm-eval's own tasks: its code, with the data taken from a mirror and the suite's changes laid over it."""
+"""Loads a benchmark's lm-eval tasks with local data and the suite's overrides."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import lm_eval.api.task
 import lm_eval.tasks
 from lm_eval.api.task import Task
 
-from evals.datasets import content_digest, find
+from evals.datasets import content_digest, find_dataset
 from evals.errors import DatasetError, EvaluationError, SuiteError
 from evals.scores import EvalSettings
 from evals.suite import OWN_TASKS_DIR, Benchmark, Extraction
@@ -30,9 +30,9 @@ def load_tasks(benchmark: Benchmark, settings: EvalSettings, mirror: Path | None
     set_seeds(settings)
     if benchmark.extraction is Extraction.MATH:
         _prepare_math()
-    location = find(benchmark, mirror)
-    # `datasets` keeps what it has prepared under the folder's name and README patterns alone: other data of the same name
-    # would be answered with what an earlier folder held.
+    location = find_dataset(benchmark, mirror)
+    # `datasets` caches prepared data by folder name and README patterns only, so that changed data in the same folder would
+    # be read from the cache.
     cache = Path(datasets.config.HF_DATASETS_CACHE) / f"mergeboard-{content_digest(location, benchmark)}"
     folder = task_folder(benchmark)
     manager = lm_eval.tasks.TaskManager(include_defaults=False, include_path=str(folder))
@@ -41,7 +41,7 @@ def load_tasks(benchmark: Benchmark, settings: EvalSettings, mirror: Path | None
         raise SuiteError(
             f"Benchmark '{benchmark.name}' names the task '{missing[0]}', which {folder} does not have."
         )
-    functions = {field: _function(name) for field, name in benchmark.functions.items()}
+    functions = {field: _import_function(name) for field, name in benchmark.functions.items()}
     members = [
         {
             "task": subset.task,
@@ -60,10 +60,10 @@ def load_tasks(benchmark: Benchmark, settings: EvalSettings, mirror: Path | None
         except (OSError, ValueError, KeyError) as error:
             reason = " ".join(str(error).split())[:300]
             raise DatasetError(
-                f"The data of benchmark '{benchmark.name}' in {location} is not as its tasks need it ({reason}); "
+                f"The data of benchmark '{benchmark.name}' in {location} does not fit its tasks ({reason}); "
                 f"get {benchmark.dataset.path} again."
             ) from error
-    prepare = _function(benchmark.prepare) if benchmark.prepare else None
+    prepare = _import_function(benchmark.prepare) if benchmark.prepare else None
     for task in loaded.values():
         task.set_fewshot_seed(seed=settings.seeds.fewshot)
         if prepare is not None:
@@ -72,7 +72,7 @@ def load_tasks(benchmark: Benchmark, settings: EvalSettings, mirror: Path | None
 
 
 def set_seeds(settings: EvalSettings) -> None:
-    """Sets the global seeds that lm-eval sets before it loads tasks."""
+    """Set the global seeds that lm-eval sets before it loads tasks."""
     import random
 
     import numpy
@@ -85,64 +85,64 @@ def set_seeds(settings: EvalSettings) -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps lm-eval and datasets from writing bars and per-document notes to the terminal."""
+    """Suppress progress bars and per-document messages of lm-eval and datasets."""
     logger = logging.getLogger("lm_eval")
-    level, bar = logger.level, lm_eval.api.task.tqdm
-    bars = datasets.are_progress_bars_disabled()
+    level, tqdm = logger.level, lm_eval.api.task.tqdm
+    bars_disabled = datasets.are_progress_bars_disabled()
     logger.setLevel(logging.ERROR)
-    # lm-eval has no switch for the bar that it shows while it renders prompts.
-    lm_eval.api.task.tqdm = _no_bar
+    # lm-eval has no option to hide the bar that it shows while it renders prompts.
+    lm_eval.api.task.tqdm = _plain_iterator
     datasets.disable_progress_bars()
     try:
         yield
     finally:
         logger.setLevel(level)
-        lm_eval.api.task.tqdm = bar
-        if not bars:
+        lm_eval.api.task.tqdm = tqdm
+        if not bars_disabled:
             datasets.enable_progress_bars()
 
 
-def _no_check(recognizer: object, version: str) -> None:
-    """In place of antlr's version note."""
+def _skip_version_check(recognizer: object, version: str) -> None:
+    """Replaces antlr's version check."""
 
 
-def _no_bar(items: Any, **_: object) -> Any:
+def _plain_iterator(items: Any, **_: object) -> Any:
     return items
 
 
 def _prepare_libraries() -> None:
-    """Makes the libraries behind the tasks work without a download, quietly, and the same each time."""
+    """Make the libraries used by the tasks offline, quiet and deterministic."""
     import antlr4  # type: ignore[import-untyped]  # it has no types
     import langdetect  # type: ignore[import-untyped]  # it has no types
     import nltk
 
     if str(NLTK_DATA) not in nltk.data.path:
         nltk.data.path.insert(0, str(NLTK_DATA))
-    # Unseeded, langdetect gives some texts another language from run to run.
+    # Without a seed, langdetect's result varies for some texts.
     langdetect.DetectorFactory.seed = 0
-    # Math-Verify's grammar was generated for another minor version of the antlr runtime than sympy's, which reads it
-    # just as well, but prints so to standard output for every answer.
-    antlr4.Recognizer.Recognizer.checkVersion = _no_check
+    # Math-Verify's and sympy's grammars were generated for different minor versions of the antlr runtime; both work, but the
+    # check prints a warning to standard output for every answer.
+    antlr4.Recognizer.Recognizer.checkVersion = _skip_version_check
 
 
 def _prepare_math() -> None:
-    """Makes the parsers of MATH answers give what they should: both stop by the alarm signal when they take too long."""
+    """Prepare the parsers of MATH answers, which enforce their time limits by SIGALRM."""
     import sympy.parsing.latex
 
     if threading.current_thread() is not threading.main_thread():
         raise EvaluationError(
-            "MATH answers are judged within time limits that work in a process's main thread alone; evaluate from there."
+            "MATH answers are scored within time limits that work only in a process's main thread; evaluate from there."
         )
-    # The first call imports for about a second, which is all that lm-eval allows for one comparison.
+    # The first call spends about a second on imports, which is lm-eval's time limit for one comparison.
     sympy.parsing.latex.parse_latex("1")
 
 
-def _function(dotted: str) -> Callable[..., Any]:
+def _import_function(dotted: str) -> Callable[..., Any]:
     module, _, name = dotted.rpartition(".")
     if not module.startswith("evals.tasks."):
         raise SuiteError(f"A suite may name functions below evals.tasks only, not '{dotted}'.")
     try:
-        found: Callable[..., Any] = getattr(importlib.import_module(module), name)
+        function: Callable[..., Any] = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
-        raise SuiteError(f"There is no function '{dotted}'; mend the suite.") from error
-    return found
+        raise SuiteError(f"There is no function '{dotted}'; correct the suite.") from error
+    return function

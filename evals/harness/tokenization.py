@@ -1,4 +1,4 @@
-"""Text to tokens exactly as lm-eval's own `hf` and `vllm` models do it, and the chat template."""
+"""Tokenization and chat templates as in lm-eval's `hf` and `vllm` models."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from evals.errors import EvaluationError
 from evals.scores import ChatTemplate
 
 BATCH = 512
-"""Texts that are encoded at once; a fast tokenizer spreads them over the cores."""
+"""Number of texts encoded together; fast tokenizers use all cores for a batch."""
 
 
 def load_tokenizer(
     checkpoint: Path, *, trust_remote_code: bool = False, add_bos_token: bool | None = None
 ) -> Any:
-    """The checkpoint's own tokenizer."""
+    """Load the checkpoint's tokenizer; EvaluationError if that fails."""
     from transformers import AutoTokenizer
 
     extra = {} if add_bos_token is None else {"add_bos_token": add_bos_token}
@@ -33,15 +33,15 @@ def load_tokenizer(
 
 
 def resolve_chat_template(checkpoint: Path, *, trust_remote_code: bool = False) -> ChatTemplate:
-    """What `auto` means for a checkpoint: its chat template, where its tokenizer has one."""
+    """Resolve `auto` for a checkpoint: on if its tokenizer has a chat template."""
     tokenizer = load_tokenizer(checkpoint, trust_remote_code=trust_remote_code)
     return ChatTemplate.ON if tokenizer.chat_template else ChatTemplate.OFF
 
 
 def adds_bos(checkpoint: Path) -> bool | None:
-    """What a tokenizer does with a prompt by default: True where it puts a BOS token before it, False where it adds nothing.
+    """Whether the tokenizer adds a BOS token by default; False if it adds nothing, None if it adds other tokens.
 
-    None where it adds something else, such as an end token; EvaluationError where it cannot be loaded.
+    EvaluationError if it cannot be loaded.
     """
     tokenizer = load_tokenizer(checkpoint)
     by_default, bare = (tokenizer.encode("a", **special) for special in ({}, {"add_special_tokens": False}))
@@ -59,27 +59,27 @@ class Tokenization:
             checkpoint, trust_remote_code=trust_remote_code, add_bos_token=add_bos_token
         )
         self._add_bos_token = add_bos_token
-        self._known: dict[str, list[int]] = {}
+        self._encoded: dict[str, list[int]] = {}
         prefix = self.prefix_token_id
         self._bos_text: str | None = None if prefix is None else self.tokenizer.decode(prefix)
 
     @property
     def prefix_token_id(self) -> int | None:
-        """The token that stands in for an empty context."""
+        """The token that replaces an empty context."""
         begin: int | None = self.tokenizer.bos_token_id
         end: int | None = self.tokenizer.eos_token_id
         return end if begin is None else begin
 
     def encode(self, text: str, *, add_special_tokens: bool | None = None) -> list[int]:
-        """Token ids; a text that begins with the BOS token's text gets no second one."""
-        if add_special_tokens is None and text in self._known:
-            return self._known[text]
+        """Token ids; no BOS token is added if the text starts with its text."""
+        if add_special_tokens is None and text in self._encoded:
+            return self._encoded[text]
         tokens: list[int] = self.tokenizer.encode(text, **self._special(text, add_special_tokens))
         return tokens
 
-    def learn(self, texts: Iterable[str]) -> None:
-        """Encodes many texts at once, for the calls of `encode` that follow; forgets those of the last call."""
-        self._known = {}
+    def encode_batch(self, texts: Iterable[str]) -> None:
+        """Encode texts in batches for later calls of `encode`; replaces those of the previous call."""
+        self._encoded = {}
         groups: dict[bool | None, list[str]] = {}
         for text in dict.fromkeys(texts):
             if text:
@@ -89,7 +89,7 @@ class Tokenization:
             for begin in range(0, len(group), BATCH):
                 chunk = group[begin : begin + BATCH]
                 encoded = self.tokenizer(chunk, return_attention_mask=False, **kwargs).input_ids
-                self._known.update(zip(chunk, encoded, strict=True))
+                self._encoded.update(zip(chunk, encoded, strict=True))
 
     def _special(self, text: str, add_special_tokens: bool | None) -> dict[str, bool]:
         if add_special_tokens is not None:
@@ -99,7 +99,7 @@ class Tokenization:
         return {} if self._add_bos_token is None else {"add_special_tokens": self._add_bos_token}
 
     def render(self, turns: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
-        """A chat as one text; the system turn is dropped where the template refuses one."""
+        """A chat as one text; without the system turn if the template rejects it."""
         try:
             return self._render(turns, add_generation_prompt)
         except jinja2.exceptions.TemplateError:

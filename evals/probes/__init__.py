@@ -1,4 +1,4 @@
-"""The probes of the brain scan: small screening sets, their scorings, null levels, rankings and the honest end."""
+"""The probes of layer scans: small screening sets, their scorings, null levels, rankings and the confirmation."""
 
 from evals.probes.catalog import (
     PUBLISHED_KEYS,
@@ -19,7 +19,7 @@ from evals.probes.confirmation import (
 )
 from evals.probes.probe import AnyProbe, Probe, Request, Result
 from evals.probes.ranking import PathValues, Ranking, RankMethod, rank
-from evals.probes.records import (
+from evals.probes.results import (
     Difficulty,
     Family,
     Form,

@@ -5,8 +5,7 @@ medium      sums and differences of three digits, two digits times two, cube roo
 published   the published form and length: roots of 16 to 21 digits, products of two 14-digit numbers, roots
             times or divided by a small number; whole numbers without commas or comment
 
-Search, confirmation and the shown examples never share a question: each is drawn from its own seed, and what the
-earlier ones have is passed over.
+Search set, confirmation set and examples never share a question: each has its own seed, and duplicates are skipped.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from evals.probes.arithmetic_scoring import (
 )
 from evals.probes.probe import Probe, Result, certain, spread, written
 from evals.probes.prompts import Ask, Example, Style
-from evals.probes.records import Difficulty, Family, Form, ItemResult, LevelKind, ProbeError, Split
+from evals.probes.results import Difficulty, Family, Form, ItemResult, LevelKind, ProbeError, Split
 
 DIGITS = tuple("0123456789")
 _SEEDS = {Split.SEARCH: 1, Split.CONFIRMATION: 2}
@@ -48,50 +47,51 @@ class ArithmeticItem(Frozen):
     """A question with a whole number as its answer."""
 
     question: str = Field(description="The question.")
-    answer: int = Field(ge=1, description="The right answer.")
+    answer: int = Field(ge=1, description="The correct answer.")
 
 
 class ArithmeticProbe(Probe[ArithmeticItem]):
-    """Written: the number in a reply. Scored: the probability of each next digit, given the right ones before it."""
+    """Generated form: the number in a reply. Scored form: the probability of each digit, given the correct ones before it."""
 
     scored_digits: int = Field(
-        default=8, ge=1, description="Leading digits of an answer that a scored form asks for."
+        default=8, ge=1, description="Number of leading digits of an answer that a scored form asks for."
     )
 
     def asks(self, item: ArithmeticItem) -> tuple[Ask, ...]:
-        """One question to write; or one per digit of the answer."""
+        """One question in the generated form, or one per digit of the answer in the scored form."""
         if self.form is Form.GENERATED:
             return (Ask(question=item.question),)
         text = str(item.answer)
         return tuple(
-            Ask(question=item.question, lead=" " + text[:k], options=DIGITS) for k in range(self._asked(item))
+            Ask(question=item.question, lead=" " + text[:k], options=DIGITS)
+            for k in range(self._n_scored_digits(item))
         )
 
-    def _asked(self, item: ArithmeticItem) -> int:
-        """How many of the answer's digits a scored form asks for."""
+    def _n_scored_digits(self, item: ArithmeticItem) -> int:
+        """Number of the answer's digits that a scored form asks for."""
         return min(len(str(item.answer)), self.scored_digits)
 
     def score_item(self, index: int, item: ArithmeticItem, answers: Sequence[Result]) -> ItemResult:
-        """Credit of the number that was written, or expected over the digits' probabilities."""
+        """Credit of the number in the reply, or expected credit over the digits' probabilities."""
         first = answers[0]
         if isinstance(first, GenerateResult):
-            found = corrected_answer(first.text)
+            guess = corrected_answer(first.text)
             return ItemResult(
                 item=index,
                 target=str(item.answer),
                 response=first.text,
-                extracted=None if found is None else str(found),
+                extracted=None if guess is None else str(guess),
                 published=published_reply(item.answer, first.text)[1],
-                corrected=corrected_credit(item.answer, found),
+                corrected=corrected_credit(item.answer, guess),
             )
         scored = [shares(answer.logprobs) for answer in answers if isinstance(answer, ScoreResult)]
         digits = [probabilities for probabilities, _ in scored]
         best = "".join(str(max(range(10), key=p.__getitem__)) for p in digits)
-        right = (p[int(d)] for d, p in zip(str(item.answer), digits, strict=False))
+        digit_probabilities = (p[int(d)] for d, p in zip(str(item.answer), digits, strict=False))
         return ItemResult(
             item=index,
             target=str(item.answer),
-            response=" ".join(f"{p:.3f}" for p in right),
+            response=" ".join(f"{p:.3f}" for p in digit_probabilities),
             extracted=best,
             published=expected_published(item.answer, digits),
             corrected=expected_corrected(item.answer, digits),
@@ -99,39 +99,41 @@ class ArithmeticProbe(Probe[ArithmeticItem]):
         )
 
     def level_answers(self, kind: LevelKind) -> Iterator[tuple[Result, ...]]:
-        """Random digits of the right length, the same leading digits for every item, the question, the answer."""
+        """Random digits of the correct length, the same leading digits for every item, the question, the answer."""
         if kind is LevelKind.RANDOM:
             yield from self._random_answers()
         elif kind is LevelKind.CONSTANT:
             for lead in range(10, 100):
-                yield self._numbers(functools.partial(_leading, str(lead)))
+                yield self._number_answers(functools.partial(_constant_number, str(lead)))
         elif kind is LevelKind.ECHO and self.form is Form.GENERATED:
             yield written([item.question for item in self.items])
         elif kind is LevelKind.ECHO:
-            yield self._numbers(lambda item: _of_length(_first_number(item.question), item.answer, "0"))
+            yield self._number_answers(
+                lambda item: _pad_number(_first_number(item.question), item.answer, "0")
+            )
         else:
-            yield self._numbers(lambda item: str(item.answer))
+            yield self._number_answers(lambda item: str(item.answer))
 
     def _random_answers(self) -> Iterator[tuple[Result, ...]]:
         if self.form is Form.SCORED:
-            yield tuple(spread([0.1] * 10) for item in self.items for _ in range(self._asked(item)))
+            yield tuple(spread([0.1] * 10) for item in self.items for _ in range(self._n_scored_digits(item)))
             return
         rng = random.Random(0)
         for _ in range(200):
-            yield self._numbers(lambda item: _random_number(rng, len(str(item.answer))))
+            yield self._number_answers(lambda item: _random_number(rng, len(str(item.answer))))
 
-    def _numbers(self, number: Callable[[ArithmeticItem], str]) -> tuple[Result, ...]:
+    def _number_answers(self, number: Callable[[ArithmeticItem], str]) -> tuple[Result, ...]:
         texts = [number(item) for item in self.items]
         if self.form is Form.GENERATED:
             return written(texts)
         return tuple(certain(10, int(digit)) for text in texts for digit in text[: self.scored_digits])
 
 
-def _leading(lead: str, item: ArithmeticItem) -> str:
-    return _of_length(lead, item.answer, "5")
+def _constant_number(lead: str, item: ArithmeticItem) -> str:
+    return _pad_number(lead, item.answer, "5")
 
 
-def _of_length(lead: str, answer: int, fill: str) -> str:
+def _pad_number(lead: str, answer: int, fill: str) -> str:
     length = len(str(answer))
     return lead[:length].ljust(length, fill)
 
@@ -223,7 +225,7 @@ def _published(rng: random.Random, n: int) -> ArithmeticItem:
 
 
 def _root(value: int, power: int) -> int:
-    """The whole part of a root, exactly."""
+    """The integer part of a root, exact."""
     if power == 2:
         return math.isqrt(value)
     low, high = 0, 1 << (value.bit_length() // power + 1)
@@ -239,28 +241,28 @@ DIFFICULTIES = tuple(_GENERATORS)
 
 @functools.cache
 def _sets(difficulty: Difficulty) -> dict[Split | None, tuple[ArithmeticItem, ...]]:
-    """Examples (under None), search and confirmation set; no question twice among the three."""
+    """Examples (under None), search set and confirmation set; no question occurs twice."""
     make = _GENERATORS[difficulty]
-    seen: set[str] = set()
-    found: dict[Split | None, tuple[ArithmeticItem, ...]] = {}
-    wanted: list[tuple[Split | None, int, int]] = [
+    questions: set[str] = set()
+    sets: dict[Split | None, tuple[ArithmeticItem, ...]] = {}
+    plan: list[tuple[Split | None, int, int]] = [
         (None, _EXAMPLES_SEED, 4),
         *((s, _SEEDS[s], _SIZES[difficulty][s]) for s in Split),
     ]
-    for split, seed, size in wanted:
+    for split, seed, size in plan:
         rng = random.Random(f"arithmetic {difficulty} {seed}")
         items: list[ArithmeticItem] = []
         while len(items) < size:
             item = make(rng, len(items))
-            if item.question not in seen:
-                seen.add(item.question)
+            if item.question not in questions:
+                questions.add(item.question)
                 items.append(item)
-        found[split] = tuple(items)
-    return found
+        sets[split] = tuple(items)
+    return sets
 
 
 def arithmetic_probe(difficulty: Difficulty, form: Form, split: Split) -> ArithmeticProbe:
-    """One of the arithmetic probes."""
+    """An arithmetic probe; ProbeError for a difficulty without one."""
     if difficulty not in _GENERATORS:
         raise ProbeError(f"There is no {difficulty} arithmetic: choose one of {', '.join(_GENERATORS)}.")
     sets = _sets(difficulty)

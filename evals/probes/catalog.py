@@ -11,7 +11,7 @@ from evals.probes.emotion import emotion_probe
 from evals.probes.probe import AnyProbe
 from evals.probes.reasoning import DIFFICULTIES as REASONING
 from evals.probes.reasoning import reasoning_probe
-from evals.probes.records import Difficulty, Family, Form, ProbeError, Split
+from evals.probes.results import Difficulty, Family, Form, ProbeError, Split
 from evals.scores import ChatTemplate
 
 _MAKERS = {
@@ -21,24 +21,24 @@ _MAKERS = {
 }
 
 SCAN_KEYS = ("arithmetic-easy-scored", "emotion-easy-scored", "reasoning-easy-scored")
-"""What a scan asks by default: a model of any size has signal in these."""
+"""Default probes of a scan; they give a signal for models of any size."""
 PUBLISHED_KEYS = ("arithmetic-published-generated", "emotion-standard-generated")
-"""The two probes of the published method, in its form and length."""
+"""The two probes of the published method, in the same form and length."""
 
 
 def probe_keys() -> tuple[str, ...]:
     """The keys of all probes: `family-difficulty-form`."""
-    return tuple(f"{family}-{difficulty}-{form}" for family, difficulty, form in _all())
+    return tuple(f"{family}-{difficulty}-{form}" for family, difficulty, form in _all_variants())
 
 
 def get_probe(name: str) -> AnyProbe:
-    """A probe by its name, `family-difficulty-form-split`."""
+    """A probe by its name, `family-difficulty-form-split`; ProbeError if there is none."""
     key, _, split = name.rpartition("-")
-    for family, difficulty, form in _all():
+    for family, difficulty, form in _all_variants():
         if key == f"{family}-{difficulty}-{form}" and split in tuple(Split):
             return _MAKERS[family][1](difficulty, form, Split(split))
     raise ProbeError(
-        f"There is no probe {name!r}: take one of {', '.join(probe_keys())}, with -search or -confirmation behind it."
+        f"There is no probe {name!r}: choose one of {', '.join(probe_keys())}, followed by -search or -confirmation."
     )
 
 
@@ -48,11 +48,11 @@ def probe_pair(key: str) -> tuple[AnyProbe, AnyProbe]:
 
 
 def natural_template(probe: AnyProbe, has_template: bool) -> ChatTemplate:
-    """The template that suits a probe: written answers want the checkpoint's own, scored ones plain text."""
+    """The default template of a probe: the checkpoint's for generated answers if it has one, else plain text."""
     return ChatTemplate.ON if probe.form is Form.GENERATED and has_template else ChatTemplate.OFF
 
 
-def _all() -> Iterator[tuple[Family, Difficulty, Form]]:
+def _all_variants() -> Iterator[tuple[Family, Difficulty, Form]]:
     for family, (difficulties, _) in _MAKERS.items():
         for difficulty in difficulties:
             for form in Form:

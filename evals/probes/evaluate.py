@@ -1,7 +1,7 @@
-"""One probe on one engine, for many layer paths at once: values and samples in the form of any evaluation.
+"""Runs one probe on one engine for many layer paths and returns evaluations and samples.
 
-What is stored of a probe looks like a score, so that it is kept, resumed and exported like one; the suite `PROBE_SUITE`, the
-remark and `comparable_to_board` say that it is none.
+Probe values are stored as scores, so that they can be resumed and exported like scores; the suite `PROBE_SUITE`, the remark
+and `comparable_to_board` mark them as probe values.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from evals.engine import Frozen, GenerateRequest, PathEngine, ScoreRequest, Scor
 from evals.live_paths import require_live_family
 from evals.probes.catalog import get_probe
 from evals.probes.probe import SCORING_VERSION, AnyProbe, Request, Result
-from evals.probes.records import ItemResult, ProbeError, ProbeResult, Scoring
+from evals.probes.results import ItemResult, ProbeError, ProbeResult, Scoring
 from evals.scores import (
     PROBE_SUITE,
     BenchmarkScore,
@@ -36,26 +36,26 @@ REMARK = "A probe, which screens layer paths with few questions of the project's
 
 
 class Measurement(Frozen):
-    """What one layer path got in one probe."""
+    """Result of one layer path in one probe."""
 
     evaluation: Evaluation = Field(description="The probe's values by scoring.")
-    samples: tuple[Sample, ...] = Field(description="One per item.")
+    samples: tuple[Sample, ...] = Field(description="One sample per item.")
 
 
 class ProbeRun:
-    """A probe, ready to be asked of an engine; tokenised once, however many layer paths come."""
+    """A probe prepared for an engine; tokenised once for all layer paths."""
 
     def __init__(self, engine: PathEngine, name: str, settings: EvalSettings) -> None:
         self._engine = engine
         self._settings = settings
-        self.probe, self._prompts, self._requests = _prepared(
+        self.probe, self._prompts, self._requests = _prepare(
             name, engine.checkpoint, settings.chat_template, engine.spec.trust_remote_code
         )
 
     def measure(
         self, paths: Sequence[LayerPath | None], on_progress: Callable[[int, int], None] | None = None
     ) -> list[Measurement | ProbeError]:
-        """What each path got, or why it got nothing; null is the checkpoint as it is."""
+        """The result of each path, or the error why it has none; a path of None is the unmodified checkpoint."""
         begun_at = time.monotonic()
         answers: list[dict[int, Result]] = [{} for _ in paths]
         total = len(paths) * len(self._requests)
@@ -64,23 +64,25 @@ class ProbeRun:
         for done, (path, index, result) in enumerate(self._answers(paths), start=1):
             answers[path][index] = result
             report(done, total)
-        each_s = (time.monotonic() - begun_at) / len(paths)
-        return [self._measured([found[i] for i in range(len(self._requests))], each_s) for found in answers]
+        path_s = (time.monotonic() - begun_at) / len(paths)
+        return [
+            self._measurement([answer[i] for i in range(len(self._requests))], path_s) for answer in answers
+        ]
 
     def _answers(self, paths: Sequence[LayerPath | None]) -> Iterator[tuple[int, int, Result]]:
         engine, scored = self._engine, [r for r in self._requests if isinstance(r, ScoreRequest)]
         written = [r for r in self._requests if isinstance(r, GenerateRequest)]
         if all(path is None for path in paths):
             engine.set_layer_path(None)
-            found: Iterator[tuple[int, Result]] = engine.score(scored) if scored else engine.generate(written)
-            for index, result in found:
+            pairs: Iterator[tuple[int, Result]] = engine.score(scored) if scored else engine.generate(written)
+            for index, result in pairs:
                 yield from ((path, index, result) for path in range(len(paths)))
             return
-        whole = tuple(range(require_live_family(engine.checkpoint)))
-        live = [whole if path is None else path for path in paths]
+        unmodified = tuple(range(require_live_family(engine.checkpoint)))
+        live = [unmodified if path is None else path for path in paths]
         yield from engine.score_paths(scored, live) if scored else engine.generate_paths(written, live)
 
-    def _measured(self, results: Sequence[Result], duration_s: float) -> Measurement | ProbeError:
+    def _measurement(self, results: Sequence[Result], duration_s: float) -> Measurement | ProbeError:
         scored = [value for result in results if isinstance(result, ScoreResult) for value in result.logprobs]
         if not all(math.isfinite(value) for value in scored):
             return ProbeError(
@@ -92,21 +94,21 @@ class ProbeRun:
             samples=self.probe.samples(results, self._prompts),
         )
 
-    def _evaluation(self, found: ProbeResult, n_requests: int, duration_s: float) -> Evaluation:
+    def _evaluation(self, result: ProbeResult, n_requests: int, duration_s: float) -> Evaluation:
         probe = self.probe
         return Evaluation(
             suite=PROBE_SUITE,
             benchmark_digest=probe.digest,
             engine=self._engine.spec,
             settings=self._settings,
-            scores=tuple(_score(probe, found, scoring) for scoring in probe.scorings),
+            scores=tuple(_score(probe, result, scoring) for scoring in probe.scorings),
             result=BenchmarkScore(
                 benchmark=probe.name,
                 title=probe.name,
                 metric=Scoring.CORRECTED,
-                raw=found.value(Scoring.CORRECTED),
-                normalized=100.0 * found.value(Scoring.CORRECTED),
-                n=len(found.items),
+                raw=result.value(Scoring.CORRECTED),
+                normalized=100.0 * result.value(Scoring.CORRECTED),
+                n=len(result.items),
                 partial=False,
                 comparable_to_board=False,
                 remark=REMARK,
@@ -118,11 +120,9 @@ class ProbeRun:
 
 
 def result_of_samples(probe: AnyProbe, samples: Sequence[Sample]) -> ProbeResult:
-    """A probe's result out of its stored samples."""
+    """Rebuild a probe's result from its stored samples."""
     if len(samples) != len(probe.items):
-        raise ProbeError(
-            f"{probe.name} has {len(probe.items)} items and {len(samples)} samples are stored of it."
-        )
+        raise ProbeError(f"{probe.name} has {len(probe.items)} items, but {len(samples)} samples are stored.")
     items = tuple(
         ItemResult(
             item=sample.doc_id,
@@ -137,14 +137,14 @@ def result_of_samples(probe: AnyProbe, samples: Sequence[Sample]) -> ProbeResult
     return ProbeResult(probe=probe.name, key=probe.key, split=probe.split, digest=probe.digest, items=items)
 
 
-def _score(probe: AnyProbe, found: ProbeResult, scoring: Scoring) -> Score:
-    n = len(found.items)
+def _score(probe: AnyProbe, result: ProbeResult, scoring: Scoring) -> Score:
+    n = len(result.items)
     return Score(
         benchmark=probe.name,
         subset=probe.name,
         metric=scoring,
-        value=found.value(scoring),
-        stderr=found.stderr(scoring),
+        value=result.value(scoring),
+        stderr=result.stderr(scoring),
         n=n,
         n_full=n,
         lower_bound=probe.null(scoring),
@@ -153,10 +153,10 @@ def _score(probe: AnyProbe, found: ProbeResult, scoring: Scoring) -> Score:
 
 
 @functools.lru_cache(maxsize=16)
-def _prepared(
+def _prepare(
     name: str, checkpoint: Path, template: ChatTemplate, trust_remote_code: bool
 ) -> tuple[AnyProbe, tuple[str, ...], tuple[Request, ...]]:
-    """A probe with its prompts as texts and as requests."""
+    """A probe with its prompts as text and as requests."""
     probe, tokenizer = get_probe(name), _tokenizer(checkpoint, trust_remote_code)
     return probe, tuple(probe.prompts(tokenizer, template)), probe.requests(tokenizer, template)
 

@@ -1,11 +1,11 @@
-"""What every probe has: its questions, its prompts, its scoring and the levels that tell what a value means.
+"""Base class of probes: questions, prompts, scoring and reference levels.
 
     probe = get_probe("arithmetic-easy-scored-search")
     requests = probe.requests(tokenizer, ChatTemplate.OFF)      # once for thousands of layer paths
     results = {i: r for i, r in engine.score(requests)}          # engine.generate for a generated form
     probe.score([results[i] for i in range(len(requests))]).value(Scoring.CORRECTED)
 
-A probe is a small screening set. Its values are never reported as benchmark scores.
+A probe is a small screening set; its values are not benchmark scores.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pydantic import Field
 
 from evals.engine import Frozen, GenerateRequest, GenerateResult, ScoreRequest, ScoreResult, digest_of
 from evals.probes.prompts import Ask, Style, Tokenizer, prompt_ids, prompt_text, score_request
-from evals.probes.records import (
+from evals.probes.results import (
     Difficulty,
     Family,
     Form,
@@ -41,7 +41,7 @@ Request = ScoreRequest | GenerateRequest
 Result = ScoreResult | GenerateResult
 
 SCORING_VERSION = 1
-"""Raised when a scoring changes; part of every probe's digest."""
+"""Incremented when a scoring changes; part of every probe's digest."""
 
 _MEANINGS = {
     LevelKind.RANDOM: "Answers at random.",
@@ -53,15 +53,15 @@ _MEANINGS = {
 
 
 class Probe(Frozen, ABC, Generic[Item]):
-    """A set of questions in one form, with its scoring. Subclasses say what a question is."""
+    """A set of questions in one form, with its scoring. Subclasses define the questions."""
 
-    family: Family = Field(description="What the probe is about.")
-    difficulty: Difficulty = Field(description="How hard its questions are.")
-    form: Form = Field(description="Whether answers are written or scored by their probabilities.")
+    family: Family = Field(description="Topic of the probe.")
+    difficulty: Difficulty = Field(description="Difficulty of the questions.")
+    form: Form = Field(description="Whether answers are generated or scored by their probabilities.")
     split: Split = Field(description="Search set or confirmation set.")
-    style: Style = Field(description="What stands around the questions.")
-    items: tuple[Item, ...] = Field(description="The questions with their right answers.")
-    max_new_tokens: int = Field(default=64, ge=1, description="Most tokens that a written answer may have.")
+    style: Style = Field(description="System message, examples and labels of the prompts.")
+    items: tuple[Item, ...] = Field(description="The questions with their correct answers.")
+    max_new_tokens: int = Field(default=64, ge=1, description="Maximum tokens of a generated answer.")
 
     @property
     def key(self) -> str:
@@ -75,7 +75,7 @@ class Probe(Frozen, ABC, Generic[Item]):
 
     @property
     def digest(self) -> str:
-        """Identity of definition, prompts, data and scoring."""
+        """Digest of definition, prompts, data and scoring."""
         return _digest(self)
 
     @property
@@ -83,11 +83,9 @@ class Probe(Frozen, ABC, Generic[Item]):
         """The scorings that the probe has."""
         return (Scoring.PUBLISHED, Scoring.CORRECTED)
 
-    # --- what a subclass says ---
-
     @abstractmethod
     def asks(self, item: Item) -> tuple[Ask, ...]:
-        """The questions that one item becomes: one for a written answer, one or more for a scored one."""
+        """The questions of one item: one in the generated form, one or more in the scored form."""
 
     @abstractmethod
     def score_item(self, index: int, item: Item, answers: Sequence[Result]) -> ItemResult:
@@ -95,27 +93,25 @@ class Probe(Frozen, ABC, Generic[Item]):
 
     @abstractmethod
     def level_answers(self, kind: LevelKind) -> Iterator[tuple[Result, ...]]:
-        """Complete sets of answers of one kind of answerer; none where the kind makes no sense."""
+        """Complete sets of answers by one kind of reference answerer; none if the kind does not apply."""
 
     def calibrated(self, results: Sequence[Result]) -> Sequence[Result]:
-        """The results as they are scored; a subclass may take out what all items have in common."""
+        """The results to be scored; a subclass may calibrate them over all items."""
         return results
 
-    # --- what follows from it ---
-
     def requests(self, tokenizer: Tokenizer, chat_template: ChatTemplate) -> tuple[Request, ...]:
-        """The engine's requests, in the order in which `score` wants their results; the same for every layer path."""
-        made: list[Request] = []
+        """The engine's requests, in the order in which `score` expects their results; the same for every layer path."""
+        requests: list[Request] = []
         for ask, text in zip(self._all_asks(), self.prompts(tokenizer, chat_template), strict=True):
             if self.form is Form.SCORED:
-                made.append(score_request(tokenizer, chat_template, text, ask.options))
+                requests.append(score_request(tokenizer, chat_template, text, ask.options))
             else:
                 stop = (
                     (f"\n{self.style.question_label.strip()}",) if self.style.question_label.strip() else ()
                 )
                 prompt = prompt_ids(tokenizer, chat_template, text)
-                made.append(GenerateRequest(prompt=prompt, max_new_tokens=self.max_new_tokens, stop=stop))
-        return tuple(made)
+                requests.append(GenerateRequest(prompt=prompt, max_new_tokens=self.max_new_tokens, stop=stop))
+        return tuple(requests)
 
     def prompts(self, tokenizer: Tokenizer, chat_template: ChatTemplate) -> tuple[str, ...]:
         """The prompts as text, one per request."""
@@ -123,11 +119,11 @@ class Probe(Frozen, ABC, Generic[Item]):
 
     def score(self, results: Sequence[Result]) -> ProbeResult:
         """Credits from the results of all requests, in their order."""
-        wanted = ScoreResult if self.form is Form.SCORED else GenerateResult
+        result_type = ScoreResult if self.form is Form.SCORED else GenerateResult
         counts = [len(self.asks(item)) for item in self.items]
-        if len(results) != sum(counts) or not all(isinstance(r, wanted) for r in results):
+        if len(results) != sum(counts) or not all(isinstance(r, result_type) for r in results):
             raise ProbeError(
-                f"{self.name} needs {sum(counts)} results of kind {wanted.__name__} and got {len(results)}: "
+                f"{self.name} needs {sum(counts)} results of type {result_type.__name__} and got {len(results)}: "
                 "give the results of all its requests, in their order."
             )
         results, scored, start = self.calibrated(results), [], 0
@@ -139,50 +135,50 @@ class Probe(Frozen, ABC, Generic[Item]):
         )
 
     def levels(self) -> tuple[Level, ...]:
-        """What answerers without a model get: the null levels, the right answer and the ceiling."""
+        """Values of the reference answerers: the null levels, the correct answer and the ceiling."""
         return _levels(self)
 
     def null(self, scoring: Scoring) -> float:
-        """The best value that knowing nothing gets."""
+        """The highest null level."""
         return max(level.value for level in self.levels() if level.kind.is_null and level.scoring is scoring)
 
     def ceiling(self, scoring: Scoring) -> float:
-        """The highest value that the scoring can give on these items."""
+        """The highest reference value of the scoring on these items."""
         return max(level.value for level in self.levels() if level.scoring is scoring)
 
     def samples(self, results: Sequence[Result], prompts: Sequence[str]) -> tuple[Sample, ...]:
-        """The answers as rows of a samples file; `prompts` as `self.prompts` gives them."""
-        found = self.score(results)
+        """The answers as rows of a samples file; `prompts` is the result of `self.prompts`."""
+        result = self.score(results)
         rows, start = [], 0
-        for item, data in zip(found.items, self.items, strict=True):
-            count = len(self.asks(data))
+        for scored, item in zip(result.items, self.items, strict=True):
+            count = len(self.asks(item))
             rows.append(
-                self._sample(item, data, results[start : start + count], prompts[start : start + count])
+                self._sample(scored, item, results[start : start + count], prompts[start : start + count])
             )
             start += count
         return tuple(rows)
 
     def _sample(
-        self, found: ItemResult, data: Item, answers: Sequence[Result], prompts: Sequence[str]
+        self, item_result: ItemResult, item: Item, answers: Sequence[Result], prompts: Sequence[str]
     ) -> Sample:
         scored = [answer for answer in answers if isinstance(answer, ScoreResult)]
         written = [answer for answer in answers if isinstance(answer, GenerateResult)]
-        metrics = {str(scoring): found.credit(scoring) for scoring in self.scorings}
+        metrics = {str(scoring): item_result.credit(scoring) for scoring in self.scorings}
         return Sample(
             benchmark=self.name,
             subset=self.name,
-            doc_id=found.item,
-            doc_hash=digest_of(data),
+            doc_id=item_result.item,
+            doc_hash=digest_of(item),
             prompt_hash=hashlib.sha256("\n".join(prompts).encode()).hexdigest()[:16],
-            target=found.target,
-            choices=tuple(option for ask in self.asks(data) for option in ask.options) if scored else (),
+            target=item_result.target,
+            choices=tuple(option for ask in self.asks(item) for option in ask.options) if scored else (),
             logprobs=tuple(value for answer in scored for value in answer.logprobs),
-            response=found.response,
-            extracted=found.extracted,
+            response=item_result.response,
+            extracted=item_result.extracted,
             n_tokens=sum(answer.n_tokens for answer in written),
             truncated=any(answer.finish_reason == "length" for answer in written),
             metrics=metrics,
-            correct=found.corrected,
+            correct=item_result.corrected,
         )
 
     def _all_asks(self) -> list[Ask]:
@@ -190,12 +186,12 @@ class Probe(Frozen, ABC, Generic[Item]):
 
 
 def written(texts: Sequence[str]) -> tuple[Result, ...]:
-    """Texts as if an engine had written them."""
+    """The results of an engine that generates these texts."""
     return tuple(GenerateResult(text=text, n_tokens=0, finish_reason="stop") for text in texts)
 
 
 def certain(options: int, chosen: int) -> ScoreResult:
-    """The result of an engine that is sure of one option."""
+    """The result of an engine that gives one option the probability 1."""
     return spread([float(n == chosen) for n in range(options)])
 
 
@@ -207,7 +203,7 @@ def spread(probabilities: Sequence[float]) -> ScoreResult:
 
 
 AnyProbe = Probe[Any]
-"""A probe of whatever items."""
+"""A probe of any item type."""
 
 
 @functools.lru_cache(maxsize=128)
@@ -217,11 +213,11 @@ def _digest(probe: AnyProbe) -> str:
 
 @functools.lru_cache(maxsize=128)
 def _levels(probe: AnyProbe) -> tuple[Level, ...]:
-    found = []
+    levels = []
     for kind in LevelKind:
         runs = [probe.score(answers) for answers in probe.level_answers(kind)]
         for scoring in probe.scorings if runs else ():
             values = [run.value(scoring) for run in runs]
             value = statistics.fmean(values) if kind is LevelKind.RANDOM else max(values)
-            found.append(Level(kind=kind, scoring=scoring, value=value, meaning=_MEANINGS[kind]))
-    return tuple(found)
+            levels.append(Level(kind=kind, scoring=scoring, value=value, meaning=_MEANINGS[kind]))
+    return tuple(levels)

@@ -1,10 +1,10 @@
-"""Combining probes and ranking layer paths, as pure functions over a table of probe values.
+"""Ranks layer paths by combined probe values. Pure functions.
 
-`BALANCED_Z` is the published "balanced z-delta": per probe, the differences to the base over all other paths are brought
-to mean 0 and (population) standard deviation 1, and the sum over the probes is the rank score. Two things to know: its
-unit is the spread of the paths at hand, so that scores of two scans cannot be compared; and it is centred on
-the mean path, so that a positive score does not mean better than the base. `MEAN_DELTA` has neither property: the mean
-over the probes of value minus base, in probe units.
+`BALANCED_Z` is the published "balanced z-delta": per probe, the differences to the base over all other paths are scaled
+to mean 0 and (population) standard deviation 1; the rank score is the sum over the probes. Its unit is the spread of the
+ranked paths, so that scores of two scans are not comparable, and it is centred on the mean path, so that a positive score
+does not mean better than the base. `MEAN_DELTA` has neither property: the mean over the probes of value minus base, in
+probe units.
 """
 
 from __future__ import annotations
@@ -16,50 +16,48 @@ from enum import StrEnum
 from pydantic import Field
 
 from evals.engine import Frozen
-from evals.probes.records import ProbeError
+from evals.probes.results import ProbeError
 
 _MIN_SPREAD = 1e-12
 
 
 class RankMethod(StrEnum):
-    """How the probes of a path become one number."""
+    """How the probe values of a path are combined."""
 
     BALANCED_Z = "balanced_z"
     MEAN_DELTA = "mean_delta"
 
 
 class PathValues(Frozen):
-    """What one layer path got in each probe."""
+    """Values of one layer path by probe."""
 
     layers: tuple[int, ...] = Field(description="Source layers in the order in which they run.")
     values: dict[str, float] = Field(description="Probe value, 0 to 1, by the probe's name.")
 
 
 class RankedPath(Frozen):
-    """One path's place."""
+    """One path with its rank."""
 
     layers: tuple[int, ...] = Field(description="Source layers in the order in which they run.")
-    rank: int = Field(ge=1, description="Place; 1 is the best.")
-    score: float = Field(description="The method's number; higher is better.")
+    rank: int = Field(ge=1, description="Rank; 1 is the best.")
+    score: float = Field(description="Rank score of the method; higher is better.")
     deltas: dict[str, float] = Field(description="Probe value minus the base's, by the probe's name.")
 
 
 class Ranking(Frozen):
-    """All paths of a scan but the base, best first."""
+    """All paths of a scan except the base, best first."""
 
     method: RankMethod = Field(description="How the probes were combined.")
-    probes: tuple[str, ...] = Field(
-        description="The probes that were combined; the last one breaks ties first."
-    )
-    base: PathValues = Field(description="The path that all are compared with.")
-    warning: str | None = Field(description="What is doubtful about the base, or null.")
+    probes: tuple[str, ...] = Field(description="The combined probes; ties are broken by the last one first.")
+    base: PathValues = Field(description="The path that all others are compared with.")
+    warning: str | None = Field(description="Why the base is doubtful; null if it is not.")
     spreads: dict[str, float] = Field(description="Population standard deviation of each probe's deltas.")
     paths: tuple[RankedPath, ...] = Field(description="The ranked paths, best first.")
     left_out: int = Field(ge=0, description="Paths without a value in every probe; they are not ranked.")
 
 
 def find_base(table: Sequence[PathValues], n_layers: int) -> tuple[PathValues, str | None]:
-    """The path that runs every layer once; where it is missing the shortest one, with a warning."""
+    """The path that runs every layer once or, if it is missing, the shortest path with a warning."""
     if not table:
         raise ProbeError("There is no path to rank: run the scan first.")
     for entry in table:
@@ -77,23 +75,23 @@ def rank(
     n_layers: int,
     method: RankMethod = RankMethod.BALANCED_Z,
 ) -> Ranking:
-    """Rank all paths but the base. Ties go by the last probe's delta, then by the one before, as published."""
+    """Rank all paths except the base. Ties are broken by the last probe's delta, then by the one before, as published."""
     base, warning = find_base(table, n_layers)
     missing = [name for name in probes if name not in base.values]
     if missing or not probes:
         raise ProbeError(f"The base has no value for {', '.join(missing) or 'any probe'}: measure it first.")
     others = [entry for entry in table if entry.layers != base.layers]
-    whole = [entry for entry in others if all(name in entry.values for name in probes)]
-    deltas = [{name: entry.values[name] - base.values[name] for name in probes} for entry in whole]
+    complete = [entry for entry in others if all(name in entry.values for name in probes)]
+    deltas = [{name: entry.values[name] - base.values[name] for name in probes} for entry in complete]
     spreads = {name: statistics.pstdev([d[name] for d in deltas]) if deltas else 0.0 for name in probes}
     scores = _z_scores(deltas, probes, spreads) if method is RankMethod.BALANCED_Z else _means(deltas, probes)
     order = sorted(
-        range(len(whole)),
+        range(len(complete)),
         key=lambda n: (scores[n], *(deltas[n][name] for name in reversed(probes))),
         reverse=True,
     )
     ranked = tuple(
-        RankedPath(layers=whole[n].layers, rank=place, score=scores[n], deltas=deltas[n])
+        RankedPath(layers=complete[n].layers, rank=place, score=scores[n], deltas=deltas[n])
         for place, n in enumerate(order, start=1)
     )
     return Ranking(
@@ -103,7 +101,7 @@ def rank(
         warning=warning,
         spreads=spreads,
         paths=ranked,
-        left_out=len(others) - len(whole),
+        left_out=len(others) - len(complete),
     )
 
 

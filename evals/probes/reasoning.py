@@ -1,13 +1,13 @@
-"""Reasoning, from seeded generators: questions with three choices (two for yes or no), each right one as often as the next.
+"""Reasoning, from seeded generators: questions with three choices (two for yes or no), correct equally often at each position.
 
-easy      a relation to be seen in three pairs, patterns, series: a rule to be found
-medium    orders of three to five, swaps, gifts, moves, elimination, chains of "all" and "no": facts to be put together
+easy      infer a rule: a relation in three pairs, patterns, series
+medium    combine facts: orders of three to five, swaps, gifts, moves, elimination, chains of "all" and "no"
 
-The scored forms show no examples: small models do better without (patterns, SmolLM2-135M-Instruct: 0.61 without, 0.27 with
+The scored forms have no examples: small models score higher without (patterns, SmolLM2-135M-Instruct: 0.61 without, 0.27 with
 four examples, 0.33 for guessing).
 
-The choices are made so that shortcuts do not pay: the wrong ones come from the same question, and what is named first or
-last is right no more often than chance. `levels` shows how far that went.
+The choices prevent shortcuts: the wrong ones come from the same question, and the first or last one named is correct no more
+often than by chance. `levels` measures what remains.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from evals.probes.choice import ChoiceItem, ChoiceProbe
 from evals.probes.prompts import Style
-from evals.probes.records import Difficulty, Family, Form, ProbeError, Split
+from evals.probes.results import Difficulty, Family, Form, ProbeError, Split
 
 _SIZES = {Split.SEARCH: 36, Split.CONFIRMATION: 96}
 _N_EXAMPLES = 4
@@ -44,7 +44,7 @@ _COMPARISONS = (
     ("heavier", "heaviest", "lightest"),
 )
 
-# Words with three relatives each: which relation is meant has to be seen in the pairs.
+# Words with three related words each; the relation must be inferred from the pairs.
 _RELATIONS: tuple[dict[str, tuple[str, str, str]], ...] = (
     {  # comparative, superlative, opposite
         "big": ("bigger", "biggest", "small"), "hot": ("hotter", "hottest", "cold"), "old": ("older", "oldest", "young"),
@@ -73,7 +73,7 @@ _RELATIONS: tuple[dict[str, tuple[str, str, str]], ...] = (
 
 
 class Riddle(NamedTuple):
-    """A question, the beginning of its answer, and how it may end."""
+    """A question, the beginning of its answer, and the choices that complete it."""
 
     question: str
     stem: str
@@ -81,7 +81,7 @@ class Riddle(NamedTuple):
     wrong: tuple[str, ...]
 
     def item(self, place: int) -> ChoiceItem:
-        """The question with the right choice at a given place among the others."""
+        """The question with the correct choice at position `place`."""
         place %= len(self.wrong) + 1
         choices = (*self.wrong[:place], self.right, *self.wrong[place:])
         return ChoiceItem(question=self.question, stem=self.stem, choices=choices, answer=place)
@@ -97,11 +97,11 @@ def _others(rng: random.Random, choices: Sequence[str], right: str) -> tuple[str
 
 
 def _relation(rng: random.Random) -> Riddle:
-    table, which = rng.choice(_RELATIONS), rng.randrange(3)
-    *shown, asked = rng.sample(sorted(table), 4)
-    pairs = ", ".join(f"{word} - {table[word][which]}" for word in shown)
-    right = table[asked][which]
-    return Riddle(f"{pairs}, {asked} - ?", f"{asked} -", right, _others(rng, table[asked], right))
+    table, relation = rng.choice(_RELATIONS), rng.randrange(3)
+    *shown, queried = rng.sample(sorted(table), 4)
+    pairs = ", ".join(f"{word} - {table[word][relation]}" for word in shown)
+    right = table[queried][relation]
+    return Riddle(f"{pairs}, {queried} - ?", f"{queried} -", right, _others(rng, table[queried], right))
 
 
 def _pattern(rng: random.Random) -> Riddle:
@@ -116,7 +116,7 @@ def _series(rng: random.Random) -> Riddle:
     step = rng.choice((1, 2, 3))
     start = rng.randrange(len(words) - 6 * step)
     row = words[start::step]
-    # One step too far, and one place beside the right one: the step has to be seen.
+    # Wrong choices: one step too far, and a neighbour of the correct one.
     near = words[start + 5 * step - 1] if step > 1 else row[3]
     shown = f"{', '.join(row[:5])},"
     return Riddle(f"{shown} ?", shown, row[5], _others(rng, (row[6], near), ""))
@@ -128,9 +128,9 @@ def _series(rng: random.Random) -> Riddle:
 def _gift(rng: random.Random) -> Riddle:
     who, things = rng.sample(_NAMES, 3), rng.sample(_THINGS, 3)
     listed = rng.sample(things, 3)
-    given = [(who[1], things[1]), (who[2], things[2])]
-    rng.shuffle(given)
-    gifts = " and ".join(f"the {thing} to {name}" for name, thing in given)
+    gifts_given = [(who[1], things[1]), (who[2], things[2])]
+    rng.shuffle(gifts_given)
+    gifts = " and ".join(f"the {thing} to {name}" for name, thing in gifts_given)
     asked = rng.randrange(3)
     question = (
         f"{who[0]} has a {listed[0]}, a {listed[1]} and a {listed[2]}. {who[0]} gives {gifts}. "
@@ -142,7 +142,7 @@ def _gift(rng: random.Random) -> Riddle:
 def _move(rng: random.Random) -> Riddle:
     who, rooms = rng.sample(_NAMES, 2), rng.sample(_ROOMS, 3)
     mover = rng.randrange(2)
-    # The one who moved is asked for in a third of the cases: each room is right equally often.
+    # The question is about the mover in a third of the cases, so that each room is correct equally often.
     asked = mover if rng.randrange(3) == 0 else 1 - mover
     right = rooms[2] if asked == mover else rooms[asked]
     question = (
@@ -215,26 +215,26 @@ DIFFICULTIES = tuple(_GENERATORS)
 
 @functools.cache
 def _sets(difficulty: Difficulty) -> dict[Split | None, tuple[ChoiceItem, ...]]:
-    """Examples (under None), search and confirmation set; no question twice among the three."""
+    """Examples (under None), search set and confirmation set; no question occurs twice."""
     kinds = _GENERATORS[difficulty]
-    seen: set[str] = set()
-    found: dict[Split | None, tuple[ChoiceItem, ...]] = {}
-    wanted: list[tuple[Split | None, int]] = [(None, _N_EXAMPLES), *_SIZES.items()]
-    for split, size in wanted:
+    questions: set[str] = set()
+    sets: dict[Split | None, tuple[ChoiceItem, ...]] = {}
+    sizes: list[tuple[Split | None, int]] = [(None, _N_EXAMPLES), *_SIZES.items()]
+    for split, size in sizes:
         rng = random.Random(f"reasoning {difficulty} {split}")
         items: list[ChoiceItem] = []
         while len(items) < size:
             place, kind = divmod(len(items), len(kinds))
             item = kinds[kind](rng).item(place)
-            if item.question not in seen:
-                seen.add(item.question)
+            if item.question not in questions:
+                questions.add(item.question)
                 items.append(item)
-        found[split] = tuple(items)
-    return found
+        sets[split] = tuple(items)
+    return sets
 
 
 def reasoning_probe(difficulty: Difficulty, form: Form, split: Split) -> ChoiceProbe:
-    """One of the reasoning probes."""
+    """A reasoning probe; ProbeError for a difficulty without one."""
     if difficulty not in _GENERATORS:
         raise ProbeError(f"There is no {difficulty} reasoning: choose one of {', '.join(_GENERATORS)}.")
     sets = _sets(difficulty)

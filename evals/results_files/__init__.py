@@ -1,18 +1,22 @@
-"""Result files made elsewhere: lm-eval's of every age, both leaderboards', with their samples."""
+"""Reads result files of other tools: all versions of lm-eval and both leaderboards, with their samples."""
 
-from evals.results_files.assemble import imported
+from evals.results_files.assemble import assemble_run
 from evals.results_files.find import (
     import_result,
-    import_results,
     is_alone,
-    one_line,
     result_files,
     samples_of,
     usable_samples,
     with_samples,
 )
+from evals.results_files.imported_run import (
+    FileFormat,
+    ImportedBenchmark,
+    ImportedRun,
+    ResultFile,
+    TaskResult,
+)
 from evals.results_files.parse import parse_results, read_result_file
-from evals.results_files.records import FileFormat, ImportedBenchmark, ImportedRun, ResultFile, TaskResult
 from evals.results_files.samples import read_logged_samples
 
 __all__ = [
@@ -21,11 +25,9 @@ __all__ = [
     "ImportedRun",
     "ResultFile",
     "TaskResult",
+    "assemble_run",
     "import_result",
-    "import_results",
-    "imported",
     "is_alone",
-    "one_line",
     "parse_results",
     "read_logged_samples",
     "read_result_file",

@@ -1,6 +1,6 @@
-"""Result files of lm-eval and of both leaderboards, old and new, read into one form.
+"""Parses result files of all versions of lm-eval and of both leaderboards into one record.
 
-Unknown extra fields are passed over; what is used must be what it should be, or the file is refused in a sentence.
+Unknown fields are ignored; a used field of the wrong form is a ClaimError.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import Any, TypeGuard
 from evals.claims.facts import NOT_QUANTIZED, TOKENIZERS_DEFAULT, Fact, Facts, limit_text, on_off
 from evals.errors import ClaimError
 from evals.outside_file import parse_json, read_file
-from evals.results_files.records import FileFormat, ResultFile, TaskResult
+from evals.results_files.imported_run import FileFormat, ResultFile, TaskResult
 
 MAX_BYTES = 64_000_000
-"""Largest result file that is read; lm-eval's with all its configs have some MB."""
+"""Maximum size of a result file; lm-eval's files with all configs have a few MB."""
 _MOST = 2**53
 _BOS_BY_TOKENIZER = (0, 4, 9, 2)
 _STAMP = re.compile(r"(20\d\d)[-_](\d\d)[-_](\d\d)T(\d\d)[-_:](\d\d)[-_:](\d\d)")
@@ -34,7 +34,7 @@ _QUANTIZED_NAME = re.compile(
 
 
 def read_result_file(path: Path) -> ResultFile:
-    """A result file; ClaimError in one sentence where it is none."""
+    """Read a result file; ClaimError if it cannot be read or is not one."""
     try:
         text = read_file(path, MAX_BYTES).decode("utf-8")
     except OSError as error:
@@ -47,7 +47,7 @@ def read_result_file(path: Path) -> ResultFile:
 
 
 def parse_results(text: str, source: str) -> ResultFile:
-    """A result file from its text: JSON, or a leaderboard's details card with the results in it."""
+    """Parse a result file: JSON, or a leaderboard's details card that contains the results."""
     block = None if text.lstrip()[:1] == "{" else _json_block(text)
     if block is not None:
         return _details_card(_object(block, source), text, source)
@@ -61,7 +61,7 @@ def parse_results(text: str, source: str) -> ResultFile:
 
 
 def _json_block(text: str) -> str | None:
-    """The first fenced JSON object of a card; one that never closes leaves none for those after it."""
+    """The first fenced JSON object of a card; None if it is not closed."""
     opening = _BLOCK_OPENS.search(text)
     closing = _BLOCK_CLOSES.search(text, opening.end()) if opening else None
     return text[opening.end() : closing.end("end")] if opening and closing else None
@@ -83,7 +83,7 @@ def _object(text: str, source: str) -> dict[str, Any]:
 
 
 def _harness(data: Mapping[str, Any], results: Mapping[str, Any], source: str) -> ResultFile:
-    """lm-eval's own results, 0.4 and before; the second board's files are of this kind."""
+    """lm-eval's results, 0.4 and before; the second board uses this format."""
     config = _section(data, "config")
     arguments = _arguments(config.get("model_args"))
     versions, shots, hashes, counts = (
@@ -106,7 +106,7 @@ def _harness(data: Mapping[str, Any], results: Mapping[str, Any], source: str) -
         _text(data.get("model_name")) or _text(arguments.get("pretrained")) or _text(arguments.get("model"))
     )
     facts = _harness_facts(data, config, arguments, checkpoint or "")
-    if not new and "chat_template" not in data:  # the harness had none before 0.4
+    if not new and "chat_template" not in data:  # before 0.4 the harness had no chat templates
         facts = facts.plus({Fact.TEMPLATE: on_off(False)})
     return ResultFile(
         source=source,
@@ -142,7 +142,7 @@ def _harness_facts(
         template = data["chat_template"]
         facts[Fact.TEMPLATE] = on_off(template not in (None, False, ""))
         facts[Fact.TEMPLATE_TEXT] = (_text(data.get("chat_template_sha")) or "")[:16] or None
-    if isinstance(data.get("fewshot_as_multiturn"), bool):  # without a template there are no turns
+    if isinstance(data.get("fewshot_as_multiturn"), bool):  # there are no turns without a template
         has_turns = data["fewshot_as_multiturn"] and facts.get(Fact.TEMPLATE) != on_off(False)
         facts[Fact.MULTITURN] = on_off(has_turns)
     if "system_instruction" in data:
@@ -157,14 +157,14 @@ def _harness_facts(
     if arguments:
         facts |= _argument_facts(arguments)
         facts[Fact.BOS] = _bos(arguments.get("add_bos_token"), data, checkpoint)
-    named = _QUANTIZED_NAME.search(checkpoint)
-    if named is not None and facts.get(Fact.QUANTIZATION, NOT_QUANTIZED) == NOT_QUANTIZED:
-        facts[Fact.QUANTIZATION] = named[1].lower()
+    quantized_name = _QUANTIZED_NAME.search(checkpoint)
+    if quantized_name is not None and facts.get(Fact.QUANTIZATION, NOT_QUANTIZED) == NOT_QUANTIZED:
+        facts[Fact.QUANTIZATION] = quantized_name[1].lower()
     return Facts().plus(facts)
 
 
 def _argument_facts(arguments: Mapping[str, str]) -> dict[Fact, str | None]:
-    """What the model's arguments say, and what their absence says."""
+    """Facts from the model's arguments or from their defaults."""
     quantized = [
         k for k in ("load_in_4bit", "load_in_8bit", "autogptq", "gptqmodel") if _truth(arguments.get(k))
     ]
@@ -178,13 +178,13 @@ def _argument_facts(arguments: Mapping[str, str]) -> dict[Fact, str | None]:
     }
 
 
-def _bos(given: str | None, data: Mapping[str, Any], checkpoint: str) -> str:
-    """Whether BOS was added. Without `add_bos_token` lm-eval asks the tokenizer since 0.4.9.2 (#3347).
+def _bos(add_bos_token: str | None, data: Mapping[str, Any], checkpoint: str) -> str:
+    """Whether BOS was added. Without `add_bos_token` lm-eval uses the tokenizer's default since 0.4.9.2 (#3347).
 
-    Earlier versions, and the second board, added it for Gemma alone; the first of them did not yet write their version.
+    Earlier versions, and the second board, added it for Gemma only; the earliest of them did not record their version.
     """
-    if given is not None:
-        return on_off(_truth(given))
+    if add_bos_token is not None:
+        return on_off(_truth(add_bos_token))
     version = _text(data.get("lm_eval_version"))
     numbers = re.match(r"\d{1,4}(?:\.\d{1,4}){0,4}", version or "0")
     if numbers is None or tuple(map(int, numbers[0].split("."))) >= _BOS_BY_TOKENIZER:
@@ -193,7 +193,7 @@ def _bos(given: str | None, data: Mapping[str, Any], checkpoint: str) -> str:
 
 
 def _board_v1(data: Mapping[str, Any], results: Mapping[str, Any], source: str) -> ResultFile:
-    """A file of the first board: one harness commit, no chat template, keys such as 'harness|arc:challenge|25'."""
+    """A file of the first board: one harness commit, no chat template, keys like 'harness|arc:challenge|25'."""
     config = _section(data, "config_general") or _section(data, "config")
     versions = _section(data, "versions")
     arguments = _arguments(config.get("model_args"))
@@ -218,7 +218,7 @@ def _board_v1(data: Mapping[str, Any], results: Mapping[str, Any], source: str) 
 
 
 def _details_card(data: dict[str, Any], text: str, source: str) -> ResultFile:
-    """The card of a board's details data set, which holds the latest results but not how they were made."""
+    """The card of a board's details data set, which contains the latest results without the run's settings."""
     everything = data.get("all")
     nested = isinstance(everything, dict) and any(isinstance(v, dict) for v in everything.values())
     results: Mapping[str, Any] = everything if nested and isinstance(everything, dict) else data
@@ -229,9 +229,7 @@ def _details_card(data: dict[str, Any], text: str, source: str) -> ResultFile:
         tasks = tuple(_task(k, v) for k, v in results.items() if isinstance(v, dict))
         facts = Facts(known={Fact.HARNESS: "lm-eval"})
     if not tasks:
-        raise ClaimError(
-            f"{source} has no results of tasks in it; give a result file of lm-eval (results_*.json)."
-        )
+        raise ClaimError(f"{source} has no results of tasks; give a result file of lm-eval (results_*.json).")
     return ResultFile(
         source=source,
         format=FileFormat.DETAILS_CARD,
@@ -280,7 +278,7 @@ def _task(key: str, values: Mapping[str, Any], version: Any = None, shots: int |
 
 
 def _counts(counts: Any, values: Mapping[str, Any]) -> dict[str, int | None]:
-    """How many documents were evaluated, and how many there are."""
+    """Number of evaluated documents, and of all documents of the task."""
     if isinstance(counts, dict):
         pair = {"n": counts.get("effective"), "n_full": counts.get("original")}
         return {k: v if _is_count(v) else None for k, v in pair.items()}
@@ -289,14 +287,14 @@ def _counts(counts: Any, values: Mapping[str, Any]) -> dict[str, int | None]:
 
 
 def _shots(value: Any, task: Mapping[str, Any], run: Mapping[str, Any]) -> int | None:
-    """Of the task's own count, its settings, and the run's settings (all that lm-eval 0.3 wrote), the first there is."""
+    """The first shot count in the task's result, its settings, or the run's settings (the only ones in lm-eval 0.3)."""
     counts = (value, task.get("num_fewshot"), run.get("num_fewshot"))
-    found = next((count for count in counts if count is not None), None)
-    return found if _is_count(found) else None
+    shots = next((count for count in counts if count is not None), None)
+    return shots if _is_count(shots) else None
 
 
 def _is_count(value: Any) -> TypeGuard[int]:
-    """Whether a value counts something: a whole number that is no more than there can be."""
+    """Whether a value is a plausible count: an integer below ten million."""
     return type(value) is int and 0 <= value < 10_000_000
 
 
@@ -316,7 +314,7 @@ def _dtype(value: Any) -> str | None:
 
 
 def _when(date: Any, source: str) -> datetime.datetime | None:
-    """The time in the file's name, when it was written (and scored), else the one inside, when the run began."""
+    """The time in the file's name (when it was written), else the date in the file (when the run began)."""
     stamp = _STAMP.search(Path(source).name)
     try:
         if stamp is not None:
@@ -340,12 +338,12 @@ def _text(value: Any) -> str | None:
 
 
 def _number(value: Any) -> float | None:
-    known = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _MOST
-    return float(value) if known else None
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _MOST
+    return float(value) if is_number else None
 
 
 def _limit(value: Any) -> int | None:
-    """The most documents of a task that were run; a limit below 1 is a share of them, which tells no number."""
+    """Maximum number of documents per task; None for no limit or a share (below 1)."""
     number = _number(value)
     return int(number) if number is not None and number >= 1 else None
 

@@ -1,4 +1,4 @@
-"""The rules in `evals/board/*.yaml`: what other files call a suite's tasks, and which stage scored a figure."""
+"""The rules in `evals/board/*.yaml`: task names in other files, and the scoring stage of a figure."""
 
 from __future__ import annotations
 
@@ -12,45 +12,45 @@ from pydantic import Field
 from evals.claims.facts import Fact
 from evals.claims.labels import BOARD_DIR
 from evals.engine import Frozen
-from evals.results_files.records import FileFormat, ResultFile, TaskResult
+from evals.results_files.imported_run import FileFormat, ResultFile, TaskResult
 
 
 class KeyRule(Frozen):
-    """How some kind of file calls a task."""
+    """The name of a task in some kinds of result files."""
 
     key: str = Field(description="Regular expression over the file's key.")
     task: str = Field(description="The suite's task; may use the expression's groups.")
-    metrics: dict[str, str] = Field(description="The suite's metric for each of the file's.")
-    formats: tuple[FileFormat, ...] = Field(default=(), description="Kinds of files it is for; none is all.")
-    nan_is_zero: bool = Field(default=False, description="Whether the board showed what is no number as 0.")
-    skip_versions: tuple[str, ...] = Field(
-        default=(), description="Task versions that the board passed over."
+    metrics: dict[str, str] = Field(description="The suite's metric by the file's metric.")
+    formats: tuple[FileFormat, ...] = Field(
+        default=(), description="Formats that the rule applies to; empty for all."
     )
+    nan_is_zero: bool = Field(default=False, description="Whether the board showed NaN as 0.")
+    skip_versions: tuple[str, ...] = Field(default=(), description="Task versions that the board skipped.")
     remark: str | None = Field(
-        default=None, description="Why the figure is not the board's, where it is not."
+        default=None, description="Why the figure differs from the board's; null if it does not."
     )
 
 
 class StageRule(Frozen):
-    """When a benchmark was scored at a stage; conditions that are not given always hold."""
+    """Conditions under which a benchmark was scored at a stage; unset conditions always hold."""
 
     stage: str = Field(description="Name of the stage.")
-    reason: str = Field(description="How one knows, for people.")
+    reason: str = Field(description="Reason in one sentence.")
     versions: tuple[str | None, ...] | None = Field(
-        default=None, description="Task versions; null for a file without."
+        default=None, description="Task versions; an entry of null matches a file without one."
     )
     harness_versions: tuple[str, ...] | None = Field(default=None, description="Versions of lm-eval.")
     since: datetime.date | None = Field(default=None, description="First day.")
     until: datetime.date | None = Field(default=None, description="Day after the last.")
-    metric_beside: str | None = Field(default=None, description="Metric that stands beside it.")
+    metric_beside: str | None = Field(default=None, description="Metric that the task must also have.")
 
     def holds(self, task: TaskResult, file: ResultFile) -> bool:
-        """Whether the rule says something about this task of this file."""
+        """Whether the rule applies to this task of this file."""
         day = file.measured_at.date() if file.measured_at is not None else None
         if (self.since or self.until) and day is None:
             return False
         return (
-            (self.versions is None or _plain(task.version) in self.versions)
+            (self.versions is None or _normalized_version(task.version) in self.versions)
             and (
                 self.harness_versions is None or file.facts.get(Fact.HARNESS_VERSION) in self.harness_versions
             )
@@ -62,49 +62,49 @@ class StageRule(Frozen):
 
 @functools.cache
 def key_rules() -> tuple[KeyRule, ...]:
-    """The rules for keys that are no suite's own."""
+    """The rules for keys that differ from the suites' task names."""
     data = yaml.safe_load((BOARD_DIR / "result_keys.yaml").read_text(encoding="utf-8"))
     return tuple(KeyRule.model_validate(rule) for rule in data)
 
 
 @functools.cache
 def stage_rules(suite: str, benchmark: str) -> tuple[StageRule, ...]:
-    """The rules for the stages of a benchmark; none where it had only one."""
+    """The rules for the stages of a benchmark; empty if it has only one."""
     data = yaml.safe_load((BOARD_DIR / "stages.yaml").read_text(encoding="utf-8"))
     rules = data["benchmarks"].get(benchmark, []) if data["suite"] == suite else []
     return tuple(StageRule.model_validate(rule) for rule in rules)
 
 
-def renamed(task: TaskResult, kind: FileFormat | None = None) -> tuple[TaskResult, KeyRule | None]:
-    """The task under the suite's own name and metrics, and the rule that says so; unchanged where none does."""
+def rename_task(task: TaskResult, kind: FileFormat | None = None) -> tuple[TaskResult, KeyRule | None]:
+    """The task with the suite's name and metrics, and the rule used; unchanged, with None, if no rule applies."""
     for rule in key_rules():
         match = re.fullmatch(rule.key, task.key)
         if match is None or (rule.formats and kind is not None and kind not in rule.formats):
             continue
-        lost = {rule.metrics.get(m, m) for m in task.nan_metrics}
+        nan_metrics = {rule.metrics.get(m, m) for m in task.nan_metrics}
         metrics = {
-            ours: task.metrics[theirs] for theirs, ours in rule.metrics.items() if theirs in task.metrics
+            target: task.metrics[source] for source, target in rule.metrics.items() if source in task.metrics
         }
         stderrs = {
-            ours: task.stderrs[theirs] for theirs, ours in rule.metrics.items() if theirs in task.stderrs
+            target: task.stderrs[source] for source, target in rule.metrics.items() if source in task.stderrs
         }
         if rule.nan_is_zero:
-            metrics |= dict.fromkeys(lost, 0.0)
-        own = {
+            metrics |= dict.fromkeys(nan_metrics, 0.0)
+        suite_fields = {
             "key": match.expand(rule.task),
             "metrics": metrics,
             "stderrs": stderrs,
-            "nan_metrics": tuple(lost),
+            "nan_metrics": tuple(nan_metrics),
         }
-        return task.model_copy(update=own), rule
+        return task.model_copy(update=suite_fields), rule
     return task, None
 
 
-def renamed_key(key: str) -> str:
-    """The suite's own name of a task."""
-    return renamed(TaskResult(key=key, metrics={}))[0].key
+def rename_key(key: str) -> str:
+    """The suite's name of a task."""
+    return rename_task(TaskResult(key=key, metrics={}))[0].key
 
 
-def _plain(version: str | None) -> str | None:
-    """Versions 1 and 1.0 are the same."""
+def _normalized_version(version: str | None) -> str | None:
+    """The version with 1 written as 1.0."""
     return f"{version}.0" if version is not None and version.isdigit() else version

@@ -1,4 +1,4 @@
-"""Samples that lm-eval logged: JSON lines, or the JSON arrays of 2024, streamed so that size does not matter."""
+"""Reads samples logged by lm-eval: JSON lines, or the JSON arrays of 2024, as a stream."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from typing import Any, TextIO, TypeGuard
 
 from evals.errors import ClaimError
 from evals.outside_file import MAX_JSON_VALUES, open_file, storable, values_in
-from evals.results_files.records import TaskResult
-from evals.results_files.rules import renamed
+from evals.results_files.imported_run import TaskResult
+from evals.results_files.rules import rename_task
 from evals.scores import Sample
 from evals.suite import Benchmark, Extraction, OutputKind
 
 _NAME = re.compile(r"samples_(?P<task>.+?)(?:_(?P<stamp>\d{4}-\d\d-\d\dT[\d.:-]+))?\.jsonl?$")
-_NO_MATCH = "[invalid]"  # what lm-eval's regex filter leaves where nothing matched
+_NO_MATCH = "[invalid]"  # output of lm-eval's regex filter if nothing matches
 _BETWEEN = re.compile(r"[ \t\r\n,\[]*+")
 _CHUNK = 250_000
 _MAX_ENTRY = 32_000_000
-"""Longest entry in characters: ten choices with a prompt of 128,000 tokens have some millions."""
+"""Maximum length of an entry in characters; ten choices with a prompt of 128,000 tokens have a few millions."""
 _MAX_ENTRIES = 250_000
 _MAX_DOC_ID = 2**31
 _MAX_PER_DOCUMENT = 64
 _MAX_METRICS = 200
 _MAX_KEPT = 100_000_000
-"""Most characters of responses, choices and other texts that are kept of a file."""
+"""Maximum number of characters in memory of a file's responses, choices and other texts."""
 _KNOWN = frozenset(
     [
         "doc_id",
@@ -51,34 +51,34 @@ _KNOWN = frozenset(
 
 
 def task_of(path: Path) -> str | None:
-    """The task that a samples file is of, by its name; None where it is no samples file."""
+    """The task in a samples file's name; None if it is not a samples file."""
     match = _NAME.match(path.name)
     return match["task"] if match else None
 
 
 def stamp_of(path: Path) -> str | None:
-    """The time in a samples file's name."""
+    """The timestamp in a samples file's name."""
     match = _NAME.match(path.name)
     return match["stamp"] if match else None
 
 
 def read_logged_samples(path: Path, benchmark: Benchmark, task: str) -> tuple[Sample, ...]:
-    """The samples of one task of a benchmark; ClaimError names the file and entry that is not as it should be."""
+    """The samples of one task of a benchmark; ClaimError names the file and the invalid entry."""
     by_doc: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
-    kept = 0
+    n_characters = 0
     for number, entry in enumerate(entries(path), start=1):
         doc_id = entry.get("doc_id")
         if type(doc_id) is not int or not 0 <= doc_id < _MAX_DOC_ID:
             raise ClaimError(
                 f"{path}: entry {number} has no doc_id; give the samples file as lm-eval wrote it."
             )
-        slim = _slim(entry)
-        if not _repeats(slim, by_doc[doc_id], f"{path}: document {doc_id}"):
-            by_doc[doc_id].append(slim)
-            kept += _characters(slim)
-        if len(by_doc[doc_id]) > _MAX_PER_DOCUMENT or kept > _MAX_KEPT:
+        reduced = _without_prompts(entry)
+        if not _is_repetition(reduced, by_doc[doc_id], f"{path}: document {doc_id}"):
+            by_doc[doc_id].append(reduced)
+            n_characters += _characters(reduced)
+        if len(by_doc[doc_id]) > _MAX_PER_DOCUMENT or n_characters > _MAX_KEPT:
             raise ClaimError(
-                f"{path}: entry {number} is one too many; give the samples of one task of one run."
+                f"{path}: entry {number} exceeds the limits of one task; give the samples of one task of one run."
             )
     if not by_doc:
         raise ClaimError(f"{path} holds no samples; give the samples file as lm-eval wrote it.")
@@ -86,7 +86,7 @@ def read_logged_samples(path: Path, benchmark: Benchmark, task: str) -> tuple[Sa
 
 
 def entries(path: Path) -> Iterator[dict[str, Any]]:
-    """The entries of a file, one at a time: one per line, or one after another in an array."""
+    """Iterate over the entries of a file: one per line, or the elements of an array."""
     number = 0
     try:
         with open_file(path) as binary, io.TextIOWrapper(binary, encoding="utf-8") as file:
@@ -109,46 +109,46 @@ def entries(path: Path) -> Iterator[dict[str, Any]]:
         raise ClaimError(f"{path}: entry {number + 1} is nested too deeply.") from error
     except ValueError as error:
         raise ClaimError(
-            f"{path}: entry {number + 1} is cut short, too long or not JSON; give the file as lm-eval wrote it."
+            f"{path}: entry {number + 1} is truncated, too long or not JSON; give the file as lm-eval wrote it."
         ) from error
 
 
 def _values(file: TextIO) -> Iterator[Any]:
-    """The JSON values of a file in memory that one of them needs; ValueError for one that is no JSON or too long."""
+    """Iterate over a file's JSON values with the memory of one; ValueError for one that is invalid or too long."""
     decoder = json.JSONDecoder()
-    buffer, at, ended = "", 0, False
+    buffer, position, ended = "", 0, False
     while True:
-        between = _BETWEEN.match(buffer, at)
-        at = between.end() if between else at
-        left = len(buffer) - at
-        if not ended and left < _CHUNK // 4:
+        between = _BETWEEN.match(buffer, position)
+        position = between.end() if between else position
+        n_left = len(buffer) - position
+        if not ended and n_left < _CHUNK // 4:
             more = file.read(_CHUNK)
-            buffer, at, ended = buffer[at:] + more, 0, not more
+            buffer, position, ended = buffer[position:] + more, 0, not more
             continue
-        if left == 0 or (buffer[at] == "]" and not buffer[at + 1 :].strip()):
+        if n_left == 0 or (buffer[position] == "]" and not buffer[position + 1 :].strip()):
             return
         try:
-            value, end = decoder.raw_decode(buffer, at)
+            value, end = decoder.raw_decode(buffer, position)
         except ValueError:
-            if ended or left >= _MAX_ENTRY or (left > _CHUNK and values_in(buffer) > MAX_JSON_VALUES):
+            if ended or n_left >= _MAX_ENTRY or (n_left > _CHUNK and values_in(buffer) > MAX_JSON_VALUES):
                 raise
-            more = file.read(max(_CHUNK, left))  # doubled, so that a long value is decoded a few times only
-            buffer, at, ended = buffer[at:] + more, 0, not more
+            more = file.read(max(_CHUNK, n_left))  # doubled, so that a long value is decoded only a few times
+            buffer, position, ended = buffer[position:] + more, 0, not more
             continue
-        at = end
+        position = end
         yield value
 
 
-def _repeats(entry: Mapping[str, Any], before: Iterable[Mapping[str, Any]], where: str) -> bool:
-    """Whether an entry is there already, word for word; a document with two answers is no sample of one run."""
-    same = [e for e in before if e.get("filter") == entry.get("filter") and "filter" in entry]
-    if any(e != entry for e in same):
-        raise ClaimError(f"{where} is answered twice in different ways; give the samples of one run.")
-    return bool(same)
+def _is_repetition(entry: Mapping[str, Any], earlier: Iterable[Mapping[str, Any]], where: str) -> bool:
+    """Whether an equal entry exists; ClaimError if the document has a different answer, because a run has one."""
+    same_filter = [e for e in earlier if e.get("filter") == entry.get("filter") and "filter" in entry]
+    if any(e != entry for e in same_filter):
+        raise ClaimError(f"{where} has two different answers; give the samples of one run.")
+    return bool(same_filter)
 
 
 def _characters(value: Any) -> int:
-    """About the characters that a value holds."""
+    """Approximate number of characters of a value."""
     if isinstance(value, str):
         return len(value)
     if isinstance(value, dict):
@@ -156,29 +156,29 @@ def _characters(value: Any) -> int:
     return sum(map(_characters, value)) + 8 * len(value) if isinstance(value, list) else 8
 
 
-def _slim(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """The entry without the texts of its prompts, which are most of a file."""
-    kept: dict[str, Any] = {k: v for k, v in entry.items() if k not in ("doc", "arguments")}
-    kept = storable({**kept, "choices": _choices(entry.get("arguments"))})
+def _without_prompts(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """The entry without its prompts, which are most of a file."""
+    reduced: dict[str, Any] = {k: v for k, v in entry.items() if k not in ("doc", "arguments")}
+    reduced = storable({**reduced, "choices": _choices(entry.get("arguments"))})
     if not isinstance(entry.get("doc_hash"), str):
         document = json.dumps(entry.get("doc"), indent=2, ensure_ascii=False, default=str)
-        kept["doc_hash"] = hashlib.sha256(document.encode("utf-8", "replace")).hexdigest()
+        reduced["doc_hash"] = hashlib.sha256(document.encode("utf-8", "replace")).hexdigest()
     if not isinstance(entry.get("prompt_hash"), str):
-        kept["prompt_hash"] = hashlib.sha256(
+        reduced["prompt_hash"] = hashlib.sha256(
             _prompt(entry.get("arguments")).encode("utf-8", "replace")
         ).hexdigest()
-    return kept
+    return reduced
 
 
 def _pairs(arguments: Any) -> list[list[Any]]:
-    """The requests of an entry, which lm-eval writes as lists or as {'gen_args_0': {'arg_0': ...}}."""
-    found = list(arguments.values()) if isinstance(arguments, dict) else arguments
-    pairs = [list(p.values()) if isinstance(p, dict) else p for p in found] if isinstance(found, list) else []
+    """The requests of an entry, written by lm-eval as lists or as {'gen_args_0': {'arg_0': ...}}."""
+    items = list(arguments.values()) if isinstance(arguments, dict) else arguments
+    pairs = [list(p.values()) if isinstance(p, dict) else p for p in items] if isinstance(items, list) else []
     return [p for p in pairs if isinstance(p, list)]
 
 
 def _choices(arguments: Any) -> list[str]:
-    """The continuations that were scored; empty where text was written."""
+    """The scored continuations; empty for generated answers."""
     pairs = _pairs(arguments)
     return (
         [p[1] for p in pairs] if pairs and all(len(p) == 2 and isinstance(p[1], str) for p in pairs) else []
@@ -221,13 +221,13 @@ def _sample(
 
 
 def _metrics(task: str, logged: Iterable[Mapping[str, Any]]) -> tuple[dict[str, float], dict[str, float]]:
-    """Every metric of a document under the suite's names, and the number of items behind those that have several."""
+    """Every metric of a document under the suite's names, and the number of items of those with several."""
     metrics: dict[str, float] = {}
     weights: dict[str, float] = {}
     for entry in logged:
         kind = entry.get("filter")
-        named = entry.get("metrics")
-        names = named if isinstance(named, list) else [k for k in entry if k not in _KNOWN]
+        metric_list = entry.get("metrics")
+        names = metric_list if isinstance(metric_list, list) else [k for k in entry if k not in _KNOWN]
         names = [name for name in names if isinstance(name, str)][:_MAX_METRICS]
         for name in names:
             value = entry.get(name)
@@ -236,37 +236,37 @@ def _metrics(task: str, logged: Iterable[Mapping[str, Any]]) -> tuple[dict[str, 
                 metrics[label], weights[label] = fmean(map(float, value)), float(len(value))
             elif _is_real(value):
                 metrics[label] = float(value)
-    own, rule = renamed(TaskResult(key=task, metrics=metrics, stderrs=weights))
-    return (own.metrics, own.stderrs) if rule is not None else (metrics, weights)
+    suite_task, rule = rename_task(TaskResult(key=task, metrics=metrics, stderrs=weights))
+    return (suite_task.metrics, suite_task.stderrs) if rule is not None else (metrics, weights)
 
 
 def _is_real(value: Any) -> TypeGuard[float]:
-    """Whether a value is a number that a metric can have: no NaN, no infinity, nothing absurd."""
+    """Whether a value is a finite number of plausible size."""
     return isinstance(value, bool | int | float) and abs(value) < 1e100
 
 
 def _scored(entry: Mapping[str, Any]) -> tuple[list[str], list[float]]:
     """Continuations and their log-probabilities."""
     choices = entry["choices"]
-    found = entry.get("filtered_resps") or entry.get("resps")
-    if not choices or not isinstance(found, list) or len(found) < len(choices):
+    responses = entry.get("filtered_resps") or entry.get("resps")
+    if not choices or not isinstance(responses, list) or len(responses) < len(choices):
         return [], []
     try:
-        logprobs = [_logprob(response) for response in found[: len(choices)]]
+        logprobs = [_logprob(response) for response in responses[: len(choices)]]
     except (TypeError, ValueError, OverflowError):
         return [], []
     return choices, logprobs
 
 
 def _logprob(response: Any) -> float:
-    value = _first(response)
+    value = _first_leaf(response)
     if value is None:
         raise TypeError("a response without a log-probability")
     return float(value)
 
 
 def _pick(benchmark: Benchmark, choices: list[str], logprobs: list[float]) -> int:
-    """The choice that the benchmark's metric picks; the first wins where several are equal."""
+    """Index of the choice that the benchmark's metric picks; the first of equal ones."""
     per_character = benchmark.extraction is Extraction.CHOICE_PER_CHARACTER
     weighed = [
         lp / max(1, len(c)) if per_character and benchmark.output is OutputKind.MULTIPLE_CHOICE else lp
@@ -275,13 +275,13 @@ def _pick(benchmark: Benchmark, choices: list[str], logprobs: list[float]) -> in
     return weighed.index(max(weighed))
 
 
-def _first(value: Any) -> Any:
-    """The first element, however deep: lm-eval nests responses by request, repeat and (log-probability, greedy)."""
+def _first_leaf(value: Any) -> Any:
+    """The first innermost element; lm-eval nests responses by request, repeat and (log-probability, greedy)."""
     while isinstance(value, list):
         value = value[0] if value else None
     return value
 
 
 def _written(responses: Any) -> str:
-    first = _first(responses)
+    first = _first_leaf(responses)
     return "" if first is None else str(first)

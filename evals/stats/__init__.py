@@ -1,25 +1,7 @@
 """Statistics of scores: intervals on the leaderboards' scale, paired tests, corrections and shrinkage."""
 
 from evals.stats.aggregates import estimate_from_scores, unpaired_delta
-from evals.stats.many import corrected, expected_after_search, shrinkage
-from evals.stats.paired import (
-    Documents,
-    PairedDraws,
-    average_delta,
-    average_draws,
-    average_estimate,
-    bootstrap_p,
-    delta,
-    delta_of,
-    detectable,
-    detectable_with,
-    documents,
-    estimate,
-    flips,
-    mcnemar_p,
-    paired_draws,
-)
-from evals.stats.records import (
+from evals.stats.estimates import (
     Delta,
     Estimate,
     Flips,
@@ -27,6 +9,21 @@ from evals.stats.records import (
     Shrinkage,
     Shrunk,
     SignificanceTest,
+)
+from evals.stats.many import corrected, expected_after_search, shrinkage
+from evals.stats.paired import (
+    Documents,
+    PairedDraws,
+    average_draws,
+    average_estimate,
+    bootstrap_p,
+    delta,
+    delta_of,
+    detectable,
+    documents,
+    estimate,
+    flips,
+    paired_draws,
 )
 
 __all__ = [
@@ -39,7 +36,6 @@ __all__ = [
     "Shrinkage",
     "Shrunk",
     "SignificanceTest",
-    "average_delta",
     "average_draws",
     "average_estimate",
     "bootstrap_p",
@@ -47,13 +43,11 @@ __all__ = [
     "delta",
     "delta_of",
     "detectable",
-    "detectable_with",
     "documents",
     "estimate",
     "estimate_from_scores",
     "expected_after_search",
     "flips",
-    "mcnemar_p",
     "paired_draws",
     "shrinkage",
     "unpaired_delta",

@@ -1,10 +1,10 @@
-"""Intervals and tests from scores alone, where nobody kept the samples.
+"""Intervals and tests from scores without samples.
 
-Each subset's metric is drawn from what its value and number of documents say: a beta distribution for a
-share of right answers (one imaginary right and one wrong document in all, as in `resample`), a normal one
-where the recorded standard error is not that of a share. Several metrics of one subset are drawn together,
-as if one followed from the other. Two sets of scores are compared as if on different documents: wider than
-the paired interval, and marked so.
+Each subset's metric is drawn from a distribution given by its value and number of documents: beta for a share
+of correct answers (with one imaginary correct and one wrong document in all, as in `resample`), normal if the
+recorded standard error is not that of a share. Several metrics of one subset are drawn fully correlated. Two sets
+of scores are compared as if on different documents, so that the interval is wider than the paired one; the result
+is marked as unpaired.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import scipy
 
 from evals.errors import EvaluationError
 from evals.scores import Score
+from evals.stats.estimates import Delta, Estimate, SignificanceTest
 from evals.stats.paired import bootstrap_p, detectable, make_estimate, pooled, symmetric
-from evals.stats.records import Delta, Estimate, SignificanceTest
 from evals.stats.resample import N_DRAWS, Floats, Subset, combine, reach
 from evals.suite import Benchmark
 
@@ -69,18 +69,18 @@ def _draws(
     for score in scores:
         if score.metric in benchmark.metrics:
             by_subset.setdefault(score.subset, {})[score.metric] = score
-    complete = {name: found for name, found in by_subset.items() if len(found) == len(benchmark.metrics)}
+    complete = {name: scored for name, scored in by_subset.items() if len(scored) == len(benchmark.metrics)}
     if not complete:
-        wanted = " and ".join(benchmark.metrics)
+        metric_names = " and ".join(benchmark.metrics)
         raise EvaluationError(
-            f"There is no {wanted} among the scores of {benchmark.title}: nothing to compare."
+            f"There is no {metric_names} among the scores of {benchmark.title}: nothing to compare."
         )
-    sizes = {name: next(iter(found.values())).n for name, found in complete.items()}
+    sizes = {name: next(iter(scored.values())).n for name, scored in complete.items()}
     total = sum(sizes.values())
     subsets, drawn, at_value = [], [], []
-    for name, found in sorted(complete.items()):
+    for name, scored in sorted(complete.items()):
         bound = benchmark.subset(name).lower_bound if benchmark.aggregation.normalizes else 0.0
-        n, metrics = sizes[name], [found[m] for m in benchmark.metrics]
+        n, metrics = sizes[name], [scored[m] for m in benchmark.metrics]
         subsets.append(Subset(name, bound, np.zeros((n, 1, len(metrics))), np.ones((n, len(metrics)))))
         rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
         values = np.stack(_drawn(metrics, n / total, n_draws, rng), axis=1)[:, None, :]
@@ -93,7 +93,7 @@ def _draws(
 
 
 def _drawn(metrics: Sequence[Score], share: float, n_draws: int, rng: np.random.Generator) -> list[Floats]:
-    """Draws of the metrics of one subset; several follow one another from low to high."""
+    """Draws of the metrics of one subset; several metrics share one quantile."""
     if len(metrics) > 1:
         quantile = rng.uniform(size=n_draws)
         return [np.clip(_distribution(s, share).ppf(quantile), 0.0, 1.0) for s in metrics]
@@ -101,9 +101,9 @@ def _drawn(metrics: Sequence[Score], share: float, n_draws: int, rng: np.random.
 
 
 def _distribution(score: Score, share: float) -> Any:
-    """What a value says of the true one: beta for a share of right answers, else normal with the recorded error."""
-    right = score.value * score.n
-    of_share = math.sqrt(score.value * (1 - score.value) / score.n)
-    if score.stderr is not None and abs(score.stderr - of_share) > 0.1 * of_share + 1e-6:
+    """Distribution of the true value: beta for a share of correct answers, else normal with the recorded error."""
+    n_correct = score.value * score.n
+    share_stderr = math.sqrt(score.value * (1 - score.value) / score.n)
+    if score.stderr is not None and abs(score.stderr - share_stderr) > 0.1 * share_stderr + 1e-6:
         return scipy.stats.norm(loc=score.value, scale=max(score.stderr, 1e-12))
-    return scipy.stats.beta(right + share, score.n - right + share)
+    return scipy.stats.beta(n_correct + share, score.n - n_correct + share)

@@ -1,4 +1,4 @@
-"""Scores, deltas and their tests from the documents that two checkpoints answered."""
+"""Scores, deltas and their tests from the samples of one or two checkpoints."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import scipy
 
 from evals.errors import EvaluationError
 from evals.scores import Sample
-from evals.stats.records import Delta, Estimate, Flips, Interval, SignificanceTest
+from evals.stats.estimates import Delta, Estimate, Flips, Interval, SignificanceTest
 from evals.stats.resample import (
     N_DRAWS,
     Floats,
@@ -25,7 +25,7 @@ from evals.stats.resample import (
 from evals.stats.sign_flip import Part, distribution, swap_parts
 from evals.suite import Aggregation, Benchmark
 
-# Below this many draws beyond zero, the tail is read from a normal curve instead of counted.
+# With fewer draws beyond zero, the tail probability comes from a normal distribution instead of the count.
 _FEW_DRAWS = 10
 # Points below which a delta is the rounding error of floating-point sums.
 _ROUNDING = 1e-9
@@ -35,7 +35,7 @@ _POOLED = (Aggregation.POOLED, Aggregation.POOLED_NORMALIZED, Aggregation.METRIC
 
 @dataclass(frozen=True)
 class Documents:
-    """The documents of one benchmark, answered by one side (a score) or by base and candidate (a delta)."""
+    """The documents of one benchmark with the answers of one side (a score) or of base and candidate (a delta)."""
 
     subsets: tuple[Subset, ...]
     pooled: bool
@@ -48,11 +48,11 @@ class Documents:
 
 @dataclass(frozen=True)
 class PairedDraws:
-    """What one delta is judged by.
+    """Inputs of a delta's test and interval.
 
     `sides` are the normalized scores of base and candidate, `errors` draws of the delta's error with mean 0, `spread_points` its
-    standard error without the floor, `parts` what random swaps of base and candidate make of it, `better` candidate minus base of
-    every document.
+    standard error without the floor, `parts` its parts under random swaps of base and candidate, `better` candidate minus base
+    of every document.
     """
 
     sides: Floats
@@ -63,7 +63,7 @@ class PairedDraws:
 
 
 def documents(sides: Sequence[Sequence[Sample]], benchmark: Benchmark) -> Documents:
-    """The documents that every side answered, in one order; those that only some sides have are left out."""
+    """The documents that every side answered, in one order; others are left out."""
     if not all(sides):
         raise EvaluationError(
             "There are no samples to compare: evaluate with samples kept, or import the samples files."
@@ -87,7 +87,7 @@ def documents(sides: Sequence[Sequence[Sample]], benchmark: Benchmark) -> Docume
 
 
 def pooled(benchmark: Benchmark) -> bool:
-    """Whether all documents are pooled before the score is taken, instead of subset by subset."""
+    """Whether the score is computed over all documents instead of per subset."""
     return benchmark.aggregation in _POOLED
 
 
@@ -105,17 +105,12 @@ def average_estimate(benchmarks: Sequence[Documents], n_draws: int = N_DRAWS, se
 
 
 def delta(docs: Documents, n_draws: int = N_DRAWS, seed: int = 0) -> Delta:
-    """Candidate (side 1) minus base (side 0), as `paired_draws` and `delta_of` take it."""
+    """Candidate (side 1) minus base (side 0)."""
     return delta_of(paired_draws(docs, n_draws, seed))
 
 
-def average_delta(benchmarks: Sequence[Documents], n_draws: int = N_DRAWS, seed: int = 0) -> Delta:
-    """The delta of the plain mean over several benchmarks, each document drawn within its subset."""
-    return delta_of(average_draws([paired_draws(d, n_draws, seed) for d in benchmarks]))
-
-
 def paired_draws(docs: Documents, n_draws: int = N_DRAWS, seed: int = 0) -> PairedDraws:
-    """What the delta of one benchmark is judged by: base is side 0, the candidate side 1."""
+    """The draws of one benchmark's delta: base is side 0, the candidate side 1."""
     errors, scaled = difference_draws(docs.subsets, docs.pooled, n_draws, seed)
     return PairedDraws(
         sides=measured(docs.subsets, docs.pooled),
@@ -127,7 +122,7 @@ def paired_draws(docs: Documents, n_draws: int = N_DRAWS, seed: int = 0) -> Pair
 
 
 def average_draws(benchmarks: Sequence[PairedDraws]) -> PairedDraws:
-    """The same of the plain mean over several benchmarks."""
+    """The draws of the delta of the plain mean over several benchmarks."""
     share = 1 / len(benchmarks)
     return PairedDraws(
         sides=np.mean([b.sides for b in benchmarks], axis=0),
@@ -139,16 +134,16 @@ def average_draws(benchmarks: Sequence[PairedDraws]) -> PairedDraws:
 
 
 def delta_of(draws: PairedDraws) -> Delta:
-    """The shown delta, its p-value and the interval of all deltas that the same test does not reject.
+    """The delta, its p-value and the interval of all deltas that the same test does not reject.
 
-    The test rejects what both the exact sign-flip test and the symmetric bootstrap reject: p is the larger of their p-values,
-    and the interval reaches as far as the wider of theirs. The first keeps the error rate where base and candidate are exchangeable, for
-    any number of flips and far out in the tail; the second where they are not, as when the floor hides what changed.
+    The test rejects if both the exact sign-flip test and the symmetric bootstrap reject: p is the larger of their p-values, and
+    the interval is the wider of theirs. The sign-flip test keeps the error rate if base and candidate are exchangeable, for any
+    number of flips and far out in the tail; the bootstrap if they are not, for example if the floor hides a change.
     """
     base, candidate = float(draws.sides[0]), float(draws.sides[1])
     points = candidate - base if abs(candidate - base) > _ROUNDING else 0.0
-    swapped = distribution(draws.parts)
-    half = max(reach(draws.errors), swapped.reach())
+    swaps = distribution(draws.parts)
+    half = max(reach(draws.errors), swaps.reach())
     return Delta(
         base=base,
         candidate=candidate,
@@ -158,7 +153,7 @@ def delta_of(draws: PairedDraws) -> Delta:
         stderr_points=float(draws.errors.std()),
         detectable_points=detectable(max(float(draws.errors.std()), draws.spread_points)),
         test=SignificanceTest.SIGN_FLIP,
-        p=max(swapped.p(points), bootstrap_p(draws.errors + points, points)),
+        p=max(swaps.p(points), bootstrap_p(draws.errors + points, points)),
         n=len(draws.better),
         gained=int((draws.better > 0).sum()),
         lost=int((draws.better < 0).sum()),
@@ -166,12 +161,12 @@ def delta_of(draws: PairedDraws) -> Delta:
 
 
 def symmetric(points: float, half: float) -> Interval:
-    """The interval of a delta that reaches so far to both sides, cut to what a delta can be."""
+    """The interval `points` ± `half`, clipped to [-100, 100]."""
     return Interval(low=max(-100.0, points - half), high=min(100.0, points + half))
 
 
 def make_estimate(value: float, drawn: Floats, n: int) -> Estimate:
-    """A score with the interval that its draws give, cut to what a score can be; it holds the score itself."""
+    """A score with the interval of its draws, clipped to [0, 100] and extended to contain the score."""
     span = interval(drawn)
     low, high = max(0.0, min(span.low, value)), min(100.0, max(span.high, value))
     clipped = span.model_copy(update={"low": low, "high": high})
@@ -179,9 +174,9 @@ def make_estimate(value: float, drawn: Floats, n: int) -> Estimate:
 
 
 def flips(docs: Documents) -> Flips:
-    """How many documents both, neither or only one side answered rightly; 0.5 and more counts as right."""
-    right = np.concatenate([s.values.mean(axis=2) for s in docs.subsets]) >= 0.5
-    base, candidate = right[:, 0], right[:, 1]
+    """Number of documents that both, neither or one side answered correctly; 0.5 or more counts as correct."""
+    correct = np.concatenate([s.values.mean(axis=2) for s in docs.subsets]) >= 0.5
+    base, candidate = correct[:, 0], correct[:, 1]
     return Flips(
         both_right=int((base & candidate).sum()),
         both_wrong=int((~base & ~candidate).sum()),
@@ -190,56 +185,28 @@ def flips(docs: Documents) -> Flips:
     )
 
 
-def mcnemar_p(gained: int, lost: int) -> float:
-    """Exact two-sided McNemar: of the documents that flipped, was it a fair coin? 1 where none flipped."""
-    if gained + lost == 0:
-        return 1.0
-    return float(scipy.stats.binomtest(gained, gained + lost, 0.5).pvalue)
-
-
 def bootstrap_p(drawn: Floats, observed: float) -> float:
-    """Two-sided p-value of 'the delta is 0' from draws around the observed delta; 1 where it is exactly 0."""
+    """Two-sided p-value of 'the delta is 0' from draws around the observed delta; 1 if that is 0."""
     if observed == 0:
         return 1.0
     beyond = int((np.abs(drawn - observed) >= abs(observed)).sum())
-    counted = (beyond + 1) / (len(drawn) + 1)
+    p = (beyond + 1) / (len(drawn) + 1)
     if beyond < _FEW_DRAWS and (spread := float(drawn.std())) > 0:
-        counted = min(counted, float(2 * scipy.stats.norm.sf(abs(observed) / spread)))
-    return min(1.0, counted)
+        p = min(p, float(2 * scipy.stats.norm.sf(abs(observed) / spread)))
+    return min(1.0, p)
 
 
 def detectable(stderr_points: float, alpha: float = 0.05, power: float = 0.8) -> float:
-    """Smallest true delta that is found with this power at this two-sided alpha."""
+    """Smallest true delta that is detected with this power at this two-sided alpha."""
     return float((scipy.stats.norm.ppf(1 - alpha / 2) + scipy.stats.norm.ppf(power)) * stderr_points)
 
 
-def detectable_with(n: int, discordance: float, alpha: float = 0.05, power: float = 0.8) -> float:
-    """Smallest true difference (a fraction) that McNemar finds on n documents of which a share flips.
-
-    The sample-size formula of Connor (1987), solved for the difference. It cannot exceed the discordance:
-    where even that would not be found, the answer is 1.
-    """
-    if n < 1 or not 0 < discordance <= 1:
-        raise EvaluationError(
-            "A detectable difference needs at least one document and a discordance in (0, 1]."
-        )
-    z_alpha, z_power = scipy.stats.norm.ppf(1 - alpha / 2), scipy.stats.norm.ppf(power)
-
-    def excess(difference: float) -> float:
-        spread = math.sqrt(max(0.0, discordance - difference**2))
-        return float(difference * math.sqrt(n) - z_alpha * math.sqrt(discordance) - z_power * spread)
-
-    if excess(discordance) < 0:
-        return 1.0
-    return float(scipy.optimize.brentq(excess, 0.0, discordance))
-
-
 def _first_repeat(side: Sequence[Sample]) -> str:
-    seen: set[tuple[str, int]] = set()
+    keys: set[tuple[str, int]] = set()
     for sample in side:
-        if (sample.subset, sample.doc_id) in seen:
+        if (sample.subset, sample.doc_id) in keys:
             return f"Document {sample.doc_id} of {sample.subset}"
-        seen.add((sample.subset, sample.doc_id))
+        keys.add((sample.subset, sample.doc_id))
     return "A document"
 
 

@@ -1,19 +1,18 @@
-"""Draws of a benchmark's score under another choice of as many documents.
+"""Bootstrap draws of a benchmark's score over its documents.
 
-The bootstrap here is Bayesian (Rubin 1981): a draw gives every document a random weight, so that it stays
-within its subset. Two things are added to the textbook form, both because a simulation asked for them
-(`tests/evals/test_stats.py` repeats it):
+The bootstrap is Bayesian (Rubin 1981) and stratified: a draw gives every document of a subset a random weight. Two
+additions to the textbook form keep the coverage in simulations (`tests/evals/test_stats.py` repeats them):
 
-* One imaginary document on which only the base is right and one on which only the candidate is (for a single
-  score: one right, one wrong), spread over the subsets by their sizes. It is the adjustment of Bonett and
+* * One imaginary document on which only the base is correct and one on which only the candidate is (for a single
+  score: one correct, one wrong), spread over the subsets by their sizes. It is the adjustment of Bonett and
   Price (2012) for paired proportions. Without it, no flips among 40 questions would give the interval [0, 0].
-* The draws are moved so that their mean is the value that was measured. The leaderboard's floor at 0 lifts
-  every draw of a subset that is near chance; of 24 such subsets, the plain percentile interval lies wholly
-  above the measured score. What the interval then covers is the expected score of the board's own procedure,
-  floor included, on another draw of as many documents.
+* The draws are shifted so that their mean is the measured value. The leaderboard's floor at 0 raises draws of
+  subsets near chance; with 24 such subsets, the plain percentile interval lies above the measured score. The
+  interval covers the expected score of the board's procedure, including the floor, on another sample of as many
+  documents.
 
-The interval of a delta is symmetric around it (Hall 1988), so that it holds the delta itself, also where the floor lets most
-draws be the same.
+The interval of a delta is symmetric around it (Hall 1988), so that it contains the delta even if the floor makes most draws
+equal.
 """
 
 from __future__ import annotations
@@ -26,12 +25,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from evals.stats.records import Interval
+from evals.stats.estimates import Interval
 
 Floats = NDArray[np.float64]
 
 N_DRAWS = 10_000
-# Most random numbers held at once: a large benchmark with many distinct rows stays within some 200 MB.
+# Maximum number of random numbers in memory, so that a large benchmark with many distinct rows needs about 200 MB.
 _CHUNK = 8_000_000
 
 
@@ -39,8 +38,8 @@ _CHUNK = 8_000_000
 class Subset:
     """The documents of one subset: `values[d, s, m]` is metric m of document d for side s, 0 to 1.
 
-    A comparison has two sides (base, candidate), a single score one. `weights[d, m]` is the number of items
-    behind a value (IFEval's instructions), 1 where a metric counts documents.
+    A comparison has two sides (base, candidate), a single score has one. `weights[d, m]` is the number of items
+    behind a value (IFEval's instructions), 1 if a metric counts documents.
     """
 
     name: str
@@ -55,20 +54,20 @@ class Subset:
 
 
 def normalized(raw: Floats, lower_bound: float, *, floor: bool = True) -> Floats:
-    """Fractions on the leaderboard's scale: 0 at and below the lower bound, 100 for all right."""
+    """Fractions on the leaderboard's scale: 0 at and below the lower bound, 100 for all correct."""
     scaled: Floats = (raw - lower_bound) / (1.0 - lower_bound) * 100.0
     return np.maximum(0.0, scaled) if floor else scaled
 
 
 def lower_bound_of(subsets: Sequence[Subset]) -> float:
-    """The lower bound of pooled documents: the mean over them, as `evals.normalize` takes it."""
+    """The lower bound of pooled documents: the mean over them, as in `evals.normalize`."""
     if len({s.lower_bound for s in subsets}) == 1:
         return subsets[0].lower_bound
     return sum(s.lower_bound * s.n for s in subsets) / sum(s.n for s in subsets)
 
 
 def measured(subsets: Sequence[Subset], pooled: bool) -> Floats:
-    """The normalized score of each side, from the documents as they are."""
+    """The measured normalized score of each side."""
     sums = [_sums(s, np.ones((1, s.n))) for s in subsets]
     return combine(subsets, sums, pooled)[0]
 
@@ -83,21 +82,21 @@ def draws(subsets: Sequence[Subset], pooled: bool, n_draws: int = N_DRAWS, seed:
 def difference_draws(
     subsets: Sequence[Subset], pooled: bool, n_draws: int = N_DRAWS, seed: int = 0
 ) -> tuple[Floats, Floats]:
-    """Draws of candidate minus base with mean 0: of the shown scores, and of scores that are not floored."""
+    """Draws of candidate minus base with mean 0: of floored scores, and of scores without the floor."""
     sums = _drawn_sums(subsets, n_draws, seed)
-    shown, scaled = (combine(subsets, sums, pooled, floor=floor) for floor in (True, False))
-    errors = shown[:, 1] - shown[:, 0], scaled[:, 1] - scaled[:, 0]
+    floored, scaled = (combine(subsets, sums, pooled, floor=floor) for floor in (True, False))
+    errors = floored[:, 1] - floored[:, 0], scaled[:, 1] - scaled[:, 0]
     return errors[0] - errors[0].mean(), errors[1] - errors[1].mean()
 
 
 def interval(drawn: Floats, level: float = 0.95) -> Interval:
-    """The central interval of some draws."""
+    """The central interval of draws."""
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     return Interval(low=float(low), high=float(high), level=level)
 
 
 def reach(errors: Floats, alpha: float = 0.05) -> float:
-    """The largest size of an error whose share `(1 + number of at least that size) / (1 + number)` is at least alpha."""
+    """The largest absolute error whose share `(1 + number of errors at least as large) / (1 + number)` is at least alpha."""
     place = math.ceil(alpha * (len(errors) + 1)) - 1
     if place < 1:
         return math.inf
@@ -116,7 +115,7 @@ def _subset_draws(subset: Subset, share: float, n_draws: int, seed: int) -> tupl
     n_sides, n_metrics = subset.values.shape[1:]
     cut = n_sides * n_metrics
     values = distinct[:, :cut].reshape(-1, n_sides, n_metrics)
-    imaginary = _imaginary(n_sides, n_metrics)
+    imaginary = _imaginary_documents(n_sides, n_metrics)
     typical = np.broadcast_to(subset.weights.mean(axis=0), (len(imaginary), n_metrics))
     grouped = Subset(
         subset.name,
@@ -136,12 +135,12 @@ def _subset_draws(subset: Subset, share: float, n_draws: int, seed: int) -> tupl
     return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
 
 
-def _imaginary(n_sides: int, n_metrics: int) -> Floats:
-    """The two imaginary documents: only one side right, or (with one side) one right and one wrong."""
-    right, wrong = np.ones(n_metrics), np.zeros(n_metrics)
+def _imaginary_documents(n_sides: int, n_metrics: int) -> Floats:
+    """The two imaginary documents: one side correct in each, or (with one side) one correct and one wrong."""
+    correct, wrong = np.ones(n_metrics), np.zeros(n_metrics)
     if n_sides == 1:
-        return np.stack([right, wrong])[:, None, :]
-    return np.stack([np.stack([right, wrong]), np.stack([wrong, right])])
+        return np.stack([correct, wrong])[:, None, :]
+    return np.stack([np.stack([correct, wrong]), np.stack([wrong, correct])])
 
 
 def _sums(subset: Subset, weights: Floats) -> tuple[Floats, Floats]:
@@ -160,9 +159,9 @@ def combine(
         values = np.sum([s[0] for s in sums], axis=0)
         items = np.sum([s[1] for s in sums], axis=0)
         return normalized((values / items[:, None, :]).mean(axis=2), lower_bound_of(subsets), floor=floor)
-    shown = [
+    by_subset = [
         normalized((values / items[:, None, :]).mean(axis=2), subset.lower_bound, floor=floor)
         for subset, (values, items) in zip(subsets, sums, strict=True)
     ]
-    averaged: Floats = np.mean(shown, axis=0)
+    averaged: Floats = np.mean(by_subset, axis=0)
     return averaged

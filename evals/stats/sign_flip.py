@@ -1,14 +1,14 @@
-"""The exact distribution of a shown delta when nothing tells base and candidate apart: the sign-flip test.
+"""The sign-flip test: the exact distribution of a delta if base and candidate are exchangeable.
 
 Without an effect, base and candidate can be swapped on any question. Swapping them question by question, each with
-probability 1/2, gives every delta that could as well have been measured (Fisher 1935; Pitman 1937). The delta is the
-one that is shown: each subset floored at its lower bound, then averaged as the board does. For right or wrong answers
-whose pooled score stays above the lower bound, this is the exact McNemar test.
+probability 1/2, gives the null distribution of the delta (Fisher 1935; Pitman 1937). The delta is that of normalized
+scores: each subset floored at its lower bound, then averaged as the board does. For correct or wrong answers whose
+pooled score stays above the lower bound, this is the exact McNemar test.
 
-The distribution is computed, not drawn, so that p-values of 1e-6 are accurate after a correction for 3,000 tests.
-Questions that change the score by the same amount make one binomial part. Parts are independent: few are enumerated,
-many are convolved by a fast Fourier transform on a grid of `_CELLS` cells over `_SPREADS` standard deviations to both
-sides. A mass between two cells is shared by both so that its mean is kept.
+The distribution is computed, not sampled, so that p-values of 1e-6 are accurate after a correction for 3,000 tests.
+Questions that change the score by the same amount form one binomial part. Parts are independent: few are enumerated,
+many are convolved by a fast Fourier transform on a grid of `_CELLS` cells over `_SPREADS` standard deviations on both
+sides. A mass between two cells is split between them so that its mean is kept.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from evals.stats.resample import Floats, Subset, lower_bound_of, normalized
 
 _CELLS = 1 << 14
 _SPREADS = 9.0
-# Supports of at most so many combinations are enumerated.
+# Maximum number of combinations that are enumerated.
 _ENUMERATED = 4_096
-# More distinct changes than this (scores that are no counts) are rounded to `_LEVELS` sizes.
+# More distinct changes than this (scores that are not counts) are rounded to `_LEVELS` sizes.
 _DISTINCT = 64
 _LEVELS = 256
-# Error of a probability that comes out of the Fourier transform.
+# Error of a probability computed by the Fourier transform.
 _FOURIER_ERROR = 1e-14
-_NOTHING = 1e-9
+_TOLERANCE = 1e-9
 
 
 @dataclass(frozen=True)
 class Part:
     """An independent part of a delta under random swaps: values in points, ascending, with their probabilities.
 
-    `square` is the sum of the squared changes that its questions make without the floor: a sub-Gaussian scale.
+    `square` is the sum of the squared changes of its questions without the floor: a sub-Gaussian scale.
     """
 
     values: Floats
@@ -47,13 +47,13 @@ class Part:
     square: float
 
     def scaled(self, share: float) -> Part:
-        """The part of a mean in which this one counts for a share."""
+        """This part scaled by its share in a mean."""
         return Part(self.values * share, self.chances, self.square * share**2)
 
 
 @dataclass(frozen=True)
 class SwapDistribution:
-    """Sizes of a delta under random swaps: `tail[i]` is the probability of at least `sizes[i]` points, either way."""
+    """Distribution of the delta under random swaps: `tail[i]` is the probability of |delta| >= `sizes[i]` points."""
 
     sizes: Floats
     tail: Floats
@@ -61,13 +61,13 @@ class SwapDistribution:
     slack: float
 
     def p(self, delta_points: float) -> float:
-        """Two-sided p-value of a measured delta; 1 where it is 0."""
+        """Two-sided p-value of a measured delta; 1 if it is 0."""
         size = abs(delta_points)
-        if size <= _NOTHING or self.square == 0:
+        if size <= _TOLERANCE or self.square == 0:
             return 1.0
         place = int(np.searchsorted(self.sizes, size - self.slack))
         exact = float(self.tail[place]) if place < len(self.tail) else 0.0
-        # Hoeffding's inequality bounds what the grid cannot tell from 0.
+        # Hoeffding's inequality bounds probabilities below the grid's precision.
         bound = 2 * math.exp(-(size**2) / (2 * self.square))
         return min(1.0, max(exact, min(bound, exact + _FOURIER_ERROR)))
 
@@ -85,13 +85,13 @@ def swap_parts(subsets: Sequence[Subset], pooled: bool) -> tuple[Part, ...]:
 def distribution(parts: Sequence[Part]) -> SwapDistribution:
     """The distribution of the sum of independent parts."""
     if not parts:
-        return SwapDistribution(np.zeros(1), np.ones(1), 0.0, _NOTHING)
+        return SwapDistribution(np.zeros(1), np.ones(1), 0.0, _TOLERANCE)
     square = math.fsum(p.square for p in parts)
     if math.prod(len(p.values) for p in parts) <= _ENUMERATED or len(parts) == 1:
-        values, chances = _enumerated(parts)
-        slack = _NOTHING
+        values, chances = _enumerate(parts)
+        slack = _TOLERANCE
     else:
-        values, chances, step = _convolved(parts, square)
+        values, chances, step = _convolve(parts, square)
         slack = 2 * math.sqrt(len(parts)) * step
     sizes, place = np.unique(np.round(np.abs(values), 10), return_inverse=True)
     tail = np.cumsum(np.bincount(place, chances)[::-1])[::-1]
@@ -99,7 +99,7 @@ def distribution(parts: Sequence[Part]) -> SwapDistribution:
 
 
 def _parts_of_unit(unit: Sequence[Subset], share: float) -> list[Part]:
-    """The parts of what is floored as a whole: one subset, or all documents of a pooled benchmark."""
+    """The parts of a unit to which the floor applies: one subset, or all documents of a pooled benchmark."""
     items = np.sum([s.weights.sum(axis=0) for s in unit], axis=0)
     answers = np.concatenate([(s.values * s.weights[:, None, :] / items).mean(axis=2) for s in unit])
     changes = np.abs(answers[:, 1] - answers[:, 0])
@@ -109,8 +109,8 @@ def _parts_of_unit(unit: Sequence[Subset], share: float) -> list[Part]:
     if len(sizes) > _DISTINCT:
         step = sizes[-1] / _LEVELS
         levels = np.maximum(1, np.round(changes[changes > 0] / step)).astype(int)
-        found = np.bincount(levels)
-        sizes, counts = np.flatnonzero(found) * step, found[found > 0]
+        level_counts = np.bincount(levels)
+        sizes, counts = np.flatnonzero(level_counts) * step, level_counts[level_counts > 0]
     bound, total = lower_bound_of(unit), float(answers.sum())
     scale = 100 * share / (1 - bound)
     parts = [_binomial(float(size), int(count)) for size, count in zip(sizes, counts, strict=True)]
@@ -119,16 +119,16 @@ def _parts_of_unit(unit: Sequence[Subset], share: float) -> list[Part]:
         return [p.scaled(scale) for p in parts]
     square = math.fsum(p.square for p in parts)
     if len(parts) == 1 or math.prod(len(p.values) for p in parts) <= _ENUMERATED:
-        values, chances = _enumerated(parts)
+        values, chances = _enumerate(parts)
     else:
-        values, chances, _ = _convolved(parts, square)
+        values, chances, _ = _convolve(parts, square)
     up, down = (normalized((total + sign * values) / 2, bound) for sign in (1, -1))
-    shown = np.asarray(share * (up - down), dtype=np.float64)
-    return [Part(shown, chances, square * scale**2)]
+    floored = np.asarray(share * (up - down), dtype=np.float64)
+    return [Part(floored, chances, square * scale**2)]
 
 
 def _binomial(size: float, count: int) -> Part:
-    """`count` changes of one size, each up or down."""
+    """`count` changes of one size, each positive or negative."""
     ups = np.arange(count + 1)
     log = scipy.special.gammaln
     chances = np.exp(log(count + 1) - log(ups + 1) - log(count - ups + 1) - count * math.log(2))
@@ -136,7 +136,7 @@ def _binomial(size: float, count: int) -> Part:
     return Part(values, chances, count * size**2)
 
 
-def _enumerated(parts: Sequence[Part]) -> tuple[Floats, Floats]:
+def _enumerate(parts: Sequence[Part]) -> tuple[Floats, Floats]:
     values, chances = parts[0].values, parts[0].chances
     for part in parts[1:]:
         values = np.add.outer(values, part.values).ravel()
@@ -144,10 +144,10 @@ def _enumerated(parts: Sequence[Part]) -> tuple[Floats, Floats]:
     return values, chances
 
 
-def _convolved(parts: Sequence[Part], square: float) -> tuple[Floats, Floats, float]:
+def _convolve(parts: Sequence[Part], square: float) -> tuple[Floats, Floats, float]:
     """Values of the grid, their probabilities, and the width of a cell."""
-    whole = math.fsum(float(np.abs(p.values).max()) for p in parts)
-    reach = min(whole, _SPREADS * math.sqrt(square))
+    largest = math.fsum(float(np.abs(p.values).max()) for p in parts)
+    reach = min(largest, _SPREADS * math.sqrt(square))
     step = 2 * reach / (_CELLS - 4)
     if step == 0:
         return np.zeros(1), np.ones(1), 0.0

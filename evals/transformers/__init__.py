@@ -1,1 +1,1 @@
-"""The engine on transformers: the reference for the others, and the one that runs where vLLM does not."""
+"""The transformers engine: the reference for the vLLM engine, and its replacement where vLLM does not run."""

@@ -1,8 +1,8 @@
-"""What makes batched decoding on CPU cheap: a KV cache that is not copied at every token, and heads that share keys unrepeated.
+"""Faster batched decoding on CPU: a KV cache that is not copied at every token, and grouped attention without repeated keys.
 
-Both are plug-ins of transformers' own interfaces. Its dynamic cache concatenates the whole cache for every new token,
-and its `sdpa` attention writes every key and value once per query head wherever there is a mask: together most of the
-time of a decoding step of a small model.
+Both use transformers' extension points. Its dynamic cache concatenates the whole cache for every new token, and its `sdpa`
+attention repeats every key and value for each query head if there is a mask: together most of the time of a small model's
+decoding step.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 ATTENTION = "mergeboard_sdpa"
 ROOM = 256
-"""Tokens by which a cache grows."""
+"""Number of tokens by which a cache grows."""
 
 
 class RoomyLayer(DynamicLayer):
-    """A layer's keys and values, [batch, heads, tokens, head size], as views into buffers with room for further tokens."""
+    """A layer's keys and values, [batch, heads, tokens, head size], as views of buffers with spare capacity."""
 
     keys: torch.Tensor
     values: torch.Tensor
@@ -33,13 +33,13 @@ class RoomyLayer(DynamicLayer):
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Append the new states; all of the layer's keys and values."""
+        """Append the new states; returns all of the layer's keys and values."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         begin = self.get_seq_length()
         end = begin + key_states.shape[-2]
         if self._buffers is None or self._buffers[0].shape[-2] < end:
-            self._buffers = (_roomy(self.keys, key_states), _roomy(self.values, value_states))
+            self._buffers = (_grow_buffer(self.keys, key_states), _grow_buffer(self.values, value_states))
         keys, values = self._buffers
         keys[..., begin:end, :] = key_states
         values[..., begin:end, :] = value_states
@@ -47,13 +47,13 @@ class RoomyLayer(DynamicLayer):
         return self.keys, self.values
 
     def batch_select_indices(self, indices: torch.Tensor) -> None:
-        """Keep these sequences."""
+        """Keep only these sequences."""
         super().batch_select_indices(indices)
         self._buffers = None
 
 
-def _roomy(old: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
-    """A buffer that has room for both and begins with the old states."""
+def _grow_buffer(old: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
+    """A buffer with capacity for both that starts with the old states."""
     begin = old.shape[-2] if old.numel() else 0
     buffer = new.new_empty(*new.shape[:-2], begin + new.shape[-2] + ROOM, new.shape[-1])
     if begin:
@@ -62,7 +62,7 @@ def _roomy(old: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
 
 
 def roomy_cache() -> Cache:
-    """An empty cache for any number of layers, all of which attend through masks of the whole length."""
+    """An empty cache for any number of layers with full-length masks."""
     return Cache(layer_class_to_replicate=RoomyLayer)
 
 
@@ -75,11 +75,11 @@ def grouped_attention(
     scaling: float | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """transformers' `sdpa` attention, with one token's query heads as the queries of the key head that they share.
+    """transformers' `sdpa` attention, with the query heads of one token as the queries of their shared key head.
 
     Query is [batch, query heads, tokens, head size], key and value [batch, key heads, length, head size], the mask
-    [batch, 1, tokens, length]; the result is [batch, tokens, query heads, head size]. More than one token goes to
-    transformers.
+    [batch, 1, tokens, length]; the result is [batch, tokens, query heads, head size]. More than one token is passed to
+    transformers' function.
     """
     heads = key.shape[1]
     if query.shape[2] != 1 or query.shape[1] == heads:
@@ -95,7 +95,7 @@ def grouped_attention(
 
 
 def use_grouped_attention(model: PreTrainedModel) -> None:
-    """Let a model that runs transformers' `sdpa` attention decode with `grouped_attention`."""
+    """Make a model with transformers' `sdpa` attention decode with `grouped_attention`."""
     if model.config._attn_implementation == "sdpa":
         AttentionInterface.register(ATTENTION, grouped_attention)
         AttentionMaskInterface.register(ATTENTION, sdpa_mask)

@@ -1,4 +1,4 @@
-"""The transformers engine behind the interface of `evals.engine`."""
+"""The transformers implementation of `evals.engine.Engine`."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ BATCH_CUDA = 64
 
 
 class TransformersEngine:
-    """Loads the checkpoint once; see `evals.engine.Engine` for what it offers.
+    """Loads the checkpoint once; see `evals.engine.Engine` for the interface.
 
-    Contexts longer than `max_length` lose tokens on the left, counted as lm-eval's `hf` model counts them: a score keeps
-    `max_length` tokens besides the last one of the continuation, a generation `max_length - max_new_tokens`.
+    Contexts longer than `max_length` are truncated on the left as in lm-eval's `hf` model: a score keeps `max_length` tokens
+    besides the last one of the continuation, a generation `max_length - max_new_tokens`.
     """
 
     def __init__(self, spec: EngineSpec, checkpoint: Path, tuning: EngineTuning | None = None) -> None:
@@ -64,14 +64,16 @@ class TransformersEngine:
         self._batch = tuning.batch_size or (BATCH_CUDA if device.type == "cuda" else BATCH_CPU)
         self._layer_path: tuple[int, ...] | None = None
         self._paths = LivePaths(self._model, checkpoint)
-        # Trees need masks and positions that only known architectures are sure to honour.
+        # Trees need custom masks and positions, which are verified only for these architectures.
         config = read_config(checkpoint)
-        known = is_live_family(config)
-        self._scorer: Scorer = TreeScorer(self._model, device) if known else PlainScorer(self._model, device)
+        is_live = is_live_family(config)
+        self._scorer: Scorer = (
+            TreeScorer(self._model, device) if is_live else PlainScorer(self._model, device)
+        )
         constant_rope = constant_rope_length(config)
         if constant_rope is not None:
             self._scorer = LengthAwareScorer(self._scorer, self._model, device, constant_rope)
-        if known and device.type == "cpu":
+        if is_live and device.type == "cpu":
             from evals.transformers.decoding import use_grouped_attention
 
             use_grouped_attention(self._model)
@@ -80,20 +82,20 @@ class TransformersEngine:
             self._tokenizer,
             device,
             self._max_length,
-            narrows=known,
+            narrows=is_live,
             settings=self._generation,
             constant_rope=constant_rope,
         )
 
     @property
     def max_length(self) -> int:
-        """Longest sequence in tokens that the engine takes."""
+        """Longest sequence of the engine, in tokens."""
         return self._max_length
 
     def score(
         self, requests: Sequence[ScoreRequest], wanted: Wanted = all_wanted
     ) -> Iterator[tuple[int, ScoreResult]]:
-        """Log-probabilities of continuations, in an order that lets neighbours share their prefixes."""
+        """Log-probabilities of continuations, ordered so that neighbours share prefixes."""
         for index in sorted(range(len(requests)), key=lambda i: requests[i].context):
             if wanted(index):
                 yield index, self._score_one(requests[index])
@@ -133,8 +135,8 @@ class TransformersEngine:
             groups.setdefault(request.max_new_tokens, []).append(index)
         for indices in groups.values():
             indices.sort(key=lambda i: -len(requests[i].prompt))
-            left = iter(indices)
-            while chunk := list(islice((index for index in left if wanted(index)), self._batch)):
+            remaining = iter(indices)
+            while chunk := list(islice((index for index in remaining if wanted(index)), self._batch)):
                 yield from zip(chunk, self._generator.run([requests[i] for i in chunk]), strict=True)
 
     def score_paths(
@@ -151,18 +153,18 @@ class TransformersEngine:
 
     @property
     def layer_path(self) -> tuple[int, ...] | None:
-        """The layer path as it was set; null is the checkpoint as it is."""
+        """The layer path; None for the unmodified checkpoint."""
         return self._layer_path
 
     def set_layer_path(self, layers: tuple[int, ...] | None) -> None:
-        """From the next request on, run these source layers in this order; None is the checkpoint as it is."""
+        """Run these source layers in this order from the next request on; None for the unmodified checkpoint."""
         self._scorer.forget()
         self._paths.set(layers)
         self._layer_path = layers
 
     @property
     def memory(self) -> EngineMemory:
-        """What the engine holds; its KV cache grows and shrinks with the requests."""
+        """Memory of the weights; the KV cache has no fixed size."""
         sizes = {p.data_ptr(): p.numel() * p.element_size() for p in self._model.parameters()}
         return EngineMemory(
             weight_bytes=sum(sizes.values()),

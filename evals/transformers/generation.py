@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from transformers.cache_utils import Cache
 
 STEPS = 32
-"""Decoding steps after which the sequences that have ended leave the batch."""
+"""Number of decoding steps after which finished sequences are removed from the batch."""
 
 
 class Generator:
     """Runs one batch of prompts at a time; all prompts of a batch have the same `max_new_tokens`.
 
-    `narrows`: the model's cache can lose sequences, so that those which have ended cost nothing further. A prompt that can
-    grow beyond `constant_rope` tokens (null: none can) is run alone, from its first to its last token in one call of
-    transformers, since its keys are rotated by the length of the longest sequence beside it.
+    `narrows`: finished sequences can be removed from the model's cache. A prompt that can grow beyond `constant_rope` tokens
+    (None: none can) runs alone in one call of transformers, because its keys are rotated by the length of the longest sequence
+    of the batch.
     """
 
     def __init__(
@@ -48,14 +48,14 @@ class Generator:
         self._penalty = settings.repetition_penalty
         self._constant_rope = constant_rope
         self._ends = end_tokens(tokenizer, getattr(model.generation_config, "eos_token_id", None))
-        # transformers fills what a call leaves open from here; all that counts is in `settings`.
+        # transformers takes unset options of a call from here; the relevant ones are in `settings`.
         model.generation_config = GenerationConfig()
         self._end_text = end_text_of(tokenizer)
 
     def run(self, requests: Sequence[GenerateRequest]) -> list[GenerateResult]:
-        """The greedy continuations, in order; prompts that are too long lose tokens on the left."""
+        """The greedy continuations, in order; prompts that are too long are truncated on the left."""
         results: dict[int, GenerateResult] = {}
-        together = []
+        short = []
         for index, request in enumerate(requests):
             length = len(self._prompt(request)) + request.max_new_tokens
             if self._constant_rope is not None and length > self._constant_rope:
@@ -63,10 +63,10 @@ class Generator:
                 results[index] = self._run([request], None)[0]
                 restore_rope(self._model)
             else:
-                together.append(index)
-        if together:
-            answers = self._run([requests[index] for index in together], self._empty_cache())
-            results.update(zip(together, answers, strict=True))
+                short.append(index)
+        if short:
+            answers = self._run([requests[index] for index in short], self._empty_cache())
+            results.update(zip(short, answers, strict=True))
         return [results[index] for index in range(len(requests))]
 
     def _prompt(self, request: GenerateRequest) -> tuple[int, ...]:
@@ -87,21 +87,21 @@ class Generator:
         running = list(range(len(requests)))
         while running and ids.shape[1] < width + new:
             watch = _RowsStopped([stops[row] for row in running], width)
-            left = width + new - ids.shape[1]
-            ids = self._extend(ids, mask, cache, left if cache is None else min(STEPS, left), pad, watch)
+            n_left = width + new - ids.shape[1]
+            ids = self._extend(ids, mask, cache, n_left if cache is None else min(STEPS, n_left), pad, watch)
             for place, (row, tokens) in enumerate(zip(running, ids[:, width:].tolist(), strict=True)):
                 rows[row], stopped[row] = tokens, watch.ended[place]
-            going = [
+            unfinished = [
                 place
                 for place, row in enumerate(running)
                 if stopped[row] is None and self._ends.isdisjoint(rows[row])
             ]
             if cache is None:
                 break
-            if len(going) < len(running):
-                kept = torch.tensor(going, dtype=torch.long, device=self._device)
-                ids, mask, running = ids[kept], mask[kept], [running[place] for place in going]
-                cache.batch_select_indices(kept)
+            if len(unfinished) < len(running):
+                indices = torch.tensor(unfinished, dtype=torch.long, device=self._device)
+                ids, mask, running = ids[indices], mask[indices], [running[place] for place in unfinished]
+                cache.batch_select_indices(indices)
             mask = torch.cat([mask, mask.new_ones(len(mask), ids.shape[1] - mask.shape[1])], dim=1)
         return [self._result(row, stopped[i], requests[i].stop) for i, row in enumerate(rows)]
 
@@ -121,7 +121,7 @@ class Generator:
         pad: int,
         watch: _RowsStopped,
     ) -> torch.Tensor:
-        """Up to `new` further tokens of each sequence: [sequences, tokens so far and new]."""
+        """Generate up to `new` further tokens of each sequence: [sequences, tokens so far and new]."""
         import torch
         from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
@@ -153,9 +153,9 @@ class Generator:
 
 
 class _RepetitionPenalty:
-    """transformers' repetition penalty without the padding: a row's text does not depend on the rows beside it.
+    """transformers' repetition penalty without padding tokens, so that a row's text does not depend on the other rows.
 
-    `mask` is [rows, tokens so far], 0 where a row is padded.
+    `mask` is [rows, tokens so far], 0 for padding.
     """
 
     def __init__(self, penalty: float, mask: torch.Tensor) -> None:
@@ -168,13 +168,13 @@ class _RepetitionPenalty:
         import torch
 
         width = self._mask.shape[1]
-        # The last token stands in for padding: it is penalised in any case, and once, however often it is there.
-        seen = torch.where(self._mask, input_ids[:, :width], input_ids[:, width - 1 : width])
-        return self._processor(torch.cat([seen, input_ids[:, width:]], dim=1), scores)
+        # Padding is replaced by the last token, which is penalised anyway, and only once.
+        tokens_so_far = torch.where(self._mask, input_ids[:, :width], input_ids[:, width - 1 : width])
+        return self._processor(torch.cat([tokens_so_far, input_ids[:, width:]], dim=1), scores)
 
 
 class _RowsStopped:
-    """A stopping criterion with stop strings of each row's own."""
+    """A stopping criterion with separate stop strings for each row."""
 
     def __init__(self, stops: Sequence[StopStrings], prompt_width: int) -> None:
         self._stops = stops

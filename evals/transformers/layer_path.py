@@ -1,4 +1,4 @@
-"""Live layer paths in a transformers model: shallow copies of the layers, no weight copied, exactly undone."""
+"""Live layer paths in a transformers model: shallow copies of the layers that share the weights, fully reversible."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 class LivePaths:
     """Switches a loaded model between layer paths.
 
-    Slot k of a path runs a shallow copy of its source layer, whose attention carries its own `layer_idx`: that is the
-    layer's place in the KV cache. Per-layer lists of the config (`layer_types`) follow the path.
+    Slot k of a path runs a shallow copy of its source layer, whose attention has `layer_idx` k, the layer's index in the KV
+    cache. Per-layer lists of the config (`layer_types`) follow the path.
     """
 
     def __init__(self, model: PreTrainedModel, checkpoint: Path) -> None:
@@ -28,7 +28,7 @@ class LivePaths:
         self._layer_types: list[str] | None = getattr(model.config, "layer_types", None)
 
     def set(self, layers: tuple[int, ...] | None) -> None:
-        """Run these source layers in this order; null restores the model as it was loaded."""
+        """Run these source layers in this order; None restores the loaded model."""
         from torch import nn
 
         config = self._model.config
@@ -48,7 +48,7 @@ class LivePaths:
 
 
 def _shallow(module: nn.Module) -> nn.Module:
-    """A copy that shares every tensor and child but can be given other children."""
+    """A copy that shares all tensors and children, but whose children can be replaced."""
     twin = copy.copy(module)
     twin._modules = dict(module._modules)
     return twin

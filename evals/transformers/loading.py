@@ -1,4 +1,4 @@
-"""From an engine specification to a loaded model and tokenizer; what cannot be served is refused before that."""
+"""Loads model and tokenizer for an engine specification, after checking that the engine supports it."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
 LENGTH_KEYS = ("n_positions", "max_position_embeddings", "n_ctx")
 UNKNOWN_LENGTH = 2048
-"""lm-eval's length where neither config nor tokenizer has one."""
+"""lm-eval's default length if neither config nor tokenizer has one."""
 
 
 def refuse(spec: EngineSpec, checkpoint: Path) -> None:
-    """Raise EngineError where the transformers engine cannot do what the specification says."""
+    """Raise EngineError if the transformers engine does not support the specification."""
     stored = stored_method(checkpoint, read_config(checkpoint))
     if spec.quantization or stored:
         raise EngineError(
             f"{checkpoint} is to run quantised ({spec.quantization or stored}), which the transformers engine does not "
-            "do: use the vllm engine, or a checkpoint that is not quantised."
+            "support: use the vllm engine, or a checkpoint that is not quantised."
         )
     if spec.kv_cache_dtype != "auto":
         raise EngineError(
@@ -48,7 +48,7 @@ def pick_device() -> torch.device:
 
 
 def set_threads(tuning: EngineTuning) -> None:
-    """CPU threads of torch in this process: as tuned, or OMP_NUM_THREADS, or all that the process may use."""
+    """Set torch's CPU threads: as tuned, or OMP_NUM_THREADS, or all CPUs of the process."""
     import torch
 
     if tuning.threads is not None:
@@ -58,7 +58,7 @@ def set_threads(tuning: EngineTuning) -> None:
 
 
 def load_model(spec: EngineSpec, checkpoint: Path, device: torch.device) -> PreTrainedModel:
-    """The model in the specification's dtype, ready to run; EngineError where its weights cannot be loaded or some are missing."""
+    """Load the model in the specification's dtype; EngineError if weights cannot be loaded or are missing."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -78,12 +78,12 @@ def load_model(spec: EngineSpec, checkpoint: Path, device: torch.device) -> PreT
 
 
 def attention_of(model: PreTrainedModel) -> str:
-    """transformers' name of the attention that the model runs, for example sdpa."""
+    """transformers' name of the model's attention implementation, for example sdpa."""
     return str(model.config.get_text_config()._attn_implementation)
 
 
 def load_tokenizer(spec: EngineSpec, checkpoint: Path) -> PreTrainedTokenizerBase:
-    """The checkpoint's tokenizer."""
+    """Load the checkpoint's tokenizer; EngineError if that fails."""
     from transformers import AutoTokenizer
 
     try:
@@ -95,7 +95,7 @@ def load_tokenizer(spec: EngineSpec, checkpoint: Path) -> PreTrainedTokenizerBas
 
 
 def length_limit(spec: EngineSpec, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
-    """Longest sequence in tokens: the specification's, else the checkpoint's own as lm-eval finds it."""
+    """Longest sequence in tokens: the specification's, else the checkpoint's, determined as in lm-eval."""
     if spec.max_length is not None:
         return spec.max_length
     config = model.config.get_text_config()

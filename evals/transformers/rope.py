@@ -1,4 +1,4 @@
-"""Scores with rotary embeddings whose factors depend on the length of the sequence (longrope, dynamic NTK)."""
+"""Scores with rotary embeddings whose factors depend on the sequence length (longrope, dynamic NTK)."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ class Scorer(Protocol):
     """Scores the continuations of one context."""
 
     def forget(self) -> None:
-        """Drop what is kept from question to question."""
+        """Drop the state that is shared between questions."""
 
     def score(self, context: tuple[int, ...], continuations: Sequence[tuple[int, ...]]) -> ScoreResult:
-        """Sums of log-probabilities, and whether greedy decoding would write them."""
+        """Sums of log-probabilities, and whether greedy decoding would generate the continuations."""
 
 
 class LengthAwareScorer:
-    """Shares passes as `inner` does up to `limit` tokens, where all sequences have the same rotary factors.
+    """Uses `inner` for sequences of up to `limit` tokens, which have the same rotary factors.
 
-    What is longer is scored sequence by sequence, without a cache and without padding, as by lm-eval's `hf` model with a
-    batch size of one: transformers chooses the factors by the longest position of a call, and keys in a cache keep theirs.
+    Longer ones are scored one at a time, without cache and padding, as by lm-eval's `hf` model with a batch size of one,
+    because transformers chooses the factors by the longest position of a call, and cached keys keep theirs.
     """
 
     def __init__(self, inner: Scorer, model: PreTrainedModel, device: torch.device, limit: int) -> None:
@@ -37,12 +37,12 @@ class LengthAwareScorer:
         self._limit = limit
 
     def forget(self) -> None:
-        """Drop what is kept from question to question."""
+        """Drop the state that is shared between questions."""
         self._inner.forget()
 
     def score(self, context: tuple[int, ...], continuations: Sequence[tuple[int, ...]]) -> ScoreResult:
-        """Sums of log-probabilities (float32 log-softmax) and whether greedy decoding would write them."""
-        # The last token of a continuation is looked up, not run.
+        """Sums of log-probabilities (float32 log-softmax) and whether greedy decoding would generate the continuations."""
+        # The last token of a continuation is not an input of the model.
         if len(context) + max(map(len, continuations)) - 1 <= self._limit:
             return self._inner.score(context, continuations)
         parts = []
@@ -57,7 +57,7 @@ class LengthAwareScorer:
 
 
 def restore_rope(model: PreTrainedModel) -> None:
-    """Give dynamic rotary embeddings the factors of short sequences again, so that a result does not depend on the one before."""
+    """Restore the factors for short sequences in dynamic rotary embeddings, so that results do not depend on earlier calls."""
     for module in model.modules():
         if hasattr(module, "original_max_seq_len") and hasattr(module, "original_inv_freq"):
             module.max_seq_len_cached = module.original_max_seq_len

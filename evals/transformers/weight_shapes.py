@@ -1,8 +1,8 @@
-"""Whether the shapes of a checkpoint's tensors are those of its configuration, by a transformers model without memory.
+"""Checks that the shapes of a checkpoint's tensors match its configuration, with a transformers model on the meta device.
 
-vLLM 0.32 copies the part that fits where a file's tensor is larger than the configuration says (`intermediate_size` 64 beside tensors
-of 128), and computes with it. transformers refuses such a checkpoint, but reads the weights first: here tensors of the stored
-shapes on the meta device pass through its own loading, which knows how names and shapes of older files are converted.
+If a stored tensor is larger than the configuration says (`intermediate_size` 64 with tensors of 128), vLLM 0.32 loads the part that
+fits and computes with it. transformers rejects such a checkpoint, but only after reading the weights. Here meta tensors of the
+stored shapes pass through its loading code, which also converts names and shapes of older files.
 """
 
 from __future__ import annotations
@@ -27,10 +27,9 @@ _FLOATS = frozenset(_DTYPES.values())
 
 
 def require_weight_shapes(checkpoint: Path, config: Mapping[str, Any]) -> None:
-    """Raise EngineError that names a tensor whose shape contradicts config.json.
+    """Raise EngineError if a tensor's shape contradicts config.json.
 
-    Not looked at: architectures that transformers does not know (the checkpoint's own code), and packed tensors of quantised
-    checkpoints, whose shapes are their method's.
+    Not checked: architectures that transformers does not contain, and packed tensors of quantised checkpoints.
     """
     tensors = stored_tensors(checkpoint)
     if tensors is None:
@@ -42,7 +41,7 @@ def require_weight_shapes(checkpoint: Path, config: Mapping[str, Any]) -> None:
         more = f" (and {len(mismatches) - 1} more tensors)" if len(mismatches) > 1 else ""
         raise EngineError(
             f"{checkpoint}: tensor {name} has the shape {_shown(stored)} and by config.json it is {_shown(expected)}{more}, an "
-            "engine would run a part of it: mend config.json, or download or build the checkpoint again."
+            "engine would run a part of it: correct config.json, or download or build the checkpoint again."
         )
 
 
@@ -53,14 +52,14 @@ def _shown(shape: tuple[int, ...]) -> str:
 def _mismatches(
     checkpoint: Path, tensors: Mapping[str, StoredTensor], *, quantised: bool
 ) -> Iterator[tuple[str, tuple[int, ...], tuple[int, ...]]]:
-    """Name, stored shape and expected shape; names are transformers' own where it stacks or renames what is stored."""
+    """Name, stored shape and expected shape; transformers' names if it stacks or renames stored tensors."""
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 
     with _quiet():
         try:
             settings = AutoConfig.from_pretrained(checkpoint, local_files_only=True, trust_remote_code=False)
         except (OSError, ValueError, ImportError, TypeError, AttributeError, KeyError):
-            return  # not transformers' own, or not readable: the engine says so
+            return  # not an architecture of transformers, or not readable: the engine reports it
         if type(settings) not in MODEL_FOR_CAUSAL_LM_MAPPING:
             return
         for key in ("quantization_config", "compression_config"):
@@ -79,10 +78,10 @@ def _mismatches(
             )
         except (RuntimeError, ValueError, ImportError, TypeError, AttributeError, KeyError) as error:
             if quantised:
-                return  # tensors that are packed are not there to be stacked
+                return  # packed tensors are missing here and cannot be stacked
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise EngineError(
-                f"{checkpoint}: its tensors are not those of its config.json for transformers ({reason}): mend config.json, or "
+                f"{checkpoint}: its tensors do not match its config.json in transformers ({reason}): correct config.json, or "
                 "download or build the checkpoint again."
             ) from error
     for name, stored, expected in report["mismatched_keys"]:
@@ -91,21 +90,21 @@ def _mismatches(
 
 
 def _without_data(tensors: Mapping[str, StoredTensor], *, quantised: bool) -> dict[str, torch.Tensor]:
-    """Tensors on the meta device; of a quantised checkpoint only those whose numbers are stored one by one."""
+    """Tensors on the meta device; for a quantised checkpoint only those with unpacked numbers."""
     import torch
 
-    made = {}
+    meta_tensors = {}
     for name, tensor in tensors.items():
         dtype = _DTYPES.get(tensor.dtype, tensor.dtype)
         if dtype in _FLOATS or not quantised:
-            known = getattr(torch, dtype) if dtype in _FLOATS else torch.float32
-            made[name] = torch.empty(tensor.shape, dtype=known, device="meta")
-    return made
+            torch_dtype = getattr(torch, dtype) if dtype in _FLOATS else torch.float32
+            meta_tensors[name] = torch.empty(tensor.shape, dtype=torch_dtype, device="meta")
+    return meta_tensors
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without transformers' progress bar and report, which would speak of a model that nobody loads."""
+    """Suppress transformers' progress bar and loading report."""
     from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

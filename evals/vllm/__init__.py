@@ -1,1 +1,1 @@
-"""The engine on vLLM, and the only place that imports it: loading, shared-prefix scoring, live layer paths."""
+"""The vLLM engine: loading, shared-prefix scoring, live layer paths. Only this package imports vLLM."""

@@ -1,4 +1,4 @@
-"""One forward pass over a radix tree, as plain arrays that go to the workers."""
+"""A forward pass over a radix tree as plain arrays, which are sent to the workers."""
 
 from __future__ import annotations
 
@@ -14,23 +14,25 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Batch:
-    """The new tokens of a pass, the sequences that they belong to, and where keys and values go. Blocks are logical:
-    a worker gives each path and each repetition of a layer physical blocks of its own."""
+    """The new tokens of a pass, their sequences, and where keys and values are written.
+
+    Blocks are logical: a worker maps them to separate physical blocks for each path and each repetition of a layer.
+    """
 
     tokens: Ints
     positions: Ints
     starts: Ints
-    """First new token of each sequence, and the number of new tokens at the end."""
+    """Index of the first new token of each sequence, then the total number of new tokens."""
     lengths: Ints
-    """Length of each sequence with its new tokens."""
+    """Length of each sequence including its new tokens."""
     tables: Ints
-    """Blocks of each sequence, filled up with zeros."""
+    """Blocks of each sequence, padded with zeros."""
     write_rows: Ints
-    """New token whose key and value are written ..."""
+    """Index of the new token whose key and value are written; a token can be written to several blocks."""
     write_blocks: Ints
-    """... to this block ..."""
+    """Block of each write."""
     write_offsets: Ints
-    """... at this place; a token can be written to several blocks."""
+    """Offset of each write in its block."""
     copies: Ints
     """Pairs of blocks (from, to) to copy before the pass."""
 
@@ -41,20 +43,20 @@ class Penalty:
 
     value: float
     seen: Ints
-    """Pairs (row, token) that are penalised, each once: the tokens of the row's prompt and text."""
+    """Distinct pairs (row, token) that are penalised: the tokens of the row's prompt and text."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """A forward pass, and the predictions that are wanted of it."""
+    """A forward pass and the predictions to read from it."""
 
     batch: Batch
     rows: Ints
-    """New tokens after which predictions are wanted."""
+    """Indices of the new tokens after which predictions are read."""
     lookups: Ints
-    """Pairs (index into rows, token) whose log-probabilities are wanted."""
+    """Pairs (index into rows, token) whose log-probabilities are read."""
     penalty: Penalty | None = None
-    """For the likeliest tokens; log-probabilities are without it. Its rows are indices into rows."""
+    """Applied to the likeliest tokens, not to log-probabilities. Its rows are indices into rows."""
 
 
 @dataclass(frozen=True)
@@ -76,14 +78,14 @@ class DecodeStep:
     paths: Ints
     """Path of each row."""
     lengths: Ints
-    """Length of each row's sequence with its newest token."""
+    """Length of each row's sequence including its newest token."""
     tables: Ints
-    """Logical blocks of each row's sequence, filled up with zeros."""
+    """Logical blocks of each row's sequence, padded with zeros."""
     penalty: Penalty | None = None
 
 
 def batch_of(tree: RadixTree, block_size: int) -> tuple[Batch, dict[int, list[Mark]]]:
-    """The pass over a placed tree, and who wants the prediction after which of its new tokens."""
+    """The pass over a placed tree, and the marks of its new tokens by index."""
     packer = _Packer(block_size)
     for line in tree.lines():
         packer.add(line)
@@ -102,7 +104,7 @@ class _Packer:
         self.marks: dict[int, list[Mark]] = {}
 
     def add(self, line: tuple[Segment, ...]) -> None:
-        """Take in the last segment of a line; its ancestors were taken in before."""
+        """Add the last segment of a line; its ancestors were added before."""
         segment = line[-1]
         if not segment.computed:
             return
@@ -115,21 +117,21 @@ class _Packer:
             self._repeat_block(line[:-1], segment)
 
     def _repeat_block(self, ancestors: tuple[Segment, ...], segment: Segment) -> None:
-        """Fill the segment's private block up to where the segment begins."""
+        """Fill the segment's private block up to the segment's start."""
         begin = segment.start // self._size * self._size
         assert segment.private is not None
         for ancestor in ancestors:
-            places = range(max(begin, ancestor.start), min(segment.start, ancestor.end))
-            if not places:
+            positions = range(max(begin, ancestor.start), min(segment.start, ancestor.end))
+            if not positions:
                 continue
             if ancestor.computed:
                 row = self._first[id(ancestor)] - ancestor.start
-                self._repeats += [(row + at, segment.private, at - begin) for at in places]
+                self._repeats += [(row + at, segment.private, at - begin) for at in positions]
             else:
                 self._copies.add((ancestor.table[begin // self._size], segment.private))
 
     def batch(self) -> Batch:
-        """Everything that was taken in."""
+        """The pass over the added segments."""
         size, segments = self._size, self._segments
         sizes = np.array([len(segment.tokens) for segment in segments], dtype=np.int64)
         tables = np.zeros((len(segments), max(len(segment.table) for segment in segments)), dtype=np.int64)

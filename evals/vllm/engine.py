@@ -1,4 +1,4 @@
-"""The vLLM engine behind the interface of `evals.engine`."""
+"""The vLLM implementation of `evals.engine.Engine`."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from evals.vllm.loading import kv_bytes_per_token, plan_engine, running_spec, st
 from evals.vllm.queue import RequestQueue
 from evals.vllm.schedule import Path as LayerPath
 from evals.vllm.scoring import scores
-from evals.vllm.unscheduled import open_outside, text_of
+from evals.vllm.unscheduled import open_unscheduled, text_of
 
 _log = logging.getLogger(__name__)
 
 
 class VllmEngine:
-    """One vLLM engine in this process; see `evals.engine.Engine` for what it offers.
+    """One vLLM engine in this process; see `evals.engine.Engine` for the interface.
 
-    Contexts longer than `max_length` lose tokens on the left, counted as lm-eval's `vllm` model counts them: a score keeps
-    `max_length - 1` tokens with its continuation, a generation `max_length - max_new_tokens`.
+    Contexts longer than `max_length` are truncated on the left as in lm-eval's `vllm` model: a score keeps `max_length - 1`
+    tokens including its continuation, a generation `max_length - max_new_tokens`.
     """
 
     def __init__(self, spec: EngineSpec, checkpoint: Path, tuning: EngineTuning | None = None) -> None:
@@ -52,17 +52,19 @@ class VllmEngine:
         self._plan = plan_engine(spec, checkpoint, tuning)
         VllmEngine._claim_process(self)
         self._llm = start(spec, checkpoint, self._plan)
-        self.spec = self._checked(spec)
+        self.spec = self._require_planned(spec)
         self._queue = RequestQueue(self._llm, self._plan.arguments["max_num_seqs"])
         self._layer_path: LayerPath | None = None
         self._path: LayerPath = tuple(range(int(read_config(checkpoint).get("num_hidden_layers") or 0)))
         self._text = text_of(self._llm, self._generation)
         self._graph_rows = 0
-        """Rows of decode steps for which the set path's CUDA graphs were asked."""
-        self._outside = open_outside(self._llm, self.max_length, self._text) if self._plan.live else None
+        """Number of rows for which the current path's CUDA graphs were requested."""
+        self._unscheduled = (
+            open_unscheduled(self._llm, self.max_length, self._text) if self._plan.live else None
+        )
 
-    def _checked(self, spec: EngineSpec) -> EngineSpec:
-        """The specification with the attention backend that runs; EngineError, and no engine, where something else runs."""
+    def _require_planned(self, spec: EngineSpec) -> EngineSpec:
+        """The specification with the running attention backend; stops vLLM and raises EngineError if it differs from the plan."""
         try:
             return running_spec(
                 spec,
@@ -78,15 +80,15 @@ class VllmEngine:
 
     _running: ClassVar[weakref.ref[VllmEngine] | None] = None
     _invariant: ClassVar[bool | None] = None
-    """Whether this process's vLLM has batch-invariant kernels; they are put into torch once and stay."""
+    """Whether this process's vLLM has batch-invariant kernels; vLLM installs them into torch once per process."""
 
     @classmethod
     def _claim_process(cls, engine: VllmEngine) -> None:
-        """vLLM's distributed state is the process's: the end of one engine would take another one with it."""
-        other = cls._running() if cls._running else None
-        if other is not None and not other._closed and hasattr(other, "_llm"):
+        """Raise EngineError if an engine is open or differs in batch invariance: vLLM's state is global to the process."""
+        open_engine = cls._running() if cls._running else None
+        if open_engine is not None and not open_engine._closed and hasattr(open_engine, "_llm"):
             raise EngineError(
-                f"A vLLM engine of {other.checkpoint} is open in this process, and a process can have one: close it first."
+                f"A vLLM engine of {open_engine.checkpoint} is open in this process, and a process can have one: close it first."
             )
         if cls._invariant not in (None, engine._plan.batch_invariant):
             raise EngineError(
@@ -98,12 +100,12 @@ class VllmEngine:
 
     @property
     def max_length(self) -> int:
-        """Longest sequence in tokens that the engine takes."""
+        """Longest sequence of the engine, in tokens."""
         return int(self._llm.model_config.max_model_len)
 
     @property
     def memory(self) -> EngineMemory:
-        """What the engine holds."""
+        """Memory of weights and KV cache."""
         cache = self._llm.llm_engine.vllm_config.cache_config
         config = read_config(self.checkpoint)
         layers = max(self._slots, int(config["num_hidden_layers"]))
@@ -120,56 +122,56 @@ class VllmEngine:
     def score(
         self, requests: Sequence[ScoreRequest], wanted: Wanted = all_wanted
     ) -> Iterator[tuple[int, ScoreResult]]:
-        """Log-probabilities of continuations; what prompts have in common is computed once."""
+        """Log-probabilities of continuations; shared prefixes are computed once."""
         self._check_contexts(requests)
-        if self._outside is None:
+        if self._unscheduled is None:
             yield from scores(self._queue, requests, self.max_length, wanted)
             return
-        if not self._outside.ready:
-            self._take_cache("score")
-            self._outside.start(self._path)
-        yield from self._outside.scorer.scores(requests, wanted)
+        if not self._unscheduled.ready:
+            self._claim_cache("score")
+            self._unscheduled.start(self._path)
+        yield from self._unscheduled.scorer.scores(requests, wanted)
 
     def generate(
         self, requests: Sequence[GenerateRequest], wanted: Wanted = all_wanted
     ) -> Iterator[tuple[int, GenerateResult]]:
         """Greedy generations."""
         self._check_prompts(requests)
-        self._leave_cache()
-        self._ask_for_graphs(len(requests))
+        self._release_cache()
+        self._capture_graphs(len(requests))
         yield from generations(self._queue, requests, self.max_length, self._text, wanted)
 
     def score_paths(
         self, requests: Sequence[ScoreRequest], paths: Sequence[LayerPath]
     ) -> Iterator[tuple[int, int, ScoreResult]]:
-        """Every request on every path; a prompt's pass is shared by paths as far as their layers agree."""
-        self._check_paths(paths, bounded=self._outside is None)
+        """Every request on every path; paths share a prompt's pass up to the first layer in which they differ."""
+        self._check_paths(paths, bounded=self._unscheduled is None)
         self._check_contexts(requests)
-        if self._outside is None:
+        if self._unscheduled is None:
             yield from each_path(self, paths, lambda: self.score(requests))
             return
-        self._take_cache("score")
-        yield from self._outside.scorer.path_scores(requests, paths)
+        self._claim_cache("score")
+        yield from self._unscheduled.scorer.path_scores(requests, paths)
 
     def generate_paths(
         self, requests: Sequence[GenerateRequest], paths: Sequence[LayerPath]
     ) -> Iterator[tuple[int, int, GenerateResult]]:
-        """Every request on every path; a decode step runs several paths and reads a layer's weights once for them."""
-        self._check_paths(paths, bounded=self._outside is None)
+        """Every request on every path; a decode step reads a layer's weights once for several paths."""
+        self._check_paths(paths, bounded=self._unscheduled is None)
         self._check_prompts(requests)
-        if self._outside is None:
+        if self._unscheduled is None:
             yield from each_path(self, paths, lambda: self.generate(requests))
             return
-        self._take_cache("generate")
-        yield from self._outside.generator.generations(requests, paths)
+        self._claim_cache("generate")
+        yield from self._unscheduled.generator.generations(requests, paths)
 
     @property
     def layer_path(self) -> LayerPath | None:
-        """The layer path as it was set; null is the checkpoint as it is."""
+        """The layer path; None for the unmodified checkpoint."""
         return self._layer_path
 
     def set_layer_path(self, layers: LayerPath | None) -> None:
-        """From the next request on, run these source layers in this order; None is the checkpoint as it is."""
+        """Run these source layers in this order from the next request on; None for the unmodified checkpoint."""
         if layers is None and not self._plan.live:
             return
         n_layers = require_live_family(self.checkpoint)
@@ -180,11 +182,11 @@ class VllmEngine:
         self._graph_rows = 0
         self._layer_path = layers
         self._path = tuple(range(n_layers)) if layers is None else layers
-        self._leave_cache()
+        self._release_cache()
         self._reset_prefix_cache()
 
-    def _ask_for_graphs(self, requests: int) -> None:
-        """Let the workers capture the set path's decode graphs, where they use any; if one cannot, all run eager."""
+    def _capture_graphs(self, requests: int) -> None:
+        """Make the workers capture the current path's decode graphs; if one fails, all run eager."""
         rows = min(requests, self._plan.arguments["max_num_seqs"])
         if not self._plan.live or rows <= self._graph_rows or not self._queue.idle:
             return
@@ -193,17 +195,17 @@ class VllmEngine:
         if reasons:
             self._llm.collective_rpc("use_graphs", args=(False,))
             _log.warning(
-                "%s runs without CUDA graphs, more slowly and with the same kernels: %s",
+                "%s runs without CUDA graphs, with the same kernels but slower: %s",
                 self.checkpoint,
                 reasons[0],
             )
 
     def _check_paths(self, paths: Sequence[LayerPath], *, bounded: bool) -> None:
-        """Raise EngineError for a path that this engine cannot run; only the scheduler is bound to slots."""
+        """Raise EngineError for a path that this engine cannot run; only the scheduler (`bounded`) is limited to the layer slots."""
         n_layers = require_live_family(self.checkpoint)
         if not self._plan.live:
             raise EngineError(
-                "This engine was started for the checkpoint as it is: open it with live=True to set a layer path."
+                "This engine was started for the unmodified checkpoint: open it with live=True to set a layer path."
             )
         for layers in paths:
             check_layer_path(
@@ -218,42 +220,42 @@ class VllmEngine:
         self._check_lengths(len(r.prompt) + r.max_new_tokens for r in requests)
 
     def _check_lengths(self, lengths: Iterable[int]) -> None:
-        """Raise EngineError for a sequence whose rotary factors transformers would choose by its length."""
+        """Raise EngineError for a sequence so long that its rotary factors depend on its length in transformers."""
         limit = self._constant_rope
         longest = max(lengths, default=0)
-        asked = self.spec.max_length
-        # What fits into neither limit is truncated to the one that was asked for, here as there.
-        if limit is None or longest < limit or (asked is not None and asked <= limit):
+        max_length = self.spec.max_length
+        # If max_length is within the limit, longer sequences are truncated to it in both engines.
+        if limit is None or longest < limit or (max_length is not None and max_length <= limit):
             return
         raise EngineError(
-            f"A sequence of {longest} tokens is asked for; beyond {limit} tokens the rotary embedding of {self.checkpoint} "
-            "depends on the length of each sequence, which vLLM does not do: use the transformers engine, or set max_length to "
+            f"A sequence has {longest} tokens; beyond {limit} tokens the rotary embedding of {self.checkpoint} "
+            "depends on the length of each sequence, which vLLM does not support: use the transformers engine, or set max_length to "
             f"{limit}."
         )
 
-    def _take_cache(self, purpose: str) -> None:
-        """Take the KV cache from the scheduler: no request runs, and no block holds what it would find again."""
+    def _claim_cache(self, purpose: str) -> None:
+        """Reserve the KV cache for passes outside the scheduler: no request runs, and the prefix cache is empty."""
         self._queue.require_idle(purpose)
-        self._leave_cache()
+        self._release_cache()
         self._reset_prefix_cache()
 
-    def _leave_cache(self) -> None:
-        """Whoever uses the KV cache next finds nothing of ours in it."""
-        if self._outside is not None:
-            self._outside.stop()
+    def _release_cache(self) -> None:
+        """Invalidate what passes outside the scheduler keep in the KV cache."""
+        if self._unscheduled is not None:
+            self._unscheduled.stop()
 
     def _reset_prefix_cache(self) -> None:
         if not self._llm.reset_prefix_cache():
             raise EngineError(
-                "vLLM keeps its prefix cache although no request runs: close the engine and open it again."
+                "vLLM cannot reset its prefix cache although no request runs: close the engine and open it again."
             )
         if self._plan.live:
             self._llm.collective_rpc("mend_cache")
 
     def close(self) -> None:
-        """End the engine and free its memory; another one can be opened in this process afterwards."""
+        """Stop the engine and free its memory; another one can then be opened in this process."""
         if not self._closed:
             self._closed = True
-            del self._queue, self._outside
+            del self._queue, self._unscheduled
             stop(self._llm)
             del self._llm

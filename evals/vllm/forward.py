@@ -1,6 +1,6 @@
-"""Forward passes outside vLLM's scheduler: its layers, kernels and KV cache, with sequences and blocks of our own.
+"""Forward passes outside vLLM's scheduler: vLLM's layers, kernels and KV cache with mergeboard's sequences and blocks.
 
-Used while the scheduler is idle and its prefix cache is empty, so that every block is free. Runs in the worker.
+Runs in the worker, while the scheduler is idle and its prefix cache is empty, so that every block is free.
 """
 
 from __future__ import annotations
@@ -23,40 +23,40 @@ from evals.vllm.slots import LayerSlots, shallow
 
 @dataclass
 class Hidden:
-    """Hidden states of the new tokens, and the residual that vLLM's layers pass beside them. Layers change both in place."""
+    """Hidden states and residual of the new tokens, [tokens, hidden size]. vLLM's layers change both in place."""
 
     states: torch.Tensor
     residual: torch.Tensor
 
     def copy(self) -> Hidden:
-        """The same values, to be changed apart."""
+        """A copy that does not share memory."""
         return Hidden(self.states.clone(), self.residual.clone())
 
 
 @dataclass(frozen=True)
 class Part:
-    """Rows of a layer's pass whose keys and values are in one of its holders."""
+    """Rows of a layer's pass whose keys and values are in the same holder."""
 
     holder: int
     metadata: Any
-    """What the attention kernel needs to know about the rows' sequences."""
+    """The attention kernel's metadata of the rows' sequences."""
     slots: torch.Tensor
-    """Where keys and values are written ..."""
+    """KV cache slots that keys and values are written to."""
     written: torch.Tensor | None = None
-    """... and of which of the rows; null is each of them once."""
+    """Row that each slot is written from; None: one slot per row, in order."""
     rows: torch.Tensor | None = None
-    """Which rows of the pass these are; null is all."""
+    """Indices of the rows in the pass; None for all."""
 
 
 @dataclass
 class Running:
-    """What the running layer's attention reads and writes."""
+    """Parts of the running layer, set before each call of its attention."""
 
     parts: tuple[Part, ...] = ()
 
 
 class SpreadAttention(nn.Module):
-    """A layer's attention that writes keys and values to any number of places, in any of its holders, before it reads them."""
+    """A layer's attention that can write keys and values to several slots and holders before it reads them."""
 
     def __init__(self, holders: Sequence[nn.Module], running: Running) -> None:
         super().__init__()
@@ -64,14 +64,14 @@ class SpreadAttention(nn.Module):
         self._running = running
 
     def forward(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-        """Attention over the KV cache, which holds this call's keys and values already."""
+        """Write keys and values to the KV cache, then attend over it."""
         parts = self._running.parts
         if len(parts) == 1:
             return self._part(parts[0], query, key, value)
-        found = torch.empty_like(query)
+        output = torch.empty_like(query)
         for part in parts:
-            found[part.rows] = self._part(part, query[part.rows], key[part.rows], value[part.rows])
-        return found
+            output[part.rows] = self._part(part, query[part.rows], key[part.rows], value[part.rows])
+        return output
 
     def _part(self, part: Part, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         holder = self._holders[part.holder]
@@ -80,14 +80,17 @@ class SpreadAttention(nn.Module):
         if part.written is not None:
             keys, values = keys.index_select(0, part.written), values.index_select(0, part.written)
         holder.impl.do_kv_cache_update(holder, keys, values, holder.kv_cache, part.slots)
-        # It finds no slots in the forward context and writes nothing more.
-        found: torch.Tensor = holder(query, key, value)
-        return found
+        # The forward context contains no slots, so that the holder writes nothing.
+        output: torch.Tensor = holder(query, key, value)
+        return output
 
 
 class Forward:
-    """The model of one worker, layer by layer. A layer has the KV holder of its own slot, and those of as many further
-    slots as there are for all layers alike; `Stride` tells which of a layer's repetitions uses which."""
+    """The model of one worker, run layer by layer.
+
+    Each layer has the KV holder of its own slot and an equal share of the extra slots' holders; `Stride` maps a layer's
+    repetitions to holders.
+    """
 
     def __init__(
         self,
@@ -99,15 +102,15 @@ class Forward:
         *,
         answers: bool,
     ) -> None:
-        """`head_rows` is the number of rows whose logits are in memory at once, the same on every rank. Where `answers` is false,
-        the rank takes part in the others' computation and returns nothing: the driver reads the first one's answers."""
+        """`head_rows` is the number of rows whose logits are in memory at once, the same on every rank. If `answers` is false, the
+        rank takes part in the computation but returns nothing; the driver reads the first rank's answers."""
         self._config = config
         self._device = device
         self._model: Any = runner.get_model()
         self._builder = runner.attn_groups[0][0].get_metadata_builder()
         self._head_rows = head_rows
         self._answers = answers
-        # Blocks, KV heads, tokens of a block, keys beside values.
+        # [blocks, KV heads, tokens of a block, keys and values]
         self.n_blocks, _, self.block_size, _ = slots.holders[0].kv_cache.shape
         self._running = Running()
         n = len(slots.sources)
@@ -123,7 +126,7 @@ class Forward:
 
     @torch.inference_mode()
     def run(self, step: Step, paths: Sequence[tuple[int, ...]], stride: Stride) -> list[StepResult]:
-        """The step through each of the paths; what paths have in common from their first layer on is run once."""
+        """Run the step on each path; common prefixes of paths run once."""
         results: dict[int, StepResult] = {}
         for path, hidden in self.prefill(step.batch, paths, stride):
             results[path] = self.look_up(hidden, step)
@@ -132,7 +135,7 @@ class Forward:
     def prefill(
         self, batch: Batch, paths: Sequence[tuple[int, ...]], stride: Stride
     ) -> Iterator[tuple[int, Hidden]]:
-        """The last hidden states of each path, which leave its keys and values in its blocks."""
+        """The last hidden states of each path; writes the path's keys and values to its blocks."""
         for path in range(stride.paths):
             for repeat in range(stride.repeats):
                 self._copy_blocks(batch.copies, path, repeat, stride)
@@ -142,7 +145,7 @@ class Forward:
 
     def _walk(self, node: PathNode, hidden: Hidden, pass_: _Pass) -> Iterator[tuple[int, Hidden]]:
         for layer, repeat in zip(node.layers, node.repeats, strict=True):
-            # Alone, a path uses its own blocks; where all share a stride of one, there are no others.
+            # With a stride of one path, all paths use the same blocks.
             writers = node.paths if pass_.stride.paths > 1 else (0,)
             pass_.layer(layer, hidden, writers, repeat if pass_.stride.repeats > 1 else 0)
         for path in node.ends:
@@ -153,7 +156,7 @@ class Forward:
 
     @torch.inference_mode()
     def decode(self, step: DecodeStep, paths: tuple[tuple[int, ...], ...], stride: Stride) -> list[int]:
-        """The next token of each row; layers run once for all rows that are due for them."""
+        """The next token of each row; a layer runs once for all rows that need it at the same time."""
         states = self._model.model.embed_input_ids(self.tensor(step.tokens))
         hidden = Hidden(states, torch.zeros_like(states))
         rows = _Rows(self, step, stride)
@@ -164,16 +167,16 @@ class Forward:
         for begin in range(0, len(states), self._head_rows):
             logits = self._logits(states[begin : begin + self._head_rows])
             if logits is not None:
-                best.append(self._likeliest(logits, begin, step.penalty))
+                best.append(self._likeliest_tokens(logits, begin, step.penalty))
         return torch.cat(best).tolist() if best else []
 
     def _logits(self, states: torch.Tensor) -> torch.Tensor | None:
-        """Logits of the rows, gathered from all ranks; null on a rank that does not answer."""
+        """Logits of the rows, gathered from all ranks; None on a rank that does not answer."""
         logits: torch.Tensor | None = self._model.compute_logits(states)
         return logits if self._answers else None
 
-    def _likeliest(self, logits: torch.Tensor, begin: int, penalty: Penalty | None) -> torch.Tensor:
-        """The likeliest token of each row, after the penalty, on the device; the first of the logits is row `begin`."""
+    def _likeliest_tokens(self, logits: torch.Tensor, begin: int, penalty: Penalty | None) -> torch.Tensor:
+        """The likeliest token of each row after the penalty, on the device; the first row of the logits is row `begin`."""
         if penalty is not None:
             seen = penalty.seen[(penalty.seen[:, 0] >= begin) & (penalty.seen[:, 0] < begin + len(logits))]
             rows, tokens = self.tensor(seen[:, 0] - begin), self.tensor(seen[:, 1])
@@ -183,7 +186,7 @@ class Forward:
         return logits.argmax(dim=-1)
 
     def look_up(self, hidden: Hidden, step: Step) -> StepResult:
-        """Log-probabilities (float32) of the wanted tokens and the likeliest token of each wanted row."""
+        """Log-probabilities (float32) of the step's lookups and the likeliest token of each of its rows."""
         rows = self.tensor(step.rows)
         states, _ = self._model.model.norm(hidden.states[rows], hidden.residual[rows])
         logprobs: list[torch.Tensor] = []
@@ -194,26 +197,26 @@ class Forward:
             if logits is None:
                 continue
             logits = logits.float()
-            here = step.lookups[(step.lookups[:, 0] >= begin) & (step.lookups[:, 0] < end)]
-            where, tokens = self.tensor(here[:, 0] - begin), self.tensor(here[:, 1])
-            logprobs.append(logits[where, tokens] - torch.logsumexp(logits, dim=-1)[where])
-            best.append(self._likeliest(logits, begin, step.penalty))
+            lookups = step.lookups[(step.lookups[:, 0] >= begin) & (step.lookups[:, 0] < end)]
+            lookup_rows, tokens = self.tensor(lookups[:, 0] - begin), self.tensor(lookups[:, 1])
+            logprobs.append(logits[lookup_rows, tokens] - torch.logsumexp(logits, dim=-1)[lookup_rows])
+            best.append(self._likeliest_tokens(logits, begin, step.penalty))
         if not best:
             return StepResult([], [])
-        # The one place where the host waits for a GPU.
+        # Only here the host waits for the GPU.
         return StepResult(torch.cat(logprobs).tolist(), torch.cat(best).tolist())
 
     def one_layer(self, layer: int, hidden: Hidden, positions: torch.Tensor, parts: tuple[Part, ...]) -> None:
         """Run one loaded layer; changes `hidden`."""
         self._running.parts = parts
-        known = {self._holders[layer][part.holder].layer_name: part.metadata for part in parts}
-        with set_forward_context(known, self._config, num_tokens=len(positions), slot_mapping={}):
+        metadata = {self._holders[layer][part.holder].layer_name: part.metadata for part in parts}
+        with set_forward_context(metadata, self._config, num_tokens=len(positions), slot_mapping={}):
             hidden.states, hidden.residual = self._layers[layer](positions, hidden.states, hidden.residual)
 
     def metadata(
         self, starts: torch.Tensor, lengths: torch.Tensor, tables: torch.Tensor, longest: tuple[int, int]
     ) -> Any:
-        """What the attention kernels need to know about the sequences; `longest` is (new tokens, length)."""
+        """The attention kernels' metadata of the sequences; `longest` is (new tokens, length)."""
         starts = starts.to(torch.int32)
         common = CommonAttentionMetadata(
             query_start_loc=starts.to(self._device),
@@ -226,12 +229,12 @@ class Forward:
             block_table_tensor=tables.to(self._device, torch.int32),
             slot_mapping=torch.empty(0, dtype=torch.int64, device=self._device),
         )
-        # The "fast" form has no schedule made ahead: FlashAttention keeps that in one buffer, of as many entries as the scheduler
-        # has sequences, while ours are more and several are alive at once.
+        # fast_build skips the precomputed schedule: FlashAttention keeps it in one buffer with one entry per scheduled sequence,
+        # but there are more sequences here, and several schedules in use at once.
         return self._builder.build(common_prefix_len=0, common_attn_metadata=common, fast_build=True)
 
     def slots_of(self, blocks: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
-        """Places in the KV cache."""
+        """Slots of the KV cache."""
         return blocks * self.block_size + offsets
 
     def _copy_blocks(self, copies: Ints, path: int, repeat: int, stride: Stride) -> None:
@@ -247,7 +250,7 @@ class Forward:
 
 
 class _Pass:
-    """One batch on its way through layers: positions, metadata and write places, made once."""
+    """Positions, metadata and write slots of one batch, computed once for all layers."""
 
     def __init__(self, forward: Forward, batch: Batch, stride: Stride) -> None:
         self.stride = stride
@@ -258,12 +261,12 @@ class _Pass:
         self._parts: dict[tuple[tuple[int, ...], int], Part] = {}
 
     def layer(self, layer: int, hidden: Hidden, paths: tuple[int, ...], repeat: int) -> None:
-        """Run one layer for these paths; all of them get the keys and values, the first one's are read."""
+        """Run one layer for these paths; writes keys and values for all of them and reads those of the first."""
         if (paths, repeat) not in self._parts:
             self._parts[paths, repeat] = self._part(paths, repeat)
         self._forward.one_layer(layer, hidden, self._positions, (self._parts[paths, repeat],))
 
-    def _read(self, path: int, repeat: int) -> Any:
+    def _metadata_of(self, path: int, repeat: int) -> Any:
         if (path, repeat) not in self._metadata:
             batch = self._batch
             tables = self.stride.block(torch.from_numpy(batch.tables), path, repeat)
@@ -276,18 +279,18 @@ class _Pass:
     def _part(self, paths: tuple[int, ...], repeat: int) -> Part:
         batch, forward = self._batch, self._forward
         blocks, offsets = forward.tensor(batch.write_blocks), forward.tensor(batch.write_offsets)
-        places = [forward.slots_of(self.stride.block(blocks, path, repeat), offsets) for path in paths]
+        slots = [forward.slots_of(self.stride.block(blocks, path, repeat), offsets) for path in paths]
         plain = len(paths) == 1 and len(batch.write_rows) == len(batch.tokens)
         return Part(
             holder=self.stride.holder(repeat),
-            metadata=self._read(paths[0], repeat),
-            slots=torch.cat(places),
+            metadata=self._metadata_of(paths[0], repeat),
+            slots=torch.cat(slots),
             written=None if plain else forward.tensor(batch.write_rows).repeat(len(paths)),
         )
 
 
 class _Rows:
-    """The rows of a decode step: who is due, and where their keys and values are."""
+    """The rows of a decode step, selected layer by layer, with the location of their keys and values."""
 
     def __init__(self, forward: Forward, step: DecodeStep, stride: Stride) -> None:
         self._forward = forward
@@ -322,8 +325,8 @@ class _Rows:
             parts = tuple(
                 replace(part, rows=forward.tensor(np.flatnonzero(holders == part.holder))) for part in parts
             )
-        everyone = len(rows) == len(step.paths)
-        return _Due(None if everyone else forward.tensor(rows), forward.tensor(step.lengths[rows] - 1), parts)
+        all_rows = len(rows) == len(step.paths)
+        return _Due(None if all_rows else forward.tensor(rows), forward.tensor(step.lengths[rows] - 1), parts)
 
     def _part(self, holder: int, rows: Ints, repeats: Ints) -> Part:
         """The rows whose keys and values are in one holder."""
@@ -346,6 +349,6 @@ class _Due:
     """The rows that are due for a layer."""
 
     rows: torch.Tensor | None
-    """Null is all."""
+    """None for all."""
     positions: torch.Tensor
     parts: tuple[Part, ...]

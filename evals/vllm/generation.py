@@ -1,7 +1,7 @@
 """Greedy generation through vLLM's scheduler, with the texts and stop strings of lm-eval's `hf` model.
 
-vLLM's own detokenizer goes on from the prompt: its text of a SentencePiece tokenizer begins with the space before the first word,
-which `hf`, where the new tokens are decoded alone, does not have. So vLLM hands out tokens, and text is made of them here.
+vLLM's detokenizer continues the prompt: with a SentencePiece tokenizer its text begins with the space before the first word, which
+`hf` does not have because it decodes the new tokens alone. So vLLM returns tokens, which are decoded here.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from vllm.v1.engine.detokenizer import IncrementalDetokenizer
 
 AHEAD = 16
-"""Prompts that wait in the scheduler besides those that run: few sequences end in one step, and another engine that shares the
-job cannot take what waits here."""
+"""Number of prompts waiting in the scheduler. Few sequences end in one step, and engines that share the job cannot run the waiting
+ones."""
 
 
 def generations(
@@ -31,7 +31,7 @@ def generations(
     text: Text,
     wanted: Wanted = all_wanted,
 ) -> Iterator[tuple[int, GenerateResult]]:
-    """Results of the requests as they finish; the longest prompts are started first."""
+    """Results of the requests as they finish; the longest prompts start first."""
     for prompt, output in queue.run(_prompts(requests, max_length, text, wanted), ahead=AHEAD):
         request = requests[prompt.key[0]]
         answer = output.outputs[0]
@@ -58,7 +58,7 @@ class _Watched(Prompt):
         watched = StopStrings(self.text.tokenizer, self.stop)
 
         class _Watch(IncrementalDetokenizer):
-            """Keeps the new tokens and ends the sequence where their text has a stop string."""
+            """Collects the new tokens and ends the sequence when their text contains a stop string."""
 
             def update(self, new_token_ids: list[int], stop_terminated: bool) -> str | None:
                 for token in new_token_ids:

@@ -1,8 +1,8 @@
-"""Full CUDA graphs of decode steps under live layer paths. A graph belongs to one path and is replayed on no other.
+"""Full CUDA graphs of decode steps with live layer paths. A graph is replayed only on the path that it was captured for.
 
-A captured graph holds the kernels of the layers that the model ran at its capture, so a change of path makes it wrong.
-Graphs are captured when the first generation of a path asks for them, while the scheduler is idle; scoring never does. Positions,
-block tables, slots and lengths are in buffers of vLLM's runner that a replay reads anew. Only the V2 runner is served.
+A captured graph contains the kernels of the layers that the model ran at its capture, so a change of path invalidates it. Graphs
+are captured before the first generation of a path, while the scheduler is idle, and never for scoring. Positions, block tables,
+slots and lengths are in buffers of vLLM's runner that every replay reads. Only the V2 runner is supported.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ _log = logging.getLogger(__name__)
 
 
 class StaleGraph(RuntimeError):
-    """A graph of another layer path was about to be replayed."""
+    """A graph of another layer path would be replayed."""
 
 
 class PathGraphs(ModelCudaGraphManager):
-    """vLLM's graph manager, with the graphs of one layer path.
+    """vLLM's graph manager for the graphs of one layer path.
 
-    Every change of path gives `LayerSlots.generation` a new value. Graphs are used while that value is the one of their capture.
+    Every change of path increments `LayerSlots.generation`. Graphs are valid while it has its value at their capture.
     """
 
     _capture_descs: dict[CUDAGraphMode, list[BatchExecutionDescriptor]]
 
     def __init__(self, manager: ModelCudaGraphManager, slots: LayerSlots) -> None:
-        """Take the place of the manager that the runner made; nothing is captured yet."""
+        """Replace the runner's manager; nothing is captured yet."""
         super().__init__(
             manager.vllm_config,
             manager.device,
@@ -46,7 +46,7 @@ class PathGraphs(ModelCudaGraphManager):
             ubatch_runner=manager.ubatch_runner,
         )
         config = manager.vllm_config.model_config
-        # Made by vLLM for the largest batch of the first capture; ours grow, and all graphs write to the same place.
+        # vLLM allocates it for the largest batch of the first capture; here later captures can be larger, and all graphs share it.
         self.hidden_states = torch.empty(
             max((d.num_tokens for descs in self._capture_descs.values() for d in descs), default=0),
             config.get_hidden_size(),
@@ -55,38 +55,38 @@ class PathGraphs(ModelCudaGraphManager):
         )
         self._slots = slots
         self._generation: int | None = None
-        """The generation of the slots for which the graphs were captured."""
+        """Generation of the slots at the graphs' capture."""
         self._due: dict[CUDAGraphMode, list[BatchExecutionDescriptor]] = {}
         self.enabled = True
-        """Whether graphs are captured and replayed; if not, every step runs eager."""
+        """Whether graphs are captured and replayed; otherwise every step runs eager."""
 
     @property
     def current(self) -> bool:
-        """Whether the graphs are those of the path that is set."""
+        """Whether the graphs belong to the current path."""
         return self._generation == self._slots.generation
 
     def release_graphs(self) -> None:
-        """Drop the graphs and the memory pool that they share."""
+        """Drop the graphs and their memory pool."""
         super().release_graphs()
         self._generation = None
         if self.cudagraph_mode:
-            # With its last graph a pool ends, and the allocator refuses to capture into it again.
+            # The allocator rejects captures into a pool whose last graph is gone.
             self.pool = current_platform.graph_pool_handle()
 
     def missing(self, rows: int) -> list[BatchExecutionDescriptor]:
-        """Batch sizes up to the one that serves this many rows, whose graphs the set path lacks; the largest first."""
+        """Graphs that the current path lacks, of batch sizes up to the one for this many rows; the largest first."""
         sizes = sorted({d.num_tokens for descs in self._capture_descs.values() for d in descs})
         largest = next((size for size in sizes if size >= rows), sizes[-1] if sizes else 0)
-        known = self.graphs if self.current else {}
+        captured = self.graphs if self.current else {}
         return [
             desc
             for descs in self._capture_descs.values()
             for desc in descs
-            if desc.num_tokens <= largest and desc not in known
+            if desc.num_tokens <= largest and desc not in captured
         ]
 
     def capture_for(self, runner: Any, rows: int) -> None:
-        """Capture what the set path lacks for batches of up to this many rows. The scheduler must be idle."""
+        """Capture the current path's missing graphs for batches of up to this many rows. The scheduler must be idle."""
         if not self.current:
             self.release_graphs()
         due = self.missing(rows)
@@ -94,7 +94,7 @@ class PathGraphs(ModelCudaGraphManager):
             return
         self._due = {mode: [d for d in due if d.cg_mode == mode] for mode in {d.cg_mode for d in due}}
         try:
-            # vLLM draws a progress bar for every capture.
+            # vLLM shows a progress bar for every capture.
             with contextlib.redirect_stderr(io.StringIO()):
                 runner.capture_model()
             self._generation = self._slots.generation
@@ -104,19 +104,19 @@ class PathGraphs(ModelCudaGraphManager):
                 self.release_graphs()
 
     def needs_capture(self) -> bool:
-        """Nothing is captured at the engine's start."""
+        """Whether a capture is pending; false at the engine's start."""
         return bool(self._due)
 
     def capture(self, *args: Any, **kwargs: Any) -> None:
-        """Capture what is due."""
-        everything, self._capture_descs = self._capture_descs, self._due
+        """Capture the pending graphs."""
+        all_descs, self._capture_descs = self._capture_descs, self._due
         try:
             super().capture(*args, **kwargs)
         finally:
-            self._capture_descs = everything
+            self._capture_descs = all_descs
 
     def dispatch(self, num_reqs: int, num_tokens: int, *args: Any, **kwargs: Any) -> BatchExecutionDescriptor:
-        """The graph for a batch; eager where the set path has none of that size."""
+        """The graph for a batch; eager if the current path has none of that size."""
         desc = super().dispatch(num_reqs, num_tokens, *args, **kwargs)
         if desc.cg_mode == CUDAGraphMode.NONE or (self.enabled and self.current and desc in self.graphs):
             return desc
@@ -129,7 +129,7 @@ class PathGraphs(ModelCudaGraphManager):
         )
 
     def run_fullgraph(self, desc: BatchExecutionDescriptor) -> Any:
-        """Replay a graph; raises StaleGraph where it is not the set path's."""
+        """Replay a graph; StaleGraph if it belongs to another path."""
         if not self.current:
             raise StaleGraph(
                 f"A CUDA graph of layer path {self._generation} was about to be replayed on path {self._slots.generation}."
@@ -138,7 +138,7 @@ class PathGraphs(ModelCudaGraphManager):
 
 
 def take_graphs(runner: Any, slots: LayerSlots) -> PathGraphs | None:
-    """Make a V2 runner's graphs those of the set path; null where it runs without graphs."""
+    """Replace a V2 runner's graph manager by PathGraphs; None if it runs without graphs."""
     manager = runner.cudagraph_manager
     if manager is None or not manager.cudagraph_mode:
         return None
@@ -147,7 +147,7 @@ def take_graphs(runner: Any, slots: LayerSlots) -> PathGraphs | None:
 
 
 def capture_or_explain(graphs: PathGraphs, runner: Any, rows: int) -> str | None:
-    """Capture for the set path; if that fails, turn graphs off and say why."""
+    """Capture the current path's graphs; if that fails, disable graphs and return the reason."""
     try:
         graphs.capture_for(runner, rows)
     except (RuntimeError, AssertionError, ValueError) as error:

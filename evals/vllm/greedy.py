@@ -1,7 +1,7 @@
-"""Whether a continuation is what greedy decoding gives, from the log-probabilities of some tokens.
+"""Decides from the log-probabilities of some tokens whether a continuation is the greedy one.
 
-A token with more than half of the probability is the likeliest of its row, and one that another choice's token beats is not.
-What is left open is decided by the row's likeliest token, which its owner has to ask for.
+A token with more than half of the probability is the likeliest of its row; a token with a lower log-probability than another
+choice's is not. Undecided rows need their likeliest token, which the caller requests.
 """
 
 from __future__ import annotations
@@ -11,52 +11,52 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 MARGIN = 0.02
-"""Log-probabilities nearer than this decide nothing: they come from different passes, whose roundings differ."""
+"""Smaller differences of log-probabilities do not decide: they may come from passes with different rounding."""
 
 
 class Row(NamedTuple):
-    """A place in a sequence: what comes next after the context and the first tokens of a continuation."""
+    """The prediction after a context and the first tokens of a continuation."""
 
     context: tuple[int, ...]
     continued: tuple[int, ...]
 
 
 class RowScores:
-    """What is known of the rows of one question."""
+    """Known log-probabilities and likeliest tokens of one question's rows."""
 
     def __init__(self) -> None:
         self._logprobs: dict[Row, dict[int, float]] = {}
         self._likeliest: dict[Row, int] = {}
 
-    def take(
+    def add_logprobs(
         self, context: tuple[int, ...], continuation: tuple[int, ...], logprobs: Sequence[float]
     ) -> None:
         """Add the log-probability of every token of a continuation."""
         for position, (token, logprob) in enumerate(zip(continuation, logprobs, strict=True)):
             self._logprobs.setdefault(Row(context, continuation[:position]), {})[token] = logprob
 
-    def take_likeliest(self, row: Row, token: int) -> None:
+    def add_likeliest(self, row: Row, token: int) -> None:
         """Add the likeliest token of a row."""
         self._likeliest[row] = token
 
     def is_greedy(self, context: tuple[int, ...], continuation: tuple[int, ...]) -> bool | Row:
-        """Whether every token is the likeliest of its row; where that is open, the first row that is."""
-        open_row = None
+        """Whether every token is the likeliest of its row; if that is undecided, the first undecided row."""
+        undecided = None
         for position, token in enumerate(continuation):
             row = Row(context, continuation[:position])
             likeliest = self._is_likeliest(row, token)
             if likeliest is False:
                 return False
-            if likeliest is None and open_row is None:
-                open_row = row
-        return True if open_row is None else open_row
+            if likeliest is None and undecided is None:
+                undecided = row
+        return True if undecided is None else undecided
 
     def _is_likeliest(self, row: Row, token: int) -> bool | None:
         if row in self._likeliest:
             return self._likeliest[row] == token
-        known = self._logprobs[row]
-        if known[token] > math.log(0.5) + MARGIN:
+        logprobs = self._logprobs[row]
+        if logprobs[token] > math.log(0.5) + MARGIN:
             return True
-        if any(other > known[token] + MARGIN for other in known.values()):
+        if any(logprob > logprobs[token] + MARGIN for logprob in logprobs.values()):
             return False
         return None

@@ -1,4 +1,4 @@
-"""How much one pass outside the scheduler may hold, from the device's memory. Pure arithmetic, no torch."""
+"""Limits of one pass outside the scheduler, computed from the device's memory. Does not import torch."""
 
 from __future__ import annotations
 
@@ -13,41 +13,41 @@ PROMPTS_CPU = 64
 HEAD_ROWS_CPU = 128
 
 TOKENS_GPU = 16384
-"""More tokens than this in one pass gain nothing: every kernel fills the device before."""
+"""Maximum tokens of one pass; more are not faster, because the kernels already fill the device."""
 LEAST_TOKENS = 1024
 ROWS_GPU = 2048
 PROMPTS_GPU = 256
 HEAD_ROWS_GPU = 2048
 HEAD_BYTES = 1 << 29
-"""What the rows of one head step may take on a GPU."""
+"""Maximum memory of one head step's logits on a GPU, in bytes."""
 SHARE = 0.5
-"""Share of the free memory that a pass may take; the rest is for kernels' workspaces and CUDA graphs."""
+"""Share of the free memory that a pass may use; the rest is for kernel workspaces and CUDA graphs."""
 COPIES = 5
-"""Hidden states that are alive at once: the running ones, and one at each of log2(16) branches of a trie of 16 paths."""
+"""Hidden states in memory at once: the running ones, and one at each of log2(16) branches of a trie of 16 paths."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What the passes outside the scheduler have to work with, and how large they may be."""
+    """KV cache sizes and batch limits of passes outside the scheduler."""
 
     holders: int
-    """KV caches of each layer."""
+    """Number of KV caches of each layer."""
     blocks: int
-    """Blocks of each holder."""
+    """Number of blocks of each holder."""
     block_size: int
-    """Tokens of one block, as the attention kernels see it."""
+    """Tokens per block of the attention kernels."""
     tokens: int = TOKENS_CPU
-    """New tokens after which a batch is run."""
+    """Number of new tokens at which a batch is run."""
     rows: int = ROWS_CPU
-    """Rows (path, prompt) that are decoded together."""
+    """Maximum number of rows (path, prompt) decoded together."""
     prompts: int = PROMPTS_CPU
-    """Prompts that are decoded together."""
+    """Maximum number of prompts decoded together."""
     ahead: bool = False
-    """Whether the next batch is planned while the device computes; on a CPU planning would take the cores from it."""
+    """Whether the next batch is planned while the device computes; false on a CPU, where planning would compete for cores."""
 
     @classmethod
     def least(cls, limits: Sequence[Limits]) -> Limits:
-        """What every rank of a tensor-parallel engine can do."""
+        """The element-wise minimum over the ranks of a tensor-parallel engine."""
         return functools.reduce(
             lambda a, b: cls(*(min(getattr(a, f.name), getattr(b, f.name)) for f in fields(cls))), limits
         )
@@ -55,7 +55,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Shape:
-    """Sizes of one rank's share of a decoder layer, in numbers of elements."""
+    """Sizes of one rank's share of a decoder layer, in elements."""
 
     hidden: int
     intermediate: int
@@ -80,24 +80,26 @@ class Shape:
 
 
 def bytes_per_token(shape: Shape, element_size: int) -> int:
-    """Peak activations of one token in a pass through layers: hidden states with their residuals at every branch, what a layer
-    holds of the hidden size (normed input, output), query, attention output and its copy, keys and values twice (as computed and
-    as written), gate, up and their product."""
+    """Peak activation bytes of one token in a pass.
+
+    Counted are hidden states and residuals at every branch, a layer's normed input and output, query, attention output and its
+    copy, keys and values twice (as computed and as written), gate, up and their product.
+    """
     hidden = (2 * COPIES + 3) * shape.hidden
     attention = 3 * shape.query + 4 * shape.key
     return element_size * (hidden + max(attention, 3 * shape.intermediate))
 
 
 def tokens_in(free_bytes: int, per_token: int) -> int:
-    """New tokens of a batch on a GPU that has so many bytes free."""
+    """Number of new tokens of a batch on a GPU with `free_bytes` of free memory."""
     room = int((free_bytes - HEAD_BYTES) * SHARE) // per_token
     return max(LEAST_TOKENS, min(TOKENS_GPU, room))
 
 
 def head_rows(vocabulary: int) -> int:
-    """Rows that a GPU gives to the head at once: logits in the model's dtype, in float32, and a temporary of float32.
+    """Rows of one head step on a GPU: logits in the model's dtype, in float32, and a float32 temporary.
 
-    From the vocabulary alone, so that all ranks take as many steps: each gathers logits from all of them.
+    It depends only on the vocabulary, so that all ranks take equally many steps: each step gathers logits from all ranks.
     """
     return max(HEAD_ROWS_CPU, min(HEAD_ROWS_GPU, HEAD_BYTES // (vocabulary * 12)))
 

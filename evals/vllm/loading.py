@@ -1,4 +1,4 @@
-"""From an engine specification to a running vLLM engine."""
+"""Plans and starts a vLLM engine from an engine specification."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ if TYPE_CHECKING:
 
 GIB = 1 << 30
 BLOCK_CPU = 32
-"""The CPU kernel's smallest block; only whole blocks are shared between prompts, so small is fast."""
+"""The CPU kernel's smallest block; prompts share only full blocks, so that small blocks are faster."""
 BATCH_CPU = 64
 BATCH_CUDA = 256
 TOKENS_PER_STEP_CPU = 2048
 KV_TOKENS_CPU = 32768
-"""KV cache on a CPU unless tuned: room for this many tokens, or for the longest sequence if that is more."""
+"""Default KV cache size on a CPU, in tokens; the longest sequence if that is more."""
 GRAPHS: dict[str, Any] = {"mode": 0, "cudagraph_mode": "FULL_DECODE_ONLY"}
-"""vLLM's `CompilationConfig` of ExecutionMode.GRAPHS: mode 0 is no torch.compile, and decode steps alone are captured, which
-every attention backend supports that supports graphs at all."""
+"""vLLM's `CompilationConfig` for ExecutionMode.GRAPHS: no torch.compile (mode 0), and graphs of decode steps only, which every
+attention backend with graph support supports."""
 KV_SHARE_CPU = 0.25
-"""At most this share of the free memory goes to the KV cache on a CPU unless tuned."""
+"""Maximum share of the free memory for the default KV cache on a CPU."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What an engine is started with."""
+    """Settings and vLLM arguments of an engine."""
 
     cpu: bool
     live: bool
@@ -56,7 +56,7 @@ class Plan:
 
 
 def plan_engine(spec: EngineSpec, checkpoint: Path, tuning: EngineTuning) -> Plan:
-    """Settings for this machine; raises EngineError for what the checkpoint contradicts. Loads nothing."""
+    """Settings for this machine, without loading anything; EngineError if the checkpoint contradicts the specification."""
     config = read_config(checkpoint)
     require_all_weights(checkpoint, config)
     require_weight_shapes(checkpoint, config)
@@ -64,7 +64,7 @@ def plan_engine(spec: EngineSpec, checkpoint: Path, tuning: EngineTuning) -> Pla
     if stored and spec.quantization != stored:
         raise EngineError(
             f"{checkpoint} is stored quantised ({stored}) and the engine specification says "
-            f"{spec.quantization or 'that it is not'}: set quantization to {stored}, since it is part of what a score means."
+            f"{spec.quantization or 'that it is not'}: set quantization to {stored}, because it affects the scores."
         )
     cpu = answer_for_cpu_build()
     threads = tuning.threads or len(os.sched_getaffinity(0))
@@ -74,13 +74,13 @@ def plan_engine(spec: EngineSpec, checkpoint: Path, tuning: EngineTuning) -> Pla
     live = is_live_family(config) and (cpu or tuning.sets_paths)
     if live and execution is ExecutionMode.COMPILED:
         raise EngineError(
-            f"No live layer path can be set in a compiled engine, and live paths of {checkpoint} are asked for: leave "
+            f"A compiled engine cannot run live layer paths, and live paths of {checkpoint} are requested: leave "
             "`execution: compiled` out, or build the paths with `materialize: true`."
         )
     arguments: dict[str, Any] = {
         "model": str(checkpoint),
         "dtype": spec.dtype,
-        # What the checkpoint is stored in, vLLM reads from its config, and picks the kernel by it.
+        # vLLM reads the stored quantisation from the checkpoint's config and chooses the kernel by it.
         "quantization": None if stored else spec.quantization,
         "allow_deprecated_quantization": stored in DEPRECATED_METHODS,
         "kv_cache_dtype": spec.kv_cache_dtype,
@@ -100,7 +100,7 @@ def plan_engine(spec: EngineSpec, checkpoint: Path, tuning: EngineTuning) -> Pla
     if spec.attention_backend not in (None, AUTO_ATTENTION, CPU_ATTENTION):
         arguments["attention_backend"] = spec.attention_backend
     if spec.tensor_parallel > 1:
-        # All GPUs of an engine are on one node; vLLM would otherwise take over the Ray cluster that it finds itself in.
+        # All GPUs of an engine are on one node; otherwise vLLM would use the surrounding Ray cluster.
         arguments["distributed_executor_backend"] = "mp"
     if live:
         arguments["additional_config"] = {"extra_layer_slots": tuning.extra_layer_slots}
@@ -116,13 +116,13 @@ def plan_engine(spec: EngineSpec, checkpoint: Path, tuning: EngineTuning) -> Pla
 
 
 def _longest(spec: EngineSpec, config: dict[str, Any]) -> int | None:
-    """Tokens up to which vLLM rotates as transformers does: by longer limits it chooses other factors for every sequence."""
+    """Longest sequence for which vLLM's rotary factors equal transformers'; with a longer limit they differ for every sequence."""
     limit = constant_rope_length(config)
     return spec.max_length if limit is None else min(spec.max_length or limit, limit)
 
 
 def kv_bytes_per_token(spec: EngineSpec, config: dict[str, Any], layers: int) -> int:
-    """KV cache of one token in this many layers."""
+    """KV cache size of one token in this many layers, in bytes."""
     heads = config.get("num_attention_heads") or 1
     kv_heads = config.get("num_key_value_heads") or heads
     head_size = config.get("head_dim") or (config.get("hidden_size") or 0) // heads
@@ -135,15 +135,15 @@ def _kv_cache_bytes(spec: EngineSpec, config: dict[str, Any], tuning: EngineTuni
         return int(tuning.kv_cache_gib * GIB)
     layers = int(config.get("num_hidden_layers") or 0) + tuning.extra_layer_slots
     longest = _longest(spec, config) or int(config.get("max_position_embeddings") or KV_TOKENS_CPU)
-    wanted = kv_bytes_per_token(spec, config, layers) * max(KV_TOKENS_CPU, longest + 4 * BLOCK_CPU)
+    default = kv_bytes_per_token(spec, config, layers) * max(KV_TOKENS_CPU, longest + 4 * BLOCK_CPU)
     free = int(psutil.virtual_memory().available * KV_SHARE_CPU)
-    return max(min(wanted or GIB, free), 64 << 20)
+    return max(min(default or GIB, free), 64 << 20)
 
 
 def weight_bytes(checkpoint: Path, spec: EngineSpec) -> int | None:
-    """Size of the weights in the engine's dtype, or as stored where they are quantised; null where they are no safetensors.
+    """Size of the weights in bytes, in the engine's dtype or as stored if quantised; None without safetensors files.
 
-    Read off the files: on a CPU vLLM packs the weights into buffers that no parameter shows any more.
+    Read from the files, because on a CPU vLLM packs the weights into buffers that are not parameters.
     """
     from safetensors import safe_open
 
@@ -160,7 +160,7 @@ def weight_bytes(checkpoint: Path, spec: EngineSpec) -> int | None:
 
 
 def start(spec: EngineSpec, checkpoint: Path, plan: Plan) -> LLM:
-    """A running engine in this process; raises EngineStartError with the end of vLLM's log where it does not start."""
+    """Start an engine in this process; EngineStartError with the end of vLLM's log if it fails."""
     import torch
 
     if plan.cpu:
@@ -177,31 +177,31 @@ def start(spec: EngineSpec, checkpoint: Path, plan: Plan) -> LLM:
         try:
             return LLM(**plan.arguments)
         except Exception as error:
-            # Of any type: a tensor-parallel worker that fails to start is a bare Exception in vLLM.
+            # vLLM raises a bare Exception if a tensor-parallel worker does not start.
             raise start_error(checkpoint, error, log.tail()) from error
         finally:
-            # The CPU worker replaces this function of torch for the whole process.
+            # The CPU worker replaces this function for the whole process.
             torch.set_num_threads = set_num_threads
 
 
 def running_spec(
     spec: EngineSpec, plan: Plan, workers: Sequence[RunningEngine], quantization: str | None = None
 ) -> EngineSpec:
-    """The specification with the attention backend that runs; raises EngineError where another mode or backend runs."""
+    """The specification with the running attention backend; EngineError if another mode or backend runs."""
     running = workers[0]
     if any(worker != running for worker in workers):
         raise EngineError(
-            f"The workers of this engine run different things ({running}; {next(w for w in workers if w != running)}): "
+            f"The workers of this engine differ ({running}; {next(w for w in workers if w != running)}): "
             "run it on GPUs of one kind."
         )
     if quantization is not None and spec.quantization is None:
         raise EngineError(
             f"vLLM runs the weights quantised ({quantization}) and the engine specification says that they are not: plan the "
-            "job anew, or check which files beside the weights say so."
+            "job again, or check the checkpoint's configuration files."
         )
     if running.execution is not plan.execution:
         raise EngineError(
-            f"The engine was to run {plan.execution} and vLLM settled for {running.detail} with the attention backend "
+            f"The engine was to run {plan.execution} and vLLM chose {running.detail} with the attention backend "
             f"{running.attention}: set another `execution`, for example eager."
         )
     if plan.execution is ExecutionMode.GRAPHS and not plan.live and running.captured is False:
@@ -212,7 +212,7 @@ def running_spec(
 
 
 def _register_in_process(config: dict[str, Any]) -> None:
-    """Spare vLLM the subprocess (15 s) in which it looks at an architecture it does not know yet."""
+    """Register the architecture directly, which saves vLLM's inspection subprocess (15 s)."""
     if not is_live_family(config):
         return
     import importlib
@@ -226,7 +226,7 @@ def _register_in_process(config: dict[str, Any]) -> None:
 
 
 def stop(llm: LLM) -> None:
-    """End the engine's processes and free its memory, so that another can start in this process."""
+    """Stop the engine's processes and free its memory, so that another can start in this process."""
     import gc
 
     llm.llm_engine.engine_core.shutdown()

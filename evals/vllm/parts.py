@@ -1,4 +1,4 @@
-"""Scoring requests as parts that share a context each, and their way into a forward pass and back."""
+"""Splits scoring requests into parts with one context each, builds forward passes of them and collects the results."""
 
 from __future__ import annotations
 
@@ -24,38 +24,40 @@ class Part:
         self.choices = choices
         self.tree = TokenTree.of(continuations)
         self._continuations = continuations
-        self._wanted: list[set[int]] = [set() for _ in range(1 + len(self.tree.tokens))]
+        self._tokens_by_row: list[set[int]] = [set() for _ in range(1 + len(self.tree.tokens))]
         for rows, continuation in zip(self.tree.rows, continuations, strict=True):
             for row, token in zip(rows, continuation, strict=True):
-                self._wanted[row].add(token)
+                self._tokens_by_row[row].add(token)
 
     def sequences(self) -> Iterator[tuple[int, tuple[int, ...]]]:
-        """Rows of the tree with the tokens up to each."""
-        known = [self.context]
+        """Rows of the tree with the sequence up to each."""
+        sequences_by_row = [self.context]
         yield 0, self.context
         for row, (token, parent) in enumerate(zip(self.tree.tokens, self.tree.parents, strict=True), start=1):
-            known.append((*known[parent], token))
-            yield row, known[row]
+            sequences_by_row.append((*sequences_by_row[parent], token))
+            yield row, sequences_by_row[row]
 
-    def wanted(self, row: int) -> set[int]:
-        """Tokens whose log-probabilities are wanted at a row."""
-        return self._wanted[row]
+    def tokens_at(self, row: int) -> set[int]:
+        """Tokens whose log-probabilities are read at a row."""
+        return self._tokens_by_row[row]
 
-    def result(self, found: dict[tuple[int, int], float], best: dict[int, int]) -> ScoreResult:
-        """The sums over each continuation, from log-probabilities by (row, token) and the likeliest token by row."""
+    def result(self, logprobs: dict[tuple[int, int], float], best: dict[int, int]) -> ScoreResult:
+        """Sums over each continuation, from log-probabilities by (row, token) and the likeliest token by row."""
         scored = [
             list(zip(rows, tokens, strict=True))
             for rows, tokens in zip(self.tree.rows, self._continuations, strict=True)
         ]
         return ScoreResult(
-            logprobs=tuple(sum(found[pair] for pair in pairs) for pairs in scored),
+            logprobs=tuple(sum(logprobs[pair] for pair in pairs) for pairs in scored),
             is_greedy=tuple(all(best[row] == token for row, token in pairs) for pairs in scored),
         )
 
 
 def parts_of(requests: Sequence[ScoreRequest], max_length: int) -> list[Part]:
-    """All requests in an order in which neighbours share prefixes; a request is taken apart where truncation leaves its
-    continuations contexts of their own."""
+    """The parts of all requests, ordered so that neighbours share prefixes.
+
+    A request has several parts if its continuations' contexts differ after truncation.
+    """
     parts = []
     for index, request in enumerate(requests):
         groups: dict[tuple[int, ...], list[int]] = {}
@@ -67,11 +69,11 @@ def parts_of(requests: Sequence[ScoreRequest], max_length: int) -> list[Part]:
 
 
 def step_of(packed: Batch, marks: dict[int, list[Mark]], parts: Sequence[Part]) -> Step:
-    """The pass with the log-probabilities that the parts want of it; a mark is (number of the part, row of its tree)."""
+    """The pass with the lookups of the parts; a mark is (number of the part, row of its tree)."""
     lookups = [
         (index, token)
         for index, owners in enumerate(marks.values())
-        for token in sorted({token for number, row in owners for token in parts[number].wanted(row)})
+        for token in sorted({token for number, row in owners for token in parts[number].tokens_at(row)})
     ]
     return Step(
         packed, np.array(list(marks), dtype=np.int64), np.array(lookups, dtype=np.int64).reshape(-1, 2)
@@ -81,21 +83,21 @@ def step_of(packed: Batch, marks: dict[int, list[Mark]], parts: Sequence[Part]) 
 def results_of(
     step: Step, marks: dict[int, list[Mark]], answer: StepResult, parts: Sequence[Part]
 ) -> list[ScoreResult]:
-    """Each part's result, out of the answer to the pass."""
+    """The result of each part from the answer to the pass."""
     values: list[dict[int, float]] = [{} for _ in marks]
     for (index, token), value in zip(step.lookups.tolist(), answer.logprobs, strict=True):
         values[index][token] = value
-    found: list[dict[tuple[int, int], float]] = [{} for _ in parts]
+    logprobs: list[dict[tuple[int, int], float]] = [{} for _ in parts]
     likeliest: list[dict[int, int]] = [{} for _ in parts]
     for owners, by_token, best in zip(marks.values(), values, answer.best, strict=True):
         for number, row in owners:
             likeliest[number][row] = best
-            found[number].update(((row, token), by_token[token]) for token in parts[number].wanted(row))
-    return [part.result(f, b) for part, f, b in zip(parts, found, likeliest, strict=True)]
+            logprobs[number].update(((row, token), by_token[token]) for token in parts[number].tokens_at(row))
+    return [part.result(f, b) for part, f, b in zip(parts, logprobs, likeliest, strict=True)]
 
 
 class Collector:
-    """Puts the results of parts together again, request by request."""
+    """Joins the results of parts to results of requests."""
 
     def __init__(self, parts: Sequence[Part]) -> None:
         self._missing: dict[int, int] = {}
@@ -104,7 +106,7 @@ class Collector:
             self._missing[part.request] = self._missing.get(part.request, 0) + 1
 
     def add(self, part: Part, result: ScoreResult) -> ScoreResult | None:
-        """Take in one part's result; the whole request's once all its parts are there."""
+        """Add one part's result; returns the request's result after its last part, else None."""
         entries = self._entries.setdefault(part.request, [])
         entries += zip(part.choices, result.logprobs, result.is_greedy, strict=True)
         self._missing[part.request] -= 1

@@ -1,7 +1,7 @@
 """Greedy generation through many layer paths at once, outside the scheduler.
 
-The prompts' first pass is shared by the paths as far as their layers agree; then every decode step runs all rows (path,
-prompt) together, so that it reads a layer's weights once per sweep and not once per path.
+Paths share the prompts' first pass up to the first layer in which they differ. Every decode step then runs all rows (path,
+prompt) together and reads a layer's weights once per sweep instead of once per path.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Passes:
     prefill: Prefill
     decode: Decode
     mend: Callable[[], None]
-    """Clean the KV cache if a path left what is not finite in it."""
+    """Zero the KV cache if a path left non-finite values in it."""
 
 
 @dataclass
@@ -43,22 +43,22 @@ class _Row:
     watch: StopStrings
     tokens: list[int]
     ended: bool = False
-    """By an end token or a stop string."""
+    """Whether an end token or a stop string was reached."""
 
 
 @dataclass(frozen=True)
 class Text:
-    """What turns tokens into text and ends it."""
+    """Tokenizer, end tokens and repetition penalty of generated text."""
 
     tokenizer: Any
     ends: frozenset[int]
     end_text: str
     repetition_penalty: float = 1.0
-    """On the tokens of prompt and text; 1 is none."""
+    """Applied to the tokens of prompt and text; 1 for none."""
 
 
 class PathGenerator:
-    """Generates through groups of layer paths."""
+    """Generates on groups of layer paths."""
 
     def __init__(self, passes: Passes, limits: Limits, max_length: int, text: Text) -> None:
         self._passes = passes
@@ -69,21 +69,21 @@ class PathGenerator:
     def generations(
         self, requests: Sequence[GenerateRequest], paths: Sequence[Path]
     ) -> Iterator[tuple[int, int, GenerateResult]]:
-        """(path, request, result), group by group of paths that lie next to each other in the trie."""
+        """Yield (path, request, result), by groups of neighbouring paths in the trie."""
         order = sorted(range(len(paths)), key=lambda p: paths[p])
         for numbers in self._chunks(requests):
             chunk = [requests[number] for number in numbers]
-            at = 0
-            while at < len(order):
-                group = self._group(chunk, [paths[p] for p in order[at:]])
+            begin = 0
+            while begin < len(order):
+                group = self._group(chunk, [paths[p] for p in order[begin:]])
                 for row in self._run(chunk, group):
                     request = chunk[row.prompt]
-                    yield order[at + row.path], numbers[row.prompt], self._result(request, row)
-                at += len(group)
+                    yield order[begin + row.path], numbers[row.prompt], self._result(request, row)
+                begin += len(group)
                 self._passes.mend()
 
     def _chunks(self, requests: Sequence[GenerateRequest]) -> Iterator[range]:
-        """Requests whose prompts are computed in one pass. On a GPU it is bounded by memory, so by tokens too."""
+        """Ranges of requests whose prompts are computed in one pass; on a GPU also limited by tokens, because of memory."""
         begin = tokens = 0
         for number, request in enumerate(requests):
             full = self._limits.ahead and tokens and tokens + len(request.prompt) > self._limits.tokens
@@ -95,7 +95,7 @@ class PathGenerator:
             yield range(begin, len(requests))
 
     def _group(self, requests: Sequence[GenerateRequest], paths: list[Path]) -> list[Path]:
-        """As many of the paths as rows and KV cache allow, one at least."""
+        """As many of the paths as rows and KV cache allow; EngineError if not even one fits."""
         blocks = self._blocks_of_a_path(requests)
         count = 0
         while count < len(paths) and (count + 1) * len(requests) <= max(self._limits.rows, len(requests)):
@@ -112,7 +112,7 @@ class PathGenerator:
         return Stride(len(paths), most_repeats(paths), self._limits.holders)
 
     def _blocks_of_a_path(self, requests: Sequence[GenerateRequest]) -> int:
-        """Blocks of all prompts with their answers; what prompts share is counted once."""
+        """Number of blocks of all prompts with their answers; shared blocks count once."""
         size = self._limits.block_size
         prompts = [self._prompt(request) for request in requests]
         most = sum(len(prompt) // size + 2 for prompt in prompts)
@@ -135,38 +135,38 @@ class PathGenerator:
         pool = BlockPool(1, self._limits.blocks // stride.blocks, self._limits.block_size)
         prompts = [self._prompt(request) for request in requests]
         step, tables = self._first_pass(prompts, pool)
-        seen = list(map(set, prompts))
-        step = replace(step, penalty=self._penalty(seen))
+        prompt_tokens = list(map(set, prompts))
+        step = replace(step, penalty=self._penalty(prompt_tokens))
         rows: list[_Row] = []
         for path, result in enumerate(self._passes.prefill(step, paths, stride)):
             for prompt, token in enumerate(result.best):
                 watch = StopStrings(self._text.tokenizer, requests[prompt].stop)
                 rows.append(_Row(path, prompt, watch, [token]))
-        live = rows
-        while live := [row for row in live if self._goes_on(row, requests[row.prompt])]:
-            lengths = self._lengthen(tables, prompts, live, pool)
-            penalty = self._penalty([seen[row.prompt].union(row.tokens) for row in live])
-            next_step = replace(_decode_step(live, lengths, tables), penalty=penalty)
+        unfinished = rows
+        while unfinished := [row for row in unfinished if self._continues(row, requests[row.prompt])]:
+            lengths = self._extend_tables(tables, prompts, unfinished, pool)
+            penalty = self._penalty([prompt_tokens[row.prompt].union(row.tokens) for row in unfinished])
+            next_step = replace(_decode_step(unfinished, lengths, tables), penalty=penalty)
             best = self._passes.decode(next_step, paths, stride)
-            for row, token in zip(live, best, strict=True):
+            for row, token in zip(unfinished, best, strict=True):
                 row.tokens.append(token)
         return rows
 
-    def _penalty(self, seen: Sequence[set[int]]) -> Penalty | None:
-        """The repetition penalty on rows that have seen these tokens."""
+    def _penalty(self, tokens_by_row: Sequence[set[int]]) -> Penalty | None:
+        """The repetition penalty on rows with these tokens; None if the penalty is 1."""
         if self._text.repetition_penalty == 1.0:
             return None
-        pairs = [(row, token) for row, tokens in enumerate(seen) for token in tokens]
+        pairs = [(row, token) for row, tokens in enumerate(tokens_by_row) for token in tokens]
         return Penalty(self._text.repetition_penalty, np.array(pairs, dtype=np.int64))
 
     def _first_pass(self, prompts: list[tuple[int, ...]], pool: BlockPool) -> tuple[Step, list[list[int]]]:
-        """The pass over the prompts, and each prompt's blocks, whose last one is its own."""
+        """The pass over the prompts, and each prompt's blocks; the last block is not shared."""
         tree = RadixTree(Resident())
         order = sorted(range(len(prompts)), key=lambda p: prompts[p])
-        for this, following in zip(order, [*order[1:], None], strict=True):
-            goes_on = following is not None and prompts[following][: len(prompts[this])] == prompts[this]
-            # A prompt that another one begins with would have to share the block in which it goes on.
-            (tree.insert_alone if goes_on else tree.insert)(prompts[this], (this, 0))
+        for index, following in zip(order, [*order[1:], None], strict=True):
+            is_prefix = following is not None and prompts[following][: len(prompts[index])] == prompts[index]
+            # A prompt that is a prefix of another would share the block to which its answer is appended.
+            (tree.insert_alone if is_prefix else tree.insert)(prompts[index], (index, 0))
         tree.place(pool)
         packed, marks = batch_of(tree, self._limits.block_size)
         row_of = {owner: row for row, owners in marks.items() for owner, _ in owners}
@@ -175,15 +175,15 @@ class PathGenerator:
         step = Step(packed, rows, np.zeros((0, 2), dtype=np.int64))
         return step, [list(ends[prompt].table) for prompt in range(len(prompts))]
 
-    def _goes_on(self, row: _Row, request: GenerateRequest) -> bool:
+    def _continues(self, row: _Row, request: GenerateRequest) -> bool:
         row.ended = row.tokens[-1] in self._text.ends or row.watch.reached(row.tokens)
         return not row.ended and len(row.tokens) < request.max_new_tokens
 
-    def _lengthen(
-        self, tables: list[list[int]], prompts: list[tuple[int, ...]], live: list[_Row], pool: BlockPool
+    def _extend_tables(
+        self, tables: list[list[int]], prompts: list[tuple[int, ...]], unfinished: list[_Row], pool: BlockPool
     ) -> dict[int, int]:
-        """Length of each live prompt with its newest token, for which there is room then."""
-        lengths = {row.prompt: len(prompts[row.prompt]) + len(row.tokens) for row in live}
+        """Length of each unfinished prompt with its newest token; allocates the block for it."""
+        lengths = {row.prompt: len(prompts[row.prompt]) + len(row.tokens) for row in unfinished}
         for prompt, length in lengths.items():
             while len(tables[prompt]) * self._limits.block_size < length:
                 tables[prompt].append(pool.take())
@@ -197,14 +197,14 @@ class PathGenerator:
         )
 
 
-def _decode_step(live: list[_Row], lengths: dict[int, int], tables: list[list[int]]) -> DecodeStep:
-    prompts = [row.prompt for row in live]
-    table = np.zeros((len(live), max(len(tables[prompt]) for prompt in prompts)), dtype=np.int64)
+def _decode_step(rows: list[_Row], lengths: dict[int, int], tables: list[list[int]]) -> DecodeStep:
+    prompts = [row.prompt for row in rows]
+    table = np.zeros((len(rows), max(len(tables[prompt]) for prompt in prompts)), dtype=np.int64)
     for number, prompt in enumerate(prompts):
         table[number, : len(tables[prompt])] = tables[prompt]
     return DecodeStep(
-        tokens=np.array([row.tokens[-1] for row in live], dtype=np.int64),
-        paths=np.array([row.path for row in live], dtype=np.int64),
+        tokens=np.array([row.tokens[-1] for row in rows], dtype=np.int64),
+        paths=np.array([row.path for row in rows], dtype=np.int64),
         lengths=np.array([lengths[prompt] for prompt in prompts], dtype=np.int64),
         tables=table,
     )

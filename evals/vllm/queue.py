@@ -1,4 +1,4 @@
-"""Requests through vLLM's scheduler: a bounded number in flight, results as soon as they are known."""
+"""Runs requests through vLLM's scheduler with a bounded number in flight."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Prompt:
-    """One sequence for the scheduler; `key` comes back with the answer."""
+    """One sequence for the scheduler; `key` identifies the answer."""
 
     key: tuple[int, ...]
     tokens: tuple[int, ...]
     params: SamplingParams
 
     def watch(self) -> IncrementalDetokenizer | None:
-        """What is shown every new token instead of vLLM's own detokenizer, and can end the sequence; null leaves vLLM's."""
+        """A replacement of vLLM's detokenizer, which can end the sequence; None keeps vLLM's."""
         return None
 
 
 class RequestQueue:
-    """Feeds the scheduler and hands out what it finishes."""
+    """Feeds the scheduler and yields finished requests."""
 
     def __init__(self, llm: LLM, batch: int) -> None:
         self._engine = llm.llm_engine
@@ -40,40 +40,40 @@ class RequestQueue:
     def run(
         self, prompts: Iterable[Prompt], follow_ups: deque[Prompt] | None = None, ahead: int | None = None
     ) -> Iterator[tuple[Prompt, RequestOutput]]:
-        """Answers in the order in which they finish. Closing the iterator aborts what is still in flight.
+        """Answers in the order in which they finish. Closing the iterator aborts requests in flight.
 
-        Prompts that the caller adds to `follow_ups` while it reads are started before the next of `prompts`, while the
-        prefix cache still holds what they share with an answered one. Besides a batch that runs, `ahead` prompts wait in
-        the scheduler, one batch by default. What waits there is lost to engines that share the job.
+        Prompts that the caller adds to `follow_ups` start before the next of `prompts`, while the prefix cache still holds
+        their shared prefix. Besides the running batch, `ahead` prompts wait in the scheduler, one batch by default; engines
+        that share the job cannot run these.
         """
         from vllm.inputs import tokens_input
         from vllm.sampling_params import RequestOutputKind
 
         source = iter(prompts)
         window = self._batch + (self._batch if ahead is None else ahead)
-        first = deque() if follow_ups is None else follow_ups
-        flying: dict[str, Prompt] = {}
+        follow_up_queue = deque() if follow_ups is None else follow_ups
+        in_flight: dict[str, Prompt] = {}
         try:
             while True:
-                while len(flying) < window:
-                    prompt = first.popleft() if first else next(source, None)
+                while len(in_flight) < window:
+                    prompt = follow_up_queue.popleft() if follow_up_queue else next(source, None)
                     if prompt is None:
                         break
                     prompt.params.output_kind = RequestOutputKind.FINAL_ONLY
                     name = str(next(self._ids))
-                    flying[name] = prompt
-                    inner = self._engine.add_request(name, tokens_input(list(prompt.tokens)), prompt.params)
+                    in_flight[name] = prompt
+                    state = self._engine.add_request(name, tokens_input(list(prompt.tokens)), prompt.params)
                     watch = prompt.watch()
                     if watch is not None:
-                        self._engine.output_processor.request_states[inner].detokenizer = watch
-                if not flying:
+                        self._engine.output_processor.request_states[state].detokenizer = watch
+                if not in_flight:
                     return
                 for output in self._engine.step():
                     if output.finished:
-                        yield flying.pop(output.request_id), output
+                        yield in_flight.pop(output.request_id), output
         finally:
-            if flying:
-                self._engine.abort_request(list(flying))
+            if in_flight:
+                self._engine.abort_request(list(in_flight))
                 while self._engine.has_unfinished_requests():
                     self._engine.step()
 
@@ -89,9 +89,9 @@ class RequestQueue:
 
 
 def _scores_named_rows(llm: LLM) -> bool:
-    """Whether requests can name the tokens and the first row of the prompt log-probabilities that they want.
+    """Whether requests can select the tokens and the first row of prompt log-probabilities.
 
-    Only Model Runner V2 can, and not where layers that share a KV cache skip prompt tokens (kv_sharing_fast_prefill).
+    Only Model Runner V2 supports it, and not if layers that share a KV cache skip prompt tokens (kv_sharing_fast_prefill).
     """
     from vllm import SamplingParams
 

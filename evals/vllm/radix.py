@@ -1,9 +1,9 @@
-"""How many sequences are computed with every shared token once: a radix tree, laid out in KV blocks.
+"""A radix tree of sequences, laid out in KV blocks, so that every shared token is computed once.
 
-Pure planning, no torch. A segment is a run of tokens that the same sequences share; it is computed once. All segments run in
-one forward pass: within a layer every key and value is written before any is read, so a segment finds its past through the
-blocks of its ancestors though they run beside it. Where two segments branch inside a block, the first goes on in that block,
-and what the others need of it is written to blocks of their own as well.
+Pure planning, no torch. A segment is a run of tokens that the same sequences share. All segments run in one forward pass: a
+layer writes all keys and values before it reads any, so that a segment reads its ancestors' blocks although they run in the
+same pass. If segments branch inside a block, the first one continues in that block, and for the others the shared part is also
+written to separate blocks.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from evals.errors import EngineError
 from evals.token_tree import common_prefix
 
 Mark = tuple[int, int]
-"""Who wants the prediction after a token: (number of the sequence's owner, a number of the owner's own)."""
+"""Owner of the prediction after a token: (number of the owner, number chosen by the owner)."""
 
 
 @dataclass
@@ -25,18 +25,18 @@ class Segment:
     start: int
     tokens: tuple[int, ...]
     marks: list[tuple[int, Mark]] = field(default_factory=list)
-    """(offset in the run, who wants the prediction after that token)"""
+    """Pairs (offset in the run, mark of the prediction after that token)."""
     children: list[Segment] = field(default_factory=list)
     resident: bool = False
-    """Whether its keys and values are in the KV cache already, at the resident sequence's place."""
+    """Whether its keys and values are already in the KV cache, in the resident sequence's blocks."""
     alone: bool = False
-    """Whether no other sequence may go on from here, since its own will go on in its last block."""
+    """Whether no other sequence may continue from here, because tokens are appended to its last block."""
     again: bool = False
-    """Whether a resident run is computed again, because what follows its last token is wanted and was not kept."""
+    """Whether a resident run is computed again, because the prediction after its last token was not kept."""
     table: tuple[int, ...] = ()
     """Blocks of the sequence up to the end of the run."""
     private: int | None = None
-    """The block that repeats the part of an ancestors' block before this run, if it has one."""
+    """The block with a copy of the shared part of an ancestor's block, if the run has one."""
 
     @property
     def end(self) -> int:
@@ -49,7 +49,7 @@ class Segment:
         return self.again or not self.resident
 
     def split(self, offset: int) -> None:
-        """Cut the run in two, so that another one can branch off between."""
+        """Split the run at `offset`, so that another one can branch off there."""
         tail = Segment(self.start + offset, self.tokens[offset:], children=self.children)
         tail.resident, tail.again = self.resident, self.again
         tail.marks = [(at - offset, mark) for at, mark in self.marks if at >= offset]
@@ -78,18 +78,18 @@ class BlockPool:
         return len(self._free)
 
     def take(self) -> int:
-        """A free block."""
+        """Allocate a block; EngineError if none is free."""
         if not self._free:
             raise EngineError("The KV cache is too small for one batch of requests: raise kv_cache_gib.")
         return self._free.pop()
 
-    def give_back(self, blocks: set[int]) -> None:
-        """Blocks that nobody needs any more."""
+    def release(self, blocks: set[int]) -> None:
+        """Free these blocks."""
         self._free.extend(sorted(blocks, reverse=True))
 
 
 class RadixTree:
-    """The sequences of one batch, with the resident one as a branch that is computed already."""
+    """The sequences of one batch; the resident sequence is a branch that is already computed."""
 
     def __init__(self, resident: Resident) -> None:
         self.root = Segment(0, (), resident=True)
@@ -98,18 +98,18 @@ class RadixTree:
             self.root.children.append(Segment(0, resident.tokens, resident=True))
 
     def insert(self, tokens: tuple[int, ...], mark: Mark) -> None:
-        """Add a sequence after whose last token a prediction is wanted."""
-        node, at = self.root, 0
-        while at < len(tokens):
-            child = next((c for c in node.children if c.tokens[0] == tokens[at] and not c.alone), None)
+        """Add a sequence; `mark` identifies the prediction after its last token."""
+        node, position = self.root, 0
+        while position < len(tokens):
+            child = next((c for c in node.children if c.tokens[0] == tokens[position] and not c.alone), None)
             if child is None:
-                child = Segment(at, tokens[at:])
+                child = Segment(position, tokens[position:])
                 node.children.append(child)
             else:
-                shared = common_prefix(child.tokens, tokens[at : at + len(child.tokens)])
+                shared = common_prefix(child.tokens, tokens[position : position + len(child.tokens)])
                 if shared < len(child.tokens):
                     child.split(shared)
-            node, at = child, child.end
+            node, position = child, child.end
         if node.resident and not node.again:
             if len(node.tokens) > 1:
                 node.split(len(node.tokens) - 1)
@@ -118,22 +118,22 @@ class RadixTree:
         node.marks.append((len(node.tokens) - 1, mark))
 
     def insert_alone(self, tokens: tuple[int, ...], mark: Mark) -> None:
-        """Add a sequence that shares nothing, whatever is added later, so that its blocks are its own to the end."""
+        """Add a sequence that shares no blocks with earlier or later ones."""
         self.root.children.append(Segment(0, tokens, marks=[(len(tokens) - 1, mark)], alone=True))
 
     def place(self, pool: BlockPool) -> set[int]:
-        """Drop what no sequence follows and give every segment its blocks; returns the blocks that were taken."""
+        """Drop unused segments and assign blocks to all others; returns the allocated blocks."""
         _drop_unused(self.root)
-        taken: set[int] = set()
-        self._place(self.root, pool, taken)
-        return taken
+        allocated: set[int] = set()
+        self._place(self.root, pool, allocated)
+        return allocated
 
-    def _place(self, node: Segment, pool: BlockPool, taken: set[int]) -> None:
+    def _place(self, node: Segment, pool: BlockPool, allocated: set[int]) -> None:
         size = pool.block_size
 
         def take() -> int:
             block = pool.take()
-            taken.add(block)
+            allocated.add(block)
             return block
 
         in_place = any(child.resident for child in node.children)
@@ -150,10 +150,10 @@ class RadixTree:
                 while len(table) * size < child.end:
                     table.append(take())
                 child.table = tuple(table)
-            self._place(child, pool, taken)
+            self._place(child, pool, allocated)
 
     def lines(self) -> Iterator[tuple[Segment, ...]]:
-        """Every segment but the root, as the last of the line of segments that leads to it."""
+        """For every segment except the root, the line of segments from the root to it."""
         stack: list[tuple[Segment, ...]] = [(child,) for child in reversed(self.root.children)]
         while stack:
             line = stack.pop()

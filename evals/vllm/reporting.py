@@ -1,4 +1,4 @@
-"""What a worker really runs: its execution mode and attention backend, asked after the start."""
+"""Reports a worker's execution mode and attention backend after the start."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ else:
 
 @dataclass(frozen=True)
 class RunningEngine:
-    """What one worker runs."""
+    """Execution mode and attention backends of one worker."""
 
     execution: ExecutionMode | None
-    """Null where vLLM settled for a mixture that is none of ours; `detail` names it."""
+    """None if vLLM runs a combination that is none of the execution modes; `detail` names it."""
     attention: str
     """Names of the attention backends of its layers, in alphabetical order."""
     captured: bool | None
-    """Whether CUDA graphs are captured; null where the runner does not tell."""
+    """Whether CUDA graphs are captured; None if the runner does not report it."""
     detail: str
-    """vLLM's own names for what `execution` stands for."""
+    """vLLM's names of the compilation mode and CUDA graph mode."""
 
 
 class ReportsExecution:
-    """For a worker of vLLM: what it settled for, after all its overrides."""
+    """Mixin for vLLM's workers that reports the mode after all of vLLM's overrides."""
 
     vllm_config: VllmConfig
     model_runner: Any
@@ -52,7 +52,7 @@ class ReportsExecution:
 
 
 class BuiltWorker(ReportsExecution, _Worker):
-    """The platform's worker, for engines that set no layer path."""
+    """The platform's worker for engines without layer paths."""
 
 
 def _execution(mode: CompilationMode, graphs: CUDAGraphMode) -> ExecutionMode | None:

@@ -1,7 +1,7 @@
-"""In which order layers run when several layer paths share a forward pass. Pure planning.
+"""Order of the layers when several layer paths share a forward pass. Pure planning.
 
-A prompt's first pass is shared by all paths as far as their layers agree: a trie of paths. A decode step runs a layer once
-for all paths that are due for it, so its weights are read once: paths go through the stack in sweeps.
+The first pass of a prompt follows a trie of the paths: paths share layers up to the first in which they differ. A decode step
+runs in sweeps through the stack: a layer runs once for all paths that need it, so that its weights are read once.
 """
 
 from __future__ import annotations
@@ -25,40 +25,45 @@ Blocks = TypeVar("Blocks", int, "torch.Tensor")
 
 @dataclass(frozen=True)
 class Stride:
-    """Where a layer's keys and values are: each path has blocks of its own, and each repetition of a layer a holder (a KV
-    cache with blocks of the same numbers), or blocks of its own where there are more repetitions than holders."""
+    """Location of a layer's keys and values.
+
+    Each path has separate blocks. Each repetition of a layer has a separate holder (a KV cache with the same block numbers), or
+    separate blocks if there are more repetitions than holders.
+    """
 
     paths: int
     repeats: int
-    """How often a layer runs at most."""
+    """Maximum number of times that a layer runs."""
     holders: int = 1
-    """How many KV caches a layer has."""
+    """Number of KV caches of a layer."""
 
     @property
     def blocks(self) -> int:
-        """Physical blocks of each logical one."""
-        return self.paths * self._deep
+        """Number of physical blocks of each logical block."""
+        return self.paths * self._repeats_per_holder
 
     @property
-    def _deep(self) -> int:
+    def _repeats_per_holder(self) -> int:
         return -(-self.repeats // self.holders)
 
     def holder(self, repeat: int) -> int:
-        """Number of the layer's KV cache for this repetition."""
+        """Index of the layer's KV cache for this repetition."""
         return repeat % self.holders
 
     def block(self, logical: Blocks, path: int, repeat: int) -> Blocks:
-        """Physical blocks; logical ones count from 1, since vLLM keeps block 0 for itself."""
-        return (logical * self.paths + path) * self._deep + repeat // self.holders
+        """Physical blocks; logical ones count from 1, because vLLM reserves block 0."""
+        return (logical * self.paths + path) * self._repeats_per_holder + repeat // self.holders
 
     def tables(self, logical: Ints, paths: Ints, repeats: Ints) -> Ints:
-        """Physical blocks of rows, each on a path and in a repetition of its own."""
-        return (logical * self.paths + paths[:, None]) * self._deep + repeats[:, None] // self.holders
+        """Physical blocks of rows with individual paths and repetitions."""
+        return (logical * self.paths + paths[:, None]) * self._repeats_per_holder + repeats[
+            :, None
+        ] // self.holders
 
 
 @dataclass(frozen=True)
 class Visit:
-    """A layer, for all rows of some paths: (path, how often it ran the layer before)."""
+    """One run of a layer; `due` lists (path, how often it ran the layer before)."""
 
     layer: int
     due: tuple[tuple[int, int], ...]
@@ -66,35 +71,35 @@ class Visit:
 
 @dataclass
 class PathNode:
-    """A run of layers that the same paths share, and how they go on."""
+    """A run of layers that the same paths share, and its continuations."""
 
     layers: tuple[int, ...]
     repeats: tuple[int, ...]
-    """How often each of the layers ran before, on the way here."""
+    """For each of the layers, how often it ran before on the path."""
     paths: tuple[int, ...]
-    """The paths that come through."""
+    """The paths that share the run."""
     ends: tuple[int, ...]
-    """Those of them that end here."""
+    """The paths that end with the run."""
     children: list[PathNode] = field(default_factory=list)
 
 
 def occurrences(path: Path) -> tuple[int, ...]:
     """For each layer of the path, how often it ran before."""
-    seen: dict[int, int] = {}
+    times_run: dict[int, int] = {}
     counts = []
     for layer in path:
-        counts.append(seen.get(layer, 0))
-        seen[layer] = counts[-1] + 1
+        counts.append(times_run.get(layer, 0))
+        times_run[layer] = counts[-1] + 1
     return tuple(counts)
 
 
 def most_repeats(paths: Sequence[Path]) -> int:
-    """How many KV caches a layer needs at most, over the paths."""
+    """Maximum number of times that a path runs the same layer."""
     return max((max(occurrences(path), default=0) + 1 for path in paths), default=1)
 
 
 def path_trie(paths: Sequence[Path]) -> PathNode:
-    """What the paths share from their first layer on; a child that most paths take comes last."""
+    """The trie of the paths; the child with the most paths comes last."""
     return _trie(tuple(range(len(paths))), 0, paths, [occurrences(path) for path in paths])
 
 
@@ -109,37 +114,39 @@ def _trie(
         end += 1
     ends = tuple(m for m in members if len(paths[m]) == end)
     node = PathNode(paths[first][depth:end], counts[first][depth:end], members, ends)
-    ways: dict[int, list[int]] = {}
+    by_next_layer: dict[int, list[int]] = {}
     for member in members:
         if len(paths[member]) > end:
-            ways.setdefault(paths[member][end], []).append(member)
-    for _, group in sorted(ways.items(), key=lambda way: (len(way[1]), way[0])):
+            by_next_layer.setdefault(paths[member][end], []).append(member)
+    for _, group in sorted(by_next_layer.items(), key=lambda way: (len(way[1]), way[0])):
         node.children.append(_trie(tuple(group), end, paths, counts))
     return node
 
 
 @functools.lru_cache(maxsize=4)
 def cached_sweeps(paths: tuple[Path, ...]) -> list[Visit]:
-    """`sweeps`, kept for the decode steps of one group of paths."""
+    """`sweeps`, cached for the decode steps of one group of paths."""
     return sweeps(paths)
 
 
 def sweeps(paths: Sequence[Path]) -> list[Visit]:
-    """The visits of one decode step: lowest sweep first (a path's sweep ends where it turns back), then lowest layer."""
+    """The visits of one decode step, ordered by sweep (a path's sweep ends when the next layer is not higher), then by layer."""
     counts = [occurrences(path) for path in paths]
-    at = [0] * len(paths)
+    position = [0] * len(paths)
     sweep = [0] * len(paths)
     visits: list[Visit] = []
     while True:
-        waiting = [(sweep[p], paths[p][at[p]]) for p in range(len(paths)) if at[p] < len(paths[p])]
+        waiting = [
+            (sweep[p], paths[p][position[p]]) for p in range(len(paths)) if position[p] < len(paths[p])
+        ]
         if not waiting:
             return visits
         turn, layer = min(waiting)
         due = []
         for p, path in enumerate(paths):
-            if at[p] < len(path) and (sweep[p], path[at[p]]) == (turn, layer):
-                due.append((p, counts[p][at[p]]))
-                at[p] += 1
-                if at[p] < len(path) and path[at[p]] <= layer:
+            if position[p] < len(path) and (sweep[p], path[position[p]]) == (turn, layer):
+                due.append((p, counts[p][position[p]]))
+                position[p] += 1
+                if position[p] < len(path) and path[position[p]] <= layer:
                     sweep[p] += 1
         visits.append(Visit(layer, tuple(due)))

@@ -1,14 +1,13 @@
 """Log-probabilities of continuations through vLLM's scheduler and prefix cache.
 
-Stock lm-eval has every choice of every question computed from its first token. Here the choices of a question follow each
-other, so that all but the last block of their context comes from the prefix cache, and where every choice is one token
-the question is a single sequence.
+lm-eval's vLLM model computes every choice of every question from the first token. Here the choices of a question follow each
+other, so that all but the last block of their context comes from the prefix cache, and a question whose choices are single
+tokens is one sequence.
 
-vLLM's model runners differ in what they return of a prompt. V1 (CPU builds) returns a row for every token, of which those
-behind the cached prefix are valid; V2 (GPUs) returns the uncached tokens alone. Both end with the prompt, so rows are taken
-from the end. V2 can also be asked for some rows and tokens (`RequestQueue.scores_named_rows`): only these rows go through
-the head, but no row tells its likeliest token, which is then asked for where the log-probabilities leave it open
-(`evals.vllm.greedy`).
+vLLM's model runners return different rows of a prompt. V1 (CPU builds) returns a row for every token, of which those after
+the cached prefix are valid; V2 (GPUs) returns the uncached tokens only. Both end with the prompt, so rows are counted from the
+end. V2 can also return selected rows and tokens (`RequestQueue.scores_named_rows`): only these rows go through the head, but
+without their likeliest tokens, which are requested separately if the log-probabilities do not decide (`evals.vllm.greedy`).
 """
 
 from __future__ import annotations
@@ -27,12 +26,12 @@ if TYPE_CHECKING:
     from vllm import RequestOutput
 
 MOST_NAMED_TOKENS = 100
-"""vLLM gives log-probabilities of at most 128 named tokens from one sequence."""
+"""Below vLLM's limit of 128 selected tokens per sequence."""
 
 
 @dataclass
 class _Question:
-    """A question while its answers come in."""
+    """A question with its partial answers."""
 
     request: ScoreRequest
     max_length: int
@@ -43,8 +42,8 @@ class _Question:
     def context(self, choice: int) -> tuple[int, ...]:
         return truncated(self.request.context, self.request.continuations[choice], self.max_length)
 
-    def next_open_row(self) -> Row | None:
-        """A row whose likeliest token decides whether a scored choice is greedy; null where all choices are decided."""
+    def next_undecided_row(self) -> Row | None:
+        """A row whose likeliest token decides whether a scored choice is greedy; None if all choices are decided."""
         for choice in self.logprobs.keys() - self.is_greedy.keys():
             answer = self.rows.is_greedy(self.context(choice), self.request.continuations[choice])
             if isinstance(answer, Row):
@@ -53,7 +52,7 @@ class _Question:
         return None
 
     def result(self) -> ScoreResult:
-        """The whole question's; its choices are all known."""
+        """The question's result; requires all choices."""
         choices = range(len(self.request.continuations))
         return ScoreResult(
             logprobs=tuple(self.logprobs[choice] for choice in choices),
@@ -70,18 +69,18 @@ class _Choice(Prompt):
 
 @dataclass(frozen=True)
 class _OneTokenChoices(Prompt):
-    """A context; every continuation is one token."""
+    """A context whose continuations are single tokens."""
 
 
 @dataclass(frozen=True)
 class _LikeliestToken(Prompt):
-    """The tokens up to a row, which is asked for its likeliest token."""
+    """The tokens up to a row whose likeliest token is requested."""
 
     row: Row
 
 
 def truncated(context: tuple[int, ...], continuation: tuple[int, ...], max_length: int) -> tuple[int, ...]:
-    """The context without what does not fit on its left, as lm-eval's vllm model truncates."""
+    """The context truncated on the left as in lm-eval's `vllm` model; EngineError if the continuation does not fit."""
     room = max_length - 1 - len(continuation)
     if room < 1:
         raise EngineError(
@@ -93,7 +92,7 @@ def truncated(context: tuple[int, ...], continuation: tuple[int, ...], max_lengt
 def scores(
     queue: RequestQueue, requests: Sequence[ScoreRequest], max_length: int, wanted: Wanted = all_wanted
 ) -> Iterator[tuple[int, ScoreResult]]:
-    """Results of the requests, each as soon as its last continuation is known."""
+    """Results of the requests, each after its last continuation."""
     open_questions: dict[int, _Question] = {}
     follow_ups: deque[Prompt] = deque()
     prompts = _prompts(requests, max_length, wanted, named_rows=queue.scores_named_rows)
@@ -101,14 +100,14 @@ def scores(
         index = prompt.key[0]
         question = open_questions.setdefault(index, _Question(requests[index], max_length))
         if isinstance(prompt, _OneTokenChoices):
-            _take_named_tokens(question, output)
+            _add_named_tokens(question, output)
         elif isinstance(prompt, _LikeliestToken):
-            question.rows.take_likeliest(prompt.row, output.outputs[0].token_ids[0])
-        elif isinstance(prompt, _Choice) and not _take_continuation(question, prompt, output):
+            question.rows.add_likeliest(prompt.row, output.outputs[0].token_ids[0])
+        elif isinstance(prompt, _Choice) and not _add_continuation(question, prompt, output):
             follow_ups.append(_uncached(prompt))
         if len(question.logprobs) < len(question.request.continuations):
             continue
-        row = question.next_open_row()
+        row = question.next_undecided_row()
         if row is None:
             del open_questions[index]
             yield index, question.result()
@@ -119,17 +118,17 @@ def scores(
 def _prompts(
     requests: Sequence[ScoreRequest], max_length: int, wanted: Wanted, *, named_rows: bool
 ) -> Iterator[Prompt]:
-    """Sequences in an order in which neighbours share their prefixes."""
+    """Sequences, ordered so that neighbours share prefixes."""
     from vllm import SamplingParams
 
     for index in sorted(range(len(requests)), key=lambda i: requests[i].context):
         if not wanted(index):
             continue
         request = requests[index]
-        named = sorted({c[0] for c in request.continuations})
-        if all(len(c) == 1 for c in request.continuations) and len(named) <= MOST_NAMED_TOKENS:
+        tokens = sorted({c[0] for c in request.continuations})
+        if all(len(c) == 1 for c in request.continuations) and len(tokens) <= MOST_NAMED_TOKENS:
             context = truncated(request.context, (0,), max_length)
-            params = SamplingParams(temperature=0, max_tokens=1, detokenize=False, logprob_token_ids=named)
+            params = SamplingParams(temperature=0, max_tokens=1, detokenize=False, logprob_token_ids=tokens)
             yield _OneTokenChoices((index,), context, params)
             continue
         for choice, continuation in enumerate(request.continuations):
@@ -159,7 +158,7 @@ def _likeliest_token(index: int, row: Row) -> _LikeliestToken:
     return _LikeliestToken((index,), row.context + row.continued, params, row)
 
 
-def _take_named_tokens(question: _Question, output: RequestOutput) -> None:
+def _add_named_tokens(question: _Question, output: RequestOutput) -> None:
     table = output.outputs[0].logprobs[0]
     best = output.outputs[0].token_ids[0]
     for choice, (token,) in enumerate(question.request.continuations):
@@ -167,19 +166,19 @@ def _take_named_tokens(question: _Question, output: RequestOutput) -> None:
         question.is_greedy[choice] = token == best
 
 
-def _take_continuation(question: _Question, prompt: _Choice, output: RequestOutput) -> bool:
-    """Whether the answer could be taken: a cache that reaches into the continuation hides its first tokens."""
+def _add_continuation(question: _Question, prompt: _Choice, output: RequestOutput) -> bool:
+    """Add the answer; False if it lacks rows, because the cached prefix reached into the continuation."""
     continuation = question.request.continuations[prompt.choice]
     begin = len(prompt.tokens) - len(continuation)
     if (output.num_cached_tokens or 0) >= begin:
         return False
     if prompt.params.prompt_logprobs is None:
-        named = output.prompt_token_id_logprobs
-        # vLLM drops them where a preempted request went on behind its first named row.
-        if named is None:
+        token_logprobs = output.prompt_token_id_logprobs
+        # vLLM drops them if a preempted request resumed after its first selected row.
+        if token_logprobs is None:
             return False
-        logprobs = [float(value) for value in named[:, 0]]
-        question.rows.take(question.context(prompt.choice), continuation, logprobs)
+        logprobs = [float(value) for value in token_logprobs[:, 0]]
+        question.rows.add_logprobs(question.context(prompt.choice), continuation, logprobs)
     else:
         rows = output.prompt_logprobs[-len(continuation) :]
         if len(rows) < len(continuation) or rows[0] is None:

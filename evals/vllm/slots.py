@@ -1,7 +1,7 @@
 """Layer slots: N loaded layers hold the weights, N + E attention modules hold the KV caches.
 
-Slot k of a path runs a shallow copy of its source layer whose attention writes to KV holder k. No weight is copied and
-none is moved; a change of path makes a few Python objects.
+Slot k of a path runs a shallow copy of its source layer whose attention writes to KV holder k. A change of path creates a few
+Python objects and neither copies nor moves weights.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ class LayerSlots:
         self._holders: list[nn.Module] = [layer.self_attn.attn for layer in self._layers]
         self.path: tuple[int, ...] = tuple(range(len(self._layers)))
         self.generation = 0
-        """Counts the changes of path: what was captured under another number is another path's."""
-        self._spoiled = torch.zeros((), dtype=torch.bool, device=device)
-        self._stack.norm.register_forward_hook(self._watch)
+        """Number of changes of path; a graph captured at another value belongs to another path."""
+        self._nonfinite = torch.zeros((), dtype=torch.bool, device=device)
+        self._stack.norm.register_forward_hook(self._check_finite)
         dtype = config.model_config.dtype
         with set_current_vllm_config(config), set_default_torch_dtype(dtype), device:
             for index in range(len(self._layers), len(self._layers) + extra):
-                self._holders.append(_another_holder(self._holders[0], index, config, dtype))
+                self._holders.append(_extra_holder(self._holders[0], index, config, dtype))
 
     @property
     def holders(self) -> list[nn.Module]:
@@ -46,25 +46,25 @@ class LayerSlots:
 
     @torch.inference_mode()
     def mend_cache(self) -> bool:
-        """Zero the KV cache if a pass since the last call was not finite; says whether one was.
+        """Zero the KV cache if a pass since the last call was not finite; returns whether one was.
 
-        Kernels read a block to its end and weigh what is not of the sequence with zero, but zero times NaN is NaN: a path that
-        overflowed would spoil whoever has its blocks next. The flag stays on the device until here, where the host waits for it.
+        Kernels read a block to its end and multiply values outside the sequence by zero, but zero times NaN is NaN, so that the
+        next owner of the blocks would get NaN. The flag stays on the device until this call, where the host waits for it.
         """
-        spoiled = bool(self._spoiled)
-        if spoiled:
-            self._spoiled.zero_()
+        nonfinite = bool(self._nonfinite)
+        if nonfinite:
+            self._nonfinite.zero_()
             for holder in self._holders:
                 holder.kv_cache.zero_()
-        return spoiled
+        return nonfinite
 
-    def _watch(self, norm: nn.Module, arguments: Any, output: Any) -> None:
-        """See the last hidden states of every pass: what is not finite in a KV cache shows in them."""
+    def _check_finite(self, norm: nn.Module, arguments: Any, output: Any) -> None:
+        """Record whether the last hidden states of a pass are finite; non-finite values in the KV cache propagate to them."""
         states = output[0] if isinstance(output, tuple) else output
-        self._spoiled |= ~torch.isfinite(states).all()
+        self._nonfinite |= ~torch.isfinite(states).all()
 
     def layer_at(self, source: int, slot: int) -> nn.Module:
-        """The source layer's weights with the slot's KV cache."""
+        """A layer with the source layer's weights and the slot's KV cache."""
         twin = shallow(self._layers[source])
         attention = shallow(twin.self_attn)
         attention.attn = self._holders[slot]
@@ -72,7 +72,7 @@ class LayerSlots:
         return twin
 
     def set(self, layers: tuple[int, ...] | None) -> None:
-        """Thread the model through these source layers; null restores it as it was loaded."""
+        """Run these source layers in this order; None restores the loaded model."""
         path = tuple(range(len(self._layers))) if layers is None else layers
         if path == self.path:
             return
@@ -88,14 +88,14 @@ class LayerSlots:
 
 
 def shallow(module: nn.Module) -> Any:
-    """A copy that shares every tensor and child but can be given other children."""
+    """A copy that shares all tensors and children, but whose children can be replaced."""
     twin = copy.copy(module)
     twin._modules = dict(module._modules)
     return twin
 
 
-def _another_holder(like: Any, index: int, config: VllmConfig, dtype: torch.dtype) -> nn.Module:
-    """An attention module without weights, registered under a layer name of its own so that vLLM gives it KV cache."""
+def _extra_holder(like: Any, index: int, config: VllmConfig, dtype: torch.dtype) -> nn.Module:
+    """An attention module without weights, registered under a new layer name, so that vLLM allocates a KV cache for it."""
     holder = Attention(
         like.num_heads,
         like.head_size,

@@ -1,4 +1,4 @@
-"""Log-probabilities of continuations with nothing computed twice: radix trees of whole batches, outside the scheduler."""
+"""Log-probabilities of continuations by radix trees of whole batches, outside vLLM's scheduler."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from evals.vllm.radix import BlockPool, Mark, RadixTree, Resident
 from evals.vllm.schedule import Path, Stride, most_repeats
 
 PATHS_PER_RUN = 16
-"""Layer paths whose results are handed out together."""
+"""Number of layer paths per forward pass."""
 
 T = TypeVar("T")
 Run = Callable[[Step, list[Path], Stride], list[StepResult]]
 
 
 class TreeScorer:
-    """Scores batch by batch. On one path, the last context of a batch stays in the KV cache for the next one."""
+    """Scores batch by batch. On one path, the last context of a batch stays in the KV cache for the next batch."""
 
     def __init__(self, run: Run, mend: Callable[[], None], limits: Limits, max_length: int) -> None:
         self._run = run
@@ -36,18 +36,18 @@ class TreeScorer:
         self._epoch = 0
 
     def start(self, path: Path) -> None:
-        """Score through this layer path from now on, with an empty KV cache."""
+        """Score on this layer path from now on, with an empty KV cache."""
         self.stop()
         self._path = path
         self._repeats = most_repeats([path])
-        self._forget()
+        self._reset_blocks()
 
-    def _forget(self) -> None:
+    def _reset_blocks(self) -> None:
         self._pool = BlockPool(1, self._n_blocks // self._repeats, self._block_size)
         self._resident = Resident()
 
     def stop(self) -> None:
-        """Somebody else uses the KV cache now; iterators that are still being read fail."""
+        """Give up the KV cache; iterators that are still being read raise EngineError."""
         self._epoch += 1
 
     def scores(
@@ -57,23 +57,23 @@ class TreeScorer:
         epoch = self._epoch
         parts = parts_of(requests, self._max_length)
         collector = Collector(parts)
-        mine = (part for part in parts if wanted(part.request))
-        for batch in self._batches(mine, self._resident.tokens, self._pool):
+        selected = (part for part in parts if wanted(part.request))
+        for batch in self._batches(selected, self._resident.tokens, self._pool):
             if epoch != self._epoch:
                 raise EngineError(
                     "The engine was used for something else while scores were being read: read them to the end first."
                 )
             for part, result in zip(batch, self._score(batch), strict=True):
-                whole = collector.add(part, result)
-                if whole is not None:
-                    yield part.request, whole
+                request_result = collector.add(part, result)
+                if request_result is not None:
+                    yield part.request, request_result
 
     def path_scores(
         self, requests: Sequence[ScoreRequest], paths: Sequence[Path]
     ) -> Iterator[tuple[int, int, ScoreResult]]:
-        """(path, request, result), paths that lie next to each other in the trie together.
+        """Yield (path, request, result), by groups of neighbouring paths in the trie.
 
-        A layer's keys and values are read in the call that writes them and never again, so all paths use the same blocks.
+        A layer's keys and values are read only in the call that writes them, so all paths use the same blocks.
         """
         self.stop()
         parts = parts_of(requests, self._max_length)
@@ -81,7 +81,7 @@ class TreeScorer:
         collectors = {path: Collector(parts) for path in order}
         pool = BlockPool(1, self._n_blocks, self._block_size)
         plans = (self._plan(batch) for batch in self._batches(parts, (), pool))
-        for batch, step, marks in one_ahead(plans) if self._limits.ahead else plans:
+        for batch, step, marks in prefetch_next(plans) if self._limits.ahead else plans:
             for begin in range(0, len(order), PATHS_PER_RUN):
                 group = order[begin : begin + PATHS_PER_RUN]
                 answers = self._run(step, [paths[p] for p in group], Stride(1, 1))
@@ -89,55 +89,55 @@ class TreeScorer:
                     self._mend()
                 for path, answer in zip(group, answers, strict=True):
                     for part, result in zip(batch, results_of(step, marks, answer, batch), strict=True):
-                        whole = collectors[path].add(part, result)
-                        if whole is not None:
-                            yield path, part.request, whole
+                        request_result = collectors[path].add(part, result)
+                        if request_result is not None:
+                            yield path, part.request, request_result
 
     def _plan(self, batch: list[Part]) -> tuple[list[Part], Step, dict[int, list[Mark]]]:
         """The pass over a batch that starts with an empty KV cache."""
-        tree = _tree(batch, Resident())
+        tree = _build_tree(batch, Resident())
         tree.place(BlockPool(1, self._n_blocks, self._block_size))
         packed, marks = batch_of(tree, self._block_size)
         return batch, step_of(packed, marks, batch), marks
 
     def _batches(
-        self, parts: Iterable[Part], before: tuple[int, ...], pool: BlockPool
+        self, parts: Iterable[Part], previous: tuple[int, ...], pool: BlockPool
     ) -> Iterator[list[Part]]:
-        """Neighbours until enough tokens are new, or the KV cache might not hold more."""
+        """Batches of neighbouring parts, limited by new tokens and by an upper bound of their KV blocks."""
         batch: list[Part] = []
         tokens = blocks = 0
         for part in parts:
-            new = len(part.context) - common_prefix(part.context, before)
-            inner = len(part.tree.tokens)
-            need = new // self._block_size + 2 + 2 * inner
+            new = len(part.context) - common_prefix(part.context, previous)
+            n_nodes = len(part.tree.tokens)
+            need = new // self._block_size + 2 + 2 * n_nodes
             if batch and (tokens >= self._limits.tokens or blocks + need > pool.free):
                 yield batch
                 batch, tokens, blocks = [], 0, 0
-                need = len(part.context) // self._block_size + 2 + 2 * inner
+                need = len(part.context) // self._block_size + 2 + 2 * n_nodes
             batch.append(part)
-            tokens, blocks, before = tokens + new + inner, blocks + need, part.context
+            tokens, blocks, previous = tokens + new + n_nodes, blocks + need, part.context
         if batch:
             yield batch
 
     def _score(self, batch: list[Part]) -> list[ScoreResult]:
-        tree = _tree(batch, self._resident)
+        tree = _build_tree(batch, self._resident)
         try:
-            taken = tree.place(self._pool)
+            allocated = tree.place(self._pool)
         except EngineError:
-            self._forget()
+            self._reset_blocks()
             raise
         packed, marks = batch_of(tree, self._block_size)
         step = step_of(packed, marks, batch)
         (answer,) = self._run(step, [self._path], Stride(1, self._repeats))
         if _is_finite(answer):
-            self._keep(tree, batch[-1].context, taken)
+            self._keep_context(tree, batch[-1].context, allocated)
         else:
-            self._forget()
+            self._reset_blocks()
             self._mend()
         return results_of(step, marks, answer, batch)
 
-    def _keep(self, tree: RadixTree, context: tuple[int, ...], taken: set[int]) -> None:
-        """Let the last context stay in the KV cache."""
+    def _keep_context(self, tree: RadixTree, context: tuple[int, ...], allocated: set[int]) -> None:
+        """Keep the last context in the KV cache and free the other blocks."""
         last = next(
             line[-1]
             for line in tree.lines()
@@ -145,12 +145,12 @@ class TreeScorer:
             and tuple(token for segment in line for token in segment.tokens)[: len(context)] == context
         )
         table = last.table[: -(-len(context) // self._block_size)]
-        self._pool.give_back((taken | set(self._resident.table)) - set(table))
+        self._pool.release((allocated | set(self._resident.table)) - set(table))
         self._resident = Resident(context, table)
 
 
-def one_ahead(items: Iterator[T]) -> Iterator[T]:
-    """The same items; the next one is made in a thread while the caller works on one."""
+def prefetch_next(items: Iterator[T]) -> Iterator[T]:
+    """Iterate over the items; a thread computes the next one while the caller processes the current one."""
     end = object()
     with ThreadPoolExecutor(1) as thread:
         following = thread.submit(next, items, end)
@@ -163,7 +163,7 @@ def _is_finite(answer: StepResult) -> bool:
     return all(math.isfinite(value) for value in answer.logprobs)
 
 
-def _tree(batch: Sequence[Part], resident: Resident) -> RadixTree:
+def _build_tree(batch: Sequence[Part], resident: Resident) -> RadixTree:
     tree = RadixTree(resident)
     for number, part in enumerate(batch):
         for row, tokens in part.sequences():

@@ -1,4 +1,4 @@
-"""What an engine does outside vLLM's scheduler, and whether it can."""
+"""Scoring and generation outside vLLM's scheduler, if the engine's workers support it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from vllm import LLM
 
 
-class Outside:
-    """Scoring and many-path generation with the engine's own layers and KV cache, while the scheduler is idle."""
+class UnscheduledPasses:
+    """Scoring and many-path generation with the engine's layers and KV cache, while the scheduler is idle."""
 
     def __init__(self, llm: LLM, max_length: int, text: Text, limits: Limits) -> None:
         self.limits = limits
@@ -38,25 +38,29 @@ class Outside:
         self.generator = PathGenerator(Passes(run, decode, mend), limits, max_length, text)
 
     def start(self, path: Path) -> None:
-        """Score through this layer path from now on."""
+        """Score on this layer path from now on."""
         self.scorer.start(path)
         self.ready = True
 
     def stop(self) -> None:
-        """Somebody else uses the KV cache now."""
+        """Give up the KV cache."""
         self.scorer.stop()
         self.ready = False
 
 
-def open_outside(llm: LLM, max_length: int, text: Text) -> Outside | None:
-    """The engine's other way, or null where its workers cannot."""
+def open_unscheduled(llm: LLM, max_length: int, text: Text) -> UnscheduledPasses | None:
+    """Prepare passes outside the scheduler; None if a worker does not support them."""
     limits: list[Limits | None] = llm.collective_rpc("start_steps")
-    known = [limit for limit in limits if limit is not None]
-    return Outside(llm, max_length, text, Limits.least(known)) if len(known) == len(limits) else None
+    supported = [limit for limit in limits if limit is not None]
+    return (
+        UnscheduledPasses(llm, max_length, text, Limits.least(supported))
+        if len(supported) == len(limits)
+        else None
+    )
 
 
 def text_of(llm: LLM, settings: GenerationSettings) -> Text:
-    """The engine's tokenizer, what ends a text, and the checkpoint's penalty on it."""
+    """The engine's tokenizer, end tokens, and the checkpoint's repetition penalty."""
     tokenizer = llm.get_tokenizer()
     config = llm.model_config.try_get_generation_config() or {}
     ends = end_tokens(tokenizer, config.get("eos_token_id"))

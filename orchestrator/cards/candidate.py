@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import Field
 
 from evals.claims.facts import Fact, Facts, facts_of
+from evals.engine import Frozen
 from evals.suite import Suite, load_suite
 from orchestrator.cards import (
     eval_results_yaml,
@@ -19,7 +20,6 @@ from orchestrator.cards import (
 from orchestrator.cards.marked import marked_index
 from orchestrator.compare.run_comparisons import CandidateResult, weights_quantization
 from orchestrator.errors import CardError
-from orchestrator.plan.job import Frozen
 
 
 class CardRequest(Frozen):

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evals.claims.labels import Named, named, plain, shots_in
+from evals.claims.labels import LabelMatch, match_label, plain, shots_in
 from evals.claims.records import Figure, Unit, Where
 from evals.suite import Aggregation, Benchmark, OutputKind, Suite
 from orchestrator.cards.front_matter import KEY, FrontMatter
@@ -150,9 +150,11 @@ def _of_result(
     return figures
 
 
-def _of_dataset(dataset: Mapping[str, Any], label: str, metric: str, suites: Sequence[Suite]) -> Named | None:
+def _of_dataset(
+    dataset: Mapping[str, Any], label: str, metric: str, suites: Sequence[Suite]
+) -> LabelMatch | None:
     """The benchmark that a result is of: by the data set's name or type, if the metric is the board's."""
-    meant = named(label, suites)
+    meant = match_label(label, suites)
     for suite in suites:
         for benchmark in suite.benchmarks:
             card = benchmark.card
@@ -164,7 +166,7 @@ def _of_dataset(dataset: Mapping[str, Any], label: str, metric: str, suites: Seq
                 and dataset.get("config") in (None, card.dataset_config)
             )
             if (by_name or by_type) and metric_fits(benchmark, metric):
-                return Named(suite=suite.name, benchmark=benchmark.name)
+                return LabelMatch(suite=suite.name, benchmark=benchmark.name)
     return meant if meant is not None and meant.is_average else None
 
 

@@ -21,10 +21,10 @@ from evals.claims.arithmetic import (
     check_readings,
     fitting_base,
 )
-from evals.claims.board import BoardRow, board_rows, confounds, row_behind, rows_of
+from evals.claims.board import BoardRow, board_rows, confounds, find_row, rows_of
 from evals.claims.build import claims_of
 from evals.claims.facts import Facts
-from evals.claims.labels import card_suites, named
+from evals.claims.labels import card_suites, match_label
 from evals.claims.records import CardCheck, CheckKind, CheckOutcome, Claim, Figure
 from evals.engine import Frozen
 from evals.suite import Suite
@@ -125,7 +125,7 @@ def read_card(
     checkpoint = _checkpoint(figures)
     own = [n for n in (*names[:1], checkpoint) if n]
     first_group = max((f.group for f in figures), default=-1) + 1
-    tables = grids(body, lambda label: named(label, suites) is not None)
+    tables = grids(body, lambda label: match_label(label, suites) is not None)
     cells = len(figures) + sum(len(row) for table in tables for row in table.rows)
     if cells > _MAX_CELLS:
         raise CardError(
@@ -183,7 +183,7 @@ def card_checks(
     """What the card's figures say against each other, against published rows, and against the recipe's size."""
     suites = card_suites() if suites is None else suites
     rows = board_rows() if rows is None else rows
-    row = row_behind(card.figures, card.checkpoint, rows)
+    row = find_row(card.figures, card.checkpoint, rows)
     known = [r for name in (*card.bases, *card.mentioned) for r in rows_of(name, rows)]
     options = [*bases_in(card.figures), *(base_of_row(r) for r in known)]
     checks = [

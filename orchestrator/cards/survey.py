@@ -8,13 +8,13 @@ from pydantic import Field
 
 from evals.claims.arithmetic import RecipeSize
 from evals.claims.records import CardCheck, Claim
+from evals.engine import Frozen
 from orchestrator.cards import Card, card_checks, card_claims, read_card
 from orchestrator.cards.read import read_bytes, repository_of
-from orchestrator.plan.job import Frozen
 from orchestrator.settings import Settings
 from recipes.catalog import load_catalog
 from recipes.errors import RecipeError
-from recipes.extract import Proposal, offers, proposals
+from recipes.extract import Proposal, find_catalog_names, find_proposals
 from recipes.preflight import Preflight, preflight
 from recipes.recipe import Recipe
 
@@ -48,10 +48,10 @@ def plan_card(path: Path, settings: Settings, sources: dict[str, str]) -> CardPl
     data = read_bytes(path)
     card = read_card(data, path.name, repository=repository_of(path))
     text = data.decode("utf-8", errors="replace")
-    found = [_of_proposal(p, settings, sources) for p in proposals(text, origin=path.name)]
+    found = [_of_proposal(p, settings, sources) for p in find_proposals(text, origin=path.name)]
     notes = []
     if not found:
-        names = offers(text)
+        names = find_catalog_names(text)
         found = [_of_catalogue(name, settings, sources) for name in names]
         offered = (
             f"the catalogue has {', '.join(names)} for it"

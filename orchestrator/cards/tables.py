@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from evals.claims.facts import Facts
-from evals.claims.labels import Named, named, plain, shots_in
+from evals.claims.labels import LabelMatch, match_label, plain, shots_in
 from evals.claims.records import Figure, Scale, Unit, Where
 from evals.suite import Suite
 from orchestrator.cards.figures import Number, metric_fits, near_zero, number_in
@@ -51,7 +51,7 @@ class _Cell:
     """A number of a table, with what its row and column say about it; `named` is None for an unknown benchmark."""
 
     label: str
-    named: Named | None
+    named: LabelMatch | None
     series: str
     place: tuple[int, int]  # the series' own cell: row (-1 is the header) and column
     metric: str | None
@@ -68,7 +68,7 @@ def figures_of_grid(
 
     `owner` is the model that the text above the table names: "own" for the card's, None where it names none.
     """
-    across = sum(named(h, suites) is not None for h in grid.header)
+    across = sum(match_label(h, suites) is not None for h in grid.header)
     column, down = _label_column(grid, suites)
     if max(across, down) == 0:
         return []
@@ -172,7 +172,7 @@ def _label_column(grid: Grid, suites: Sequence[Suite]) -> tuple[int, int]:
     """The column with the most labels of benchmarks, and how many it has."""
     width = min(3, max(map(len, grid.rows), default=0))
     counts = [
-        (sum(named(row[c], suites) is not None for row in grid.rows if len(row) > c), -c)
+        (sum(match_label(row[c], suites) is not None for row in grid.rows if len(row) > c), -c)
         for c in range(width)
     ]
     best = max(counts, default=(0, 0))
@@ -181,7 +181,7 @@ def _label_column(grid: Grid, suites: Sequence[Suite]) -> tuple[int, int]:
 
 def _across(grid: Grid, suites: Sequence[Suite]) -> list[_Cell]:
     """Benchmarks are columns; each row is a series."""
-    first = min(i for i, h in enumerate(grid.header) if named(h, suites) is not None)
+    first = min(i for i, h in enumerate(grid.header) if match_label(h, suites) is not None)
     # Columns of a table of scores whose names are not known are scores too, if they stand among those that are.
     columns = {i: h for i, h in enumerate(grid.header) if i >= first and _may_score(h)}
     model = next((i for i, h in enumerate(grid.header) if plain(h) in _MODELS and i not in columns), None)
@@ -209,7 +209,7 @@ def _across(grid: Grid, suites: Sequence[Suite]) -> list[_Cell]:
         for i, label in columns.items():
             number = number_in(row[i]) if i < len(row) else None
             if number is not None:
-                meant = named(label, suites)
+                meant = match_label(label, suites)
                 known = facts.plus(_said_beside(row[i]).known)
                 cells.append(_Cell(label, meant, series, (r, at), None, shots_in(label), known, number, line))
     return cells
@@ -253,7 +253,9 @@ def _down(grid: Grid, column: int, suites: Sequence[Suite]) -> list[_Cell]:
                 series = header if any(grid.header) else f"column {i}"
                 known = said_of.get(i, Facts()).plus(facts.known).plus(_said_beside(cell).known)
                 cells.append(
-                    _Cell(label, named(label, suites), series, (-1, i), metric, shots, known, number, line)
+                    _Cell(
+                        label, match_label(label, suites), series, (-1, i), metric, shots, known, number, line
+                    )
                 )
     return cells
 

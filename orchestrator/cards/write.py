@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import os
-import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from evals.suite import Benchmark, CardEntry, Suite
 from orchestrator.cards.front_matter import KEY, decoded, with_model_index
 from orchestrator.cards.read import read_bytes
 from orchestrator.errors import CardError
+from recipes.atomic_file import write_file
 
 _TASK_TYPE = "text-generation"
 _TASK_NAME = "Text Generation"
@@ -180,15 +179,10 @@ def update_readme(card: str | bytes, index: list[dict[str, Any]], source: str = 
 def update_readme_file(path: Path, index: list[dict[str, Any]]) -> None:
     """Puts the `model-index` into a card's file; it is replaced whole or left as it was."""
     updated = update_readme(read_bytes(path), index, str(path)).encode("utf-8")
-    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
-        draft.write_bytes(updated)
-        os.chmod(draft, path.stat().st_mode)
-        draft.replace(path)
+        write_file(path, updated)
     except OSError as error:
         raise CardError(f"Card {path} cannot be written ({error.strerror}); it is as it was.") from error
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def _pairs(suite: Suite, candidate: SuiteScore, base: SuiteScore) -> list[tuple[str, float, float]]:

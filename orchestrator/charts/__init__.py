@@ -1,7 +1,7 @@
 """Records to figures, for the command line and the dashboard: each chart interactive (plotly) and as an image (matplotlib)."""
 
 from orchestrator.charts.deltas import delta_bars, delta_bars_image
-from orchestrator.charts.files import image_bytes, write_html, write_image, write_page
+from orchestrator.charts.files import Picture, image_bytes, write_html, write_image, write_page
 from orchestrator.charts.grid import ColourScale, HeatGrid, heat_grid
 from orchestrator.charts.heatmap import heatmap, heatmap_image
 from orchestrator.charts.pareto import pareto, pareto_front, pareto_image
@@ -17,6 +17,7 @@ __all__ = [
     "HeatGrid",
     "Measure",
     "NullLine",
+    "Picture",
     "PointStatus",
     "Scan",
     "ScanPoint",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 150
+
+Picture = tuple[str, "Callable[[], Figure]", "Callable[[], go.Figure]"]
+"""A chart's name, and how to draw it as an image and as an interactive figure."""
 
 
 def image_bytes(figure: Figure, kind: str = "png") -> bytes:

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from orchestrator.cards.survey import CardPlan, plan_card
 from orchestrator.cli.console import wide_console
-from orchestrator.cli.plan_view import show_preflight
+from orchestrator.cli.preflight_view import show_preflight
 from orchestrator.run.build import parse_source
 from orchestrator.settings import Settings
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from rich.table import Table
 
-from orchestrator.text_safety import Terminal
+from orchestrator.display.text_safety import Terminal
 
 
 def wide_console() -> Terminal:

@@ -43,10 +43,10 @@ def check(as_json: options.AsJson = False) -> None:
     """
     from rich.console import Console
 
+    from orchestrator.display.text_safety import plain
     from orchestrator.run.store_check import Checked, check_store
     from orchestrator.settings import Settings
     from orchestrator.store import label_of
-    from orchestrator.text_safety import plain
 
     settings = Settings.from_environment()
     with _counter(Console(stderr=True), quiet=as_json) as show:

@@ -17,9 +17,9 @@ def doctor(address: options.Address = None, as_json: options.AsJson = False) -> 
     Example:
       mergeboard doctor --address head:6379
     """
+    from orchestrator.display.text_safety import Terminal
     from orchestrator.doctor import Health, examine
     from orchestrator.settings import Settings
-    from orchestrator.text_safety import Terminal
 
     console = Terminal()
     findings = []

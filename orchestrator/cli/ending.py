@@ -48,7 +48,7 @@ class Ended(Exception):
 
 def error_data(sentence: str, code: ExitCode) -> dict[str, object]:
     """An error as scripts read it, under the key `error`."""
-    from orchestrator.text_safety import line
+    from orchestrator.display.text_safety import line
 
     return {"exit_code": int(code), "kind": code.name.lower(), "message": line(sentence, _LONGEST)}
 
@@ -60,7 +60,7 @@ def error_key(failure: str | None, code: ExitCode = ExitCode.FAILED) -> dict[str
 
 def report(sentence: str, code: ExitCode, *, where: str = "mergeboard", told: bool = False) -> int:
     """Print an error for people on stderr and, if --json was given and nothing was printed yet, for scripts on stdout."""
-    from orchestrator.text_safety import line
+    from orchestrator.display.text_safety import line
 
     print(f"{where}: {line(sentence, _LONGEST)}", file=sys.stderr)
     if as_json() and not told:

@@ -53,9 +53,9 @@ class Execution:
         from orchestrator.cli.plan_view import show_notes, show_tables
         from orchestrator.cli.progress import TerminalReporter
         from orchestrator.cli.results_view import show_results
+        from orchestrator.display.text_safety import Terminal
         from orchestrator.run.run import execute, run_id_of
         from orchestrator.run.scheduler import job_labels
-        from orchestrator.text_safety import Terminal
 
         console = Terminal(stderr=True)
         self.run_id = run_id_of(plan)

@@ -12,6 +12,8 @@ from rich.table import Table
 from evals.engine import EngineSpec
 from orchestrator.cli.console import wide_console
 from orchestrator.cli.inputs import CARD_SUFFIXES, unknown_recipe
+from orchestrator.cli.preflight_view import show_preflight
+from orchestrator.display.format import parameters as parameters_text
 from orchestrator.errors import StoreMissing, SweepError
 from orchestrator.plan.plan import Plan, make_plan
 from orchestrator.plan.sweep import load_sweep
@@ -23,7 +25,7 @@ from recipes.artifact import ArtifactStore
 from recipes.catalog import catalog_names
 from recipes.errors import RecipeError
 from recipes.outside_file import read_file
-from recipes.preflight import Preflight, preflight
+from recipes.preflight import preflight
 from recipes.yaml_text import MAX_BYTES, load_yaml_documents
 
 _MOST_CANDIDATES = 60
@@ -141,7 +143,7 @@ def _candidate_table(plan: Plan, settings: Settings, digests: bool) -> Table:
             how = "built already" if artifacts.lookup(candidate.build.digest) else "build"
         else:
             how = "live layer path" if candidate.layer_path else "as it is"
-        parameters = f"{candidate.parameters / 1e9:.3f} B" if candidate.parameters else "unknown"
+        parameters = parameters_text(candidate.parameters)
         layers = str(candidate.layers) if candidate.layers else "unknown"
         table.add_row(
             candidate.name, layers, parameters, how, *([candidate.weights_digest] if digests else [])
@@ -182,41 +184,6 @@ def engine_words(engine: EngineSpec) -> str:
     if engine.batch_invariant:
         words.append("batch-invariant")
     return " ".join(words)
-
-
-def show_preflight(known: Preflight, console: Console) -> None:
-    """Layers, parameters, bytes, disk and memory; problems, remarks and what cannot be known."""
-    table = Table(title="Stages", title_justify="left", box=None, header_style="bold")
-    for column in ("stage", "method", "layers", "parameters", "dtype", "bytes", "memory", "built by"):
-        table.add_column(column)
-    for stage in known.stages:
-        table.add_row(
-            stage.name,
-            stage.method,
-            str(stage.n_layers or "unknown"),
-            f"{stage.parameters / 1e9:.3f} B" if stage.parameters else "unknown",
-            stage.dtype or "unknown",
-            _gb(stage.size_bytes),
-            _gb(stage.memory_bytes),
-            "moving bytes" if stage.moves_bytes else "mergekit",
-        )
-    console.print(table)
-    console.print(
-        f"Disk at its peak {_gb(known.disk_bytes)}, to download {_gb(known.download_bytes)}; parameters from "
-        f"{known.parameters_from or 'nothing that is known'}.",
-        soft_wrap=True,
-    )
-    for label, sentences in (
-        ("Problem", known.problems),
-        ("Note", known.remarks),
-        ("Unknown", known.unknown),
-    ):
-        for sentence in sentences:
-            console.print(f"{label}: {sentence}", soft_wrap=True, markup=False)
-
-
-def _gb(size_bytes: int | None) -> str:
-    return "unknown" if size_bytes is None else f"{size_bytes / 1e9:.2f} GB"
 
 
 def _sweep_data(plan: Plan, done: frozenset[str], cost: PlanCost) -> dict[str, Any]:

@@ -1,26 +1,25 @@
-"""Progress of a run in the terminal: a bar with rate and estimate, or plain lines where there is no terminal."""
+"""Progress of a run: what runs where, redrawn in place in a terminal, as plain lines elsewhere."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
 
+from orchestrator.display.format import about, duration
 from orchestrator.run.job_state import NodeState
 from orchestrator.run.scheduler import JobProgress, RunProgress
 
 _PLAIN_PERIOD_S = 15.0
+# Jobs that a terminal shows at once; a cluster runs more.
+_SHOWN = 16
 
 
 class TerminalReporter:
@@ -29,87 +28,85 @@ class TerminalReporter:
     def __init__(self, console: Console, quiet: bool = False) -> None:
         self._console = console
         self._quiet = quiet
-        self._bars = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}", markup=False),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-        )
-        self._run: TaskID | None = None
-        self._jobs: dict[str, TaskID] = {}
+        self._live = Live(console=console, transient=True, auto_refresh=False)
         self._last_line = 0.0
         self._last_done = -1
 
     def __enter__(self) -> Self:
         if self._console.is_terminal and not self._quiet:
-            self._bars.start()
+            self._live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bars.stop()
+        self._live.stop()
 
     def update(self, progress: RunProgress) -> None:
         """Show where the run is."""
         if self._quiet:
             return
         if self._console.is_terminal:
-            self._show(progress)
+            self._live.update(run_view(progress), refresh=True)
         else:
             self._line(progress)
 
-    def _show(self, progress: RunProgress) -> None:
-        done, total = _jobs(progress)
-        if self._run is None:
-            self._run = self._bars.add_task("jobs", total=total, rate="")
-        failed = progress.counts[NodeState.FAILED]
-        self._bars.update(self._run, completed=done, total=total, rate=f"{failed} failed" if failed else "")
-        current = {job.digest for job in progress.running}
-        for digest in [d for d in self._jobs if d not in current]:
-            self._bars.remove_task(self._jobs.pop(digest))
-        for job in progress.running:
-            if job.digest not in self._jobs:
-                self._jobs[job.digest] = self._bars.add_task(_label(job), total=None, rate="")
-            task = self._jobs[job.digest]
-            speed = self._bars.tasks[self._bars.task_ids.index(task)].speed
-            self._bars.update(
-                task,
-                description=_label(job),
-                completed=job.done,
-                total=job.total or None,
-                rate=f"{speed:.1f} requests/s" if speed else job.stage,
-            )
-
     def _line(self, progress: RunProgress) -> None:
         """One line when a job has finished, or every 15 s."""
-        done, total = _jobs(progress)
+        done = progress.counts[NodeState.DONE]
         now = time.monotonic()
         if done == self._last_done and now - self._last_line < _PLAIN_PERIOD_S:
             return
         self._last_line, self._last_done = now, done
-        left = ""
-        if progress.ran and done < total:
-            left = f", about {progress.elapsed_s / progress.ran * (total - done):.0f} s left"
-        running = "; ".join(_line_of(job) for job in progress.running)
-        self._console.print(
-            f"{done}/{total} jobs after {progress.elapsed_s:.0f} s{left}"
-            + (f": {running}" if running else ""),
-            soft_wrap=True,
-        )
+        running = "; ".join(map(job_text, progress.running))
+        line = headline(progress) + (f": {running}" if running else "")
+        self._console.print(line, soft_wrap=True)
 
 
-def _jobs(progress: RunProgress) -> tuple[int, int]:
-    return progress.counts[NodeState.DONE], sum(progress.counts.values())
+def headline(progress: RunProgress) -> str:
+    """How far a run is, as one sentence: `3/8 jobs after 2 min 5 s, about 4 min left, 1 failed`."""
+    done, total = progress.counts[NodeState.DONE], sum(progress.counts.values())
+    parts = [f"{done}/{total} jobs after {duration(progress.elapsed_s)}"]
+    left = about(progress.remaining_s) if done < total else None
+    if left is not None:
+        parts.append(f"{left} left")
+    if failed := progress.counts[NodeState.FAILED]:
+        parts.append(f"{failed} failed")
+    if progress.waits_for:
+        parts.append(f"waiting: {progress.waits_for}")
+    return ", ".join(parts)
 
 
-def _label(job: JobProgress) -> str:
-    return job.label if len(job.label) <= 44 else job.label[:43] + "…"
+def run_view(progress: RunProgress) -> RenderableType:
+    """A run in a terminal: the headline, a bar, and a line for each job that runs."""
+    done, total = progress.counts[NodeState.DONE], sum(progress.counts.values())
+    rows = Table.grid(padding=(0, 1))
+    rows.add_column()
+    rows.add_column(overflow="fold")
+    for job in progress.running[:_SHOWN]:
+        rows.add_row(_bar(job.share_done), Text(job_text(job)))
+    more = len(progress.running) - _SHOWN
+    if more > 0:
+        rows.add_row("", f"and {more} more")
+    whole = Table.grid(padding=(0, 1))
+    whole.add_row(_bar(done / total if total else 0.0), Text(headline(progress)))
+    return Group(whole, rows)
 
 
-def _line_of(job: JobProgress) -> str:
-    return f"{job.label} {job.done}/{job.total}" if job.total else f"{job.label} ({job.stage})"
+def job_text(job: JobProgress) -> str:
+    """What a running job does and how far it is: `base: smoke bbh 12/90 on node-1`."""
+    return " ".join(_job_parts(job))
+
+
+def _job_parts(job: JobProgress) -> Iterator[str]:
+    yield job.label
+    yield f"{job.done}/{job.total}" if job.total else f"({job.stage})"
+    if job.share_done and job.tokens and job.work_s:
+        yield f"({job.tokens / job.work_s:,.0f} tokens/s)"
+    if job.node:
+        yield f"on {job.node}"
+
+
+def _bar(share: float | None) -> ProgressBar:
+    """A bar; empty where nothing is counted yet."""
+    return ProgressBar(total=1.0, completed=share or 0.0, width=24)

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from orchestrator.cli.progress import TerminalReporter
-from orchestrator.text_safety import Terminal
+from orchestrator.display.text_safety import Terminal
 
 if TYPE_CHECKING:
     from orchestrator.run.scheduler import Reporter

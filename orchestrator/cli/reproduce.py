@@ -42,6 +42,7 @@ def reproduce(
     from orchestrator.cli.interrupts import interruptible, stopped
     from orchestrator.cli.progress import TerminalReporter
     from orchestrator.cli.reproduce_view import plan_data, show_reproduction_plan, show_verdicts
+    from orchestrator.display.text_safety import Terminal
     from orchestrator.errors import CardError
     from orchestrator.reproduce import Options, plan_reproduction
     from orchestrator.reproduce import reproduce as judge
@@ -49,7 +50,6 @@ def reproduce(
     from orchestrator.run.run import cluster_for, execute
     from orchestrator.run.scheduler import job_labels
     from orchestrator.settings import Settings
-    from orchestrator.text_safety import Terminal
 
     settings = Settings.from_environment()
     asked = Options(

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 from rich.console import Console
+from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
-from orchestrator.run.progress import read_progress
+from orchestrator.cli.progress import job_text
+from orchestrator.display.format import about, duration, hours
+from orchestrator.display.text_safety import Terminal
+from orchestrator.run.outlook import StoredOutlook
+from orchestrator.run.progress import JobProgress, read_progress
 from orchestrator.settings import Settings
 from orchestrator.store import Store
 from orchestrator.store.records import AttemptRecord, RunProgress, RunRecord, RunState, Usage
-from orchestrator.text_safety import Terminal
 
 _LOG_LINES = 8
 # A run that nobody drives this long after it was written down will not start by itself.
@@ -38,103 +46,130 @@ def show_runs(settings: Settings, as_json: bool) -> None:
 
 
 def show_run(settings: Settings, run_id: str, as_json: bool) -> None:
-    """One run: counts, what runs where, what failed and why."""
+    """One run: counts, what is left, what runs where, what failed and why."""
     with Store.open(settings.database_url, create=False, read_only=True) as store:
-        record, progress = store.run(run_id), store.progress(run_id)
-        running, failed = store.running_attempts(run_id), store.failed_attempts(run_id)
-        usage = store.usage(run_id)
+        look = _look(store, settings, StoredOutlook(run_id, settings.home), run_id)
+        usage, failed = store.usage(run_id), store.failed_attempts(run_id)
     if as_json:
-        data = _run_data(record, progress)
-        data["running_attempts"] = [a.model_dump(mode="json") for a in running]
+        data = _run_data(look.record, look.progress)
+        data["remaining_s"] = look.left_s
+        data["running_attempts"] = [work.attempt.model_dump(mode="json") for work in look.running]
         data["usage"] = [u.model_dump(mode="json") for u in usage]
         data["failed_attempts"] = [a.model_dump(mode="json") for a in failed]
         print(json.dumps(data, indent=2))
         return
     console = Terminal()
-    console.print(
-        f"{record.id}: {record.state}, {progress.done} of {progress.total} jobs done, {progress.running} running, "
-        f"{progress.failed} failed, {progress.waiting} waiting"
-    )
-    estimate = _estimate(record, progress, usage)
-    if estimate:
-        console.print(estimate)
-    for each in usage:
-        console.print(
-            f"  {each.node or 'a node that is not known'}: {each.attempts} attempts, {_hours(each)}"
-        )
-    for attempt in running:
-        _show_running(console, settings, attempt)
-    for attempt in failed:
-        _show_failure(console, attempt)
+    console.print(_view(look, usage, failed), soft_wrap=True)
 
 
-def _estimate(record: RunRecord, progress: RunProgress, usage: Sequence[Usage]) -> str | None:
-    """Hours so far and what is left at the pace so far."""
-    if record.started_at is None or not usage:
-        return None
-    total = f"{_hours(_sum(usage))} so far"
-    end = record.ended_at or datetime.now(UTC)
-    elapsed = (end - record.started_at).total_seconds()
-    if record.state is not RunState.RUNNING or not progress.done or elapsed <= 0:
-        return total
-    left = elapsed / progress.done * (progress.total - progress.done)
-    return f"{total}; about {_span(left)} left at this pace"
+def watch_run(settings: Settings, run_id: str, period_s: float, console: Console | None = None) -> None:
+    """Show a run until nobody drives it: redrawn in place in a terminal, elsewhere a line for each change and the whole at its end."""
+    console = console or Terminal()
+    outlook = StoredOutlook(run_id, settings.home)
+    with (
+        Store.open(settings.database_url, create=False, read_only=True) as store,
+        Live(console=console, auto_refresh=False, transient=True)
+        if console.is_terminal
+        else nullcontext() as live,
+    ):
+        told = None
+        while True:
+            look = _look(store, settings, outlook, run_id)
+            if live is not None:
+                live.update(_view(look, store.usage(run_id), store.failed_attempts(run_id)), refresh=True)
+            elif (look.record.state, look.progress) != told:
+                told = (look.record.state, look.progress)
+                console.print(_headline(look), soft_wrap=True)
+            if not _is_active(look.record):
+                break
+            time.sleep(period_s)
+        usage, failed = store.usage(run_id), store.failed_attempts(run_id)
+    console.print(_view(look, usage, failed), soft_wrap=True)
 
 
-def _sum(usage: Sequence[Usage]) -> Usage:
-    return Usage(
-        node=None,
-        attempts=sum(u.attempts for u in usage),
-        job_s=sum(u.job_s for u in usage),
-        gpu_s=sum(u.gpu_s for u in usage),
-    )
-
-
-def _hours(usage: Usage) -> str:
-    """GPU-hours where there are GPUs, else hours of jobs."""
-    if usage.gpu_s:
-        return f"{usage.gpu_s / 3600:.2f} GPU-hours"
-    return f"{usage.job_s / 3600:.2f} hours of jobs"
-
-
-def _span(seconds: float) -> str:
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 90
-        else f"{seconds / 60:.0f} min"
-        if seconds < 5400
-        else f"{seconds / 3600:.1f} h"
-    )
-
-
-def _show_running(console: Console, settings: Settings, attempt: AttemptRecord) -> None:
-    """A running job with its time so far and how far it is, as its worker wrote it down."""
-    progress = read_progress(settings.journals, attempt.job_digest, "")
-    counted = f"{progress.done}/{progress.total} requests" if progress.total else progress.stage
-    since = (datetime.now(UTC) - attempt.started_at).total_seconds()
-    left = ""
-    if 0 < progress.done < progress.total:
-        left = f", about {_span(since / progress.done * (progress.total - progress.done))} left"
-    where = f" on {attempt.node}" if attempt.node else ""
-    console.print(f"  {attempt.job_digest}{where}: {counted} after {_span(since)}{left}", markup=False)
-
-
-def run_is_active(settings: Settings, run_id: str) -> bool:
+def _is_active(record: RunRecord) -> bool:
     """Whether somebody drives the run now, or is about to: a run that was just submitted waits for its driver's first step."""
-    with Store.open(settings.database_url, create=False, read_only=True) as store:
-        record = store.run(run_id)
     recent = datetime.now(UTC) - record.created_at < _DRIVER_START
     return record.state is RunState.RUNNING or (record.state is RunState.WAITING and recent)
 
 
-def _show_failure(console: Console, attempt: AttemptRecord) -> None:
-    where = f" on {attempt.node}" if attempt.node else ""
-    console.print(
-        f"attempt {attempt.number} at {attempt.job_digest}{where}: {attempt.failure_class or attempt.state}: {attempt.message}",
-        markup=False,
+class _RunningJob(NamedTuple):
+    """A running attempt, and what it does."""
+
+    attempt: AttemptRecord
+    progress: JobProgress
+    elapsed_s: float
+
+
+class _Look(NamedTuple):
+    """A run at one moment."""
+
+    record: RunRecord
+    progress: RunProgress
+    running: tuple[_RunningJob, ...]
+    left_s: float | None
+
+
+def _look(store: Store, settings: Settings, outlook: StoredOutlook, run_id: str) -> _Look:
+    record, progress = store.run(run_id), store.progress(run_id)
+    attempts = store.running_attempts(run_id)
+    labels = store.job_labels(run_id, [attempt.job_digest for attempt in attempts])
+    now = store.now()
+    running = tuple(
+        _RunningJob(
+            attempt,
+            read_progress(
+                settings.journals, attempt.job_digest, labels.get(attempt.job_digest, "a job"), attempt.node
+            ),
+            max(0.0, (now - attempt.started_at).total_seconds()),
+        )
+        for attempt in attempts
     )
-    for line in (attempt.log_tail or "").splitlines()[-_LOG_LINES:]:
-        console.print(f"    {line}", markup=False, soft_wrap=True)
+    is_running = record.state is RunState.RUNNING
+    return _Look(record, progress, running, outlook.left_s(store, progress) if is_running else None)
+
+
+def _headline(look: _Look) -> str:
+    """How far a run is, in one sentence."""
+    record, progress = look.record, look.progress
+    parts = [
+        f"{record.id}: {record.state}, {progress.done} of {progress.total} jobs done, {progress.running} running, "
+        f"{progress.failed} failed, {progress.waiting} waiting"
+    ]
+    if (left := about(look.left_s)) is not None:
+        parts.append(f"{left} left")
+    return ", ".join(parts)
+
+
+def _view(look: _Look, usage: Sequence[Usage], failed: Sequence[AttemptRecord]) -> Text:
+    """All that is told of one run."""
+    lines = [_headline(look)]
+    if look.record.started_at is not None and usage:
+        lines.append(f"{_hours(usage)} so far")
+    lines += [
+        f"  {node.node or 'a node that is not known'}: {node.attempts} attempts, {_hours([node])}"
+        for node in usage
+    ]
+    lines += [f"  {job_text(job.progress)} for {duration(job.elapsed_s)}" for job in look.running]
+    for attempt in failed:
+        lines += _failure_lines(attempt)
+    return Text("\n".join(lines))
+
+
+def _hours(usage: Sequence[Usage]) -> str:
+    """GPU-hours where there are GPUs, else hours of jobs."""
+    gpu_s = sum(node.gpu_s for node in usage)
+    return (
+        f"{hours(gpu_s)} GPU-hours" if gpu_s else f"{hours(sum(node.job_s for node in usage))} hours of jobs"
+    )
+
+
+def _failure_lines(attempt: AttemptRecord) -> list[str]:
+    where = f" on {attempt.node}" if attempt.node else ""
+    lines = [
+        f"attempt {attempt.number} at {attempt.job_digest}{where}: {attempt.failure_class or attempt.state}: {attempt.message}"
+    ]
+    return lines + [f"    {line}" for line in (attempt.log_tail or "").splitlines()[-_LOG_LINES:]]
 
 
 def _run_data(record: RunRecord, progress: RunProgress) -> dict[str, object]:

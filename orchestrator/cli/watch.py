@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Annotated
 
 import typer
@@ -24,17 +23,13 @@ def watch(
     """
     from orchestrator.cli.inputs import run_of
     from orchestrator.cli.interrupts import interruptible
-    from orchestrator.cli.status_view import run_is_active, show_run
+    from orchestrator.cli.status_view import watch_run
     from orchestrator.settings import Settings
 
     settings = Settings.from_environment()
     run = run_of(settings, run_id)
     with interruptible(lambda: _left(run)):
-        while True:
-            show_run(settings, run, as_json=False)
-            if not run_is_active(settings, run):
-                return
-            time.sleep(period_s)
+        watch_run(settings, run, period_s)
 
 
 def _left(run_id: str) -> str:

@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 
 from pydantic import Field
 
+from evals.engine import Frozen
 from orchestrator.errors import ClusterError
-from orchestrator.plan.job import Frozen
 
 HEAD_PORT = 6379
 _FORMS = (

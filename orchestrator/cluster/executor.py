@@ -7,8 +7,9 @@ from typing import Protocol
 
 from pydantic import Field
 
+from evals.engine import Frozen
 from orchestrator.cluster.queue import Batch, ReadyJobs
-from orchestrator.plan.job import Frozen, Task
+from orchestrator.plan.job import Task
 from orchestrator.store.records import Failure, Outcome
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from orchestrator.plan.job import Frozen
+from evals.engine import Frozen
 from orchestrator.provenance import package_version
 
 MIB = 1 << 20

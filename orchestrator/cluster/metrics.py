@@ -11,16 +11,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import ray
 from ray.util.metrics import Counter, Gauge
 
 from orchestrator.plan.job import BuildJob, EvalJob
-from orchestrator.run.progress import RunProgress
 from orchestrator.store.records import EvalOutcome, FailureClass, Success, job_kind
 
 
 class RunMetrics:
-    """Counts one run's jobs, requests, tokens and failures; implements scheduler.Observer."""
+    """Counts one run's jobs, requests, tokens and failures; implements run.progress.Observer."""
 
     def __init__(self, run_id: str) -> None:
         self._run = {"run": run_id}
@@ -40,18 +41,18 @@ class RunMetrics:
         """An attempt has failed, or the store did not answer."""
         self._metrics()[3].inc(1, {**self._run, "failure_class": failure_class.value})
 
-    def update(self, progress: RunProgress) -> None:
-        """Take over what has happened since the last time."""
+    def update(self, jobs_by_state: Mapping[str, int], tokens_by_job: Mapping[str, int]) -> None:
+        """Jobs by state now, and the tokens that the engine of each running job has read and written so far."""
         if not ray.is_initialized():
             return
         _, _, tokens, _, by_state = self._metrics()
-        for job in progress.running:
-            new = job.tokens - self._tokens_of.get(job.digest, 0)
+        for digest, count in tokens_by_job.items():
+            new = count - self._tokens_of.get(digest, 0)
             if new > 0:
                 tokens.inc(new, self._run)
-            self._tokens_of[job.digest] = job.tokens
-        for state, number in progress.counts.items():
-            by_state.set(number, {**self._run, "state": state.value})
+            self._tokens_of[digest] = count
+        for state, number in jobs_by_state.items():
+            by_state.set(number, {**self._run, "state": state})
 
     def _metrics(self) -> tuple[Counter, Counter, Counter, Counter, Gauge]:
         """Made when Ray is there to carry them."""

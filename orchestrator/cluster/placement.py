@@ -7,13 +7,23 @@ from collections.abc import Iterable
 
 from pydantic import Field
 
-from evals.engine import EngineSpec
+from evals.engine import EngineSpec, Frozen
 from orchestrator.plan.capacity import ClusterFacts, NodeFacts
 from orchestrator.plan.estimate import BUILD_CPUS, EngineNeed, Resources, engine_resources
-from orchestrator.plan.job import EvalJob, Frozen
+from orchestrator.plan.job import EvalJob
+from orchestrator.store.records import FailureClass
 
+AVOID_S = {
+    FailureClass.TOO_LARGE: 600.0,
+    FailureClass.BUSY_GPU: 60.0,
+    FailureClass.BROKEN_ENGINE: 60.0,
+    FailureClass.BAD_NODE: 600.0,
+    FailureClass.ENGINE_START: 60.0,
+    FailureClass.CHANGED_INPUT: 600.0,
+}
+"""Seconds for which no engine starts on the node of such a failure, where another node can hold the engine."""
 # A node whose free GPUs turned out to be somebody else's is asked again after this time.
-_AVOID_S = 5.0
+_TAKEN_S = 5.0
 _ROUNDING = 1e-6
 
 
@@ -125,7 +135,7 @@ class Floor:
     def avoid(
         self,
         node: NodeFacts,
-        seconds: float = _AVOID_S,
+        seconds: float = _TAKEN_S,
         job: EvalJob | None = None,
         need: EngineNeed | None = None,
     ) -> None:

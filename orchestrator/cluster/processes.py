@@ -10,7 +10,8 @@ import time
 import psutil
 from pydantic import Field
 
-from orchestrator.plan.job import Frozen
+from evals.engine import Frozen
+from recipes.process_identity import process_birth
 
 _KILL_S = 30.0
 
@@ -19,14 +20,16 @@ class ProcessGroup(Frozen):
     """The processes of one engine on its node."""
 
     leader: int = Field(description="Process id of the actor, which is the group's id.")
-    created_at: float = Field(description="When the actor's process started, in seconds since the epoch.")
+    birth: str = Field(
+        description="Birth of the actor's process, which tells it from a later one of that id."
+    )
 
 
 def lead_group(host: object) -> ProcessGroup:
     """Runs in the actor: make its process the leader of a group, which the processes that it starts belong to."""
     if os.getpgrp() != os.getpid():
         os.setpgid(0, 0)
-    return ProcessGroup(leader=os.getpid(), created_at=psutil.Process().create_time())
+    return ProcessGroup(leader=os.getpid(), birth=process_birth(os.getpid()))
 
 
 def kill_group(group: ProcessGroup, limit_s: float = _KILL_S) -> bool:
@@ -48,7 +51,7 @@ def members(group: ProcessGroup) -> list[int]:
         with contextlib.suppress(ProcessLookupError, PermissionError, psutil.Error):
             if os.getpgid(process.pid) != group.leader or process.status() == psutil.STATUS_ZOMBIE:
                 continue
-            if process.pid == group.leader and abs(process.create_time() - group.created_at) > 1:
+            if process.pid == group.leader and process_birth(group.leader) not in (group.birth, ""):
                 return []  # the group is gone, and its number is another process's
             found.append(process.pid)
     return found

@@ -19,12 +19,12 @@ from orchestrator.cluster.executor import Finished, Seat
 from orchestrator.cluster.helpers import AFTER_S, SPELL_S, Helping, Work
 from orchestrator.cluster.lost import failure_of_lost
 from orchestrator.cluster.nodes import Homeless, KnownNodes
-from orchestrator.cluster.placement import Floor, Spot
+from orchestrator.cluster.placement import AVOID_S, Floor, Spot
 from orchestrator.cluster.queue import Batch, BatchQueue, Queues, ReadyJobs
 from orchestrator.plan.capacity import ClusterFacts, NodeFacts
-from orchestrator.plan.estimate import ENGINE_START_S, EngineNeed
+from orchestrator.plan.durations import ENGINE_START_S
+from orchestrator.plan.estimate import EngineNeed
 from orchestrator.plan.job import BuildJob, EvalJob, Task
-from orchestrator.run.retries import AVOID_S
 from orchestrator.settings import Settings, WorkerContext
 from orchestrator.store.records import Failure, Outcome
 from orchestrator.worker.worker import EngineHost

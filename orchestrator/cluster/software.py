@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 
-from evals.engine import EngineKind, InstalledEngine, installed_engine
+from evals.engine import EngineKind, InstalledEngine
+from evals.engines import installed_engine
 from evals.errors import EngineError
 from orchestrator.errors import ClusterError
 from orchestrator.plan.capacity import ClusterFacts, NodeSoftware

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from evals.engine import Frozen
 from orchestrator.errors import ClusterError, MergeboardError, SweepError, TokenError
-from orchestrator.plan.job import Frozen
 from orchestrator.plan.sweep import SweepFile
 from orchestrator.settings import Settings
 from orchestrator.store import Store, label_of

@@ -14,11 +14,11 @@ from pydantic import Field
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from evals.datasets import DataOnNode, data_of
+from evals.engine import Frozen
 from evals.suite import Benchmark
 from orchestrator.cluster.gpu_checks import GpuFacts, gpu_facts
 from orchestrator.cluster.software import mismatch, software_here
 from orchestrator.plan.capacity import NodeSoftware
-from orchestrator.plan.job import Frozen
 from orchestrator.settings import Settings
 from orchestrator.worker.worker import read_and_write
 

@@ -1,5 +1,6 @@
 """Candidates against a base: what may be compared, the differences, their correction, and the table."""
 
+from orchestrator.compare.comparison import SIGNIFICANT, Comparison, ComparisonRow
 from orchestrator.compare.correction import correct, correction_text
 from orchestrator.compare.measurement import (
     Side,
@@ -9,7 +10,6 @@ from orchestrator.compare.measurement import (
     suite_measurement,
 )
 from orchestrator.compare.pairs import comparability, compare, sample_differences
-from orchestrator.compare.records import SIGNIFICANT, Comparison, ComparisonRow
 from orchestrator.compare.table import comparison_text, print_comparisons
 
 __all__ = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from evals.stats import corrected
-from orchestrator.compare.records import Comparison, ComparisonRow
+from orchestrator.compare.comparison import Comparison, ComparisonRow
 
 
 def correct(

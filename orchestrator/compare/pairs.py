@@ -18,9 +18,9 @@ from evals.stats import (
     unpaired_delta,
 )
 from evals.suite import Benchmark, Suite
+from orchestrator.compare.comparison import Comparison, ComparisonRow
 from orchestrator.compare.correction import correct
 from orchestrator.compare.measurement import Side
-from orchestrator.compare.records import Comparison, ComparisonRow
 
 Key = tuple[str, str]  # suite and benchmark
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+import threading
+from collections import OrderedDict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from pydantic import Field
 
-from evals.claims.records import Measurement
-from evals.engine import EngineSpec
+from evals.claims.facts import Fact
+from evals.engine import EngineSpec, Frozen
 from evals.errors import SamplesError, SuiteError
 from evals.normalize import suite_score
 from evals.samples import StoredSamples
@@ -17,8 +19,7 @@ from evals.scores import BenchmarkScore, Sample, SuiteScore
 from evals.suite import Benchmark, Suite, load_suite, suite_names
 from orchestrator.compare import Comparison, Side, all_stages, compare, correct, measurement_of
 from orchestrator.errors import RunError
-from orchestrator.plan.job import EvalJob, Frozen
-from orchestrator.settings import Settings
+from orchestrator.plan.job import EvalJob
 from orchestrator.store import Store
 from orchestrator.store.records import (
     CandidateInRun,
@@ -40,6 +41,11 @@ class CandidateResult(Frozen):
     evaluated: tuple[tuple[EvalJob, EvalOutcome], ...] = Field(
         description="Its evaluations, in the plan's order."
     )
+
+    @property
+    def engine_key(self) -> str:
+        """Names its engine in its run, whatever the longest sequence."""
+        return self.engine.digest_without_length
 
     @property
     def suites(self) -> tuple[str, ...]:
@@ -68,6 +74,21 @@ def results_of_candidate(store: Store, found: CandidateInRun) -> tuple[Candidate
     return _results(store, found.run_id, (candidate,), planned)
 
 
+def result_of_candidate(
+    store: Store,
+    run_id: str,
+    candidate: CandidateRecord,
+    engine_key: str,
+    jobs: Collection[str] | None = None,
+) -> CandidateResult | None:
+    """A candidate's scores with one engine of a run, of the given jobs alone where some are; None where it has none."""
+    planned = store.run_jobs(run_id, candidate=candidate.position)
+    if jobs is not None:
+        planned = tuple(item for item in planned if item.job.digest in jobs)
+    results = _results(store, run_id, (candidate,), planned)
+    return next((result for result in results if result.engine_key == engine_key), None)
+
+
 def _results(
     store: Store, run_id: str, candidates: Sequence[CandidateRecord], planned: Sequence[PlannedJob]
 ) -> tuple[CandidateResult, ...]:
@@ -82,7 +103,7 @@ def _results(
         job, outcome = item.job, outcomes.get(item.job.digest)
         if not isinstance(job, EvalJob):
             continue
-        key = job.engine.model_copy(update={"max_length": None}).digest
+        key = job.engine.digest_without_length
         engines.setdefault(key, job.engine)
         if isinstance(outcome, EvalOutcome) and not job.is_probe:
             for position in item.candidates:
@@ -100,22 +121,63 @@ def sides(result: CandidateResult, home: Path, *, contain: bool = False) -> list
 
     SamplesError where samples are gone, altered or unreadable; with `contain`, that side alone is unfit.
     """
-    made = []
-    for job, outcome in result.evaluated:
-        benchmark = definition(job.suite, job.benchmark)
-        samples, unfit = _samples(job, outcome, home, contain)
-        main = measurement_of(
-            outcome.evaluation,
-            benchmark,
-            result.candidate.name,
-            samples,
-            protocol=Protocol.of(job),
-            quantization=weights_quantization(job, result.candidate),
-        )
-        current = benchmark is not None and benchmark.digest == outcome.evaluation.benchmark_digest
-        staged = all_stages(main, benchmark, samples) if benchmark is not None and current else (main,)
-        made += [Side(measurement, samples, unfit=unfit) for measurement in staged]
-    return made
+    return [
+        side
+        for job, outcome in result.evaluated
+        for side in _stages(job, outcome, result.candidate, home, contain)
+    ]
+
+
+def _stages(
+    job: EvalJob, outcome: EvalOutcome, candidate: CandidateRecord, home: Path, contain: bool
+) -> tuple[Side, ...]:
+    """One evaluation at every scoring stage that it has, the main one first."""
+    benchmark = definition(job.suite, job.benchmark)
+    samples, unfit = _samples(job, outcome, home, contain)
+    main = measurement_of(
+        outcome.evaluation,
+        benchmark,
+        candidate.name,
+        samples,
+        protocol=Protocol.of(job),
+        quantization=weights_quantization(job, candidate),
+    )
+    current = benchmark is not None and benchmark.digest == outcome.evaluation.benchmark_digest
+    staged = all_stages(main, benchmark, samples) if benchmark is not None and current else (main,)
+    return tuple(Side(measurement, samples, unfit=unfit) for measurement in staged)
+
+
+class SideReader:
+    """Reads results as sides, and keeps those of the `kept` evaluations that were asked for last; threads may share it.
+
+    An evaluation whose samples cannot be read is unfit, and is read again the next time: its file may be back.
+    """
+
+    def __init__(self, home: Path, kept: int) -> None:
+        self._home = home
+        self._most = kept
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[tuple[str, int, str], tuple[Side, ...]] = OrderedDict()
+
+    def sides(self, result: CandidateResult) -> list[Side]:
+        """The sides of a result, unfit where their samples are gone, altered or unreadable."""
+        return [side for job, outcome in result.evaluated for side in self._stages(result, job, outcome)]
+
+    def _stages(self, result: CandidateResult, job: EvalJob, outcome: EvalOutcome) -> tuple[Side, ...]:
+        # Runs and candidates that share an evaluation have names and origins of their own.
+        key = (result.run_id, result.candidate.position, job.digest)
+        with self._lock:
+            kept = self._kept.get(key)
+            if kept is not None:
+                self._kept.move_to_end(key)
+                return kept
+        stages = _stages(job, outcome, result.candidate, self._home, contain=True)
+        if not any(side.unfit for side in stages):
+            with self._lock:
+                self._kept[key] = stages
+                while len(self._kept) > self._most:
+                    self._kept.popitem(last=False)
+        return stages
 
 
 def weights_quantization(job: EvalJob, candidate: CandidateRecord) -> str | None:
@@ -166,6 +228,21 @@ def require_fit(*groups: Sequence[Side]) -> None:
             raise RunError(str(group[0].unfit))
 
 
+def compare_sides(
+    base: Sequence[Side], candidates: Mapping[str, Sequence[Side]], *, force: bool = False, tried: int = 0
+) -> tuple[Comparison, ...]:
+    """Candidates by their names against a base, each in the suites that it and the base have.
+
+    The one way from sides to comparisons, for commands and pages alike. Corrected for the candidates given and for `tried`
+    further ones.
+    """
+    found = [
+        compare(base, {name: sides}, loaded_suites(_suite(side) for side in (*base, *sides)), force=force)[0]
+        for name, sides in candidates.items()
+    ]
+    return correct(found, other_candidates=tried)
+
+
 def comparisons(
     base: CandidateResult,
     candidates: Sequence[CandidateResult],
@@ -175,11 +252,10 @@ def comparisons(
     tried: int = 0,
 ) -> tuple[Comparison, ...]:
     """Candidates against a base; `tried` counts further candidates that the correction has to take into account."""
-    suites = loaded_suites(n for r in (base, *candidates) for n in r.suites)
     named = {result.candidate.name: sides(result, home, contain=True) for result in candidates}
     against = sides(base, home, contain=True)
     require_fit(against, [side for group in named.values() for side in group])
-    return compare(against, named, suites, force=force, other_candidates=tried)
+    return compare_sides(against, named, force=force, tried=tried)
 
 
 def run_comparisons(
@@ -196,11 +272,10 @@ def run_comparisons(
     return correct(found)
 
 
+def _suite(side: Side) -> str:
+    return side.measurement.facts.known[Fact.SUITE]
+
+
 def benchmark_scores(result: CandidateResult) -> tuple[BenchmarkScore, ...]:
     """The benchmarks of a result, in the plan's order."""
     return tuple(outcome.evaluation.result for _, outcome in result.evaluated)
-
-
-def measurements(result: CandidateResult, settings: Settings) -> tuple[Measurement, ...]:
-    """The measurements of a result, for verdicts on claims."""
-    return tuple(side.measurement for side in sides(result, settings.home))

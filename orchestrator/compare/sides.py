@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from evals.claims.facts import Fact
-from orchestrator.compare import Comparison, compare
+from orchestrator.compare import Comparison
 from orchestrator.compare.bos import Group, with_known_defaults
 from orchestrator.compare.imported import imported_sides
 from orchestrator.compare.lookup import find_result
 from orchestrator.compare.run_comparisons import (
     CandidateResult,
+    compare_sides,
     comparisons,
-    loaded_suites,
     require_fit,
     sides,
 )
@@ -59,10 +58,7 @@ def compare_names(
     against, *others = with_known_defaults(groups, home)
     named = dict(zip(ours, others, strict=True))
     require_fit(against, [side for group in named.values() for side in group])
-    suites = loaded_suites(
-        side.measurement.facts.known[Fact.SUITE] for group in (against, *named.values()) for side in group
-    )
-    return compare(against, named, suites, force=force, other_candidates=beside)
+    return compare_sides(against, named, force=force, tried=beside)
 
 
 def _each_against_its_base(

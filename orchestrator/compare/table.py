@@ -9,9 +9,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from orchestrator.compare.comparison import SIGNIFICANT, Comparison, ComparisonRow
 from orchestrator.compare.correction import correction_text
-from orchestrator.compare.records import SIGNIFICANT, Comparison, ComparisonRow
-from orchestrator.text_safety import Terminal
+from orchestrator.display.format import p_value
+from orchestrator.display.text_safety import Terminal
 
 _SIGNS = {
     "better": Text("better ▲", "green"),
@@ -75,7 +76,7 @@ def _cells(row: ComparisonRow, marks: dict[str, int]) -> list[str | Text]:
         span,
         percent,
         flips,
-        _p(row.p_corrected),
+        p_value(row.p_corrected),
         word,
     ]
 
@@ -108,9 +109,3 @@ def _marks(comparison: Comparison) -> dict[str, int]:
 def _texts(row: ComparisonRow) -> list[str]:
     prefix = "! forced although: " if row.forced else ""
     return [*(f"{prefix}{reason}" for reason in row.refused), *row.notes]
-
-
-def _p(value: float | None) -> str:
-    if value is None:
-        return "–"
-    return "<0.001" if value < 0.001 else f"{value:.3f}"

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from evals.claims.board import BoardRow, board_rows, rows_of
 from evals.claims.facts import Fact
+from evals.engine import Frozen
 from evals.errors import ClaimError, EvaluationError
 from evals.results_files import (
     ImportedBenchmark,
@@ -27,7 +28,6 @@ from evals.suite import Suite, load_suite, suite_names
 from orchestrator.cards.read import read_bytes
 from orchestrator.cards.survey import CardPlan, plan_card
 from orchestrator.errors import CardError, MergeboardError
-from orchestrator.plan.job import Frozen
 from orchestrator.settings import Settings
 from orchestrator.store import Store
 from orchestrator.store.claim_records import CardRecord, ImportedResultRecord, ImportedRunRecord

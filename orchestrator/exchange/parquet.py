@@ -12,7 +12,6 @@ Files appear whole or not at all, and a samples file that is not what the store 
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -33,6 +32,7 @@ from orchestrator.store.records import (
     Protocol,
     RunRecord,
 )
+from recipes.atomic_file import atomic_file
 
 # Evaluations that are read at once, rows that are written at once.
 _BATCH = 1_000
@@ -126,21 +126,16 @@ def export_parquet(settings: Settings, out: Path, *, run_id: str | None = None) 
 
 def _write(path: Path, schema: pa.Schema, tables: Iterator[pa.Table]) -> Path:
     """Write tables one after another into one file, which appears when it is whole."""
-    draft = path.with_name(f".{path.name}.tmp")
     waiting: list[pa.Table] = []
-    try:
-        with pq.ParquetWriter(draft, schema, compression="zstd") as writer:
-            for table in tables:
-                waiting.append(table)
-                if sum(len(some) for some in waiting) >= _ROWS:
-                    writer.write_table(_joined(waiting))
-                    waiting.clear()
-            if waiting:
+    with atomic_file(path) as draft, pq.ParquetWriter(draft, schema, compression="zstd") as writer:
+        for table in tables:
+            waiting.append(table)
+            if sum(len(some) for some in waiting) >= _ROWS:
                 writer.write_table(_joined(waiting))
-        return draft.replace(path)
-    finally:
-        with contextlib.suppress(OSError):
-            draft.unlink(missing_ok=True)
+                waiting.clear()
+        if waiting:
+            writer.write_table(_joined(waiting))
+    return path
 
 
 def _joined(tables: Sequence[pa.Table]) -> pa.Table:

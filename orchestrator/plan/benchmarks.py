@@ -5,12 +5,12 @@ from __future__ import annotations
 from pydantic import Field
 
 from evals.datasets import check, content_digest
+from evals.engine import Frozen
 from evals.probes import SCAN_KEYS, Split, get_probe, natural_template
 from evals.scores import PROBE_SUITE, ChatTemplate, EvalSettings
 from evals.suite import load_suite
 from evals.task_files import task_digest
 from orchestrator.errors import PlanError, SweepError
-from orchestrator.plan.job import Frozen
 from orchestrator.plan.sweep import SuiteEntry, Sweep
 from orchestrator.provenance import libraries_identity, scorer_identity
 from orchestrator.settings import Settings

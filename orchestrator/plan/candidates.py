@@ -7,12 +7,14 @@ from pathlib import Path
 
 from pydantic import Field
 
+from evals.engine import Frozen
 from orchestrator.errors import SweepError
-from orchestrator.plan.job import BuildJob, CheckpointPlace, Frozen, RecipeSource
+from orchestrator.plan.job import BuildJob, CheckpointPlace, RecipeSource
 from orchestrator.plan.sweep import RecipeEntry, SweepFile
 from orchestrator.settings import Settings
 from recipes.catalog import load_catalog
 from recipes.errors import RecipeError
+from recipes.layer_grid import LayerPathGrid
 from recipes.layer_path import LayerPath, LayerPathSpec
 from recipes.recipe import Recipe, SourceRef
 from recipes.sources import PinnedSource, SourceFacts, describe, pin
@@ -125,7 +127,7 @@ class Expander:
 
     def _expand(self, entry: RecipeEntry, position: int) -> Iterator[Candidate]:
         if entry.grid is not None:
-            for path in LayerPath.grid(self._facts.config.n_layers, entry.grid):
+            for path in LayerPathGrid.parse(entry.grid).paths(self._facts.config.n_layers):
                 if not path.is_baseline:
                     yield self._from_path(path, path.label)
         elif entry.layer_path is not None:

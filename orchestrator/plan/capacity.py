@@ -6,8 +6,7 @@ from collections.abc import Iterable
 
 from pydantic import Field
 
-from evals.engine import DeviceKind, EngineKind, EngineSpec, InstalledEngine
-from orchestrator.plan.job import Frozen
+from evals.engine import DeviceKind, EngineKind, EngineSpec, Frozen, InstalledEngine
 
 
 class NodeSoftware(Frozen):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 from evals.engine import EngineSpec
+from recipes.atomic_file import write_file
 
 _NAME = "engine-starts.json"
 _FOLLOW = 0.2
@@ -24,9 +24,13 @@ class EngineStarts:
     def expected_s(self, engine: EngineSpec) -> float | None:
         """Seconds that an engine is expected to take to start; null where none has been measured."""
         mean = self._means.get(engine.digest)
-        if mean is None and self._means:
-            return sum(seconds for seconds, _ in self._means.values()) / len(self._means)
-        return mean[0] if mean is not None else None
+        return mean[0] if mean is not None else self.typical_s()
+
+    def typical_s(self) -> float | None:
+        """Mean seconds of all engines' starts; null where none has been measured."""
+        if not self._means:
+            return None
+        return sum(seconds for seconds, _ in self._means.values()) / len(self._means)
 
     def learn(self, engine: EngineSpec, seconds: float) -> None:
         """Take a measured start in, and write it down for later runs."""
@@ -37,9 +41,7 @@ class EngineStarts:
         self._means[engine.digest] = (mean + weight * (seconds - mean), count + 1)
         if self._path is not None:
             # Another run may write at the same time: one of two estimates is lost, never the file.
-            aside = self._path.with_suffix(f".{os.getpid()}")
-            aside.write_text(json.dumps({**self._read(), engine.digest: self._means[engine.digest]}))
-            aside.replace(self._path)
+            write_file(self._path, json.dumps({**self._read(), engine.digest: self._means[engine.digest]}))
 
     def _read(self) -> dict[str, tuple[float, int]]:
         if self._path is None:

@@ -1,20 +1,15 @@
-"""Time, memory, disk and GPUs of a job: the one estimator of plan, preflight and placement."""
+"""Memory and GPUs that engines and builds take; how long they take is in `durations`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from functools import lru_cache
+from collections.abc import Iterable
 
 from pydantic import Field
 
-from evals.engine import EngineKind, EngineSpec
-from evals.probes import Form, get_probe
-from evals.scores import PROBE_SUITE
-from evals.suite import OutputKind, load_suite
+from evals.engine import EngineKind, EngineSpec, Frozen
+from orchestrator.display.format import size
 from orchestrator.plan.capacity import ClusterFacts, NodeFacts
-from orchestrator.plan.engine_starts import EngineStarts
-from orchestrator.plan.job import BuildJob, EvalJob, Frozen
-from orchestrator.provenance import hardware
+from orchestrator.plan.job import EvalJob
 
 GIB = 1 << 30
 # A build moves bytes: half a core keeps it going beside an engine that uses all cores for arithmetic.
@@ -28,17 +23,6 @@ _GPU_SHARE = 0.9
 _COMFORTABLE_TOKENS = 65_536
 # Above this share of a machine's memory an engine on the CPU, or a build, would push everything else out.
 _HOST_SHARE = 0.9
-# Tokens of a typical document, what its prompt shares with others left out: read, written.
-_TOKENS = {OutputKind.MULTIPLE_CHOICE: (260.0, 0.0), OutputKind.GENERATION: (350.0, 300.0)}
-_PROBE_TOKENS = {OutputKind.MULTIPLE_CHOICE: (40.0, 0.0), OutputKind.GENERATION: (80.0, 40.0)}
-_DOCUMENTS = 250
-# Effective arithmetic, in floating-point operations per second: measured with SmolLM2-135M in bf16 on a CPU; for a GPU,
-# 40 % of an H100's dense bf16 peak while reading. Writing is bound by memory, not arithmetic.
-_CPU_CORE_FLOPS = 1.75e11
-_GPU_FLOPS = 4e14
-_WRITING_SHARE = {"cpu": 0.43, "gpu": 0.03}
-ENGINE_START_S = 40.0
-"""Seconds that an engine takes to start, until one has been measured."""
 
 
 class Resources(Frozen):
@@ -150,9 +134,8 @@ def refusal(name: str, need: EngineNeed, tensor_parallel: int, cluster: ClusterF
     if not cluster.has_gpus:
         if any(need.fits(node, 1) for node in cluster.engine_nodes):
             return None
-        size = (need.weight_bytes or 0) / 1e9
         return (
-            f"{name} can never run here: its weights take {size:.0f} GB and no node has as much memory "
+            f"{name} can never run here: its weights take {size(need.weight_bytes)} and no node has as much memory "
             f"({cluster.sentence}); name a cluster with GPUs by --address."
         )
     if not need.divides(tensor_parallel):
@@ -190,82 +173,3 @@ def build_memory_bytes(output_bytes: int | None, moves_bytes: bool) -> int:
     if moves_bytes:
         return GIB // 2
     return 3 * GIB + min(output_bytes or 0, 24 * GIB)
-
-
-class Durations:
-    """Seconds that jobs take: a model of the work, corrected by what the store and this run have measured.
-
-    Jobs of one protocol differ by the size of what runs, which the model knows; what the model gets wrong is the same factor
-    for all of them, and that is what is measured.
-    """
-
-    def __init__(
-        self,
-        parameters: Mapping[tuple[str, tuple[int, ...] | None], int | None],
-        *,
-        on_gpu: bool,
-        starts: EngineStarts | None = None,
-    ) -> None:
-        self._starts = starts or EngineStarts()
-        self._parameters = parameters
-        self._on_gpu = on_gpu
-        self._factors: dict[tuple[str, str], tuple[float, int]] = {}
-
-    def seconds(self, job: BuildJob | EvalJob) -> float | None:
-        """Expected seconds of a job, its engine's start left out; null where nothing is known."""
-        if isinstance(job, BuildJob):
-            return None
-        model = self._model_s(job)
-        factor = self._factors.get((job.suite, job.benchmark))
-        if factor is not None:
-            return factor[0] if model is None else factor[0] * model
-        return model
-
-    def learn(self, job: BuildJob | EvalJob, duration_s: float) -> None:
-        """Take a measured duration in."""
-        if isinstance(job, BuildJob) or duration_s <= 0:
-            return
-        ratio = duration_s / (self._model_s(job) or 1.0)
-        mean, count = self._factors.get((job.suite, job.benchmark), (0.0, 0))
-        # The mean of the first few, then one that follows.
-        weight = max(1 / (count + 1), 0.1)
-        self._factors[job.suite, job.benchmark] = (mean + weight * (ratio - mean), count + 1)
-
-    def start_s(self, job: EvalJob) -> float:
-        """Expected seconds until the job's engine has started."""
-        return self._starts.expected_s(job.engine) or ENGINE_START_S
-
-    def learn_start(self, job: EvalJob, seconds: float) -> None:
-        """Take the measured start of a job's engine in."""
-        self._starts.learn(job.engine, seconds)
-
-    def _model_s(self, job: EvalJob) -> float | None:
-        return model_s(job, self._parameters.get((job.weights_digest, job.layer_path)), on_gpu=self._on_gpu)
-
-
-def model_s(job: EvalJob, parameters: int | None, *, on_gpu: bool) -> float | None:
-    """Seconds of one evaluation by arithmetic alone."""
-    if parameters is None:
-        return None
-    documents, read, written = _work(job.suite, job.benchmark, job.settings.limit)
-    place = "gpu" if on_gpu else "cpu"
-    speed = _GPU_FLOPS * job.engine.tensor_parallel if on_gpu else _CPU_CORE_FLOPS * hardware().cpu_count
-    return 2.0 * parameters * documents * (read + written / _WRITING_SHARE[place]) / speed
-
-
-def rough_gpu_s(parameters: int, suite: str, benchmark: str, limit: int | None) -> float:
-    """Seconds of one GPU for a benchmark on a checkpoint of this size, where there is no job yet."""
-    documents, read, written = _work(suite, benchmark, limit)
-    return 2.0 * parameters * documents * (read + written / _WRITING_SHARE["gpu"]) / _GPU_FLOPS
-
-
-@lru_cache(maxsize=1024)
-def _work(suite: str, benchmark: str, limit: int | None) -> tuple[int, float, float]:
-    """Documents of a benchmark or probe, and the tokens read and written for each."""
-    if suite == PROBE_SUITE:
-        probe = get_probe(benchmark)
-        form = OutputKind.GENERATION if probe.form is Form.GENERATED else OutputKind.MULTIPLE_CHOICE
-        return len(probe.items), *_PROBE_TOKENS[form]
-    wanted = load_suite(suite).benchmark(benchmark)
-    counts = (subset.n_documents or _DOCUMENTS for subset in wanted.subsets)
-    return sum(min(count, limit) if limit else count for count in counts), *_TOKENS[wanted.output]

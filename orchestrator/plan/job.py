@@ -11,16 +11,10 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import Field, TypeAdapter
 
-from evals.engine import EngineSpec, EngineTuning, digest_of
+from evals.engine import EngineSpec, EngineTuning, Frozen, digest_of
 from evals.scores import PROBE_SUITE, EvalSettings
-
-
-class Frozen(BaseModel):
-    """Base of the orchestrator's values: immutable, and a misspelt field is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class JobKind(StrEnum):

@@ -16,10 +16,11 @@ from evals.engine import (
     EngineSpec,
     EngineTuning,
     ExecutionMode,
+    Frozen,
     InstalledEngine,
     digest_of,
-    installed_engine,
 )
+from evals.engines import installed_engine
 from evals.execution import default_execution, planned_attention, require_runnable
 from evals.live_paths import LIVE_FAMILIES
 from evals.quantization import engine_quantization
@@ -35,7 +36,7 @@ from orchestrator.plan.candidates import (
 )
 from orchestrator.plan.capacity import ClusterFacts
 from orchestrator.plan.estimate import EngineNeed
-from orchestrator.plan.job import BuildJob, CheckpointPlace, EvalJob, Frozen
+from orchestrator.plan.job import BuildJob, CheckpointPlace, EvalJob
 from orchestrator.plan.sizing import Sizes
 from orchestrator.plan.sweep import EngineEntry, Sweep, SweepFile
 from orchestrator.settings import Settings

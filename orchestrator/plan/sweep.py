@@ -22,11 +22,10 @@ from typing import Any, Self
 
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
-from evals.engine import EngineKind, ExecutionMode
+from evals.engine import EngineKind, ExecutionMode, Frozen
 from evals.scores import Seeds
+from orchestrator.display.text_safety import StorableText
 from orchestrator.errors import SweepError
-from orchestrator.plan.job import Frozen
-from orchestrator.store.records import StorableText
 from recipes.errors import RecipeError
 from recipes.layer_path import LayerPathSpec
 from recipes.outside_file import read_file

@@ -13,15 +13,16 @@ from pydantic import Field
 from evals.claims.arithmetic import RecipeSize
 from evals.claims.facts import Fact
 from evals.claims.records import CardCheck, Claim
+from evals.engine import EngineKind, Frozen
 from evals.errors import EvaluationError
 from evals.suite import load_suite
 from orchestrator.cards import card_checks
 from orchestrator.cards.survey import CardPlan, plan_card
+from orchestrator.display.format import hours, size
 from orchestrator.errors import MergeboardError
 from orchestrator.exchange.imports import card_record
 from orchestrator.plan.capacity import ClusterFacts
-from orchestrator.plan.estimate import rough_gpu_s
-from orchestrator.plan.job import Frozen
+from orchestrator.plan.durations import Workload, work_s
 from orchestrator.plan.plan import Plan, make_plan
 from orchestrator.plan.sweep import sweep_of_values
 from orchestrator.reproduce.target import Target, find_target
@@ -178,7 +179,7 @@ def _exact(card: CardPlan, cost: PlanCost, target: Target) -> str:
         or not last.disk_bytes
     ):
         return cost.sentence
-    return f"{cost.sentence} A build takes {last.disk_bytes / 1e9:.2f} GB of disk at its peak."
+    return f"{cost.sentence} A build takes {size(last.disk_bytes)} of disk at its peak."
 
 
 def _rough(card: CardPlan, options: Options) -> str:
@@ -188,11 +189,14 @@ def _rough(card: CardPlan, options: Options) -> str:
     n_jobs = sum(map(len, wanted.values())) + (last is not None)
     if last is None or last.stages[-1].parameters is None:
         return f"{n_jobs} jobs; their time and disk are unknown, since nothing is known of the weights."
-    parameters = last.stages[-1].parameters
-    seconds = sum(rough_gpu_s(parameters, s, b, options.limit) for s, names in wanted.items() for b in names)
-    disk = f"{last.disk_bytes / 1e9:.0f} GB" if last.disk_bytes is not None else "an unknown amount"
-    load = f", {last.download_bytes / 1e9:.0f} GB to download" if last.download_bytes else ""
-    return f"{n_jobs} jobs: about {seconds / 3600:.1f} GPU-hours (a rough model, not measured), {disk} of disk{load}."
+    seconds = sum(
+        work_s(Workload(s, b, options.limit, last.stages[-1].parameters, EngineKind.VLLM), on_gpu=True)
+        for s, names in wanted.items()
+        for b in names
+    )
+    disk = size(last.disk_bytes) if last.disk_bytes is not None else "an unknown amount"
+    load = f", {size(last.download_bytes)} to download" if last.download_bytes else ""
+    return f"{n_jobs} jobs: about {hours(seconds)} GPU-hours (a rough model, not measured), {disk} of disk{load}."
 
 
 def _hints(claims: Sequence[Claim], plan: Plan | None) -> Iterator[str]:

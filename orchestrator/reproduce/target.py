@@ -8,12 +8,12 @@ from pathlib import Path
 
 from pydantic import Field
 
+from evals.engine import Frozen
 from orchestrator.cards import Card
 from orchestrator.plan.candidates import BASE_NAME
-from orchestrator.plan.job import Frozen
 from recipes.catalog import find_in_catalog
 from recipes.demo import DEMO_NAMES
-from recipes.extract import Proposal, proposals
+from recipes.extract import Proposal, find_proposals
 from recipes.recipe import Recipe
 
 _CONFIG = "config.json"
@@ -40,7 +40,7 @@ def find_target(path: Path, card: Card, text: str, sources: Mapping[str, str]) -
     mapped = next((sources[name] for name in own if name in sources), None)
     if mapped is not None:
         return Target(name=BASE_NAME, base=mapped, found=f"{own[0]} is {mapped}, as --source says.")
-    found = [p for p in proposals(text, origin=path.name) if p.recipe is not None]
+    found = [p for p in find_proposals(text, origin=path.name) if p.recipe is not None]
     if found:
         return _of_proposal(found, card, sources)
     if (path.parent / _CONFIG).is_file():

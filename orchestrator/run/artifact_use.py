@@ -28,7 +28,7 @@ class ArtifactUse:
         """Lease an artifact that jobs wait for; False where it is not there."""
         if self._waiting.get(artifact):
             try:
-                self._leases.take(artifact)
+                self._leases.acquire(artifact)
             except ArtifactError:
                 return False
         return True
@@ -39,7 +39,7 @@ class ArtifactUse:
             waiting = self._waiting.get(artifact, set())
             waiting.discard(digest)
             if not waiting:
-                self._leases.give_up(artifact)
+                self._leases.release(artifact)
 
     def close(self) -> None:
         """Give up all leases."""

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from pydantic import Field
 
+from evals.engine import Frozen
 from orchestrator.errors import SweepError
 from orchestrator.plan.candidates import build_job_of, pin_sources
-from orchestrator.plan.job import BuildJob, Frozen
+from orchestrator.plan.job import BuildJob
 from orchestrator.settings import Settings, WorkerContext
 from orchestrator.store.records import Failure
 from orchestrator.worker.worker import run_build

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from pathlib import Path
 
 from pydantic import Field
 
+from evals.engine import Frozen
+from orchestrator.display.format import about, size
 from orchestrator.errors import MergeboardError
+from orchestrator.plan.durations import Durations
 from orchestrator.plan.engine_starts import EngineStarts
-from orchestrator.plan.estimate import ENGINE_START_S, Durations, model_s
-from orchestrator.plan.job import EvalJob, Frozen
+from orchestrator.plan.job import EvalJob
 from orchestrator.plan.plan import Plan
 from orchestrator.provenance import hardware
 from orchestrator.settings import Settings
 from orchestrator.store import Store
-from orchestrator.store.records import Protocol
 
 
 class PlanCost(Frozen):
@@ -36,9 +38,9 @@ class PlanCost(Frozen):
         if self.jobs_left == 0:
             return "Everything is in the store; nothing is left to do."
         unit = "GPU" if self.on_gpu else "this machine"
-        time = "unknown" if self.duration_s is None else f"about {_duration(self.duration_s)} of {unit}"
+        time = "unknown" if self.duration_s is None else f"{about(self.duration_s)} of {unit}"
         source = "measured here" if self.measured_share > 0.5 else "a rough model, not measured yet"
-        disk = f", {self.build_bytes / 1e9:.2f} GB of disk" if self.build_bytes else ""
+        disk = f", {size(self.build_bytes)} of disk" if self.build_bytes else ""
         return f"{self.jobs_left} jobs are left: {time} ({source}){disk}."
 
 
@@ -46,20 +48,22 @@ def plan_cost(plan: Plan, done: Collection[str], settings: Settings) -> PlanCost
     """Estimate what a plan's open jobs take."""
     left = {digest: job for digest, job in plan.jobs.items() if digest not in done}
     evals = [job for job in left.values() if isinstance(job, EvalJob)]
-    measured = _measured(evals, settings)
     on_gpu = bool(os.environ.get("CUDA_VISIBLE_DEVICES")) or bool(hardware().gpus)
-    sizes = {(c.weights_digest, c.layer_path): c.parameters for c in plan.candidates}
-    parts = [_job_s(job, measured, sizes.get((job.weights_digest, job.layer_path)), on_gpu) for job in evals]
-    starts = EngineStarts(settings.home)
-    engines = {job.engine_key: job.engine for job in evals}.values()
-    start_s = sum(starts.expected_s(engine) or ENGINE_START_S for engine in engines)
-    known = [part for part in parts if part is not None]
-    duration_s = sum(known) + start_s if len(known) == len(parts) else None
+    durations = Durations(_parameters(plan), on_gpu=on_gpu, starts=EngineStarts(settings.home))
+    with (
+        contextlib.suppress(MergeboardError),
+        Store.open(settings.database_url, create=False, read_only=True) as store,
+    ):
+        learn_from_store(durations, store, on_gpu=on_gpu)
+    expected = [durations.expected(durations.workload(job)) for job in evals]
+    engines = {job.engine_key: job for job in evals}.values()
+    known = [each.seconds for each in expected if each.seconds is not None]
+    duration_s = sum(known) + sum(map(durations.start_s, engines)) if len(known) == len(evals) else None
     builds = [c.parameters for c in plan.candidates if c.build and c.build.digest in left]
     return PlanCost(
         jobs_left=len(left),
         duration_s=duration_s,
-        measured_share=sum(Protocol.of(j).digest in measured for j in evals) / max(1, len(evals)),
+        measured_share=sum(each.measured for each in expected) / max(1, len(evals)),
         on_gpu=on_gpu,
         build_bytes=sum(2 * p for p in builds if p) if all(builds) else None,
     )
@@ -70,37 +74,19 @@ def durations_of(plan: Plan, store: Store, *, on_gpu: bool, home: Path | None = 
 
     Durations are in the store, starts under `home`.
     """
-    known = Durations(
-        {(c.weights_digest, c.layer_path): c.parameters for c in plan.candidates},
-        on_gpu=on_gpu,
-        starts=EngineStarts(home),
-    )
-    firsts: dict[str, EvalJob] = {}
-    for planned in plan.evals:
-        if planned.candidate == plan.candidates[0].name:
-            firsts.setdefault(Protocol.of(planned.job).digest, planned.job)
-    for digest, mean_s in store.mean_durations(firsts).items():
-        known.learn(firsts[digest], mean_s)
+    known = Durations(_parameters(plan), on_gpu=on_gpu, starts=EngineStarts(home))
+    learn_from_store(known, store, on_gpu=on_gpu)
     return known
 
 
-def _measured(evals: list[EvalJob], settings: Settings) -> dict[str, float]:
-    """Mean seconds of finished evaluations with the same protocol."""
-    wanted = {Protocol.of(job).digest for job in evals}
-    try:
-        with Store.open(settings.database_url, create=False, read_only=True) as store:
-            return store.mean_durations(wanted)
-    except MergeboardError:
-        return {}
+def learn_from_store(
+    durations: Durations, store: Store, *, on_gpu: bool | None = None, run_id: str | None = None
+) -> None:
+    """Take in what a store's jobs, or those of one run, took: on GPUs, on machines without, or on any."""
+    for work in store.measured_work(run_id):
+        if on_gpu is None or work.on_gpu == on_gpu:
+            durations.learn(work.workload, work.duration_s)
 
 
-def _job_s(job: EvalJob, measured: Mapping[str, float], parameters: int | None, on_gpu: bool) -> float | None:
-    """Seconds of one evaluation."""
-    known = measured.get(Protocol.of(job).digest)
-    return known if known is not None else model_s(job, parameters, on_gpu=on_gpu)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+def _parameters(plan: Plan) -> dict[tuple[str, tuple[int, ...] | None], int | None]:
+    return {(c.weights_digest, c.layer_path): c.parameters for c in plan.candidates}

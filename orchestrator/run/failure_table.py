@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 
 from evals.faults import TABLE
-from orchestrator.run.retries import AVOID_S, RETRIES, pause_s
+from orchestrator.cluster.placement import AVOID_S
+from orchestrator.run.retries import RETRIES, pause_s
 from orchestrator.store.records import FailureClass
 
 _CHANGES = {
@@ -26,34 +27,32 @@ _CHANGES = {
         "own, so that the one that breaks engines fails alone"
     ),
     FailureClass.LOST_NODE: (
-        "another process; after the second time jobs that ran in one batch get batches of their own. The attempt's log is read: "
-        "where it names one of the causes below, the failure has that class"
+        "another process; after the second failure the jobs of one batch run in separate batches. The attempt's log is read: "
+        "if it contains one of the texts below, the failure has that class"
     ),
     FailureClass.BAD_NODE: "none",
-    FailureClass.ENGINE_START: "none; the attempt's log is read for a cause in the table first",
-    FailureClass.HUNG_ENGINE: "none; the engine's processes are ended",
+    FailureClass.ENGINE_START: "none; the attempt's log is first searched for the texts below",
+    FailureClass.HUNG_ENGINE: "none; the engine's processes are killed",
     FailureClass.FULL_DISK: "none",
     FailureClass.UNKNOWN: "none",
     FailureClass.BAD_CHECKPOINT: "never: the same checkpoint fails on every node",
-    FailureClass.CHANGED_INPUT: (
-        "none; another node may have the checkpoint, data or packages that were planned, this one does not"
-    ),
-    FailureClass.BAD_INPUT: "never: the sweep, the recipe or the data has to change",
+    FailureClass.CHANGED_INPUT: ("none; another node may have the planned checkpoint, data or packages"),
+    FailureClass.BAD_INPUT: "never: the sweep, the recipe or the data must be changed",
 }
 
-_HEAD = """# Failures: what an error text means and what is done
+_HEAD = """# Failures: error texts, classes and retries
 
 Generated from the tables in `evals/faults.py` and `orchestrator/run/retries.py`; a test keeps this page equal to them. After a change:
 `python -m orchestrator.run.failure_table > docs/failures.md`.
 
-A failed attempt has a class. Exceptions with a type of their own are classified by it; for the others the first text below that
-the error contains decides, in this order. An error of a tensor-parallel worker reaches vLLM's main process only as
-"initialization failed": then the attempt's log is searched for the same texts. A class decides how often a job is tried again,
-after which pause, where, and with which changes. None of the changes touches what a score depends on.
+Every failed attempt has a class. Exceptions with a specific type are classified by type; all others by the first text below that
+the error contains, in this order. An error of a tensor-parallel worker reaches vLLM's main process only as
+"initialization failed"; the attempt's log is then searched for the same texts. The class determines how often a job is retried,
+after which pause, on which node, and with which changes. No change affects a score.
 
-An engine that does not start fails its whole batch at once. So does one that breaks (`broken_engine`): nothing runs on it any
-more, its process is ended, and its place is given away when all of its processes are gone. Any other error in a batch of layer
-paths is found by halves.
+An engine that does not start fails its whole batch. So does an engine that breaks (`broken_engine`): it gets no more work,
+its process is killed, and its GPUs are released when all of its processes have ended. Any other error in a batch of layer
+paths is located by bisection.
 
 ## Classes
 
@@ -62,11 +61,11 @@ paths is found by halves.
 """
 
 _TEXTS = """
-"Another node": for so long no engine starts on the node of the failure, if another one can hold the engine.
+"Another node": how long no engine starts on the node of the failure, if another node can hold the engine.
 
 ## Texts
 
-| from | text | class | next step where retries do not help |
+| from | text | class | next step if retries do not help |
 | --- | --- | --- | --- |
 """
 

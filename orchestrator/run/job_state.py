@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Generic, TypeVar
@@ -37,6 +37,8 @@ class RunJob:
     """What it does, for people."""
     attempt_id: str | None = None
     """Its attempt that runs now."""
+    node: str | None = None
+    """The machine of its last attempt, where known."""
     failures: Counter[FailureClass] = field(default_factory=Counter)
     """How often attempts of this run failed, by class."""
     message: str | None = None
@@ -138,6 +140,10 @@ class Frontier(Generic[Group]):
         """Whether nothing is left that could still run."""
         pending = (NodeState.WAITING, NodeState.READY, NodeState.RUNNING)
         return not any(self._counts[state] for state in pending)
+
+    def pending(self) -> Iterator[str]:
+        """Jobs that have not started and may still do so."""
+        return (d for d, s in self._state.items() if s is NodeState.WAITING or s is NodeState.READY)
 
     def count(self, state: NodeState) -> int:
         """Number of jobs in a state."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
 from pydantic import Field
 
-from orchestrator.plan.job import BuildJob, EvalJob, Frozen
+from evals.engine import Frozen
+from orchestrator.plan.job import BuildJob, EvalJob
 from orchestrator.run.job_state import NodeState
 from orchestrator.store.records import FailureClass, Success
 
@@ -29,6 +30,12 @@ class JobProgress(Frozen):
     done: int = Field(default=0, description="Requests answered.")
     total: int = Field(default=0, description="Requests in all; 0 where not known yet.")
     tokens: int = Field(default=0, description="Tokens that its engine has read and written.")
+    engine_starts: bool = Field(default=False, description="Whether its engine is being started.")
+    share_done: float | None = Field(
+        default=None, description="Share of its own work that is done; null before anything is counted."
+    )
+    work_s: float = Field(default=0.0, description="Seconds of work after which it had done that share.")
+    node: str | None = Field(default=None, description="The machine that it runs on, where known.")
 
 
 class RunProgress(Frozen):
@@ -38,6 +45,9 @@ class RunProgress(Frozen):
     running: tuple[JobProgress, ...] = Field(description="What runs now.")
     elapsed_s: float = Field(description="Seconds since this process took the run.")
     ran: int = Field(description="Jobs that this process finished.")
+    remaining_s: float | None = Field(
+        default=None, description="Estimated seconds until the run ends; null where nothing is known."
+    )
     waits_for: str | None = Field(
         default=None, description="What keeps the run from going on, in a sentence."
     )
@@ -70,24 +80,25 @@ class Observer(Protocol):
     def failed(self, failure_class: FailureClass) -> None:
         """An attempt has failed, or the store did not answer."""
 
-    def update(self, progress: RunProgress) -> None:
-        """Called about twice a second."""
+    def update(self, jobs_by_state: Mapping[str, int], tokens_by_job: Mapping[str, int]) -> None:
+        """Called about twice a second, with the tokens of each running job so far."""
 
 
-def read_progress(journals: Path, digest: str, label: str) -> JobProgress:
+def read_progress(journals: Path, digest: str, label: str, node: str | None = None) -> JobProgress:
     """What the worker has written down last."""
     try:
         data = json.loads((journals / digest / "progress.json").read_text())
-        return JobProgress(
-            digest=digest,
-            label=label,
-            stage=data["stage"],
-            done=data.get("done", 0),
-            total=data.get("total", 0),
-            tokens=data.get("tokens", 0),
-        )
-    except (OSError, ValueError, KeyError):
-        return JobProgress(digest=digest, label=label, stage="starting")
+        return JobProgress.model_validate({**data, "digest": digest, "label": label, "node": node})
+    except (OSError, ValueError, TypeError):
+        return JobProgress(digest=digest, label=label, stage="starting", node=node)
+
+
+def progress_age_s(journals: Path, digest: str) -> float:
+    """Seconds since the worker wrote that down; 0 where it has not."""
+    try:
+        return max(0.0, time.time() - (journals / digest / "progress.json").stat().st_mtime)
+    except OSError:
+        return 0.0
 
 
 class Watchdog:

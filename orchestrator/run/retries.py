@@ -29,15 +29,6 @@ RETRIES = {
 """How often a job is tried again after a failure of each class; classes that are not here are never retried."""
 PAUSE_S = {FailureClass.FULL_DISK: 20.0, FailureClass.LOST_NODE: 1.0, FailureClass.BUSY_GPU: 15.0}
 """Seconds before the first retry, where they are not `_USUAL_PAUSE_S`; twice as many before each further one."""
-AVOID_S = {
-    FailureClass.TOO_LARGE: 600.0,
-    FailureClass.BUSY_GPU: 60.0,
-    FailureClass.BROKEN_ENGINE: 60.0,
-    FailureClass.BAD_NODE: 600.0,
-    FailureClass.ENGINE_START: 60.0,
-    FailureClass.CHANGED_INPUT: 600.0,
-}
-"""Seconds for which no engine starts on the node of such a failure, where another node can hold the engine."""
 _USUAL_PAUSE_S = 2.0
 _LONGEST_PAUSE_S = 60.0
 _USUAL_BATCH = 32

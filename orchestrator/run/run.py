@@ -12,10 +12,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from evals.engine import DeviceKind, InstalledEngine, digest_of, installed_engine
+from evals.engine import DeviceKind, InstalledEngine, digest_of
+from evals.engines import installed_engine
 from orchestrator.cluster import Growth, RayExecutor, cluster_facts, connect, disconnect, gpus_awaited, survey
 from orchestrator.cluster.metrics import RunMetrics
 from orchestrator.cluster.software import EnginesOf, require_same
+from orchestrator.display.text_safety import plain
 from orchestrator.errors import ClusterError, RunError
 from orchestrator.plan.benchmarks import MissingBenchmark
 from orchestrator.plan.capacity import ClusterFacts, this_machine
@@ -28,7 +30,6 @@ from orchestrator.run.scheduler import Reporter, RunSummary, Scheduler
 from orchestrator.settings import Settings
 from orchestrator.store import Store
 from orchestrator.store.records import CandidateRecord, NewRun, PlannedJob, RunRecord
-from orchestrator.text_safety import plain
 
 _LEFT_OUT = "Its data was not on every node when the run was planned."
 

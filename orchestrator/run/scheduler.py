@@ -14,12 +14,13 @@ from collections.abc import Sequence
 
 from orchestrator.cluster import Batch, Executor, Finished, JobGroup, ReadyJobs, Seat, group_of
 from orchestrator.errors import RunError, StoreError, StoreLost
-from orchestrator.plan.estimate import Durations
+from orchestrator.plan.durations import Durations
 from orchestrator.plan.job import BuildJob, EvalJob, Task
 from orchestrator.plan.plan import Plan
 from orchestrator.run.artifact_use import ArtifactUse
 from orchestrator.run.job_state import Frontier, NodeState, RunJob, job_labels
 from orchestrator.run.lease import take_lease
+from orchestrator.run.outlook import RunOutlook
 from orchestrator.run.progress import (
     JobProgress,
     Observer,
@@ -34,7 +35,6 @@ from orchestrator.settings import Settings
 from orchestrator.store import Store
 from orchestrator.store.records import (
     Acceptance,
-    EvalOutcome,
     Failure,
     FailureClass,
     NotStarted,
@@ -82,7 +82,8 @@ class Scheduler:
         self._run_id = run_id
         self._settings = settings
         self._reporter = reporter
-        self._durations = durations
+        self._durations = durations or Durations({}, on_gpu=False)
+        self._outlook = RunOutlook(self._durations, plan.jobs)
         self._observers = observers
         self._watchdog = watchdog or Watchdog()
         self._inbox: deque[Finished] = deque()
@@ -99,6 +100,7 @@ class Scheduler:
         self._started = time.monotonic()
         self._last_beat = float("-inf")
         self._ran = 0
+        self._n_ended = 0
         self._cached = 0
         self._last_report = float("-inf")
         self._frontier: Frontier[JobGroup] = Frontier({}, group=self._group)
@@ -188,7 +190,7 @@ class Scheduler:
     def _ranked(self) -> list[str]:
         """Builds, the base, then what takes longest: a long job that is begun last keeps everyone waiting."""
         first = {e.job.digest for e in self._plan.evals if e.candidate == self._plan.candidates[0].name}
-        seconds = self._durations.seconds if self._durations else lambda job: None
+        seconds = self._durations.seconds
 
         def rank(digest: str) -> tuple[int, float]:
             job = self._job(digest)
@@ -209,6 +211,7 @@ class Scheduler:
             tasks, lost = self._begin(lease, batch, executor.seat_of(batch))
             if tasks:
                 self._batches.append(tuple(task.job.digest for task in tasks))
+                self._outlook.began([task.job for task in tasks])
                 executor.submit(tasks)
             if lost is not None:
                 raise lost
@@ -235,7 +238,7 @@ class Scheduler:
             if isinstance(attempt, NotStarted):
                 self._not_started(attempt, job.digest)
                 continue
-            self._jobs[job.digest].attempt_id = attempt.id
+            self._jobs[job.digest].attempt_id, self._jobs[job.digest].node = attempt.id, seat.node
             self._running.add(job.digest)
             self._frontier.started(job.digest)
             tasks.append(Task(attempt_id=attempt.id, job=job))
@@ -265,6 +268,7 @@ class Scheduler:
         elif self._frontier.state(digest) is not NodeState.DONE:
             # Whatever is delivered twice, or late beside another attempt's, counts once.
             self._done(digest, finished.outcome)
+        self._n_ended += 1
         if current:
             state.attempt_id = None
             self._running.discard(digest)
@@ -278,11 +282,7 @@ class Scheduler:
         self._artifacts.ended(digest, job)
         for observer in self._observers:
             observer.finished(job, outcome)
-        if self._durations is not None and isinstance(outcome, EvalOutcome) and isinstance(job, EvalJob):
-            if not outcome.evaluation.n_replayed:
-                self._durations.learn(job, outcome.evaluation.duration_s)
-            if outcome.engine_start_s is not None:
-                self._durations.learn_start(job, outcome.engine_start_s)
+        self._outlook.ended(job, outcome)
         shutil.rmtree(self._settings.journals / digest, ignore_errors=True)
 
     def _failed(self, finished: Finished, failure: Failure) -> None:
@@ -373,10 +373,13 @@ class Scheduler:
             running=running,
             elapsed_s=time.monotonic() - self._started,
             ran=self._ran,
+            remaining_s=self._outlook.left_s(self._frontier.pending(), running, self._n_ended),
             waits_for=self._waits_for,
         )
-        for watcher in (self._reporter, *self._observers):
-            watcher.update(progress)
+        self._reporter.update(progress)
+        by_state = {state.value: number for state, number in counts.items()}
+        for observer in self._observers:
+            observer.update(by_state, {job.digest: job.tokens for job in running})
         if executor is not None:
             self._end_hung(running, executor)
 
@@ -392,4 +395,5 @@ class Scheduler:
 
     def _progress(self, batch: tuple[str, ...]) -> JobProgress:
         more = f" and {len(batch) - 1} more" if len(batch) > 1 else ""
-        return read_progress(self._settings.journals, batch[0], self._jobs[batch[0]].label + more)
+        first = self._jobs[batch[0]]
+        return read_progress(self._settings.journals, batch[0], first.label + more, first.node)

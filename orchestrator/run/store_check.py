@@ -10,10 +10,10 @@ from typing import Any
 
 from pydantic import Field
 
+from evals.engine import Frozen
 from evals.errors import SamplesError
 from orchestrator.compare.run_comparisons import stored_samples
 from orchestrator.errors import SchemaError, StoreError, StoreLost
-from orchestrator.plan.job import Frozen
 from orchestrator.settings import Settings
 from orchestrator.store import Store
 from recipes.artifact import ArtifactStore

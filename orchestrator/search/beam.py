@@ -19,11 +19,11 @@ from enum import StrEnum
 
 from pydantic import Field
 
+from evals.engine import Frozen
 from evals.probes import Confirmation, Measured, Ranking, RankMethod, Split, confirm, measure_gain, rank
 from evals.stats import Delta
 from orchestrator.compare.run_comparisons import results_of_run, run_comparisons
 from orchestrator.errors import RunError, SweepError
-from orchestrator.plan.job import Frozen
 from orchestrator.plan.plan import Plan
 from orchestrator.run.run import stored_plan
 from orchestrator.search.grid_scan import (

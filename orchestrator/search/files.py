@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import csv
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from evals.probes import Level, Scoring
 from orchestrator.charts import (
@@ -15,6 +14,7 @@ from orchestrator.charts import (
     ColourScale,
     Measure,
     NullLine,
+    Picture,
     PointStatus,
     Scan,
     ScanPoint,
@@ -30,19 +30,13 @@ from orchestrator.charts import (
     write_image,
     write_page,
 )
+from orchestrator.display.text_safety import cell
 from orchestrator.search.report import ScanReport
 from orchestrator.search.request import short_name
 from orchestrator.search.tables import report_text
-from orchestrator.text_safety import cell
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-    from matplotlib.figure import Figure
 
 TOGETHER = "together"
 """The measure that combines the probes: each one's difference to the base over its spread, added up; the base is 0."""
-
-Picture = tuple[str, "Callable[[], Figure]", "Callable[[], go.Figure]"]
 
 
 def write_scan(report: ScanReport, folder: Path, colours: ColourScale = ColourScale.OWN) -> list[Path]:

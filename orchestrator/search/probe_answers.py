@@ -7,11 +7,12 @@ from pathlib import Path
 
 from pydantic import Field
 
+from evals.engine import Frozen
 from evals.probes import Measured, ProbeResult, get_probe
 from evals.probes.evaluate import result_of_samples
 from orchestrator.compare.run_comparisons import stored_samples
 from orchestrator.errors import RunError
-from orchestrator.plan.job import EvalJob, Frozen
+from orchestrator.plan.job import EvalJob
 from orchestrator.plan.plan import Plan
 from orchestrator.store import Store
 from orchestrator.store.records import EvalOutcome

@@ -6,8 +6,8 @@ import math
 
 from pydantic import Field
 
+from evals.engine import Frozen
 from evals.probes import Confirmation, Level, PathValues, Ranking
-from orchestrator.plan.job import Frozen
 from orchestrator.search.request import ScanRequest
 from recipes.layer_path import LayerPath
 

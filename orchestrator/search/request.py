@@ -11,13 +11,12 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from evals.engine import EngineKind
+from evals.engine import EngineKind, Frozen
 from evals.errors import EvaluationError
 from evals.probes import SCAN_KEYS, RankMethod, Split, probe_keys
 from evals.scores import PROBE_SUITE
 from evals.suite import load_suite
 from orchestrator.errors import SweepError
-from orchestrator.plan.job import Frozen
 from orchestrator.plan.sweep import SweepFile, sweep_of_values
 from recipes.errors import RecipeError
 from recipes.layer_grid import LayerPathGrid

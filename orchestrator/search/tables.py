@@ -10,8 +10,9 @@ from rich.console import Console
 from rich.table import Table
 
 from evals.probes import Confirmation, ConfirmedPath, Finding, Level, LevelKind, Scoring, get_probe
+from orchestrator.display.format import p_value
+from orchestrator.display.text_safety import Terminal
 from orchestrator.search.report import ScanReport
-from orchestrator.text_safety import Terminal
 from recipes.layer_path import LayerPath
 
 if TYPE_CHECKING:
@@ -162,7 +163,7 @@ def benchmark_table(found: Confirmation, n_layers: int, suite: str | None) -> Ta
     for path in found.paths:
         gains = {gain.benchmark: gain for gain in path.benchmarks}
         cells = [
-            f"{gains[n].delta.delta_points:+z.2f} ({_p(gains[n].p_corrected)})" if n in gains else "–"
+            f"{gains[n].delta.delta_points:+z.2f} ({p_value(gains[n].p_corrected)})" if n in gains else "–"
             for n in names
         ]
         table.add_row(_label(path.layers, n_layers), *cells)
@@ -184,9 +185,9 @@ def _confirmed(path: ConfirmedPath, n_layers: int) -> list[str]:
         f"{path.expected:+z.4f}",
         f"{gain.delta:+z.4f}",
         f"{gain.interval.low:+z.4f} … {gain.interval.high:+z.4f}",
-        _p(gain.p),
-        _p(path.p_tried),
-        _p(path.p_confirmed),
+        p_value(gain.p),
+        p_value(path.p_tried),
+        p_value(path.p_confirmed),
         _WORDS[path.finding],
     ]
 
@@ -218,7 +219,3 @@ def _label(layers: tuple[int, ...], n_layers: int) -> str:
 
 def _value(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
-
-
-def _p(value: float) -> str:
-    return "<0.001" if value < 0.001 else f"{value:.3f}"

@@ -19,6 +19,7 @@ from orchestrator.store.outcomes import Results
 from orchestrator.store.queries import Queries
 from orchestrator.store.runs import Runs
 from orchestrator.store.snapshot import snapshot
+from orchestrator.store.work import WorkQuestions
 
 __all__ = ["Store", "label_of", "upgrade_store"]
 
@@ -26,7 +27,7 @@ LEASE_S = 30.0
 _SMALLEST_BYTES = 1024 * 1024
 
 
-class Store(Runs, Attempts, Results, Queries, Claims):
+class Store(Runs, Attempts, Results, Queries, WorkQuestions, Claims):
     """An open store. Several processes may have one open; threads may share this object."""
 
     @classmethod

@@ -8,9 +8,10 @@ from pydantic import AwareDatetime, Field
 
 from evals.claims.facts import Facts
 from evals.claims.records import CardCheck, Claim, Measurement, Verdict, VerdictKind
+from evals.engine import Frozen
 from evals.results_files import FileFormat
-from orchestrator.plan.job import Frozen
-from orchestrator.store.records import ForeignText, new_id
+from orchestrator.display.text_safety import ForeignText
+from orchestrator.store.records import new_id
 
 
 class ImportedResultRecord(Frozen):

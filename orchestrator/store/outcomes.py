@@ -9,6 +9,13 @@ import sqlalchemy as sa
 
 from evals.scores import Evaluation, Score
 from orchestrator.store.base import StorePart
+from orchestrator.store.joins import (
+    EVALUATED,
+    EVALUATION_COLUMNS,
+    jobs_of_candidate,
+    planned_jobs,
+    protocols_of,
+)
 from orchestrator.store.records import (
     BuildOutcome,
     EvalOutcome,
@@ -36,22 +43,6 @@ from orchestrator.store.tables import (
     protocols,
     run_jobs,
     scores,
-)
-
-EVALUATION_COLUMNS = (
-    *evaluations.c,
-    jobs.c.weights_digest,
-    jobs.c.layer_path,
-    jobs.c.protocol_digest,
-    protocols.c.suite,
-    protocols.c.benchmark,
-    outcomes.c.hardware,
-    outcomes.c.ended_at,
-)
-EVALUATED = (
-    evaluations.join(jobs, jobs.c.digest == evaluations.c.job_digest)
-    .join(protocols, protocols.c.digest == jobs.c.protocol_digest)
-    .join(outcomes, outcomes.c.job_digest == evaluations.c.job_digest)
 )
 
 
@@ -106,20 +97,15 @@ class Results(StorePart):
             served: dict[str, list[int]] = {}
             pairs = sa.select(candidate_jobs.c.job_digest, candidate_jobs.c.candidate)
             pairs = pairs.where(candidate_jobs.c.run_id == run_id)
-            mine = sa.select(jobs, run_jobs.c.spec, run_jobs.c.live_layers)
-            mine = mine.join(run_jobs, run_jobs.c.job_digest == jobs.c.digest).where(
-                run_jobs.c.run_id == run_id
-            )
+            planned = planned_jobs(run_id)
             if candidate is not None:
-                its = sa.select(candidate_jobs.c.job_digest).where(
-                    candidate_jobs.c.run_id == run_id, candidate_jobs.c.candidate == candidate
-                )
+                its = jobs_of_candidate(run_id, candidate)
                 pairs = pairs.where(candidate_jobs.c.job_digest.in_(its))
-                mine = mine.where(run_jobs.c.job_digest.in_(its))
+                planned = planned.where(run_jobs.c.job_digest.in_(its))
             for digest, position in connection.execute(pairs):
                 served.setdefault(digest, []).append(position)
-            rows = connection.execute(mine.order_by(run_jobs.c.position)).all()
-            known = _protocols(connection, {row.protocol_digest for row in rows if row.protocol_digest})
+            rows = connection.execute(planned.order_by(run_jobs.c.position)).all()
+            known = protocols_of(connection, (row.protocol_digest for row in rows))
             return tuple(
                 PlannedJob(job=job_of(row, known), candidates=tuple(sorted(served.get(row.digest, ()))))
                 for row in rows
@@ -130,22 +116,7 @@ class Results(StorePart):
     def protocols(self, digests: Iterable[str]) -> dict[str, Protocol]:
         """Protocols by their digests; unknown ones are left out."""
         wanted = set(digests)
-        return self._database.read(lambda connection: _protocols(connection, wanted))
-
-    def mean_durations(self, protocol_digests: Iterable[str]) -> dict[str, float]:
-        """Mean seconds of finished evaluations, by protocol, those answered from the journal left out."""
-        wanted = list(protocol_digests)
-
-        def work(connection: sa.Connection) -> dict[str, float]:
-            query = (
-                sa.select(jobs.c.protocol_digest, sa.func.avg(evaluations.c.duration_s))
-                .join(jobs, jobs.c.digest == evaluations.c.job_digest)
-                .where(among(connection, jobs.c.protocol_digest, wanted), evaluations.c.n_replayed == 0)
-                .group_by(jobs.c.protocol_digest)
-            )
-            return {digest: float(mean) for digest, mean in connection.execute(query)}
-
-        return self._database.read(work)
+        return self._database.read(lambda connection: protocols_of(connection, wanted))
 
     def evaluations(self, digests: Iterable[str]) -> dict[str, EvaluationRecord]:
         """Evaluations of the given jobs in the order of their digests, without their subsets' scores."""
@@ -163,13 +134,6 @@ class Results(StorePart):
         """The scores of the subsets of the given evaluation jobs."""
         wanted = list(digests)
         return self._database.read(lambda connection: _scores(connection, wanted))
-
-
-def _protocols(connection: sa.Connection, digests: set[str]) -> dict[str, Protocol]:
-    query = sa.select(protocols.c.digest, protocols.c.spec).where(
-        among(connection, protocols.c.digest, digests)
-    )
-    return {row.digest: Protocol.model_validate_json(row.spec) for row in connection.execute(query)}
 
 
 def _scores(connection: sa.Connection, digests: list[str]) -> dict[str, tuple[Score, ...]]:
@@ -205,7 +169,7 @@ def _evaluations(connection: sa.Connection, digests: list[str]) -> dict[str, Suc
     query = sa.select(*EVALUATION_COLUMNS, outcomes.c.started_at).select_from(EVALUATED)
     rows = connection.execute(query.where(among(connection, evaluations.c.job_digest, digests))).all()
     details = _scores(connection, [row.job_digest for row in rows])
-    known = _protocols(connection, {row.protocol_digest for row in rows})
+    known = protocols_of(connection, (row.protocol_digest for row in rows))
     return {
         row.job_digest: _eval_outcome(
             row,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
@@ -9,25 +10,23 @@ import sqlalchemy as sa
 
 from evals.scores import PROBE_SUITE
 from orchestrator.errors import RunError
-from orchestrator.provenance import Hardware
 from orchestrator.store.base import StorePart
 from orchestrator.store.database import clock
-from orchestrator.store.outcomes import EVALUATED, EVALUATION_COLUMNS
+from orchestrator.store.joins import EVALUATED, EVALUATION_COLUMNS, SCORED, job_state
 from orchestrator.store.records import (
-    AttemptState,
     CandidateInRun,
     CandidateRecord,
     CandidateScores,
     FailureClass,
     FailureCount,
+    JobState,
     LeaderboardPage,
     LeaderboardQuery,
-    Protocol,
     RunProgress,
     SortKey,
     Usage,
 )
-from orchestrator.store.rows import candidate_record, evaluation_record
+from orchestrator.store.rows import candidate_record, evaluation_record, hardware_record, protocol_of
 from orchestrator.store.tables import (
     attempts,
     candidate_jobs,
@@ -51,18 +50,15 @@ class Queries(StorePart):
         """How many jobs of a run stand where."""
 
         def work(connection: sa.Connection) -> RunProgress:
-            mine = run_jobs.c.run_id == run_id
-            # Asked with IN, SQLite would walk through the outcomes of all runs.
-            done = sa.exists().where(outcomes.c.job_digest == run_jobs.c.job_digest)
-            live = attempts.c.state == AttemptState.RUNNING
-            running = run_jobs.c.job_digest.in_(sa.select(attempts.c.job_digest).where(live))
-            count = sa.select(sa.func.count()).select_from(run_jobs).where(mine)
+            state = job_state(run_id).label("state")
+            query = sa.select(state, sa.func.count()).select_from(run_jobs).where(run_jobs.c.run_id == run_id)
+            counts = {JobState(row[0]): row[1] for row in connection.execute(query.group_by(state))}
             return RunProgress(
                 run_id=run_id,
-                total=connection.scalar(count) or 0,
-                done=connection.scalar(count.where(done)) or 0,
-                running=connection.scalar(count.where(running, ~done)) or 0,
-                failed=connection.scalar(count.where(_failed_for_good(run_id), ~done, ~running)) or 0,
+                total=sum(counts.values()),
+                done=counts.get(JobState.DONE, 0),
+                running=counts.get(JobState.RUNNING, 0),
+                failed=counts.get(JobState.FAILED, 0),
             )
 
         return self._database.read(work)
@@ -91,8 +87,11 @@ class Queries(StorePart):
 
         def work(connection: sa.Connection) -> tuple[Usage, ...]:
             now = clock(connection)
-            gpus = {row.digest: _gpus_of(row.protocol) for row in connection.execute(known)}
-            has_gpus = {m.host for m in map(_hardware, connection.scalars(machines)) if m.gpus}
+            gpus = {
+                row.digest: protocol_of(row.protocol).engine.tensor_parallel
+                for row in connection.execute(known)
+            }
+            has_gpus = {m.host for m in map(hardware_record, connection.scalars(machines)) if m.gpus}
             found: dict[str | None, tuple[int, float, float]] = {}
             served: dict[str, datetime] = {}
             for node, worker, attempt, started, ended, protocol in connection.execute(query):
@@ -167,7 +166,7 @@ class Queries(StorePart):
                 candidate_jobs.c.candidate == candidates.c.position
             )
             query = query.where(
-                sa.exists().select_from(_scored()).where(of_this, protocols.c.suite != PROBE_SUITE)
+                sa.exists().select_from(SCORED).where(of_this, protocols.c.suite != PROBE_SUITE)
             )
 
         def work(connection: sa.Connection) -> tuple[CandidateInRun, ...]:
@@ -180,11 +179,15 @@ class Queries(StorePart):
 
     def candidate_scores(self, run_id: str, position: int) -> CandidateScores:
         """One candidate of a run with its evaluations."""
+        return self.scores_of_candidates(run_id, (position,))[0]
 
-        def work(connection: sa.Connection) -> CandidateScores:
-            which = (candidates.c.run_id == run_id) & (candidates.c.position == position)
-            row = connection.execute(sa.select(candidates).where(which)).one()
-            return _with_evaluations(connection, run_id, [row], sa.true())[0]
+    def scores_of_candidates(self, run_id: str, positions: Collection[int]) -> tuple[CandidateScores, ...]:
+        """Candidates of a run with all their evaluations, in the run's order."""
+
+        def work(connection: sa.Connection) -> tuple[CandidateScores, ...]:
+            which = (candidates.c.run_id == run_id) & candidates.c.position.in_(positions)
+            query = sa.select(candidates).where(which).order_by(candidates.c.position)
+            return tuple(_with_evaluations(connection, run_id, connection.execute(query).all(), sa.true()))
 
         return self._database.read(work)
 
@@ -209,28 +212,6 @@ class Queries(StorePart):
             )
 
         return self._database.read(work)
-
-
-def _gpus_of(protocol: str) -> int:
-    return Protocol.model_validate_json(protocol).engine.tensor_parallel
-
-
-def _hardware(text: str) -> Hardware:
-    return Hardware.model_validate_json(text)
-
-
-def _failed_for_good(run_id: str) -> sa.ColumnElement[bool]:
-    """Whether the last attempt of this run at a job failed without a promise to try again."""
-    last = (
-        sa.select(attempts.c.job_digest, sa.func.max(attempts.c.number).label("number"))
-        .where(attempts.c.run_id == run_id)
-        .group_by(attempts.c.job_digest)
-        .subquery()
-    )
-    failed = sa.select(attempts.c.job_digest).join(
-        last, (last.c.job_digest == attempts.c.job_digest) & (last.c.number == attempts.c.number)
-    )
-    return run_jobs.c.job_digest.in_(failed.where(attempts.c.will_retry.is_(sa.false())))
 
 
 def _wanted(query: LeaderboardQuery) -> sa.ColumnElement[bool]:
@@ -262,7 +243,7 @@ def _sorted(query: LeaderboardQuery, dialect: str) -> sa.Select[Any]:
             wanted &= protocols.c.benchmark == query.benchmark
         means = (
             sa.select(candidate_jobs.c.candidate, sa.func.avg(evaluations.c.normalized).label("mean"))
-            .select_from(_scored())
+            .select_from(SCORED)
             .where(candidate_jobs.c.run_id == query.run_id, wanted)
             .group_by(candidate_jobs.c.candidate)
             .subquery()
@@ -271,15 +252,6 @@ def _sorted(query: LeaderboardQuery, dialect: str) -> sa.Select[Any]:
         selected = sa.select(candidates).join(means, means.c.candidate == candidates.c.position, isouter=True)
     order = key.desc() if query.descending else key.asc()
     return selected.order_by(key.is_(None), order, candidates.c.position)
-
-
-def _scored() -> sa.Join:
-    """Evaluations by way of the candidates that need them."""
-    return (
-        candidate_jobs.join(jobs, jobs.c.digest == candidate_jobs.c.job_digest)
-        .join(protocols, protocols.c.digest == jobs.c.protocol_digest)
-        .join(evaluations, evaluations.c.job_digest == jobs.c.digest)
-    )
 
 
 def _with_evaluations(

@@ -9,18 +9,18 @@ from __future__ import annotations
 import math
 import secrets
 import time
+from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated
 
-from pydantic import AfterValidator, AwareDatetime, Field
+from pydantic import AwareDatetime, Field
 
-from evals.engine import AUTO_ATTENTION, EngineSpec, digest_of
+from evals.engine import AUTO_ATTENTION, EngineSpec, Frozen, digest_of
 from evals.scores import BenchmarkScore, EvalSettings, Evaluation
-from orchestrator.plan.job import BuildJob, EvalJob, Frozen, JobKind
+from orchestrator.display.text_safety import ForeignText
+from orchestrator.plan.job import BuildJob, EvalJob, JobKind
 from orchestrator.provenance import Hardware, Provenance
 
-_MAX_TEXT = 64 * 1024
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 
 
@@ -32,34 +32,6 @@ def new_id() -> str:
         value, digit = divmod(value, 32)
         digits.append(_ALPHABET[digit])
     return "".join(reversed(digits))
-
-
-def _plain_text(text: str) -> str:
-    """Text from outside as every database takes it: no NUL, no lone surrogate, only the end of what is too long."""
-    text = text.encode("utf-8", "replace").decode("utf-8").replace("\0", "\ufffd")
-    return text if len(text) <= _MAX_TEXT else "[...]" + text[-_MAX_TEXT:]
-
-
-def unstorable(text: str) -> str | None:
-    """The character in a text that no database can store, in words; None where there is none."""
-    if "\0" in text:
-        return "NUL (U+0000)"
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        return f"half of a surrogate pair (U+{ord(text[error.start]):04X})"
-    return None
-
-
-def _storable(text: str) -> str:
-    character = unstorable(text)
-    if character is not None:
-        raise ValueError(f"it holds a character, {character}, that no file or database can store")
-    return text
-
-
-ForeignText = Annotated[str, AfterValidator(_plain_text)]
-StorableText = Annotated[str, AfterValidator(_storable)]
 
 
 class RunState(StrEnum):
@@ -333,6 +305,15 @@ class AttemptRecord(Frozen):
     )
 
 
+class JobState(StrEnum):
+    """Where a job of a run stands."""
+
+    DONE = "done"
+    RUNNING = "running"
+    FAILED = "failed"
+    WAITING = "waiting"
+
+
 class RunProgress(Frozen):
     """How many jobs of a run stand where. A job that is done may have been done by another run."""
 
@@ -349,12 +330,26 @@ class RunProgress(Frozen):
 
 
 class Usage(Frozen):
-    """What a run has taken of one node so far, lost and failed attempts included."""
+    """What a run has taken of one node so far, or of all: the one count of its GPU-hours.
+
+    Lost and failed attempts are included, outcomes that another run has paid for are not.
+    """
 
     node: str | None = Field(description="The machine; null where it is not known.")
     attempts: int = Field(description="Attempts, running ones included.")
     job_s: float = Field(description="Seconds that engines and builds worked on them; a batch counts once.")
     gpu_s: float = Field(description="The same times the GPUs that they held; 0 where there are none.")
+
+    @classmethod
+    def total(cls, usage: Iterable[Usage]) -> Usage:
+        """All nodes together."""
+        parts = list(usage)
+        return cls(
+            node=None,
+            attempts=sum(part.attempts for part in parts),
+            job_s=sum(part.job_s for part in parts),
+            gpu_s=sum(part.gpu_s for part in parts),
+        )
 
 
 class FailureCount(Frozen):
@@ -371,6 +366,7 @@ class EvaluationRecord(Frozen):
     weights_digest: str = Field(description="Digest of the weights, or of the recipe that makes them.")
     layer_path: tuple[int, ...] | None = Field(description="Source layers in order; null is all, once.")
     protocol_digest: str = Field(description="Digest of everything else that the score depends on.")
+    engine_digest: str = Field(description="Digest of the engine's settings.")
     suite: str = Field(description="Name of the suite.")
     result: BenchmarkScore = Field(description="The benchmark as its leaderboard shows it.")
     samples_path: str = Field(description="Parquet file of the samples, relative to MERGEBOARD_HOME.")

@@ -208,7 +208,7 @@ def benchmark_score(row: AnyRow) -> BenchmarkScore:
 
 
 def evaluation_record(row: AnyRow) -> EvaluationRecord:
-    """An evaluation out of a row of `results.EVALUATION_COLUMNS`."""
+    """An evaluation out of a row of `joins.EVALUATION_COLUMNS`."""
     return EvaluationRecord(
         result=benchmark_score(row),
         hardware=hardware_record(row.hardware),

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from pydantic import BaseModel
 from sqlalchemy.dialects import postgresql, sqlite
 
+from orchestrator.display.text_safety import unstorable
 from orchestrator.errors import RunError, StoreError
 from orchestrator.plan.job import EvalJob
 from orchestrator.store.base import StorePart
@@ -28,7 +29,6 @@ from orchestrator.store.records import (
     RunRecord,
     RunState,
     job_kind,
-    unstorable,
 )
 from orchestrator.store.rows import AnyRow, Row, among, candidate_row, run_record, run_spec
 from orchestrator.store.tables import attempts, candidate_jobs, candidates, jobs, protocols, run_jobs, runs

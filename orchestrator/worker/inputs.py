@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from evals.datasets import find, require_content
+from evals.datasets import find_dataset, require_content
 from evals.probes import get_probe
 from evals.suite import load_suite
 from evals.task_files import task_digest
@@ -38,7 +38,7 @@ class Inputs:
                 f"The built checkpoint {digest} is not under {self._context.home} on this node; "
                 "every node must mount the same MERGEBOARD_HOME (`mergeboard doctor --address` checks it)."
             )
-        self._leases.take(digest)
+        self._leases.acquire(digest)
         return self._artifacts.verify(digest).path
 
     def require_planned(self, job: EvalJob, mirror: Path | None) -> None:
@@ -48,7 +48,7 @@ class Inputs:
             return
         benchmark = load_suite(job.suite).benchmark(job.benchmark)
         self._require(job, benchmark.digest, scorer_identity(task_digest(benchmark)))
-        require_content(find(benchmark, mirror), benchmark, job.dataset_digest)
+        require_content(find_dataset(benchmark, mirror), benchmark, job.dataset_digest)
 
     def release(self) -> None:
         """Give up the leases of artifacts."""

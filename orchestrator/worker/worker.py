@@ -19,7 +19,8 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from evals.engine import PathEngine, open_engine
+from evals.engine import PathEngine
+from evals.engines import open_engine
 from evals.errors import EngineError
 from evals.harness import Progress, evaluate, help_out
 from evals.probes import ProbeError
@@ -34,6 +35,7 @@ from orchestrator.store.records import BuildOutcome, EvalOutcome, Failure, Failu
 from orchestrator.worker.failures import batch_size, failure_of
 from orchestrator.worker.inputs import Inputs
 from recipes.artifact import ArtifactStore
+from recipes.atomic_file import write_file
 from recipes.checkpoint import Checkpoint
 from recipes.merge import BuildOptions, BuildProgress, MergekitProcess, build
 from recipes.recipe import Recipe
@@ -84,7 +86,7 @@ class EngineHost:
                 _share_log(logs)
                 begun_at = datetime.now(UTC)
                 report = _ProgressFile(self._context.home_path / "journals" / jobs[0].digest)
-                engine = self._engine_for(jobs[0], lambda: report.stage("starting the engine"))
+                engine = self._engine_for(jobs[0], report.engine_start)
                 started = True
                 return tuple(self._evaluate(engine, jobs, report, begun_at, logs[0]))
         except BaseException as error:  # noqa: BLE001 - the one place that turns everything into a Failure
@@ -277,34 +279,53 @@ class _ProgressFile:
     def __init__(self, folder: Path) -> None:
         self._path = folder / "progress.json"
         self._last = 0.0
-        folder.mkdir(parents=True, exist_ok=True)
+        self._begun_at: float | None = None
 
-    def stage(self, text: str) -> None:
-        """Say what is being done where there is nothing to count."""
-        self._write({"stage": text})
+    def engine_start(self) -> None:
+        """Say that the engine is being started."""
+        self._write({"stage": "starting the engine", "engine_starts": True})
 
     def build(self, progress: BuildProgress) -> None:
         """Say how far a build is, in MB."""
-        now = time.monotonic()
-        if now - self._last >= _PROGRESS_PERIOD_S or progress.done_bytes == progress.total_bytes:
-            self._last = now
-            done, total = progress.done_bytes // 1_000_000, progress.total_bytes // 1_000_000
-            self._write({"stage": f"building {progress.stage} (MB)", "done": done, "total": total})
+        done, total = progress.done_bytes // 1_000_000, progress.total_bytes // 1_000_000
+        share = progress.done_bytes / progress.total_bytes if progress.total_bytes else 0.0
+        self._count(f"building {progress.stage} (MB)", done, total, share)
 
     def __call__(self, progress: Progress) -> None:
-        self.count(progress.n_done, progress.n_total, progress.n_tokens)
+        self._count(
+            "evaluating",
+            progress.n_done,
+            progress.n_total,
+            progress.share_done,
+            tokens=progress.n_tokens,
+            work_s=progress.elapsed_s,
+        )
 
-    def count(self, done: int, total: int, tokens: int = 0) -> None:
-        """Say how many requests of an evaluation are answered, and for how many tokens."""
+    def count(self, done: int, total: int) -> None:
+        """Say how many requests of a probe are answered."""
+        self._count("evaluating", done, total, done / total if total else 0.0)
+
+    def _count(
+        self, stage: str, done: int, total: int, share: float, *, tokens: int = 0, work_s: float | None = None
+    ) -> None:
         now = time.monotonic()
-        if now - self._last >= _PROGRESS_PERIOD_S or done in (0, total):
-            self._last = now
-            self._write({"stage": "evaluating", "done": done, "total": total, "tokens": tokens})
+        self._begun_at = self._begun_at or now
+        if now - self._last < _PROGRESS_PERIOD_S and done not in (0, total):
+            return
+        self._last = now
+        self._write(
+            {
+                "stage": stage,
+                "done": done,
+                "total": total,
+                "tokens": tokens,
+                "share_done": min(1.0, share),
+                "work_s": now - self._begun_at if work_s is None else work_s,
+            }
+        )
 
-    def _write(self, data: dict[str, str | int]) -> None:
-        aside = self._path.with_suffix(f".{os.getpid()}")
-        aside.write_text(json.dumps(data))
-        aside.replace(self._path)
+    def _write(self, data: dict[str, str | int | float | bool]) -> None:
+        write_file(self._path, json.dumps(data))
 
 
 @contextlib.contextmanager

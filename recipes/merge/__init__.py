@@ -1,8 +1,8 @@
-"""Builds recipes: copies by moving bytes, everything that computes by mergekit in a process of its own.
+"""Builds recipes: stages that only copy layers by copying bytes, all others by mergekit in a separate process.
 
-build     a recipe, stage by stage, into one checkpoint directory
-process   the mergekit process as seen from outside: requests, progress, failures
-engine    what runs in it; the only importer of mergekit
+build             builds a recipe, stage by stage, into one checkpoint directory
+process           client of the mergekit process: requests, progress, failures
+mergekit_worker   the mergekit process; the only module that imports mergekit
 """
 
 from recipes.merge.build import BuildOptions, BuildProgress, build

@@ -1,4 +1,4 @@
-"""`python -m recipes.merge`: the mergekit process."""
+"""Entry point of the mergekit process: `python -m recipes.merge`."""
 
 from recipes.merge.mergekit_worker import main
 

@@ -1,4 +1,4 @@
-"""A recipe, stage by stage, into one checkpoint directory."""
+"""Builds a recipe, stage by stage, into one checkpoint directory."""
 
 from __future__ import annotations
 
@@ -19,10 +19,9 @@ from recipes.merge.mergekit_worker import MergeRequest
 from recipes.merge.process import MergekitProcess
 from recipes.recipe import ModelRef, Recipe, SourceRef, Stage
 from recipes.recipe.depth import is_copy, stage_layers
-from recipes.recipe.filters import missing_value
+from recipes.recipe.filters import find_missing_value
 from recipes.recipe.normal import document
-from recipes.relayer import SHARD_BYTES, Progress, why_not_bytes, write_passthrough
-from recipes.relayer import Slice as Piece
+from recipes.relayer import SHARD_BYTES, CopyProgress, LayerRange, copy_obstacle, write_passthrough
 from recipes.tensor_file import DTYPE_BITS, Frozen
 
 _WORK = ".stages"
@@ -31,25 +30,25 @@ _WIDTH_BITS = {"bfloat16": 16, "float16": 16, "float32": 32, "float64": 64}
 
 
 class BuildOptions(Frozen):
-    """How to build; of these only the seed affects what comes out, and only for random methods."""
+    """Options of a build; only the seed affects the result, and only for random methods."""
 
-    seed: int = Field(default=0, description="Seed of the random methods.")
-    shard_bytes: int = Field(default=SHARD_BYTES, ge=1, description="Largest file of weights.")
+    seed: int = Field(default=0, description="Seed of random merge methods.")
+    shard_bytes: int = Field(default=SHARD_BYTES, ge=1, description="Maximum size of a weight file in bytes.")
     allow_pickles: bool = Field(
-        default=False, description="Whether pickled sources are read, which can run code."
+        default=False, description="Whether pickled weights are read; loading them can run code."
     )
     trust_remote_code: bool = Field(default=False, description="Whether code from a checkpoint may run.")
     threads: int | None = Field(
-        default=None, ge=1, description="Threads of mergekit; null is what the machine has."
+        default=None, ge=1, description="Number of threads for mergekit; null is one per core."
     )
 
 
 class BuildProgress(Frozen):
-    """How far a build is, over all of its stages."""
+    """Progress of a build over all stages."""
 
-    stage: str = Field(description="The stage that is being built.")
-    done_bytes: int = Field(description="Bytes of weights that are made.")
-    total_bytes: int = Field(description="Bytes of weights that will be made, stages in between included.")
+    stage: str = Field(description="Name of the current stage.")
+    done_bytes: int = Field(description="Bytes of weights written so far.")
+    total_bytes: int = Field(description="Bytes of weights to write in total, intermediate stages included.")
 
 
 OnProgress = Callable[[BuildProgress], None]
@@ -64,15 +63,15 @@ def build(
     on_progress: OnProgress | None = None,
     mergekit: MergekitProcess | None = None,
 ) -> None:
-    """Write the checkpoint of a recipe into the directory `out`, which is new or empty.
+    """Write the checkpoint of a recipe to the directory `out`, which must be new or empty.
 
-    `sources` has the directory of every source under its text, or its name alone. Whoever builds several recipes
-    passes one `mergekit` to all. When this fails, `out` is left as it was found.
+    `sources` maps each source, as text or by its name alone, to its directory. Pass the same `mergekit` to several builds
+    to reuse its process. Raises BuildError and CheckpointError; on failure `out` is restored.
     """
     options = options or BuildOptions()
-    existed = out.exists()
-    if existed and (not out.is_dir() or any(out.iterdir())):
-        raise BuildError(f"{out} is there already and not empty: choose a new directory.")
+    out_existed = out.exists()
+    if out_existed and (not out.is_dir() or any(out.iterdir())):
+        raise BuildError(f"{out} exists and is not empty: choose a new directory.")
     try:
         (out / _WORK).mkdir(parents=True)
         builder = _Builder(recipe, sources, out, options, on_progress)
@@ -80,17 +79,17 @@ def build(
             builder.run(process)
         shutil.rmtree(out / _WORK)
     except OSError as error:
-        _clear(out, existed)
+        _restore(out, out_existed)
         raise BuildError(
-            f"{out} could not be written ({error.strerror or error}): make room or choose another place."
+            f"{out} could not be written ({error.strerror or error}): free space or choose another directory."
         ) from error
     except BaseException:
-        _clear(out, existed)
+        _restore(out, out_existed)
         raise
 
 
-def _clear(out: Path, existed: bool) -> None:
-    if existed:
+def _restore(out: Path, out_existed: bool) -> None:
+    if out_existed:
         for entry in out.iterdir():
             shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink(missing_ok=True)
     else:
@@ -98,7 +97,7 @@ def _clear(out: Path, existed: bool) -> None:
 
 
 class _Size(NamedTuple):
-    """Bytes of one layer and of everything else, and the bits of one element."""
+    """Bytes of one layer and of all other tensors, and bits per element."""
 
     layer: int
     rest: int
@@ -111,14 +110,14 @@ class _Size(NamedTuple):
         return cls(layer, rest, DTYPE_BITS[checkpoint.tensors[0].dtype] if checkpoint.tensors else 0)
 
     def as_dtype(self, dtype: str | None) -> _Size:
-        wanted = _WIDTH_BITS.get(dtype or "")
-        if not wanted or not self.bits:
+        bits = _WIDTH_BITS.get(dtype or "")
+        if not bits or not self.bits:
             return self
-        return _Size(self.layer * wanted // self.bits, self.rest * wanted // self.bits, wanted)
+        return _Size(self.layer * bits // self.bits, self.rest * bits // self.bits, bits)
 
 
 class _Builder:
-    """One build: the directories of its sources and stages, and how far it is."""
+    """State of one build: directories of sources and finished stages, and progress."""
 
     def __init__(
         self,
@@ -131,117 +130,119 @@ class _Builder:
         self._options = options
         self._out = out
         self._on_progress = on_progress
-        self._places = {str(source): _place(source, sources) for source in recipe.sources}
+        self._directories = {str(source): _source_directory(source, sources) for source in recipe.sources}
         adapters = set(map(str, recipe.adapters))
         self._checkpoints = {
             name: Checkpoint.open(path, allow_pickles=options.allow_pickles)
-            for name, path in self._places.items()
+            for name, path in self._directories.items()
             if name not in adapters
         }
         for name in adapters:
-            _check_adapter(self._places[name], options)
-        self._layers = {name: one.n_layers for name, one in self._checkpoints.items()}
+            _check_adapter(self._directories[name], options)
+        self._layers = {name: checkpoint.n_layers for name, checkpoint in self._checkpoints.items()}
         self._recipe = recipe.resolved(self._layers)
         self._expected = self._expected_bytes()
         self._done_bytes = 0
 
     def run(self, mergekit: MergekitProcess) -> None:
-        """Build every stage; the last one into the output itself."""
+        """Build all stages; the last one directly into the output directory."""
         stages = self._recipe.ordered
         for number, stage in enumerate(stages, 1):
             name = stage.name or "the result"
             last = number == len(stages)
-            place = self._out if last else self._out / _WORK / f"stage-{number}"
-            self._stage(stage, place, mergekit, name)
+            directory = self._out if last else self._out / _WORK / f"stage-{number}"
+            self._build_stage(stage, directory, mergekit, name)
             self._done_bytes += self._expected[number - 1]
             if not last:
-                self._keep(stage, place)
-            self._tell(name, 0)
+                self._register(stage, directory)
+            self._report(name, 0)
 
-    def _stage(self, stage: Stage, place: Path, mergekit: MergekitProcess, name: str) -> None:
+    def _build_stage(self, stage: Stage, directory: Path, mergekit: MergekitProcess, name: str) -> None:
         checkpoints = [self._checkpoint(ref) for ref in stage.refs()]
-        if is_copy(stage) and why_not_bytes(checkpoints, stage.dtype, stage.out_dtype) is None:
-            self._copy(stage, place, name)
+        if is_copy(stage) and copy_obstacle(checkpoints, stage.dtype, stage.out_dtype) is None:
+            self._copy_layers(stage, directory, name)
         else:
-            self._compute(stage, place, mergekit, name)
+            self._run_mergekit(stage, directory, mergekit, name)
 
-    def _copy(self, stage: Stage, place: Path, name: str) -> None:
+    def _copy_layers(self, stage: Stage, directory: Path, name: str) -> None:
         groups = stage.modules[0].groups()
-        first, last = groups[0].inputs[0].model, groups[-1].inputs[0].model
-        pieces = [
-            Piece(source=self._directory(one.model), start=start, end=end)
-            for one in (group.inputs[0] for group in groups)
-            for start, end in [one.layers or (0, self._checkpoint(one.model).n_layers)]
+        first_model, last_model = groups[0].inputs[0].model, groups[-1].inputs[0].model
+        ranges = [
+            LayerRange(source=self._directory(input_.model), start=start, end=end)
+            for input_ in (group.inputs[0] for group in groups)
+            for start, end in [input_.layers or (0, self._checkpoint(input_.model).n_layers)]
         ]
 
-        def tell(progress: Progress) -> None:
-            self._tell(name, progress.done_bytes)
+        def report(progress: CopyProgress) -> None:
+            self._report(name, progress.done_bytes)
 
         write_passthrough(
-            pieces,
-            place,
-            embed_from=self._directory(first),
-            head_from=self._directory(last),
-            config_from=self._directory(stage.base or first),
+            ranges,
+            directory,
+            embed_from=self._directory(first_model),
+            head_from=self._directory(last_model),
+            config_from=self._directory(stage.base or first_model),
             dtype=stage.out_dtype or stage.dtype,
             shard_bytes=self._options.shard_bytes,
-            on_progress=tell,
+            on_progress=report,
         )
 
-    def _compute(self, stage: Stage, place: Path, mergekit: MergekitProcess, name: str) -> None:
-        lacking = missing_value(
+    def _run_mergekit(self, stage: Stage, directory: Path, mergekit: MergekitProcess, name: str) -> None:
+        problem = find_missing_value(
             stage, [tensor.name for tensor in self._checkpoint(next(stage.refs())).tensors]
         )
-        if lacking:
-            raise BuildError(lacking)
+        if problem:
+            raise BuildError(problem)
         donor = self._directory(stage.base or next(stage.refs()))
         settings = _layer_settings(self._origins(stage), donor)
         request = MergeRequest(
             document=document(stage.model_copy(update={"name": None}), self._encode),
             layer_settings=settings,
-            out=str(place),
+            out=str(directory),
             scratch=str(self._out / _WORK / "adapters"),
             seed=self._options.seed,
             shard_bytes=self._options.shard_bytes,
             trust_remote_code=self._options.trust_remote_code,
         )
-        mergekit.merge(request, name, lambda count: self._tell(name, count))
-        if not any((place / file).exists() for file in _TOKENIZER_FILES) and any(
+        mergekit.merge(request, name, lambda count: self._report(name, count))
+        if not any((directory / file).exists() for file in _TOKENIZER_FILES) and any(
             (donor / file).exists() for file in _TOKENIZER_FILES
         ):
             raise BuildError(
-                f"mergekit built {name} without a tokenizer, although {donor} has one: check that one."
+                f"mergekit built {name} without a tokenizer, although {donor} has one: check the tokenizer files there."
             )
-        _write_settings(place / "config.json", settings)
+        _write_settings(directory / "config.json", settings)
 
     def _origins(self, stage: Stage) -> list[tuple[Path, int]]:
-        """For each output layer the checkpoint and layer whose kind it has: the base's, or the first input's."""
+        """Source checkpoint and layer of each output layer, whose per-layer settings it keeps: of the base or first input."""
         origins: list[tuple[Path, int]] = []
         for group in stage.modules[0].slices if len(stage.modules) == 1 else ():
             base = group.base or stage.base
-            chosen = next((one for one in group.inputs if one.model == base), group.inputs[0])
-            origins += [(self._directory(chosen.model), layer) for layer in range(*(chosen.layers or (0, 0)))]
+            input_ = next(
+                (candidate for candidate in group.inputs if candidate.model == base), group.inputs[0]
+            )
+            origins += [(self._directory(input_.model), layer) for layer in range(*(input_.layers or (0, 0)))]
         return origins
 
     def _encode(self, ref: ModelRef) -> dict[str, Any]:
-        lora = {"path": str(self._places[str(ref.adapter)])} if ref.adapter else None
+        lora = {"path": str(self._directories[str(ref.adapter)])} if ref.adapter else None
         model = {"path": str(self._directory(ref))}
         return {"model": model, "lora": lora, "override_architecture": ref.architecture}
 
     def _directory(self, ref: ModelRef) -> Path:
-        return self._places[str(ref.source)]
+        return self._directories[str(ref.source)]
 
     def _checkpoint(self, ref: ModelRef) -> Checkpoint:
         return self._checkpoints[str(ref.source)]
 
-    def _keep(self, stage: Stage, place: Path) -> None:
-        """Make the stage known to those after it."""
+    def _register(self, stage: Stage, directory: Path) -> None:
+        """Register a finished stage as a source of later stages."""
         assert stage.name is not None
-        self._places[stage.name] = place
-        self._checkpoints[stage.name] = Checkpoint.open(place)
+        self._directories[stage.name] = directory
+        self._checkpoints[stage.name] = Checkpoint.open(directory)
 
     def _expected_bytes(self) -> list[int]:
-        """About as many bytes as each stage will write; 0 where that cannot be known."""
+        """Estimated bytes that each stage writes; 0 if unknown."""
         sizes = {name: _Size.of(checkpoint) for name, checkpoint in self._checkpoints.items()}
         depths = stage_layers(self._recipe.ordered, self._layers)
         expected = []
@@ -251,18 +252,18 @@ class _Builder:
             expected.append(size.layer * (depth or 0) + size.rest)
         return expected
 
-    def _tell(self, name: str, stage_bytes: int) -> None:
+    def _report(self, name: str, stage_bytes: int) -> None:
         if self._on_progress is not None:
             total = max(sum(self._expected), self._done_bytes)
             done = min(self._done_bytes + stage_bytes, total)
             self._on_progress(BuildProgress(stage=name, done_bytes=done, total_bytes=total))
 
 
-def _place(source: SourceRef, sources: Mapping[str, Path]) -> Path:
-    place = sources.get(str(source), sources.get(source.name))
-    if place is None:
-        raise BuildError(f"No directory is given for the source {source}.")
-    return place.absolute()
+def _source_directory(source: SourceRef, sources: Mapping[str, Path]) -> Path:
+    directory = sources.get(str(source), sources.get(source.name))
+    if directory is None:
+        raise BuildError(f"No directory is given for the source {source}: add it to `sources`.")
+    return directory.absolute()
 
 
 def _check_adapter(path: Path, options: BuildOptions) -> None:
@@ -277,28 +278,30 @@ def _check_adapter(path: Path, options: BuildOptions) -> None:
 
 
 def _layer_settings(origins: list[tuple[Path, int]], donor: Path) -> dict[str, Any]:
-    """What has to change in the donor's config so that settings of single layers follow the layers, but their count."""
+    """Changed per-layer settings relative to the config of `donor`, without the layer count."""
     if not origins:
         return {}
-    raw = {path: read_config(path / "config.json") for path in {donor, *(path for path, _ in origins)}}
-    followed = relayered_config([(raw[path], layer) for path, layer in origins], raw[donor], str(donor))
-    before = text_config(raw[donor])
-    count = layer_count_key(raw[donor], str(donor))
+    configs = {path: read_config(path / "config.json") for path in {donor, *(path for path, _ in origins)}}
+    output_config = relayered_config(
+        [(configs[path], layer) for path, layer in origins], configs[donor], str(donor)
+    )
+    donor_config = text_config(configs[donor])
+    count_key = layer_count_key(configs[donor], str(donor))
     return {
         key: value
-        for key, value in text_config(followed).items()
-        if key != count and before.get(key) != value
+        for key, value in text_config(output_config).items()
+        if key != count_key and donor_config.get(key) != value
     }
 
 
 def _write_settings(file: Path, settings: dict[str, Any]) -> None:
-    """The settings again in the file itself, where transformers may have left some out."""
+    """Write the settings to config.json: transformers may have dropped some."""
     if not settings:
         return
-    written = read_config(file)
-    text = text_config(written)
-    nested = next((key for key, value in written.items() if value is text), None)
-    changed = {**text, **settings}
+    config = read_config(file)
+    text = text_config(config)
+    nested = next((key for key, value in config.items() if value is text), None)
+    new_text = {**text, **settings}
     file.write_text(
-        json.dumps({**written, nested: changed} if nested else changed, indent=2) + "\n", encoding="utf-8"
+        json.dumps({**config, nested: new_text} if nested else new_text, indent=2) + "\n", encoding="utf-8"
     )

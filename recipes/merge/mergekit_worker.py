@@ -1,7 +1,7 @@
-"""The mergekit process: reads stages as JSON lines on standard input, answers with JSON lines on standard output.
+"""The mergekit process: reads stages as JSON lines from standard input, answers with JSON lines on standard output.
 
-A process of its own because mergekit keeps loaders and random state in globals, logs as it pleases and needs
-gigabytes that are given back only when a process ends.
+mergekit runs in a separate process because it keeps loaders and random state in globals, writes to both streams, and
+uses gigabytes of memory that are only released when the process ends.
 """
 
 from __future__ import annotations
@@ -21,41 +21,41 @@ from recipes.tensor_file import Frozen
 Emit = Callable[[dict[str, Any]], None]
 
 _OUT_CONFIG = "_model_out_config"
-"""The function of mergekit that makes the output's config."""
+"""mergekit's function that creates the output config; patched below."""
 
 _PROGRESS_STEP_BYTES = 16_000_000
 
 
 class MergeRequest(Frozen):
-    """One stage for mergekit; every model in it is a directory."""
+    """Request to merge one stage; every model in it is a directory."""
 
     document: dict[str, Any] = Field(description="The mergekit document.")
-    layer_settings: dict[str, Any] = Field(description="Settings of the config that belong to single layers.")
-    out: str = Field(description="Directory to write into.")
-    scratch: str = Field(description="Directory for merged adapters.")
-    seed: int = Field(description="Seed of the random methods.")
-    shard_bytes: int = Field(description="Largest shard.")
+    layer_settings: dict[str, Any] = Field(description="Per-layer settings of the output config.")
+    out: str = Field(description="Output directory.")
+    scratch: str = Field(description="Working directory for merged adapters.")
+    seed: int = Field(description="Seed of random merge methods.")
+    shard_bytes: int = Field(description="Maximum size of a weight file in bytes.")
     trust_remote_code: bool = Field(description="Whether code from a checkpoint may run.")
 
 
 def merge_methods() -> tuple[Any, ...]:
-    """The specifications of the merge methods that the installed mergekit registers."""
+    """Specifications of the merge methods of the installed mergekit."""
     from mergekit.merge_methods import registered_methods
 
     return tuple(method.spec for method in registered_methods())
 
 
 def main() -> None:
-    """Serve requests until told to stop; end at once when the parent is gone."""
+    """Serve requests until `stop`; exit immediately if the parent process ends."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # whatever a library prints goes to the log
+    os.dup2(2, 1)  # output of libraries goes to the log
 
     def emit(event: dict[str, Any]) -> None:
         answers.write(json.dumps(event) + "\n")
         answers.flush()
 
     for request in _requests(sys.stdin):
-        _merge(request, emit)  # an exception ends the process; the parent reads it off the log
+        _merge(request, emit)  # an exception ends the process; the parent reads the log
         emit({"done": True})
 
 
@@ -65,7 +65,7 @@ def _requests(stream: TextIO) -> Iterator[MergeRequest]:
     def read() -> None:
         for line in stream:
             lines.put(line)
-        os._exit(1)  # the parent is gone: nobody wants the result
+        os._exit(1)  # the parent process ended
 
     threading.Thread(target=read, daemon=True).start()
     while (line := lines.get().strip()) != "stop":
@@ -85,40 +85,45 @@ def _merge(request: MergeRequest, emit: Emit) -> None:
         write_model_card=False,
         quiet=True,
     )
-    _count_bytes(emit)
+    _patch_writer(emit)
     make_config = getattr(merge, _OUT_CONFIG)
     setattr(merge, _OUT_CONFIG, _with_layer_settings(make_config, request.layer_settings))
     LoaderCache.loaders.clear()
     try:
-        merge.run_merge(_configuration(request.document), request.out, options)
+        merge.run_merge(_ordered_configuration(request.document), request.out, options)
     finally:
         LoaderCache.loaders.clear()
         setattr(merge, _OUT_CONFIG, make_config)
 
 
-def _configuration(document: dict[str, Any]) -> Any:
-    """mergekit's configuration, but with the models in the order in which the recipe names them.
+def _ordered_configuration(document: dict[str, Any]) -> Any:
+    """mergekit's configuration with the models in the order of the recipe.
 
-    mergekit lists them in the order of a set of strings, which differs from process to process, and takes config,
-    tokenizer and the order of a union vocabulary from it.
+    mergekit iterates over a set of strings, whose order differs between processes, and takes config, tokenizer and the
+    order of a union vocabulary from that order.
     """
     from mergekit.common import ModelReference
     from mergekit.config import MergeConfiguration
 
     class Ordered(MergeConfiguration):
         def referenced_models(self) -> list[ModelReference]:
-            parts = [self, *(self.modules or {}).values()]
-            found = [one.model for part in parts for one in part.models or []]
-            found += [one.model for part in parts for piece in part.slices or [] for one in piece.sources]
-            return list(dict.fromkeys([*found, *([self.base_model] if self.base_model else [])]))
+            modules = [self, *(self.modules or {}).values()]
+            models = [input_.model for module in modules for input_ in module.models or []]
+            models += [
+                input_.model
+                for module in modules
+                for slice_ in module.slices or []
+                for input_ in slice_.sources
+            ]
+            return list(dict.fromkeys([*models, *([self.base_model] if self.base_model else [])]))
 
     return Ordered.model_validate(document)
 
 
 def _with_layer_settings(make_config: Callable[..., Any], settings: dict[str, Any]) -> Callable[..., Any]:
-    """mergekit's maker of the output's config, with one entry per layer in the settings that have one.
+    """Wrap mergekit's function that creates the output config to also set the per-layer settings.
 
-    mergekit sets the number of layers alone, and transformers then refuses to save the config, weights written.
+    mergekit only sets the number of layers; transformers then refuses to save the config after the weights are written.
     """
 
     def make(*arguments: Any, **options: Any) -> Any:
@@ -134,19 +139,19 @@ def _with_layer_settings(make_config: Callable[..., Any], settings: dict[str, An
     return make
 
 
-def _count_bytes(emit: Emit) -> None:
-    """Tell the parent about every few tensors that are ready to be written."""
+def _patch_writer(emit: Emit) -> None:
+    """Patch mergekit's writer to report the number of written bytes."""
     from mergekit.io import tasks
     from mergekit.io.tensor_writer import TensorWriter
 
     class Counting(TensorWriter):
-        counted, told = 0, 0
+        counted_bytes, reported_bytes = 0, 0
 
         def save_tensor(self, name: str, tensor: Any, clone: bool = False) -> None:
             super().save_tensor(name, tensor, clone)
-            self.counted += tensor.numel() * tensor.element_size()
-            if self.counted - self.told >= _PROGRESS_STEP_BYTES:
-                self.told = self.counted
-                emit({"bytes": self.counted})
+            self.counted_bytes += tensor.numel() * tensor.element_size()
+            if self.counted_bytes - self.reported_bytes >= _PROGRESS_STEP_BYTES:
+                self.reported_bytes = self.counted_bytes
+                emit({"bytes": self.counted_bytes})
 
     tasks.TensorWriter = Counting

@@ -1,4 +1,4 @@
-"""The mergekit process as seen from outside: requests, progress, failures, and the last lines of its log."""
+"""Client of the mergekit process: requests, progress, failures, and the last lines of its log."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
 class MergekitProcess:
-    """A mergekit process: started at its first merge, used again for the next ones, ended by `close`.
+    """A mergekit process: started by the first merge, reused by later ones, ended by `close`.
 
-    Starting one takes seconds, most merges of small checkpoints less; whoever builds several recipes keeps one.
+    The start takes seconds, longer than most merges of small checkpoints: reuse one process for several recipes.
     """
 
     def __init__(self, threads: int | None = None) -> None:
         self._threads = threads
         self._process: subprocess.Popen[str] | None = None
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
-        self._from = 0
+        self._log_start = 0
 
     def __enter__(self) -> Self:
         return self
@@ -50,28 +50,31 @@ class MergekitProcess:
         process, self._process = self._process, None
         if process is not None:
             with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-                _send(process, "stop")
+                _write_line(process, "stop")
                 process.wait(_STOP_S)
-            _end(process)
+            _kill(process)
         self._log.close()
 
     def merge(self, request: MergeRequest, what: str, on_bytes: Callable[[int], None]) -> None:
-        """Run one stage; `what` names it in the error. Whatever goes wrong, the next merge gets a new process."""
+        """Merge one stage. After a failure the next merge uses a new process.
+
+        `what` names the stage in errors. Raises BuildError.
+        """
         process = self._process or self._start()
-        self._from = os.fstat(self._log.fileno()).st_size
-        whole = False
+        self._log_start = os.fstat(self._log.fileno()).st_size
+        finished = False
         try:
             with contextlib.suppress(OSError):
-                _send(process, request.model_dump_json())
-            while (answer := _answer(process)) is not None and "done" not in answer:
+                _write_line(process, request.model_dump_json())
+            while (answer := _read_answer(process)) is not None and "done" not in answer:
                 on_bytes(int(answer["bytes"]))
             if answer is None:
-                raise BuildError(self._failure(process.wait(), what))
-            whole = True
+                raise BuildError(self._failure_text(process.wait(), what))
+            finished = True
         finally:
-            if not whole:
+            if not finished:
                 self._process = None
-                _end(process)
+                _kill(process)
 
     def _start(self) -> subprocess.Popen[str]:
         package = Path(__file__).parents[2]
@@ -94,45 +97,46 @@ class MergekitProcess:
         )
         return self._process
 
-    def _failure(self, code: int, what: str) -> str:
-        before, _, trace = self._tail().rpartition(_TRACEBACK)
-        if not trace.strip():
-            before, trace = before + trace, ""
-        elif _TRACEBACK in before:
-            before = before.partition(_TRACEBACK)[0]
-        found = _EXCEPTION.search(trace)
-        reason = _one_line(found.group() if found else trace)
+    def _failure_text(self, code: int, what: str) -> str:
+        output, _, traceback_ = self._log_tail().rpartition(_TRACEBACK)
+        if not traceback_.strip():
+            output, traceback_ = output + traceback_, ""
+        elif _TRACEBACK in output:
+            output = output.partition(_TRACEBACK)[0]
+        exception = _EXCEPTION.search(traceback_)
+        reason = _one_line(exception.group() if exception else traceback_)
         if code < 0:
             reason = (
                 f"its process was killed by signal {-code} (9 is usually the system running out of memory)"
             )
-        lines = [_one_line(line) for line in before.splitlines() if line.strip() and "%|" not in line]
-        said = f" Its last log lines: {' / '.join(lines[-_LOG_LINES:])}" if lines else ""
+        lines = [_one_line(line) for line in output.splitlines() if line.strip() and "%|" not in line]
+        log_lines = f" Its last log lines: {' / '.join(lines[-_LOG_LINES:])}" if lines else ""
         return (
-            f"mergekit could not build {what}: {(reason or f'it ended with code {code}').rstrip('.')}." + said
+            f"mergekit could not build {what}: {(reason or f'it ended with code {code}').rstrip('.')}."
+            + log_lines
         )
 
-    def _tail(self) -> str:
-        """The end of the log of this merge."""
+    def _log_tail(self) -> str:
+        """Last bytes of the log of this merge."""
         size = os.fstat(self._log.fileno()).st_size
-        start = max(self._from, size - _LOG_BYTES)
+        start = max(self._log_start, size - _LOG_BYTES)
         text = os.pread(self._log.fileno(), size - start, start).decode("utf-8", "replace")
         return _ANSI.sub("", text).replace("\r", "\n")
 
 
-def _send(process: subprocess.Popen[str], line: str) -> None:
+def _write_line(process: subprocess.Popen[str], line: str) -> None:
     assert process.stdin is not None
     process.stdin.write(line + "\n")
     process.stdin.flush()
 
 
-def _answer(process: subprocess.Popen[str]) -> dict[str, Any] | None:
+def _read_answer(process: subprocess.Popen[str]) -> dict[str, Any] | None:
     assert process.stdout is not None
     line = process.stdout.readline()
     return dict(json.loads(line)) if line else None
 
 
-def _end(process: subprocess.Popen[str]) -> None:
+def _kill(process: subprocess.Popen[str]) -> None:
     process.kill()
     for stream in (process.stdin, process.stdout):
         if stream is not None:

@@ -1,4 +1,4 @@
-"""What a recipe will give and need, and whether its sources fit, from configs and headers alone."""
+"""Preflight of a recipe from configs and headers: size of the result, resources of the build, compatibility of sources."""
 
 from recipes.preflight.preflight import preflight
 from recipes.preflight.records import Preflight, SourcePreflight, StagePreflight

@@ -1,4 +1,4 @@
-"""Whether the sources of a stage fit together: architecture, shapes, vocabulary, tokenizers, precision."""
+"""Compatibility of the sources of a stage: architecture, shapes, vocabulary, tokenizers, precision."""
 
 from __future__ import annotations
 
@@ -27,17 +27,19 @@ _SHAPES = (
 )
 
 
-def misfits(stage: Stage, configs: Configs) -> Iterator[str]:
-    """Why the sources of a stage cannot be merged, one sentence each."""
+def incompatibilities(stage: Stage, configs: Configs) -> Iterator[str]:
+    """Reasons why the sources of a stage cannot be merged, one sentence each."""
     names = [name for name in dict.fromkeys(str(ref.source) for ref in stage.refs()) if name in configs]
-    for one, two in pairwise(names):
+    for first, second in pairwise(names):
         for field, words in _SHAPES:
-            mine, theirs = getattr(configs[one], field), getattr(configs[two], field)
-            if mine != theirs and (field == "quantization" or None not in (mine, theirs)):
-                yield f"{one} and {two} have different {words} ({mine} and {theirs}), so their weights do not fit."
+            first_value, second_value = getattr(configs[first], field), getattr(configs[second], field)
+            if first_value != second_value and (
+                field == "quantization" or None not in (first_value, second_value)
+            ):
+                yield f"{first} and {second} have different {words} ({first_value} and {second_value}), so their weights do not fit."
                 break
         else:
-            yield from _vocabularies(stage, one, two, configs)
+            yield from _vocabulary_problems(stage, first, second, configs)
     if not is_copy(stage):
         for name in names:
             if configs[name].quantization:
@@ -47,72 +49,80 @@ def misfits(stage: Stage, configs: Configs) -> Iterator[str]:
                 )
 
 
-def _vocabularies(stage: Stage, one: str, two: str, configs: Configs) -> Iterator[str]:
-    mine, theirs = configs[one].vocab_size, configs[two].vocab_size
-    if mine != theirs and stage.tokenizer is None and not (is_copy(stage) and _embeds_alike(stage, configs)):
+def _vocabulary_problems(stage: Stage, first: str, second: str, configs: Configs) -> Iterator[str]:
+    first_size, second_size = configs[first].vocab_size, configs[second].vocab_size
+    if (
+        first_size != second_size
+        and stage.tokenizer is None
+        and not (is_copy(stage) and _equal_embeddings(stage, configs))
+    ):
         yield (
-            f"{one} and {two} have vocabularies of {mine:,} and {theirs:,} tokens: add `tokenizer_source` to the recipe."
+            f"{first} and {second} have vocabularies of {first_size:,} and {second_size:,} tokens: add `tokenizer_source` to the recipe."
         )
 
 
-def _embeds_alike(stage: Stage, configs: Configs) -> bool:
-    """In a stack of slices only the first source gives the embedding and only the last one the head."""
+def _equal_embeddings(stage: Stage, configs: Configs) -> bool:
+    """Whether the sources of embedding and head (first, last and base of a stack) have equal vocabularies."""
     groups = stage.modules[0].groups()
-    ends = [stage.base or groups[0].inputs[0].model, groups[0].inputs[0].model, groups[-1].inputs[0].model]
-    known = [configs[str(end.source)].vocab_size for end in ends if str(end.source) in configs]
-    return len(set(known)) <= 1
+    models = [stage.base or groups[0].inputs[0].model, groups[0].inputs[0].model, groups[-1].inputs[0].model]
+    sizes = [configs[str(model.source)].vocab_size for model in models if str(model.source) in configs]
+    return len(set(sizes)) <= 1
 
 
-def unmovable(stage: Stage, raw: Mapping[str, dict[str, Any]], configs: Configs) -> Iterator[str]:
-    """Why the layers of a copying stage cannot be put in this order."""
+def layer_order_problems(
+    stage: Stage, raw_configs: Mapping[str, dict[str, Any]], configs: Configs
+) -> Iterator[str]:
+    """Reasons why the layers of a copying stage cannot be reordered."""
     if not is_copy(stage) or not stage.modules[0].slices:
         return
     inputs = [group.inputs[0] for group in stage.modules[0].slices]
-    if any(str(one.model.source) not in raw for one in inputs):
+    if any(str(input_.model.source) not in raw_configs for input_ in inputs):
         return
-    pieces = [
-        (raw[str(one.model.source)], layer) for one in inputs for layer in range(*(one.layers or (0, 0)))
+    origins = [
+        (raw_configs[str(input_.model.source)], layer)
+        for input_ in inputs
+        for layer in range(*(input_.layers or (0, 0)))
     ]
     if any(
-        layer >= configs[str(one.model.source)].n_layers
-        for one in inputs
-        for layer in [(one.layers or (0, 1))[1] - 1]
+        layer >= configs[str(input_.model.source)].n_layers
+        for input_ in inputs
+        for layer in [(input_.layers or (0, 1))[1] - 1]
     ):
-        return  # said elsewhere
+        return  # reported by `stage_layers`
     base = str((stage.base or inputs[0].model).source)
-    if base in raw:
+    if base in raw_configs:
         try:
-            relayered_config(pieces, raw[base], base)
+            relayered_config(origins, raw_configs[base], base)
         except (BuildError, CheckpointError) as error:
             yield str(error)
 
 
-def conversions(stage: Stage, dtypes: Mapping[str, str | None]) -> Iterator[str]:
-    """Where the stage writes weights less exact than they were."""
-    wanted = stage.out_dtype or stage.dtype
+def rounding_remarks(stage: Stage, dtypes: Mapping[str, str | None]) -> Iterator[str]:
+    """Sources whose weights the stage rounds, one sentence each."""
+    target = stage.out_dtype or stage.dtype
     for name, dtype in dtypes.items():
-        if wanted and dtype and wanted != dtype and WIDTH_BYTES.get(wanted, 0) <= WIDTH_BYTES.get(dtype, 0):
-            yield f"{name} is stored as {dtype} and will be rounded to {wanted}."
+        if target and dtype and target != dtype and WIDTH_BYTES.get(target, 0) <= WIDTH_BYTES.get(dtype, 0):
+            yield f"{name} is stored as {dtype} and will be rounded to {target}."
 
 
 def tokenizer_differences(
     names: list[str], vocabulary: Callable[[str], dict[str, int] | None]
 ) -> Iterator[str]:
-    """Where sources whose embeddings meet give token ids different meanings."""
-    known = {name: found for name in names if (found := vocabulary(name)) is not None}
-    for one, two in pairwise(known):
-        mine, theirs = known[one], known[two]
-        by_id = {number: token for token, number in mine.items()}
-        moved = sum(1 for token, number in theirs.items() if by_id.get(number, token) != token)
-        if moved:
+    """Pairs of sources whose tokenizers assign different tokens to the same ids, one sentence each."""
+    vocabularies = {name: tokens for name in names if (tokens := vocabulary(name)) is not None}
+    for first, second in pairwise(vocabularies):
+        first_ids, second_ids = vocabularies[first], vocabularies[second]
+        by_id = {number: token for token, number in first_ids.items()}
+        different = sum(1 for token, number in second_ids.items() if by_id.get(number, token) != token)
+        if different:
             yield (
-                f"{moved:,} token ids mean different tokens in {one} and {two}: "
+                f"{different:,} token ids mean different tokens in {first} and {second}: "
                 "give the recipe a `tokenizer_source` unless this is meant."
             )
 
 
 def vocabulary_of(text: bytes) -> dict[str, int] | None:
-    """Tokens and their ids in a tokenizer.json; null where it is of another make."""
+    """Tokens and ids of a tokenizer.json; None if it has another format."""
     try:
         data = json.loads(text)
         stored = data["model"]["vocab"]

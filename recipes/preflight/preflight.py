@@ -1,4 +1,4 @@
-"""Looks at every source of a recipe at once and puts what it finds together."""
+"""Reads the facts of all sources of a recipe concurrently and combines them."""
 
 from __future__ import annotations
 
@@ -11,78 +11,97 @@ from typing import Any
 from recipes.catalog import catalog_config
 from recipes.config_facts import ConfigFacts
 from recipes.errors import CheckpointError, LayerPathError, RecipeSyntaxError
-from recipes.preflight.fit import conversions, misfits, tokenizer_differences, unmovable, vocabulary_of
-from recipes.preflight.outputs import Weights, estimated, outputs
+from recipes.preflight.fit import (
+    incompatibilities,
+    layer_order_problems,
+    rounding_remarks,
+    tokenizer_differences,
+    vocabulary_of,
+)
+from recipes.preflight.outputs import Weights, estimate_stage, stage_outputs
 from recipes.preflight.records import Preflight, SourcePreflight, StagePreflight
 from recipes.recipe import Recipe, SourceRef, Stage
 from recipes.recipe.depth import is_copy
-from recipes.recipe.filters import idle_filters, missing_value
-from recipes.sources import Known, facts_of_config, hub_is_away, is_on_this_machine, look, raw_file
+from recipes.recipe.filters import find_missing_value, unused_filters
+from recipes.sources import (
+    FactsOrigin,
+    facts_from_config,
+    is_hub_unreachable,
+    is_local,
+    read_facts,
+    read_small_file,
+)
 
 _MANIFEST_BYTES = 50_000_000
-"""Room for tokenizers, indexes and manifests."""
+"""Disk space for tokenizers, indexes and manifests."""
 
 
 def preflight(
     recipe: Recipe, *, home: Path, folder: Path | None = None, allow_pickles: bool = False
 ) -> Preflight:
-    """Everything that can be known of a recipe before a byte of weights is read.
+    """Preflight of a recipe, without reading weights.
 
-    Directories that the recipe names are looked up from `folder`. Raises nothing for sources that are missing: what is
-    wrong and what is unknown is part of the answer.
+    Relative directories in the recipe are resolved against `folder`. A missing source does not raise: problems and
+    unknown facts are fields of the result.
     """
-    looked = _Sources(recipe, home, folder or Path(), allow_pickles)
-    problems = [source.problem for source in looked.found if source.problem]
+    facts = _RecipeFacts(recipe, home, folder or Path(), allow_pickles)
+    problems = [source.problem for source in facts.sources if source.problem]
     try:
-        stages = recipe.resolved(looked.layers).ordered
-        written = outputs(stages, looked.weights)
+        stages = recipe.resolved(facts.layers).ordered
+        written = stage_outputs(stages, facts.weights)
     except (RecipeSyntaxError, LayerPathError) as error:
-        return _unplanned(recipe, looked, [*problems, str(error)])
-    known = {**looked.weights, **{stage.name or "": w for stage, w in zip(stages, written, strict=True)}}
-    figures = tuple(estimated(stage, w, known) for stage, w in zip(stages, written, strict=True))
+        return _failed_preflight(recipe, facts, [*problems, str(error)])
+    outputs = list(zip(stages, written, strict=True))
+    weights = {**facts.weights, **{stage.name or "": output for stage, output in outputs}}
+    figures = tuple(estimate_stage(stage, output, weights) for stage, output in outputs)
     for stage in stages:
-        problems += [*misfits(stage, looked.configs), *unmovable(stage, looked.raw, looked.configs)]
-        lacking = missing_value(stage, looked.names_in(stage))
-        problems += [lacking] if lacking else []
+        problems += [
+            *incompatibilities(stage, facts.configs),
+            *layer_order_problems(stage, facts.raw_configs, facts.configs),
+        ]
+        problem = find_missing_value(stage, facts.tensor_names(stage))
+        problems += [problem] if problem else []
     result = written[-1]
     return Preflight(
         stages=figures,
-        sources=looked.found,
+        sources=facts.sources,
         parameters_from=result.known_from if result.parameters is not None else None,
         embedding_parameters=result.rest,
         layer_parameters=result.layer,
-        disk_bytes=_disk(figures),
-        download_bytes=looked.download_bytes,
+        disk_bytes=_disk_bytes(figures),
+        download_bytes=facts.download_bytes,
         problems=tuple(dict.fromkeys(problems)),
-        remarks=tuple(dict.fromkeys([*recipe.remarks, *_remarks(stages, looked)])),
-        unknown=tuple(_unknown(stages, figures, looked)),
+        remarks=tuple(dict.fromkeys([*recipe.remarks, *_remarks(stages, facts)])),
+        unknown=tuple(_unknown(stages, figures, facts)),
     )
 
 
-class _Sources:
-    """What is known of every source, looked up together because each may take its time."""
+class _RecipeFacts:
+    """Facts of all sources, read concurrently because requests to the hub are slow."""
 
     def __init__(self, recipe: Recipe, home: Path, folder: Path, allow_pickles: bool) -> None:
         self._home = home
         self._folder = folder
         self._allow_pickles = allow_pickles
         self._adapters = frozenset(recipe.adapters)
-        self._places = {str(source): self._place(source) for source in recipe.sources}
+        self._refs = {str(source): self._resolve_folder(source) for source in recipe.sources}
         with ThreadPoolExecutor(max_workers=8) as pool:
-            self.found = tuple(pool.map(self._look, recipe.sources))
-        facts = {source.name: source.facts for source in self.found if not source.is_adapter}
-        self.weights = {name: Weights.of(one) for name, one in facts.items()}
-        self.configs: dict[str, ConfigFacts] = {name: one.config for name, one in facts.items() if one}
+            self.sources = tuple(pool.map(self._inspect, recipe.sources))
+        facts = {source.name: source.facts for source in self.sources if not source.is_adapter}
+        self.weights = {name: Weights.of(source_facts) for name, source_facts in facts.items()}
+        self.configs: dict[str, ConfigFacts] = {
+            name: source_facts.config for name, source_facts in facts.items() if source_facts
+        }
         self.layers = {name: config.n_layers for name, config in self.configs.items()}
-        self.raw: dict[str, dict[str, Any]] = {
+        self.raw_configs: dict[str, dict[str, Any]] = {
             name: raw for name in self.configs if (raw := self._raw_config(name)) is not None
         }
 
     @property
     def download_bytes(self) -> int | None:
-        """Bytes of weights that are not on this machine."""
+        """Size in bytes of the weights that are not on this machine; None if unknown."""
         total = 0
-        for source in self.found:
+        for source in self.sources:
             if source.is_local or source.is_adapter:
                 continue
             size = source.facts.size_bytes if source.facts else None
@@ -92,13 +111,13 @@ class _Sources:
             total += size
         return total
 
-    def names_in(self, stage: Stage) -> tuple[str, ...]:
-        """Names of the tensors of the stage's first checkpoint whose headers were read; empty where none were."""
-        known = {source.name: source.facts.tensor_names for source in self.found if source.facts}
-        return next((names for ref in stage.refs() if (names := known.get(str(ref.source)))), ())
+    def tensor_names(self, stage: Stage) -> tuple[str, ...]:
+        """Tensor names of the first checkpoint of the stage whose headers were read; empty if there is none."""
+        names_by_source = {source.name: source.facts.tensor_names for source in self.sources if source.facts}
+        return next((names for ref in stage.refs() if (names := names_by_source.get(str(ref.source)))), ())
 
     def vocabulary(self, name: str) -> dict[str, int] | None:
-        """Tokens of a source's tokenizer; null where it cannot be read from here."""
+        """Tokens and ids of a source's tokenizer; None if it cannot be read."""
         if name not in self.configs:
             return None
         text = self._file(name, "tokenizer.json")
@@ -109,97 +128,100 @@ class _Sources:
         return None if text is None else dict(json.loads(text))
 
     def _file(self, name: str, file: str) -> bytes | None:
-        source = next(one for one in self.found if one.name == name)
-        if source.facts is None or source.facts.known_from is Known.CATALOG:
+        source = next(source for source in self.sources if source.name == name)
+        if source.facts is None or source.facts.known_from is FactsOrigin.CATALOG:
             return None
         try:
-            return raw_file(self._places[name], file, home=self._home)
+            return read_small_file(self._refs[name], file, home=self._home)
         except CheckpointError:
             return None
 
-    def _place(self, source: SourceRef) -> SourceRef:
+    def _resolve_folder(self, source: SourceRef) -> SourceRef:
         path = (self._folder / source.name).expanduser()
         return source.model_copy(update={"name": str(path.absolute())}) if path.is_dir() else source
 
-    def _look(self, source: SourceRef) -> SourcePreflight:
-        name, place = str(source), self._places[str(source)]
+    def _inspect(self, source: SourceRef) -> SourcePreflight:
+        name, ref = str(source), self._refs[str(source)]
         if source in self._adapters:
-            return SourcePreflight(name=name, is_adapter=True, is_local=Path(place.name).is_dir())
+            return SourcePreflight(name=name, is_adapter=True, is_local=Path(ref.name).is_dir())
         try:
-            facts = look(place, home=self._home, allow_pickles=self._allow_pickles)
-            return SourcePreflight(name=name, facts=facts, is_local=is_on_this_machine(place, self._home))
+            facts = read_facts(ref, home=self._home, allow_pickles=self._allow_pickles)
+            return SourcePreflight(name=name, facts=facts, is_local=is_local(ref, self._home))
         except CheckpointError as error:
-            raw = catalog_config(source.name)
-            known = facts_of_config(ConfigFacts.from_config(raw, name), Known.CATALOG) if raw else None
-            away = hub_is_away(error)
+            catalogued = catalog_config(source.name)
+            catalog_facts = None
+            if catalogued:
+                config = ConfigFacts.from_config(catalogued, name)
+                catalog_facts = facts_from_config(config, FactsOrigin.CATALOG)
+            unreachable = is_hub_unreachable(error)
             return SourcePreflight(
                 name=name,
-                facts=known,
-                problem=None if away else str(error),
-                unknown=str(error) if away else None,
+                facts=catalog_facts,
+                problem=None if unreachable else str(error),
+                unknown=str(error) if unreachable else None,
             )
 
 
-def _unplanned(recipe: Recipe, looked: _Sources, problems: list[str]) -> Preflight:
-    """A recipe whose layers cannot even be counted."""
-    blank = {"n_layers": None, "parameters": None, "dtype": None, "size_bytes": None, "memory_bytes": None}
+def _failed_preflight(recipe: Recipe, facts: _RecipeFacts, problems: list[str]) -> Preflight:
+    """Preflight of a recipe whose number of layers cannot be determined."""
+    unknown = {"n_layers": None, "parameters": None, "dtype": None, "size_bytes": None, "memory_bytes": None}
     method = recipe.ordered[-1].method if recipe.ordered else "passthrough"
     return Preflight(
-        stages=(StagePreflight(name="result", method=method, moves_bytes=recipe.is_copy, **blank),),
-        sources=looked.found,
+        stages=(StagePreflight(name="result", method=method, moves_bytes=recipe.is_copy, **unknown),),
+        sources=facts.sources,
         parameters_from=None,
         embedding_parameters=None,
         layer_parameters=None,
         disk_bytes=None,
-        download_bytes=looked.download_bytes,
+        download_bytes=facts.download_bytes,
         problems=tuple(problems),
         remarks=recipe.remarks,
-        unknown=tuple(source.unknown for source in looked.found if source.unknown),
+        unknown=tuple(source.unknown for source in facts.sources if source.unknown),
     )
 
 
-def _disk(figures: tuple[StagePreflight, ...]) -> int | None:
+def _disk_bytes(figures: tuple[StagePreflight, ...]) -> int | None:
     sizes = [stage.size_bytes for stage in figures]
     return None if None in sizes else sum(size for size in sizes if size is not None) + _MANIFEST_BYTES
 
 
-def _remarks(stages: tuple[Stage, ...], looked: _Sources) -> Iterator[str]:
+def _remarks(stages: tuple[Stage, ...], facts: _RecipeFacts) -> Iterator[str]:
     for stage in stages:
-        tensors = looked.names_in(stage)
-        for text in idle_filters(stage, tensors) if tensors else ():
+        tensors = facts.tensor_names(stage)
+        for text in unused_filters(stage, tensors) if tensors else ():
             yield f"The filter {text!r} does nothing: no tensor's name contains it."
         names = [
-            name for name in dict.fromkeys(str(ref.source) for ref in stage.refs()) if name in looked.configs
+            name for name in dict.fromkeys(str(ref.source) for ref in stage.refs()) if name in facts.configs
         ]
-        yield from conversions(stage, {name: looked.weights[name].dtype for name in names})
+        yield from rounding_remarks(stage, {name: facts.weights[name].dtype for name in names})
         if stage.tokenizer is None and len(names) > 1:
-            # In a stack of slices only the embedding of the first and the head of the last source meet.
-            meeting = [names[0], _last(stage)] if is_copy(stage) else names
-            yield from tokenizer_differences(list(dict.fromkeys(meeting)), looked.vocabulary)
-    for source in looked.found:
+            # In a stack of slices only the first source gives the embedding and the last one the head.
+            joined = [names[0], _head_source(stage)] if is_copy(stage) else names
+            yield from tokenizer_differences(list(dict.fromkeys(joined)), facts.vocabulary)
+    for source in facts.sources:
         if source.facts and source.facts.config.quantization:
             yield f"{source.name} has quantised weights ({source.facts.config.quantization})."
-        if source.facts and source.facts.known_from is Known.CATALOG:
-            yield f"The figures of {source.name} are the catalogue's; its own config was not read."
+        if source.facts and source.facts.known_from is FactsOrigin.CATALOG:
+            yield f"The figures of {source.name} come from the catalogue; the config of the checkpoint was not read."
 
 
-def _last(stage: Stage) -> str:
+def _head_source(stage: Stage) -> str:
     return str(stage.modules[0].groups()[-1].inputs[0].model.source)
 
 
 def _unknown(
-    stages: tuple[Stage, ...], figures: tuple[StagePreflight, ...], looked: _Sources
+    stages: tuple[Stage, ...], figures: tuple[StagePreflight, ...], facts: _RecipeFacts
 ) -> Iterator[str]:
-    yield from (source.unknown for source in looked.found if source.unknown)
+    yield from (source.unknown for source in facts.sources if source.unknown)
     for stage, figure in zip(stages, figures, strict=True):
         if stage.tokenizer is not None:
-            yield f"Stage {figure.name}: its vocabulary, and so its exact size, is known once the tokenizers are joined."
+            yield f"Stage {figure.name}: vocabulary and exact size are only known after the tokenizers are joined."
         if figure.n_layers is None:
-            yield f"Stage {figure.name}: its layers, because those of a source are unknown."
+            yield f"Stage {figure.name}: the number of layers is unknown, because that of a source is."
         elif figure.parameters is None:
-            yield f"Stage {figure.name}: its parameters, because those of a source are unknown or its layers differ."
+            yield f"Stage {figure.name}: the number of parameters is unknown, because that of a source is, or its layers differ."
         elif figure.size_bytes is None:
-            yield f"Stage {figure.name}: its bytes, because the dtype of a source is unknown."
-    for source in looked.found:
+            yield f"Stage {figure.name}: the size is unknown, because the dtype of a source is."
+    for source in facts.sources:
         if source.is_adapter:
-            yield f"Whether the adapter {source.name} fits its checkpoint is known once it is loaded."
+            yield f"Whether the adapter {source.name} fits its checkpoint is only known after it is loaded."

@@ -1,11 +1,13 @@
-"""Recipe: a mergekit document (one or many stages) or a base with a layer path; canonical form; digest.
+"""Recipes: mergekit documents (one or many stages) or a base with a layer path; canonical form and digest.
 
-refs        how checkpoints are named            methods     the merge methods as data
-node        a value and its place in the file    settings    numbers, gradients, filters
-reader      one document -> Stage                checks      what mergekit refuses late, refused early
-documents   a file -> stages or a layer path     order       which stage is built when
-normal      the normal form of a stage           identity    canonical text and digest
-depth       output layers; is it a layer path?   recipe      Recipe, which holds it together
+recipe      Recipe, the entry point              refs        references to checkpoints
+documents   recipe file -> stages or layer path  reader      one document -> Stage
+node        a value with its place in the file   settings    parameters: numbers, gradients, filters
+stage       records of a merge stage             methods     table of the merge methods
+vocabulary  tokenizer settings                   checks      errors that mergekit reports only while merging
+order       build order of stages                filters     filters compared with tensor names
+normal      normal form of a stage               identity    canonical text and digest
+depth       number of output layers, layer paths
 """
 
 from recipes.recipe.documents import PathOf

@@ -1,4 +1,4 @@
-"""The documents of a recipe file: stages, or a base with a layer path, and the names that a `sources:` block maps."""
+"""Reads the documents of a recipe file: stages, or a base with a layer path, and the `sources:` mapping."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import Field
 
 from recipes.errors import LayerPathError, RecipeSyntaxError
 from recipes.layer_path import LayerPathSpec
-from recipes.recipe.node import Node, described
+from recipes.recipe.node import Node, describe
 from recipes.recipe.reader import read_stage
 from recipes.recipe.refs import SourceRef
 from recipes.recipe.stage import Remark, Stage
@@ -20,16 +20,16 @@ MAX_MAPPED = 1000
 
 
 class PathOf(Frozen):
-    """A base checkpoint and a layer path of it, in any spelling."""
+    """A base checkpoint and a layer path."""
 
-    base: SourceRef = Field(description="The checkpoint whose layers are visited.")
+    base: SourceRef = Field(description="Base checkpoint.")
     path: LayerPathSpec = Field(
-        description="The layer path, which is resolved once the base's layers are known."
+        description="Layer path, resolved when the number of layers of the base is known."
     )
 
 
 class Contents(NamedTuple):
-    """What a recipe file says."""
+    """Content of a recipe file."""
 
     stages: tuple[Stage, ...]
     path_of: PathOf | None
@@ -38,59 +38,59 @@ class Contents(NamedTuple):
 
 
 def read_documents(documents: list[YamlDocument], origin: str) -> Contents:
-    """Read every document of a file."""
+    """Read all documents of a recipe file. Raises RecipeSyntaxError."""
     if not documents:
         raise RecipeSyntaxError(f"{origin} is empty: write a mergekit document, or `base` and `layer_path`.")
     if len(documents) > MAX_STAGES:
         raise RecipeSyntaxError(f"{origin} has {len(documents)} stages; at most {MAX_STAGES} are built.")
     remarks: list[Remark] = []
-    nodes = [Node(one.data, one, origin, remarks) for one in documents]
+    nodes = [Node(yaml_document.data, yaml_document, origin, remarks) for yaml_document in documents]
     mapped: dict[str, SourceRef] = {}
     for node in nodes:
         node.mapping()
-        mapped |= _mapped(node.child("sources"))
-    paths = [node for node in nodes if "layer_path" in node.value and "merge_method" not in node.value]
-    if paths and len(nodes) > 1:
-        paths[0].refuse("a layer path is a recipe of its own; it cannot be one of several stages.")
-    path_of = _path_of(paths[0]) if paths else None
-    stages = () if paths else tuple(read_stage(node) for node in nodes)
+        mapped |= _read_sources(node.child("sources"))
+    path_nodes = [node for node in nodes if "layer_path" in node.value and "merge_method" not in node.value]
+    if path_nodes and len(nodes) > 1:
+        path_nodes[0].refuse("a layer path is a separate recipe; it cannot be one of several stages.")
+    path_of = _read_layer_path(path_nodes[0]) if path_nodes else None
+    stages = () if path_nodes else tuple(read_stage(node) for node in nodes)
     return Contents(stages, path_of, mapped, tuple(remarks))
 
 
-def _path_of(node: Node) -> PathOf:
-    known = ("base", "layer_path", "about", "sources", "name")
-    unknown = next((key for key in node.value if key not in known), None)
+def _read_layer_path(node: Node) -> PathOf:
+    allowed = ("base", "layer_path", "about", "sources", "name")
+    unknown = next((key for key in node.value if key not in allowed), None)
     if unknown is not None:
         node.child(unknown).refuse("a recipe of a layer path has `base` and `layer_path` only.")
     base, path = node.child("base"), node.child("layer_path")
     if base.value is None:
         base.refuse("a layer path needs its `base`, the checkpoint whose layers it visits.")
     if not isinstance(path.value, str | list):
-        path.refuse(f'a layer path such as "(45, 52)" is expected here, not {described(path.value)}.')
+        path.refuse(f'a layer path such as "(45, 52)" is expected here, not {describe(path.value)}.')
     try:
         return PathOf(base=SourceRef.parse(base.text()), path=LayerPathSpec.parse(path.value))
     except LayerPathError as error:
         path.refuse(str(error))
     except RecipeSyntaxError as error:
-        _located(base, error)
+        _raise_located(base, error)
 
 
-def _mapped(node: Node) -> dict[str, SourceRef]:
+def _read_sources(node: Node) -> dict[str, SourceRef]:
     if node.value is None:
         return {}
     if len(node.mapping()) > MAX_MAPPED:
         node.refuse(f"{len(node.value):,} names; at most {MAX_MAPPED:,} are mapped.")
-    found = {}
+    sources = {}
     for name in node.value:
         try:
-            found[name] = SourceRef.parse(node.child(name).text())
+            sources[name] = SourceRef.parse(node.child(name).text())
         except RecipeSyntaxError as error:
-            _located(node.child(name), error)
-    return found
+            _raise_located(node.child(name), error)
+    return sources
 
 
-def _located(node: Node, error: RecipeSyntaxError) -> NoReturn:
-    """Raise the error with its place, once."""
+def _raise_located(node: Node, error: RecipeSyntaxError) -> NoReturn:
+    """Raise the error with file, line and field, unless it has them."""
     if f": {node.field}: " in str(error):
         raise error
     node.refuse(str(error))

@@ -1,4 +1,4 @@
-"""The normal form of a whole recipe, and its digest."""
+"""Canonical form and digest of a recipe."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import yaml
 
 from recipes.recipe.depth import is_copy
 from recipes.recipe.methods import MERGEKIT_VERSION
-from recipes.recipe.normal import Encode, as_text, document, normal
+from recipes.recipe.normal import Encode, as_text, document, normalize
 from recipes.recipe.refs import ModelRef, SourceRef
 from recipes.recipe.stage import Stage
 
 
-def plain_names(stages: Sequence[Stage], sources: Sequence[SourceRef]) -> dict[str, str]:
-    """A number for each stage's name, which says nothing about the result; none is the name of a source."""
+def numbered_names(stages: Sequence[Stage], sources: Sequence[SourceRef]) -> dict[str, str]:
+    """Map stage names, which do not affect the result, to numbered names that no source has."""
     prefix = "stage-"
     while any(source.name.startswith(prefix) for source in sources):
         prefix = "s" + prefix
@@ -25,7 +25,7 @@ def plain_names(stages: Sequence[Stage], sources: Sequence[SourceRef]) -> dict[s
 
 
 def canonical_stages(stages: Sequence[Stage], names: Mapping[str, str]) -> list[dict[str, Any]]:
-    """The normal forms of the ordered stages, as mergekit documents."""
+    """Normal forms of the ordered stages as mergekit documents."""
 
     def encode(ref: ModelRef) -> Any:
         number = names.get(ref.source.name)
@@ -35,10 +35,10 @@ def canonical_stages(stages: Sequence[Stage], names: Mapping[str, str]) -> list[
 
 
 def _documents(stages: Sequence[Stage], names: Mapping[str, str], encode: Encode) -> list[dict[str, Any]]:
-    """The result's own name is left out; the others need theirs."""
+    """Documents of the stages; the last one has no name."""
     last = stages[-1]
     renamed = [
-        normal(stage).model_copy(update={"name": None if stage is last else names[stage.name or ""]})
+        normalize(stage).model_copy(update={"name": None if stage is last else names[stage.name or ""]})
         for stage in stages
     ]
     return [document(stage, encode) for stage in renamed]
@@ -47,14 +47,14 @@ def _documents(stages: Sequence[Stage], names: Mapping[str, str], encode: Encode
 def digest_stages(
     stages: Sequence[Stage], names: Mapping[str, str], weights: Callable[[SourceRef], str], seed: int
 ) -> str:
-    """16 hex digits over the stages, each source replaced by the digest of its weights."""
+    """Digest of the stages with each source replaced by the digest of its weights; 16 hex digits."""
 
     def encode(ref: ModelRef) -> Any:
         number = names.get(ref.source.name)
         adapter = weights(ref.adapter) if ref.adapter else None
         return [number or weights(ref.source), adapter, ref.architecture]
 
-    random = any(stage.rule.random for stage in stages)
+    random = any(stage.method_spec.random for stage in stages)
     computes = not all(is_copy(stage) for stage in stages)
     return digest_data(
         {
@@ -72,9 +72,9 @@ def digest_data(data: Any) -> str:
 
 
 def dump_documents(documents: Sequence[Mapping[str, Any]]) -> str:
-    """The documents as YAML text that reads back as the same data."""
+    """Dump documents as YAML."""
     return yaml.safe_dump_all(
-        [dict(one) for one in documents],
+        [dict(document_) for document_ in documents],
         sort_keys=False,
         default_flow_style=None,
         allow_unicode=True,

@@ -1,6 +1,6 @@
-"""The merge methods of mergekit 0.1.5 as data: what each reads, needs and refuses.
+"""Table of the merge methods of mergekit 0.1.5: parameters and accepted inputs.
 
-A test compares this table with the registry of the mergekit that is installed.
+A test compares it with the registry of the installed mergekit.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from pydantic import Field
 from recipes.tensor_file import Frozen
 
 MERGEKIT_VERSION = "0.1.5"
-"""The mergekit whose language and results these are; part of the identity of everything that it computes."""
+"""Version of mergekit that this package supports; part of the digest of every recipe that it computes."""
 
 CHAT_TEMPLATES = ("alpaca", "chatml", "exaone", "llama3", "mistral")
-"""Chat templates that mergekit brings along."""
+"""Names of the chat templates in mergekit."""
 
 DTYPES = ("bfloat16", "float16", "float32", "float64")
-"""Dtypes that mergekit can merge in (it also knows int64, which would round every weight to a whole number)."""
+"""Dtypes for merges; mergekit also accepts int64, which rounds weights to integers."""
 
 
 class BasePolicy(StrEnum):
-    """Whether a method takes a base among its inputs."""
+    """Whether a method uses a base model."""
 
     OPTIONAL = "optional"
     REQUIRED = "required"
@@ -30,7 +30,7 @@ class BasePolicy(StrEnum):
 
 
 class Scope(StrEnum):
-    """What a parameter belongs to: the whole slice, each input, or each input but the base."""
+    """Where a parameter is set: for the slice, for each input, or for each input except the base."""
 
     SHARED = "shared"
     INPUT = "input"
@@ -46,33 +46,37 @@ class Kind(StrEnum):
 
 
 class ParameterRule(Frozen):
-    """One parameter that a method reads."""
+    """A parameter of a merge method."""
 
-    name: str = Field(description="Its name.")
-    kind: Kind = Field(description="Type of its value.")
-    scope: Scope = Field(default=Scope.SHARED, description="What it belongs to.")
-    required: bool = Field(default=False, description="Whether it has to be given.")
-    default: float | int | bool | None = Field(default=None, description="Value where it is not given.")
+    name: str = Field(description="Name of the parameter.")
+    kind: Kind = Field(description="Type of the value.")
+    scope: Scope = Field(default=Scope.SHARED, description="Where it is set.")
+    required: bool = Field(default=False, description="Whether it is required.")
+    default: float | int | bool | None = Field(
+        default=None, description="Default value; null if there is none."
+    )
 
 
 class Method(Frozen):
-    """One merge method."""
+    """A merge method."""
 
-    name: str = Field(description="Its name in a recipe.")
-    base: BasePolicy = Field(default=BasePolicy.REQUIRED, description="Whether it takes a base.")
-    min_inputs: int = Field(default=1, description="Fewest inputs, the base included.")
+    name: str = Field(description="Name in a recipe.")
+    base: BasePolicy = Field(default=BasePolicy.REQUIRED, description="Whether it uses a base model.")
+    min_inputs: int = Field(default=1, description="Minimum number of inputs, the base included.")
     max_inputs: int | None = Field(
-        default=None, description="Most inputs, the base included; null is no limit."
+        default=None, description="Maximum number of inputs, the base included; null is no limit."
     )
-    min_non_base: int = Field(default=0, description="Fewest inputs that are not the base.")
-    max_non_base: int | None = Field(default=None, description="Most inputs that are not the base.")
+    min_non_base: int = Field(default=0, description="Minimum number of inputs without the base.")
+    max_non_base: int | None = Field(
+        default=None, description="Maximum number of inputs without the base; null is no limit."
+    )
     random: bool = Field(
-        default=False, description="Whether it draws random numbers, so that the seed matters."
+        default=False, description="Whether it uses random numbers, so that the seed affects the result."
     )
-    parameters: tuple[ParameterRule, ...] = Field(default=(), description="What it reads.")
+    parameters: tuple[ParameterRule, ...] = Field(default=(), description="Parameters of the method.")
 
     def rule(self, name: str) -> ParameterRule | None:
-        """The parameter of that name, if the method reads it."""
+        """The parameter with this name, or None."""
         return next((rule for rule in self.parameters if rule.name == name), None)
 
 

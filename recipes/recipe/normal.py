@@ -1,4 +1,4 @@
-"""The normal form of a stage, and the mergekit document that says it."""
+"""Normal form of a stage, and its mergekit document."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from recipes.recipe.stage import (
 )
 
 Encode = Callable[[ModelRef], Any]
-"""How a model reference is written: as mergekit text, or as the digest of what it stands for."""
+"""Encodes a model reference: as mergekit text, or as the digest of its weights."""
 
 _WHOLE_MODEL = "default"
-"""What mergekit calls the only module of an ordinary language model."""
+"""mergekit's name of the only module of a plain language model."""
 
 
-def normal(stage: Stage) -> Stage:
-    """The stage with everything removed that changes nothing: two spellings of one merge become equal."""
+def normalize(stage: Stage) -> Stage:
+    """Remove everything without effect, so that different spellings of a merge become equal."""
     modules = stage.modules
     if len(modules) == 1 and modules[0].name == _WHOLE_MODEL and not modules[0].parameters:
         modules = (modules[0].model_copy(update={"name": DEFAULT_MODULE}),)
-    parameters = tuple(p for p in stage.parameters if not _is_default(p, stage.rule))
-    stage = stage.model_copy(update={"parameters": parameters, "base": _base(stage)})
-    return stage.model_copy(update={"modules": tuple(_module(module, stage) for module in modules)})
+    parameters = tuple(p for p in stage.parameters if not _is_default(p, stage.method_spec))
+    stage = stage.model_copy(update={"parameters": parameters, "base": _normal_base(stage)})
+    return stage.model_copy(update={"modules": tuple(_normal_module(module, stage) for module in modules)})
 
 
 def _is_default(parameter: Parameter, method: Method) -> bool:
@@ -41,54 +41,54 @@ def _is_default(parameter: Parameter, method: Method) -> bool:
     return rule is not None and rule.default is not None and parameter.constant == rule.default
 
 
-def _base(stage: Stage) -> ModelRef | None:
-    """Where the method ignores the base it only lends config and tokenizer, as the first input does without one."""
-    if stage.rule.base is not BasePolicy.IGNORED:
+def _normal_base(stage: Stage) -> ModelRef | None:
+    """Base of the normal form: a method that ignores it only takes config and tokenizer, by default of the first input."""
+    if stage.method_spec.base is not BasePolicy.IGNORED:
         return stage.base
     first = stage.modules[0].groups()[0].inputs[0].model
     return None if stage.base == first else stage.base
 
 
-def _module(module: Module, stage: Stage) -> Module:
+def _normal_module(module: Module, stage: Stage) -> Module:
     slices = [
-        one.model_copy(update={"base": None})
-        if one.base in (stage.base, None) or _ignores_base(stage)
-        else one
-        for one in module.slices
+        slice_.model_copy(update={"base": None})
+        if slice_.base in (stage.base, None) or _ignores_base(stage)
+        else slice_
+        for slice_ in module.slices
     ]
-    last = len(slices) - 1
-    slices = [one for index, one in enumerate(slices) if one.n_layers or index in (0, last)]
+    last_index = len(slices) - 1
+    slices = [slice_ for index, slice_ in enumerate(slices) if slice_.n_layers or index in (0, last_index)]
     if stage.method == "passthrough" and not stage.parameters and not module.parameters:
-        slices = _joined(slices)
+        slices = _join_ranges(slices)
     return module.model_copy(update={"slices": tuple(slices)})
 
 
 def _ignores_base(stage: Stage) -> bool:
-    return stage.rule.base is BasePolicy.IGNORED
+    return stage.method_spec.base is BasePolicy.IGNORED
 
 
-def _joined(slices: list[Slice]) -> list[Slice]:
-    """Copied ranges that follow on each other in one checkpoint, as one range."""
+def _join_ranges(slices: list[Slice]) -> list[Slice]:
+    """Join adjacent copied ranges of one checkpoint."""
     joined: list[Slice] = []
-    for one in slices:
-        if joined and _follows(joined[-1], one):
-            first, then = joined[-1].inputs[0], one.inputs[0]
-            layers = (first.layers or (0, 0))[0], (then.layers or (0, 0))[1]
+    for slice_ in slices:
+        if joined and _is_continuation(joined[-1], slice_):
+            first, second = joined[-1].inputs[0], slice_.inputs[0]
+            layers = (first.layers or (0, 0))[0], (second.layers or (0, 0))[1]
             joined[-1] = Slice(inputs=(Input(model=first.model, layers=layers),))
         else:
-            joined.append(one)
+            joined.append(slice_)
     return joined
 
 
-def _follows(before: Slice, after: Slice) -> bool:
-    first, then = before.inputs[0], after.inputs[0]
-    plain = not (before.parameters or after.parameters or first.parameters or then.parameters)
-    adjoining = first.layers is not None and then.layers is not None and first.layers[1] == then.layers[0]
-    return plain and adjoining and first.model == then.model
+def _is_continuation(before: Slice, after: Slice) -> bool:
+    first, second = before.inputs[0], after.inputs[0]
+    has_no_parameters = not (before.parameters or after.parameters or first.parameters or second.parameters)
+    adjacent = first.layers is not None and second.layers is not None and first.layers[1] == second.layers[0]
+    return has_no_parameters and adjacent and first.model == second.model
 
 
 def document(stage: Stage, encode: Encode) -> dict[str, Any]:
-    """The stage as the data of a mergekit document."""
+    """Mergekit document of a stage, as plain data."""
     data: dict[str, Any] = {"name": stage.name, "merge_method": stage.method}
     data["base_model"] = encode(stage.base) if stage.base else None
     if len(stage.modules) == 1 and stage.modules[0].name == DEFAULT_MODULE:
@@ -105,9 +105,9 @@ def document(stage: Stage, encode: Encode) -> dict[str, Any]:
 
 
 def as_text(ref: ModelRef) -> Any:
-    """A model reference in mergekit's short spelling, or the long one where the short would be misread."""
+    """Model reference in mergekit's short spelling, or in the long one if the short one is ambiguous."""
     parts = [ref.source, *([ref.adapter] if ref.adapter else [])]
-    if ref.architecture is None and not any(sign in part.name for part in parts for sign in "@+"):
+    if ref.architecture is None and not any(character in part.name for part in parts for character in "@+"):
         return str(ref)
     lora = _source_data(ref.adapter) if ref.adapter else None
     return _without_none(
@@ -125,32 +125,39 @@ def _without_none(data: dict[str, Any]) -> dict[str, Any]:
 
 def _module_data(module: Module, encode: Encode) -> dict[str, Any]:
     if module.models:
-        return {"models": [_input_data(one, encode) for one in module.models]}
-    return {"slices": [_slice_data(one, encode) for one in module.slices]}
+        return {"models": [_input_data(part, encode) for part in module.models]}
+    return {"slices": [_slice_data(part, encode) for part in module.slices]}
 
 
-def _slice_data(one: Slice, encode: Encode) -> dict[str, Any]:
-    data: dict[str, Any] = {"sources": [_input_data(each, encode) for each in one.inputs]}
-    data["base_model"] = encode(one.base) if one.base else None
-    return _without_none(data | _parameters_data(one.parameters))
+def _slice_data(slice_: Slice, encode: Encode) -> dict[str, Any]:
+    data: dict[str, Any] = {"sources": [_input_data(input_, encode) for input_ in slice_.inputs]}
+    data["base_model"] = encode(slice_.base) if slice_.base else None
+    return _without_none(data | _parameters_data(slice_.parameters))
 
 
-def _input_data(one: Input, encode: Encode) -> dict[str, Any]:
-    layers = list(one.layers) if one.layers else None
+def _input_data(input_: Input, encode: Encode) -> dict[str, Any]:
+    layers = list(input_.layers) if input_.layers else None
     return _without_none(
-        {"model": encode(one.model), "layer_range": layers} | _parameters_data(one.parameters)
+        {"model": encode(input_.model), "layer_range": layers} | _parameters_data(input_.parameters)
     )
 
 
 def _parameters_data(parameters: tuple[Parameter, ...]) -> dict[str, Any]:
-    return {"parameters": {one.name: _setting_data(one) for one in parameters}} if parameters else {}
+    return (
+        {"parameters": {parameter.name: _setting_data(parameter) for parameter in parameters}}
+        if parameters
+        else {}
+    )
 
 
 def _setting_data(parameter: Parameter) -> Any:
-    only = parameter.conditions[0]
-    if only.filter is None:
-        return _value_data(only)
-    return [_without_none({"filter": one.filter, "value": _value_data(one)}) for one in parameter.conditions]
+    first = parameter.conditions[0]
+    if first.filter is None:
+        return _value_data(first)
+    return [
+        _without_none({"filter": condition.filter, "value": _value_data(condition)})
+        for condition in parameter.conditions
+    ]
 
 
 def _value_data(condition: Condition) -> Any:
@@ -159,7 +166,7 @@ def _value_data(condition: Condition) -> Any:
 
 def _tokenizer_data(rule: TokenizerRule, encode: Encode) -> dict[str, Any]:
     source = rule.source if isinstance(rule.source, str) else encode(rule.source)
-    tokens = {one.token: _token_data(one, encode) for one in rule.tokens}
+    tokens = {token_rule.token: _token_data(token_rule, encode) for token_rule in rule.tokens}
     return _without_none(
         {"source": source, "tokens": tokens or None, "pad_to_multiple_of": rule.pad_to_multiple_of}
     )

@@ -1,4 +1,4 @@
-"""The order in which the stages of a recipe are built."""
+"""Build order of the stages of a recipe."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from recipes.recipe.stage import Stage
 
 
 def ordered_stages(stages: Sequence[Stage]) -> tuple[Stage, ...]:
-    """The stages that the result needs, each after those that it uses; the last is the result.
+    """Stages that the result depends on, in topological order; the last one is the result.
 
-    The result is the stage without a name, or the last one where all have names.
+    The result is the stage without a name, or the last one if all have names. Raises RecipeSyntaxError for duplicate
+    names and cycles.
     """
     named: dict[str, Stage] = {}
     for stage in stages:
@@ -23,22 +24,26 @@ def ordered_stages(stages: Sequence[Stage]) -> tuple[Stage, ...]:
     unnamed = [stage for stage in stages if stage.name is None]
     if len(unnamed) > 1:
         raise RecipeSyntaxError(f"{len(unnamed)} stages have no `name`; only one, the result, may lack it.")
-    done: list[Stage] = []
-    _visit((unnamed or stages)[-1], named, (), done)
-    return tuple(done)
+    ordered: list[Stage] = []
+    _visit((unnamed or stages)[-1], named, (), ordered)
+    return tuple(ordered)
 
 
-def _visit(stage: Stage, named: Mapping[str, Stage], above: tuple[Stage, ...], done: list[Stage]) -> None:
-    if any(stage is one for one in done):
+def _visit(
+    stage: Stage, named: Mapping[str, Stage], parents: tuple[Stage, ...], ordered: list[Stage]
+) -> None:
+    if any(stage is other for other in ordered):
         return
-    if any(stage is one for one in above):
-        chain = " -> ".join(one.name or "the result" for one in (*above, stage))
-        raise RecipeSyntaxError(f"The stages need each other in a circle ({chain}); no order builds them.")
+    if any(stage is other for other in parents):
+        chain = " -> ".join(other.name or "the result" for other in (*parents, stage))
+        raise RecipeSyntaxError(
+            f"The stages depend on each other in a cycle ({chain}); remove one of these references."
+        )
     for ref in stage.refs():
         if ref.source.name in named:
             if ref.source.revision:
                 raise RecipeSyntaxError(
                     f"{ref.source} is a stage of this recipe, and a stage has no revision."
                 )
-            _visit(named[ref.source.name], named, (*above, stage), done)
-    done.append(stage)
+            _visit(named[ref.source.name], named, (*parents, stage), ordered)
+    ordered.append(stage)

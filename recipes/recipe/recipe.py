@@ -1,4 +1,4 @@
-"""Recipe: all that determines a checkpoint, as a value with a digest."""
+"""Recipe: everything that determines a checkpoint, with a digest."""
 
 from __future__ import annotations
 
@@ -13,9 +13,15 @@ from pydantic import Field, model_validator
 from recipes.errors import LayerPathError, RecipeSyntaxError
 from recipes.layer_path import LayerPath, LayerPathSpec
 from recipes.outside_file import read_file
-from recipes.recipe.depth import copied_path, is_copy, known_layers, stage_layers
+from recipes.recipe.depth import copied_layer_path, is_copy, source_layers, stage_layers
 from recipes.recipe.documents import PathOf, read_documents
-from recipes.recipe.identity import canonical_stages, digest_data, digest_stages, dump_documents, plain_names
+from recipes.recipe.identity import (
+    canonical_stages,
+    digest_data,
+    digest_stages,
+    dump_documents,
+    numbered_names,
+)
 from recipes.recipe.node import quoted
 from recipes.recipe.normal import as_text, document
 from recipes.recipe.order import ordered_stages
@@ -25,17 +31,15 @@ from recipes.tensor_file import Frozen
 from recipes.yaml_text import YamlDocument, load_yaml_documents
 
 MAX_TEXT = 500_000
-"""Longest recipe that is read, in characters; the longest published ones have some tens of thousands."""
+"""Maximum length of a recipe in characters; the longest published ones have tens of thousands."""
 
 
 class Recipe(Frozen):
-    """A merge of one or many stages, or a layer path of a base."""
+    """A merge of one or more stages, or a layer path of a base."""
 
-    stages: tuple[Stage, ...] = Field(
-        default=(), description="The stages as they are written; empty for a path."
-    )
-    path_of: PathOf | None = Field(default=None, description="Base and layer path, where that is the recipe.")
-    notes: tuple[Remark, ...] = Field(default=(), description="What the text says and mergekit ignores.")
+    stages: tuple[Stage, ...] = Field(default=(), description="Stages as written; empty for a layer path.")
+    path_of: PathOf | None = Field(default=None, description="Base and layer path; null for a merge.")
+    notes: tuple[Remark, ...] = Field(default=(), description="Settings that mergekit ignores.")
 
     @model_validator(mode="after")
     def _check(self) -> Recipe:
@@ -44,12 +48,12 @@ class Recipe(Frozen):
                 "A recipe is either one or more merge stages or a base with a layer path."
             )
         if self.stages:
-            ordered_stages(self.stages)  # refuses stages that clash or need each other
+            ordered_stages(self.stages)  # raises for duplicate names and cycles
         return self
 
     @classmethod
     def load(cls, path: Path) -> Recipe:
-        """Read a recipe file."""
+        """Read a recipe file. Raises RecipeSyntaxError."""
         try:
             data = read_file(Path(path), MAX_TEXT)
         except OSError as error:
@@ -58,7 +62,7 @@ class Recipe(Frozen):
 
     @classmethod
     def parse(cls, text: str | bytes, origin: str = "recipe") -> Recipe:
-        """Read a mergekit document, several of them (as mergekit-multi takes them), or `base` and `layer_path`."""
+        """Parse one or several mergekit documents (as in mergekit-multi), or `base` and `layer_path`."""
         if len(text) > MAX_TEXT:
             raise RecipeSyntaxError(
                 f"{origin} has {len(text):,} characters; a recipe has at most {MAX_TEXT:,}."
@@ -67,13 +71,13 @@ class Recipe(Frozen):
 
     @classmethod
     def from_data(cls, data: object, origin: str = "recipe") -> Recipe:
-        """Read a recipe that is already plain data: one document, or a list of stages."""
+        """Read a recipe from plain data: one document, or a list of stages."""
         documents = data if isinstance(data, list) else [data]
-        return cls._of_documents([YamlDocument(one) for one in documents], origin)
+        return cls._of_documents([YamlDocument(document_) for document_ in documents], origin)
 
     @classmethod
     def from_layer_path(cls, base: SourceRef, path: LayerPath | LayerPathSpec) -> Recipe:
-        """The recipe of a layer path; one that is resolved is a passthrough merge of its runs."""
+        """Recipe of a layer path; a resolved path becomes a passthrough merge of its ranges."""
         if isinstance(path, LayerPathSpec):
             return cls(path_of=PathOf(base=base, path=path))
         model = ModelRef(source=base)
@@ -91,134 +95,137 @@ class Recipe(Frozen):
 
     @functools.cached_property
     def ordered(self) -> tuple[Stage, ...]:
-        """The stages that the result needs, each after those that it uses; the last one is the result."""
+        """Stages that the result depends on, in build order; the last one is the result."""
         return ordered_stages(self.stages) if self.stages else ()
 
     @functools.cached_property
     def stage_names(self) -> frozenset[str]:
-        """Names that mean a stage of this recipe."""
+        """Names of the stages."""
         return frozenset(stage.name for stage in self.stages if stage.name)
 
     @functools.cached_property
     def sources(self) -> tuple[SourceRef, ...]:
-        """Every checkpoint from outside, adapters included, in the order of first mention."""
+        """Source checkpoints and adapters, in the order of first mention."""
         if self.path_of:
             return (self.path_of.base,)
         refs = [ref for stage in self.ordered for ref in stage.refs()]
-        found = [source for ref in refs for source in (ref.source, ref.adapter) if source]
-        return tuple(dict.fromkeys(source for source in found if source.name not in self.stage_names))
+        sources = [source for ref in refs for source in (ref.source, ref.adapter) if source]
+        return tuple(dict.fromkeys(source for source in sources if source.name not in self.stage_names))
 
     @property
     def adapters(self) -> tuple[SourceRef, ...]:
-        """Those of the sources that are LoRA adapters."""
+        """LoRA adapters among the sources."""
         refs = (ref for stage in self.ordered for ref in stage.refs())
         return tuple(dict.fromkeys(ref.adapter for ref in refs if ref.adapter))
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """Everything in the text that mergekit takes in and ignores, one sentence each."""
+        """Everything that mergekit accepts and ignores, one sentence each."""
         return (*(str(note) for note in self.notes), *self._stage_remarks())
 
     def _stage_remarks(self) -> list[str]:
         used = {stage.name for stage in self.ordered}
-        found = [
+        remarks = [
             f"Stage {quoted(stage.name or '')} is not used by the result and is not built."
             for stage in self.stages
             if stage.name not in used
         ]
         for source in self.sources if len(self.stages) > 1 else ():
             if source.kind is SourceKind.BARE:
-                near = difflib.get_close_matches(source.name, self.stage_names, n=1, cutoff=0.5)
-                hint = f"; the nearest stage is {quoted(near[0])}" if near else ""
-                found.append(f"{quoted(source.name)} is neither a stage of this recipe nor org/name{hint}.")
-        return found
+                matches = difflib.get_close_matches(source.name, self.stage_names, n=1, cutoff=0.5)
+                hint = f"; the nearest stage is {quoted(matches[0])}" if matches else ""
+                remarks.append(f"{quoted(source.name)} is neither a stage of this recipe nor org/name{hint}.")
+        return remarks
 
     def with_sources(self, mapping: Mapping[str, SourceRef | str]) -> Recipe:
-        """The recipe with names replaced: a source by another, or what was meant as a stage by that stage's name."""
+        """Replace sources by other sources or by the names of stages."""
         targets = {name: _as_source(target) for name, target in mapping.items()}
 
-        def of_source(source: SourceRef) -> SourceRef:
+        def replace_source(source: SourceRef) -> SourceRef:
             return targets.get(str(source)) or targets.get(source.name) or source
 
-        def of_ref(ref: ModelRef) -> ModelRef:
-            adapter = of_source(ref.adapter) if ref.adapter else None
-            return ref.model_copy(update={"source": of_source(ref.source), "adapter": adapter})
+        def replace_ref(ref: ModelRef) -> ModelRef:
+            adapter = replace_source(ref.adapter) if ref.adapter else None
+            return ref.model_copy(update={"source": replace_source(ref.source), "adapter": adapter})
 
         if self.path_of:
-            path_of = PathOf(base=of_source(self.path_of.base), path=self.path_of.path)
+            path_of = PathOf(base=replace_source(self.path_of.base), path=self.path_of.path)
             return Recipe(path_of=path_of, notes=self.notes)
-        return Recipe(stages=tuple(stage.mapped(of_ref) for stage in self.stages), notes=self.notes)
+        return Recipe(stages=tuple(stage.map_refs(replace_ref) for stage in self.stages), notes=self.notes)
 
     @property
     def is_copy(self) -> bool:
-        """Whether layers are only copied (and perhaps converted to another dtype), nothing computed."""
+        """Whether all stages only copy layers; a conversion to another dtype is allowed."""
         return all(is_copy(stage) for stage in self.ordered)
 
     @functools.cached_property
     def canonical(self) -> list[dict[str, Any]]:
-        """The normal form as data; recipes that say the same are equal here, and `from_data` reads it back."""
+        """Normal form as plain data: equal for equivalent recipes; `from_data` reads it back."""
         if self.path_of:
             return [{"base": str(self.path_of.base), "layer_path": self.path_of.path.text}]
-        return canonical_stages(self.ordered, plain_names(self.ordered, self.sources))
+        return canonical_stages(self.ordered, numbered_names(self.ordered, self.sources))
 
     @property
     def canonical_text(self) -> str:
-        """The normal form as YAML, which `parse` reads back."""
+        """Normal form as YAML; `parse` reads it back."""
         return dump_documents(self.canonical)
 
     def digest(self, weights: Mapping[str, str], seed: int = 0) -> str:
-        """Identity of the result: 16 hex digits over the normal form, each source replaced by its weights.
+        """Digest of the result: normal form with each source replaced by its weights digest; 16 hex digits.
 
-        `weights` has the weights digest of each source under its text, or under its name alone. The seed counts
-        where a method is random.
+        `weights` maps each source, as text or by its name alone, to its weights digest. The seed is included if a
+        method is random. Raises RecipeSyntaxError if a digest is missing.
         """
 
-        def of(source: SourceRef) -> str:
-            found = weights.get(str(source), weights.get(source.name))
-            if found is None:
+        def weights_of(source: SourceRef) -> str:
+            digest = weights.get(str(source), weights.get(source.name))
+            if digest is None:
                 raise RecipeSyntaxError(
-                    f"The weights of {source} are not known, so the recipe has no digest yet."
+                    f"The recipe has no digest yet: the weights digest of {source} is not known."
                 )
-            return found
+            return digest
 
         if self.path_of:
-            return digest_data([of(self.path_of.base), self.path_of.path.text])
-        return digest_stages(self.ordered, plain_names(self.ordered, self.sources), of, seed)
+            return digest_data([weights_of(self.path_of.base), self.path_of.path.text])
+        return digest_stages(self.ordered, numbered_names(self.ordered, self.sources), weights_of, seed)
 
     def resolved(self, layers: Mapping[str, int]) -> Recipe:
-        """A layer path turned into the passthrough merge that it is, now that its base's layers are known."""
+        """Convert a layer path into a passthrough merge; other recipes are returned unchanged.
+
+        Raises LayerPathError if the number of layers of the base is unknown.
+        """
         if not self.path_of:
             return self
         base, path = self.path_of.base, self.path_of.path
-        count = known_layers(base, layers)
+        count = source_layers(base, layers)
         if count is None:
-            raise LayerPathError(f"The number of layers of {base} is not known, which {path.text} needs.")
+            raise LayerPathError(f"The number of layers of {base} is not known; {path.text} needs it.")
         return Recipe.from_layer_path(base, path.resolve(count))
 
     def n_layers(self, layers: Mapping[str, int]) -> int | None:
-        """Layers of the result, where those of the sources tell; refuses ranges that leave a source."""
+        """Number of layers of the result, None if unknown. Raises RecipeSyntaxError for a range outside its source."""
         if self.path_of:
-            count = known_layers(self.path_of.base, layers)
+            count = source_layers(self.path_of.base, layers)
             return None if count is None else len(self.path_of.path.resolve(count).layers)
         return stage_layers(self.ordered, layers)[-1]
 
     def as_layer_path(
         self, layers: Mapping[str, int], dtypes: Mapping[str, str] | None = None
     ) -> tuple[SourceRef, LayerPath] | None:
-        """The source and layer path that this is, where it only copies layers of one source; otherwise None.
+        """Source and layer path of a recipe that only copies layers of one source; None for others.
 
-        A recipe that names a dtype is one only where `dtypes` says that all weights of the source have it already.
+        A recipe with a dtype qualifies only if `dtypes` states that all weights of the source have it.
         """
         if self.path_of:
-            count = known_layers(self.path_of.base, layers)
+            count = source_layers(self.path_of.base, layers)
             return None if count is None else (self.path_of.base, self.path_of.path.resolve(count))
-        return copied_path(self.ordered[0], layers, dtypes or {}) if len(self.ordered) == 1 else None
+        return copied_layer_path(self.ordered[0], layers, dtypes or {}) if len(self.ordered) == 1 else None
 
     def mergekit_documents(self) -> list[tuple[str, str]]:
-        """(stage name, YAML) of each stage in order, for mergekit; a symbolic layer path has none before `resolved`."""
+        """Stage name and mergekit YAML of each stage, in build order. Raises LayerPathError for an unresolved layer path."""
         if self.path_of:
             raise LayerPathError(
-                f"{self.path_of.path.text} is no mergekit document until its base's layers are known."
+                f"{self.path_of.path.text} has no mergekit document before the number of layers of its base is known."
             )
         return [
             (

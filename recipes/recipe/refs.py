@@ -1,4 +1,4 @@
-"""How a recipe names checkpoints: `org/name`, `org/name@revision`, a directory, `demo/...`, with an adapter after `+`."""
+"""References to checkpoints: `org/name`, `org/name@revision`, a directory or `demo/...`; `+` adds an adapter."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
 
 class SourceKind(StrEnum):
-    """Where a name points."""
+    """Kind of a source."""
 
     DEMO = "demo"
     HUB = "hub"
@@ -27,11 +27,11 @@ class SourceKind(StrEnum):
 
 
 class SourceRef(Frozen):
-    """A checkpoint that exists outside the recipe."""
+    """Reference to a source checkpoint."""
 
-    name: str = Field(description="A hub id, a directory or `demo/...`, as it is written.")
+    name: str = Field(description="Hub id, directory or `demo/...`, as written.")
     revision: str | None = Field(
-        default=None, description="Commit, tag or branch on the hub; null is the default."
+        default=None, description="Commit, tag or branch on the hub; null is the default branch."
     )
 
     @model_validator(mode="after")
@@ -47,7 +47,7 @@ class SourceRef(Frozen):
 
     @classmethod
     def parse(cls, text: str) -> SourceRef:
-        """Read `name` or `name@revision`."""
+        """Parse `name` or `name@revision`. Raises RecipeSyntaxError."""
         name, at, revision = text.partition("@")
         if "@" in revision:
             raise RecipeSyntaxError(f"{_short(text)} has more than one @; write name@revision.")
@@ -58,7 +58,7 @@ class SourceRef(Frozen):
 
     @property
     def kind(self) -> SourceKind:
-        """Demo checkpoint, hub repository, directory, or a bare word that could be either of the last two."""
+        """Demo checkpoint, hub repository, directory, or a bare word, which may be a stage or a directory."""
         if self.name.startswith("demo/"):
             return SourceKind.DEMO
         if self.name.startswith((".", "~")) or _DRIVE.match(self.name):
@@ -69,17 +69,19 @@ class SourceRef(Frozen):
 
 
 class ModelRef(Frozen):
-    """What mergekit calls a model reference: a checkpoint or earlier stage, with what is done to it on loading."""
+    """Model reference of mergekit: a checkpoint or earlier stage, with an optional adapter and architecture."""
 
-    source: SourceRef = Field(description="The checkpoint, or the name of an earlier stage.")
-    adapter: SourceRef | None = Field(default=None, description="LoRA adapter that is merged into it first.")
+    source: SourceRef = Field(description="Checkpoint, or name of an earlier stage.")
+    adapter: SourceRef | None = Field(
+        default=None, description="LoRA adapter that is merged into the checkpoint first."
+    )
     architecture: str | None = Field(
-        default=None, description="Architecture to assume instead of the config's."
+        default=None, description="Architecture that replaces that of the config."
     )
 
     @classmethod
     def parse(cls, text: str) -> ModelRef:
-        """Read `name`, `name@revision` or `name+adapter`."""
+        """Parse `name`, `name@revision` or `name+adapter`. Raises RecipeSyntaxError."""
         name, plus, adapter = text.partition("+")
         if "+" in adapter:
             raise RecipeSyntaxError(f"{_short(text)} has more than one +; write checkpoint+adapter.")

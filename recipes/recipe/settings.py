@@ -1,4 +1,4 @@
-"""Parameters: numbers, gradients and filters, read as mergekit reads them."""
+"""Reads parameters (numbers, gradients, filters) with the semantics of mergekit."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ MAX_GRADIENT = 4096
 def read_parameters(
     node: Node, method: Method, *, of_input: bool = False, of_base: bool = False
 ) -> tuple[Parameter, ...]:
-    """The parameters under a `parameters:` key that the method reads there; the others are remarked on."""
+    """Read the parameters under a `parameters:` key; record a remark for each one that the method does not use there."""
     if node.value is None:
         return ()
     if len(node.mapping()) > MAX_PARAMETERS:
         node.refuse(f"{len(node.value):,} parameters; at most {MAX_PARAMETERS} are read.")
-    found = []
+    parameters = []
     for name in node.value:
         child = node.child(name)
         rule = method.rule(name)
-        unread = _why_unread(name, rule, method, of_input=of_input, of_base=of_base)
-        if unread or rule is None:
-            child.remark(unread)
+        reason = _why_unused(name, rule, method, of_input=of_input, of_base=of_base)
+        if reason or rule is None:
+            child.remark(reason)
             _check_shape(child)
             continue
-        conditions = _conditions(child, rule)
+        conditions = _read_conditions(child, rule)
         if conditions:
-            found.append(Parameter(name=name, conditions=conditions))
-    return tuple(sorted(found, key=lambda parameter: parameter.name))
+            parameters.append(Parameter(name=name, conditions=conditions))
+    return tuple(sorted(parameters, key=lambda parameter: parameter.name))
 
 
-def _why_unread(
+def _why_unused(
     name: str, rule: ParameterRule | None, method: Method, *, of_input: bool, of_base: bool
 ) -> str:
     if rule is None:
-        near = difflib.get_close_matches(name, [r.name for r in method.parameters], n=1, cutoff=0.75)
-        hint = f"; did you mean {near[0]}?" if near else "."
+        matches = difflib.get_close_matches(name, [r.name for r in method.parameters], n=1, cutoff=0.75)
+        hint = f"; did you mean {matches[0]}?" if matches else "."
         return f"{method.name} never reads {quoted(name)}{hint}"
     if of_input and rule.scope is Scope.SHARED:
         return f"{method.name} reads {name} for the slice or the document as a whole, never for one input; move it there."
@@ -51,15 +51,15 @@ def _why_unread(
 
 
 def _check_shape(node: Node) -> None:
-    """mergekit refuses a value of no possible shape even where nothing reads it."""
+    """Refuse a value of an invalid shape, as mergekit does even for unused parameters."""
     value = node.value
     entries = value if isinstance(value, list) else [value]
     if not all(isinstance(entry, dict | bool | int | float | str) for entry in entries):
         node.refuse("a value, a list of values, or entries with `filter` and `value` are expected here.")
 
 
-def _conditions(node: Node, rule: ParameterRule) -> tuple[Condition, ...]:
-    """All conditions up to the first that holds for every tensor; those after it are never reached."""
+def _read_conditions(node: Node, rule: ParameterRule) -> tuple[Condition, ...]:
+    """Conditions up to the first one without a filter; later ones are never reached."""
     if isinstance(node.value, list) and any(isinstance(entry, dict) for entry in node.value):
         entries = list(node.items(MAX_CONDITIONS))
         if not all(isinstance(entry.value, dict) for entry in entries):
@@ -72,20 +72,20 @@ def _conditions(node: Node, rule: ParameterRule) -> tuple[Condition, ...]:
         node.remark("an empty list sets nothing; remove it.")
         return ()
     else:
-        return (Condition(value=_value(node, rule)),)
-    found: list[Condition] = []
+        return (Condition(value=_read_value(node, rule)),)
+    conditions: list[Condition] = []
     for entry in entries:
-        if found and found[-1].filter is None:
+        if conditions and conditions[-1].filter is None:
             entry.remark(
                 "never reached: the entry before it holds for every tensor; move that one to the end."
             )
             continue
-        found.append(_condition(entry, rule))
-    return tuple(found)
+        conditions.append(_read_condition(entry, rule))
+    return tuple(conditions)
 
 
-def _condition(node: Node, rule: ParameterRule) -> Condition:
-    node.known({"filter", "value"})
+def _read_condition(node: Node, rule: ParameterRule) -> Condition:
+    node.check_keys({"filter", "value"})
     if "value" not in node.value:
         node.refuse("an entry with a `filter` needs a `value` beside it.")
     pattern = node.child("filter")
@@ -93,20 +93,20 @@ def _condition(node: Node, rule: ParameterRule) -> Condition:
     if node.child("value").value == []:
         node.refuse("an empty list as value sets nothing; remove the entry.")
     return Condition(
-        filter=None if filter_ in ("", "*") else filter_, value=_value(node.child("value"), rule)
+        filter=None if filter_ in ("", "*") else filter_, value=_read_value(node.child("value"), rule)
     )
 
 
-def _value(node: Node, rule: ParameterRule) -> Scalar | tuple[Scalar, ...]:
+def _read_value(node: Node, rule: ParameterRule) -> Scalar | tuple[Scalar, ...]:
     if not isinstance(node.value, list):
-        return _scalar(node, rule)
-    values = tuple(_scalar(entry, rule) for entry in node.items(MAX_GRADIENT))
+        return _read_scalar(node, rule)
+    values = tuple(_read_scalar(entry, rule) for entry in node.items(MAX_GRADIENT))
     return values[0] if len(values) == 1 else values
 
 
-def _scalar(node: Node, rule: ParameterRule) -> Scalar:
+def _read_scalar(node: Node, rule: ParameterRule) -> Scalar:
     if isinstance(node.value, dict | list):
         node.refuse("one value is expected here; a gradient is a flat list of numbers.")
     if rule.kind is Kind.BOOL:
-        return node.flag()
-    return node.whole() if rule.kind is Kind.INT else node.number()
+        return node.boolean()
+    return node.integer() if rule.kind is Kind.INT else node.number()

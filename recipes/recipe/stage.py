@@ -1,4 +1,4 @@
-"""One mergekit document as a value: what goes in, how it is merged, what comes out."""
+"""Records of a mergekit document: inputs, merge method, output."""
 
 from __future__ import annotations
 
@@ -13,136 +13,132 @@ from recipes.tensor_file import Frozen
 Scalar = bool | int | float
 
 DEFAULT_MODULE = ""
-"""Name of the module of a document that has `models` or `slices` at its top."""
+"""Name of the module of a document with `models` or `slices` at the top level."""
 
 
 class Condition(Frozen):
-    """One value of a parameter and the tensors that it is for."""
+    """A value of a parameter and a filter of tensors."""
 
     filter: str | None = Field(
-        default=None, description="Text that the tensor's name contains; null is all tensors."
+        default=None, description="Substring of the tensor name; null matches all tensors."
     )
     value: Scalar | tuple[Scalar, ...] = Field(
-        description="The value, or a gradient over the layers of the slice."
+        description="Value, or a gradient over the layers of the slice."
     )
 
 
 class Parameter(Frozen):
-    """A parameter that the method reads; the first condition that matches a tensor decides."""
+    """A parameter of the merge method; the first condition that matches a tensor applies."""
 
-    name: str = Field(description="Its name.")
-    conditions: tuple[Condition, ...] = Field(description="Its values, in order.")
+    name: str = Field(description="Name of the parameter.")
+    conditions: tuple[Condition, ...] = Field(description="Conditional values, in order.")
 
     @property
     def constant(self) -> Scalar | None:
-        """The one value that holds for every tensor and layer, or None."""
+        """The value if it is the same for all tensors and layers, or None."""
         first = self.conditions[0]
         return None if first.filter is not None or isinstance(first.value, tuple) else first.value
 
     @property
     def is_complete(self) -> bool:
-        """Whether every tensor gets a value."""
+        """Whether every tensor has a value."""
         return self.conditions[-1].filter is None
 
 
 class Input(Frozen):
-    """A checkpoint, or a range of its layers, that goes into a merge."""
+    """An input of a merge: a checkpoint or a range of its layers."""
 
-    model: ModelRef = Field(description="The checkpoint or earlier stage.")
+    model: ModelRef = Field(description="Checkpoint or earlier stage.")
     layers: tuple[int, int] | None = Field(
-        default=None, description="Its layers [a, b); null is all of them."
+        default=None, description="Layer range [a, b); null is all layers."
     )
     parameters: tuple[Parameter, ...] = Field(default=(), description="Parameters of this input.")
 
 
 class Slice(Frozen):
-    """A run of output layers, made from one range of each input."""
+    """Consecutive output layers, merged from one layer range of each input."""
 
-    inputs: tuple[Input, ...] = Field(description="Ranges of equal length.")
+    inputs: tuple[Input, ...] = Field(description="Inputs with layer ranges of equal length.")
     base: ModelRef | None = Field(
-        default=None, description="Base of this slice, where it is not the document's."
+        default=None, description="Base of this slice; null is the base of the document."
     )
     parameters: tuple[Parameter, ...] = Field(default=(), description="Parameters of this slice.")
 
     @property
     def n_layers(self) -> int:
-        """Output layers of the slice."""
+        """Number of output layers of the slice."""
         a, b = self.inputs[0].layers or (0, 0)
         return b - a
 
 
 class Module(Frozen):
-    """A stack of layers of the output: the whole language model, or one part of a model of several."""
+    """A module of the output: the whole language model, or one part of a multi-part model."""
 
-    name: str = Field(default=DEFAULT_MODULE, description="Name of the part; empty for the whole.")
+    name: str = Field(default=DEFAULT_MODULE, description="Name of the module; empty for the whole model.")
     models: tuple[Input, ...] = Field(
-        default=(), description="Whole checkpoints to merge, or empty where slices are."
+        default=(), description="Whole checkpoints to merge; empty if there are slices."
     )
     slices: tuple[Slice, ...] = Field(
-        default=(), description="Output slices in order, or empty where models are."
+        default=(), description="Output slices in order; empty if there are models."
     )
     parameters: tuple[Parameter, ...] = Field(default=(), description="Parameters of this module.")
 
     def groups(self) -> tuple[Slice, ...]:
-        """The slices, or the models as one slice whose ranges are not known yet."""
+        """The slices, or the models as one slice without ranges."""
         return self.slices or (Slice(inputs=self.models),)
 
 
 class TokenRule(Frozen):
-    """Where the embedding of one token comes from."""
+    """Source of the embedding of one token."""
 
     token: str = Field(description="The token.")
     model: ModelRef | None = Field(
-        default=None, description="Checkpoint that it is taken from; null is by default."
+        default=None, description="Checkpoint that gives the embedding; null is mergekit's default."
     )
-    zero: bool = Field(default=False, description="Whether it is zero.")
+    zero: bool = Field(default=False, description="Whether the embedding is zero.")
     other_token: str | int | None = Field(
-        default=None, description="Token, as text or id, whose embedding is taken."
+        default=None, description="Token (text or id) whose embedding is used."
     )
-    force: bool = Field(
-        default=False, description="Whether it replaces embeddings that inputs have of their own."
-    )
+    force: bool = Field(default=False, description="Whether it replaces existing embeddings of the inputs.")
 
 
 class TokenizerRule(Frozen):
-    """How the output's tokenizer and vocabulary are made."""
+    """Tokenizer and vocabulary of the output."""
 
-    source: ModelRef | str = Field(description="`base`, `union`, or the checkpoint whose tokenizer is taken.")
-    tokens: tuple[TokenRule, ...] = Field(default=(), description="Tokens with a rule of their own.")
+    source: ModelRef | str = Field(description="`base`, `union`, or the checkpoint whose tokenizer is used.")
+    tokens: tuple[TokenRule, ...] = Field(default=(), description="Rules for single tokens.")
     pad_to_multiple_of: int | None = Field(
-        default=None, description="Vocabulary is padded to a multiple of this."
+        default=None, description="The vocabulary is padded to a multiple of this number."
     )
 
 
 class Stage(Frozen):
-    """One merge: everything in a mergekit document that has a meaning."""
+    """One merge: the effective content of a mergekit document."""
 
-    name: str | None = Field(default=None, description="Name under which later stages use the result.")
+    name: str | None = Field(default=None, description="Name by which later stages refer to the result.")
     method: str = Field(description="Merge method.")
     base: ModelRef | None = Field(default=None, description="Base model.")
-    modules: tuple[Module, ...] = Field(
-        description="What is merged; one entry but for models of several parts."
-    )
+    modules: tuple[Module, ...] = Field(description="Merged modules; one, except for multi-part models.")
     parameters: tuple[Parameter, ...] = Field(default=(), description="Parameters of the whole document.")
     tokenizer: TokenizerRule | None = Field(
-        default=None, description="How the vocabulary is made; null copies one."
+        default=None, description="Tokenizer of the output; null copies one."
     )
     chat_template: str | None = Field(
-        default=None, description="Template to set, by name, as text, or `auto`."
+        default=None, description="Chat template of the output: a name, a text, or `auto`."
     )
-    dtype: str | None = Field(default=None, description="Dtype in which the merge computes.")
-    out_dtype: str | None = Field(default=None, description="Dtype that is written, where it is another.")
+    dtype: str | None = Field(default=None, description="Dtype of the computation.")
+    out_dtype: str | None = Field(default=None, description="Dtype of the output, if different.")
 
     @property
-    def rule(self) -> Method:
-        """The merge method's entry in the table."""
+    def method_spec(self) -> Method:
+        """Specification of the merge method."""
         return METHODS[self.method]
 
     def refs(self) -> Iterator[ModelRef]:
-        """Every model reference, in a fixed order: inputs as they come, then bases, then the tokenizer's."""
+        """All model references in a fixed order: inputs, bases, tokenizer."""
         for module in self.modules:
             for group in module.groups():
-                yield from (one.model for one in group.inputs)
+                yield from (input_.model for input_ in group.inputs)
                 yield from [group.base] if group.base else []
         yield from [self.base] if self.base else []
         if self.tokenizer:
@@ -150,29 +146,31 @@ class Stage(Frozen):
             yield from (token.model for token in self.tokenizer.tokens if token.model)
 
     def all_parameters(self) -> Iterator[Parameter]:
-        """Every parameter at every level."""
+        """All parameters at all levels."""
         yield from self.parameters
         for module in self.modules:
             yield from module.parameters
             for group in module.groups():
                 yield from group.parameters
-                yield from (parameter for one in group.inputs for parameter in one.parameters)
+                yield from (parameter for input_ in group.inputs for parameter in input_.parameters)
 
-    def mapped(self, change: Callable[[ModelRef], ModelRef]) -> Stage:
-        """The stage with every model reference replaced."""
+    def map_refs(self, change: Callable[[ModelRef], ModelRef]) -> Stage:
+        """Replace every model reference by `change(reference)`."""
 
-        def of_input(one: Input) -> Input:
-            return one.model_copy(update={"model": change(one.model)})
+        def map_input(input_: Input) -> Input:
+            return input_.model_copy(update={"model": change(input_.model)})
 
-        def of_slice(one: Slice) -> Slice:
-            inputs = tuple(of_input(i) for i in one.inputs)
-            return one.model_copy(update={"inputs": inputs, "base": change(one.base) if one.base else None})
+        def map_slice(slice_: Slice) -> Slice:
+            inputs = tuple(map_input(input_) for input_ in slice_.inputs)
+            return slice_.model_copy(
+                update={"inputs": inputs, "base": change(slice_.base) if slice_.base else None}
+            )
 
         modules = tuple(
             module.model_copy(
                 update={
-                    "models": tuple(of_input(i) for i in module.models),
-                    "slices": tuple(of_slice(s) for s in module.slices),
+                    "models": tuple(map_input(input_) for input_ in module.models),
+                    "slices": tuple(map_slice(slice_) for slice_ in module.slices),
                 }
             )
             for module in self.modules
@@ -181,7 +179,8 @@ class Stage(Frozen):
         if tokenizer:
             source = change(tokenizer.source) if isinstance(tokenizer.source, ModelRef) else tokenizer.source
             tokens = tuple(
-                t.model_copy(update={"model": change(t.model)}) if t.model else t for t in tokenizer.tokens
+                token.model_copy(update={"model": change(token.model)}) if token.model else token
+                for token in tokenizer.tokens
             )
             tokenizer = tokenizer.model_copy(update={"source": source, "tokens": tokens})
         base = change(self.base) if self.base else None
@@ -189,12 +188,12 @@ class Stage(Frozen):
 
 
 class Remark(Frozen):
-    """Something in the text that mergekit accepts and then does nothing with."""
+    """A setting that mergekit accepts and ignores."""
 
-    origin: str = Field(description="File, or what stands for it.")
-    line: int | None = Field(default=None, description="Line, from 1, where known.")
-    field: str = Field(description="Path of the field in its document.")
-    text: str = Field(description="What is ignored, and what to write instead.")
+    origin: str = Field(description="File name or other origin.")
+    line: int | None = Field(default=None, description="Line number from 1; null if unknown.")
+    field: str = Field(description="Path of the field in the document.")
+    text: str = Field(description="What is ignored and what to write instead.")
 
     def __str__(self) -> str:
         where = f"{self.origin}:{self.line}" if self.line else self.origin

@@ -1,4 +1,4 @@
-"""`tokenizer:` and `tokenizer_source:`, which say the same in two ways."""
+"""Reads `tokenizer:` and `tokenizer_source:`, two spellings of the same setting."""
 
 from __future__ import annotations
 
@@ -15,59 +15,59 @@ Reader = Callable[[Node], ModelRef | None]
 
 
 def read_tokenizer(node: Node, read_ref: Reader) -> TokenizerRule | None:
-    """The rule, whichever way it is written; None where the tokenizer is just copied."""
+    """Read the tokenizer rule; None if the tokenizer is copied."""
     short, full = node.child("tokenizer_source"), node.child("tokenizer")
     if short.value is not None and full.value is not None:
         full.refuse("give tokenizer or tokenizer_source, not both.")
     if short.value is not None:
-        return TokenizerRule(source=_source(short, read_ref))
+        return TokenizerRule(source=_read_source(short, read_ref))
     if full.value is None:
         return None
-    full.known({"source", "tokens", "pad_to_multiple_of"})
+    full.check_keys({"source", "tokens", "pad_to_multiple_of"})
     source, tokens, padding = (full.child(key) for key in ("source", "tokens", "pad_to_multiple_of"))
-    multiple = None if padding.value is None else padding.whole()
+    multiple = None if padding.value is None else padding.integer()
     if multiple is not None and not 0 <= multiple <= MAX_PADDING:
-        padding.refuse(f"{multiple:,} is no sensible multiple for a vocabulary.")
+        padding.refuse(f"{multiple:,} is not a valid multiple for a vocabulary; it is 0 to {MAX_PADDING:,}.")
     return TokenizerRule(
-        source="union" if "source" not in full.value else _source(source, read_ref),
-        tokens=() if tokens.value is None else _tokens(tokens, read_ref),
+        source="union" if "source" not in full.value else _read_source(source, read_ref),
+        tokens=() if tokens.value is None else _read_tokens(tokens, read_ref),
         pad_to_multiple_of=multiple or None,
     )
 
 
-def _source(node: Node, read_ref: Reader) -> ModelRef | str:
+def _read_source(node: Node, read_ref: Reader) -> ModelRef | str:
     if node.value in ("union", "base"):
         return str(node.value)
-    found = read_ref(node)
-    if found is None:
+    reference = read_ref(node)
+    if reference is None:
         node.refuse("`base`, `union` or the name of a checkpoint is expected here.")
-    return found
+    return reference
 
 
-def _tokens(node: Node, read_ref: Reader) -> tuple[TokenRule, ...]:
+def _read_tokens(node: Node, read_ref: Reader) -> tuple[TokenRule, ...]:
     if len(node.mapping()) > MAX_TOKENS:
         node.refuse(f"{len(node.value):,} tokens; at most {MAX_TOKENS:,} are read.")
-    return tuple(_token(node.child(token), token, read_ref) for token in sorted(node.value))
+    return tuple(_read_token(node.child(token), token, read_ref) for token in sorted(node.value))
 
 
-def _token(node: Node, token: str, read_ref: Reader) -> TokenRule:
-    node.known({"source", "force"})
-    force = node.child("force").value is not None and node.child("force").flag()
+def _read_token(node: Node, token: str, read_ref: Reader) -> TokenRule:
+    node.check_keys({"source", "force"})
+    force = node.child("force").value is not None and node.child("force").boolean()
     source = node.child("source")
     if not isinstance(source.value, dict) or "kind" not in source.value:
         return TokenRule(token=token, model=read_ref(source), force=force)
     kind = source.child("kind").text()
     if kind == "zero":
-        source.known({"kind"})
+        source.check_keys({"kind"})
         return TokenRule(token=token, zero=True, force=force)
     if kind != "model_token":
         source.child("kind").refuse(f"{quoted(kind)} is neither model_token nor zero.")
-    source.known({"kind", "model", "token_id", "token"})
+    source.check_keys({"kind", "model", "token_id", "token"})
     model, text, number = (source.child(key) for key in ("model", "token", "token_id"))
     if (text.value is None) == (number.value is None):
         source.refuse("give exactly one of token and token_id.")
     reference = read_ref(model)
     if reference is None:
         model.refuse("the checkpoint's name is missing.")
-    other = number.whole() if text.value is None else text.text()
+    other = number.integer() if text.value is None else text.text()
     return TokenRule(token=token, model=reference, other_token=other, force=force)

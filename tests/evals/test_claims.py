@@ -6,11 +6,11 @@ from statistics import fmean
 
 import pytest
 
-from evals.claims.board import BoardRow, board_rows, confounds, row_behind, rows_of
+from evals.claims.board import BoardRow, board_rows, confounds, find_row, rows_of
 from evals.claims.build import claims_of
 from evals.claims.facts import Fact, Facts, facts_of, limit_text, versions_text
 from evals.claims.judge import judge, judge_average
-from evals.claims.labels import board_suites, named, shots_in
+from evals.claims.labels import board_suites, match_label, shots_in
 from evals.claims.records import CheckOutcome, Claim, Measurement, Scale, SuiteMeasurement, VerdictKind
 from evals.engine import EngineKind, EngineSpec
 from evals.normalize import benchmark_score
@@ -265,16 +265,16 @@ def test_facts_as_text() -> None:
     ],
 )
 def test_labels_of_the_second_board(label: str, benchmark: str) -> None:
-    found = named(label, board_suites())
+    found = match_label(label, board_suites())
     assert found is not None
     assert (found.suite, found.benchmark) == ("leaderboard-v2", benchmark)
 
 
 def test_labels_that_are_averages_or_nothing() -> None:
-    average = named("Avg.", board_suites())
+    average = match_label("Avg.", board_suites())
     assert average is not None
     assert average.is_average
-    assert named("HumanEval", board_suites()) is None
+    assert match_label("HumanEval", board_suites()) is None
     assert (shots_in("BBH (3-Shot)"), shots_in("5 shot"), shots_in("BBH")) == (3, 5, None)
 
 
@@ -313,13 +313,13 @@ def test_the_confound_of_a_row_and_its_base_is_noticed() -> None:
 
 def test_figures_are_recognised_as_a_published_row() -> None:
     figures = rys()
-    row = row_behind(figures, None, ROWS)
+    row = find_row(figures, None, ROWS)
     assert row is not None
     assert row.checkpoint == "dnhkng/RYS-XLarge"
     assert row.stage_of("math", 38.97) == "A"
     assert row.stage_of(None, 45.35) == "C"
-    assert row_behind([figure("BBH", "58.77")], None, ROWS) is None, "one figure is no proof"
-    assert row_behind([figure("BBH", "1.00")], "nobody/nothing", ROWS) is None
+    assert find_row([figure("BBH", "58.77")], None, ROWS) is None, "one figure is no proof"
+    assert find_row([figure("BBH", "1.00")], "nobody/nothing", ROWS) is None
 
 
 def test_claims_know_what_the_row_says() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from evals.datasets import DatasetState, check, content_digest, find, require_content
+from evals.datasets import DatasetState, check, content_digest, find_dataset, require_content
 from evals.errors import DatasetChanged, DatasetError
 from evals.harness.tasks import load_tasks
 from evals.scores import ChatTemplate, EvalSettings
@@ -43,7 +43,7 @@ def test_a_missing_data_set_comes_with_its_command(tmp_path: Path) -> None:
     )
     assert check(v2("musr"), None).command == "hf download --repo-type dataset TAUR-Lab/MuSR"
     with pytest.raises(DatasetError, match=r"needs the data set TAUR-Lab/MuSR.*Get it with: hf download"):
-        find(v2("musr"), None)
+        find_dataset(v2("musr"), None)
 
 
 def test_a_gated_data_set_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,8 +74,8 @@ def test_the_hubs_cache_serves_where_there_is_no_mirror(tmp_path: Path) -> None:
     (snapshot / "README.md").write_text("---\n: not yaml [\n---\n")
     assert check(v2("musr"), None).state is DatasetState.MISSING
     (snapshot / "murder_mystery.csv").write_text("x\n")
-    assert find(v2("musr"), None) == snapshot
-    assert find(v2("musr"), None, tmp_path / "hf") == snapshot
+    assert find_dataset(v2("musr"), None) == snapshot
+    assert find_dataset(v2("musr"), None, tmp_path / "hf") == snapshot
 
 
 def test_shipped_data_is_always_there() -> None:
@@ -127,7 +127,7 @@ def test_data_that_was_swapped_after_planning_is_refused(tmp_path: Path) -> None
 def test_data_that_the_task_cannot_read_is_one_sentence(tmp_path: Path) -> None:
     folder = write_gpqa(tmp_path, dict.fromkeys(CONFIGS, 2))
     (folder / "gpqa_main" / "train.parquet").write_bytes(b"no parquet")
-    with pytest.raises(DatasetError, match="not as its tasks need it"):
+    with pytest.raises(DatasetError, match="does not fit its tasks"):
         load_tasks(v2("gpqa"), PLAIN, tmp_path)
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from evals.datasets import content_digest, find
+from evals.datasets import content_digest, find_dataset
 from evals.documents import Document, documents_path, question_of, read_documents, write_documents
 from evals.errors import EvaluationError
-from evals.harness.evaluate import keep_questions
+from evals.harness.evaluate import store_questions
 from evals.harness.tasks import load_tasks
 from evals.samples import read_samples
 from evals.scores import ChatTemplate
@@ -24,7 +24,7 @@ SETTINGS = SMOKE.eval_settings(ChatTemplate.OFF, limit=3)
 def test_every_sample_finds_its_question(engine: object, tmp_path: Path) -> None:  # noqa: F811 - the fixture
     """All questions are kept whatever the limit, and without the examples that stand before them in a prompt."""
     run(engine, "bbh", tmp_path, SETTINGS, home=tmp_path)  # type: ignore[arg-type]  # any engine
-    path = tmp_path / documents_path(BBH.digest, content_digest(find(BBH, None), BBH))
+    path = tmp_path / documents_path(BBH.digest, content_digest(find_dataset(BBH, None), BBH))
     found = read_documents(path)
     assert len(found) == 98
     samples = read_samples(tmp_path / "samples.parquet")
@@ -40,10 +40,10 @@ def test_every_sample_finds_its_question(engine: object, tmp_path: Path) -> None
 
 def test_the_questions_are_written_once(tmp_path: Path) -> None:
     tasks = load_tasks(BBH, SETTINGS, None)
-    keep_questions(tmp_path, BBH, tasks, None)
+    store_questions(tmp_path, BBH, tasks, None)
     (path,) = (tmp_path / "documents").iterdir()
     before = path.stat().st_mtime_ns
-    keep_questions(tmp_path, BBH, tasks, None)
+    store_questions(tmp_path, BBH, tasks, None)
     assert path.stat().st_mtime_ns == before
     assert path.stat().st_size < 12_000
 

@@ -9,16 +9,8 @@ from pathlib import Path
 import pytest
 
 from evals.devices import torch_device
-from evals.engine import (
-    DeviceKind,
-    EngineKind,
-    EngineSpec,
-    EngineTuning,
-    ExecutionMode,
-    installed_engine,
-    installed_version,
-    open_engine,
-)
+from evals.engine import DeviceKind, EngineKind, EngineSpec, EngineTuning, ExecutionMode
+from evals.engines import installed_engine, installed_version, open_engine
 from evals.errors import EngineError, UnsupportedArchitecture
 from evals.live_paths import check_layer_path, require_live_family
 from tests.support.tiny_checkpoints import DENSE_FAMILIES, tiny_checkpoint
@@ -81,7 +73,7 @@ def test_vllm_on_a_cpu_refuses_what_only_gpus_do(tiny_llama: Path) -> None:
         pytest.skip("asks for what the CPU build does not have")
     for changes, sentence in (
         ({"execution": "graphs"}, "on a CPU runs eager, not graphs"),
-        ({"batch_invariant": True}, "for GPUs alone"),
+        ({"batch_invariant": True}, "for GPUs only"),
     ):
         with pytest.raises(EngineError, match=sentence):
             open_engine(spec(kind="vllm", version=here.version, **changes), tiny_llama)

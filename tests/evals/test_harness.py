@@ -20,9 +20,8 @@ from evals.engine import (
     ScoreRequest,
     Wanted,
     all_wanted,
-    installed_version,
-    open_engine,
 )
+from evals.engines import installed_version, open_engine
 from evals.errors import EngineError, EvaluationError, JournalError, SuiteError
 from evals.harness import Progress, evaluate, resolve_chat_template
 from evals.harness.adapter import EngineLM
@@ -170,11 +169,11 @@ def test_progress_counts_up_to_the_end(engine: PathEngine, tmp_path: Path) -> No
     run(engine, "musr", tmp_path, settings, on_progress=seen.append)
     assert [p.n_done for p in seen] == sorted(p.n_done for p in seen)
     assert (seen[0].n_done, seen[-1].n_done, seen[-1].n_total) == (0, 6, 6)
-    assert seen[-1].remaining_s == 0.0
+    assert seen[-1].share_done == 1.0
     assert seen[-1].n_tokens > 6 * 50
     again: list[Progress] = []
     run(engine, "musr", tmp_path, settings, on_progress=again.append)
-    assert (again[-1].n_replayed, again[-1].n_tokens, again[-1].remaining_s) == (6, 0, 0.0)
+    assert (again[-1].n_replayed, again[-1].n_tokens, again[-1].share_done) == (6, 0, 1.0)
 
 
 def test_samples_say_what_was_asked_and_answered(engine: PathEngine, tmp_path: Path) -> None:
@@ -354,7 +353,7 @@ class Merging:
     def encode(self, text: str, *, add_special_tokens: bool | None = None) -> list[int]:
         return [ord(character) for character in text.replace("ab", "\u00df")]
 
-    def learn(self, texts: object) -> None:
+    def encode_batch(self, texts: object) -> None:
         """Nothing is kept."""
 
 

@@ -12,14 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from evals.engine import (
-    EngineKind,
-    EngineSpec,
-    EngineTuning,
-    PathEngine,
-    installed_version,
-    open_engine,
-)
+from evals.engine import EngineKind, EngineSpec, EngineTuning, PathEngine
+from evals.engines import installed_version, open_engine
 from evals.harness import evaluate
 from evals.journal import Request, request_digest
 from evals.samples import read_samples

@@ -10,10 +10,11 @@ import pytest
 from evals.claims.facts import Fact
 from evals.errors import ClaimError
 from evals.harness.tasks import load_tasks
-from evals.results_files import FileFormat, import_results, read_logged_samples, samples_of, with_samples
+from evals.results_files import FileFormat, read_logged_samples, samples_of, with_samples
 from evals.scores import ChatTemplate
 from evals.suite import load_suite
 from tests.support.board_files import V2, benchmark, board_v2, logged, result, write, write_samples
+from tests.support.result_files import import_results
 
 
 def test_a_folder_with_samples_is_imported_and_agrees(tmp_path: Path) -> None:
@@ -59,7 +60,7 @@ def test_samples_that_tell_another_score_are_pointed_out(tmp_path: Path) -> None
         write_samples(tmp_path, s.task, logged(s.task, np.arange(s.n_documents) < 100))
     (run,) = import_results(tmp_path)
     musr = result(run, "musr")
-    assert "The samples come to" in with_samples(musr, samples_of(run, musr), V2).problems[-1]
+    assert "The samples give" in with_samples(musr, samples_of(run, musr), V2).problems[-1]
 
 
 def test_arrays_of_2024_and_lists_of_values_are_read(tmp_path: Path) -> None:
@@ -139,7 +140,7 @@ def test_what_lm_eval_itself_writes_is_read(tmp_path: Path) -> None:
     ("text", "words"),
     [
         ("", "no samples"),
-        ('{"doc_id": 0, "acc_norm": 1.0}\n{"doc_id"', "entry 2 is cut short"),
+        ('{"doc_id": 0, "acc_norm": 1.0}\n{"doc_id"', "entry 2 is truncated"),
         ("[1]", "entry 1 is not an object"),
         ('{"acc_norm": 1.0}', "no doc_id"),
         ('{"doc_id": 0, "acc_norm": NaN}', "no acc_norm"),

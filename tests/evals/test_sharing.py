@@ -13,14 +13,8 @@ from typing import Any
 import pytest
 import torch
 
-from evals.engine import (
-    EngineKind,
-    EngineSpec,
-    EngineTuning,
-    PathEngine,
-    installed_version,
-    open_engine,
-)
+from evals.engine import EngineKind, EngineSpec, EngineTuning, PathEngine
+from evals.engines import installed_version, open_engine
 from evals.harness import Progress, adapter, evaluate, help_out
 from evals.samples import read_samples
 from evals.scores import ChatTemplate, Evaluation
@@ -108,7 +102,7 @@ def test_a_helper_takes_its_share_and_the_result_is_the_same(
     assert min(map(len, writers)) >= STRETCH
     assert set(counts.values()) == {1}, "what one has claimed the other leaves alone"
     assert 0 < found.n_replayed < found.n_requests
-    assert (seen[-1].n_done, seen[-1].remaining_s) == (seen[-1].n_total, 0.0)
+    assert (seen[-1].n_done, seen[-1].share_done) == (seen[-1].n_total, 1.0)
 
 
 def test_what_a_helper_took_to_its_grave_is_asked_again(

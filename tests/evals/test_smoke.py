@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from evals.engine import EngineKind, EngineSpec, installed_version, open_engine
+from evals.engine import EngineKind, EngineSpec
+from evals.engines import installed_version, open_engine
 from evals.harness import evaluate, resolve_chat_template
 from evals.scores import Evaluation
 from evals.suite import load_suite

@@ -11,7 +11,6 @@ from statsmodels.stats.multitest import multipletests
 from evals.errors import EvaluationError
 from evals.stats import (
     Documents,
-    average_delta,
     average_estimate,
     corrected,
     delta,
@@ -19,6 +18,7 @@ from evals.stats import (
     shrinkage,
 )
 from tests.support.paired_tables import table
+from tests.support.stats_reference import average_delta
 
 
 def test_averages_over_benchmarks() -> None:

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from evals.stats import Delta, Documents, average_delta, delta, mcnemar_p
+from evals.stats import Delta, Documents, delta
 from evals.stats.resample import Subset, measured
 from evals.stats.sign_flip import distribution, swap_parts
 from tests.support.paired_tables import table
+from tests.support.stats_reference import average_delta, mcnemar_p
 
 
 def shown(*subsets: Subset, pooled: bool = False) -> Delta:

@@ -201,7 +201,7 @@ def test_a_file_that_is_no_suite(tmp_path: Path, text: str) -> None:
 
 def test_a_name_may_be_there_once() -> None:
     data = load_suite("smoke").model_dump()
-    with pytest.raises(ValueError, match="benchmark 'ifeval' is there twice"):
+    with pytest.raises(ValueError, match="benchmark 'ifeval' is listed twice"):
         Suite.model_validate({**data, "benchmarks": [*data["benchmarks"], data["benchmarks"][0]]})
 
 

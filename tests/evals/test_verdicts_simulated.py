@@ -8,9 +8,10 @@ import pytest
 from benchmarks.simulated_sweeps import draw_sweep, judge
 from benchmarks.verdict_simulation import FAR_ABOVE, N_PATHS, NEAR_FLOOR, NOISES, null_scan, null_sweeps
 from evals.probes import Finding
-from evals.stats import average_delta, delta
+from evals.stats import delta
 from evals.stats.resample import Floats
 from evals.suite import Suite, load_suite
+from tests.support.stats_reference import average_delta
 
 SMOKE, V2 = load_suite("smoke"), load_suite("leaderboard-v2")
 # Of n sweeps or scans, each with a probability of 5 %, more than this many are wrong with a probability below 1 in 1,000.

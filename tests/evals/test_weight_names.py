@@ -142,5 +142,5 @@ def test_layers_beyond_the_configuration_are_no_siblings() -> None:
 def test_a_broken_file_is_refused(tmp_path: Path) -> None:
     checkpoint = tiny_checkpoint(tmp_path)
     (checkpoint / "model.safetensors").write_bytes(b"\xff" * 64)
-    with pytest.raises(EngineError, match="no safetensors file"):
+    with pytest.raises(EngineError, match="not a safetensors file"):
         checked(checkpoint)

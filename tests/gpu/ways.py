@@ -56,12 +56,12 @@ def tuning(slots: int = 0, **fields: Any) -> EngineTuning:
 @contextmanager
 def scheduler_alone(engine: Any) -> Iterator[None]:
     """Scores and texts through vLLM's scheduler, as where the passes outside it are not served."""
-    engine._take_cache("compare")
-    outside, engine._outside = engine._outside, None
+    engine._claim_cache("compare")
+    outside, engine._unscheduled = engine._unscheduled, None
     try:
         yield
     finally:
-        engine._outside = outside
+        engine._unscheduled = outside
         engine._reset_prefix_cache()
 
 
@@ -91,8 +91,8 @@ def exact(engine: Any, prompts: Sequence[Sequence[int]], new: int) -> Exact:
     """New tokens of each prompt and their log-probabilities to the last bit, through the scheduler as `generate` runs it."""
     from vllm import SamplingParams, TokensPrompt
 
-    engine._leave_cache()
-    engine._ask_for_graphs(len(prompts))
+    engine._release_cache()
+    engine._capture_graphs(len(prompts))
     params = SamplingParams(temperature=0, max_tokens=new, ignore_eos=True, logprobs=0, detokenize=False)
     asked = [TokensPrompt(prompt_token_ids=list(prompt)) for prompt in prompts]
     # What is in the prefix cache changes how many tokens a prefill has, and so its kernels.

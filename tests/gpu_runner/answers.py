@@ -102,13 +102,13 @@ def _answers(checkpoint: Path, tensor_parallel: int) -> Answers:
     with engine_on(checkpoint, tensor_parallel) as engine:
         result = answers_of(engine)
         paths = [tuple(range(LAYERS)) if path is None else path for path in PATHS]
-        if engine._outside is not None:
+        if engine._unscheduled is not None:
             scores = {(p, i): r for p, i, r in engine.score_paths(REQUESTS, paths)}
             texts = {(p, i): r for p, i, r in engine.generate_paths(texts_asked(), paths)}
             for number in range(len(paths)):
                 result.outside_scores[number] = [scores[number, i] for i in range(len(REQUESTS))]
                 result.outside_texts[number] = [texts[number, i] for i in range(len(REQUESTS))]
-        engine._outside = None  # as on a machine where only the scheduler can
+        engine._unscheduled = None  # as on a machine where only the scheduler can
         for number, path in enumerate(PATHS):
             engine.set_layer_path(path)
             _ask(engine, number, result)
@@ -128,7 +128,7 @@ def scheduler_scores(
     results = []
     for named in named_rows:
         with engine_on(checkpoint, **engine) as opened_engine:
-            opened_engine._outside = None
+            opened_engine._unscheduled = None
             opened_engine._queue.scores_named_rows &= named
             results.append(answers_of(opened_engine))
             for time in range(2):
@@ -160,7 +160,7 @@ def _closed_midway(engine: VllmEngine) -> None:
 def answers_with_aborts(checkpoint: Path, tensor_parallel: int) -> tuple[Answers, Answers]:
     """Without and with iterators that are closed while their requests run, before and after each change of path."""
     with engine_on(checkpoint, tensor_parallel) as engine:
-        engine._outside = None
+        engine._unscheduled = None
         plain, disturbed = answers_of(engine), answers_of(engine)
         for number, path in enumerate(PATHS):
             engine.set_layer_path(path)
@@ -178,7 +178,7 @@ def answers_after_broken_path(
 ) -> tuple[Answers, Answers]:
     """Of the sound path, before and after a path whose values are not finite."""
     with engine_on(checkpoint) as engine:
-        engine._outside = None
+        engine._unscheduled = None
         before, after = answers_of(engine), answers_of(engine)
         engine.set_layer_path(sound)
         _ask(engine, 0, before)

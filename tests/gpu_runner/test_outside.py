@@ -47,7 +47,7 @@ def answer(
         texts = {(p, i): r for p, i, r in engine.generate_paths(PROMPTS, PATHS)}
         engine.set_layer_path(PATHS[1])
         one = scored(engine, REQUESTS[:3]) + scored(engine, REQUESTS[3:])
-        return engine.spec.attention_backend, engine._outside.limits.block_size, scores, one, texts
+        return engine.spec.attention_backend, engine._unscheduled.limits.block_size, scores, one, texts
 
 
 def test_tree_scores_and_many_paths_agree_with_transformers(tmp_path: Path) -> None:

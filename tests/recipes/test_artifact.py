@@ -17,7 +17,7 @@ from recipes import file_hash
 from recipes import lease as lease_module
 from recipes.artifact import ArtifactLeases, ArtifactStore
 from recipes.errors import ArtifactError, BuildError
-from recipes.lease import Owner, file_system_time_s, is_alive
+from recipes.lease import Owner, file_system_time_s, is_owner_alive
 from recipes.relayer import write_layer_path
 from tests.support.tiny_checkpoints import tiny_checkpoint
 
@@ -183,12 +183,12 @@ def test_leases_are_given_up_one_by_one(tmp_path: Path) -> None:
         store.build(digest, fill(), meta={})
     with ArtifactLeases(store) as leases:
         for digest in digests[:2]:
-            leases.take(digest)
-            leases.take(digest)
-        leases.give_up(digests[0])
+            leases.acquire(digest)
+            leases.acquire(digest)
+        leases.release(digests[0])
         assert {a.digest for a in store.prune(0).evicted} == {digests[0], digests[2]}
         with pytest.raises(ArtifactError, match="no whole artifact"):
-            leases.take(digests[2])
+            leases.acquire(digests[2])
     assert [a.digest for a in store.prune(0).evicted] == [digests[1]]
     assert leftovers(tmp_path) == []
 
@@ -242,21 +242,26 @@ def test_a_lease_of_a_killed_process_ends_with_it(tmp_path: Path) -> None:
 
 
 def test_owners_on_other_machines_are_judged_by_the_age_of_their_file(tmp_path: Path) -> None:
-    mine = Owner.me()
+    mine = Owner.current()
     now_s = file_system_time_s(tmp_path / "clock")
 
     def owned(**changes: str | int) -> Path:
-        path = tmp_path / mine.model_copy(update=changes).name("lease")
+        path = tmp_path / mine.model_copy(update=changes).new_file_name("lease")
         path.touch()
         return path
 
     elsewhere = owned(host="0" * 16)
-    assert is_alive(elsewhere, now_s)
-    assert not is_alive(elsewhere, now_s + lease_module.DEAD_AFTER_S + 1)
-    assert is_alive(owned(), now_s + 1e9)  # on this machine the process itself is asked
-    assert not is_alive(owned(started_s=mine.started_s - 100), now_s)  # its id was given to a later process
-    assert not is_alive(tmp_path / mine.model_copy(update={"host": "0" * 16}).name("gone"), now_s)
-    assert not is_alive(tmp_path / "no owner in the name", now_s)
+    assert is_owner_alive(elsewhere, now_s)
+    assert not is_owner_alive(elsewhere, now_s + lease_module.DEAD_AFTER_S + 1)
+    assert is_owner_alive(owned(), now_s + 1e9)  # on this machine the process itself is asked
+    assert not is_owner_alive(owned(birth="b1"), now_s)  # its id was given to a later process
+    assert not is_owner_alive(
+        tmp_path / mine.model_copy(update={"host": "0" * 16}).new_file_name("gone"), now_s
+    )
+    assert not is_owner_alive(tmp_path / "no owner in the name", now_s)
+    before = owned(birth="1764385200")  # a version that named processes by the clock may still hold it
+    assert is_owner_alive(before, now_s)
+    assert not is_owner_alive(before, now_s + lease_module.DEAD_AFTER_S + 1)
 
 
 def test_a_lease_is_kept_alive_by_its_holder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from recipes.errors import RecipeSyntaxError
-from recipes.extract import MapReason, Proposal, offers, proposals
+from recipes.extract import MapReason, Proposal, find_catalog_names, find_proposals
 
 FENCED = """---
 license: apache-2.0
@@ -93,7 +93,7 @@ Avg. 22.49
 
 
 def only(markdown: str) -> Proposal:
-    (found,) = proposals(markdown, "card.md")
+    (found,) = find_proposals(markdown, "card.md")
     return found
 
 
@@ -143,7 +143,7 @@ models:
 
 
 def test_a_sentence_that_names_what_another_recipe_takes() -> None:
-    big, flat = proposals(SAID, "card.md")
+    big, flat = find_proposals(SAID, "card.md")
     assert (big.title, flat.title) == (None, "Flat2")
     assert big.recipe is not None
     assert big.recipe.n_layers({"output/Flat2": 32, "a/y": 32}) == 48
@@ -157,13 +157,15 @@ def test_a_sentence_that_names_what_another_recipe_takes() -> None:
 
 
 def test_plain_words_of_a_sentence_name_no_recipe() -> None:
-    big, other = proposals(SAID.replace("output/Flat2", "output/base").replace("Flat2", "base"), "card.md")
+    big, other = find_proposals(
+        SAID.replace("output/Flat2", "output/base").replace("Flat2", "base"), "card.md"
+    )
     assert (big.title, other.title) == (None, None)
 
 
 def test_a_recipe_that_takes_a_namesake_of_itself_is_not_told_to_build_it() -> None:
     card = "### Loop-2\n```\nname: Loop-2\nmerge_method: linear\nmodels: [{model: a/Loop-2, parameters: {weight: 1}}]\n```\n"
-    (found,) = proposals(card, "card.md")
+    (found,) = find_proposals(card, "card.md")
     assert found.recipe is not None
     assert [str(source) for source in found.recipe.sources] == ["a/Loop-2"]
     assert not any("--source" in problem for problem in found.problems)
@@ -219,7 +221,7 @@ def test_ways_to_wrap_a_recipe(wrap: object) -> None:
     ],
 )
 def test_cards_without_a_recipe(markdown: str) -> None:
-    assert proposals(markdown) == ()
+    assert find_proposals(markdown) == ()
 
 
 def test_a_text_that_is_meant_as_a_recipe_and_is_none() -> None:
@@ -244,19 +246,21 @@ def test_a_block_in_a_sentence() -> None:
     assert found.to_map[0].reason is MapReason.UNKNOWN_BASE
     assert "confirm it" in str(found.to_map[0])
     assert only("layers (1, 3) run twice").to_map[0].suggestions == ()
-    assert proposals("in Figure (1, 3)") == ()
+    assert find_proposals("in Figure (1, 3)") == ()
 
 
 def test_offers_of_the_catalogue() -> None:
-    assert offers("---\nmodel-index:\n- name: RYS-XLarge\n---\nwords") == ("rys-xlarge",)
-    assert offers("made from https://huggingface.co/upstage/SOLAR-10.7B-v1.0 and so on") == ("solar-10.7b",)
-    assert offers("# Something else") == ()
+    assert find_catalog_names("---\nmodel-index:\n- name: RYS-XLarge\n---\nwords") == ("rys-xlarge",)
+    assert find_catalog_names("made from https://huggingface.co/upstage/SOLAR-10.7B-v1.0 and so on") == (
+        "solar-10.7b",
+    )
+    assert find_catalog_names("# Something else") == ()
 
 
 def test_what_is_no_card() -> None:
     for text in ("\0", "x" * 3_000_000):
         with pytest.raises(RecipeSyntaxError):
-            proposals(text)
+            find_proposals(text)
 
 
 @pytest.mark.shared
@@ -276,10 +280,10 @@ def test_published_cards(card: str, stages: int, to_map: dict[str, str]) -> None
     if not folder.is_dir():
         pytest.skip("the published cards are not here")
     text = (folder / card).read_text(encoding="utf-8")
-    found = proposals(text, card)
+    found = find_proposals(text, card)
     assert sum(len(one.lines) for one in found) == stages
     for proposal in found:
         assert proposal.recipe is not None
         named = {one.name: one.suggestions[0] for one in proposal.to_map}
         assert to_map.items() <= named.items()
-    assert offers(text)[0] in card.replace("rys-article", "rys-xlarge")
+    assert find_catalog_names(text)[0] in card.replace("rys-article", "rys-xlarge")

@@ -9,7 +9,7 @@ import pytest
 
 from recipes.catalog import catalog_names, load_catalog
 from recipes.errors import RecipeError
-from recipes.extract import proposals
+from recipes.extract import find_proposals
 from recipes.recipe import Recipe
 from tests.recipes.test_extract import FENCED, PLAIN, STAGED
 from tests.support.published_recipes import PUBLISHED, damaged
@@ -31,9 +31,11 @@ def check(count: int, seed: int, folder: Path) -> tuple[int, int]:
         text = damaged(rng.choice(CARDS if card else TEXTS), rng, TEXTS)
         started = time.process_time()
         try:
-            recipes = [one.recipe for one in proposals(text)] if card else [Recipe.parse(text)]
+            recipes = [one.recipe for one in find_proposals(text)] if card else [Recipe.parse(text)]
             sentences = [
-                s for one in (proposals(text) if card else ()) for s in (*one.problems, *map(str, one.to_map))
+                s
+                for one in (find_proposals(text) if card else ())
+                for s in (*one.problems, *map(str, one.to_map))
             ]
             for recipe in filter(None, recipes):
                 assert Recipe.parse(recipe.canonical_text).canonical == recipe.canonical
@@ -94,7 +96,7 @@ def test_bombs(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     started = time.process_time()
     with pytest.raises(RecipeError) as caught:
         Recipe.parse(text)
-    proposals(text)
+    find_proposals(text)
     assert time.process_time() - started < 5
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []

@@ -11,7 +11,7 @@ import torch
 
 from recipes.errors import BuildError
 from recipes.layer_config import relayered_config
-from recipes.relayer import Slice, write_layer_path, write_passthrough
+from recipes.relayer import LayerRange, write_layer_path, write_passthrough
 from tests.support.tiny_checkpoints import tiny_checkpoint, tiny_of_type
 
 PATH = (0, 1, 2, 1, 2, 3, 0)
@@ -214,7 +214,7 @@ def test_sources_with_and_without_a_list(tmp_path: Path) -> None:
         tmp_path / "newer", family="qwen2", config={"layer_types": ["full_attention"] * 4}
     )
     write_passthrough(
-        [Slice(source=newer, start=0, end=3), Slice(source=older, start=1, end=4)], tmp_path / "out"
+        [LayerRange(source=newer, start=0, end=3), LayerRange(source=older, start=1, end=4)], tmp_path / "out"
     )
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     assert config["layer_types"] == ["full_attention"] * 6

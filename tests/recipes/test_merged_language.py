@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer
 
-from evals.engine import EngineKind, EngineSpec, ScoreRequest, installed_version, open_engine
+from evals.engine import EngineKind, EngineSpec, ScoreRequest
+from evals.engines import installed_version, open_engine
 from recipes.demo import BASE, NOISE
 from recipes.merge import MergekitProcess, build
 from recipes.recipe import Recipe

@@ -16,7 +16,7 @@ from recipes.checkpoint import Checkpoint
 from recipes.merge import build
 from recipes.preflight import Preflight, preflight
 from recipes.recipe import Recipe
-from recipes.sources import Known, parse, resolve
+from recipes.sources import FactsOrigin, parse, resolve
 from tests.recipes.test_sources import hub  # noqa: F401 - a fixture
 from tests.support.hub_server import HubServer
 from tests.support.tiny_checkpoints import tiny_checkpoint
@@ -68,22 +68,11 @@ def test_every_catalogue_recipe_plans_without_weights(name: str, home: Path) -> 
     assert found.result.parameters is not None
     digits = len(str(billions).partition(".")[2])
     assert round(found.result.parameters / 1e9, digits) == billions
-    assert found.parameters_from is Known.CATALOG
+    assert found.parameters_from is FactsOrigin.CATALOG
     assert found.problems == ()
     assert len(found.unknown) == len(found.sources)  # nobody could be asked about them
     assert all("hub cannot be reached" in text for text in found.unknown)
     assert time.monotonic() - started < 10
-
-
-def test_the_published_rys_xlarge_is_not_what_is_described(home: Path) -> None:
-    entry = load_catalog("rys-xlarge")
-    found = preflight(entry.recipe, home=home)
-    assert entry.about.published.parameters_b
-    text = found.disagreement(entry.about.published.parameters_b)
-    assert text
-    assert "77.965 B parameters, which is 86 layers" in text
-    assert "87 layers and 78.843 B" in text
-    assert found.disagreement(78.843) is None
 
 
 def test_local_sources_are_counted_exactly(tiny_llama: Path, home: Path, tmp_path: Path) -> None:
@@ -93,7 +82,7 @@ def test_local_sources_are_counted_exactly(tiny_llama: Path, home: Path, tmp_pat
     built = Checkpoint.open(tmp_path / "out")
     assert (found.result.n_layers, found.result.parameters) == (6, built.parameters)
     assert found.result.size_bytes == built.size_bytes
-    assert found.parameters_from is Known.HEADERS
+    assert found.parameters_from is FactsOrigin.HEADERS
     assert found.result.moves_bytes
     assert found.result.dtype == "bfloat16"
     assert found.download_bytes == 0
@@ -213,7 +202,7 @@ def test_pickles_are_a_problem_unless_allowed(tmp_path: Path, home: Path) -> Non
     assert "pickled" in preflight(linear(source), home=home).problems[0]
     allowed = preflight(linear(source), home=home, allow_pickles=True)
     assert allowed.problems == ()
-    assert allowed.parameters_from is Known.CONFIG
+    assert allowed.parameters_from is FactsOrigin.CONFIG
 
 
 def test_quantised_sources(tmp_path: Path, home: Path) -> None:
@@ -259,7 +248,7 @@ def test_adapters_are_left_to_the_build(tiny_llama: Path, home: Path) -> None:
 def test_remote_sources_are_read_from_headers(hub: HubServer, home: Path) -> None:  # noqa: F811 - the fixture
     name = next(iter(hub.repositories))
     found: Preflight = preflight(passthrough((name, 0, 4), (name, 2, 4)), home=home)
-    assert found.parameters_from is Known.HEADERS
+    assert found.parameters_from is FactsOrigin.HEADERS
     assert found.result.n_layers == 6
     checkpoint = Checkpoint.open(hub.repositories[name])
     assert found.download_bytes == checkpoint.size_bytes

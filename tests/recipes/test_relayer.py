@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from recipes.checkpoint import Checkpoint
 from recipes.errors import BuildError, CheckpointError
-from recipes.relayer import Progress, Slice, why_not_bytes, write_layer_path, write_passthrough
+from recipes.relayer import CopyProgress, LayerRange, copy_obstacle, write_layer_path, write_passthrough
 from tests.support.tiny_checkpoints import ARCHITECTURES, DENSE_FAMILIES, tiny_checkpoint
 
 PATH = (0, 1, 2, 1, 2, 3, 3, 0)
@@ -122,7 +122,7 @@ def test_the_whole_path_changes_no_byte_of_config_or_weights(tiny_llama: Path, t
 
 def test_two_sources_give_embedding_layers_and_head_as_mergekit_does(tmp_path: Path) -> None:
     one, two = (tiny_checkpoint(tmp_path / str(seed), seed=seed) for seed in (1, 2))
-    slices = [Slice(source=one, start=0, end=3), Slice(source=two, start=1, end=4)]
+    slices = [LayerRange(source=one, start=0, end=3), LayerRange(source=two, start=1, end=4)]
     write_passthrough(slices, tmp_path / "out", dtype="bfloat16")
     found, a, b = tensors_of(tmp_path / "out"), tensors_of(one), tensors_of(two)
     assert torch.equal(found["model.embed_tokens.weight"], a["model.embed_tokens.weight"])
@@ -148,7 +148,7 @@ def test_shards_have_the_size_that_was_asked_for_and_an_index(tiny_llama: Path, 
 
 
 def test_progress_counts_every_byte_once(tiny_llama: Path, tmp_path: Path) -> None:
-    seen: list[Progress] = []
+    seen: list[CopyProgress] = []
     write_layer_path(tiny_llama, PATH, tmp_path / "out", shard_bytes=50_000, on_progress=seen.append)
     total = sum(t.nbytes for t in tensors_of(tmp_path / "out").values())
     done = [progress.done_bytes for progress in seen]
@@ -223,7 +223,7 @@ def test_sources_that_do_not_stack(
     other: dict[str, object], what: str, tiny_llama: Path, tmp_path: Path
 ) -> None:
     two = tiny_checkpoint(tmp_path / "two", **other)  # type: ignore[arg-type]  # each case names real arguments
-    slices = [Slice(source=tiny_llama, start=0, end=2), Slice(source=two, start=1, end=3)]
+    slices = [LayerRange(source=tiny_llama, start=0, end=2), LayerRange(source=two, start=1, end=3)]
     with pytest.raises(BuildError, match=what):
         write_passthrough(slices, tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -235,16 +235,16 @@ def test_pickles_are_not_moved(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="pickled"):
         write_layer_path(source, PATH, tmp_path / "out")
     opened = Checkpoint.open(source, allow_pickles=True)
-    assert why_not_bytes([opened], None, None) == f"{source} holds pickled weights"
+    assert copy_obstacle([opened], None, None) == f"{source} holds pickled weights"
 
 
-def test_why_not_bytes_looks_at_the_weights_and_not_at_the_config(tmp_path: Path) -> None:
+def test_copy_obstacle_looks_at_the_weights_and_not_at_the_config(tmp_path: Path) -> None:
     source = Checkpoint.open(tiny_checkpoint(tmp_path / "source", config={"torch_dtype": "float32"}))
-    assert why_not_bytes([source], None, None) is None
-    assert why_not_bytes([source], "bfloat16", "bfloat16") is None
-    assert why_not_bytes([source], "float32", None) == f"{source.directory} is not all float32"
-    assert why_not_bytes([source], "bfloat16", "float16") == f"{source.directory} is not all float16"
-    assert why_not_bytes([source], "float32", "bfloat16") is None
+    assert copy_obstacle([source], None, None) is None
+    assert copy_obstacle([source], "bfloat16", "bfloat16") is None
+    assert copy_obstacle([source], "float32", None) == f"{source.directory} is not all float32"
+    assert copy_obstacle([source], "bfloat16", "float16") == f"{source.directory} is not all float16"
+    assert copy_obstacle([source], "float32", "bfloat16") is None
     assert (
-        why_not_bytes([source], "float16", "bfloat16") == f"{source.directory} would lose digits as float16"
+        copy_obstacle([source], "float16", "bfloat16") == f"{source.directory} would lose digits as float16"
     )

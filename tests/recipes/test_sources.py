@@ -12,8 +12,8 @@ from huggingface_hub import constants
 
 from recipes.checkpoint import Checkpoint
 from recipes.errors import CheckpointError
-from recipes.hub import _knock
-from recipes.sources import Known, PinnedSource, describe, look, parse, pin, resolve
+from recipes.hub import _check_reachable
+from recipes.sources import FactsOrigin, PinnedSource, describe, parse, pin, read_facts, resolve
 from tests.support.hub_server import COMMIT, HubServer, running
 from tests.support.tiny_checkpoints import tiny_checkpoint
 
@@ -26,7 +26,7 @@ def at(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
     template = endpoint + "/{repo_id}/resolve/{revision}/{filename}"
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    _knock.cache_clear()
+    _check_reachable.cache_clear()
 
 
 @pytest.fixture
@@ -56,9 +56,9 @@ def test_a_directory_with_an_at_sign_is_a_directory(tmp_path: Path, home: Path) 
 
 
 def test_facts_come_from_headers(tiny_llama: Path, home: Path) -> None:
-    facts = look(parse(str(tiny_llama), None), home=home)
+    facts = read_facts(parse(str(tiny_llama), None), home=home)
     checkpoint = Checkpoint.open(tiny_llama)
-    assert facts.known_from is Known.HEADERS
+    assert facts.known_from is FactsOrigin.HEADERS
     assert facts.parameters == checkpoint.parameters == checkpoint.config.parameters()
     assert facts.layer_parameters == checkpoint.config.layer_parameters
     assert facts.parameters_of(6) == checkpoint.config.parameters(6)
@@ -86,7 +86,7 @@ def test_a_repository_is_described_without_its_weights(hub: HubServer, tmp_path:
     hub.repositories["someone/big"] = big
     facts = describe(pin("someone/big", None, home=home), home=home)
     checkpoint = Checkpoint.open(big)
-    assert facts.known_from is Known.HEADERS
+    assert facts.known_from is FactsOrigin.HEADERS
     assert facts.parameters == checkpoint.parameters
     assert facts.layer_parameters == checkpoint.config.layer_parameters
     assert facts.has_chat_template
@@ -146,11 +146,11 @@ def test_what_planning_fetched_is_not_a_checkpoint(hub: HubServer, home: Path) -
 
 def test_gated_repositories(hub: HubServer, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.gated.add(REPO)
-    for ask in (lambda: look(parse(REPO, None), home=home), lambda: resolve(REPO, None, home=home)):
+    for ask in (lambda: read_facts(parse(REPO, None), home=home), lambda: resolve(REPO, None, home=home)):
         with pytest.raises(CheckpointError, match=r"is gated: accept its terms at .* and set HF_TOKEN"):
             ask()
     monkeypatch.setenv("HF_TOKEN", "hf_good")
-    assert look(parse(REPO, None), home=home).config.n_layers == 4
+    assert read_facts(parse(REPO, None), home=home).config.n_layers == 4
     assert resolve(REPO, None, home=home).is_dir()
 
 
@@ -178,9 +178,9 @@ def test_a_repository_with_pickles_only(hub: HubServer, tiny_llama: Path, tmp_pa
     (pickled / "model.safetensors").rename(pickled / "pytorch_model.bin")
     hub.repositories["someone/pickled"] = pickled
     with pytest.raises(CheckpointError, match=r"no safetensors weights.*allow pickles by name"):
-        look(parse("someone/pickled", None), home=home)
-    facts = look(parse("someone/pickled", None), home=home, allow_pickles=True)
-    assert facts.known_from is Known.CONFIG
+        read_facts(parse("someone/pickled", None), home=home)
+    facts = read_facts(parse("someone/pickled", None), home=home, allow_pickles=True)
+    assert facts.known_from is FactsOrigin.CONFIG
     assert facts.parameters == Checkpoint.open(tiny_llama).parameters
     assert not (resolve("someone/pickled", None, home=home) / "pytorch_model.bin").exists()
     with_pickles = resolve("someone/pickled", None, home=home, allow_pickles=True)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from evals.claims.labels import board_suites, named
+from evals.claims.labels import board_suites, match_label
 from evals.claims.records import Figure, Unit, Where
 
 
 def figure(label: str, written: str, *, subject: str | None = None, group: int = 0, line: int = 1) -> Figure:
-    meant = named(label, board_suites())
+    meant = match_label(label, board_suites())
     change = written.endswith("%")
     number = written.rstrip("%")
     return Figure(

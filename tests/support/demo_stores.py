@@ -14,6 +14,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from evals.documents import documents_path, write_documents
+from evals.engine import EngineSpec
 from evals.normalize import benchmark_score
 from evals.samples import write_samples
 from evals.scores import Alarm, EvalSettings, Evaluation
@@ -61,15 +62,25 @@ class Maker:
     seed: int = 0
     alarms: tuple[Alarm, ...] = ()
     name: str = "demo"
+    engine: EngineSpec = ENGINE
 
     def create(self, candidates: tuple[Made, ...] = DEMO) -> tuple[RunLease, list[PlannedJob]]:
         """Write the run and take its lease."""
+        planned = self.planned(candidates)
+        return self.write(candidates, planned), planned
+
+    def planned(self, candidates: tuple[Made, ...] = DEMO) -> list[PlannedJob]:
+        """The jobs of a run."""
         planned: list[PlannedJob] = []
         for position, made in enumerate(candidates):
             if made.built:
                 planned.append(PlannedJob(job=self._build_job(made), candidates=(position,)))
             for benchmark in self.suite.benchmarks:
                 planned.append(PlannedJob(job=self._eval_job(made, benchmark), candidates=(position,)))
+        return planned
+
+    def write(self, candidates: tuple[Made, ...], planned: list[PlannedJob]) -> RunLease:
+        """Write a run with these jobs and take its lease."""
         run = NewRun(
             name=self.name,
             sweep=f"name: {self.name}\nbase: demo/SmolLM2-135M-Instruct\n",
@@ -85,7 +96,7 @@ class Maker:
                 write_documents(path, documents_of(benchmark, max(self.n, 24)))
         lease = self.store.take_lease(run.id, "host:1:00")
         assert lease is not None
-        return lease, planned
+        return lease
 
     def run(self, candidates: tuple[Made, ...] = DEMO, *, end: RunState | None = RunState.DONE) -> str:
         """A whole run, executed."""
@@ -119,7 +130,7 @@ class Maker:
             benchmark=benchmark.name,
             benchmark_digest=benchmark.digest,
             dataset_digest="da7a",
-            engine=ENGINE,
+            engine=self.engine,
             settings=EvalSettings(
                 chat_template=made.template,
                 fewshot_as_multiturn=True,

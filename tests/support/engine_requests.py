@@ -17,9 +17,8 @@ from evals.engine import (
     PathEngine,
     ScoreRequest,
     ScoreResult,
-    installed_version,
-    open_engine,
 )
+from evals.engines import installed_version, open_engine
 
 TOLERANCE = 1e-3
 LAYERS = 6

@@ -22,7 +22,7 @@ from orchestrator.plan.sweep import load_sweep
 from orchestrator.settings import Settings
 from orchestrator.store import Store
 from recipes.checkpoint import Checkpoint
-from recipes.extract import proposals
+from recipes.extract import find_proposals
 from recipes.layer_grid import LayerPathGrid
 from recipes.layer_path import LayerPath
 from recipes.recipe import Recipe
@@ -55,7 +55,7 @@ class Readers:
         path = self._file("card.md", inputs.text_input(rng, (inputs.CARD, inputs.DETAILS)))
         card = load_card(path)
         card.model_dump_json()
-        proposals(path.read_text(errors="replace"), path.name)
+        find_proposals(path.read_text(errors="replace"), path.name)
 
     def recipe(self, rng: random.Random) -> None:
         """A recipe file."""

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import psutil
 
-from evals.engine import EngineKind, EngineSpec, EngineTuning, installed_version, open_engine
+from evals.engine import EngineKind, EngineSpec, EngineTuning
+from evals.engines import installed_version, open_engine
 from orchestrator.plan.job import Task
 from orchestrator.settings import WorkerContext
 from orchestrator.store.records import Outcome

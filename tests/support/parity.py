@@ -12,7 +12,8 @@ from lm_eval.api.model import LM
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
-from evals.engine import EngineKind, EngineSpec, installed_version, open_engine
+from evals.engine import EngineKind, EngineSpec
+from evals.engines import installed_version, open_engine
 from evals.harness import evaluate
 from evals.harness.collect import metric_label
 from evals.harness.tasks import load_tasks, quiet

@@ -1,4 +1,4 @@
-"""The project's own scenes for the emotion probes, as YAML, and their reader."""
+"""Reads the scenes of the emotion probes from YAML."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ class Scene(Frozen):
 
 
 class Moment(Frozen):
-    """A sentence, a person in it, and what that person feels."""
+    """A sentence, a person in it, and that person's feeling."""
 
     about: str = Field(description="The person.")
     text: str = Field(description="What happens.")
-    feeling: str = Field(description="The feeling that the sentence was written for.")
+    feeling: str = Field(description="The feeling of the person.")
 
 
 class Moments(Frozen):
     """The moments of each set."""
 
-    examples: tuple[Moment, ...] = Field(description="Shown with their answers.")
+    examples: tuple[Moment, ...] = Field(description="Few-shot examples.")
     search: tuple[Moment, ...] = Field(description="The search set.")
     confirmation: tuple[Moment, ...] = Field(description="The confirmation set.")
 

@@ -7,15 +7,15 @@ run has, and none returns more than its limit.
 from __future__ import annotations
 
 from orchestrator.store import Store
+from orchestrator.store.pages.answers import Arrivals, Column, JobDetail, JobRow, Pace, Work
 from orchestrator.store.pages.jobs import JobQuestions
-from orchestrator.store.pages.records import Arrivals, Column, Cost, JobDetail, JobRow, JobState, Pace, Work
 from orchestrator.store.pages.runs import RunQuestions
 from orchestrator.store.pages.scores import ScoreQuestions
+from orchestrator.store.records import JobState
 
 __all__ = [
     "Arrivals",
     "Column",
-    "Cost",
     "JobDetail",
     "JobRow",
     "JobState",

@@ -5,19 +5,20 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from orchestrator.store.base import StorePart
-from orchestrator.store.pages.records import JobDetail, JobRow, JobState
-from orchestrator.store.pages.shared import first_candidate, protocols_of
-from orchestrator.store.records import (
-    AttemptState,
-    CandidateRecord,
+from orchestrator.store.joins import (
+    candidates_of_job,
+    first_candidate,
+    job_state,
+    jobs_of_candidate,
+    planned_jobs,
+    protocols_of,
 )
+from orchestrator.store.pages.answers import JobDetail, JobRow
+from orchestrator.store.records import CandidateRecord, JobState
 from orchestrator.store.rows import candidate_record, job_of
 from orchestrator.store.tables import (
-    attempts,
-    candidate_jobs,
     candidates,
     jobs,
-    outcomes,
     protocols,
     run_jobs,
     runs,
@@ -36,17 +37,13 @@ class JobQuestions(StorePart):
         limit: int = 25,
         offset: int = 0,
     ) -> tuple[int, tuple[JobRow, ...]]:
-        """How many jobs of a run stand so, and a part of them in the run's order; of one candidate, where given."""
-        stands = _stands(run_id)
+        """How many jobs of a run are in a state, and a part of them in the run's order; of one candidate, where given."""
+        state_of_job = job_state(run_id)
         which = run_jobs.c.run_id == run_id
         if state is not None:
-            which &= stands == state.value
+            which &= state_of_job == state.value
         if position is not None:
-            which &= run_jobs.c.job_digest.in_(
-                sa.select(candidate_jobs.c.job_digest).where(
-                    candidate_jobs.c.run_id == run_id, candidate_jobs.c.candidate == position
-                )
-            )
+            which &= run_jobs.c.job_digest.in_(jobs_of_candidate(run_id, position))
         found = sa.select(run_jobs.c.job_digest, run_jobs.c.position).where(which)
         page = found.order_by(run_jobs.c.position).limit(limit).offset(offset).subquery()
         query = (
@@ -56,7 +53,7 @@ class JobQuestions(StorePart):
                 protocols.c.suite,
                 protocols.c.benchmark,
                 first_candidate(run_jobs.c.run_id, run_jobs.c.job_digest).label("candidate"),
-                stands.label("state"),
+                state_of_job.label("state"),
             )
             .select_from(
                 page.join(
@@ -83,11 +80,8 @@ class JobQuestions(StorePart):
             run = run_id if run_id in holders else (holders[0] if holders else None)
             if run is None:
                 return None
-            mine = sa.select(jobs, run_jobs.c.spec, run_jobs.c.live_layers).join(
-                run_jobs, run_jobs.c.job_digest == jobs.c.digest
-            )
-            row = connection.execute(mine.where(jobs.c.digest == digest, run_jobs.c.run_id == run)).one()
-            known = protocols_of(connection, [row.protocol_digest] if row.protocol_digest else [])
+            row = connection.execute(planned_jobs(run).where(jobs.c.digest == digest)).one()
+            known = protocols_of(connection, [row.protocol_digest])
             return JobDetail(
                 run_id=run,
                 job=job_of(row, known),
@@ -96,24 +90,6 @@ class JobQuestions(StorePart):
             )
 
         return self._database.read(work)
-
-
-def _stands(run_id: str) -> sa.ColumnElement[str]:
-    """The state of a run's job, as `Store.progress` counts it."""
-    mine = attempts.c.job_digest == run_jobs.c.job_digest
-    last = (
-        sa.select(attempts.c.will_retry.is_(sa.false()))
-        .where(mine, attempts.c.run_id == run_id)
-        .order_by(attempts.c.number.desc())
-        .limit(1)
-        .scalar_subquery()
-    )
-    return sa.case(
-        (sa.exists().where(outcomes.c.job_digest == run_jobs.c.job_digest), JobState.DONE.value),
-        (sa.exists().where(mine, attempts.c.state == AttemptState.RUNNING), JobState.RUNNING.value),
-        (last, JobState.FAILED.value),
-        else_=JobState.WAITING.value,
-    )
 
 
 def _runs_with(connection: sa.Connection, digest: str) -> list[str]:
@@ -128,15 +104,5 @@ def _runs_with(connection: sa.Connection, digest: str) -> list[str]:
 
 
 def _served(connection: sa.Connection, run_id: str, digest: str) -> tuple[CandidateRecord, ...]:
-    query = (
-        sa.select(candidates)
-        .join(
-            candidate_jobs,
-            (candidate_jobs.c.run_id == candidates.c.run_id)
-            & (candidate_jobs.c.candidate == candidates.c.position),
-        )
-        .where(candidate_jobs.c.run_id == run_id, candidate_jobs.c.job_digest == digest)
-        .order_by(candidates.c.position)
-        .limit(20)
-    )
+    query = candidates_of_job(run_id, digest, candidates).limit(20)
     return tuple(candidate_record(row) for row in connection.execute(query))

@@ -1,4 +1,4 @@
-"""Questions of the overview: runs, their cost and pace, what runs where, what failed."""
+"""Questions of the overview: runs and their pace, what runs where, what failed."""
 
 from __future__ import annotations
 
@@ -8,20 +8,17 @@ from typing import Any
 import sqlalchemy as sa
 
 from orchestrator.plan.job import JobKind
-from orchestrator.provenance import Hardware
 from orchestrator.store.base import StorePart
 from orchestrator.store.database import clock
-from orchestrator.store.pages.records import Arrivals, Cost, Pace, Work
-from orchestrator.store.pages.shared import first_candidate, jobs_of_runs, protocols_of
+from orchestrator.store.joins import JOBS_OF_RUNS, first_candidate
+from orchestrator.store.pages.answers import Arrivals, Pace, Work
 from orchestrator.store.records import (
     AttemptState,
     FailureClass,
-    Protocol,
 )
-from orchestrator.store.rows import AnyRow, attempt_record, stored_part
+from orchestrator.store.rows import AnyRow, attempt_record
 from orchestrator.store.tables import (
     attempts,
-    builds,
     evaluations,
     jobs,
     outcomes,
@@ -44,53 +41,14 @@ class RunQuestions(StorePart):
         """The time on the store's clock."""
         return self._database.read(clock)
 
-    def cost(self, run_id: str) -> Cost:
-        """What the outcomes of a run's jobs have cost."""
-        query = (
-            sa.select(
-                outcomes.c.hardware,
-                jobs.c.protocol_digest,
-                sa.func.count().label("n"),
-                sa.func.sum(evaluations.c.duration_s).label("seconds"),
-                sa.func.sum(evaluations.c.n_requests).label("requests"),
-            )
-            .select_from(
-                jobs_of_runs()
-                .join(outcomes, outcomes.c.job_digest == jobs.c.digest)
-                .join(evaluations, evaluations.c.job_digest == jobs.c.digest)
-            )
-            .where(run_jobs.c.run_id == run_id)
-            .group_by(outcomes.c.hardware, jobs.c.protocol_digest)
-        )
-        built = (
-            sa.select(outcomes.c.started_at, outcomes.c.ended_at)
-            .join(run_jobs, run_jobs.c.job_digest == outcomes.c.job_digest)
-            .join(builds, builds.c.job_digest == outcomes.c.job_digest)
-            .where(run_jobs.c.run_id == run_id)
-        )
-
-        def work(connection: sa.Connection) -> Cost:
-            rows = connection.execute(query).all()
-            known = protocols_of(connection, [row.protocol_digest for row in rows])
-            times = [(row.ended_at - row.started_at).total_seconds() for row in connection.execute(built)]
-            return Cost(
-                evaluations=sum(row.n for row in rows),
-                builds=len(times),
-                busy_s=sum(row.seconds for row in rows) + sum(times),
-                gpu_s=sum(
-                    row.seconds * _gpus(row.hardware, stored_part(known, row.protocol_digest, "protocol"))
-                    for row in rows
-                ),
-                n_requests=sum(row.requests for row in rows),
-            )
-
-        return self._database.read(work)
-
     def pace(self, run_id: str, window_s: float = RECENT_S) -> Pace:
-        """Outcomes of a run that the store took in the last `window_s` seconds."""
+        """Outcomes of a run that the store took in the last `window_s` seconds, or since it was started if that is less."""
 
         def work(connection: sa.Connection) -> Pace:
-            since = clock(connection) - timedelta(seconds=window_s)
+            now = clock(connection)
+            started = connection.scalar(sa.select(runs.c.started_at).where(runs.c.id == run_id)) or now
+            seconds = max(1.0, min(window_s, (now - started).total_seconds()))
+            since = now - timedelta(seconds=seconds)
             query = (
                 sa.select(sa.func.count(), sa.func.sum(evaluations.c.n_requests))
                 .select_from(
@@ -101,7 +59,7 @@ class RunQuestions(StorePart):
                 .where(run_jobs.c.run_id == run_id, outcomes.c.accepted_at > since)
             )
             count, requests = connection.execute(query).one()
-            return Pace(window_s=window_s, jobs=count, n_requests=requests or 0)
+            return Pace(window_s=seconds, jobs=count, n_requests=requests or 0)
 
         return self._database.read(work)
 
@@ -112,7 +70,7 @@ class RunQuestions(StorePart):
         step = ((seconds - int(since.timestamp())) // max(1, round(step_s))).label("step")
         query = (
             sa.select(step, jobs.c.kind, sa.func.count().label("count"))
-            .select_from(jobs_of_runs().join(outcomes, outcomes.c.job_digest == jobs.c.digest))
+            .select_from(JOBS_OF_RUNS.join(outcomes, outcomes.c.job_digest == jobs.c.digest))
             .where(run_jobs.c.run_id == run_id)
             .group_by(step, jobs.c.kind)
             .order_by(step, jobs.c.kind)
@@ -172,11 +130,6 @@ class RunQuestions(StorePart):
             .offset(offset)
         )
         return self._database.read(lambda c: tuple(_work_record(row) for row in c.execute(query)))
-
-
-def _gpus(hardware: str, protocol: Protocol) -> int:
-    """GPUs that an evaluation held: as many as share each layer, where the machine has any."""
-    return protocol.engine.tensor_parallel if Hardware.model_validate_json(hardware).gpus else 0
 
 
 def _work_record(row: AnyRow) -> Work:

@@ -7,31 +7,26 @@ from typing import Any
 import sqlalchemy as sa
 
 from evals.scores import PROBE_SUITE
-from orchestrator.compare.run_comparisons import CandidateResult
-from orchestrator.plan.job import EvalJob
-from orchestrator.store.outcomes import Results
-from orchestrator.store.pages.records import Column
-from orchestrator.store.pages.shared import jobs_of_runs, protocols_of
+from orchestrator.store.base import StorePart
+from orchestrator.store.joins import JOBS_OF_RUNS, SCORED, job_state, protocols_of
+from orchestrator.store.pages.answers import Column
 from orchestrator.store.records import (
-    AttemptState,
     CandidateRecord,
-    EvalOutcome,
+    JobState,
     Protocol,
 )
-from orchestrator.store.rows import candidate_record, job_of
+from orchestrator.store.rows import candidate_record
 from orchestrator.store.tables import (
-    attempts,
     candidate_jobs,
     candidates,
     evaluations,
     jobs,
-    outcomes,
     protocols,
     run_jobs,
 )
 
 
-class ScoreQuestions(Results):
+class ScoreQuestions(StorePart):
     """The part of `Pages` that is about candidates."""
 
     def columns(self, run_id: str) -> tuple[Column, ...]:
@@ -39,7 +34,7 @@ class ScoreQuestions(Results):
         first = sa.func.min(run_jobs.c.position)
         query = (
             sa.select(protocols.c.digest, first)
-            .select_from(jobs_of_runs().join(protocols, protocols.c.digest == jobs.c.protocol_digest))
+            .select_from(JOBS_OF_RUNS.join(protocols, protocols.c.digest == jobs.c.protocol_digest))
             .where(run_jobs.c.run_id == run_id)
             .group_by(protocols.c.digest)
             .order_by(first)
@@ -82,15 +77,8 @@ class ScoreQuestions(Results):
         value = evaluations.c.raw if column.suite == PROBE_SUITE else evaluations.c.normalized
         query = (
             sa.select(candidate_jobs.c.candidate, value.label("value"))
-            .select_from(
-                candidate_jobs.join(jobs, jobs.c.digest == candidate_jobs.c.job_digest).join(
-                    evaluations, evaluations.c.job_digest == jobs.c.digest
-                )
-            )
-            .where(
-                candidate_jobs.c.run_id == run_id,
-                jobs.c.protocol_digest.in_(sa.select(protocols.c.digest).where(_in_columns((column,)))),
-            )
+            .select_from(SCORED)
+            .where(candidate_jobs.c.run_id == run_id, _in_columns((column,)))
         )
         return self._database.read(lambda c: {row.candidate: row.value for row in c.execute(query)})
 
@@ -99,49 +87,19 @@ class ScoreQuestions(Results):
         failed = (
             sa.select(candidate_jobs.c.candidate)
             .select_from(
-                attempts.join(jobs, jobs.c.digest == attempts.c.job_digest)
-                .join(protocols, protocols.c.digest == jobs.c.protocol_digest)
-                .join(candidate_jobs, candidate_jobs.c.job_digest == jobs.c.digest)
+                JOBS_OF_RUNS.join(protocols, protocols.c.digest == jobs.c.protocol_digest).join(
+                    candidate_jobs,
+                    (candidate_jobs.c.run_id == run_jobs.c.run_id)
+                    & (candidate_jobs.c.job_digest == run_jobs.c.job_digest),
+                )
             )
             .where(
-                attempts.c.run_id == run_id,
-                attempts.c.state == AttemptState.FAILED,
-                attempts.c.will_retry.is_(sa.false()),
-                candidate_jobs.c.run_id == run_id,
-                protocols.c.suite == column.suite,
-                protocols.c.benchmark == column.benchmark,
-                ~sa.exists().where(outcomes.c.job_digest == jobs.c.digest),
+                run_jobs.c.run_id == run_id,
+                _in_columns((column,)),
+                job_state(run_id) == JobState.FAILED.value,
             )
         )
         return self._database.read(lambda c: frozenset(c.scalars(failed)))
-
-    def result_of(self, run_id: str, position: int, columns: tuple[Column, ...]) -> CandidateResult | None:
-        """A candidate's outcomes in some columns, as cards and comparisons take them; None where there are none."""
-        who = self.candidate(run_id, position)
-        if who is None or not columns:
-            return None
-        mine = sa.select(candidate_jobs.c.job_digest).where(
-            candidate_jobs.c.run_id == run_id, candidate_jobs.c.candidate == position
-        )
-        query = (
-            sa.select(jobs, run_jobs.c.spec, run_jobs.c.live_layers)
-            .select_from(jobs_of_runs().join(protocols, protocols.c.digest == jobs.c.protocol_digest))
-            .where(run_jobs.c.run_id == run_id, jobs.c.digest.in_(mine), _in_columns(columns))
-            .order_by(run_jobs.c.position)
-        )
-
-        def work(connection: sa.Connection) -> list[EvalJob]:
-            rows = connection.execute(query).all()
-            known = protocols_of(connection, [row.protocol_digest for row in rows])
-            return [job for row in rows if isinstance(job := job_of(row, known), EvalJob)]
-
-        wanted = self._database.read(work)
-        found = self.outcomes([job.digest for job in wanted])
-        pairs = [(j, o) for j in wanted if isinstance(o := found.get(j.digest), EvalOutcome)]
-        if not pairs:
-            return None
-        engine = pairs[0][0].engine
-        return CandidateResult(run_id=run_id, candidate=who, engine=engine, evaluated=tuple(pairs))
 
 
 def _in_columns(columns: tuple[Column, ...]) -> sa.ColumnElement[bool]:
@@ -162,7 +120,7 @@ def _column(protocol: Protocol) -> Column:
         benchmark=protocol.benchmark,
         benchmark_digest=protocol.benchmark_digest,
         engine_digest=engine.digest,
-        engine_key=engine.model_copy(update={"max_length": None}).digest,
+        engine_key=engine.digest_without_length,
         engine=f"{engine.kind} {engine.version}, {engine.dtype}",
     )
 

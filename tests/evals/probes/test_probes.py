@@ -21,10 +21,10 @@ from evals.probes import (
     probe_pair,
 )
 from evals.probes.arithmetic import _root, arithmetic_probe
-from evals.probes.choice import ChoiceItem, ChoiceProbe, chosen
+from evals.probes.choice import ChoiceItem, ChoiceProbe, named_choice
 from evals.probes.probe import AnyProbe, certain
 from evals.probes.prompts import Tokenizer
-from evals.probes.records import Difficulty
+from evals.probes.results import Difficulty
 from evals.scores import ChatTemplate
 
 NAMES = [f"{key}-{split}" for key in probe_keys() for split in Split]
@@ -174,9 +174,9 @@ def test_scoring_gives_one_credit_per_item_and_samples(name: str, tokenizer: Tok
 
 def test_results_that_do_not_fit_are_refused() -> None:
     probe = get_probe("emotion-easy-scored-search")
-    with pytest.raises(ProbeError, match="needs 32 results of kind ScoreResult and got 1"):
+    with pytest.raises(ProbeError, match="needs 32 results of type ScoreResult and got 1"):
         probe.score([certain(8, 0)])
-    with pytest.raises(ProbeError, match="32 results of kind ScoreResult"):
+    with pytest.raises(ProbeError, match="32 results of type ScoreResult"):
         probe.score([GenerateResult(text="", n_tokens=0, finish_reason="stop")] * 32)
     with pytest.raises(ProbeError, match="no credit by the published scoring"):
         probe.score([certain(8, 0)] * 32).value(Scoring.PUBLISHED)
@@ -218,7 +218,7 @@ def test_a_liked_word_neither_gains_nor_loses() -> None:
     ],
 )
 def test_the_choice_that_a_reply_names(text: str, choice: str | None) -> None:
-    assert chosen(text, ("Ann", "Ben")) == choice
+    assert named_choice(text, ("Ann", "Ben")) == choice
 
 
 def test_scan_keys_exist_and_scored_forms_want_plain_text() -> None:

@@ -39,11 +39,11 @@ def answered(language: Language, choices: list[tuple[int, ...]], noise: float) -
     for choice in choices:
         rows = (Row(CONTEXT, choice[:n]) for n in range(len(choice)))
         exact = [language.logprobs(row)[token] for row, token in zip(rows, choice, strict=True)]
-        scores.take(CONTEXT, choice, [value + rng.uniform(-noise, noise) for value in exact])
+        scores.add_logprobs(CONTEXT, choice, [value + rng.uniform(-noise, noise) for value in exact])
     answers, asked = [], 0
     for choice in choices:
         while isinstance(answer := scores.is_greedy(CONTEXT, choice), Row):
-            scores.take_likeliest(answer, language.likeliest(answer))
+            scores.add_likeliest(answer, language.likeliest(answer))
             asked += 1
         answers.append(answer)
     return answers, asked
@@ -65,19 +65,19 @@ def test_answers_are_those_of_the_whole_distribution(seed: int, noise: float) ->
 
 def test_only_what_is_open_is_asked() -> None:
     scores = RowScores()
-    scores.take(CONTEXT, (1, 2), [math.log(0.6), math.log(0.7)])
-    scores.take(CONTEXT, (3, 2), [math.log(0.2), math.log(0.9)])
+    scores.add_logprobs(CONTEXT, (1, 2), [math.log(0.6), math.log(0.7)])
+    scores.add_logprobs(CONTEXT, (3, 2), [math.log(0.2), math.log(0.9)])
     assert scores.is_greedy(CONTEXT, (1, 2)) is True
     assert scores.is_greedy(CONTEXT, (3, 2)) is False
-    scores.take(CONTEXT, (1, 4), [math.log(0.6), math.log(0.2)])
+    scores.add_logprobs(CONTEXT, (1, 4), [math.log(0.6), math.log(0.2)])
     assert scores.is_greedy(CONTEXT, (1, 4)) is False
-    scores.take((8,), (1, 4), [math.log(0.3), math.log(0.4)])
+    scores.add_logprobs((8,), (1, 4), [math.log(0.3), math.log(0.4)])
     assert scores.is_greedy((8,), (1, 4)) == Row((8,), ())
-    scores.take_likeliest(Row((8,), ()), 1)
+    scores.add_likeliest(Row((8,), ()), 1)
     assert scores.is_greedy((8,), (1, 4)) == Row((8,), (1,))
 
 
 def test_values_that_are_no_numbers_are_asked() -> None:
     scores = RowScores()
-    scores.take(CONTEXT, (1,), [math.nan])
+    scores.add_logprobs(CONTEXT, (1,), [math.nan])
     assert scores.is_greedy(CONTEXT, (1,)) == Row(CONTEXT, ())

@@ -20,7 +20,7 @@ from evals.vllm.limits import (
     gpu_limits,
     head_rows,
 )
-from evals.vllm.tree_scoring import one_ahead
+from evals.vllm.tree_scoring import prefetch_next
 
 GIB = 1 << 30
 
@@ -86,7 +86,7 @@ def test_one_is_made_while_another_is_used() -> None:
         assert go_on.wait(30)
         yield 1
 
-    ahead = one_ahead(items())
+    ahead = prefetch_next(items())
     assert next(ahead) == 0
     assert made.wait(30), "the next one is being made though nobody asked for it yet"
     go_on.set()
@@ -98,7 +98,7 @@ def test_an_error_in_making_reaches_the_caller() -> None:
         yield 0
         raise ValueError("no blocks")
 
-    ahead = one_ahead(items())
+    ahead = prefetch_next(items())
     assert next(ahead) == 0
     with pytest.raises(ValueError, match="no blocks"):
         next(ahead)

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from evals.engine import EngineKind, EngineSpec, EngineTuning, ExecutionMode, installed_version, open_engine
+from evals.engine import EngineKind, EngineSpec, EngineTuning, ExecutionMode
+from evals.engines import installed_version, open_engine
 from evals.errors import EngineError
 from evals.vllm import loading
 from evals.vllm.environment import environment, process_settings

@@ -65,7 +65,7 @@ def test_every_token_sees_its_own_past_and_is_computed_once(batches: list[list[t
             line[-1].table for line in tree.lines()
             if tuple(t for segment in line for t in segment.tokens)[: len(sequences[-1])] == sequences[-1]
         )[: -(-len(sequences[-1]) // BLOCK)]  # fmt: skip
-        pool.give_back((taken | set(resident.table)) - set(table))
+        pool.release((taken | set(resident.table)) - set(table))
         resident = Resident(sequences[-1], table)
         assert pool.free == 199 - len(table)
 

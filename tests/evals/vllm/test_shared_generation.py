@@ -88,7 +88,7 @@ def answer_all(engine: ScriptedEngine, folder: Path, *, leads: bool) -> list[Any
         tokenization: Any = SimpleNamespace(tokenizer=None)
         tracker = ProgressTracker("ifeval", None)
         lm = EngineLM(engine, tokenization, journal, tracker, claims, leads=leads)  # type: ignore[arg-type]
-        return lm._answer(IFEVAL)
+        return lm._answers(IFEVAL)
 
 
 def test_a_leader_with_a_batch_of_256_leaves_requests_to_a_helper(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_the_schedulers_way_gives_the_same_scores(
     engine: VllmEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = scored(engine, REQUESTS)
-    monkeypatch.setattr(engine, "_outside", None)  # as on a machine where the other way is not written
+    monkeypatch.setattr(engine, "_unscheduled", None)  # as on a machine where the other way is not written
     for layers in (None, PATHS[2]):
         engine.set_layer_path(layers)
         ours = scored(engine, REQUESTS)

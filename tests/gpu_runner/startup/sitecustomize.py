@@ -34,7 +34,7 @@ def _keep_async_scheduling(platform: ModuleType) -> None:
 
 def _leave_to_scheduler(engine: ModuleType) -> None:
     """Every score and text goes through vLLM's scheduler, as in an engine without live paths."""
-    engine.open_outside = lambda *args, **named: None
+    engine.open_unscheduled = lambda *args, **named: None
 
 
 def _tell(runner: ModuleType) -> None:

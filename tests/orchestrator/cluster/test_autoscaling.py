@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import ray
 
-from evals.engine import EngineKind, installed_version
+from evals.engine import EngineKind
+from evals.engines import installed_version
 from orchestrator.cluster import RayExecutor, cluster_facts, connect, disconnect
 from orchestrator.cluster.demand import Autoscaler, Demand, gpus_awaited
 from orchestrator.plan.capacity import ClusterFacts

@@ -22,6 +22,7 @@ from orchestrator.cluster.placement import Spot
 from orchestrator.cluster.processes import ProcessGroup, kill_group, members
 from orchestrator.plan.job import Task
 from orchestrator.store.records import Failure, FailureClass
+from recipes.process_identity import process_birth
 from tests.support.fault_driver import settings_of
 from tests.support.parent_host import ParentHost, TensorParallelHost
 from tests.support.stand_in_plan import stand_in_plan
@@ -51,7 +52,7 @@ def test_a_group_is_killed_whether_its_leader_lives_or_not(parent_first: bool) -
     with subprocess.Popen([sys.executable, "-c", _FAMILY], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         child = int(parent.stdout.readline())
-        group = ProcessGroup(leader=parent.pid, created_at=psutil.Process(parent.pid).create_time())
+        group = ProcessGroup(leader=parent.pid, birth=process_birth(parent.pid))
         assert members(group) == sorted([parent.pid, child])
         if parent_first:
             parent.kill()
@@ -66,10 +67,10 @@ def test_a_number_that_another_process_has_by_now_is_left_alone() -> None:
     with subprocess.Popen([sys.executable, "-c", _FAMILY], stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None
         other.stdout.readline()
-        before = ProcessGroup(leader=other.pid, created_at=psutil.Process(other.pid).create_time() - 1000)
+        before = ProcessGroup(leader=other.pid, birth="1")
         assert kill_group(before)
         assert other.poll() is None
-        assert kill_group(before.model_copy(update={"created_at": before.created_at + 1000}))
+        assert kill_group(before.model_copy(update={"birth": process_birth(other.pid)}))
 
 
 @pytest.fixture(scope="module", params=["0", "1"])

@@ -11,7 +11,6 @@ import pytest
 from evals.claims.facts import Fact
 from evals.engine import EngineKind, EngineSpec
 from evals.normalize import benchmark_score
-from evals.results_files import import_results
 from evals.scores import ChatTemplate, EvalSettings, Evaluation, Sample, Score
 from evals.stats import SignificanceTest
 from evals.suite import load_suite
@@ -31,6 +30,7 @@ from orchestrator.compare import (
 from orchestrator.compare.measurement import versions_of_scorer
 from orchestrator.compare.pairs import count_differences
 from tests.support.board_files import board_v2, logged, write, write_samples
+from tests.support.result_files import import_results
 
 V2 = load_suite("leaderboard-v2")
 MUSR = V2.benchmark("musr")

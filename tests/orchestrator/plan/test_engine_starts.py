@@ -8,8 +8,8 @@ import pytest
 
 from evals.engine import EngineKind, EngineSpec
 from orchestrator.cluster.helpers import Helping, Work
+from orchestrator.plan.durations import ENGINE_START_S, Durations
 from orchestrator.plan.engine_starts import EngineStarts
-from orchestrator.plan.estimate import ENGINE_START_S, Durations
 from orchestrator.plan.job import EvalJob, Task
 from orchestrator.run.cost import durations_of, plan_cost
 from orchestrator.settings import Settings

@@ -107,7 +107,7 @@ def test_layer_paths_are_built_for_a_compiled_engine_and_the_plan_says_so(plan: 
 @pytest.mark.parametrize(
     ("engine", "here", "sentence"),
     [
-        ({"batch_invariant": True}, CPU, r"GPUs alone.*ask for none"),
+        ({"batch_invariant": True}, CPU, r"GPUs only.*ask for none"),
         ({"batch_invariant": True}, gpus(7, 5), r"8\.0 or more.*7\.5"),
         ({"batch_invariant": True, "execution": "compiled"}, gpus(), "use the execution mode graphs"),
         ({"batch_invariant": True, "kind": "transformers"}, CPU, "use the vllm engine"),

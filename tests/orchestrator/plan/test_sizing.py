@@ -25,7 +25,7 @@ from orchestrator.plan.plan import Plan, make_plan
 from orchestrator.plan.sweep import sweep_of_values
 from orchestrator.settings import Settings
 from recipes.config_facts import ConfigFacts
-from recipes.sources import PinnedSource, SourceFacts, facts_of_config, look, parse
+from recipes.sources import PinnedSource, SourceFacts, facts_from_config, parse, read_facts
 from tests.support.sparse_files import SMALL_LLAMA, linear_shapes, sparse_checkpoint
 
 GIB = 2**30
@@ -145,7 +145,7 @@ def test_the_name_is_the_engines(tmp_path: Path, name: str) -> None:
 def test_what_modelopt_writes_beside_the_config_counts(tmp_path: Path) -> None:
     checkpoint = sparse_checkpoint(tmp_path / "m", SMALL_LLAMA)
     (checkpoint / "hf_quant_config.json").write_text(json.dumps(MODELOPT))
-    facts = look(parse(str(checkpoint), None), home=tmp_path)
+    facts = read_facts(parse(str(checkpoint), None), home=tmp_path)
     assert facts.config.quantized is not None
     assert facts.config.quantized.method == "modelopt"
     read = json.loads((checkpoint / "config.json").read_text())
@@ -155,12 +155,12 @@ def test_what_modelopt_writes_beside_the_config_counts(tmp_path: Path) -> None:
 @pytest.mark.parametrize("method", ["bitsandbytes", "hqq", "gguf", "unnamed"])
 def test_what_vllm_cannot_load_is_refused_at_planning(planned: Any, method: str) -> None:
     with pytest.raises(EngineError, match=rf"quantised with {method} cannot be loaded by vLLM"):
-        planned(facts_of_config(config({"quant_method": method, "bits": 4})))
+        planned(facts_from_config(config({"quant_method": method, "bits": 4})))
 
 
 def test_the_transformers_engine_refuses_at_planning(planned: Any) -> None:
     with pytest.raises(EngineError, match=r"does not run quantised weights \(gptq\)"):
-        planned(facts_of_config(config(GPTQ)), kind="transformers")
+        planned(facts_from_config(config(GPTQ)), kind="transformers")
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_gpus_follow_from_the_bytes_of_the_files(
     tmp_path: Path, planned: Any, quantization: dict[str, Any], gigabytes: float, gpus: int
 ) -> None:
     """405 B parameters: a plan that knows no size would put all of them onto one GPU."""
-    facts = look(parse(str(sparse_405b(tmp_path / "m", quantization)), None), home=tmp_path)
+    facts = read_facts(parse(str(sparse_405b(tmp_path / "m", quantization)), None), home=tmp_path)
     plan = planned(facts, paths=("(3, 5)",))
     assert plan.needs
     base = next(p.job for p in plan.evals if p.candidate == BASE_NAME)
@@ -188,30 +188,32 @@ def test_gpus_follow_from_the_bytes_of_the_files(
 @pytest.mark.parametrize("name", list(ALL))
 def test_a_config_alone_gives_the_size_within_some_percent(tmp_path: Path, name: str) -> None:
     quantization, _, bits = ALL[name]
-    size = facts_of_config(config(quantization)).size_bytes
+    size = facts_from_config(config(quantization)).size_bytes
     assert size == pytest.approx(401.65e9 * bits / 8 + 8.4e9, rel=0.07)
     if quantization in (FP8, GPTQ, AWQ):
-        exact = look(parse(str(sparse_405b(tmp_path / "m", quantization)), None), home=tmp_path).size_bytes
+        exact = read_facts(
+            parse(str(sparse_405b(tmp_path / "m", quantization)), None), home=tmp_path
+        ).size_bytes
         assert size == pytest.approx(exact, rel=0.02)
 
 
 def test_what_fits_nowhere_is_refused_with_its_size(planned: Any) -> None:
     with pytest.raises(PlanError, match="can never run here"):
-        planned(facts_of_config(config(FP8)), gpus=4)
+        planned(facts_from_config(config(FP8)), gpus=4)
 
 
 def test_a_size_that_nothing_tells_is_said(planned: Any) -> None:
     """A mixture of experts without headers: neither its config nor a file tells how large it is."""
     moe = {**LLAMA_405B, "model_type": "mixtral", "num_local_experts": 8, "quantization_config": FP8}
-    facts = facts_of_config(ConfigFacts.from_config(moe, "config.json"))
+    facts = facts_from_config(ConfigFacts.from_config(moe, "config.json"))
     assert facts.size_bytes is None
     assert [note for note in planned(facts).notes if "size of base is not known" in note]
     assert planned(facts, tensor_parallel=8).notes == ()
-    assert planned(facts_of_config(config(GPTQ))).notes == ()
+    assert planned(facts_from_config(config(GPTQ))).notes == ()
 
 
 def test_a_built_path_has_the_bytes_of_its_layers(tmp_path: Path) -> None:
-    facts = look(parse(str(sparse_405b(tmp_path / "m", GPTQ)), None), home=tmp_path)
+    facts = read_facts(parse(str(sparse_405b(tmp_path / "m", GPTQ)), None), home=tmp_path)
     assert facts.size_bytes is not None
     assert facts.layer_bytes is not None
     assert facts.bytes_of(128) == facts.size_bytes + 2 * facts.layer_bytes

@@ -16,7 +16,7 @@ from evals.engine import digest_of
 from evals.suite import load_suite
 from orchestrator import cli
 from orchestrator.cluster import Batch, Finished, ReadyJobs, Seat
-from orchestrator.compare.run_comparisons import results_of_run, run_comparisons
+from orchestrator.compare.run_comparisons import result_of_candidate, results_of_run, run_comparisons
 from orchestrator.compare.sides import compare_names
 from orchestrator.plan.job import BuildJob, Task
 from orchestrator.plan.plan import make_plan
@@ -26,7 +26,7 @@ from orchestrator.run.scheduler import Scheduler
 from orchestrator.settings import Settings
 from orchestrator.store import Store
 from orchestrator.store.pages import Pages
-from orchestrator.store.records import Failure, LeaderboardQuery, SortKey
+from orchestrator.store.records import Failure, LeaderboardQuery, SortKey, Usage
 from recipes import hub as hub_client
 from tests.support.demo_stores import Maker
 from tests.support.hub_server import COMMIT, HubServer, running
@@ -108,7 +108,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "own-cache"))
         monkeypatch.delenv("HF_TOKEN", raising=False)
-        hub_client._knock.cache_clear()
+        hub_client._check_reachable.cache_clear()
         yield server
 
 
@@ -136,7 +136,6 @@ def results(settings: Settings, run_id: str) -> dict[str, Any]:
         board = LeaderboardQuery(run_id=run_id, sort=SortKey.MEAN, descending=True, limit=100)
         name = f"{BASE} block (2, 5)"
         since = datetime.now(UTC) - timedelta(hours=1)
-        cost = store.cost(run_id)
         detail = store.job_detail(found[1].evaluated[0][0].digest)
         return {
             "snapshot": store.snapshot(),
@@ -156,19 +155,21 @@ def results(settings: Settings, run_id: str) -> dict[str, Any]:
             "jobs": store.job_list(run_id, limit=200),
             "of one": store.job_list(run_id, position=39, limit=200),
             "detail": detail and (detail.job.digest, detail.candidates),
-            "cost": (cost.evaluations, cost.builds, cost.n_requests),
+            "attempts": Usage.total(store.usage(run_id)).attempts,
             "pace": store.pace(run_id).jobs,
             "arrived": sum(a.count for a in store.arrivals(run_id, since, 60)),
-            "one": [o.evaluation for _, o in _result_of(store, run_id, columns)],
+            "one": _evaluated(store, run_id, columns[0].engine_key),
             "failed": store.failed_work(run_id),
             "counts": (store.count_runs(), store.count_jobs(run_id), store.count_candidates(run_id)),
         }
 
 
-def _result_of(store: Pages, run_id: str, columns: Any) -> Any:
-    result = store.result_of(run_id, 39, columns)
+def _evaluated(store: Pages, run_id: str, engine_key: str) -> list[Any]:
+    candidate = store.candidate(run_id, 39)
+    assert candidate is not None
+    result = result_of_candidate(store, run_id, candidate, engine_key)
     assert result is not None
-    return [(j, o.model_copy(update={"evaluation": o.evaluation.result})) for j, o in result.evaluated]
+    return [outcome.evaluation.result for _, outcome in result.evaluated]
 
 
 def mergeboard(*words: str) -> str:

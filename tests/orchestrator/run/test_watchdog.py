@@ -60,6 +60,8 @@ def test_progress_is_what_the_worker_wrote_last(tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "progress.json").write_text('{"stage": "eval')
     assert read_progress(tmp_path, "d", "l").stage == "starting"
-    written = {"stage": "evaluating", "done": 3, "total": 9, "tokens": 70}
+    written = {"stage": "evaluating", "done": 3, "total": 9, "tokens": 70, "share_done": 0.5, "work_s": 4.0}
     (tmp_path / "d" / "progress.json").write_text(json.dumps(written))
-    assert read_progress(tmp_path, "d", "l").model_dump(exclude={"digest", "label"}) == written
+    read = read_progress(tmp_path, "d", "l", "node-1")
+    assert (read.digest, read.label, read.node) == ("d", "l", "node-1")
+    assert read.model_dump(include=set(written)) == written

@@ -7,8 +7,9 @@ import time
 import pytest
 import sqlalchemy as sa
 
-from evals.engine import EngineSpec
+from evals.engine import EngineKind, EngineSpec
 from orchestrator.errors import RunError, StoreError
+from orchestrator.plan.durations import Workload
 from orchestrator.store import Store
 from orchestrator.store.records import (
     Acceptance,
@@ -17,9 +18,8 @@ from orchestrator.store.records import (
     Failure,
     FailureClass,
     NotStarted,
-    Protocol,
 )
-from tests.support.store_data import build_job, build_outcome, eval_job, eval_outcome
+from tests.support.store_data import N_DEMO, build_job, build_outcome, eval_job, eval_outcome
 from tests.support.store_fixtures import *  # noqa: F403 - fixtures
 from tests.support.store_work import BAD_INPUT, driven, finish_all, started
 
@@ -207,7 +207,7 @@ class TestOutcomes:
         assert again is not None
         assert started(store, again, build.digest).number == 2
 
-    def test_mean_durations_are_those_of_evaluations_that_nothing_cut_short(self, store: Store) -> None:
+    def test_measured_work_is_that_of_evaluations_that_nothing_cut_short(self, store: Store) -> None:
         lease = driven(store)
         path = (0, 1, 2, 1, 2, 3)
         for job, seconds, replayed in (
@@ -219,8 +219,35 @@ class TestOutcomes:
             measured = outcome.evaluation.model_copy(update={"duration_s": seconds, "n_replayed": replayed})
             outcome = outcome.model_copy(update={"evaluation": measured})
             store.finish_attempt(started(store, lease, job.digest).id, outcome)
-        digest = Protocol.of(eval_job()).digest
-        assert store.mean_durations([digest, "unknown"]) == {digest: 3.0}
+        base = Workload("smoke", "bbh", 20, 135_000_000 + N_DEMO - 1, EngineKind.TRANSFORMERS)
+        expected = [(base, 2.0), (base._replace(parameters=135_000_001), 4.0)]
+        for run_id in (None, lease.run_id):
+            work = store.measured_work(run_id)
+            assert [(w.workload, w.duration_s) for w in work] == expected
+            assert not any(w.on_gpu for w in work)
+        assert store.measured_work("unknown") == ()
+
+    def test_work_is_open_until_it_runs(self, store: Store) -> None:
+        lease = driven(store)
+        before = {w.workload.benchmark: w.count for w in store.open_work(lease.run_id) if w.engine is None}
+        assert before == {"build": 1}
+        assert sum(w.count for w in store.open_work(lease.run_id)) == 7
+        assert len({w.engine for w in store.open_work(lease.run_id) if w.engine}) == 2
+        attempt = started(store, lease, eval_job().digest)
+        (running,) = store.running_jobs(lease.run_id)
+        assert (running.job_digest, running.worker) == (eval_job().digest, attempt.id)
+        assert running.workload.benchmark == "bbh"
+        assert running.elapsed_s >= 0
+        assert sum(w.count for w in store.open_work(lease.run_id)) == 6
+        store.fail_attempt(attempt.id, BAD_INPUT, will_retry=True)
+        assert sum(w.count for w in store.open_work(lease.run_id)) == 7
+        again = started(store, lease, eval_job().digest)
+        store.fail_attempt(again.id, BAD_INPUT, will_retry=False)
+        assert sum(w.count for w in store.open_work(lease.run_id)) == 6
+        assert store.running_jobs(lease.run_id) == ()
+        finish_build = started(store, lease, build_job().digest)
+        store.finish_attempt(finish_build.id, build_outcome(build_job()))
+        assert sum(w.count for w in store.open_work(lease.run_id)) == 5
 
     def test_nothing_given_nothing_found(self, store: Store) -> None:
         assert store.outcomes([]) == {}

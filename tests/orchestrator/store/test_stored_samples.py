@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
 
-from dashboard.comparisons import Comparer, Wanted
+from dashboard.comparisons import Comparer, pairs_of
 from evals.errors import SamplesError
 from evals.samples import SCHEMA, StoredSamples, write_samples
 from evals.suite import load_suite
@@ -150,15 +150,16 @@ def test_the_dashboard_refuses_the_same_row_until_the_file_is_back(
     words = cut(file, file)
     with Pages.open(url, create=False, read_only=True) as pages:
         assert isinstance(pages, Pages)
-        base, *others = (pages.candidate_scores(run_id, position) for position in range(3))
+        rows = pages.scores_of_candidates(run_id, range(3))
+        pairs = pairs_of(run_id, rows, 0, pages.columns(run_id))
         comparer = Comparer(pages, tmp_path)
-        found = tuple(comparer.now(Wanted(base, candidate)) for candidate in others)
+        found = tuple(comparer.now(pair) for pair in pairs)
         assert all(isinstance(f, Comparison) for f in found)
         expect_one_refusal(found, benchmark, digest, words)  # type: ignore[arg-type] # see above
         file.write_bytes(kept)
-        assert comparer.now(Wanted(base, others[0])) == found[0]
+        assert comparer.now(pairs[0]) == found[0]
         monkeypatch.setattr("dashboard.comparisons._AGAIN_S", -1.0)
-        again = comparer.now(Wanted(base, others[0]))
+        again = comparer.now(pairs[0])
         assert isinstance(again, Comparison)
         assert all(row.delta is not None for row in again.rows)
 

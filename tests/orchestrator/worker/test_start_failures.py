@@ -21,7 +21,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.vllm]
 _RUN = """
 import json, sys
 from pathlib import Path
-from evals.engine import EngineKind, EngineSpec, EngineTuning, installed_version
+from evals.engine import EngineKind, EngineSpec, EngineTuning
+from evals.engines import installed_version
 from orchestrator.plan.job import CheckpointPlace, Task
 from orchestrator.settings import WorkerContext
 from orchestrator.worker.worker import EngineHost
@@ -103,5 +104,5 @@ def test_the_class_is_that_of_the_cause(
     assert failure["failure_class"] == kind, failure["message"] + failure["log_tail"]
     # What the headers show is refused before the engine starts.
     assert failure["message"].startswith(
-        (f"vLLM does not start on {checkpoint}: ", f"{checkpoint} lacks weights ")
+        (f"vLLM does not start on {checkpoint}: ", f"{checkpoint} lacks weights ", f"{checkpoint}: tensor ")
     )

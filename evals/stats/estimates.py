@@ -1,4 +1,4 @@
-"""The records of a comparison: intervals, tests, deltas and shrinkage, with a sentence for every field."""
+"""Records of a comparison: intervals, tests, deltas and shrinkage."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from evals.engine import Frozen
 
 
 class Interval(Frozen):
-    """A range that holds the quantity with the given confidence."""
+    """A confidence interval."""
 
     low: float = Field(description="Lower end.")
     high: float = Field(description="Upper end.")
     level: float = Field(default=0.95, gt=0, lt=1, description="Confidence.")
 
     def holds(self, value: float, widened_by: float = 0.0) -> bool:
-        """Whether the value lies in the interval, its ends included, widened on both sides."""
+        """Whether the value lies in the closed interval, widened on both sides."""
         slack = widened_by + 1e-9
         return self.low - slack <= value <= self.high + slack
 
@@ -32,10 +32,10 @@ class Estimate(Frozen):
 
 
 class SignificanceTest(StrEnum):
-    """How a p-value was found."""
+    """Test that a p-value comes from."""
 
     SIGN_FLIP = "exact sign flip"
-    """Base and candidate swapped question by question, on the score that is shown."""
+    """Base and candidate swapped question by question, on the normalized score."""
     UNPAIRED = "unpaired"
     """Two sets of scores without samples."""
     MCNEMAR = "exact McNemar"
@@ -45,12 +45,12 @@ class SignificanceTest(StrEnum):
 
 
 class Flips(Frozen):
-    """The paired answers of two checkpoints to the same right-or-wrong questions."""
+    """Paired answers of two checkpoints to the same questions."""
 
-    both_right: int = Field(ge=0, description="Documents that both answer rightly.")
-    both_wrong: int = Field(ge=0, description="Documents that both answer wrongly.")
-    gained: int = Field(ge=0, description="Documents that only the candidate answers rightly.")
-    lost: int = Field(ge=0, description="Documents that only the base answers rightly.")
+    both_right: int = Field(ge=0, description="Documents that both answer correctly.")
+    both_wrong: int = Field(ge=0, description="Documents that both answer incorrectly.")
+    gained: int = Field(ge=0, description="Documents that only the candidate answers correctly.")
+    lost: int = Field(ge=0, description="Documents that only the base answers correctly.")
 
     @property
     def n(self) -> int:
@@ -66,19 +66,20 @@ class Delta(Frozen):
     delta_points: float = Field(description="Candidate minus base, in points.")
     delta_percent: float | None = Field(description="Relative change in per cent; null for a base at 0.")
     interval: Interval = Field(
-        description="95 % interval of delta_points, for this delta alone: it leaves out 0 where p is below 0.05."
+        description="95 % interval of delta_points, not corrected for other tests: it excludes 0 if p is below 0.05."
     )
     stderr_points: float = Field(ge=0, description="Standard error of delta_points.")
     detectable_points: float = Field(
-        ge=0, description="Smallest true delta that such a run finds in 80 % of cases at p < 0.05, in points."
+        ge=0,
+        description="Smallest true delta that such a run detects in 80 % of cases at p < 0.05, in points.",
     )
-    test: SignificanceTest = Field(description="Where p comes from.")
+    test: SignificanceTest = Field(description="Test that p comes from.")
     p: float = Field(
         ge=0,
         le=1,
-        description="Two-sided p-value of 'the score that is shown does not change', not corrected.",
+        description="Two-sided p-value of 'the normalized score does not change', not corrected.",
     )
-    n: int = Field(ge=1, description="Number of documents that were compared.")
+    n: int = Field(ge=1, description="Number of compared documents.")
     gained: int | None = Field(
         ge=0, description="Documents on which the candidate is better; null without samples."
     )
@@ -86,23 +87,23 @@ class Delta(Frozen):
 
 
 class Shrinkage(Frozen):
-    """What became of gains that were picked on a search set when they were measured again."""
+    """Gains selected on a search set compared with their confirmation."""
 
-    n: int = Field(ge=1, description="Number of candidates that were confirmed.")
+    n: int = Field(ge=1, description="Number of confirmed candidates.")
     search_mean: float = Field(description="Their mean delta on the search set.")
     confirmation_mean: float = Field(description="Their mean delta on the confirmation set.")
     kept: float | None = Field(
-        description="Share of the search gain that was kept, confirmation_mean / search_mean; null for 0."
+        description="Share of the search gain that was kept, confirmation_mean / search_mean; null if search_mean is 0."
     )
     kept_interval: Interval | None = Field(
-        description="95 % interval of kept over the candidates; null for fewer than three."
+        description="95 % interval of kept over the candidates; null for fewer than three candidates."
     )
 
 
 class Shrunk(Frozen):
-    """What a search delta leads one to expect, the luck of being picked taken out."""
+    """Expected true delta of a search delta, corrected for selection."""
 
     observed: float = Field(description="Delta on the search set.")
     expected: float = Field(description="Posterior mean of the true delta.")
     stderr: float = Field(ge=0, description="Posterior standard deviation of the true delta.")
-    weight: float = Field(ge=0, le=1, description="Share of the distance from the mean of all that is kept.")
+    weight: float = Field(ge=0, le=1, description="Share of the distance from the common mean that is kept.")

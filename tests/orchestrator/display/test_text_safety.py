@@ -11,8 +11,8 @@ from rich.table import Table
 
 from dashboard.widgets import csv_of
 from orchestrator import cli
+from orchestrator.display.text_safety import Terminal, cell, entity, escaped, line, plain
 from orchestrator.run.run import to_stderr
-from orchestrator.text_safety import Terminal, cell, entity, escaped, line, plain
 
 HOSTILE = "a\x1b[2J\x1b]0;title\x07 [bold red]b[/] :smile: \u202egnp.exe\u202c \x9b31m https://x.org <b>"
 

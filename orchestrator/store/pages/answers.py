@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
-from enum import StrEnum
 
 from pydantic import Field
 
-from orchestrator.plan.job import BuildJob, EvalJob, Frozen, JobKind
-from orchestrator.store.records import AttemptRecord, CandidateRecord
+from evals.engine import Frozen
+from orchestrator.plan.job import BuildJob, EvalJob, JobKind
+from orchestrator.store.records import AttemptRecord, CandidateRecord, JobState
 
 
 class Column(Frozen):
@@ -22,16 +22,6 @@ class Column(Frozen):
         description="Digest of the same without the longest sequence, in which suites of one run differ."
     )
     engine: str = Field(description="The engine in words.")
-
-
-class Cost(Frozen):
-    """What a run's outcomes have cost, wherever they were made."""
-
-    evaluations: int = Field(description="Evaluations that are done.")
-    builds: int = Field(description="Builds that are done.")
-    busy_s: float = Field(description="Seconds that workers spent on them.")
-    gpu_s: float = Field(description="The same, times the GPUs that each held; 0 on machines without one.")
-    n_requests: int = Field(description="Requests that the evaluations needed.")
 
 
 class Pace(Frozen):
@@ -59,15 +49,6 @@ class Arrivals(Frozen):
     at: datetime = Field(description="Start of the step, on the store's clock.")
     kind: JobKind = Field(description="What the jobs did.")
     count: int = Field(description="How many came in.")
-
-
-class JobState(StrEnum):
-    """Where a job of a run stands."""
-
-    DONE = "done"
-    RUNNING = "running"
-    FAILED = "failed"
-    WAITING = "waiting"
 
 
 class JobRow(Frozen):

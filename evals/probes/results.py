@@ -1,4 +1,4 @@
-"""The records of probes: what was asked, what came of it, and what guessing would have given."""
+"""Records of probes: enums, reference levels and results."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from evals.errors import EvaluationError
 
 
 class Family(StrEnum):
-    """What a probe is about."""
+    """Topic of a probe."""
 
     ARITHMETIC = "arithmetic"
     EMOTION = "emotion"
@@ -20,7 +20,7 @@ class Family(StrEnum):
 
 
 class Difficulty(StrEnum):
-    """How hard the questions of a probe are."""
+    """Difficulty of a probe's questions."""
 
     EASY = "easy"
     MEDIUM = "medium"
@@ -29,28 +29,28 @@ class Difficulty(StrEnum):
 
 
 class Form(StrEnum):
-    """How an answer is taken from an engine."""
+    """Whether answers are generated or scored by their probabilities."""
 
     GENERATED = "generated"
     SCORED = "scored"
 
 
 class Split(StrEnum):
-    """Which of the two disjoint sets of questions is asked."""
+    """One of the two disjoint sets of questions."""
 
     SEARCH = "search"
     CONFIRMATION = "confirmation"
 
 
 class Scoring(StrEnum):
-    """How an answer becomes a credit."""
+    """Scoring method."""
 
     PUBLISHED = "published"
     CORRECTED = "corrected"
 
 
 class LevelKind(StrEnum):
-    """An answerer that shows what a value of a probe means."""
+    """A reference answerer."""
 
     RANDOM = "random"
     CONSTANT = "constant"
@@ -60,54 +60,54 @@ class LevelKind(StrEnum):
 
     @property
     def is_null(self) -> bool:
-        """Whether this answerer knows nothing."""
+        """Whether this answerer has no knowledge of the answers."""
         return self not in (LevelKind.RIGHT, LevelKind.CEILING)
 
 
 class ProbeError(EvaluationError):
-    """A probe that does not exist, or results that do not belong to it."""
+    """A probe does not exist, or results do not belong to it."""
 
 
 class Level(Frozen):
-    """The value that an answerer without a model gets, from running the probe's scoring over its answers."""
+    """The probe's value for the answers of a reference answerer."""
 
-    kind: LevelKind = Field(description="Which answerer.")
-    scoring: Scoring = Field(description="Scoring that its answers went through.")
-    value: float = Field(description="Its probe value, 0 to 1.")
-    meaning: str = Field(description="What the answerer does, one sentence.")
+    kind: LevelKind = Field(description="The reference answerer.")
+    scoring: Scoring = Field(description="Scoring of the answers.")
+    value: float = Field(description="Probe value, 0 to 1.")
+    meaning: str = Field(description="Behaviour of the answerer, in one sentence.")
 
 
 class ItemResult(Frozen):
     """One item's answer and its credit."""
 
     item: int = Field(ge=0, description="Number of the item in its set.")
-    target: str = Field(description="The right answer.")
-    response: str = Field(description="The written text, or what the answer tokens' probabilities amount to.")
-    extracted: str | None = Field(description="The answer that was found; null if none.")
+    target: str = Field(description="The correct answer.")
+    response: str = Field(description="The generated text, or the answers' probabilities.")
+    extracted: str | None = Field(description="The extracted answer; null if none.")
     published: float | None = Field(
-        description="Credit by the published scoring, 0 to 1; null where there is none."
+        description="Credit by the published scoring, 0 to 1; null if there is none."
     )
-    corrected: float = Field(description="Credit by the project's corrected scoring, 0 to 1.")
+    corrected: float = Field(description="Credit by the corrected scoring, 0 to 1.")
     answer_mass: float | None = Field(
         default=None,
-        description="Probability that the next token is an answer at all; null for written answers.",
+        description="Total probability of the scored answers; null for generated answers.",
     )
 
     def credit(self, scoring: Scoring) -> float:
         """Credit by one scoring."""
-        found = self.corrected if scoring is Scoring.CORRECTED else self.published
-        if found is None:
+        credit = self.corrected if scoring is Scoring.CORRECTED else self.published
+        if credit is None:
             raise ProbeError(
                 f"Item {self.item} has no credit by the {scoring} scoring: choose the corrected one."
             )
-        return found
+        return credit
 
 
 class ProbeResult(Frozen):
-    """What one layer path or checkpoint got in one probe. A screening value, never a benchmark score."""
+    """Result of one layer path or checkpoint in one probe; a screening value, not a benchmark score."""
 
     probe: str = Field(description="Name of the probe.")
-    key: str = Field(description="Its name without the split; the same for search and confirmation.")
+    key: str = Field(description="Name without the split; the same for search and confirmation.")
     split: Split = Field(description="Search set or confirmation set.")
     digest: str = Field(description="Digest of the probe's definition, prompts, data and scoring.")
     items: tuple[ItemResult, ...] = Field(description="One entry per item, in order.")
@@ -121,7 +121,7 @@ class ProbeResult(Frozen):
         return math.fsum(self.credits(scoring)) / len(self.items)
 
     def stderr(self, scoring: Scoring) -> float:
-        """Standard error of the value over another choice of as many items."""
+        """Standard error of the value over samples of as many items."""
         credits, mean = self.credits(scoring), self.value(scoring)
         if len(credits) < 2:
             return 0.0
@@ -130,5 +130,5 @@ class ProbeResult(Frozen):
 
     @property
     def answered(self) -> float:
-        """Share of items in whose answer something could be found."""
+        """Share of items with an extracted answer."""
         return sum(item.extracted is not None for item in self.items) / len(self.items)

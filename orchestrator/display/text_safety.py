@@ -1,7 +1,7 @@
-"""Text from outside (names, responses, errors, files) made fit to be shown: never markup, never endless, nothing hidden.
+"""Text from outside (names, responses, errors, files) made fit to be shown and stored: never markup, never endless, nothing hidden.
 
 One function per place: `plain` and `line` for text and logs, `Terminal` for the terminal, `escaped` for Markdown, `entity` for HTML,
-`cell` for CSV and TSV. Nothing else in the product escapes.
+`cell` for CSV and TSV; `ForeignText` and `StorableText` for fields that go into the store. Nothing else in the product escapes.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import AfterValidator
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
@@ -25,6 +26,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 SHORT = 120
 LONG = 20_000
+_MOST_STORED = 64 * 1024
 
 
 class Terminal(Console):
@@ -101,3 +103,31 @@ def _visible(character: str) -> str:
     if unicodedata.category(character) in _HIDDEN or code < 160:
         return "\ufffd"
     return " " if character.isspace() else "\ufffd"
+
+
+def _storable_end(text: str) -> str:
+    """Text from outside as every database takes it: no NUL, no lone surrogate, only the end of what is too long."""
+    text = text.encode("utf-8", "replace").decode("utf-8").replace("\0", "\ufffd")
+    return text if len(text) <= _MOST_STORED else "[...]" + text[-_MOST_STORED:]
+
+
+def unstorable(text: str) -> str | None:
+    """The character in a text that no database can store, in words; None where there is none."""
+    if "\0" in text:
+        return "NUL (U+0000)"
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return f"half of a surrogate pair (U+{ord(text[error.start]):04X})"
+    return None
+
+
+def _storable(text: str) -> str:
+    character = unstorable(text)
+    if character is not None:
+        raise ValueError(f"it holds a character, {character}, that no file or database can store")
+    return text
+
+
+ForeignText = Annotated[str, AfterValidator(_storable_end)]
+StorableText = Annotated[str, AfterValidator(_storable)]

@@ -1,0 +1,197 @@
+"""When a run will end, as its driver and as those who read the store see it: what has ended teaches, what runs tells how far it is."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from orchestrator.plan.durations import ENGINE_START_S, Durations, Workload
+from orchestrator.plan.engine_starts import EngineStarts
+from orchestrator.plan.job import BuildJob, EvalJob
+from orchestrator.plan.outlook import ActiveBatch, active_batch, left_s
+from orchestrator.plan.remaining import SteadyEstimate
+from orchestrator.run.progress import JobProgress, progress_age_s, read_progress
+from orchestrator.store import Store
+from orchestrator.store.records import EvalOutcome, RunProgress, Success
+from orchestrator.store.work import RunningWork
+
+# An engine that has just ended one job counts as working until it has its next.
+_BETWEEN_JOBS_S = 5.0
+# For each job of the run; counting what waits takes a microsecond of each.
+_LOOK_AGAIN_S = 1e-4
+# Least share of an evaluation's requests that an engine answered, the journal's left out, to tell from their time what all take.
+_LEAST_ASKED = 0.05
+
+
+class _Batch:
+    """Jobs that run together, and what has been seen of them."""
+
+    def __init__(self, jobs: Sequence[BuildJob | EvalJob], now_s: float, *, fresh: bool) -> None:
+        self.jobs = jobs
+        self.begun_s = now_s
+        self.fresh = fresh
+        self.counted: tuple[float | None, float] = (None, 0.0)
+        self.seen_s = now_s
+
+    def see(self, progress: JobProgress, now_s: float) -> None:
+        """Take in what its worker has written down."""
+        counted = (progress.share_done, progress.work_s)
+        if counted != self.counted:
+            self.counted, self.seen_s = counted, now_s
+        self.fresh = progress.engine_starts or (self.fresh and progress.share_done is None)
+
+
+class RunOutlook:
+    """The remaining time of one run, kept up to date by its scheduler."""
+
+    def __init__(
+        self,
+        durations: Durations,
+        jobs: Mapping[str, BuildJob | EvalJob],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._durations = durations
+        self._jobs = jobs
+        self._clock = clock
+        self._workloads = {digest: durations.workload(job) for digest, job in jobs.items()}
+        self._batches: dict[str, _Batch] = {}
+        self._opened: set[str] = set()
+        self._parallel: list[tuple[float, int]] = []
+        self._steady = SteadyEstimate()
+        self._waiting: Counter[Workload] = Counter()
+        self._coming_s = 0.0
+        self._look_again_s = clock()
+
+    def began(self, jobs: Sequence[BuildJob | EvalJob]) -> None:
+        """One batch has been given to an engine, or a build to a node."""
+        fresh = isinstance(jobs[0], EvalJob) and jobs[0].engine_key not in self._opened
+        self._batches[jobs[0].digest] = _Batch(jobs, self._clock(), fresh=fresh)
+
+    def ended(self, job: BuildJob | EvalJob, outcome: Success) -> None:
+        """A job has ended well; what it took is learned."""
+        workload = self._durations.workload(job)
+        batch = next((b for b in self._batches.values() if any(job.digest == j.digest for j in b.jobs)), None)
+        took = (self._clock() - batch.begun_s) / len(batch.jobs) if batch is not None else 0.0
+        if isinstance(job, EvalJob) and isinstance(outcome, EvalOutcome):
+            self._opened.add(job.engine_key)
+            evaluation, start_s = outcome.evaluation, outcome.engine_start_s
+            if start_s is not None:
+                self._durations.learn_start(job, start_s)
+            asked = 1 - evaluation.n_replayed / max(1, evaluation.n_requests)
+            if asked < _LEAST_ASKED:
+                return
+            # What comes before and after its requests counts too, but not the start of its engine.
+            if batch is None or len(batch.jobs) > 1 or start_s is not None or evaluation.n_replayed:
+                took = evaluation.duration_s / asked
+        self._durations.learn(workload, took)
+
+    def left_s(self, pending: Iterable[str], running: Sequence[JobProgress], n_ended: int) -> float | None:
+        """Seconds until the run ends, null where nothing is known; `n_ended` counts jobs and attempts that have ended."""
+        now = self._clock()
+        self._batches = {p.digest: self._batches[p.digest] for p in running if p.digest in self._batches}
+        for progress in running:
+            if progress.digest in self._batches:
+                self._batches[progress.digest].see(progress, now)
+        if now >= self._look_again_s:
+            waiting = list(pending)
+            self._waiting = Counter(map(self._workloads.__getitem__, waiting))
+            self._coming_s = self._starts_s(waiting)
+            self._look_again_s = now + len(self._jobs) * _LOOK_AGAIN_S
+        active = [self._active(batch, now) for batch in self._batches.values()]
+        left = left_s(
+            self._durations,
+            self._waiting,
+            active,
+            parallel=self._engines(now),
+            starts_s=self._coming_s,
+        )
+        quarters = tuple(int(4 * (p.share_done or 0.0)) for p in running)
+        return self._steady.update(now, left, (n_ended, sum(quarters)))
+
+    def _active(self, batch: _Batch, now: float) -> ActiveBatch:
+        first = batch.jobs[0]
+        share, counted_s = batch.counted
+        starting = batch.fresh and isinstance(first, EvalJob)
+        return active_batch(
+            self._workloads[first.digest],
+            len(batch.jobs),
+            since_start_s=now - batch.begun_s,
+            share_done=share,
+            counted_s=counted_s,
+            since_count_s=now - batch.seen_s,
+            starting=starting,
+            engine_start_s=self._durations.start_s(first) if isinstance(first, EvalJob) else 0.0,
+        )
+
+    def _engines(self, now: float) -> int:
+        """Engines and builds that work, those between two jobs included."""
+        self._parallel = [(at, n) for at, n in self._parallel if now - at <= _BETWEEN_JOBS_S]
+        self._parallel.append((now, len(self._batches)))
+        return max(n for _, n in self._parallel)
+
+    def _starts_s(self, waiting: Iterable[str]) -> float:
+        """Seconds of engine starts to come: one for each engine that no job has had yet."""
+        known = self._opened | {
+            b.jobs[0].engine_key for b in self._batches.values() if isinstance(b.jobs[0], EvalJob)
+        }
+        coming: dict[str, EvalJob] = {}
+        for digest in waiting:
+            job = self._jobs[digest]
+            if isinstance(job, EvalJob) and job.engine_key not in known:
+                coming.setdefault(job.engine_key, job)
+        return sum(map(self._durations.start_s, coming.values()))
+
+
+class StoredOutlook:
+    """The remaining time of a run that another process drives, out of its store and what workers have written down."""
+
+    def __init__(self, run_id: str, home: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._run_id = run_id
+        self._journals = home / "journals"
+        self._start_s = EngineStarts(home).typical_s() or ENGINE_START_S
+        self._clock = clock
+        self._steady = SteadyEstimate()
+
+    def left_s(self, store: Store, progress: RunProgress) -> float | None:
+        """Seconds until the run ends; null where nothing is known. Between two calls in which nothing has ended it falls."""
+        durations = Durations({}, on_gpu=False)
+        measured = store.measured_work(self._run_id) or store.measured_work()
+        for work in measured:
+            durations.learn(work.workload, work.duration_s)
+        waiting: Counter[Workload] = Counter()
+        engines = set()
+        for some in store.open_work(self._run_id):
+            waiting[some.workload] += some.count
+            engines.add(some.engine)
+        batches: dict[str, list[RunningWork]] = {}
+        for job in store.running_jobs(self._run_id):
+            batches.setdefault(job.worker, []).append(job)
+            engines.discard(job.engine)
+        active = [self._active(batch) for batch in batches.values()]
+        left = left_s(
+            durations,
+            waiting,
+            active,
+            parallel=len(batches),
+            starts_s=self._start_s * len(engines - {None}),
+        )
+        quarters = sum(int(4 * (batch.share_done or 0.0)) for batch in active)
+        return self._steady.update(self._clock(), left, (progress.done + progress.failed, quarters))
+
+    def _active(self, batch: Sequence[RunningWork]) -> ActiveBatch:
+        """A batch, whose first job's worker has written down how far it is."""
+        written = [read_progress(self._journals, job.job_digest, "") for job in batch]
+        number, progress = max(enumerate(written), key=lambda item: item[1].share_done or 0.0)
+        return active_batch(
+            batch[0].workload,
+            len(batch),
+            since_start_s=batch[0].elapsed_s,
+            share_done=progress.share_done,
+            counted_s=progress.work_s,
+            since_count_s=progress_age_s(self._journals, batch[number].job_digest),
+            starting=any(each.engine_starts for each in written),
+            engine_start_s=self._start_s,
+        )

@@ -1,0 +1,159 @@
+"""What a run shows while it goes on: live in a terminal, as lines elsewhere, and to those who watch from another process."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from orchestrator.cli.progress import TerminalReporter, headline, job_text
+from orchestrator.cli.status_view import show_run, watch_run
+from orchestrator.display.text_safety import Terminal
+from orchestrator.run.job_state import NodeState
+from orchestrator.run.outlook import StoredOutlook
+from orchestrator.run.progress import JobProgress, RunProgress
+from orchestrator.settings import Settings
+from orchestrator.store import Store
+from orchestrator.store.records import EvalOutcome, RunState
+from tests.support.store_data import build_job, eval_job, outcome_of
+from tests.support.store_work import BAD_INPUT, driven, started
+
+SCORES = JobProgress(
+    digest="a", label="merged: smoke bbh", stage="evaluating", done=12, total=90, tokens=4000, share_done=0.1,
+    work_s=8.0, node="node-1",
+)  # fmt: skip
+STARTS = JobProgress(
+    digest="b",
+    label="base: smoke musr and 3 more",
+    stage="starting the engine",
+    engine_starts=True,
+    node="node-2",
+)
+
+
+def moment(done: int = 2, remaining_s: float | None = 290.0, **fields: object) -> RunProgress:
+    counts = dict.fromkeys(NodeState, 0) | {
+        NodeState.DONE: done,
+        NodeState.RUNNING: 2,
+        NodeState.READY: 6 - done,
+        NodeState.FAILED: 1,
+    }
+    return RunProgress.model_validate(
+        {
+            "counts": counts,
+            "running": (SCORES, STARTS),
+            "elapsed_s": 125,
+            "ran": done,
+            "remaining_s": remaining_s,
+        }
+        | fields
+    )
+
+
+def shown(*moments: RunProgress, terminal: bool, quiet: bool = False) -> str:
+    out = io.StringIO()
+    console = Terminal(file=out, force_terminal=terminal, width=110, height=40)
+    with TerminalReporter(console, quiet=quiet) as reporter:
+        for each in moments:
+            reporter.update(each)
+    return out.getvalue()
+
+
+def test_the_live_view_shows_what_the_lines_show() -> None:
+    live, lines = shown(moment(), terminal=True), shown(moment(), terminal=False)
+    for text in (
+        "2/9 jobs after 2 min 5 s, about 5 min left, 1 failed",
+        "merged: smoke bbh 12/90 (500 tokens/s) on node-1",
+        "base: smoke musr and 3 more (starting the engine) on node-2",
+    ):
+        assert text in live
+        assert text in lines
+    assert shown(moment(), terminal=True, quiet=True) == shown(moment(), terminal=False, quiet=True) == ""
+
+
+def test_the_live_view_is_redrawn_in_place_and_taken_away_at_the_end() -> None:
+    once = shown(moment(), terminal=True)
+    twice = shown(moment(), moment(3), terminal=True)
+    assert "\x1b[2K" in twice, "lines are erased"
+    assert once.count("\n") < twice.count("\n") <= 3 * once.count("\n")
+    many = moment(running=(SCORES,) * 40)
+    assert "and 24 more" in shown(many, terminal=True)
+
+
+def test_lines_come_when_a_job_ends_and_else_seldom() -> None:
+    assert shown(moment(), moment(), moment(), terminal=False).count("\n") == 1
+    assert shown(moment(), moment(3), moment(3), terminal=False).count("\n") == 2
+
+
+def test_nothing_is_estimated_where_nothing_is_known() -> None:
+    assert headline(moment(remaining_s=None)) == "2/9 jobs after 2 min 5 s, 1 failed"
+    waits = headline(moment(waits_for="The store does not answer."))
+    assert waits.endswith("waiting: The store does not answer.")
+    assert (
+        job_text(JobProgress(digest="a", label="build merged", stage="starting")) == "build merged (starting)"
+    )
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Settings:
+    return Settings(
+        home=tmp_path, database_url=f"sqlite:///{tmp_path}/s.sqlite", datasets=None, ray_address=None
+    )
+
+
+def test_status_and_watch_name_jobs_nodes_and_what_is_left(
+    own: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Store.open(own.database_url) as store:
+        lease = driven(store)
+        attempt = store.start_attempt(lease, eval_job().digest, node="node-7", worker="engine-1")
+        folder = own.journals / eval_job().digest
+        folder.mkdir(parents=True)
+        written = {
+            "stage": "evaluating", "done": 20, "total": 40, "tokens": 500, "share_done": 0.5, "work_s": 60.0,
+        }  # fmt: skip
+        (folder / "progress.json").write_text(json.dumps(written))
+        show_run(own, lease.run_id, as_json=False)
+        text = capsys.readouterr().out
+        assert "base: smoke bbh 20/40 (8 tokens/s) on node-7 for" in text
+        assert "0 of 7 jobs done, 1 running" in text
+        show_run(own, lease.run_id, as_json=True)
+        data = json.loads(capsys.readouterr().out)
+        assert 60 < data["remaining_s"] < 2000, "the pace of the one that runs tells for the others"
+        assert data["running_attempts"][0]["node"] == "node-7"
+        store.fail_attempt(attempt.id, BAD_INPUT, will_retry=False)
+        store.finish_run(lease, RunState.FAILED)
+    for terminal in (False, True):
+        out = io.StringIO()
+        watch_run(own, lease.run_id, 0.01, Terminal(file=out, force_terminal=terminal, width=110))
+        assert f"{lease.run_id}: failed, 0 of 7 jobs done" in out.getvalue()
+        assert "bad_input: No." in out.getvalue()
+        assert "left" not in out.getvalue(), "nothing is left of a run that has ended"
+
+
+def test_the_stored_estimate_falls_while_nothing_ends(own: Settings) -> None:
+    clock = [0.0]
+    with Store.open(own.database_url) as store:
+        lease = driven(store)
+        outlook = StoredOutlook(lease.run_id, own.home, clock=lambda: clock[0])
+
+        def left() -> float | None:
+            return outlook.left_s(store, store.progress(lease.run_id))
+
+        assert left() is None, "nothing was measured"
+        for job in (build_job(), eval_job("bbh"), eval_job("ifeval")):
+            outcome = outcome_of(job)
+            if isinstance(outcome, EvalOutcome):
+                evaluation = outcome.evaluation.model_copy(update={"n_replayed": 0, "duration_s": 100.0})
+                outcome = outcome.model_copy(update={"evaluation": evaluation})
+            store.finish_attempt(started(store, lease, job.digest).id, outcome)
+        first = left()
+        assert first is not None
+        assert 350 < first < 550, "four evaluations of 100 s, and starts of engines"
+        started(store, lease, eval_job("ifeval", (0, 1, 2, 1, 2, 3)).digest)
+        clock[0] += 30
+        second = left()
+        assert second is not None
+        assert second <= first, "a job that has begun is no news"
