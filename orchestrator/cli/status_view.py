@@ -37,12 +37,17 @@ def show_runs(settings: Settings, as_json: bool) -> None:
         return
     table = Table(box=None, header_style="bold")
     for column in ("run", "state", "done", "failed", "running", "started"):
-        table.add_column(column)
+        # The id is what every other command takes: it is never cut.
+        table.add_column(column, no_wrap=column == "run", overflow="fold", min_width=_id_width(rows, column))
     for record, progress in rows:
         started = record.started_at.strftime("%Y-%m-%d %H:%M") if record.started_at else "-"
         done = f"{progress.done}/{progress.total}"
         table.add_row(record.id, record.state, done, str(progress.failed), str(progress.running), started)
     Terminal().print(table if rows else "No runs yet; `mergeboard run SWEEP.yaml` makes one.")
+
+
+def _id_width(rows: Sequence[tuple[RunRecord, JobCounts]], column: str) -> int | None:
+    return max((len(record.id) for record, _ in rows), default=0) if column == "run" else None
 
 
 def show_run(settings: Settings, run_id: str, as_json: bool) -> None:
