@@ -1,4 +1,4 @@
-"""Candidates against a base: what may be compared, the differences, their correction, and the table."""
+"""Comparisons of candidates with a base: comparability checks, differences, correction and the table."""
 
 from orchestrator.compare.comparison import SIGNIFICANT, Comparison, ComparisonRow
 from orchestrator.compare.correction import correct, correction_text

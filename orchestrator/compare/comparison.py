@@ -1,4 +1,4 @@
-"""The records of a comparison: candidate against base, benchmark by benchmark."""
+"""Records of a comparison of a candidate with the base, one row per benchmark."""
 
 from __future__ import annotations
 
@@ -11,41 +11,43 @@ SIGNIFICANT = 0.05
 
 
 class ComparisonRow(Frozen):
-    """One benchmark, or a mean over several, of a candidate against the base."""
+    """A candidate compared with the base on one benchmark, or on the mean over several."""
 
     suite: str = Field(description="Name of the suite.")
     benchmark: str | None = Field(description="Name of the benchmark; null for a mean over several.")
-    title: str = Field(description="Name for people.")
+    title: str = Field(description="Display name.")
     base: float | None = Field(description="Normalized score of the base, 0 to 100; null if it has none.")
     candidate: float | None = Field(
         description="Normalized score of the candidate, 0 to 100; null if it has none."
     )
     delta: Delta | None = Field(
-        description="The difference with interval and test; null where it may not be taken."
+        description="The difference with interval and test; null if the two must not be compared."
     )
     p_corrected: float | None = Field(
         default=None,
-        description="p-value corrected (Holm) for every benchmark and every average of every candidate that was tried.",
+        description="p-value, Holm-corrected over all benchmarks and averages of all candidates tried.",
     )
-    refused: tuple[str, ...] = Field(default=(), description="Why the two may not be compared, in words.")
-    forced: bool = Field(default=False, description="Whether they were compared in spite of that.")
+    refused: tuple[str, ...] = Field(default=(), description="Reasons why the two must not be compared.")
+    forced: bool = Field(
+        default=False, description="Whether they were compared in spite of the reasons in `refused`."
+    )
     notes: tuple[str, ...] = Field(
-        default=(), description="What to know about the row: alarms, partial, unpaired."
+        default=(), description="Remarks on the row: alarms, partial or unpaired samples."
     )
 
     @property
     def significant(self) -> bool:
-        """Whether the difference is real as far as the corrected test can tell."""
+        """Whether the corrected p-value is below 0.05."""
         return self.p_corrected is not None and self.p_corrected < SIGNIFICANT
 
     @property
     def alone(self) -> bool:
-        """Whether its interval leaves out 0, but the correction for all that was tried leaves no finding."""
+        """Whether the difference is significant before, but not after the correction for multiple tests."""
         return self.delta is not None and self.delta.p < SIGNIFICANT and not self.significant
 
     @property
     def verdict(self) -> str:
-        """The row in a word or two."""
+        """The outcome: `better`, `worse`, `no difference shown` or `not compared`."""
         if self.delta is None:
             return "not compared"
         if not self.significant:
@@ -54,10 +56,10 @@ class ComparisonRow(Frozen):
 
 
 class Comparison(Frozen):
-    """A candidate against the base."""
+    """A candidate compared with the base."""
 
-    base: str = Field(description="The base, for people.")
-    candidate: str = Field(description="The candidate, for people.")
+    base: str = Field(description="Display name of the base.")
+    candidate: str = Field(description="Display name of the candidate.")
     rows: tuple[ComparisonRow, ...] = Field(description="One per benchmark that either side has.")
     averages: tuple[ComparisonRow, ...] = Field(
         description="One per suite with more than one compared benchmark."
@@ -66,10 +68,10 @@ class Comparison(Frozen):
     n_candidates: int = Field(
         default=1,
         ge=0,
-        description="Number of candidates whose tests these are; one with two engines counts twice.",
+        description="Number of candidates in those tests; one evaluated with two engines counts twice.",
     )
 
     @property
     def forced(self) -> bool:
-        """Whether any row was compared although it may not be."""
+        """Whether any row was compared in spite of reasons against it."""
         return any(row.forced for row in (*self.rows, *self.averages))

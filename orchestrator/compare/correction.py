@@ -1,4 +1,4 @@
-"""Correction of comparisons for all that was tried: one family of tests, benchmarks and averages alike."""
+"""Holm correction of comparisons: one family of tests over all benchmarks and averages."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from orchestrator.compare.comparison import Comparison, ComparisonRow
 def correct(
     comparisons: Sequence[Comparison], *, other_candidates: int = 0, other_tests: int = 0
 ) -> tuple[Comparison, ...]:
-    """The comparisons with p-values corrected (Holm) over every benchmark and every average of all of them.
+    """Return the comparisons with p-values Holm-corrected over all their benchmarks and averages.
 
-    `other_candidates` were tried beside them, each on as many benchmarks and averages as the candidate here with most of them;
-    `other_tests` counts further tests. Both are taken as having shown nothing.
+    `other_candidates` counts further candidates that were tried, each assumed to have as many tests as the
+    candidate here with the most; `other_tests` counts further tests. Both are assumed to have shown no effect.
     """
     tested = [[row.delta.p if row.delta else None for row in (*c.rows, *c.averages)] for c in comparisons]
     counts = [sum(p is not None for p in p_values) for p_values in tested]
-    others = other_tests + other_candidates * max(counts, default=0)
-    adjusted = iter(corrected([p for p_values in tested for p in p_values], others))
+    n_other_tests = other_tests + other_candidates * max(counts, default=0)
+    adjusted = iter(corrected([p for p_values in tested for p in p_values], n_other_tests))
 
     def with_p(rows: Sequence[ComparisonRow]) -> tuple[ComparisonRow, ...]:
         return tuple(row.model_copy(update={"p_corrected": next(adjusted)}) for row in rows)
@@ -29,7 +29,7 @@ def correct(
             update={
                 "rows": with_p(c.rows),
                 "averages": with_p(c.averages),
-                "n_tests": sum(counts) + others,
+                "n_tests": sum(counts) + n_other_tests,
                 "n_candidates": len(comparisons) + other_candidates,
             }
         )
@@ -38,7 +38,7 @@ def correct(
 
 
 def correction_text(n_tests: int, n_candidates: int) -> str:
-    """What the corrected p-values are corrected for, in words."""
+    """A sentence on what the p-values are corrected for."""
     if n_tests <= 1:
         return "one test: nothing to correct"
     of = "1 candidate" if n_candidates == 1 else f"{n_candidates:,} candidates"

@@ -1,4 +1,4 @@
-"""Imported runs as sides of a comparison."""
+"""Convert imported runs to sides of a comparison."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from orchestrator.errors import RunError
 from orchestrator.store import Store
 from orchestrator.store.claim_records import ImportedResultRecord, ImportedRunRecord
 
-_TOLD_APART_BY = (Fact.TEMPLATE, Fact.DTYPE, Fact.QUANTIZATION, Fact.LIMIT, Fact.HARNESS_VERSION)
+_DISTINGUISHING = (Fact.TEMPLATE, Fact.DTYPE, Fact.QUANTIZATION, Fact.LIMIT, Fact.HARNESS_VERSION)
 
 
 def imported_sides(store: Store, text: str, home: Path) -> list[Side] | None:
-    """The benchmarks of the imported runs of this id, checkpoint, file or folder; None where there are none.
+    """The benchmarks of the imported runs with this id, checkpoint, file or folder; None if there are none.
 
-    Several runs of one checkpoint are taken together, unless a benchmark is in more than one of them: then RunError
-    asks for the one that is meant.
+    Several runs of one checkpoint are combined. Raises RunError, which lists the runs, if a benchmark is in
+    more than one of them.
     """
     runs = store.find_imports(text) or store.find_imports(str(Path(text).absolute()))
     if not runs and Path(text).is_dir():
-        inside = Path(text).absolute()
-        runs = tuple(run for run in store.imports(limit=10_000) if inside in Path(run.source).parents)
+        folder = Path(text).absolute()
+        runs = tuple(run for run in store.imports(limit=10_000) if folder in Path(run.source).parents)
     if not runs:
         return None
     results = store.imported_results(run.id for run in runs)
@@ -38,23 +38,25 @@ def imported_sides(store: Store, text: str, home: Path) -> list[Side] | None:
 def _require_one_of_each(
     text: str, runs: Sequence[ImportedRunRecord], results: dict[str, tuple[ImportedResultRecord, ...]]
 ) -> None:
-    having: dict[tuple[str, str], list[ImportedRunRecord]] = defaultdict(list)
+    runs_by_benchmark: dict[tuple[str, str], list[ImportedRunRecord]] = defaultdict(list)
     for run in runs:
         for result in results.get(run.id, ()):
             if result.primary:
-                having[result.suite, result.benchmark].append(run)
-    for (_, benchmark), several in having.items():
-        if len(several) > 1:
-            known = "; ".join(_line(run) for run in several[:4])
+                runs_by_benchmark[result.suite, result.benchmark].append(run)
+    for (_, benchmark), matches in runs_by_benchmark.items():
+        if len(matches) > 1:
+            choices = "; ".join(_line(run) for run in matches[:4])
             raise RunError(
-                f"{len(several)} imported runs of {text} have {benchmark}; name one by its id: {known}."
+                f"{len(matches)} imported runs of {text} have {benchmark}; name one by its id: {choices}."
             )
 
 
 def _line(run: ImportedRunRecord) -> str:
-    told = [f"{fact} {run.facts.known[fact]}" for fact in _TOLD_APART_BY if fact in run.facts.known]
+    distinguishing = [
+        f"{fact} {run.facts.known[fact]}" for fact in _DISTINGUISHING if fact in run.facts.known
+    ]
     day = [f"{run.measured_at:%Y-%m-%d}"] if run.measured_at else []
-    return f"{run.id} ({', '.join([run.checkpoint, *day, *told])})"
+    return f"{run.id} ({', '.join([run.checkpoint, *day, *distinguishing])})"
 
 
 def _side(run: ImportedRunRecord, result: ImportedResultRecord, home: Path) -> Side:

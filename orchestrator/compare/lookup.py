@@ -1,4 +1,4 @@
-"""Stored results by the name of their candidate: one checkpoint, or a sentence that names the runs to choose from."""
+"""Find stored results by the name of their candidate; an ambiguous name is an error that lists the runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from orchestrator.errors import RunError
 from orchestrator.store import Store
 from orchestrator.store.records import CandidateInRun
 
-# More runs than this have no candidate of one name; nothing is taken from the newest few alone.
+# High enough to search all runs, not only the newest.
 _ALL = 100_000
 _NAMED = 4
 
@@ -18,12 +18,12 @@ _NAMED = 4
 def find_result(
     store: Store, name: str, run_id: str | None = None, engine: EngineSpec | None = None
 ) -> CandidateResult:
-    """The newest stored result of a candidate by its name or weights digest, of one run or engine where given.
+    """The newest stored result of a candidate by its name or weights digest, optionally of one run or engine.
 
-    RunError where there is none, or where the name stands for different checkpoints and no run is given.
+    Raises RunError if there is none, or if the name stands for different checkpoints.
     """
     scored = store.find_candidates(name, run_id=run_id, scored=True, limit=_ALL)
-    # A weights digest is also that of every layer path over these weights: the checkpoint itself comes first.
+    # Layer paths over the same weights share the weights digest: the checkpoint itself comes first.
     matches = _first_of(
         [m for m in scored if m.candidate.name == name],
         [m for m in scored if m.candidate.layer_path is None],
@@ -39,25 +39,25 @@ def find_result(
 
 
 def _first_of(*groups: Sequence[CandidateInRun]) -> Sequence[CandidateInRun]:
-    """The first group that holds something."""
+    """The first group that is not empty."""
     return next((group for group in groups if group), ())
 
 
 def _require_one_checkpoint(name: str, matches: Sequence[CandidateInRun]) -> None:
-    """Names such as `base` are given anew in every run."""
+    """Raise RunError if the matches are different checkpoints: every run reuses names such as `base`."""
     newest: dict[tuple[str, tuple[int, ...] | None], CandidateInRun] = {}
     for match in matches:
         newest.setdefault((match.candidate.weights_digest, match.candidate.layer_path), match)
     if len(newest) <= 1:
         return
-    several = [f"{_what(m)} in run {m.run_id}" for m in list(newest.values())[:_NAMED]]
+    found_in = [f"{_describe(m)} in run {m.run_id}" for m in list(newest.values())[:_NAMED]]
     more = f" and {len(newest) - _NAMED} more" if len(newest) > _NAMED else ""
     raise RunError(
-        f"{name} stands for {len(newest)} different checkpoints: {'; '.join(several)}{more}; name one run with --run."
+        f"{name} stands for {len(newest)} different checkpoints: {'; '.join(found_in)}{more}; name one run with --run."
     )
 
 
-def _what(match: CandidateInRun) -> str:
+def _describe(match: CandidateInRun) -> str:
     candidate = match.candidate
     layers = f", {len(candidate.layer_path)} layers" if candidate.layer_path is not None else ""
     return f"{candidate.weights_digest}{layers}"

@@ -1,4 +1,4 @@
-"""What is compared: a benchmark's own result with its samples, from our evaluations or from imported runs."""
+"""Sides of a comparison: a benchmark's result with its samples, from our evaluations or imported runs."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from orchestrator.store.records import Protocol
 
 @dataclass(frozen=True)
 class Side:
-    """One benchmark of one checkpoint; without samples only its scores can be compared.
+    """The result of one checkpoint on one benchmark; without samples only its scores can be compared.
 
-    `definition` is the digest of the benchmark's definition that an imported run was read by, `notes` what is doubtful
-    about it, `unfit` why it must not be compared at all.
+    `definition` is the digest of the benchmark definition with which an imported run was read, `notes` are
+    remarks for the reader, and `unfit` is the reason why the result must not be compared.
     """
 
     measurement: Measurement
@@ -30,9 +30,9 @@ class Side:
     unfit: str | None = None
 
     def outdated(self, benchmark: Benchmark) -> bool:
-        """Whether it was made by another definition of its benchmark than today's."""
-        made_by = self.definition or self.measurement.facts.get(Fact.DEFINITION)
-        return made_by is not None and made_by != benchmark.digest
+        """Whether it was measured with another definition of the benchmark than the current one."""
+        definition = self.definition or self.measurement.facts.get(Fact.DEFINITION)
+        return definition is not None and definition != benchmark.digest
 
 
 def measurement_of(
@@ -44,10 +44,10 @@ def measurement_of(
     protocol: Protocol | None = None,
     quantization: str | None = None,
 ) -> Measurement:
-    """One of our own evaluations; `quantization` says what the checkpoint's weights come from, where that is known.
+    """The measurement of one of our own evaluations; `quantization` is that of the weights, if known.
 
-    `benchmark` is today's definition, None where there is none any more. An evaluation by another one keeps the
-    normalized score that was stored with it; nothing is computed anew, so that nothing is known of its interval.
+    `benchmark` is the current definition, None if it no longer exists. An evaluation with another definition
+    keeps its stored normalized score, and its interval is unknown: 0 to 100.
     """
     facts = facts_of(evaluation).plus(
         {
@@ -57,23 +57,27 @@ def measurement_of(
         }
     )
     if benchmark is None or benchmark.digest != evaluation.benchmark_digest:
-        found = _of_value(evaluation.result)
+        score_estimate = _of_value(evaluation.result)
     else:
         facts = facts.plus(
             {Fact.SHOTS: str(benchmark.shots), Fact.STAGE: stage_of(benchmark, benchmark.metrics[0])}
         )
-        found = (
+        score_estimate = (
             estimate(documents([samples], benchmark))
             if samples
             else estimate_from_scores(evaluation.scores, benchmark)
         )
     return Measurement(
-        checkpoint=checkpoint, facts=facts, scores=evaluation.scores, result=evaluation.result, estimate=found
+        checkpoint=checkpoint,
+        facts=facts,
+        scores=evaluation.scores,
+        result=evaluation.result,
+        estimate=score_estimate,
     )
 
 
 def versions_of_scorer(scorer: str) -> dict[Fact, str | None]:
-    """lm-eval's version apart from what else scores, so that a run of lm-eval alone can be held against it."""
+    """Separate lm-eval's version from other scorers', for comparisons with runs of lm-eval alone."""
     parts = scorer.split()
     harness = next((p.partition("=")[2] for p in parts if p.startswith("lm_eval=")), None)
     rest = " ".join(p for p in parts if not p.startswith("lm_eval="))
@@ -83,55 +87,59 @@ def versions_of_scorer(scorer: str) -> dict[Fact, str | None]:
 def all_stages(
     measurement: Measurement, benchmark: Benchmark, samples: Sequence[Sample] = ()
 ) -> tuple[Measurement, ...]:
-    """The measurement once for each scoring stage of its benchmark that our scores allow; its own comes first."""
-    made = [measurement]
-    there = {s.metric for s in measurement.scores}
+    """The measurement at each scoring stage that its scores contain; its own stage comes first."""
+    stages = [measurement]
+    metrics = {s.metric for s in measurement.scores}
     for stage in benchmark.stages:
-        if stage.metric is None or stage.metric not in there or stage.metric in benchmark.metrics:
+        if stage.metric is None or stage.metric not in metrics or stage.metric in benchmark.metrics:
             continue
         other = benchmark.model_copy(update={"metrics": (stage.metric,)})
-        found = (
+        score_estimate = (
             estimate(documents([samples], other))
             if samples
             else estimate_from_scores(measurement.scores, other)
         )
         result = benchmark_score(benchmark, measurement.scores, stage=stage.name)
         facts = measurement.facts.plus({Fact.STAGE: stage.name})
-        made.append(measurement.model_copy(update={"facts": facts, "result": result, "estimate": found}))
-    return tuple(made)
+        stages.append(
+            measurement.model_copy(update={"facts": facts, "result": result, "estimate": score_estimate})
+        )
+    return tuple(stages)
 
 
 def suite_measurement(suite: Suite, sides: Sequence[Side]) -> SuiteMeasurement | None:
-    """The mean over a suite's benchmarks; None where fewer than one was measured."""
+    """The mean over a suite's benchmarks; None if no benchmark was measured."""
     parts = {s.measurement.result.benchmark: s for s in sides}
-    there = [b for b in suite.benchmarks if b.name in parts]
+    measured = [b for b in suite.benchmarks if b.name in parts]
     missing = [
         b.title for b in suite.benchmarks if b.name not in parts or parts[b.name].measurement.result.partial
     ]
-    if not there:
+    if not measured:
         return None
-    docs = [documents([parts[b.name].samples], b) for b in there if parts[b.name].samples]
-    all_paired = len(docs) == len(there)
-    whole = average_estimate(docs) if all_paired else _mean([parts[b.name].measurement for b in there])
+    docs = [documents([parts[b.name].samples], b) for b in measured if parts[b.name].samples]
+    all_paired = len(docs) == len(measured)
+    mean = average_estimate(docs) if all_paired else _mean([parts[b.name].measurement for b in measured])
     return SuiteMeasurement(
-        estimate=whole, missing=tuple(missing), parts=tuple(parts[b.name].measurement for b in there)
+        estimate=mean, missing=tuple(missing), parts=tuple(parts[b.name].measurement for b in measured)
     )
 
 
 def sides_of_import(run: ImportedRun, suites: Iterable[Suite]) -> tuple[Side, ...]:
-    """The benchmarks of an imported run, with the samples that it has."""
-    known = list(suites)
+    """The sides of an imported run, with their samples where available."""
+    all_suites = list(suites)
     return tuple(
-        Side(found.measurement, samples_of(run, found, known), notes=found.problems, unfit=found.unfit)
-        for found in run.benchmarks
-        if found.primary
+        Side(
+            result.measurement, samples_of(run, result, all_suites), notes=result.problems, unfit=result.unfit
+        )
+        for result in run.benchmarks
+        if result.primary
     )
 
 
 def _of_value(result: BenchmarkScore) -> Estimate:
-    """A score of which only the value is known."""
-    whole = Interval(low=0.0, high=100.0)
-    return Estimate(value=result.normalized, interval=whole, stderr_points=100.0, n=max(1, result.n))
+    """The estimate for a score without a known interval: 0 to 100."""
+    interval = Interval(low=0.0, high=100.0)
+    return Estimate(value=result.normalized, interval=interval, stderr_points=100.0, n=max(1, result.n))
 
 
 def _mean(parts: Sequence[Measurement]) -> Estimate:

@@ -1,4 +1,4 @@
-"""Candidates against a base: what may be compared, the differences, and their correction."""
+"""Compare candidates with a base: comparability checks, paired differences and their correction."""
 
 from __future__ import annotations
 
@@ -27,46 +27,53 @@ Key = tuple[str, str]  # suite and benchmark
 
 @dataclass(frozen=True)
 class _Pair:
-    """A row and the draws from the paired documents behind it, where there are some."""
+    """A row with its bootstrap draws over paired documents; `draws` is None without samples."""
 
     row: ComparisonRow
     draws: PairedDraws | None
 
 
 def comparability(base: Measurement, candidate: Measurement) -> tuple[str, ...]:
-    """Why two measurements may not be compared, besides their weights; nothing where they may."""
+    """Differences in the measurement conditions that forbid a comparison; empty if there are none."""
     return tuple(d.sentence() for d in base.facts.differences(candidate.facts))
 
 
 def sample_differences(base: Sequence[Sample], candidate: Sequence[Sample]) -> tuple[str, ...]:
-    """In what the questions or prompts of two sets of samples differ."""
-    theirs = {(s.subset, s.doc_id): s for s in base}
-    both = [(theirs[s.subset, s.doc_id], s) for s in candidate if (s.subset, s.doc_id) in theirs]
-    if not both:
+    """Differences between the questions or prompts of two sets of samples."""
+    base_by_document = {(s.subset, s.doc_id): s for s in base}
+    matched = [
+        (base_by_document[s.subset, s.doc_id], s)
+        for s in candidate
+        if (s.subset, s.doc_id) in base_by_document
+    ]
+    if not matched:
         return ("no document is in both sets of samples",) if base and candidate else ()
-    found = []
-    other_docs = sum(a.doc_hash != b.doc_hash for a, b in both)
-    other_prompts = sum(a.prompt_hash != b.prompt_hash for a, b in both)
+    differences = []
+    other_docs = sum(a.doc_hash != b.doc_hash for a, b in matched)
+    other_prompts = sum(a.prompt_hash != b.prompt_hash for a, b in matched)
     if other_docs:
-        found.append(f"the questions of {other_docs} of {len(both)} documents differ")
+        differences.append(f"the questions of {other_docs} of {len(matched)} documents differ")
     elif other_prompts:
-        found.append(f"{Fact.PROMPTS}: those of {other_prompts} of {len(both)} documents differ")
-    if len(both) < max(len(base), len(candidate)):
-        found.append(f"{Fact.LIMIT}: {len(base)} (base), {len(candidate)} (candidate)")
-    return tuple(found)
+        differences.append(f"{Fact.PROMPTS}: those of {other_prompts} of {len(matched)} documents differ")
+    if len(matched) < max(len(base), len(candidate)):
+        differences.append(f"{Fact.LIMIT}: {len(base)} (base), {len(candidate)} (candidate)")
+    return tuple(differences)
 
 
 def count_differences(base: Measurement, candidate: Measurement) -> tuple[str, ...]:
-    """In which subsets, or numbers of documents of a subset, two sets of scores differ."""
-    ours, theirs = ({s.subset: s.n for s in m.scores} for m in (base, candidate))
-    only = [(n, set(a) - set(b)) for n, a, b in (("base", ours, theirs), ("candidate", theirs, ours))]
-    lacking = [f"{len(tasks)} are in the {name} alone" for name, tasks in only if tasks]
-    if lacking:
-        return (f"subsets: {' and '.join(lacking)}",)
-    other = [task for task in ours if ours[task] != theirs[task]]
+    """Differences in the subsets, or in the number of documents per subset, of two sets of scores."""
+    base_counts, candidate_counts = ({s.subset: s.n for s in m.scores} for m in (base, candidate))
+    only = [
+        (n, set(a) - set(b))
+        for n, a, b in (("base", base_counts, candidate_counts), ("candidate", candidate_counts, base_counts))
+    ]
+    unmatched = [f"{len(tasks)} are in the {name} alone" for name, tasks in only if tasks]
+    if unmatched:
+        return (f"subsets: {' and '.join(unmatched)}",)
+    other = [task for task in base_counts if base_counts[task] != candidate_counts[task]]
     if not other:
         return ()
-    first = f"{ours[other[0]]} (base), {theirs[other[0]]} (candidate) in {other[0]}"
+    first = f"{base_counts[other[0]]} (base), {candidate_counts[other[0]]} (candidate) in {other[0]}"
     more = f" and {len(other) - 1} more subsets" if len(other) > 1 else ""
     return (f"{Fact.LIMIT}: {first}{more}",)
 
@@ -81,22 +88,22 @@ def compare(
     other_tests: int = 0,
     seed: int = 0,
 ) -> tuple[Comparison, ...]:
-    """Every candidate against the base.
+    """Compare every candidate with the base.
 
-    The p-values are corrected over all benchmarks and averages of all candidates given, over `other_candidates` that were tried
-    beside them, and over `other_tests` more that were made on the way to choosing them (both taken as having shown
-    nothing, which is the strict reading).
+    The p-values are corrected over all benchmarks and averages of the given candidates and of `other_candidates`
+    further ones that were tried, and over `other_tests` tests that were made to choose them. The further
+    candidates and tests are assumed to have shown no effect, which is conservative.
     """
-    who = base[0].measurement.checkpoint if base else "base"
-    found = [
-        _comparison(who, name, _pairs(base, sides, suites, force, seed), suites)
+    base_name = base[0].measurement.checkpoint if base else "base"
+    uncorrected = [
+        _comparison(base_name, name, _pairs(base, sides, suites, force, seed), suites)
         for name, sides in candidates.items()
     ]
-    return correct(found, other_candidates=other_candidates, other_tests=other_tests)
+    return correct(uncorrected, other_candidates=other_candidates, other_tests=other_tests)
 
 
 def _comparison(base: str, candidate: str, pairs: Sequence[_Pair], suites: Sequence[Suite]) -> Comparison:
-    """One candidate's rows and averages, not corrected yet; its draws, some megabytes, are not kept."""
+    """One candidate's rows and averages, uncorrected; its draws (megabytes) are not kept."""
     return Comparison(
         base=base,
         candidate=candidate,
@@ -111,21 +118,23 @@ def _pairs(
 ) -> list[_Pair]:
     """One pair per benchmark that either side has, in the suites' order."""
     left, right = _by_key(base), _by_key(candidate)
-    found = []
+    pairs = []
     for suite in suites:
         for benchmark in suite.benchmarks:
             key = (suite.name, benchmark.name)
             if key in left or key in right:
-                both = _same_stage(left.get(key, []), right.get(key, []))
-                found.append(_pair(suite.name, benchmark, both, force, seed))
-    known = {(suite.name, benchmark.name) for suite in suites for benchmark in suite.benchmarks}
-    gone = [key for key in dict.fromkeys([*left, *right]) if key not in known]
-    first = {key: (next(iter(left.get(key, [])), None), next(iter(right.get(key, [])), None)) for key in gone}
-    return [*found, *(_pair(key[0], None, both, force, seed) for key, both in first.items())]
+                sides = _same_stage(left.get(key, []), right.get(key, []))
+                pairs.append(_pair(suite.name, benchmark, sides, force, seed))
+    defined = {(suite.name, benchmark.name) for suite in suites for benchmark in suite.benchmarks}
+    undefined = [key for key in dict.fromkeys([*left, *right]) if key not in defined]
+    main_sides = {
+        key: (next(iter(left.get(key, [])), None), next(iter(right.get(key, [])), None)) for key in undefined
+    }
+    return [*pairs, *(_pair(key[0], None, sides, force, seed) for key, sides in main_sides.items())]
 
 
 def _same_stage(base: Sequence[Side], candidate: Sequence[Side]) -> tuple[Side | None, Side | None]:
-    """Of the stages that each side was scored at, the first that both have; else the main result of each."""
+    """Both sides at the first scoring stage that they share; the main result of each if they share none."""
     for left in base:
         for right in candidate:
             if not left.measurement.facts.differences(right.measurement.facts, (Fact.STAGE,)):
@@ -140,13 +149,13 @@ def _pair(
     force: bool,
     seed: int,
 ) -> _Pair:
-    """One row; `benchmark` is None where no suite has it any more."""
+    """Compare one benchmark; `benchmark` is None if no suite defines it any more."""
     base, candidate = sides
-    named = next(s.measurement.result for s in sides if s is not None)
+    named_result = next(s.measurement.result for s in sides if s is not None)
     row = ComparisonRow(
         suite=suite,
-        benchmark=named.benchmark,
-        title=benchmark.title if benchmark else named.title,
+        benchmark=named_result.benchmark,
+        title=benchmark.title if benchmark else named_result.title,
         base=base.measurement.result.normalized if base else None,
         candidate=candidate.measurement.result.normalized if candidate else None,
         delta=None,
@@ -160,15 +169,15 @@ def _pair(
             None,
         )
     unfit = tuple(s.unfit for s in (base, candidate) if s.unfit)
-    never = (*_outdated(base, candidate, benchmark), *unfit)
-    if never or benchmark is None:
-        return _Pair(row.model_copy(update={"refused": never}), None)
+    blocking = (*_outdated(base, candidate, benchmark), *unfit)
+    if blocking or benchmark is None:
+        return _Pair(row.model_copy(update={"refused": blocking}), None)
     reasons = comparability(base.measurement, candidate.measurement)
-    for more in (
+    for differences in (
         count_differences(base.measurement, candidate.measurement),
         sample_differences(base.samples, candidate.samples),
     ):
-        reasons += tuple(r for r in more if not _said(r, reasons))
+        reasons += tuple(r for r in differences if not _same_kind_in(r, reasons))
     if reasons and not force:
         return _Pair(row.model_copy(update={"refused": reasons}), None)
     draws, difference = _difference(benchmark, base, candidate, seed)
@@ -183,24 +192,24 @@ def _pair(
 
 
 def _outdated(base: Side, candidate: Side, benchmark: Benchmark | None) -> tuple[str, ...]:
-    """Why today's definition of the benchmark says nothing about a stored score; no flag can force that."""
+    """Why a stored score does not fit the benchmark's current definition; `force` does not apply."""
     if benchmark is None:
         return (f"{Fact.DEFINITION}: no suite has it any more; the scores are shown as they were stored",)
     old = [name for name, side in (("base", base), ("candidate", candidate)) if side.outdated(benchmark)]
     if not old:
         return ()
-    who = f"{' and '.join(old)} {'were' if len(old) > 1 else 'was'}"
-    how = "evaluated or imported; do that again to compare"
-    return (f"{Fact.DEFINITION}: it has changed since the {who} {how}",)
+    subject = f"{' and '.join(old)} {'were' if len(old) > 1 else 'was'}"
+    advice = "evaluated or imported; do that again to compare"
+    return (f"{Fact.DEFINITION}: it has changed since the {subject} {advice}",)
 
 
 def _same_answers(base: Sequence[Sample], candidate: Sequence[Sample]) -> bool:
-    """Whether two sets of samples hold the same answers, log-probabilities included."""
-    ours, theirs = (
+    """Whether two sets of samples have the same answers and log-probabilities."""
+    base_answers, candidate_answers = (
         {(s.subset, s.doc_id): (s.response, s.logprobs, s.metrics) for s in side}
         for side in (base, candidate)
     )
-    return ours == theirs
+    return base_answers == candidate_answers
 
 
 def _difference(
@@ -216,25 +225,25 @@ def _difference(
 
 
 def _averages(pairs: Sequence[_Pair], suites: Sequence[Suite]) -> list[ComparisonRow]:
-    """One mean per suite over the benchmarks that were compared on samples, if they are several."""
+    """One mean per suite over the benchmarks compared on samples, if there are at least two."""
     rows = []
     for suite in suites:
         used = [p for p in pairs if p.row.suite == suite.name and p.draws is not None]
         draws = [p.draws for p in used if p.draws is not None]
         if len(draws) < 2:
             continue
-        whole = len(used) == len(suite.benchmarks) and not any(_is_partial(p.row) for p in used)
+        complete = len(used) == len(suite.benchmarks) and not any(_is_partial(p.row) for p in used)
         mean = delta_of(average_draws(draws))
         rows.append(
             ComparisonRow(
                 suite=suite.name,
                 benchmark=None,
-                title="Average" if whole else f"Mean {len(used)} of {len(suite.benchmarks)}",
+                title="Average" if complete else f"Mean {len(used)} of {len(suite.benchmarks)}",
                 base=mean.base,
                 candidate=mean.candidate,
                 delta=mean,
                 forced=any(p.row.forced for p in used),
-                notes=() if whole else ("not the board's average",),
+                notes=() if complete else ("not the board's average",),
             )
         )
     return rows
@@ -264,23 +273,23 @@ ROUNDING = (
     "across engines: in bfloat16 the same weights round differently, and a few documents in a hundred can be answered differently "
     "(docs/agreement.md)"
 )
-"""Remark on a comparison of two engines' scores."""
+"""Note on rows whose sides were evaluated with different engines."""
 
 
 def _is_partial(row: ComparisonRow) -> bool:
     return any(note.startswith(_PARTIAL) for note in row.notes)
 
 
-def _said(reason: str, reasons: Sequence[str]) -> bool:
-    """Whether a reason of this kind is among those that are known already."""
+def _same_kind_in(reason: str, reasons: Sequence[str]) -> bool:
+    """Whether the reasons contain one of the same kind: the text before the colon."""
     kind = reason.partition(":")[0]
     return any(r.partition(":")[0] == kind for r in reasons)
 
 
 def _by_key(sides: Sequence[Side]) -> dict[Key, list[Side]]:
-    """The sides of each benchmark: one, or one per scoring stage with the main one first."""
-    found: dict[Key, list[Side]] = {}
+    """Sides by suite and benchmark: one per scoring stage, the main stage first."""
+    by_key: dict[Key, list[Side]] = {}
     for side in sides:
         key = (side.measurement.facts.known[Fact.SUITE], side.measurement.result.benchmark)
-        found.setdefault(key, []).append(side)
-    return found
+        by_key.setdefault(key, []).append(side)
+    return by_key

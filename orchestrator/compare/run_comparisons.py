@@ -1,4 +1,4 @@
-"""Stored outcomes as comparisons: one run's candidates against its base, engine by engine."""
+"""Comparisons from stored outcomes: a run's candidates with its base, per engine."""
 
 from __future__ import annotations
 
@@ -35,43 +35,43 @@ from recipes.demo import DEMO_NAMES, WEIGHTS_FROM
 class CandidateResult(Frozen):
     """One candidate's scores with one engine."""
 
-    run_id: str = Field(description="The run that it was found in.")
-    candidate: CandidateRecord = Field(description="The candidate.")
-    engine: EngineSpec = Field(description="The engine.")
+    run_id: str = Field(description="Id of the run.")
+    candidate: CandidateRecord = Field(description="The evaluated candidate.")
+    engine: EngineSpec = Field(description="Engine of its evaluations.")
     evaluated: tuple[tuple[EvalJob, EvalOutcome], ...] = Field(
-        description="Its evaluations, in the plan's order."
+        description="Jobs with their outcomes, in the plan's order."
     )
 
     @property
     def engine_key(self) -> str:
-        """Names its engine in its run, whatever the longest sequence."""
+        """Digest of the engine without its maximum sequence length, which may differ between suites."""
         return self.engine.digest_without_length
 
     @property
     def suites(self) -> tuple[str, ...]:
-        """Names of the suites that it has scores of, in order."""
+        """Names of the suites with scores, in order."""
         return tuple(dict.fromkeys(job.suite for job, _ in self.evaluated))
 
     def suite_score(self, suite: Suite) -> SuiteScore:
-        """Its benchmarks of one suite as the leaderboard shows them."""
+        """The score of one suite, as on the leaderboard."""
         return suite_score(suite, [o.evaluation.result for j, o in self.evaluated if j.suite == suite.name])
 
     def outcome(self, suite: str, benchmark: str) -> EvalOutcome | None:
-        """The outcome of one benchmark."""
-        found = (o for j, o in self.evaluated if (j.suite, j.benchmark) == (suite, benchmark))
-        return next(found, None)
+        """The outcome of one benchmark; None if it has none."""
+        outcomes = (o for j, o in self.evaluated if (j.suite, j.benchmark) == (suite, benchmark))
+        return next(outcomes, None)
 
 
 def results_of_run(store: Store, run_id: str) -> tuple[CandidateResult, ...]:
-    """Every candidate's scores, per engine, as far as they are in the store."""
+    """The stored scores of every candidate of a run, per engine."""
     return _results(store, run_id, store.candidates(run_id), store.run_jobs(run_id))
 
 
-def results_of_candidate(store: Store, found: CandidateInRun) -> tuple[CandidateResult, ...]:
-    """One candidate's scores in one run, per engine, as far as they are in the store."""
-    candidate = found.candidate
-    planned = store.run_jobs(found.run_id, candidate=candidate.position)
-    return _results(store, found.run_id, (candidate,), planned)
+def results_of_candidate(store: Store, match: CandidateInRun) -> tuple[CandidateResult, ...]:
+    """The stored scores of one candidate in one run, per engine."""
+    candidate = match.candidate
+    planned = store.run_jobs(match.run_id, candidate=candidate.position)
+    return _results(store, match.run_id, (candidate,), planned)
 
 
 def result_of_candidate(
@@ -81,7 +81,7 @@ def result_of_candidate(
     engine_key: str,
     jobs: Collection[str] | None = None,
 ) -> CandidateResult | None:
-    """A candidate's scores with one engine of a run, of the given jobs alone where some are; None where it has none."""
+    """A candidate's scores with one engine of a run, optionally of some jobs only; None if it has none."""
     planned = store.run_jobs(run_id, candidate=candidate.position)
     if jobs is not None:
         planned = tuple(item for item in planned if item.job.digest in jobs)
@@ -92,9 +92,9 @@ def result_of_candidate(
 def _results(
     store: Store, run_id: str, candidates: Sequence[CandidateRecord], planned: Sequence[PlannedJob]
 ) -> tuple[CandidateResult, ...]:
-    """Engine by engine in the order of the jobs, candidate by candidate; suites may differ in the longest sequence.
+    """Results by engine, ignoring its maximum sequence length, in the order of the jobs; then by candidate.
 
-    Probes screen layer paths and are no scores: they never come with them.
+    Probe outcomes are left out: they screen layer paths and are not scores.
     """
     outcomes = store.outcomes(item.job.digest for item in planned if isinstance(item.job, EvalJob))
     engines: dict[str, EngineSpec] = {}
@@ -117,9 +117,9 @@ def _results(
 
 
 def sides(result: CandidateResult, home: Path, *, contain: bool = False) -> list[Side]:
-    """What is compared: each benchmark's measurement with its samples, at every scoring stage that it has.
+    """Each benchmark's measurement with its samples, at every scoring stage that it has.
 
-    SamplesError where samples are gone, altered or unreadable; with `contain`, that side alone is unfit.
+    Raises SamplesError if samples are missing, altered or unreadable; with `contain`, the side is unfit instead.
     """
     return [
         side
@@ -131,7 +131,7 @@ def sides(result: CandidateResult, home: Path, *, contain: bool = False) -> list
 def _stages(
     job: EvalJob, outcome: EvalOutcome, candidate: CandidateRecord, home: Path, contain: bool
 ) -> tuple[Side, ...]:
-    """One evaluation at every scoring stage that it has, the main one first."""
+    """The sides of one evaluation at every scoring stage that it has, the main stage first."""
     benchmark = definition(job.suite, job.benchmark)
     samples, unfit = _samples(job, outcome, home, contain)
     main = measurement_of(
@@ -148,9 +148,9 @@ def _stages(
 
 
 class SideReader:
-    """Reads results as sides, and keeps those of the `kept` evaluations that were asked for last; threads may share it.
+    """Read results as sides, with an LRU cache of `kept` evaluations; thread-safe.
 
-    An evaluation whose samples cannot be read is unfit, and is read again the next time: its file may be back.
+    An evaluation whose samples cannot be read is unfit and is not cached: its file may return.
     """
 
     def __init__(self, home: Path, kept: int) -> None:
@@ -160,11 +160,11 @@ class SideReader:
         self._kept: OrderedDict[tuple[str, int, str], tuple[Side, ...]] = OrderedDict()
 
     def sides(self, result: CandidateResult) -> list[Side]:
-        """The sides of a result, unfit where their samples are gone, altered or unreadable."""
+        """The sides of a result; those with missing, altered or unreadable samples are unfit."""
         return [side for job, outcome in result.evaluated for side in self._stages(result, job, outcome)]
 
     def _stages(self, result: CandidateResult, job: EvalJob, outcome: EvalOutcome) -> tuple[Side, ...]:
-        # Runs and candidates that share an evaluation have names and origins of their own.
+        # Runs and candidates can share an evaluation but differ in name and origin.
         key = (result.run_id, result.candidate.position, job.digest)
         with self._lock:
             kept = self._kept.get(key)
@@ -181,19 +181,19 @@ class SideReader:
 
 
 def weights_quantization(job: EvalJob, candidate: CandidateRecord) -> str | None:
-    """How the weights are quantised, or were before they were written at a higher precision, as far as is known."""
+    """Quantization of the weights, or of those they were converted from; None if unknown."""
     if job.engine.quantization is not None:
         return job.engine.quantization
-    named = f"{job.place.name or ''} {candidate.recipe or ''}"
+    sources = f"{job.place.name or ''} {candidate.recipe or ''}"
     return (
         WEIGHTS_FROM
-        if any(re.search(rf"(?<![\w/.-]){re.escape(n)}(?![\w.-])", named) for n in DEMO_NAMES)
+        if any(re.search(rf"(?<![\w/.-]){re.escape(n)}(?![\w.-])", sources) for n in DEMO_NAMES)
         else None
     )
 
 
 def definition(suite: str, benchmark: str) -> Benchmark | None:
-    """Today's definition of a benchmark; None where there is none any more."""
+    """The current definition of a benchmark; None if it no longer exists."""
     try:
         return load_suite(suite).benchmark(benchmark)
     except SuiteError:
@@ -201,12 +201,12 @@ def definition(suite: str, benchmark: str) -> Benchmark | None:
 
 
 def loaded_suites(names: Iterable[str]) -> list[Suite]:
-    """Those of the named suites that there are, each once."""
+    """Load the named suites without duplicates; unknown names are left out."""
     return [load_suite(name) for name in dict.fromkeys(names) if name in suite_names()]
 
 
 def stored_samples(job_digest: str, outcome: EvalOutcome | EvaluationRecord, home: Path) -> StoredSamples:
-    """The samples of an outcome, as the store refers to them."""
+    """The reference to an outcome's samples file."""
     return StoredSamples(home, outcome.samples_path, outcome.samples_sha256, f"job {job_digest}")
 
 
@@ -222,7 +222,7 @@ def _samples(
 
 
 def require_fit(*groups: Sequence[Side]) -> None:
-    """RunError where nothing is left of a group: a bad file is the reason of its own row, of everything it is an error."""
+    """Raise RunError if every side of a group is unfit; a single unfit side only refuses its own row."""
     for group in groups:
         if group and all(side.unfit for side in group):
             raise RunError(str(group[0].unfit))
@@ -231,16 +231,15 @@ def require_fit(*groups: Sequence[Side]) -> None:
 def compare_sides(
     base: Sequence[Side], candidates: Mapping[str, Sequence[Side]], *, force: bool = False, tried: int = 0
 ) -> tuple[Comparison, ...]:
-    """Candidates by their names against a base, each in the suites that it and the base have.
+    """Compare named candidates with a base, each in the suites of either.
 
-    The one way from sides to comparisons, for commands and pages alike. Corrected for the candidates given and for `tried`
-    further ones.
+    Used by commands and pages. P-values are corrected for the given candidates and `tried` further ones.
     """
-    found = [
+    uncorrected = [
         compare(base, {name: sides}, loaded_suites(_suite(side) for side in (*base, *sides)), force=force)[0]
         for name, sides in candidates.items()
     ]
-    return correct(found, other_candidates=tried)
+    return correct(uncorrected, other_candidates=tried)
 
 
 def comparisons(
@@ -251,25 +250,25 @@ def comparisons(
     force: bool = False,
     tried: int = 0,
 ) -> tuple[Comparison, ...]:
-    """Candidates against a base; `tried` counts further candidates that the correction has to take into account."""
+    """Compare candidates with a base; `tried` is the number of further candidates to correct for."""
     named = {result.candidate.name: sides(result, home, contain=True) for result in candidates}
-    against = sides(base, home, contain=True)
-    require_fit(against, [side for group in named.values() for side in group])
-    return compare_sides(against, named, force=force, tried=tried)
+    base_sides = sides(base, home, contain=True)
+    require_fit(base_sides, [side for group in named.values() for side in group])
+    return compare_sides(base_sides, named, force=force, tried=tried)
 
 
 def run_comparisons(
     results: Sequence[CandidateResult], home: Path, *, force: bool = False
 ) -> tuple[Comparison, ...]:
-    """All candidates of a run against its base, engine by engine, corrected for all of them together."""
-    found: list[Comparison] = []
+    """Compare all candidates of a run with its base, per engine, corrected over all of them."""
+    uncorrected: list[Comparison] = []
     for engine in dict.fromkeys(result.engine for result in results):
-        ours = [result for result in results if result.engine == engine]
-        base = next((result for result in ours if result.candidate.is_base), None)
-        others = [result for result in ours if not result.candidate.is_base]
-        if base is not None and others:
-            found += comparisons(base, others, home, force=force)
-    return correct(found)
+        engine_results = [result for result in results if result.engine == engine]
+        base = next((result for result in engine_results if result.candidate.is_base), None)
+        candidates = [result for result in engine_results if not result.candidate.is_base]
+        if base is not None and candidates:
+            uncorrected += comparisons(base, candidates, home, force=force)
+    return correct(uncorrected)
 
 
 def _suite(side: Side) -> str:

@@ -1,4 +1,4 @@
-"""Who is compared with whom: candidates of runs and imported runs, by their names."""
+"""Compare candidates of runs and imported runs by name."""
 
 from __future__ import annotations
 
@@ -30,79 +30,79 @@ def compare_names(
     run_id: str | None = None,
     force: bool = False,
 ) -> tuple[Comparison, ...]:
-    """Candidates against a base, each a candidate of a run or an imported run."""
-    ours = {name: _result(store, name, run_id) for name in candidates}
-    # Read first: a name that is neither is the thing to say.
-    imported = {n: _group(store, n, None, home) for n, found in ours.items() if found is None}
-    runs = tuple(dict.fromkeys(found.run_id for found in ours.values() if found is not None))
+    """Compare candidates with a base; each name is a candidate of a run or an imported run."""
+    stored = {name: _result(store, name, run_id) for name in candidates}
+    # Read first, so that an unknown name is reported before any other error.
+    imported = {n: _group(store, n, None, home) for n, result in stored.items() if result is None}
+    runs = tuple(dict.fromkeys(result.run_id for result in stored.values() if result is not None))
     if base == BASE_NAME and len(runs) > 1:
         if imported:
             raise RunError(
                 f"The candidates are of {len(runs)} runs, each with a base of its own, and {next(iter(imported))} is an "
                 "imported run: name what to compare them with by --base."
             )
-        return _each_against_its_base(store, ours, runs, home, force=force)
-    first = next((found for found in ours.values() if found is not None), None)
+        return _each_against_its_base(store, stored, runs, home, force=force)
+    first = next((result for result in stored.values() if result is not None), None)
     if base == BASE_NAME and first is None and _result(store, base, run_id) is None:
         raise RunError(
             f"--base names what to compare {candidates[0]} with: the checkpoint, id or path of an imported run, or a "
             "candidate."
         )
     reference = _reference(store, base, run_id, first)
-    results = [found for found in ours.values() if found is not None]
-    beside = max(0, _tried(store, runs) - len(results))
-    if reference is not None and len(results) == len(ours):
-        return comparisons(reference, results, home, force=force, tried=beside)
+    results = [result for result in stored.values() if result is not None]
+    n_others = max(0, _tried(store, runs) - len(results))
+    if reference is not None and len(results) == len(stored):
+        return comparisons(reference, results, home, force=force, tried=n_others)
     groups = [_group(store, base, reference, home)]
-    groups += [imported.get(n) or _group(store, n, found, home) for n, found in ours.items()]
-    against, *others = with_known_defaults(groups, home)
-    named = dict(zip(ours, others, strict=True))
-    require_fit(against, [side for group in named.values() for side in group])
-    return compare_sides(against, named, force=force, tried=beside)
+    groups += [imported.get(n) or _group(store, n, result, home) for n, result in stored.items()]
+    base_sides, *candidate_sides = with_known_defaults(groups, home)
+    named = dict(zip(stored, candidate_sides, strict=True))
+    require_fit(base_sides, [side for group in named.values() for side in group])
+    return compare_sides(base_sides, named, force=force, tried=n_others)
 
 
 def _each_against_its_base(
     store: Store,
-    ours: Mapping[str, CandidateResult | None],
+    stored: Mapping[str, CandidateResult | None],
     runs: Sequence[str],
     home: Path,
     *,
     force: bool,
 ) -> tuple[Comparison, ...]:
-    """Candidates of several runs, each against the base of its own run, corrected for all candidates of all of them."""
+    """Compare candidates with the bases of their runs, corrected over all candidates of the runs."""
     tried = _tried(store, runs)
     compared: dict[tuple[str, str], Comparison] = {}
     for run in runs:
-        results = [found for found in ours.values() if found is not None and found.run_id == run]
+        results = [result for result in stored.values() if result is not None and result.run_id == run]
         reference = find_result(store, BASE_NAME, run, results[0].engine)
-        others = max(0, tried - len(results))
-        for comparison in comparisons(reference, results, home, force=force, tried=others):
+        n_others = max(0, tried - len(results))
+        for comparison in comparisons(reference, results, home, force=force, tried=n_others):
             named = comparison.model_copy(update={"base": f"{comparison.base} of run {run}"})
             compared[run, comparison.candidate] = named
-    return tuple(compared[f.run_id, f.candidate.name] for f in ours.values() if f is not None)
+    return tuple(compared[f.run_id, f.candidate.name] for f in stored.values() if f is not None)
 
 
 def _tried(store: Store, runs: Sequence[str]) -> int:
-    """How many candidates these runs tried, their bases aside."""
+    """Number of candidates of these runs without their bases."""
     return sum(not candidate.is_base for run in runs for candidate in store.candidates(run))
 
 
 def _reference(
     store: Store, base: str, run_id: str | None, first: CandidateResult | None
 ) -> CandidateResult | None:
-    """What candidates are compared with: of the run that is given, else of the first candidate's, else of any."""
-    own = run_id or (first.run_id if first is not None else None)
-    if own is not None and (
-        base == BASE_NAME or store.find_candidates(base, run_id=own, scored=True, limit=1)
+    """The base's result: in the given run, else in the first candidate's run, else in any run."""
+    preferred_run = run_id or (first.run_id if first is not None else None)
+    if preferred_run is not None and (
+        base == BASE_NAME or store.find_candidates(base, run_id=preferred_run, scored=True, limit=1)
     ):
-        return _result(store, base, own, first)
+        return _result(store, base, preferred_run, first)
     return _result(store, base, run_id, first)
 
 
 def _result(
     store: Store, name: str, run_id: str | None, like: CandidateResult | None = None
 ) -> CandidateResult | None:
-    """A candidate's stored result, with the same engine as another where that is given; None where there is none."""
+    """A candidate's stored result, preferably with the engine of `like`; None if there is none."""
     if not store.find_candidates(name):
         return None
     try:
@@ -118,10 +118,10 @@ def _group(store: Store, name: str, result: CandidateResult | None, home: Path) 
         places = dict.fromkeys(job.place for job, _ in result.evaluated)
         references = [p.name or str(home / "artifacts" / str(p.artifact)) for p in places]
         return Group(tuple(sides(result, home, contain=True)), tuple(references))
-    found = imported_sides(store, name, home)
-    if found is None:
+    imported = imported_sides(store, name, home)
+    if imported is None:
         raise RunError(
             f"There are no scores of {name} in the store: `mergeboard status` lists the runs, and `mergeboard import` "
             "takes in what was made elsewhere."
         )
-    return Group(tuple(found), tuple(dict.fromkeys(side.measurement.checkpoint for side in found)))
+    return Group(tuple(imported), tuple(dict.fromkeys(side.measurement.checkpoint for side in imported)))

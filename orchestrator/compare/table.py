@@ -1,4 +1,4 @@
-"""A comparison as a table that reads well in 100 columns."""
+"""Render comparisons as tables of 100 columns for terminals and text files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SIGNS = {
 
 
 def print_comparisons(comparisons: Sequence[Comparison], console: Console) -> None:
-    """Prints one table per candidate, and below it what must be known to read it."""
+    """Print one table per candidate with its remarks below."""
     for comparison in comparisons:
         console.print(_table(comparison))
         for line in _below(comparison):
@@ -82,12 +82,16 @@ def _cells(row: ComparisonRow, marks: dict[str, int]) -> list[str | Text]:
 
 
 def _below(comparison: Comparison) -> list[str]:
-    """Remarks by number, what could have been found, and what the p-values are corrected for."""
+    """Lines below a table: numbered remarks, the detectable difference and the correction of the p-values."""
     lines = [f"  [{number}] {text}" for text, number in _marks(comparison).items()]
-    silent = [r for r in comparison.rows if r.delta is not None and not r.significant]
-    if silent:
-        found = ", ".join(f"{r.title} {r.delta.detectable_points:.1f}" for r in silent if r.delta is not None)
-        lines.append(f"  Smallest true difference that would mostly have been found, in points: {found}.")
+    not_significant = [r for r in comparison.rows if r.delta is not None and not r.significant]
+    if not_significant:
+        detectable = ", ".join(
+            f"{r.title} {r.delta.detectable_points:.1f}" for r in not_significant if r.delta is not None
+        )
+        lines.append(
+            f"  Smallest true difference that would mostly have been found, in points: {detectable}."
+        )
     alone = [r.title for r in (*comparison.rows, *comparison.averages) if r.alone]
     if alone:
         lines.append(

@@ -1,1 +1,1 @@
-"""What people read: durations, sizes, p-values and times in one form each. A leaf, for the command line, charts and dashboard."""
+"""Formatting of durations, sizes, p-values and times, shared by the command line, charts and dashboard."""

@@ -1,4 +1,4 @@
-"""Durations, sizes, counts, p-values and times as people read them; what is not known is `–`."""
+"""Format durations, sizes, counts, p-values and times for display; an unknown value is `–`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 UNKNOWN = "–"
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
-# Estimates below a limit are rounded to a step and told in a unit: seconds of each.
+# Upper limit, rounding step and unit of an estimated duration, in seconds.
 _ABOUT = (
     (57.5, 5, 1, "s"),
     (9.5 * _MINUTE, _MINUTE, _MINUTE, "min"),
@@ -35,20 +35,20 @@ def duration(seconds: float | None) -> str:
 
 
 def about(seconds: float | None) -> str | None:
-    """An estimated duration, no more exact than it is: `under 10 s`, `about 40 s`, `about 5 min`, `about 2.5 h`, `about 4 days`.
+    """An estimated duration, rounded: `under 10 s`, `about 5 min`, `about 2.5 h`, `about 4 days`.
 
-    Null where nothing is known.
+    None if `seconds` is None.
     """
     if seconds is None:
         return None
     if seconds < 10:
         return "under 10 s"
-    _, step_s, unit_s, unit = next(each for each in _ABOUT if seconds < each[0])
+    _, step_s, unit_s, unit = next(entry for entry in _ABOUT if seconds < entry[0])
     return f"about {round(seconds / step_s) * step_s / unit_s:g} {unit}"
 
 
 def hours(seconds: float) -> str:
-    """Hours of an engine or GPU, for example of `GPU-hours`."""
+    """Seconds of engine or GPU time as hours with two decimals."""
     return f"{seconds / _HOUR:,.2f}"
 
 
@@ -66,17 +66,17 @@ def size(count: int | None) -> str:
 
 
 def parameters(count: int | None) -> str:
-    """A number of parameters, in billions as the boards have it."""
+    """A number of parameters in billions, to three decimals as on the leaderboard."""
     return UNKNOWN if count is None else f"{count / 1e9:.3f} B"
 
 
 def p_value(value: float | None) -> str:
-    """A p-value to three decimals; one that would be 0.000 is `<0.001`."""
+    """A p-value to three decimals; `<0.001` below that."""
     if value is None:
         return UNKNOWN
     return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def moment(when: datetime | None) -> str:
-    """A moment in UTC."""
+    """A timestamp in UTC, to the second."""
     return UNKNOWN if when is None else when.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

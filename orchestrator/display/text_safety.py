@@ -1,7 +1,7 @@
-"""Text from outside (names, responses, errors, files) made fit to be shown and stored: never markup, never endless, nothing hidden.
+"""Sanitize foreign text (names, responses, errors, files): escape markup, limit length, show hidden characters.
 
 One function per place: `plain` and `line` for text and logs, `Terminal` for the terminal, `escaped` for Markdown, `entity` for HTML,
-`cell` for CSV and TSV; `ForeignText` and `StorableText` for fields that go into the store. Nothing else in the product escapes.
+`cell` for CSV and TSV; `ForeignText` and `StorableText` for stored fields. All escaping is done here.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~^$:&\"'=/@])")
-# Addresses become links wherever Markdown is read, escaped or not; a sign of no width keeps them apart.
+# Markdown renderers turn URLs into links even when escaped; a zero-width character inside prevents it.
 _IN_ADDRESS = re.compile(r"(?<=:)(?=//)|(?<=www)(?=\.)|(?<=@)(?=[-\w])", re.IGNORECASE)
 _JOINER = "\u2060"
-# What turns the direction of the text around it, or shows nothing at all.
+# Unicode categories of characters that are invisible or change the direction of text.
 _HIDDEN = {"Cf", "Co", "Cn", "Cs"}
 _KEPT = {"\n", "\t", "\u200d"}
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
@@ -30,13 +30,13 @@ _MOST_STORED = 64 * 1024
 
 
 class Terminal(Console):
-    """A rich console on which text is only text: no markup is read, and no control character or hidden sign comes through."""
+    """A rich console without markup that shows control and hidden characters as visible symbols."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"markup": False, "highlight": False, "emoji": False, **options})
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """The segments of something, each with its control characters made visible."""
+        """The segments of a renderable, with control characters made visible."""
         for segment in super().render(renderable, options):
             if segment.control or _is_harmless(segment.text):
                 yield segment
@@ -45,7 +45,7 @@ class Terminal(Console):
 
 
 def plain(text: str, limit: int = LONG) -> str:
-    """The text with control characters made visible, cut to `limit` characters with a note of how many there were."""
+    """The text with control characters made visible, cut to `limit` characters with a note of its length."""
     cut = text[:limit]
     shown = cut if _is_harmless(cut) else "".join(map(_visible, cut))
     if len(text) > limit:
@@ -61,18 +61,18 @@ def line(text: str, limit: int = SHORT) -> str:
 
 
 def escaped(text: str, limit: int = SHORT) -> str:
-    """One line for a place that reads Markdown: every character that means something there means itself."""
-    apart = _IN_ADDRESS.sub(_JOINER, line(text, limit))
-    return _MARKDOWN.sub(r"\\\1", apart)
+    """The text as one line with all Markdown syntax escaped."""
+    unlinked = _IN_ADDRESS.sub(_JOINER, line(text, limit))
+    return _MARKDOWN.sub(r"\\\1", unlinked)
 
 
 def entity(text: str, limit: int = SHORT) -> str:
-    """One line for a figure's labels, which read a little HTML."""
+    """The text as one line with HTML escaped, for Plotly labels, which accept some HTML."""
     return line(text, limit).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def cell(value: Any) -> Any:
-    """A value for CSV or TSV: text that a spreadsheet would run as a formula is kept as text, numbers stay numbers."""
+    """A value for CSV or TSV; text that a spreadsheet would run as a formula gets a leading apostrophe."""
     if not isinstance(value, str):
         return value
     shown = plain(value)
@@ -92,7 +92,7 @@ def _is_harmless(text: str) -> bool:
 
 
 def _visible(character: str) -> str:
-    """The character, or a sign for one that would hide or turn what stands around it."""
+    """The character, or a visible symbol for a control, invisible or direction-changing character."""
     if character in _KEPT or character.isprintable():
         return character
     code = ord(character)
@@ -106,13 +106,13 @@ def _visible(character: str) -> str:
 
 
 def _storable_end(text: str) -> str:
-    """Text from outside as every database takes it: no NUL, no lone surrogate, only the end of what is too long."""
+    """Text that every database accepts: without NUL and lone surrogates, cut to its end if it is too long."""
     text = text.encode("utf-8", "replace").decode("utf-8").replace("\0", "\ufffd")
     return text if len(text) <= _MOST_STORED else "[...]" + text[-_MOST_STORED:]
 
 
 def unstorable(text: str) -> str | None:
-    """The character in a text that no database can store, in words; None where there is none."""
+    """A description of the first character that no database can store; None if all can be stored."""
     if "\0" in text:
         return "NUL (U+0000)"
     try:
