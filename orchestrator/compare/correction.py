@@ -14,7 +14,7 @@ def correct(
     """Return the comparisons with p-values Holm-corrected over all their benchmarks and averages.
 
     `other_candidates` counts further candidates that were tried, each assumed to have as many tests as the
-    candidate here with the most; `other_tests` counts further tests. Both are assumed to have shown no effect.
+    candidate here with the most; `other_tests` counts further tests. Both are assumed to show no effect.
     """
     tested = [[row.delta.p if row.delta else None for row in (*c.rows, *c.averages)] for c in comparisons]
     counts = [sum(p is not None for p in p_values) for p_values in tested]

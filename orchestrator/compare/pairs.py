@@ -90,8 +90,8 @@ def compare(
 ) -> tuple[Comparison, ...]:
     """Compare every candidate with the base.
 
-    The p-values are corrected over all benchmarks and averages of the given candidates and of `other_candidates`
-    further ones that were tried, and over `other_tests` tests that were made to choose them. The further
+    The p-values are corrected over all benchmarks and averages of the given candidates and of
+    `other_candidates` further ones, and over `other_tests` tests that were made to choose them. The further
     candidates and tests are assumed to have shown no effect, which is conservative.
     """
     base_name = base[0].measurement.checkpoint if base else "base"

@@ -119,7 +119,7 @@ def _results(
 def sides(result: CandidateResult, home: Path, *, contain: bool = False) -> list[Side]:
     """Each benchmark's measurement with its samples, at every scoring stage that it has.
 
-    Raises SamplesError if samples are missing, altered or unreadable; with `contain`, the side is unfit instead.
+    Raises SamplesError if samples are missing, altered or unreadable; with `contain`, the side is unfit.
     """
     return [
         side

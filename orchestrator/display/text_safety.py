@@ -1,4 +1,4 @@
-"""Sanitize foreign text (names, responses, errors, files): escape markup, limit length, show hidden characters.
+"""Sanitize foreign text (names, responses, errors): escape markup, limit length, show hidden characters.
 
 One function per place: `plain` and `line` for text and logs, `Terminal` for the terminal, `escaped` for Markdown, `entity` for HTML,
 `cell` for CSV and TSV; `ForeignText` and `StorableText` for stored fields. All escaping is done here.

@@ -1,10 +1,12 @@
-"""The brain scan: thousands of layer paths asked the same probes, the best of them asked again, and an honest end.
+"""Layer path search: measure layer paths with probes, rank them, confirm the best on disjoint items.
 
-request.py    what is asked for, and the two sweeps that follow from it
-reading.py    what the store holds of a run's probes
-scan.py       search, ranking, confirmation, in that order
-report.py     all of it as one record
-files.py      the report, its tables and its pictures as files
+request.py        the options of a scan and the two sweeps that it runs
+probe_answers.py  read a run's probe results from the store
+grid_scan.py      search, ranking and confirmation over a grid of layer paths
+beam.py           beam search beyond the grid, followed by successive halving
+report.py         the result as one record
+tables.py         the result as tables
+files.py          the report, its tables and its charts as files
 """
 
 from orchestrator.search.grid_scan import run_scan

@@ -1,14 +1,14 @@
-"""Beyond the grid: layer paths of several blocks, repeats and skips, by beam search, then halving over fidelity.
+"""Beam search over layer paths of several repeats and skips, followed by successive halving.
 
-    moves      run a block [i, j) once more (after the last visit of its last layer, so that the same block can be run three
-               times), or leave layers out; each is tried alone first, or taken from a scan that is in the store
-    beam       the best paths so far x the best moves, the most promising by the sum of what both gave; those are measured,
-               the best go on, for so many depths
-    halving    the best of all on the disjoint probes, the better half of them on a part of a suite, the better half of these
-               on the whole of it
+    moves      repeat a block [i, j) after the last visit of its last layer (a block can run three times), or
+               leave layers out; each is measured alone first, or taken from a stored scan
+    beam       at each depth, extend the best paths with the best moves, rank the extensions by the sum of
+               both gains, measure the top ones and keep the best
+    halving    the best paths of all depths on the disjoint probes, the better half on a part of a suite, the
+               better half of these on the whole suite
 
-Every step is an ordinary run: its paths are measured in any order on all engines that there are, and what is in the store is
-not measured again, so that a search that was cut goes on where it was. The next step begins when all of one are measured.
+Every step is an ordinary run: its paths are measured in any order on all engines, and stored results are
+reused, so that an interrupted search resumes. A step begins when the step before is complete.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ Layers = tuple[int, ...]
 
 
 class MoveKind(StrEnum):
-    """What a step does to a layer path."""
+    """Kind of change to a layer path."""
 
     REPEAT = "repeat"
     SKIP = "skip"
@@ -60,7 +60,7 @@ class Move(Frozen):
     j: int = Field(description="Layer after the last.")
 
     def apply(self, layers: Layers) -> Layers | None:
-        """The changed path; null where it cannot be changed so."""
+        """The changed path; None if the move does not apply."""
         if self.kind is MoveKind.SKIP:
             left = tuple(layer for layer in layers if not self.i <= layer < self.j)
             return left if left and left != layers else None
@@ -71,53 +71,53 @@ class Move(Frozen):
 
 
 class SearchRequest(Frozen):
-    """What `mergeboard search` is asked for."""
+    """The options of `mergeboard search`."""
 
     scan: ScanRequest = Field(
-        description="Checkpoint, probes and engine; its grid is where the search begins."
+        description="Checkpoint, probes and engine; its grid is the first depth of the search."
     )
     seed_run: str | None = Field(
-        default=None, description="A scan in the store to begin with instead; null is the grid."
+        default=None, description="Id of a stored scan to begin with instead of the grid."
     )
-    width: int = Field(default=8, ge=1, description="Paths that go on at each depth.")
-    depth: int = Field(default=3, ge=2, description="Moves that a path may be made of; the grid has one.")
-    pool: int = Field(default=16, ge=1, description="Best moves that paths are extended with.")
-    candidates: int = Field(default=32, ge=1, description="Paths that are measured at each depth.")
+    width: int = Field(default=8, ge=1, description="Paths kept at each depth.")
+    depth: int = Field(default=3, ge=2, description="Maximum number of moves in a path; the grid has one.")
+    pool: int = Field(default=16, ge=1, description="Number of best moves used to extend paths.")
+    candidates: int = Field(default=32, ge=1, description="Paths measured at each depth.")
     max_added: int | None = Field(
-        default=None, ge=0, description="Most layers beyond the checkpoint's own; null is its depth."
+        default=None,
+        ge=0,
+        description="Maximum number of added layers; null is the checkpoint's depth.",
     )
-    keep: int = Field(
-        default=8, ge=1, description="Paths that are confirmed; each further rung keeps half of them."
-    )
+    keep: int = Field(default=8, ge=1, description="Paths to confirm; each further rung keeps half of them.")
 
 
 class Depth(Frozen):
     """One depth of the beam."""
 
-    depth: int = Field(description="Moves in its paths.")
-    run_id: str = Field(description="The run that measured it.")
-    tried: int = Field(description="Paths that were measured.")
-    best: str = Field(description="The best of them, by its short name.")
+    depth: int = Field(description="Number of moves in its paths.")
+    run_id: str = Field(description="Id of the run that measured it.")
+    tried: int = Field(description="Number of paths measured.")
+    best: str = Field(description="Short name of the best path.")
     best_gain: float = Field(description="Its gain over the checkpoint on the search set, in probe units.")
 
 
 class Rung(Frozen):
     """One step of the halving."""
 
-    what: str = Field(description="What its paths were asked.")
-    run_id: str = Field(description="The run.")
-    paths: tuple[str, ...] = Field(description="Its paths, best first when they were picked.")
+    what: str = Field(description="What its paths were evaluated on.")
+    run_id: str = Field(description="Id of the run.")
+    paths: tuple[str, ...] = Field(description="Short names of its paths, ranked by the rung before.")
 
 
 class SearchReport(Frozen):
-    """What a search found."""
+    """The result of a search."""
 
-    request: SearchRequest = Field(description="What was asked for.")
-    n_layers: int = Field(description="Layers of the checkpoint.")
+    request: SearchRequest = Field(description="Options of the search.")
+    n_layers: int = Field(description="Number of layers of the checkpoint.")
     depths: tuple[Depth, ...] = Field(description="The beam, depth by depth; the first is the scan.")
     rungs: tuple[Rung, ...] = Field(description="The halving.")
-    confirmation: Confirmation = Field(description="What became of the best.")
-    duration_s: float = Field(description="Seconds that this command took; a resumed search took more.")
+    confirmation: Confirmation = Field(description="Results of the best paths on the confirmation set.")
+    duration_s: float = Field(description="Duration of this command in seconds, without resumed parts.")
 
     @property
     def conclusion(self) -> str:
@@ -128,13 +128,13 @@ class SearchReport(Frozen):
 def run_search(
     request: SearchRequest, settings: Settings, reporting: Reporting, ground: Ground
 ) -> SearchReport:
-    """Run what is not in the store yet, and tell what it shows."""
+    """Run what is not in the store yet and report the result."""
     request.scan.check()
     return _Search(request, settings, reporting, ground).run()
 
 
 class _Search:
-    """One search and what it has measured so far."""
+    """State of a search: what it has measured so far."""
 
     def __init__(
         self, request: SearchRequest, settings: Settings, reporting: Reporting, ground: Ground
@@ -150,7 +150,7 @@ class _Search:
         self._depths: list[Depth] = []
 
     def run(self) -> SearchReport:
-        """Beam, then halving."""
+        """Run the beam search, then the halving."""
         started = time.monotonic()
         first, seeds = self._seeds()
         self._n_layers = first.n_layers
@@ -162,10 +162,10 @@ class _Search:
             paths = self._extended(frontier, moves)
             if not paths:
                 break
-            found, run_id = self._measure(f"depth {depth}: {len(paths)} layer paths", paths)
-            self._take(found, depth, run_id)
+            probes, run_id = self._measure(f"depth {depth}: {len(paths)} layer paths", paths)
+            self._take(probes, depth, run_id)
             frontier = self._best(
-                (p.layers for p in found.paths if p.layers != self._base), self._request.width
+                (p.layers for p in probes.paths if p.layers != self._base), self._request.width
             )
         rungs, confirmation = self._halving()
         return SearchReport(
@@ -180,28 +180,28 @@ class _Search:
     # --- the beam ---
 
     def _seeds(self) -> tuple[ProbesOfRun, str]:
-        """The scan that the search begins with: one that is in the store, or the grid."""
+        """The scan that the search begins with: a stored one, or the grid."""
         if self._request.seed_run is None:
             plan = self._ground.plan(self._request.scan.search_sweep())
             return self._run(f"depth 1: {len(plan.candidates) - 1:,} layer paths", plan)
         plan = stored_plan(self._request.seed_run, self._settings)
         with Store.open(self._settings.database_url, create=False) as store:
-            found = probes_of_run(store, plan, self._settings.home)
-        mine = {f"{key}-{Split.SEARCH}" for key in self._request.scan.probes}
-        asked = {result.probe for path in found.paths for result in path.results}
-        if not found.paths or asked != mine:
+            probes = probes_of_run(store, plan, self._settings.home)
+        names = {f"{key}-{Split.SEARCH}" for key in self._request.scan.probes}
+        asked = {result.probe for path in probes.paths for result in path.results}
+        if not probes.paths or asked != names:
             raise SweepError(
-                f"Run {self._request.seed_run} has no layer paths with all of the probes {', '.join(sorted(mine))}; "
+                f"Run {self._request.seed_run} has no layer paths with all of the probes {', '.join(sorted(names))}; "
                 "name the probes that it asked with --probes, or another scan."
             )
-        return found, self._request.seed_run
+        return probes, self._request.seed_run
 
     def _moves(self, first: ProbesOfRun) -> list[tuple[Move, float]]:
-        """The best moves: the scan's single blocks, and each layer left out, which is measured now."""
+        """The best moves: single blocks of the scan, and skips of one layer, which are measured here."""
         skips = {Move(kind=MoveKind.SKIP, i=n, j=n + 1).apply(self._base): n for n in range(self._n_layers)}
-        wanted = [path for path in skips if path is not None]
-        found, _ = self._measure(f"{len(wanted)} layers left out, one by one", wanted)
-        self._keep(found)
+        paths = [path for path in skips if path is not None]
+        probes, _ = self._measure(f"{len(paths)} layers left out, one by one", paths)
+        self._keep(probes)
         moves: list[tuple[Move, float]] = []
         for layers in self._gains:
             block = LayerPath(layers=layers, n_layers=self._n_layers).block
@@ -214,17 +214,17 @@ class _Search:
         return sorted(moves, key=lambda move: -move[1])[: self._request.pool]
 
     def _extended(self, frontier: Sequence[Layers], moves: Sequence[tuple[Move, float]]) -> list[Layers]:
-        """The most promising extensions that nobody has tried, by the sum of the parent's and the move's gain."""
-        most = self._n_layers + (
+        """The untried extensions with the largest sum of the parent's and the move's gain."""
+        max_layers = self._n_layers + (
             self._n_layers if self._request.max_added is None else self._request.max_added
         )
-        hopes: dict[Layers, float] = {}
+        gains: dict[Layers, float] = {}
         for parent in frontier:
             for move, gain in moves:
-                made = move.apply(parent)
-                if made is not None and len(made) <= most and made not in self._tried:
-                    hopes[made] = max(hopes.get(made, float("-inf")), self._gains[parent] + gain)
-        return sorted(hopes, key=lambda layers: (-hopes[layers], layers))[: self._request.candidates]
+                layers = move.apply(parent)
+                if layers is not None and len(layers) <= max_layers and layers not in self._tried:
+                    gains[layers] = max(gains.get(layers, float("-inf")), self._gains[parent] + gain)
+        return sorted(gains, key=lambda layers: (-gains[layers], layers))[: self._request.candidates]
 
     def _measure(self, what: str, paths: Sequence[Layers]) -> tuple[ProbesOfRun, str]:
         texts = tuple(LayerPath(layers=layers, n_layers=self._n_layers).canonical for layers in paths)
@@ -235,35 +235,35 @@ class _Search:
         with self._reporting(what) as reporter:
             summary = self._ground.run(plan, reporter)
         with Store.open(self._settings.database_url, create=False) as store:
-            found = probes_of_run(store, plan, self._settings.home)
-        require_base(found, plan, summary)
-        return found, summary.run_id
+            probes = probes_of_run(store, plan, self._settings.home)
+        require_base(probes, plan, summary)
+        return probes, summary.run_id
 
-    def _take(self, found: ProbesOfRun, depth: int, run_id: str) -> None:
+    def _take(self, probes: ProbesOfRun, depth: int, run_id: str) -> None:
         if self._weights is None and self._request.scan.rank is RankMethod.BALANCED_Z:
-            self._weights = weights_of(self._ranking(found))
-        self._keep(found)
-        mine = [path.layers for path in found.paths if path.layers != self._base]
-        if not mine:
+            self._weights = weights_of(self._ranking(probes))
+        self._keep(probes)
+        paths = [path.layers for path in probes.paths if path.layers != self._base]
+        if not paths:
             raise RunError(f"Run {run_id} measured no layer path; `mergeboard status {run_id}` tells why.")
-        best = self._best(mine, 1)[0]
+        best = self._best(paths, 1)[0]
         label = LayerPath(layers=best, n_layers=self._n_layers).label
         self._depths.append(
-            Depth(depth=depth, run_id=run_id, tried=len(mine), best=label, best_gain=self._gains[best])
+            Depth(depth=depth, run_id=run_id, tried=len(paths), best=label, best_gain=self._gains[best])
         )
 
-    def _keep(self, found: ProbesOfRun) -> None:
-        """Note values; a path that failed counts as tried."""
-        for path in found.paths:
+    def _keep(self, probes: ProbesOfRun) -> None:
+        """Store values and gains; a failed path counts as tried."""
+        for path in probes.paths:
             self._measured[path.layers] = path
         base = self._measured[self._base].results
-        for path in found.paths:
+        for path in probes.paths:
             if path.layers != self._base:
                 self._gains[path.layers] = measure_gain(base, path.results, SCORING, self._weights).delta
-        self._tried |= {path.layers for path in found.paths} | set(found.lacking)
+        self._tried |= {path.layers for path in probes.paths} | set(probes.lacking)
 
-    def _ranking(self, found: ProbesOfRun) -> Ranking:
-        return rank(table_of(found), self._request.scan.probes, found.n_layers, self._request.scan.rank)
+    def _ranking(self, probes: ProbesOfRun) -> Ranking:
+        return rank(table_of(probes), self._request.scan.probes, probes.n_layers, self._request.scan.rank)
 
     def _best(self, paths: Iterable[Layers], count: int) -> list[Layers]:
         return sorted(paths, key=lambda layers: (-self._gains[layers], len(layers), layers))[:count]
@@ -271,30 +271,30 @@ class _Search:
     # --- the halving ---
 
     def _halving(self) -> tuple[list[Rung], Confirmation]:
-        """The disjoint probes, a part of the suite, the whole suite; each for half of those before."""
+        """Evaluate on the disjoint probes, a part of the suite, the whole suite; halve the paths after each."""
         picked = self._best(self._gains, self._request.keep)
-        rungs, again = [], None
+        rungs, confirmed = [], None
         deltas: dict[Layers, dict[str, Delta]] = {}
         for what, scan in self._rungs():
             paths = [LayerPath(layers=layers, n_layers=self._n_layers) for layers in picked]
             plan = self._ground.plan(scan.confirmation_sweep(paths))
-            found, run_id = self._run(f"{what}: {len(paths)} layer paths", plan)
+            probes, run_id = self._run(f"{what}: {len(paths)} layer paths", plan)
             rungs.append(Rung(what=what, run_id=run_id, paths=tuple(path.label for path in paths)))
-            again = again or found
+            confirmed = confirmed or probes
             with Store.open(self._settings.database_url, create=False) as store:
                 compared = run_comparisons(results_of_run(store, run_id), self._settings.home)
             deltas |= {layers: dict(gains) for layers, gains in benchmark_deltas(compared, paths).items()}
-            picked = self._better_half(picked, again, deltas)
-        assert again is not None
+            picked = self._better_half(picked, confirmed, deltas)
+        assert confirmed is not None
         confirmation = confirm(
             list(self._measured.values()),
-            again.paths,
+            confirmed.paths,
             self._n_layers,
             SCORING,
             weights=self._weights,
             n_tried=len(self._tried) - 1,
             benchmarks=deltas,
-            levels=levels_of(again),
+            levels=levels_of(confirmed),
         )
         return rungs, confirmation
 
@@ -308,16 +308,20 @@ class _Search:
         return rungs
 
     def _better_half(
-        self, picked: Sequence[Layers], again: ProbesOfRun, deltas: Mapping[Layers, Mapping[str, Delta]]
+        self, picked: Sequence[Layers], confirmed: ProbesOfRun, deltas: Mapping[Layers, Mapping[str, Delta]]
     ) -> list[Layers]:
-        """By the mean difference on benchmarks where there are some, else by the gain on the disjoint probes."""
-        results = {path.layers: path.results for path in again.paths}
+        """The better half by mean difference on benchmarks, or by gain on disjoint probes without benchmarks."""
+        results = {path.layers: path.results for path in confirmed.paths}
         base = results[self._base]
 
-        def worth(layers: Layers) -> tuple[float, float]:
+        def sort_key(layers: Layers) -> tuple[float, float]:
             points = [delta.delta_points for delta in deltas.get(layers, {}).values()]
-            mine = results.get(layers)
-            gain = float("-inf") if mine is None else measure_gain(base, mine, SCORING, self._weights).delta
+            measured = results.get(layers)
+            gain = (
+                float("-inf")
+                if measured is None
+                else measure_gain(base, measured, SCORING, self._weights).delta
+            )
             return (sum(points) / len(points) if points else 0.0, gain)
 
-        return sorted(picked, key=worth, reverse=True)[: max(1, len(picked) // 2)]
+        return sorted(picked, key=sort_key, reverse=True)[: max(1, len(picked) // 2)]

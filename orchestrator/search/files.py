@@ -1,4 +1,4 @@
-"""A scan's folder: the report, the ranking, the tables as text, every picture as PNG and all of them in one interactive page."""
+"""Write a scan's folder: report, ranking, tables as text, charts as PNG and as one interactive page."""
 
 from __future__ import annotations
 
@@ -36,44 +36,44 @@ from orchestrator.search.request import short_name
 from orchestrator.search.tables import report_text
 
 TOGETHER = "together"
-"""The measure that combines the probes: each one's difference to the base over its spread, added up; the base is 0."""
+"""Name of the combined measure: sum over probes of the difference to the base over its spread."""
 
 
 def write_scan(report: ScanReport, folder: Path, colours: ColourScale = ColourScale.OWN) -> list[Path]:
-    """Write everything; the files, those for people first."""
+    """Write all files and return their paths, human-readable ones first."""
     folder.mkdir(parents=True, exist_ok=True)
     text = report_text(report)
     title = f"Layer paths of {short_name(report.request.checkpoint)}"
-    made = [_write(folder / "report.txt", text)]
+    files = [_write(folder / "report.txt", text)]
     figures, images = [], []
     for name, image, figure in _pictures(chart_scan(report), colours):
         try:
             images.append(write_image(image(), folder / f"{name}.png"))
             figures.append(figure())
         except ChartError:
-            continue  # a picture that needs more than there is, for example blocks
-    made.append(write_page(title, [text], figures, folder / "scan.html"))
-    made += [*images, _ranking_csv(report, folder / "ranking.csv")]
-    made.append(_write(folder / "report.json", report.model_dump_json(indent=1)))
-    return made
+            continue  # not enough data for this chart, for example no blocks
+    files.append(write_page(title, [text], figures, folder / "scan.html"))
+    files += [*images, _ranking_csv(report, folder / "ranking.csv")]
+    files.append(_write(folder / "report.json", report.model_dump_json(indent=1)))
+    return files
 
 
 def chart_scan(report: ScanReport) -> Scan:
-    """The scan as charts take it."""
-    base, others = report.table[0], report.table[1:]
+    """Convert a scan report to chart data."""
+    base, path_values = report.table[0], report.table[1:]
     scores = {path.layers: _together(report, path.deltas) for path in report.ranking.paths}
     points = []
-    for path in others:
-        found = report.path(path.layers)
+    for path in path_values:
+        entry = report.path(path.layers)
         values = dict(path.values) | ({TOGETHER: scores[path.layers]} if path.layers in scores else {})
-        points.append(ScanPoint(label=found.label, block=found.block, n_added=found.n_added, values=values))
+        points.append(ScanPoint(label=entry.label, block=entry.block, n_added=entry.n_added, values=values))
     for failed in report.failed:
-        found = report.path(failed.layers)
+        entry = report.path(failed.layers)
         points.append(
             ScanPoint(
-                label=found.label,
-                block=found.block,
-                n_added=found.n_added,
+                label=entry.label,
+                block=entry.block,
+                n_added=entry.n_added,
                 status=PointStatus.FAILED,
                 reason=failed.reason,
             )
@@ -95,10 +95,16 @@ def _together(report: ScanReport, deltas: dict[str, float]) -> float:
 
 
 def _measure(key: str, levels: tuple[Level, ...]) -> Measure:
-    mine = [level for level in levels if level.scoring is Scoring.CORRECTED]
-    nulls = tuple(NullLine(name=str(level.kind), value=level.value) for level in mine if level.kind.is_null)
+    corrected = [level for level in levels if level.scoring is Scoring.CORRECTED]
+    nulls = tuple(
+        NullLine(name=str(level.kind), value=level.value) for level in corrected if level.kind.is_null
+    )
     return Measure(
-        name=key, title=f"probe {key}", nulls=nulls, ceiling=max(level.value for level in mine), decimals=3
+        name=key,
+        title=f"probe {key}",
+        nulls=nulls,
+        ceiling=max(level.value for level in corrected),
+        decimals=3,
     )
 
 
@@ -146,10 +152,10 @@ def _ranking_csv(report: ScanReport, path: Path) -> Path:
             ]
         )
         for ranked in report.ranking.paths:
-            found = report.path(ranked.layers)
-            i, j = found.block or ("", "")
+            full = report.path(ranked.layers)
+            i, j = full.block or ("", "")
             writer.writerow(
-                [ranked.rank, cell(found.canonical), i, j, found.n_added, *(values[ranked.layers][p] for p in probes),
+                [ranked.rank, cell(full.canonical), i, j, full.n_added, *(values[ranked.layers][p] for p in probes),
                  *(ranked.deltas[p] for p in probes), ranked.score]
             )  # fmt: skip
     return path

@@ -1,4 +1,4 @@
-"""Search, ranking, confirmation. Each part is a run of its own in the store, so that a scan goes on wherever it was cut."""
+"""Scan a grid of layer paths: search, ranking, confirmation. Search and confirmation are resumable runs."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ from recipes.layer_path import LayerPath
 
 SCORING = Scoring.CORRECTED
 Reporting = Callable[[str], AbstractContextManager[Reporter]]
-"""What is being done, in words -> a reporter of its progress."""
+"""Maps the description of a step to a reporter of its progress."""
 
 
 @dataclass(frozen=True)
 class Ground:
-    """Where a scan's sweeps are planned and run."""
+    """Functions that plan and run a scan's sweeps."""
 
     plan: Callable[[SweepFile], Plan]
     run: Callable[[Plan, Reporter], RunSummary]
@@ -50,7 +50,7 @@ class Ground:
 def run_scan(
     request: ScanRequest, settings: Settings, reporting: Reporting, *, address: str | None = None
 ) -> ScanReport:
-    """Run what is not in the store yet, and tell what it shows."""
+    """Run what is not in the store yet and report the result."""
     request.check()
     try:
         return scan_with(request, settings, reporting, ground_of(settings, address))
@@ -59,20 +59,20 @@ def run_scan(
 
 
 def ground_of(settings: Settings, address: str | None) -> Ground:
-    """The cluster that is named, or this machine; whoever asks for it disconnects in the end."""
+    """Plan and run on the named cluster, or on this machine; the caller has to disconnect."""
     cluster = cluster_for(settings, address)
 
     def plan(file: SweepFile) -> Plan:
         return plan_for(file, settings, cluster)
 
-    def run(made: Plan, reporter: Reporter) -> RunSummary:
-        return execute(made, settings, reporter, address=address, cluster=cluster, stay=True)
+    def run(planned: Plan, reporter: Reporter) -> RunSummary:
+        return execute(planned, settings, reporter, address=address, cluster=cluster, stay=True)
 
     return Ground(plan, run)
 
 
 def scan_with(request: ScanRequest, settings: Settings, reporting: Reporting, ground: Ground) -> ScanReport:
-    """The scan, whoever runs its plans."""
+    """Run a scan with the given functions for planning and running."""
     started = time.monotonic()
     plan = ground.plan(request.search_sweep())
     with reporting(f"searching {len(plan.candidates) - 1:,} layer paths") as reporter:
@@ -83,13 +83,13 @@ def scan_with(request: ScanRequest, settings: Settings, reporting: Reporting, gr
     require_base(searched, plan, summary)
     ranking = rank(table_of(searched), request.probes, searched.n_layers, request.rank)
     picked = [path.layers for path in ranking.paths[: request.top]]
-    confirmation, confirmed_by = None, None
+    confirmation, confirm_id = None, None
     if picked:
-        confirmation, confirmed_by = _confirm(request, searched, ranking, picked, settings, reporting, ground)
+        confirmation, confirm_id = _confirm(request, searched, ranking, picked, settings, reporting, ground)
     return ScanReport(
         request=request,
         run_id=summary.run_id,
-        confirmation_run_id=confirmed_by,
+        confirmation_run_id=confirm_id,
         n_layers=searched.n_layers,
         table=tuple(table_of(searched)),
         levels={get_probe(name).key: get_probe(name).levels() for name in _names(searched)},
@@ -109,72 +109,72 @@ def _confirm(
     reporting: Reporting,
     ground: Ground,
 ) -> tuple[Confirmation, str]:
-    """Ask the picked paths what nobody picked them by."""
+    """Evaluate the picked paths on probe items that were not used to pick them."""
     paths = [LayerPath(layers=layers, n_layers=searched.n_layers) for layers in picked]
     plan = ground.plan(request.confirmation_sweep(paths))
     with reporting(f"confirming the best {len(paths)}") as reporter:
         summary = ground.run(plan, reporter)
     with Store.open(settings.database_url, create=False) as store:
-        again = probes_of_run(store, plan, settings.home)
+        confirmed = probes_of_run(store, plan, settings.home)
         results = results_of_run(store, summary.run_id)
-    require_base(again, plan, summary)
-    if len(again.paths) < 2:
+    require_base(confirmed, plan, summary)
+    if len(confirmed.paths) < 2:
         raise RunError(
             f"None of the {len(paths)} best paths could be confirmed; `mergeboard status {summary.run_id}` tells why."
         )
-    found = confirm(
+    confirmation = confirm(
         searched.paths,
-        again.paths,
+        confirmed.paths,
         searched.n_layers,
         SCORING,
         weights=weights_of(ranking) if request.rank is RankMethod.BALANCED_Z else None,
         n_tried=len(searched.paths) - 1 + len(searched.lacking),
         benchmarks=benchmark_deltas(run_comparisons(results, settings.home), paths),
-        levels=levels_of(searched, again),
+        levels=levels_of(searched, confirmed),
     )
-    return found, summary.run_id
+    return confirmation, summary.run_id
 
 
 def benchmark_deltas(
     compared: Sequence[Comparison], paths: Sequence[LayerPath]
 ) -> Mapping[tuple[int, ...], Mapping[str, Delta]]:
-    """Each path's paired differences to the base on benchmarks, by the benchmark's title."""
+    """Paired differences to the base by layer path and benchmark title."""
     by_label = {path.label: path.layers for path in paths}
-    found: dict[tuple[int, ...], dict[str, Delta]] = {}
+    deltas: dict[tuple[int, ...], dict[str, Delta]] = {}
     for comparison in compared:
         layers = by_label[comparison.candidate]
         rows = {row.title: row.delta for row in comparison.rows if row.delta is not None}
-        found.setdefault(layers, {}).update(rows)
-    return found
+        deltas.setdefault(layers, {}).update(rows)
+    return deltas
 
 
-def table_of(found: ProbesOfRun) -> list[PathValues]:
-    """Each path's value by the probe's key, the base first."""
-    base = tuple(range(found.n_layers))
-    ordered = sorted(found.paths, key=lambda path: path.layers != base)
+def table_of(probes: ProbesOfRun) -> list[PathValues]:
+    """Each path's values by probe key, the base first."""
+    base = tuple(range(probes.n_layers))
+    ordered = sorted(probes.paths, key=lambda path: path.layers != base)
     return [PathValues(layers=p.layers, values={r.key: r.value(SCORING) for r in p.results}) for p in ordered]
 
 
-def _names(found: ProbesOfRun) -> tuple[str, ...]:
-    return tuple(result.probe for result in found.paths[0].results)
+def _names(probes: ProbesOfRun) -> tuple[str, ...]:
+    return tuple(result.probe for result in probes.paths[0].results)
 
 
-def levels_of(*found: ProbesOfRun) -> dict[str, tuple[Level, ...]]:
+def levels_of(*probes: ProbesOfRun) -> dict[str, tuple[Level, ...]]:
     """Null levels and ceilings of the probes, by name."""
-    return {name: get_probe(name).levels() for part in found for name in _names(part)}
+    return {name: get_probe(name).levels() for part in probes for name in _names(part)}
 
 
 def _failures(plan: Plan, summary: RunSummary) -> dict[tuple[int, ...] | None, str]:
-    """Why layer paths have no value, by the path."""
+    """Error messages of failed layer paths; the key None is the checkpoint itself."""
     return {
         e.job.layer_path: summary.failed[e.job.digest] for e in plan.evals if e.job.digest in summary.failed
     }
 
 
-def require_base(found: ProbesOfRun, plan: Plan, summary: RunSummary) -> None:
-    """RunError with the reason where the checkpoint itself has no values."""
-    base, failures = tuple(range(found.n_layers)), _failures(plan, summary)
-    if not any(path.layers == base for path in found.paths):
+def require_base(probes: ProbesOfRun, plan: Plan, summary: RunSummary) -> None:
+    """Raise RunError with the reason if the checkpoint itself has no values."""
+    base, failures = tuple(range(probes.n_layers)), _failures(plan, summary)
+    if not any(path.layers == base for path in probes.paths):
         why = (
             failures.get(None) or failures.get(base) or next(iter(failures.values()), "nothing was measured")
         )
@@ -183,10 +183,10 @@ def require_base(found: ProbesOfRun, plan: Plan, summary: RunSummary) -> None:
         )
 
 
-def _failed(found: ProbesOfRun, failures: Mapping[tuple[int, ...] | None, str]) -> list[FailedPath]:
+def _failed(probes: ProbesOfRun, failures: Mapping[tuple[int, ...] | None, str]) -> list[FailedPath]:
     failed = []
-    for layers in found.lacking:
-        path = LayerPath(layers=layers, n_layers=found.n_layers)
+    for layers in probes.lacking:
+        path = LayerPath(layers=layers, n_layers=probes.n_layers)
         reason = failures.get(layers, "Its evaluation is not done.")
         failed.append(FailedPath(label=path.label, layers=layers, reason=reason.splitlines()[0]))
     return failed

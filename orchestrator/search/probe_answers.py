@@ -1,4 +1,4 @@
-"""What the store holds of a run's probes: each layer path's answers, item by item."""
+"""Read a run's probe results from the store: each layer path's answers per item."""
 
 from __future__ import annotations
 
@@ -21,19 +21,17 @@ LayerPath = tuple[int, ...]
 
 
 class ProbesOfRun(Frozen):
-    """The layer paths of a run and what they got in its probes."""
+    """The layer paths of a run with their probe results."""
 
-    n_layers: int = Field(description="Layers of the base.")
-    paths: tuple[Measured, ...] = Field(
-        description="Paths that have a result in every probe, the base among them."
-    )
+    n_layers: int = Field(description="Number of layers of the base.")
+    paths: tuple[Measured, ...] = Field(description="Paths with a result in every probe, including the base.")
     lacking: tuple[LayerPath, ...] = Field(
-        description="Paths that lack one, since their evaluation failed or is not done."
+        description="Paths with a missing result, because an evaluation failed or is not done."
     )
 
 
 def probes_of_run(store: Store, plan: Plan, home: Path) -> ProbesOfRun:
-    """Read the answers of a plan's probes; SamplesError where a samples file is gone or not the one that was stored."""
+    """Read the results of a plan's probes. Raises SamplesError if a samples file is missing or altered."""
     base = plan.candidates[0]
     if base.layers is None:
         raise RunError(
@@ -43,24 +41,28 @@ def probes_of_run(store: Store, plan: Plan, home: Path) -> ProbesOfRun:
     jobs = {planned.job.digest: planned.job for planned in plan.evals if planned.job.is_probe}
     outcomes = store.outcomes(jobs)
     names = tuple(dict.fromkeys(job.benchmark for job in jobs.values()))
-    found: dict[LayerPath, dict[str, ProbeResult]] = {}
+    results_by_path: dict[LayerPath, dict[str, ProbeResult]] = {}
     for digest, job in jobs.items():
-        mine = found.setdefault(job.layer_path or whole, {})
+        by_probe = results_by_path.setdefault(job.layer_path or whole, {})
         outcome = outcomes.get(digest)
         if isinstance(outcome, EvalOutcome):
-            mine[job.benchmark] = read_probe(job, outcome, home)
-    measured = {path: tuple(mine[n] for n in names) for path, mine in found.items() if _whole(mine, names)}
+            by_probe[job.benchmark] = read_probe(job, outcome, home)
+    measured = {
+        path: tuple(by_probe[n] for n in names)
+        for path, by_probe in results_by_path.items()
+        if _is_complete(by_probe, names)
+    }
     return ProbesOfRun(
         n_layers=base.layers,
         paths=tuple(Measured(layers=path, results=results) for path, results in measured.items()),
-        lacking=tuple(path for path in found if path not in measured),
+        lacking=tuple(path for path in results_by_path if path not in measured),
     )
 
 
 def read_probe(job: EvalJob, outcome: EvalOutcome, home: Path) -> ProbeResult:
-    """A probe's result out of its stored samples; SamplesError where they are gone, altered or unreadable."""
+    """A probe's result from its stored samples. Raises SamplesError if they are missing or altered."""
     return result_of_samples(get_probe(job.benchmark), stored_samples(job.digest, outcome, home).read())
 
 
-def _whole(mine: Mapping[str, ProbeResult], names: tuple[str, ...]) -> bool:
-    return all(name in mine for name in names)
+def _is_complete(results: Mapping[str, ProbeResult], names: tuple[str, ...]) -> bool:
+    return all(name in results for name in names)

@@ -1,4 +1,4 @@
-"""A scan from its first path to its last verdict, as one record."""
+"""The complete result of a scan as one record."""
 
 from __future__ import annotations
 
@@ -17,30 +17,28 @@ class FailedPath(Frozen):
 
     label: str = Field(description="Short name of the path.")
     layers: tuple[int, ...] = Field(description="Source layers in the order in which they run.")
-    reason: str = Field(description="Why it has none, one sentence.")
+    reason: str = Field(description="Why it has no value, in one sentence.")
 
 
 class ScanReport(Frozen):
-    """What a scan found. Probe values are fractions of 1 and no benchmark scores."""
+    """The result of a scan. Probe values are fractions of 1, not benchmark scores."""
 
-    request: ScanRequest = Field(description="What was asked for.")
-    run_id: str = Field(description="The run that searched.")
+    request: ScanRequest = Field(description="Options of the scan.")
+    run_id: str = Field(description="Id of the search run.")
     confirmation_run_id: str | None = Field(
-        description="The run that confirmed; null where no path was picked."
+        description="Id of the confirmation run; null if no path was picked."
     )
-    n_layers: int = Field(description="Layers of the checkpoint.")
-    table: tuple[PathValues, ...] = Field(
-        description="Every path's value in each probe, by the probe's key; the base first."
-    )
+    n_layers: int = Field(description="Number of layers of the checkpoint.")
+    table: tuple[PathValues, ...] = Field(description="Every path's values by probe key; the base first.")
     levels: dict[str, tuple[Level, ...]] = Field(
-        description="Null levels and ceilings of the search sets, by the probe's key."
+        description="Null levels and ceilings of the search sets, by probe key."
     )
-    ranking: Ranking = Field(description="The paths by the search set, best first.")
+    ranking: Ranking = Field(description="The paths ranked on the search set, best first.")
     failed: tuple[FailedPath, ...] = Field(description="Paths that could not be measured.")
     confirmation: Confirmation | None = Field(
-        description="What became of the best; null where no path was picked."
+        description="Results of the best paths on the confirmation set; null if no path was picked."
     )
-    duration_s: float = Field(description="Seconds that this command took; a resumed scan took more.")
+    duration_s: float = Field(description="Duration of this command in seconds, without resumed parts.")
 
     @property
     def conclusion(self) -> str:
@@ -55,7 +53,7 @@ class ScanReport(Frozen):
 
 
 def weights_of(ranking: Ranking) -> dict[str, float]:
-    """Weights under which the mean gain over the probes orders the paths as the balanced z does: one over each spread."""
+    """Probe weights (one over each spread) for which the mean gain ranks paths as the balanced z does."""
     return {
         name: 1.0 / spread if spread > 1e-12 and math.isfinite(spread) else 1.0
         for name, spread in ranking.spreads.items()

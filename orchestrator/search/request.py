@@ -1,6 +1,6 @@
-"""What a scan is asked for, and the sweeps that follow from it: one that searches, one that confirms.
+"""The options of a scan and its two sweeps: one for the search, one for the confirmation.
 
-Both are ordinary sweeps, so that a scan is planned, resumed, watched and shown like any run.
+Both are ordinary sweeps, so that a scan is planned, resumed, watched and shown as any other run.
 """
 
 from __future__ import annotations
@@ -33,49 +33,47 @@ OPTIONS = {
     "engines.0.dtype": "--dtype",
     "chat_template": "--chat-template",
 }
-"""Field of a scan's sweeps -> option of `scan` and `search` that it came from."""
+"""Maps a field of the sweeps to the command-line option that sets it, for error messages."""
 
 
 class ScanRequest(Frozen):
-    """What `mergeboard scan` is asked for; a scan of the same request is the same run."""
+    """The options of `mergeboard scan`; the same options give the same run."""
 
     checkpoint: str = Field(min_length=1, description="A directory, an embedded name, or org/name@commit.")
     grid: str | None = Field(
-        default="all", description="Blocks (i, j) in one line; null where only `paths` are wanted."
+        default="all", description="Grid expression for blocks (i, j); null to measure only `paths`."
     )
-    paths: tuple[str, ...] = Field(default=(), description="Further layer paths, in any spelling.")
+    paths: tuple[str, ...] = Field(default=(), description="Further layer paths, in any notation.")
     probes: tuple[str, ...] = Field(
-        default=SCAN_KEYS, min_length=1, description="Keys of the probes that are asked."
+        default=SCAN_KEYS, min_length=1, description="Keys of the probes to evaluate."
     )
-    engine: EngineKind = Field(default=EngineKind.VLLM, description="The engine.")
+    engine: EngineKind = Field(default=EngineKind.VLLM, description="Kind of engine.")
     dtype: str = Field(default="bfloat16", description="Dtype of weights and activations.")
-    batch_invariant: bool = Field(
-        default=False, description="Whether vLLM uses kernels whose results do not depend on the batch."
-    )
-    chat_template: str = Field(default="auto", description="on, off, or auto: what suits each probe.")
+    batch_invariant: bool = Field(default=False, description="Whether vLLM uses batch-invariant kernels.")
+    chat_template: str = Field(default="auto", description="on, off, or auto to choose for each probe.")
     rank: RankMethod = Field(
-        default=RankMethod.BALANCED_Z, description="How the probes of a path become one number."
+        default=RankMethod.BALANCED_Z, description="How a path's probe values are combined for the ranking."
     )
-    top: int = Field(default=10, ge=0, le=500, description="Paths that are confirmed.")
+    top: int = Field(default=10, ge=0, le=500, description="Number of paths to confirm.")
     suite: str | None = Field(
         default=None, description="Suite whose benchmarks the confirmed paths are scored on."
     )
     limit: int | None = Field(
-        default=None, ge=1, description="Only the first documents of each of its subsets."
+        default=None, ge=1, description="Number of documents per subset of the suite; null is all."
     )
 
     def search_sweep(self) -> SweepFile:
-        """Every path, on the search sets."""
+        """The sweep that evaluates every path on the search sets."""
         recipes: list[dict[str, Any]] = [] if self.grid is None else [{"grid": self.grid}]
         return self._sweep("", [*recipes, *self._paths(self.paths)], Split.SEARCH)
 
     def confirmation_sweep(self, picked: Sequence[LayerPath]) -> SweepFile:
-        """The picked paths and the base, on the disjoint sets and on benchmarks."""
+        """The sweep that evaluates the picked paths and the base on the confirmation sets and benchmarks."""
         recipes = [{"name": path.label, "layer_path": path.canonical} for path in picked]
         return self._sweep(" confirmation", recipes, Split.CONFIRMATION)
 
     def probe_names(self, split: Split) -> tuple[str, ...]:
-        """The names of the probes in one of the two sets."""
+        """The probes' names in one of the two sets."""
         return tuple(f"{key}-{split}" for key in self.probes)
 
     def _sweep(self, part: str, recipes: list[dict[str, Any]], split: Split) -> SweepFile:
@@ -106,7 +104,7 @@ class ScanRequest(Frozen):
         return [{"layer_path": text} for text in dict.fromkeys(texts)]
 
     def check(self) -> None:
-        """Refuse what can be seen to be wrong before anything is looked up."""
+        """Raise SweepError for options that are invalid in themselves, before any look-up."""
         for key in self.probes:
             if key not in probe_keys():
                 raise SweepError(
@@ -129,7 +127,7 @@ class ScanRequest(Frozen):
 
 
 def _check(option: str, parse: Callable[[str], object], text: str) -> None:
-    """Raise SweepError, with the option's name, where a value of it does not parse."""
+    """Raise SweepError with the option's name if its value does not parse."""
     try:
         parse(text)
     except (RecipeError, EvaluationError) as error:
@@ -139,7 +137,7 @@ def _check(option: str, parse: Callable[[str], object], text: str) -> None:
 def request_of(
     *, probes: Sequence[str] | None, paths: Sequence[str] | None, grid: str | None, **values: Any
 ) -> ScanRequest:
-    """A request from the words of a command line; what is not given has its default, and paths alone mean no grid."""
+    """Build a request from command-line options; paths without a grid mean that there is no grid."""
     if grid is None and not paths:
         grid = "all"
     chosen = {"probes": tuple(probe.strip() for probe in probes)} if probes is not None else {}

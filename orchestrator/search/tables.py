@@ -1,4 +1,4 @@
-"""A scan's tables: what values mean, the ranking, the confirmation. Null levels stand beside every value."""
+"""A scan's tables: probe levels, ranking and confirmation. Null levels are shown beside the values."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _WORDS = {
 
 
 def print_report(report: ScanReport, console: Console, rows: int = 15) -> None:
-    """All tables, and the conclusion below them."""
+    """Print all tables with the conclusion below."""
     for table in (levels_table(report), ranking_table(report, rows)):
         console.print(table)
         console.print()
@@ -43,7 +43,7 @@ def print_report(report: ScanReport, console: Console, rows: int = 15) -> None:
 
 
 def print_search(report: SearchReport, console: Console) -> None:
-    """The beam depth by depth, the halving, the confirmation and the conclusion."""
+    """Print a search: beam depths, halving, confirmation and conclusion."""
     table = _table("The beam, on the search set (picked by luck as well)")
     for name in ("depth", "paths", "best gain"):
         table.add_column(name, justify="right")
@@ -62,10 +62,12 @@ def print_search(report: SearchReport, console: Console) -> None:
     console.print(report.conclusion, markup=False, soft_wrap=True)
 
 
-def _print_confirmation(found: Confirmation, n_layers: int, suite: str | None, console: Console) -> None:
-    console.print(confirmation_table(found, n_layers))
-    console.print(_below(found), markup=False, soft_wrap=True)
-    benchmarks = benchmark_table(found, n_layers, suite)
+def _print_confirmation(
+    confirmation: Confirmation, n_layers: int, suite: str | None, console: Console
+) -> None:
+    console.print(confirmation_table(confirmation, n_layers))
+    console.print(_below(confirmation), markup=False, soft_wrap=True)
+    benchmarks = benchmark_table(confirmation, n_layers, suite)
     if benchmarks is not None:
         console.print()
         console.print(benchmarks)
@@ -73,7 +75,7 @@ def _print_confirmation(found: Confirmation, n_layers: int, suite: str | None, c
 
 
 def report_text(report: ScanReport, rows: int = 30) -> str:
-    """The same as plain text."""
+    """The report as plain text."""
     buffer = io.StringIO()
     print_report(
         report,
@@ -84,16 +86,16 @@ def report_text(report: ScanReport, rows: int = 30) -> str:
 
 
 def levels_table(report: ScanReport) -> Table:
-    """Each probe's value of the base and of the best path, between what knowing nothing gets and the ceiling."""
+    """Per probe: null levels, value of the base, value of the best path, and ceiling."""
     table = _table("Probes, search set (fractions of 1; no benchmark scores)")
     table.add_column("Probe", no_wrap=True)
     nulls = [kind for kind in LevelKind if kind.is_null]
     for name in ("items", *nulls, "base", "best path", "ceiling"):
         table.add_column(str(name), justify="right", no_wrap=True)
-    base, others = report.table[0], report.table[1:]
+    base, path_values = report.table[0], report.table[1:]
     for key, levels in report.levels.items():
         values = {level.kind: level.value for level in levels if level.scoring is Scoring.CORRECTED}
-        best = max((path.values[key] for path in others), default=None)
+        best = max((path.values[key] for path in path_values), default=None)
         table.add_row(
             key,
             str(len(get_probe(f"{key}-search").items)),
@@ -117,20 +119,20 @@ def ranking_table(report: ScanReport, rows: int) -> Table:
         table.add_column(f"Δ {key.removesuffix('-scored')}", justify="right", no_wrap=True)
     table.add_column("score", justify="right")
     for path in ranking.paths[:rows]:
-        found = report.path(path.layers)
+        layer_path = report.path(path.layers)
         table.add_row(
             str(path.rank),
-            found.label,
-            f"{found.n_added:+d}",
+            layer_path.label,
+            f"{layer_path.n_added:+d}",
             *(f"{path.deltas[key]:+z.4f}" for key in ranking.probes),
             f"{path.score:+z.3f}",
         )
     return table
 
 
-def confirmation_table(found: Confirmation, n_layers: int) -> Table:
-    """What became of the best paths on questions that nobody picked them by."""
-    table = _table(f"The best {len(found.paths)} of {found.n_tried:,} on the confirmation set")
+def confirmation_table(confirmation: Confirmation, n_layers: int) -> Table:
+    """Results of the best paths on the confirmation set, whose items were not used to pick them."""
+    table = _table(f"The best {len(confirmation.paths)} of {confirmation.n_tried:,} on the confirmation set")
     table.add_column("#", justify="right")
     table.add_column("Layer path", no_wrap=True, overflow="ellipsis", max_width=40)
     for name in (
@@ -139,28 +141,28 @@ def confirmation_table(found: Confirmation, n_layers: int) -> Table:
         "confirmed Δ",
         "95 % interval",
         "p",
-        f"p x {found.n_tried:,}",
+        f"p x {confirmation.n_tried:,}",
         "p Holm",
     ):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("finding", no_wrap=True)
-    for path in found.paths:
+    for path in confirmation.paths:
         table.add_row(*_confirmed(path, n_layers))
     return table
 
 
-def benchmark_table(found: Confirmation, n_layers: int, suite: str | None) -> Table | None:
-    """The confirmed paths on benchmarks, in points; null where none was run."""
-    names = list(dict.fromkeys(gain.benchmark for path in found.paths for gain in path.benchmarks))
+def benchmark_table(confirmation: Confirmation, n_layers: int, suite: str | None) -> Table | None:
+    """The confirmed paths on benchmarks, in points; None if none was run."""
+    names = list(dict.fromkeys(gain.benchmark for path in confirmation.paths for gain in path.benchmarks))
     if not names:
         return None
     table = _table(
-        f"The same paths on {suite}: Δ points, p corrected for {found.n_tried:,} paths x {len(names)} in brackets"
+        f"The same paths on {suite}: Δ points, p corrected for {confirmation.n_tried:,} paths x {len(names)} in brackets"
     )
     table.add_column("Layer path", no_wrap=True, overflow="ellipsis", max_width=30)
     for name in names:
         table.add_column(name, justify="right", no_wrap=True)
-    for path in found.paths:
+    for path in confirmation.paths:
         gains = {gain.benchmark: gain for gain in path.benchmarks}
         cells = [
             f"{gains[n].delta.delta_points:+z.2f} ({p_value(gains[n].p_corrected)})" if n in gains else "–"
@@ -171,9 +173,9 @@ def benchmark_table(found: Confirmation, n_layers: int, suite: str | None) -> Ta
 
 
 def null_text(levels: Sequence[Level]) -> str:
-    """Null levels in a few words."""
-    mine = [level for level in levels if level.scoring is Scoring.CORRECTED and level.kind.is_null]
-    return ", ".join(f"{level.kind} {level.value:.3f}" for level in mine)
+    """The null levels as one line of text."""
+    nulls = [level for level in levels if level.scoring is Scoring.CORRECTED and level.kind.is_null]
+    return ", ".join(f"{level.kind} {level.value:.3f}" for level in nulls)
 
 
 def _confirmed(path: ConfirmedPath, n_layers: int) -> list[str]:
@@ -192,19 +194,19 @@ def _confirmed(path: ConfirmedPath, n_layers: int) -> list[str]:
     ]
 
 
-def _below(found: Confirmation) -> str:
-    """What to know to read the table."""
-    kept = found.shrinkage.kept if found.shrinkage.search_mean > 0 else None
+def _below(c: Confirmation) -> str:
+    """Explanations below the confirmation table."""
+    kept = c.shrinkage.kept if c.shrinkage.search_mean > 0 else None
     share = "" if kept is None else f", {kept:.0%} of it"
     lines = [
-        f"  Shrinkage: the mean gain was {found.shrinkage.search_mean:+z.4f} on the search set and is "
-        f"{found.shrinkage.confirmation_mean:+z.4f} on the confirmation set{share}.",
-        f"  p is one-sided against 'no gain'; real is p x {found.n_tried:,} <= {found.alpha}, suggestive is p Holm <= {found.alpha} "
-        f"(for the {len(found.paths)} confirmed), worse is the p of 'no loss' x {found.n_tried:,} <= {found.alpha}.",
+        f"  Shrinkage: the mean gain was {c.shrinkage.search_mean:+z.4f} on the search set and is "
+        f"{c.shrinkage.confirmation_mean:+z.4f} on the confirmation set{share}.",
+        f"  p is one-sided against 'no gain'; real is p x {c.n_tried:,} <= {c.alpha}, suggestive is p Holm <= {c.alpha} "
+        f"(for the {len(c.paths)} confirmed), worse is the p of 'no loss' x {c.n_tried:,} <= {c.alpha}.",
         "  Intervals: each for its path alone; after so many were tried, one that leaves out 0 is no finding by itself.",
     ]
-    for key, value in found.base_confirmation.items():
-        levels = found.levels.get(f"{key}-confirmation", ())
+    for key, value in c.base_confirmation.items():
+        levels = c.levels.get(f"{key}-confirmation", ())
         lines.append(f"  {key}, confirmation set: base {value:.3f}; {null_text(levels)}.")
     return "\n".join(lines)
 
