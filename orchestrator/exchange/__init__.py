@@ -1,1 +1,1 @@
-"""Results made elsewhere, in; scores and samples as Parquet, out."""
+"""Import of results from other tools; export of scores and samples as Parquet."""

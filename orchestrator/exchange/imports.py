@@ -1,4 +1,4 @@
-"""Numbers made elsewhere come in: result files with their samples, and cards, read and kept in the store."""
+"""Import result files with their samples, and model cards, into the store."""
 
 from __future__ import annotations
 
@@ -38,28 +38,31 @@ CARD_SUFFIXES = (".md", ".markdown")
 
 
 class TakenRun(Frozen):
-    """A result file that was taken in."""
+    """An imported result file."""
 
-    run: ImportedRunRecord = Field(description="The file.")
+    run: ImportedRunRecord = Field(description="The imported run.")
     results: tuple[ImportedResultRecord, ...] = Field(description="Its benchmarks, in the suites' order.")
-    suites: tuple[SuiteScore, ...] = Field(description="Columns and average of each suite that it has.")
+    suites: tuple[SuiteScore, ...] = Field(description="Scores and average of each suite in the file.")
     notes: tuple[str, ...] = Field(
-        default=(), description="What the board has published of the same checkpoint."
+        default=(),
+        description="Comparison with the leaderboard's published scores of the checkpoint.",
     )
 
 
 class Taken(Frozen):
-    """What `import` found at a path."""
+    """The result of `mergeboard import` for a path."""
 
-    runs: tuple[TakenRun, ...] = Field(default=(), description="Result files, the oldest run first.")
-    cards: tuple[CardRecord, ...] = Field(default=(), description="Cards.")
-    refused: tuple[str, ...] = Field(default=(), description="What could not be taken in, and why.")
+    runs: tuple[TakenRun, ...] = Field(default=(), description="Imported runs, the oldest first.")
+    cards: tuple[CardRecord, ...] = Field(default=(), description="Imported model cards.")
+    refused: tuple[str, ...] = Field(
+        default=(), description="Why files were not imported, one sentence each."
+    )
 
 
 def take_in(path: Path, settings: Settings) -> Taken:
-    """Read everything at a path and keep it in the store; ClaimError or CardError where there is nothing to read.
+    """Import everything at a path into the store. Raises ClaimError or CardError if nothing can be read.
 
-    A file that is broken does not keep the others out: it is named in `refused`.
+    A broken file does not stop the import of the others; it is reported in `refused`.
     """
     if path.suffix.lower() in CARD_SUFFIXES and not _is_details_card(path):
         taken = Taken(cards=(read_card_file(path, settings),))
@@ -74,12 +77,12 @@ def take_in(path: Path, settings: Settings) -> Taken:
 
 
 def read_card_file(path: Path, settings: Settings) -> CardRecord:
-    """A card as the store keeps it."""
+    """Read a card's file into the record for the store."""
     return card_record(path, plan_card(path, settings, {}))
 
 
 def card_record(path: Path, plan: CardPlan) -> CardRecord:
-    """What is known of a card before anything runs, as the store keeps it."""
+    """The record of a card for the store, with what is known before anything runs."""
     data = read_bytes(path)
     if not plan.claims:
         raise CardError(
@@ -119,7 +122,7 @@ def _results(path: Path, settings: Settings) -> Taken:
         if run.benchmarks:
             runs.append(_taken(run, file, suites, settings.home))
         else:
-            refused.append(_nothing_known(run))
+            refused.append(_reason_unknown(run))
     if not runs:
         raise ClaimError(refused[0])
     order = sorted(runs, key=lambda r: (r.run.measured_at is None, str(r.run.measured_at), r.run.source))
@@ -127,19 +130,19 @@ def _results(path: Path, settings: Settings) -> Taken:
 
 
 def _cards(paths: Sequence[Path], settings: Settings) -> Taken:
-    found, refused = [], []
+    cards, refused = [], []
     for path in paths:
         try:
-            found.append(read_card_file(path, settings))
+            cards.append(read_card_file(path, settings))
         except (MergeboardError, RecipeError, EvaluationError) as error:
             refused.append(str(error))
-    if not found:
+    if not cards:
         raise CardError(refused[0])
-    return Taken(cards=tuple(found), refused=tuple(refused))
+    return Taken(cards=tuple(cards), refused=tuple(refused))
 
 
 def _taken(run: ImportedRun, file: Path, suites: Sequence[Suite], home: Path) -> TakenRun:
-    """The run as the store keeps it, its samples written beside the store."""
+    """Convert a run to records for the store and write its samples into the home folder."""
     import_id = _digest(read_file(file, MAX_BYTES))
     by_name = {suite.name: suite for suite in suites}
     record = ImportedRunRecord(
@@ -153,53 +156,55 @@ def _taken(run: ImportedRun, file: Path, suites: Sequence[Suite], home: Path) ->
         ignored=run.ignored,
         problems=run.problems,
     )
-    results = [_result(run, found, by_name[found.suite], import_id, home) for found in run.benchmarks]
+    results = [_result(run, b, by_name[b.suite], import_id, home) for b in run.benchmarks]
     return TakenRun(run=record, results=tuple(results), suites=run.suites, notes=tuple(_published(run)))
 
 
 def _published(run: ImportedRun) -> Iterator[str]:
-    """What the board's published rows of the same checkpoint, template and precision say of the same benchmarks."""
+    """Compare with the leaderboard's published rows of the same checkpoint, template and precision."""
     for row in rows_of(run.file.checkpoint, board_rows()):
         if row.facts.differences(run.file.facts, (Fact.TEMPLATE, Fact.DTYPE, Fact.QUANTIZATION)):
             continue
-        mine = [
+        shared = [
             b
             for b in run.benchmarks
             if b.suite == row.suite and b.primary and row.values(b.measurement.result.benchmark)
         ]
-        other = [b for b in mine if not _is_published(b, row)]
-        if not mine or any(b.measurement.result.partial for b in mine):
+        differing = [b for b in shared if not _is_published(b, row)]
+        if not shared or any(b.measurement.result.partial for b in shared):
             continue
-        yield f"{row.source}: {len(mine) - len(other)} of {len(mine)} benchmarks are as published for {row.checkpoint}."
-        for found in other:
-            score = found.measurement.result
-            known = row.values(score.benchmark)
-            shown = known.get(found.stage) if None not in known else known[None]
-            told = (
-                f"{shown:.2f}" if shown is not None else ", ".join(f"{v:.2f} ({s})" for s, v in known.items())
+        yield f"{row.source}: {len(shared) - len(differing)} of {len(shared)} benchmarks are as published for {row.checkpoint}."
+        for benchmark in differing:
+            score = benchmark.measurement.result
+            published = row.values(score.benchmark)
+            shown = published.get(benchmark.stage) if None not in published else published[None]
+            text = (
+                f"{shown:.2f}"
+                if shown is not None
+                else ", ".join(f"{v:.2f} ({s})" for s, v in published.items())
             )
-            yield f"{score.title}: {score.normalized:.2f} here, published as {told}."
+            yield f"{score.title}: {score.normalized:.2f} here, published as {text}."
 
 
-def _is_published(found: ImportedBenchmark, row: BoardRow) -> bool:
-    """Whether the board showed this value, at the file's own scoring stage where that is known."""
-    score = found.measurement.result
-    known = row.values(score.benchmark)
-    staged = {s: v for s, v in known.items() if found.stage is None or s in (None, found.stage)} or known
+def _is_published(benchmark: ImportedBenchmark, row: BoardRow) -> bool:
+    """Whether the leaderboard published this value, at the file's scoring stage if that is known."""
+    score, stage = benchmark.measurement.result, benchmark.stage
+    published = row.values(score.benchmark)
+    staged = {s: v for s, v in published.items() if stage is None or s in (None, stage)} or published
     return any(abs(value - score.normalized) <= 0.005 + 1e-9 for value in staged.values())
 
 
 def _result(
-    run: ImportedRun, found: ImportedBenchmark, suite: Suite, import_id: str, home: Path
+    run: ImportedRun, imported: ImportedBenchmark, suite: Suite, import_id: str, home: Path
 ) -> ImportedResultRecord:
-    samples, problems = usable_samples(run, found, (suite,))
+    samples, problems = usable_samples(run, imported, (suite,))
     relative = sha256 = None
     if samples:
         try:
-            found = with_samples(found, samples, suite)
+            imported = with_samples(imported, samples, suite)
         except EvaluationError as error:
             samples, problems = (), (f"The samples are not used: {error}",)
-    name = found.measurement.result.benchmark
+    name = imported.measurement.result.benchmark
     if samples:
         relative = f"imports/{import_id}/{suite.name}-{name}.parquet"
         write_samples(home / relative, samples)
@@ -207,25 +212,25 @@ def _result(
     return ImportedResultRecord(
         suite=suite.name,
         benchmark_digest=suite.benchmark(name).digest,
-        measurement=found.measurement,
-        stage=found.stage,
-        stage_reason=found.stage_reason,
-        primary=found.primary,
-        problems=tuple(dict.fromkeys((*found.problems, *problems))),
-        unfit=found.unfit,
+        measurement=imported.measurement,
+        stage=imported.stage,
+        stage_reason=imported.stage_reason,
+        primary=imported.primary,
+        problems=tuple(dict.fromkeys((*imported.problems, *problems))),
+        unfit=imported.unfit,
         samples_path=relative,
         samples_sha256=sha256,
     )
 
 
-def _nothing_known(run: ImportedRun) -> str:
+def _reason_unknown(run: ImportedRun) -> str:
     tasks = ", ".join(run.ignored[:5]) + (" and others" if len(run.ignored) > 5 else "")
     detail = f"no suite knows its tasks ({tasks})" if tasks else " ".join(run.problems) or "it has no result"
     return f"{run.file.source} holds nothing of a leaderboard: {detail.rstrip('.')}. The suites are {', '.join(suite_names())}."
 
 
 def _is_details_card(path: Path) -> bool:
-    """Whether a Markdown file is the card of a board's data set, which holds results and claims nothing."""
+    """Whether a Markdown file is the card of a leaderboard's data set, which holds results, not claims."""
     if not path.is_file():
         return False
     try:

@@ -1,13 +1,13 @@
-"""Scores and samples as Parquet, for notebooks and other query engines.
+"""Export scores and samples as Parquet, for notebooks and other query engines.
 
 | file               | a row is                                                                          |
 | ------------------ | --------------------------------------------------------------------------------- |
-| candidates.parquet | an evaluation that a candidate of a run needs; `job_digest` leads to the others   |
-| benchmarks.parquet | an evaluation: one benchmark of one checkpoint or layer path, as the board has it |
+| candidates.parquet | an evaluation of a candidate of a run; `job_digest` is the key of the other files |
+| benchmarks.parquet | an evaluation: one benchmark of one checkpoint or layer path                      |
 | scores.parquet     | one metric of one subset of an evaluation                                         |
 | samples.parquet    | one document's answer in an evaluation, as `evals.samples` writes it              |
 
-Files appear whole or not at all, and a samples file that is not what the store says stops the export.
+Each file is written atomically. A samples file that is missing or altered stops the export.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from orchestrator.store.records import (
 )
 from recipes.atomic_file import atomic_file
 
-# Evaluations that are read at once, rows that are written at once.
+# Evaluations per read, rows per write.
 _BATCH = 1_000
 _ROWS = 50_000
 _LAYERS = pa.list_(pa.int32())
@@ -105,7 +105,7 @@ _SAMPLES = pa.schema([("job_digest", pa.string()), *SAMPLES])
 
 
 def export_parquet(settings: Settings, out: Path, *, run_id: str | None = None) -> tuple[Path, ...]:
-    """Write the whole store, or one run of it, into a folder; the files, in the order of the table above."""
+    """Write the store, or one of its runs, into a folder. Returns the files in the table's order."""
     with Store.open(settings.database_url, create=False, read_only=True) as store:
         runs = _runs(store) if run_id is None else [store.run(run_id)]
         digests = store.evaluated(run_id)
@@ -125,16 +125,16 @@ def export_parquet(settings: Settings, out: Path, *, run_id: str | None = None) 
 
 
 def _write(path: Path, schema: pa.Schema, tables: Iterator[pa.Table]) -> Path:
-    """Write tables one after another into one file, which appears when it is whole."""
-    waiting: list[pa.Table] = []
+    """Write tables into one file, atomically."""
+    pending: list[pa.Table] = []
     with atomic_file(path) as draft, pq.ParquetWriter(draft, schema, compression="zstd") as writer:
         for table in tables:
-            waiting.append(table)
-            if sum(len(some) for some in waiting) >= _ROWS:
-                writer.write_table(_joined(waiting))
-                waiting.clear()
-        if waiting:
-            writer.write_table(_joined(waiting))
+            pending.append(table)
+            if sum(map(len, pending)) >= _ROWS:
+                writer.write_table(_joined(pending))
+                pending.clear()
+        if pending:
+            writer.write_table(_joined(pending))
     return path
 
 
@@ -143,16 +143,16 @@ def _joined(tables: Sequence[pa.Table]) -> pa.Table:
 
 
 def _runs(store: Store) -> list[RunRecord]:
-    found: list[RunRecord] = []
-    while some := store.runs(limit=_BATCH, offset=len(found)):
-        found += some
-    return found
+    runs: list[RunRecord] = []
+    while page := store.runs(limit=_BATCH, offset=len(runs)):
+        runs += page
+    return runs
 
 
 def _batches(digests: Sequence[str]) -> Iterator[list[str]]:
     rest = iter(digests)
-    while some := list(itertools.islice(rest, _BATCH)):
-        yield some
+    while batch := list(itertools.islice(rest, _BATCH)):
+        yield batch
 
 
 def _candidate_tables(store: Store, runs: Sequence[RunRecord]) -> Iterator[pa.Table]:
@@ -186,8 +186,8 @@ def _candidate_row(run: RunRecord, candidate: CandidateRecord, job_digest: str) 
 
 
 def _benchmark_tables(store: Store, digests: Sequence[str]) -> Iterator[pa.Table]:
-    for some in _batches(digests):
-        evaluations = store.evaluations(some)
+    for batch in _batches(digests):
+        evaluations = store.evaluations(batch)
         protocols = store.protocols(evaluation.protocol_digest for evaluation in evaluations.values())
         rows = [
             _benchmark_row(evaluation, protocols[evaluation.protocol_digest])
@@ -218,15 +218,15 @@ def _benchmark_row(evaluation: EvaluationRecord, protocol: Protocol) -> dict[str
 
 
 def _score_tables(store: Store, digests: Sequence[str]) -> Iterator[pa.Table]:
-    for some in _batches(digests):
-        evaluations = store.evaluations(some)
+    for batch in _batches(digests):
+        evaluations = store.evaluations(batch)
         rows = [
             {
                 **_identity(evaluations[digest]),
                 **score.model_dump(exclude={"benchmark", "alarms"}),
                 "alarms": [alarm.kind for alarm in score.alarms],
             }
-            for digest, scores in store.scores(some).items()
+            for digest, scores in store.scores(batch).items()
             for score in scores
         ]
         yield pa.Table.from_pylist(rows, schema=_SCORES)
@@ -244,11 +244,11 @@ def _identity(evaluation: EvaluationRecord) -> dict[str, Any]:
 
 
 def _require_samples(store: Store, home: Path, digests: Sequence[str]) -> None:
-    """Before anything is written: every samples file is there."""
+    """Raise StoreError if samples files are missing, before anything is written."""
     missing = [
         evaluation.samples_path
-        for some in _batches(digests)
-        for evaluation in store.evaluations(some).values()
+        for batch in _batches(digests)
+        for evaluation in store.evaluations(batch).values()
         if not (home / evaluation.samples_path).is_file()
     ]
     if missing:
@@ -259,8 +259,8 @@ def _require_samples(store: Store, home: Path, digests: Sequence[str]) -> None:
 
 
 def _sample_tables(store: Store, home: Path, digests: Sequence[str]) -> Iterator[pa.Table]:
-    for some in _batches(digests):
-        for digest, evaluation in store.evaluations(some).items():
+    for batch in _batches(digests):
+        for digest, evaluation in store.evaluations(batch).items():
             samples = stored_samples(digest, evaluation, home).table()
             yield samples.add_column(
                 0, _SAMPLES.field("job_digest"), pa.array([digest] * len(samples), pa.string())

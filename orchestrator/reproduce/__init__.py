@@ -1,4 +1,4 @@
-"""A card's claims checked: what is measured for them, what that takes, and what became of each."""
+"""Reproduction of a card's claims: the target to measure, the plan, and the verdicts."""
 
 from orchestrator.reproduce.plan import Options, ReproductionPlan, plan_reproduction
 from orchestrator.reproduce.target import Target, find_target

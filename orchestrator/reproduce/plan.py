@@ -1,4 +1,4 @@
-"""What it takes to check a card: the sweep that measures what it claims, its jobs, hours and disk."""
+"""Plan the reproduction of a card: the sweep that measures its claims, with jobs, time and disk."""
 
 from __future__ import annotations
 
@@ -44,35 +44,35 @@ _OPTIONS = {
 
 
 class Options(Frozen):
-    """How a card is checked."""
+    """Options of `mergeboard reproduce`."""
 
-    sources: dict[str, str] = Field(default_factory=dict, description="What names in the card stand for.")
+    sources: dict[str, str] = Field(default_factory=dict, description="Checkpoints by names in the card.")
     engine: str = Field(default="vllm", description="Kind of engine.")
-    dtype: str = Field(default="bfloat16", description="Precision of the engine.")
+    dtype: str = Field(default="bfloat16", description="Dtype of the engine.")
     chat_template: str = Field(default="auto", description="on, off, or auto.")
-    limit: int | None = Field(default=None, description="Only the first documents of each subset.")
+    limit: int | None = Field(default=None, description="Number of documents per subset; null is all.")
 
 
 class ReproductionPlan(Frozen):
-    """A card looked through, and what checking it takes."""
+    """A card with the plan of its reproduction."""
 
     card_id: str = Field(description="Id of the card in the store.")
-    card: CardPlan = Field(description="The card: claims, recipes, checks.")
+    card: CardPlan = Field(description="Claims, recipes and checks of the card.")
     target: Target = Field(description="What is measured.")
-    plan: Plan | None = Field(description="The run; null where it cannot be planned here.")
-    cost: PlanCost | None = Field(description="What the run takes; null where it cannot be planned here.")
-    sentence: str = Field(description="What it takes, in one sentence.")
+    plan: Plan | None = Field(description="Plan of the run; null if it cannot be planned here.")
+    cost: PlanCost | None = Field(description="Cost of the run; null if it cannot be planned here.")
+    sentence: str = Field(description="The cost in one sentence.")
     checks: tuple[CardCheck, ...] = Field(
-        description="The card's arithmetic and sizes against what is measured."
+        description="Checks of the card's arithmetic and of its sizes against the target."
     )
     problems: tuple[str, ...] = Field(description="Why it cannot run here, one sentence each.")
-    notes: tuple[str, ...] = Field(description="What to know, one sentence each.")
+    notes: tuple[str, ...] = Field(description="Remarks, one sentence each.")
 
 
 def plan_reproduction(
     path: Path, settings: Settings, options: Options, *, dry: bool, cluster: ClusterFacts | None = None
 ) -> ReproductionPlan:
-    """Everything that can be known before anything runs; `dry` leaves no file behind."""
+    """Plan a reproduction without running anything; with `dry`, no file is kept."""
     card = plan_card(path, settings, options.sources)
     record = card_record(path, card)
     target = find_target(path, card.card, record.text, options.sources)
@@ -102,18 +102,18 @@ def plan_reproduction(
 
 
 def wanted_benchmarks(claims: Sequence[Claim]) -> dict[str, list[str]]:
-    """The benchmarks of each suite that the claims name, in the suite's order; all where only its average is claimed."""
-    wanted: dict[str, list[str]] = {}
+    """Claimed benchmarks by suite, in the suite's order; all of a suite if only its average is claimed."""
+    claimed: dict[str, list[str]] = {}
     for claim in claims:
-        wanted.setdefault(claim.suite, []).extend([claim.benchmark] if claim.benchmark else [])
+        claimed.setdefault(claim.suite, []).extend([claim.benchmark] if claim.benchmark else [])
     return {
         suite: [b.name for b in load_suite(suite).benchmarks if not names or b.name in names]
-        for suite, names in wanted.items()
+        for suite, names in claimed.items()
     }
 
 
 def _sweep(card: CardPlan, target: Target, recipe: Path | None, options: Options) -> dict[str, Any]:
-    """The sweep that measures what is claimed: the recipe without its base, or the checkpoint itself."""
+    """The sweep that measures the claims: the recipe without its base, or the checkpoint itself."""
     limit = {"limit": options.limit} if options.limit else {}
     return {
         "name": f"reproduce {card.card.name or card.card.source}"[:120],
@@ -131,12 +131,12 @@ def _sweep(card: CardPlan, target: Target, recipe: Path | None, options: Options
 
 @contextlib.contextmanager
 def _recipe_file(target: Target, card_id: str, settings: Settings, *, dry: bool) -> Iterator[Path | None]:
-    """The recipe as a file that the run's sweep names; kept in the home, so that the run can be resumed."""
+    """Write the recipe to a file for the sweep; it is kept in the home folder so that the run can resume."""
     if target.recipe is None:
         yield None
         return
-    with tempfile.TemporaryDirectory() if dry else contextlib.nullcontext() as passing:
-        folder = Path(passing) if passing else settings.home / "cards" / card_id
+    with tempfile.TemporaryDirectory() if dry else contextlib.nullcontext() as temporary:
+        folder = Path(temporary) if temporary else settings.home / "cards" / card_id
         folder.mkdir(parents=True, exist_ok=True)
         file = folder / "recipe.yaml"
         file.write_text(target.recipe, encoding="utf-8")
@@ -144,7 +144,7 @@ def _recipe_file(target: Target, card_id: str, settings: Settings, *, dry: bool)
 
 
 def _done(plan: Plan, settings: Settings) -> frozenset[str]:
-    """Jobs whose outcome is in the store already; a store that is not there has none."""
+    """Digests of jobs with a stored outcome; empty if there is no store."""
     try:
         with Store.open(settings.database_url, create=False, read_only=True) as store:
             return store.done(plan.jobs)
@@ -153,23 +153,27 @@ def _done(plan: Plan, settings: Settings) -> frozenset[str]:
 
 
 def _size(plan: Plan | None, target: Target) -> RecipeSize | None:
-    """Layers and parameters of what is measured, where the plan knows them."""
-    found = next((c for c in plan.candidates if c.name == target.name), None) if plan is not None else None
-    if found is None or plan is None or found.layers is None or found.parameters is None:
+    """Layers and parameters of the target; None if the plan does not know them."""
+    candidate = (
+        next((c for c in plan.candidates if c.name == target.name), None) if plan is not None else None
+    )
+    if candidate is None or plan is None or candidate.layers is None or candidate.parameters is None:
         return None
     base = plan.candidates[0]
-    added = found.layers - (base.layers or 0)
-    more = found.parameters - (base.parameters or 0)
+    added = candidate.layers - (base.layers or 0)
+    extra = candidate.parameters - (base.parameters or 0)
     return RecipeSize(
         name="The recipe" if target.recipe else (target.base or target.name),
-        layers=found.layers,
-        parameters=found.parameters,
-        parameters_per_layer=more // added if added and more > 0 and more % added == 0 else found.parameters,
+        layers=candidate.layers,
+        parameters=candidate.parameters,
+        parameters_per_layer=extra // added
+        if added and extra > 0 and extra % added == 0
+        else candidate.parameters,
     )
 
 
 def _exact(card: CardPlan, cost: PlanCost, target: Target) -> str:
-    """What is left to do, with the disk that a build of the recipe takes where the plan does not know it."""
+    """The plan's cost, with the disk for a build from the recipe's preflight if the plan does not know it."""
     last = next((r.preflight for r in reversed(card.recipes) if r.preflight is not None), None)
     if (
         target.recipe is None
@@ -183,15 +187,15 @@ def _exact(card: CardPlan, cost: PlanCost, target: Target) -> str:
 
 
 def _rough(card: CardPlan, options: Options) -> str:
-    """What the claims would take on a GPU, from the recipe's size alone."""
+    """Rough cost of the claims on a GPU, from the recipe's size alone."""
     last = next((r.preflight for r in reversed(card.recipes) if r.preflight and r.preflight.stages), None)
-    wanted = wanted_benchmarks(card.claims)
-    n_jobs = sum(map(len, wanted.values())) + (last is not None)
+    claimed = wanted_benchmarks(card.claims)
+    n_jobs = sum(map(len, claimed.values())) + (last is not None)
     if last is None or last.stages[-1].parameters is None:
         return f"{n_jobs} jobs; their time and disk are unknown, since nothing is known of the weights."
     seconds = sum(
         work_s(Workload(s, b, options.limit, last.stages[-1].parameters, EngineKind.VLLM), on_gpu=True)
-        for s, names in wanted.items()
+        for s, names in claimed.items()
         for b in names
     )
     disk = size(last.disk_bytes) if last.disk_bytes is not None else "an unknown amount"
@@ -200,15 +204,15 @@ def _rough(card: CardPlan, options: Options) -> str:
 
 
 def _hints(claims: Sequence[Claim], plan: Plan | None) -> Iterator[str]:
-    """Where every claim was made in another way than the run, and the option that makes them alike."""
+    """Conditions in which all claims differ from the run, each with the option that matches them."""
     if plan is None or not plan.evals:
         return
     job = plan.evals[0].job
-    for fact, ours, option in (
+    for fact, planned, option in (
         (Fact.TEMPLATE, job.settings.chat_template.value, "--chat-template"),
         (Fact.DTYPE, job.engine.dtype, "--dtype"),
     ):
         stated = {claim.facts.get(fact) for claim in claims}
-        theirs = stated.pop() if len(stated) == 1 else None
-        if theirs is not None and theirs != ours:
-            yield f"Every claim was made with {fact} {theirs}, this run with {ours}: `{option} {theirs}` makes them alike."
+        claimed = stated.pop() if len(stated) == 1 else None
+        if claimed is not None and claimed != planned:
+            yield f"Every claim was made with {fact} {claimed}, this run with {planned}: `{option} {claimed}` makes them alike."

@@ -1,4 +1,4 @@
-"""From stored scores to verdicts, claim by claim, kept in the store."""
+"""Judge a card's claims by stored scores and keep the verdicts in the store."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Key = tuple[str, str]  # suite and benchmark
 def reproduce(
     path: Path, made: ReproductionPlan, run_id: str, settings: Settings, *, force: bool
 ) -> ReproductionRecord:
-    """Judge the card by what the run has measured, and keep the verdicts."""
+    """Judge the card's claims by the run's results and store the verdicts."""
     assert made.plan is not None
     with Store.open(settings.database_url) as store:
         results = results_of_run(store, run_id)
@@ -54,18 +54,18 @@ def verdicts_of(
     checks: Sequence[CardCheck] = (),
     force: bool = False,
 ) -> tuple[Verdict, ...]:
-    """One verdict per claim. `missing` says why a benchmark could not be measured.
+    """One verdict per claim. `missing` maps benchmarks that could not be measured to the reason.
 
-    Where the described recipe and the published file disagree, what was measured is not what was claimed of.
+    If a check of the parameter count fails, the recipe does not make the published file: no claim is judged.
     """
     by_key: dict[Key, list[Side]] = defaultdict(list)
     for side in measured:
         by_key[_key(side.measurement)].append(side)
-    found = [_verdict(claim, by_key, missing or {}, force) for claim in claims]
-    other = next(
+    verdicts = [_verdict(claim, by_key, missing or {}, force) for claim in claims]
+    failed = next(
         (c for c in checks if c.kind is CheckKind.PARAMETERS and c.outcome is CheckOutcome.FAILS), None
     )
-    return tuple(found if other is None or force else [_of_another(v, other.sentence) for v in found])
+    return tuple(verdicts if failed is None or force else [_of_another(v, failed.sentence) for v in verdicts])
 
 
 def _verdict(
@@ -83,7 +83,7 @@ def _verdict(
 
 
 def _of_another(verdict: Verdict, sentence: str) -> Verdict:
-    """The verdict on a claim about another file than the one that was measured."""
+    """Change a verdict to "not comparable", because the measured file is not the claimed one."""
     reasons = [sentence.rstrip(".")]
     if verdict.kind is VerdictKind.NOT_COMPARABLE:
         reasons.append(verdict.reason)

@@ -271,7 +271,7 @@ class _Search:
     # --- the halving ---
 
     def _halving(self) -> tuple[list[Rung], Confirmation]:
-        """Evaluate on the disjoint probes, a part of the suite, the whole suite; halve the paths after each."""
+        """Evaluate on disjoint probes, a part of the suite, the whole suite; halve the paths after each."""
         picked = self._best(self._gains, self._request.keep)
         rungs, confirmed = [], None
         deltas: dict[Layers, dict[str, Delta]] = {}
@@ -310,7 +310,7 @@ class _Search:
     def _better_half(
         self, picked: Sequence[Layers], confirmed: ProbesOfRun, deltas: Mapping[Layers, Mapping[str, Delta]]
     ) -> list[Layers]:
-        """The better half by mean difference on benchmarks, or by gain on disjoint probes without benchmarks."""
+        """The better half by mean difference on benchmarks if there are any, else by probe gain."""
         results = {path.layers: path.results for path in confirmed.paths}
         base = results[self._base]
 
