@@ -1,4 +1,4 @@
-"""Records to figures, for the command line and the dashboard: each chart interactive (plotly) and as an image (matplotlib)."""
+"""Charts for the command line and the dashboard, each interactive (plotly) and as an image (matplotlib)."""
 
 from orchestrator.charts.deltas import delta_bars, delta_bars_image
 from orchestrator.charts.files import Picture, image_bytes, write_html, write_image, write_page

@@ -1,4 +1,4 @@
-"""Candidate minus base per benchmark, with intervals; what is significant after correction is filled, the rest is not."""
+"""Chart of candidate minus base per benchmark with intervals; significant differences have filled markers."""
 
 from __future__ import annotations
 
@@ -40,23 +40,23 @@ def _comparable(bars: Sequence[DeltaBar]) -> list[DeltaBar]:
 
 
 def delta_bars(bars: Sequence[DeltaBar], title: str, theme: Theme, subtitle: str = "") -> go.Figure:
-    """Interactive. Colour, shape and filling all say what is significant, so that no one of them has to."""
+    """Interactive (plotly). Significance is shown redundantly by colour, marker shape and filling."""
     import plotly.graph_objects as go
 
     look, names, figure = LOOKS[theme], [escape(bar.benchmark) for bar in bars], go.Figure()
     for kind, ((name, symbol, _), colour) in enumerate(zip(_KEYS, _colours(look), strict=True)):
-        found = [bar for bar in _comparable(bars) if _kind(bar) == kind]
-        if not found:
+        group = [bar for bar in _comparable(bars) if _kind(bar) == kind]
+        if not group:
             continue
         figure.add_trace(
             go.Scatter(
-                x=[b.delta_points for b in found], y=[escape(b.benchmark) for b in found], mode="markers", name=name,
+                x=[b.delta_points for b in group], y=[escape(b.benchmark) for b in group], mode="markers", name=name,
                 marker={"symbol": symbol, "size": 13, "color": colour, "line": {"width": 2, "color": colour}},
                 error_x={
                     "type": "data", "symmetric": False, "thickness": 2.4, "width": 5, "color": colour,
-                    "array": [b.high - b.delta_points for b in found], "arrayminus": [b.delta_points - b.low for b in found],
+                    "array": [b.high - b.delta_points for b in group], "arrayminus": [b.delta_points - b.low for b in group],
                 },
-                customdata=[[b.low, b.high] for b in found],
+                customdata=[[b.low, b.high] for b in group],
                 hovertemplate="<b>%{y}</b><br>%{x:+.2f} points<br>%{customdata[0]:+.2f} to %{customdata[1]:+.2f}<extra></extra>",
             )
         )  # fmt: skip
@@ -78,7 +78,7 @@ def delta_bars(bars: Sequence[DeltaBar], title: str, theme: Theme, subtitle: str
 
 
 def delta_bars_image(bars: Sequence[DeltaBar], title: str, theme: Theme, subtitle: str = "") -> Figure:
-    """The same as a matplotlib figure."""
+    """The chart as a matplotlib figure."""
     look, comparable = LOOKS[theme], _comparable(bars)
     figure, axes = new_figure(theme, 8.6, 1.9 + 0.46 * len(bars))
     headline(figure, theme, title, subtitle)

@@ -1,4 +1,4 @@
-"""Figures as files: PNG and SVG from matplotlib, stand-alone HTML from plotly. The same figure gives the same bytes."""
+"""Write figures: PNG and SVG from matplotlib, stand-alone HTML from plotly. The output is reproducible."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 DPI = 150
 
 Picture = tuple[str, "Callable[[], Figure]", "Callable[[], go.Figure]"]
-"""A chart's name, and how to draw it as an image and as an interactive figure."""
+"""A chart's name with functions that draw it as an image and as an interactive figure."""
 
 
 def image_bytes(figure: Figure, kind: str = "png") -> bytes:
-    """The figure as `png` or `svg`."""
+    """The figure as `png` or `svg` bytes."""
     import matplotlib
 
     if kind not in ("png", "svg"):
@@ -35,7 +35,7 @@ def image_bytes(figure: Figure, kind: str = "png") -> bytes:
 
 
 def write_image(figure: Figure, path: Path) -> Path:
-    """Write a PNG or SVG; the suffix says which."""
+    """Write a PNG or SVG, by the suffix of the path."""
     data = image_bytes(figure, path.suffix.removeprefix(".").lower())
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
@@ -43,7 +43,7 @@ def write_image(figure: Figure, path: Path) -> Path:
 
 
 def write_html(figure: go.Figure, path: Path) -> Path:
-    """Write a page that needs no network: plotly's script is inside."""
+    """Write a stand-alone page that includes plotly's script."""
     text = figure.to_html(
         include_plotlyjs=True, full_html=True, div_id="chart", config={"displaylogo": False}
     )
@@ -63,7 +63,7 @@ pre{{overflow-x:auto;background:#f6f8fa;padding:1em;font-size:12px;line-height:1
 
 
 def write_page(title: str, texts: Sequence[str], figures: Sequence[go.Figure], path: Path) -> Path:
-    """Write one page with plain texts above interactive figures; it needs no network."""
+    """Write a stand-alone page with plain texts above interactive figures."""
     parts = [f"<pre>{escape(text)}</pre>" for text in texts]
     for number, figure in enumerate(figures):
         parts.append(

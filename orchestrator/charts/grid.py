@@ -1,4 +1,4 @@
-"""The numbers behind a heatmap: a matrix of differences to the base, its colour limits and its marked cells."""
+"""Data of a heatmap: matrix of differences to the base, colour limits and marked cells."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_ASYMMETRY = 6.0
 
 
 class ColourScale(StrEnum):
-    """Where the colours end; the base is always in their middle. `colour_limits` has the figures."""
+    """How the colour limits are chosen, see `colour_limits`; the base is always in the middle."""
 
     OWN = "own"
     PUBLISHED = "published"
@@ -25,32 +25,32 @@ class ColourScale(StrEnum):
 
     @classmethod
     def named(cls, name: str) -> ColourScale:
-        """The scale of this name; ChartError where there is none."""
+        """The scale of this name. Raises ChartError for an unknown name."""
         try:
             return cls(name)
         except ValueError:
-            known = ", ".join(cls)
-            raise ChartError(f"There is no colour scale {name!r}; choose one of {known}.") from None
+            choices = ", ".join(cls)
+            raise ChartError(f"There is no colour scale {name!r}; choose one of {choices}.") from None
 
 
 class HeatGrid(Frozen):
-    """One measure over all (i, j) of a scan, rows i (start), columns j (end)."""
+    """One measure over all blocks (i, j) of a scan: rows are the start i, columns the end j."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
     deltas: NDArray[np.float64] = Field(
-        description="Value minus base, shape (N + 1, N + 1); NaN where there is none."
+        description="Value minus base, shape (N + 1, N + 1); NaN if not measured."
     )
     failed: tuple[tuple[int, int], ...] = Field(description="Cells (i, j) whose measurement failed.")
     missing: tuple[tuple[int, int], ...] = Field(description="Cells (i, j) without a measurement.")
-    best: ScanPoint | None = Field(description="The best measured cell; null where there is none.")
-    low: float = Field(description="Where the blue end of the colours is; below 0.")
-    high: float = Field(description="Where the red end of the colours is; above 0.")
-    clipped: int = Field(description="Cells that are worse than the blue end.")
+    best: ScanPoint | None = Field(description="The point with the highest value; null if none is measured.")
+    low: float = Field(description="Lower colour limit (blue); below 0.")
+    high: float = Field(description="Upper colour limit (red); above 0.")
+    clipped: int = Field(description="Number of cells below the lower limit.")
 
 
 def heat_grid(scan: Scan, measure: str, scale: ColourScale = ColourScale.OWN) -> HeatGrid:
-    """The grid of one measure; points that are no single block have no cell."""
+    """The grid of one measure; points that are not a single block have no cell."""
     scan.measure(measure)
     size = scan.n_layers + 1
     deltas = np.full((size, size), np.nan)
@@ -70,31 +70,30 @@ def heat_grid(scan: Scan, measure: str, scale: ColourScale = ColourScale.OWN) ->
             deltas[i, j] = scan.delta(point, measure)
             if best is None or point.values[measure] > best.values[measure]:
                 best = point
-    known = set(failed)
+    failed_cells = set(failed)
     missing = tuple(
         (i, j)
         for i in range(size)
         for j in range(i + 1, size)
-        if np.isnan(deltas[i, j]) and (i, j) not in known
+        if np.isnan(deltas[i, j]) and (i, j) not in failed_cells
     )
-    found = [float(d) for d in deltas[~np.isnan(deltas)]]
-    low, high = colour_limits(found, scale)
-    clipped = sum(d < low - 1e-12 for d in found)
+    measured = [float(d) for d in deltas[~np.isnan(deltas)]]
+    low, high = colour_limits(measured, scale)
+    clipped = sum(d < low - 1e-12 for d in measured)
     return HeatGrid(
         deltas=deltas, failed=tuple(failed), missing=missing, best=best, low=low, high=high, clipped=clipped
     )
 
 
 def colour_limits(deltas: list[float], scale: ColourScale) -> tuple[float, float]:
-    """Ends of the colours, base in the middle.
+    """Lower and upper colour limit; the base is in the middle.
 
-    own        each side has its own: the best gain, and the loss that 95 % of the losses stay within, so that a few layers
-               which break the model leave colours for the rest; neither side's colours are more than six times as strong
-               as the other's
-    published  the whole positive side; the negative one is clipped at the larger of three standard deviations of the
-               gains and the best one, but within the 95th percentile of the losses, and at most six times the
-               positive side. Where no path gains much, nearly all of a map lies below it
-    full       both sides as far as the larger one
+    own        a limit for each side: the best gain, and the 95th percentile of the losses, so that a few
+               layers which break the model do not use up the colours; each is at least a sixth of the other
+    published  the upper limit is the best gain; the lower one is the largest of the best gain, three standard
+               deviations of the gains, and the smaller of the 95th percentile of the losses and six times the
+               best gain; at most the worst loss. If no path gains much, nearly all cells are below it
+    full       the largest difference on both sides
     """
     gains = [d for d in deltas if d > 0]
     losses = sorted(-d for d in deltas if d < 0)
@@ -104,8 +103,8 @@ def colour_limits(deltas: list[float], scale: ColourScale) -> tuple[float, float
     if scale is ColourScale.OWN and (gains or losses):
         return -max(within, high / MAX_ASYMMETRY), max(high, within / MAX_ASYMMETRY)
     if scale is not ColourScale.PUBLISHED or not gains or not losses:
-        both = max(high, worst) or 1.0
-        return -both, both
+        limit = max(high, worst) or 1.0
+        return -limit, limit
     reach = max(high, 3 * statistics.pstdev([0.0, *gains]))
     low = min(max(reach, min(within, MAX_ASYMMETRY * high)), worst)
     return -max(low, 1e-12), high

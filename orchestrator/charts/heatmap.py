@@ -1,4 +1,4 @@
-"""The brain-scan heatmap in the published convention: x is the end j, y the start i, downwards; red is better."""
+"""Heatmap of a layer scan as published: x is the end j, y the start i, downwards; red is better."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 
 def heatmap(scan: Scan, measure: str, theme: Theme, scale: ColourScale = ColourScale.OWN) -> go.Figure:
-    """Interactive; a cell's `customdata` is its path's label, for links."""
+    """Interactive (plotly); a cell's `text` is its path's label and `customdata` its value."""
     import plotly.graph_objects as go
 
-    grid, found, look = heat_grid(scan, measure, scale), scan.measure(measure), LOOKS[theme]
+    grid, quantity, look = heat_grid(scan, measure, scale), scan.measure(measure), LOOKS[theme]
     figure = go.Figure()
     for cells, colour in ((grid.missing, look.missing), (grid.failed, look.failed)):
         if cells:
             figure.add_trace(_flat(cells, scan.n_layers, colour))
-    figure.add_trace(_cells(scan, found, grid, theme))
+    figure.add_trace(_cells(scan, quantity, grid, theme))
     size = max(3.0, min(14.0, 420 / (scan.n_layers + 1)))
     rings = [("Base", look.base, (0, 0), size)]
     if grid.best is not None and grid.best.block is not None:
@@ -59,7 +59,7 @@ def heatmap(scan: Scan, measure: str, theme: Theme, scale: ColourScale = ColourS
     end = scan.n_layers + 0.5
     figure.update_layout(
         plotly_layout(
-            theme, escape(title(scan, found)), escape(subtitle(scan, found, grid)),
+            theme, escape(title(scan, quantity)), escape(subtitle(scan, quantity, grid)),
             width=820, height=860,
             xaxis={"title": "End j of the repeated block [i, j)", "range": [-0.7, end], "showgrid": False, "constrain": "domain"},
             yaxis={
@@ -71,12 +71,12 @@ def heatmap(scan: Scan, measure: str, theme: Theme, scale: ColourScale = ColourS
 
 
 def title(scan: Scan, measure: Measure) -> str:
-    """What the map shows."""
+    """The title: measure and scan."""
     return f"{measure.title} · {scan.title}"
 
 
 def subtitle(scan: Scan, measure: Measure, grid: HeatGrid) -> str:
-    """Base, best, null levels, ceiling and what was clipped: all that a reader needs to judge the colours."""
+    """The subtitle: base, best value, null levels, ceiling and number of clipped cells."""
     base = scan.base[measure.name]
     parts = [f"base {measure.text(base)}"]
     if grid.best is not None:
@@ -127,7 +127,7 @@ def _cells(scan: Scan, measure: Measure, grid: HeatGrid, theme: Theme) -> go.Hea
 
 
 def _plotly_scale(middle: float) -> list[list[Any]]:
-    """The diverging colours with their middle where 0 is."""
+    """The diverging colours with the middle colour at 0."""
     half = len(DIVERGING) // 2
     lower = [[middle * n / half, DIVERGING[n]] for n in range(half)]
     upper = [[middle + (1 - middle) * n / half, DIVERGING[half + n]] for n in range(half + 1)]
@@ -135,7 +135,7 @@ def _plotly_scale(middle: float) -> list[list[Any]]:
 
 
 def _ticks(scan: Scan, measure: Measure, grid: HeatGrid) -> tuple[list[float], list[str]]:
-    """Both ends, the halves, the base, and every null level that lies within the colours."""
+    """Positions and texts at both limits, their halves, the base, and the null levels within the limits."""
     marks = {grid.low: "", grid.low / 2: "", 0.0: " base", grid.high / 2: "", grid.high: ""}
     for null in measure.nulls:
         at = null.value - scan.base[measure.name]
@@ -152,7 +152,7 @@ def _ticks(scan: Scan, measure: Measure, grid: HeatGrid) -> tuple[list[float], l
 
 
 def _key(figure: go.Figure, name: str, count: int, marker: dict[str, Any]) -> None:
-    """An entry of the legend without a point of its own."""
+    """Add a legend entry without data points."""
     import plotly.graph_objects as go
 
     if count:
@@ -165,11 +165,11 @@ def _key(figure: go.Figure, name: str, count: int, marker: dict[str, Any]) -> No
 
 
 def heatmap_image(scan: Scan, measure: str, theme: Theme, scale: ColourScale = ColourScale.OWN) -> Figure:
-    """The same map as a matplotlib figure."""
-    grid, found = heat_grid(scan, measure, scale), scan.measure(measure)
+    """The heatmap as a matplotlib figure."""
+    grid, quantity = heat_grid(scan, measure, scale), scan.measure(measure)
     figure, axes = new_figure(theme, 8.6, 8.2)
-    headline(figure, theme, title(scan, found), subtitle(scan, found, grid))
-    _draw_cells(figure, axes, scan, found, grid, theme)
+    headline(figure, theme, title(scan, quantity), subtitle(scan, quantity, grid))
+    _draw_cells(figure, axes, scan, quantity, grid, theme)
     _draw_marks(axes, grid, theme, scan.n_layers)
     axes.set_xlabel("End j of the repeated block [i, j)")
     axes.set_ylabel("Start i")

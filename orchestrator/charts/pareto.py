@@ -1,4 +1,4 @@
-"""Quality against added layers, with the front of the paths that no other path beats in both."""
+"""Chart of quality against added layers, with the Pareto front."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LABELLED = 8
 
 
 def pareto_front(points: Sequence[ScanPoint], measure: str) -> tuple[ScanPoint, ...]:
-    """The points that are better than every point with as few layers or fewer, cheapest first."""
+    """The points that are better than all points with at most as many layers, fewest layers first."""
     front: list[ScanPoint] = []
     for point in sorted(points, key=lambda p: (p.n_added, -p.values[measure], p.label)):
         if not front or point.values[measure] > front[-1].values[measure]:
@@ -42,13 +42,15 @@ def _subtitle(scan: Scan, measure: Measure, front: Sequence[ScanPoint]) -> str:
 
 
 def pareto(scan: Scan, measure: str, theme: Theme) -> go.Figure:
-    """Interactive; a point's `customdata` is its path's label, for links."""
+    """Interactive (plotly); a point's `customdata` is its path's label, for links."""
     import plotly.graph_objects as go
 
-    look, found = LOOKS[theme], scan.measure(measure)
+    look, quantity = LOOKS[theme], scan.measure(measure)
     points = scan.measured(measure)
     front = pareto_front(_with_base(scan, measure), measure)
-    hover = f"<b>%{{customdata}}</b><br>%{{x:+d}} layers<br>{escape(found.title)} %{{y:.4f}}<extra></extra>"
+    hover = (
+        f"<b>%{{customdata}}</b><br>%{{x:+d}} layers<br>{escape(quantity.title)} %{{y:.4f}}<extra></extra>"
+    )
     figure = go.Figure(
         go.Scatter(
             x=[p.n_added for p in points], y=[p.values[measure] for p in points], mode="markers", name="Layer paths",
@@ -72,27 +74,27 @@ def pareto(scan: Scan, measure: str, theme: Theme) -> go.Figure:
     figure.add_trace(
         go.Scatter(x=[0], y=[scan.base[measure]], mode="markers", marker=base, name="Base", hoverinfo="skip")
     )
-    for null in found.nulls:
+    for null in quantity.nulls:
         figure.add_hline(
             y=null.value, line={"color": look.null, "width": 1.4, "dash": "dash"}, annotation_text=escape(null.name),
             annotation_font={"color": look.null, "size": 11}, annotation_position="top right",
         )  # fmt: skip
     figure.update_layout(
         plotly_layout(
-            theme, escape(f"{found.title} against added layers"), escape(_subtitle(scan, found, front)), width=900, height=640,
-            xaxis={"title": "Layers added"}, yaxis={"title": escape(found.title)},
+            theme, escape(f"{quantity.title} against added layers"), escape(_subtitle(scan, quantity, front)), width=900, height=640,
+            xaxis={"title": "Layers added"}, yaxis={"title": escape(quantity.title)},
         )
     )  # fmt: skip
     return figure
 
 
 def pareto_image(scan: Scan, measure: str, theme: Theme) -> Figure:
-    """The same as a matplotlib figure."""
-    look, found = LOOKS[theme], scan.measure(measure)
+    """The chart as a matplotlib figure."""
+    look, quantity = LOOKS[theme], scan.measure(measure)
     points = scan.measured(measure)
     front = pareto_front(_with_base(scan, measure), measure)
     figure, axes = new_figure(theme, 8.8, 6)
-    headline(figure, theme, f"{found.title} against added layers", _subtitle(scan, found, front))
+    headline(figure, theme, f"{quantity.title} against added layers", _subtitle(scan, quantity, front))
     axes.grid(color=look.grid, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.scatter(
@@ -117,7 +119,7 @@ def pareto_image(scan: Scan, measure: str, theme: Theme) -> Figure:
                 point.label, (point.n_added, point.values[measure]), (3, 5), textcoords="offset points", fontsize=9,
                 color=look.ink, rotation=55, ha="left", va="bottom", rotation_mode="anchor", parse_math=False,
             )  # fmt: skip
-    for null in found.nulls:
+    for null in quantity.nulls:
         axes.axhline(null.value, color=look.null, linewidth=1.2, linestyle="--", zorder=1)
         axes.text(
             0.995, null.value, null.name, ha="right", va="bottom", transform=axes.get_yaxis_transform(), fontsize=9,
@@ -125,6 +127,6 @@ def pareto_image(scan: Scan, measure: str, theme: Theme) -> Figure:
         )  # fmt: skip
     axes.margins(y=0.12)
     axes.set_xlabel("Layers added")
-    axes.set_ylabel(found.title, parse_math=False)
+    axes.set_ylabel(quantity.title, parse_math=False)
     axes.legend(frameon=False, labelcolor=look.ink, loc="best")
     return figure

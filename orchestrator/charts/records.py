@@ -1,4 +1,4 @@
-"""What charts are drawn from: plain records, made by the store or the dashboard's queries."""
+"""Input records of the charts."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from orchestrator.errors import MergeboardError
 
 
 class ChartError(MergeboardError):
-    """A chart cannot be drawn from what is there; the message says what is missing."""
+    """Raised if a chart cannot be drawn; the message says which data are missing."""
 
 
 class PointStatus(StrEnum):
-    """Whether a path has a value."""
+    """Status of a path's measurement."""
 
     MEASURED = "measured"
     FAILED = "failed"
@@ -23,50 +23,48 @@ class PointStatus(StrEnum):
 
 
 class ScanPoint(Frozen):
-    """One layer path of a scan and its values."""
+    """One layer path of a scan with its values."""
 
     label: str = Field(description="Short name, for example '(10, 17)'.")
     block: tuple[int, int] | None = Field(
-        description="Its (i, j); null where no single block makes this path."
+        description="Its block (i, j); null if the path is not a single repeated block."
     )
-    n_added: int = Field(description="Layers more (or, negative, fewer) than the base has.")
+    n_added: int = Field(description="Number of layers minus that of the base.")
     status: PointStatus = Field(default=PointStatus.MEASURED, description="Whether it was measured.")
-    values: dict[str, float] = Field(default_factory=dict, description="Value of each measure, by its name.")
-    reason: str | None = Field(default=None, description="Why the measurement failed, where it did.")
+    values: dict[str, float] = Field(default_factory=dict, description="Values by name of the measure.")
+    reason: str | None = Field(default=None, description="Why the measurement failed; null if it did not.")
 
 
 class NullLine(Frozen):
-    """A value that knowing nothing gets."""
+    """A null level: the value of an answerer without knowledge."""
 
-    name: str = Field(description="Which answerer, for example 'random'.")
+    name: str = Field(description="Name of the answerer, for example 'random'.")
     value: float = Field(description="Its value, on the measure's scale.")
 
 
 class Measure(Frozen):
-    """A quantity that a scan has for every path."""
+    """A quantity measured for every path of a scan."""
 
     name: str = Field(description="Key in the points' values.")
-    title: str = Field(description="Name for people.")
-    nulls: tuple[NullLine, ...] = Field(default=(), description="Null levels, where the measure has some.")
-    ceiling: float | None = Field(
-        default=None, description="Highest value that can be reached, where it is known."
-    )
-    unit: str = Field(default="", description="Unit behind a figure, for example ' points'.")
-    decimals: int = Field(default=3, ge=0, description="Decimals of a figure.")
+    title: str = Field(description="Display name.")
+    nulls: tuple[NullLine, ...] = Field(default=(), description="Null levels of the measure.")
+    ceiling: float | None = Field(default=None, description="Highest possible value; null if unknown.")
+    unit: str = Field(default="", description="Unit after a number, for example ' points'.")
+    decimals: int = Field(default=3, ge=0, description="Number of decimals in texts.")
 
     def text(self, value: float, sign: bool = False) -> str:
-        """A figure of this measure."""
+        """Format a value of this measure."""
         return f"{value:{'+' if sign else ''}.{self.decimals}f}{self.unit}".replace("-", "\N{MINUS SIGN}")
 
 
 class Scan(Frozen):
-    """All paths of a scan over one base."""
+    """All layer paths of a scan of one base."""
 
     title: str = Field(description="What was scanned, for example the checkpoint's name.")
     n_layers: int = Field(ge=1, description="Number of layers of the base.")
-    measures: tuple[Measure, ...] = Field(description="The quantities.")
+    measures: tuple[Measure, ...] = Field(description="The measured quantities.")
     base: dict[str, float] = Field(description="The base's value of each measure.")
-    points: tuple[ScanPoint, ...] = Field(description="The paths, the base left out.")
+    points: tuple[ScanPoint, ...] = Field(description="The layer paths without the base.")
 
     @model_validator(mode="after")
     def _check(self) -> Scan:
@@ -78,15 +76,15 @@ class Scan(Frozen):
         return self
 
     def measure(self, name: str) -> Measure:
-        """One measure by its name."""
+        """One measure by its name. Raises ChartError for an unknown name."""
         for measure in self.measures:
             if measure.name == name:
                 return measure
-        known = ", ".join(m.name for m in self.measures) or "none"
-        raise ChartError(f"The scan has no measure {name!r}; it has {known}.")
+        choices = ", ".join(m.name for m in self.measures) or "none"
+        raise ChartError(f"The scan has no measure {name!r}; it has {choices}.")
 
     def measured(self, *names: str) -> tuple[ScanPoint, ...]:
-        """The points that have a value of all of these measures."""
+        """The points with values of all of these measures."""
         return tuple(
             p for p in self.points if p.status is PointStatus.MEASURED and all(n in p.values for n in names)
         )
@@ -99,11 +97,11 @@ class Scan(Frozen):
 class DeltaBar(Frozen):
     """One benchmark's difference between candidate and base."""
 
-    benchmark: str = Field(description="Name for people, for example 'MATH Lvl 5'.")
+    benchmark: str = Field(description="Display name, for example 'MATH Lvl 5'.")
     delta_points: float = Field(description="Candidate minus base, in points.")
     low: float = Field(description="Lower end of its 95 % interval.")
     high: float = Field(description="Upper end of its 95 % interval.")
     significant: bool = Field(description="Whether it is significant after correction.")
     incomparable: str | None = Field(
-        default=None, description="Why the two may not be compared, where they may not."
+        default=None, description="Why the two must not be compared; null if they can be."
     )

@@ -1,4 +1,4 @@
-"""Two measures against each other: what a path gains in one and loses in the other, with the null levels of both."""
+"""Scatter chart of two measures of all layer paths, with the null levels of both."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ADDED = "layers added"
 
 
 def scatter(scan: Scan, x: str, y: str, theme: Theme) -> go.Figure:
-    """Interactive; a point's `customdata` is its path's label, for links."""
+    """Interactive (plotly); a point's `customdata` is its path's label and added layers."""
     import plotly.graph_objects as go
 
     look, across, up = LOOKS[theme], scan.measure(x), scan.measure(y)
@@ -57,8 +57,8 @@ def scatter(scan: Scan, x: str, y: str, theme: Theme) -> go.Figure:
 
 def _subtitle(scan: Scan, count: int, across: Measure, up: Measure) -> str:
     tops = [f"{m.title} {m.text(m.ceiling)}" for m in (across, up) if m.ceiling is not None]
-    said = [f"{scan.title} · {count:,} layer paths · dashed: what knowing nothing gets"]
-    return " · ".join([*said, *([f"ceiling: {', '.join(tops)}"] if tops else [])])
+    parts = [f"{scan.title} · {count:,} layer paths · dashed: what knowing nothing gets"]
+    return " · ".join([*parts, *([f"ceiling: {', '.join(tops)}"] if tops else [])])
 
 
 def _null_line(theme: Theme, text: str) -> dict[str, Any]:
@@ -72,7 +72,7 @@ def _null_line(theme: Theme, text: str) -> dict[str, Any]:
 
 
 def scatter_image(scan: Scan, x: str, y: str, theme: Theme) -> Figure:
-    """The same as a matplotlib figure."""
+    """The chart as a matplotlib figure."""
     from matplotlib.colors import LinearSegmentedColormap
 
     look, across, up = LOOKS[theme], scan.measure(x), scan.measure(y)

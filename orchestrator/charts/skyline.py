@@ -1,4 +1,4 @@
-"""Skylines: the mean difference to the base over all blocks that start at a layer, and over all that end at one."""
+"""Skyline charts: mean difference to the base over all blocks that start, or end, at each layer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TITLES = ("Mean over blocks that start at i", "Mean over blocks that end at j")
 
 
 class Skyline(NamedTuple):
-    """Means over the rows or columns of a grid."""
+    """Means over the rows or columns of a heatmap grid."""
 
     title: str
     positions: NDArray[np.int64]
@@ -29,16 +29,16 @@ class Skyline(NamedTuple):
 
 
 def skylines(scan: Scan, measure: str) -> tuple[Skyline, Skyline]:
-    """By start (row means) and by end (column means); the base and layers without a measured block are left out."""
+    """Row means (by start) and column means (by end), without the base and layers without measured blocks."""
     deltas = heat_grid(scan, measure).deltas.copy()
     deltas[0, 0] = np.nan
-    found = []
+    lines = []
     for axis, title in ((1, _TITLES[0]), (0, _TITLES[1])):
         counts = np.sum(~np.isnan(deltas), axis=axis)
         positions = np.flatnonzero(counts)
         means = np.nansum(deltas, axis=axis)[positions] / counts[positions]
-        found.append(Skyline(title, positions, means, counts[positions]))
-    return found[0], found[1]
+        lines.append(Skyline(title, positions, means, counts[positions]))
+    return lines[0], lines[1]
 
 
 def _subtitle(scan: Scan, measure: Measure) -> str:
@@ -49,11 +49,11 @@ def _subtitle(scan: Scan, measure: Measure) -> str:
 
 
 def skyline(scan: Scan, measure: str, theme: Theme) -> go.Figure:
-    """Interactive, both skylines below each other."""
+    """Interactive (plotly), one skyline below the other."""
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 
-    found, look = scan.measure(measure), LOOKS[theme]
+    quantity, look = scan.measure(measure), LOOKS[theme]
     figure = make_subplots(
         rows=2, cols=1, shared_xaxes=True, shared_yaxes="all", vertical_spacing=0.12, subplot_titles=_TITLES
     )
@@ -68,7 +68,7 @@ def skyline(scan: Scan, measure: str, theme: Theme) -> go.Figure:
         )  # fmt: skip
         figure.add_hline(y=0, line={"color": look.faint, "width": 1}, row=row, col=1)
     layout = plotly_layout(
-        theme, escape(f"Skylines · {found.title} · {scan.title}"), escape(_subtitle(scan, found)), width=900, height=620,
+        theme, escape(f"Skylines · {quantity.title} · {scan.title}"), escape(_subtitle(scan, quantity)), width=900, height=620,
         bargap=0.15,
     )  # fmt: skip
     layout |= {"xaxis2": {**layout["xaxis"], "title": "Layer"}, "yaxis2": dict(layout["yaxis"])}
@@ -78,8 +78,8 @@ def skyline(scan: Scan, measure: str, theme: Theme) -> go.Figure:
 
 
 def skyline_image(scan: Scan, measure: str, theme: Theme) -> Figure:
-    """The same as a matplotlib figure."""
-    found, look = scan.measure(measure), LOOKS[theme]
+    """The chart as a matplotlib figure."""
+    quantity, look = scan.measure(measure), LOOKS[theme]
     figure, upper = new_figure(theme, 9, 5.6)
     figure.clear()
     upper, lower = figure.subplots(2, 1, sharex=True, sharey=True)
@@ -97,5 +97,5 @@ def skyline_image(scan: Scan, measure: str, theme: Theme) -> Figure:
         axes.text(0.0, 1.02, line.title, transform=axes.transAxes, fontsize=10, color=look.faint, va="bottom")
     lower.set_xlabel("Layer")
     lower.set_xlim(-0.8, scan.n_layers + 0.8)
-    headline(figure, theme, f"Skylines · {found.title} · {scan.title}", _subtitle(scan, found))
+    headline(figure, theme, f"Skylines · {quantity.title} · {scan.title}", _subtitle(scan, quantity))
     return figure

@@ -1,4 +1,4 @@
-"""How charts look: two themes, one set of colours that the colour-blind can tell apart (Okabe and Ito)."""
+"""Chart themes, light and dark, with colours that are safe for colour-blind readers (Okabe and Ito)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FONTS = ["Inter", "Segoe UI", "Helvetica Neue", "Arial", "DejaVu Sans"]
 
 
 class Theme(StrEnum):
-    """Light or dark."""
+    """The light or the dark theme."""
 
     LIGHT = "light"
     DARK = "dark"
@@ -32,16 +32,16 @@ class Look(Frozen):
     ink: str = Field(description="Text.")
     faint: str = Field(description="Secondary text and axes.")
     grid: str = Field(description="Grid lines.")
-    missing: str = Field(description="A cell that was not measured.")
-    missing_mark: str = Field(description="The hatching of such a cell.")
-    failed: str = Field(description="A cell whose measurement failed.")
-    base: str = Field(description="The ring around the base.")
-    best: str = Field(description="The ring around the best.")
+    missing: str = Field(description="Cell without a measurement.")
+    missing_mark: str = Field(description="Hatching of a cell without a measurement.")
+    failed: str = Field(description="Cell whose measurement failed.")
+    base: str = Field(description="Ring around the base.")
+    best: str = Field(description="Ring around the best cell.")
     better: str = Field(description="Better than the base, as in the heatmaps.")
     worse: str = Field(description="Worse than the base, as in the heatmaps.")
     unsure: str = Field(description="Not significantly different.")
-    gain: str = Field(description="A benchmark that is significantly better.")
-    loss: str = Field(description="A benchmark that is significantly worse.")
+    gain: str = Field(description="Significantly better benchmark.")
+    loss: str = Field(description="Significantly worse benchmark.")
     ramp: tuple[str, ...] = Field(description="Colours from few to many added layers.")
     null: str = Field(description="Null levels.")
 
@@ -93,7 +93,7 @@ DIVERGING = (
 
 
 def plotly_layout(theme: Theme, title: str, subtitle: str = "", **more: Any) -> dict[str, Any]:
-    """The part of a plotly layout that all charts share. Names from outside are escaped before they come here."""
+    """The plotly layout that all charts share; the caller escapes foreign text in title and subtitle."""
     look = LOOKS[theme]
     below = f"<br><span style='font-size:13px;color:{look.faint}'>{subtitle}</span>" if subtitle else ""
     axis = {
@@ -126,7 +126,7 @@ def plotly_layout(theme: Theme, title: str, subtitle: str = "", **more: Any) -> 
 
 
 def new_figure(theme: Theme, width: float, height: float) -> tuple[Figure, Axes]:
-    """An empty matplotlib figure in the theme's colours; no global state is touched."""
+    """An empty matplotlib figure in the theme's colours; does not change global state."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -141,7 +141,7 @@ def new_figure(theme: Theme, width: float, height: float) -> tuple[Figure, Axes]
 
 
 def style_axes(axes: Axes, theme: Theme) -> None:
-    """Quiet axes: no box, faint ticks."""
+    """Style axes: no box, faint ticks."""
     look = LOOKS[theme]
     axes.set_facecolor(look.paper)
     for side in ("top", "right"):
@@ -155,7 +155,7 @@ def style_axes(axes: Axes, theme: Theme) -> None:
 
 
 def headline(figure: Figure, theme: Theme, title: str, subtitle: str = "") -> None:
-    """Title and subtitle above everything, left-aligned and wrapped; names from outside are text, never mathematics."""
+    """Draw title and subtitle at the top, left-aligned and wrapped, without parsing mathematics."""
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     look, (width, height) = LOOKS[theme], figure.get_size_inches()
@@ -184,7 +184,7 @@ def headline(figure: Figure, theme: Theme, title: str, subtitle: str = "") -> No
 
 
 def ring(axes: Axes, x: float, y: float, theme: Theme) -> None:
-    """The base's ring, with a halo that lifts it off the points below."""
+    """Draw the base's ring with a halo."""
     look = LOOKS[theme]
     axes.scatter([x], [y], s=170, facecolors="none", edgecolors=look.paper, linewidths=5.5, zorder=4)
     axes.scatter(
@@ -193,7 +193,7 @@ def ring(axes: Axes, x: float, y: float, theme: Theme) -> None:
 
 
 def fonts() -> dict[str, Any]:
-    """matplotlib settings under which figures are written: first font that is there, text as text in SVG."""
+    """matplotlib settings for writing figures: first installed font, text as text in SVG."""
     return {
         "font.family": "sans-serif",
         "font.sans-serif": _FONTS,
