@@ -1,4 +1,4 @@
-"""The only reader and writer of model cards: figures to claims, scores to metadata and tables."""
+"""Read model cards into claims; write scores as card metadata and tables."""
 
 from orchestrator.cards.read import Card, StatedSize, card_checks, card_claims, load_card, read_card
 from orchestrator.cards.write import (

@@ -1,4 +1,4 @@
-"""A candidate's stored scores as what a card takes: which suite, which form, and what may be written at all."""
+"""Write a candidate's stored scores in the forms that a model card takes."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from orchestrator.errors import CardError
 
 
 class CardRequest(Frozen):
-    """What to write of whom."""
+    """The options of `mergeboard card`: whose scores to write, of which suite."""
 
-    result: CandidateResult = Field(description="The candidate with its scores.")
+    result: CandidateResult = Field(description="The candidate's scores.")
     base: CandidateResult | None = Field(
-        description="The base of its run, where it was scored with the same engine."
+        description="The scores of its run's base with the same engine; null if there are none."
     )
-    suite: str | None = Field(description="The suite; null where the candidate has only one.")
+    suite: str | None = Field(description="Name of the suite; null if the candidate has only one.")
     name: str = Field(description="Name of the model in the card.")
 
 
 def chosen_suite(request: CardRequest) -> Suite:
-    """The suite that is asked for, or the only one; CardError where that is not clear."""
+    """The requested suite, or the only one. Raises CardError if there are none or several."""
     names = request.result.suites
     if request.suite is None and len(names) != 1:
         raise CardError(
@@ -49,7 +49,7 @@ def chosen_suite(request: CardRequest) -> Suite:
 
 
 def written(request: CardRequest, form: str) -> str:
-    """The text in one of the four forms."""
+    """The text in one of the forms `table`, `eval-results`, `improvement` and `model-index`."""
     suite = chosen_suite(request)
     score = request.result.suite_score(suite)
     facts = _facts(request.result, suite)
@@ -69,13 +69,13 @@ def written(request: CardRequest, form: str) -> str:
 
 
 def _facts(result: CandidateResult, suite: Suite) -> Facts:
-    """What the scores of the suite were measured with."""
+    """Facts about how the suite's scores were measured."""
     job, outcome = next((j, o) for j, o in result.evaluated if j.suite == suite.name)
     origin = weights_quantization(job, result.candidate)
     return facts_of(outcome.evaluation).plus({Fact.QUANTIZATION: origin})
 
 
 def update_file(path: Path, request: CardRequest) -> None:
-    """Splice the model-index into a README.md; smoke, partial and alarmed scores are refused by the writer."""
+    """Write the model-index into a README.md. Raises CardError for smoke, partial and alarmed scores."""
     suite = chosen_suite(request)
     update_readme_file(path, model_index(suite, request.result.suite_score(suite), request.name))

@@ -1,4 +1,4 @@
-"""Numbers in cells, and the figures of a card's `model-index`."""
+"""Parse numbers in table cells, and the scores in a card's `model-index`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NUMBER = re.compile(
 
 @dataclass(frozen=True)
 class Number:
-    """A number in a cell."""
+    """A number as it is written in a cell."""
 
     written: str
     value: float
@@ -32,7 +32,7 @@ class Number:
 
 
 def number_in(cell: str) -> Number | None:
-    """The number that a cell holds; None where it holds none, or words besides."""
+    """Parse a cell's number; None if it has no number, or other words."""
     match = _NUMBER.match(cell.strip()) if len(cell) < 60 else None
     if match is None:
         return None
@@ -50,9 +50,9 @@ def number_in(cell: str) -> Number | None:
     )
 
 
-def figures_of_index(found: FrontMatter, suites: Sequence[Suite]) -> tuple[list[Figure], tuple[str, ...]]:
-    """The figures of the `model-index`, and the names of the models in it."""
-    models = found.data.get(KEY)
+def figures_of_index(metadata: FrontMatter, suites: Sequence[Suite]) -> tuple[list[Figure], tuple[str, ...]]:
+    """The scores in the `model-index`, and the names of its models."""
+    models = metadata.data.get(KEY)
     figures: list[Figure] = []
     names: list[str] = []
     for m, model in enumerate(models if isinstance(models, list) else []):
@@ -62,15 +62,15 @@ def figures_of_index(found: FrontMatter, suites: Sequence[Suite]) -> tuple[list[
         results = model.get("results")
         for r, result in enumerate(results if isinstance(results, list) else []):
             if isinstance(result, dict):
-                line = found.line_of(KEY, m, "results", r)
+                line = metadata.line_of(KEY, m, "results", r)
                 figures += _of_result(result, line, m, names[-1] if m else None, suites)
     return _with_readings(figures, suites), tuple(names)
 
 
 def _with_readings(figures: Sequence[Figure], suites: Sequence[Suite]) -> list[Figure]:
-    """The figures of a `model-index` with their units: those of one model and suite are one list.
+    """Set the units of `model-index` figures; those of one model and suite are read as one list.
 
-    YAML drops the zero of 6.80, so that the figures of a list have as many decimals as its finest.
+    YAML drops the zero of 6.80, so all figures of a list get the largest number of decimals in it.
     """
     lists = [(f.group, f.suite or "") for f in figures]
     entries = [
@@ -88,25 +88,25 @@ def _with_readings(figures: Sequence[Figure], suites: Sequence[Suite]) -> list[F
         for f, (group, suite) in zip(figures, lists, strict=True)
     ]
     finest: dict[tuple[int, str], int] = {}
-    found = []
+    indexed = []
     for place in dict.fromkeys(lists):
         members = [i for i, other in enumerate(lists) if other == place]
         for i, reading in zip(members, readings([entries[i] for i in members]), strict=True):
-            what = {"unit": reading.unit, "unclear": reading.unclear, "error": reading.error}
-            found.append((i, figures[i].model_copy(update=what)))
+            update = {"unit": reading.unit, "unclear": reading.unclear, "error": reading.error}
+            indexed.append((i, figures[i].model_copy(update=update)))
             if reading.unclear is None:
                 finest[place] = max(finest.get(place, 0), figures[i].digits)
     return [
         f.model_copy(update={"digits": max(f.digits, finest.get(lists[i], 0))})
-        for i, f in sorted(found, key=lambda pair: pair[0])
+        for i, f in sorted(indexed, key=lambda pair: pair[0])
     ]
 
 
 def near_zero(suite: str | None, benchmark: str | None, suites: Sequence[Suite]) -> bool:
-    """Whether a score can be below 1 %: not where chance alone gives more, as in raw multiple choice."""
-    for known in suites:
-        for b in known.benchmarks:
-            if (known.name, b.name) == (suite, benchmark):
+    """Whether a score can be below 1 %; False if chance gives more, as in raw multiple choice."""
+    for candidate_suite in suites:
+        for b in candidate_suite.benchmarks:
+            if (candidate_suite.name, b.name) == (suite, benchmark):
                 raw = b.aggregation not in (Aggregation.SUBSET_MEAN_NORMALIZED, Aggregation.POOLED_NORMALIZED)
                 return not (raw and b.output is OutputKind.MULTIPLE_CHOICE)
     return True
@@ -124,7 +124,7 @@ def _of_result(
             continue
         args = dataset.get("args")
         label = str(dataset.get("name", dataset.get("type", "")))
-        meant = _of_dataset(dataset, label, str(metric.get("type", "")), suites)
+        match = _of_dataset(dataset, label, str(metric.get("type", "")), suites)
         shots = args.get("num_few_shot") if isinstance(args, dict) else None
         figures.append(
             Figure(
@@ -133,9 +133,9 @@ def _of_result(
                 line=line,
                 subject=subject,
                 label=label,
-                suite=meant.suite if meant else None,
-                benchmark=meant.benchmark if meant else None,
-                is_average=bool(meant and meant.is_average),
+                suite=match.suite if match else None,
+                benchmark=match.benchmark if match else None,
+                is_average=bool(match and match.is_average),
                 written=number.written,
                 value=number.value,
                 digits=number.digits,
@@ -153,32 +153,32 @@ def _of_result(
 def _of_dataset(
     dataset: Mapping[str, Any], label: str, metric: str, suites: Sequence[Suite]
 ) -> LabelMatch | None:
-    """The benchmark that a result is of: by the data set's name or type, if the metric is the board's."""
-    meant = match_label(label, suites)
+    """Match a result to a benchmark by the data set's name or type, if the metric is the benchmark's."""
+    match = match_label(label, suites)
     for suite in suites:
         for benchmark in suite.benchmarks:
             card = benchmark.card
-            by_name = meant is not None and (meant.suite, meant.benchmark) == (suite.name, benchmark.name)
+            by_name = match is not None and (match.suite, match.benchmark) == (suite.name, benchmark.name)
             by_type = (
-                meant is None
+                match is None
                 and card is not None
                 and card.dataset_type == dataset.get("type")
                 and dataset.get("config") in (None, card.dataset_config)
             )
             if (by_name or by_type) and metric_fits(benchmark, metric):
                 return LabelMatch(suite=suite.name, benchmark=benchmark.name)
-    return meant if meant is not None and meant.is_average else None
+    return match if match is not None and match.is_average else None
 
 
 def metric_fits(benchmark: Benchmark, metric: str) -> bool:
-    """Whether a metric, as a card names it, is the benchmark's own; one of several is not."""
+    """Whether a metric name in a card is the benchmark's metric; False for one of several metrics."""
     names = {"", "accuracy"}
-    own, _, own_filter = benchmark.metrics[0].partition(",")
-    metric, _, used = metric.partition(",")
-    if used and own_filter and plain(used) != plain(own_filter):
+    primary, _, primary_filter = benchmark.metrics[0].partition(",")
+    metric, _, metric_filter = metric.partition(",")
+    if metric_filter and primary_filter and plain(metric_filter) != plain(primary_filter):
         return False
     if len(benchmark.metrics) == 1:
-        names.add(plain(own))
+        names.add(plain(primary))
     if benchmark.card is not None:
         names |= {plain(benchmark.card.metric_type), plain(benchmark.card.metric_name or "")}
     return plain(metric) in names

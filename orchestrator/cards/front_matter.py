@@ -1,4 +1,4 @@
-"""The metadata block at the head of a card: found, read strictly, and its `model-index` put in place byte by byte."""
+"""Find and parse a card's metadata block; replace its `model-index` without changing other bytes."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from recipes.yaml_text import LOADER, YamlDocument, load_yaml_documents
 KEY = "model-index"
 MAX_BYTES = 4_000_000
 _MAX_ABOVE = 500
-"""Lines before `model-index:` that are tried as the beginning of the metadata."""
+"""Maximum number of lines before `model-index:` that are tried as the start of the metadata."""
 _BOM = "\ufeff"
 _PASTED_LINE = re.compile(r"[ \t]*(?:- |-$|[\w\"'.-]+ *:|\S+$)|[ \t]+\S")
 
 
 @dataclass(frozen=True)
 class FrontMatter:
-    """The metadata of a card and where it stands: text[start:end] is the YAML between the two `---` lines."""
+    """A card's metadata and its position: text[start:end] is the YAML between the two `---` lines."""
 
     document: YamlDocument
     start: int
@@ -35,17 +35,17 @@ class FrontMatter:
 
     @property
     def data(self) -> dict[str, Any]:
-        """The metadata."""
+        """The metadata as a mapping."""
         data: dict[str, Any] = self.document.data
         return data
 
     def line_of(self, *location: int | str) -> int:
-        """Line of the card (from 1) where a value stands."""
+        """The 1-based line of a value in the card."""
         return self.first_line + self.document.line_of(location) - 1
 
 
 def decoded(card: str | bytes, source: str) -> str:
-    """The card as text, its line ends untouched; CardError in one sentence where it is none."""
+    """Decode a card with its line ends unchanged. Raises CardError if it is not text."""
     if len(card) > MAX_BYTES:
         raise CardError(f"{source} has {len(card):,} bytes; a card of more than {MAX_BYTES:,} is not read.")
     if isinstance(card, bytes):
@@ -63,7 +63,7 @@ def decoded(card: str | bytes, source: str) -> str:
 
 
 def find_front_matter(text: str, source: str) -> FrontMatter | None:
-    """The metadata between the first two `---` lines; None where the card does not begin with them."""
+    """The metadata between the first two `---` lines; None if the card does not begin with them."""
     skipped = len(_BOM) if text.startswith(_BOM) else 0
     match = REGEX_YAML_BLOCK.search(text[skipped:])
     if match is None:
@@ -74,7 +74,7 @@ def find_front_matter(text: str, source: str) -> FrontMatter | None:
 
 
 def find_pasted(text: str, source: str) -> FrontMatter | None:
-    """Metadata in a card that was copied from its web page, where the `---` lines are lost: around `model-index:`."""
+    """The metadata around `model-index:` in a card that was copied from a web page without `---` lines."""
     lines = text.splitlines(keepends=True)
     fenced = in_code(lines)
     at = next((i for i, line in enumerate(lines) if line.startswith(f"{KEY}:") and not fenced[i]), None)
@@ -105,24 +105,24 @@ def find_pasted(text: str, source: str) -> FrontMatter | None:
 
 
 def with_model_index(text: str, model_index: list[dict[str, Any]], source: str) -> str:
-    """The card with this `model-index` in its metadata; every other byte is as it was."""
-    found = find_front_matter(text, source)
-    if found is None:
+    """The card with this `model-index` in its metadata; all other bytes are unchanged."""
+    metadata = find_front_matter(text, source)
+    if metadata is None:
         raise CardError(
             f"{source} has no metadata block to update; begin it with a line '---', metadata, and a line '---'."
         )
-    block = text[found.start : found.end]
+    block = text[metadata.start : metadata.end]
     start, end = _span_of_key(block, source)
-    newline = "\r\n" if "\r\n" in text[: found.end] else "\n"
+    newline = "\r\n" if "\r\n" in text[: metadata.end] else "\n"
     new = yaml_dump({KEY: model_index}, sort_keys=False).rstrip("\n").replace("\n", newline)
-    if start == end:  # not there yet: after all that is
+    if start == end:
         body = block[:start].rstrip("\r\n")
         kept = block[len(body) :]
         updated = f"{body}{newline if body.strip() else ''}{new}{kept if body.strip() else ''}"
     else:
         updated = block[:start] + new + block[end:]
-    result = text[: found.start] + updated + text[found.end :]
-    _check(result, found.data, model_index, source)
+    result = text[: metadata.start] + updated + text[metadata.end :]
+    _check(result, metadata.data, model_index, source)
     return result
 
 
@@ -139,7 +139,7 @@ def _mapping(block: str, source: str) -> YamlDocument:
 
 
 def _span_of_key(block: str, source: str) -> tuple[int, int]:
-    """Characters from the key to the end of its value's last line; an empty span at the end where it is missing."""
+    """Span from the key to the end of its value's last line; an empty span at the end if it is missing."""
     root = yaml.compose(block, Loader=LOADER)
     if root is None:
         return len(block), len(block)
@@ -156,7 +156,7 @@ def _span_of_key(block: str, source: str) -> tuple[int, int]:
 
 
 def _last_content(block: str, start: int, end: int) -> int:
-    """The end of the value's last line that is neither blank nor a comment (those belong to what follows)."""
+    """The end of the value's last line that is neither blank nor a comment (these belong to the next key)."""
     lines = block[start:end].splitlines(keepends=True)
     while len(lines) > 1 and (not lines[-1].strip() or lines[-1].lstrip().startswith("#")):
         lines.pop()
@@ -168,13 +168,13 @@ def _last_content(block: str, start: int, end: int) -> int:
 
 
 def _check(result: str, before: dict[str, Any], model_index: list[dict[str, Any]], source: str) -> None:
-    """Refuses a result that would not read back as meant, for example where an anchor of the old value was used."""
+    """Raise CardError if the result does not parse as intended, for example because of a YAML anchor."""
     try:
         after = find_front_matter(result, source)
     except CardError:
         after = None
-    wanted = {**before, KEY: model_index}
-    if after is None or after.data != wanted:
+    expected = {**before, KEY: model_index}
+    if after is None or after.data != expected:
         raise CardError(
             f"The {KEY} of {source} is tied to other metadata (by an anchor or its place) and cannot be replaced "
             "alone; move it to the end of the metadata first."
@@ -182,7 +182,7 @@ def _check(result: str, before: dict[str, Any], model_index: list[dict[str, Any]
 
 
 def in_code(lines: Sequence[str]) -> list[bool]:
-    """For each line whether it is inside a fenced code block."""
+    """For each line, whether it is inside a fenced code block."""
     inside, fence, flags = False, "", []
     for line in lines:
         mark = re.match(r" {0,3}(`{3,}|~{3,})", line)

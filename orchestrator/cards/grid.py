@@ -1,4 +1,4 @@
-"""Tables of a card as grids of cells: Markdown, HTML, and lines that were copied from a web page."""
+"""Parse a card's tables into grids of cells: Markdown, HTML, and lines copied from a web page."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PASTED = re.compile(
 _BOLD = ("**", "__", "<b>", "<strong>")
 _MAX_CELLS = 200_000
 _MAX_SPAN = 20
-_MAX_WIDTH = 200  # columns that cells which span others may fill
+_MAX_WIDTH = 200  # columns that spanning cells may fill
 _MIN_PASTED = 3
 _MAX_LINE = 20_000
 _MAX_HTML = 200_000
@@ -26,7 +26,7 @@ _MAX_HTML_TABLES = 50
 
 @dataclass(frozen=True)
 class Grid:
-    """A table: its header, its rows, and the line of the card that each row stands on."""
+    """A table: header, rows, and the line of each row in the card."""
 
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -36,10 +36,10 @@ class Grid:
 
 
 def grids(text: str, knows: Callable[[str], bool]) -> list[Grid]:
-    """All tables of a card, in order. `knows` says whether a label names a benchmark or an average."""
+    """All tables of a card, in order. `knows` tells whether a label names a benchmark or an average."""
     lines = text.splitlines()
-    found = [*_markdown(lines), *_html(text), *_pasted(lines, knows)]
-    return sorted(found, key=lambda g: g.lines[0])
+    tables = [*_markdown(lines), *_html(text), *_pasted(lines, knows)]
+    return sorted(tables, key=lambda g: g.lines[0])
 
 
 def cell_text(cell: str) -> str:
@@ -50,7 +50,7 @@ def cell_text(cell: str) -> str:
 
 
 def _markdown(lines: Sequence[str]) -> list[Grid]:
-    found = []
+    tables = []
     at = 1
     while at < len(lines):
         header = lines[at - 1]
@@ -61,10 +61,10 @@ def _markdown(lines: Sequence[str]) -> list[Grid]:
             rows = tuple(_cells(line) for line in lines[at + 1 : end])
             if rows and sum(map(len, rows)) <= _MAX_CELLS:
                 bold = _bold_cells([header, *lines[at + 1 : end]])
-                found.append(Grid(_cells(header), rows, tuple(range(at + 2, end + 1)), at, bold))
+                tables.append(Grid(_cells(header), rows, tuple(range(at + 2, end + 1)), at, bold))
             at = end
         at += 1
-    return found
+    return tables
 
 
 def _is_rule(line: str) -> bool:
@@ -94,7 +94,7 @@ def _bold_cells(lines: Sequence[str]) -> frozenset[tuple[int, int]]:
 
 def _pasted(lines: Sequence[str], knows: Callable[[str], bool]) -> list[Grid]:
     """Runs of lines such as 'BBH (3-Shot) 24.08' or 'BBH (3-Shot) 58.77 +2.51%'."""
-    found: list[Grid] = []
+    tables: list[Grid] = []
     run: list[tuple[int, tuple[str, ...]]] = []
     for number, line in enumerate([*lines, ""], start=1):
         match = _PASTED.match(line) if "|" not in line and len(line) < 400 else None
@@ -106,14 +106,14 @@ def _pasted(lines: Sequence[str], knows: Callable[[str], bool]) -> list[Grid]:
             width = len(run[0][1])
             above = lines[run[0][0] - 2].split() if run[0][0] >= 2 else []
             header = tuple(above) if len(above) == width else ("",) * width
-            found.append(Grid(header, tuple(c for _, c in run), tuple(n for n, _ in run), run[0][0]))
+            tables.append(Grid(header, tuple(c for _, c in run), tuple(n for n, _ in run), run[0][0]))
         run = []
-    return found
+    return tables
 
 
 def _html(text: str) -> list[Grid]:
-    """HTML tables of moderate size; the parser sees nothing but them."""
-    found: list[Grid] = []
+    """HTML tables of limited size; only their text is parsed."""
+    tables: list[Grid] = []
     for opening in itertools.islice(re.finditer(r"<table\b", text, re.IGNORECASE), _MAX_HTML_TABLES):
         block = text[opening.start() : opening.start() + _MAX_HTML]
         end = re.search(r"</table\s*>", block, re.IGNORECASE)
@@ -125,14 +125,14 @@ def _html(text: str) -> list[Grid]:
         above = text.count("\n", 0, opening.start())
         for rows, bold in reader.tables:
             lines = tuple(above + n for n, _ in rows[1:])
-            found.append(Grid(rows[0][1], tuple(r for _, r in rows[1:]), lines, above + rows[0][0], bold))
-    return found
+            tables.append(Grid(rows[0][1], tuple(r for _, r in rows[1:]), lines, above + rows[0][0], bold))
+    return tables
 
 
 class _TableReader(HTMLParser):
-    """Collects the rows of HTML tables; tables inside tables are read as rows of the outer one.
+    """Collects the rows of HTML tables; nested tables are read as rows of the outer one.
 
-    A cell that spans rows stands in each of them; one that spans columns stands in its first, the others are empty.
+    A cell that spans rows is repeated in each; one that spans columns fills the first, the others are empty.
     """
 
     def __init__(self) -> None:
@@ -142,7 +142,7 @@ class _TableReader(HTMLParser):
         self._cells: list[str] | None = None
         self._cell: list[str] | None = None
         self._span = (1, 1)  # rows and columns of the open cell
-        self._below: dict[int, tuple[int, str]] = {}  # cells from above: rows that are left, text
+        self._below: dict[int, tuple[int, str]] = {}  # cells that span rows, by column: remaining rows, text
         self._bold: set[tuple[int, int]] = set()
         self._line = 1
 
@@ -190,7 +190,7 @@ class _TableReader(HTMLParser):
         self._cell = None
 
     def _fill_from_above(self) -> None:
-        """Adds the cells of rows above that span the open row at this place."""
+        """Add the cells of rows above that span this position of the open row."""
         while self._cells is not None and len(self._cells) in self._below and len(self._cells) < _MAX_WIDTH:
             left, text = self._below.pop(len(self._cells))
             if left > 1:
@@ -206,6 +206,6 @@ class _TableReader(HTMLParser):
 
 
 def _span(attrs: list[tuple[str, str | None]], name: str) -> int:
-    """A cell's rowspan or colspan; 1 where it is none that a table could have."""
+    """A cell's rowspan or colspan, at most 20; 1 if it is invalid."""
     text = dict(attrs).get(name) or ""
     return min(max(int(text), 1), _MAX_SPAN) if re.fullmatch(r"[0-9]{1,4}", text) else 1

@@ -1,4 +1,4 @@
-"""Metadata of scores that are no leaderboard's: marked as such in every entry, and never spliced into a card."""
+"""Metadata of smoke test scores; partial ones are marked, and none is written into a card."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from orchestrator.errors import CardError
 
 
 def marked_index(suite: Suite, score: SuiteScore, name: str) -> list[dict[str, Any]]:
-    """A `model-index` under the names that the suite itself gives its data sets, which no board has."""
+    """A `model-index` with the suite's own data set names, which no leaderboard uses."""
     results = []
     for result in score.benchmarks:
         card = suite.benchmark(result.benchmark).card

@@ -1,4 +1,4 @@
-"""A model card as values: who it is about, its figures, what it says of their making, and what can be checked."""
+"""Read a model card: its model, its scores, how they were measured, and checks of the card."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ _SIZE_LISTED = re.compile(
     r"\bparam\w*(?:\s+count)?(?:\s+of)?[\s:|=*`~]{1,12}(?P<number>\d{1,4}(?:\.\d{1,4})?)\s?(?P<unit>[BM]|billion|million)\b",
     re.IGNORECASE,
 )
-# Sizes that are said of something else than the model.
+# Words before sizes that are not the model's.
 _OF_OTHERS = re.compile(
     r"\b(?:adds?|added|adding|additional|extra|more|than|versus|vs|compared|from|other|by)\b[^,]*$",
     re.IGNORECASE,
@@ -73,40 +73,40 @@ _MAX_CELLS = 10_000
 
 
 class StatedSize(Frozen):
-    """A count of parameters that a card gives."""
+    """A parameter count stated in a card."""
 
-    parameters_b: float = Field(gt=0, description="The count, in 1e9.")
-    rounding_b: float = Field(ge=0, description="How far off it may be, in 1e9, as it is written.")
-    source: str = Field(description="Where it stands, for people.")
+    parameters_b: float = Field(gt=0, description="Number of parameters, in 1e9.")
+    rounding_b: float = Field(ge=0, description="Rounding error of the stated number, in 1e9.")
+    source: str = Field(description="Where the card states it, for messages.")
 
 
 class Card(Frozen):
-    """A model card, read."""
+    """The content of a model card."""
 
-    source: str = Field(description="File or address, for people.")
-    name: str | None = Field(description="Name of the model, as the card gives it.")
-    checkpoint: str | None = Field(description="Its repository on the hub, as far as the card says.")
+    source: str = Field(description="File name or address, for messages.")
+    name: str | None = Field(description="Name of the model in the card.")
+    checkpoint: str | None = Field(description="Repository of the model on the hub; null if not stated.")
     has_front_matter: bool = Field(description="Whether it begins with metadata between '---' lines.")
-    model_index: list[Any] | None = Field(description="The `model-index` as data; null where there is none.")
-    figures: tuple[Figure, ...] = Field(description="Every score and change in it.")
-    stated: Facts = Field(description="What it says of how its figures were measured.")
-    bases: tuple[str, ...] = Field(description="Repositories that it says it is made from, likeliest first.")
-    mentioned: tuple[str, ...] = Field(description="Every repository that it names.")
-    sizes: tuple[StatedSize, ...] = Field(description="Counts of parameters that it gives.")
+    model_index: list[Any] | None = Field(description="The `model-index` as data; null if there is none.")
+    figures: tuple[Figure, ...] = Field(description="All scores and changes in the card.")
+    stated: Facts = Field(description="How the card says that its scores were measured.")
+    bases: tuple[str, ...] = Field(description="Repositories that the model is made from, most likely first.")
+    mentioned: tuple[str, ...] = Field(description="All repositories named in the card.")
+    sizes: tuple[StatedSize, ...] = Field(description="Parameter counts stated in the card.")
 
 
 def load_card(path: Path, suites: Sequence[Suite] | None = None) -> Card:
-    """The card in a file."""
+    """Read a card from a file."""
     return read_card(read_bytes(path), path.name, suites, repository_of(path))
 
 
 def repository_of(path: Path) -> str | None:
-    """The folder of a checkpoint that a README.md lies in, by its name."""
+    """The name of the folder of a README.md, which is the checkpoint's; None for other files."""
     return path.absolute().parent.name or None if path.name.lower() == "readme.md" else None
 
 
 def read_bytes(path: Path) -> bytes:
-    """The bytes of a card's file; CardError where there is none."""
+    """The bytes of a card's file. Raises CardError if it cannot be read."""
     try:
         return read_file(path, MAX_BYTES)
     except OSError as error:
@@ -116,14 +116,14 @@ def read_bytes(path: Path) -> bytes:
 def read_card(
     card: str | bytes, source: str, suites: Sequence[Suite] | None = None, repository: str | None = None
 ) -> Card:
-    """A card from its text; CardError in one sentence where it is none. `repository` is the name of its folder."""
+    """Parse a card. `repository` is the name of its folder. Raises CardError if it is not a card."""
     text = decoded(card, source)
     suites = card_suites() if suites is None else suites
     metadata = find_front_matter(text, source) or find_pasted(text, source)
     body = text if metadata is None else _blanked(text, metadata)
     figures, names = figures_of_index(metadata, suites) if metadata else ([], ())
     checkpoint = _checkpoint(figures)
-    own = [n for n in (*names[:1], checkpoint) if n]
+    stated_own = [n for n in (*names[:1], checkpoint) if n]
     first_group = max((f.group for f in figures), default=-1) + 1
     tables = grids(body, lambda label: match_label(label, suites) is not None)
     cells = len(figures) + sum(len(row) for table in tables for row in table.rows)
@@ -137,7 +137,7 @@ def read_card(
     titles = [
         t for key in ("model_name", "model-name", "name", "title") if isinstance(t := data.get(key), str)
     ]
-    stated_names = [*own, repository, *titles]
+    stated_names = [*stated_own, repository, *titles]
     model = find_names(body, stated=stated_names, bases=bases, mentioned=mentioned)
     lines = body.splitlines()
     above = headings(lines)
@@ -163,7 +163,7 @@ def read_card(
 def card_claims(
     card: Card, suites: Sequence[Suite] | None = None, rows: Sequence[BoardRow] | None = None
 ) -> tuple[Claim, ...]:
-    """What the card claims about its own model, benchmark by benchmark, in the suites' order."""
+    """The card's claims about its own model per benchmark, in the suites' order."""
     return claims_of(
         card.figures,
         source=card.source,
@@ -180,12 +180,12 @@ def card_checks(
     suites: Sequence[Suite] | None = None,
     rows: Sequence[BoardRow] | None = None,
 ) -> tuple[CardCheck, ...]:
-    """What the card's figures say against each other, against published rows, and against the recipe's size."""
+    """Check the card's scores for consistency with each other, published rows and the recipe's size."""
     suites = card_suites() if suites is None else suites
     rows = board_rows() if rows is None else rows
     row = find_row(card.figures, card.checkpoint, rows)
-    known = [r for name in (*card.bases, *card.mentioned) for r in rows_of(name, rows)]
-    options = [*bases_in(card.figures), *(base_of_row(r) for r in known)]
+    named_rows = [r for name in (*card.bases, *card.mentioned) for r in rows_of(name, rows)]
+    options = [*bases_in(card.figures), *(base_of_row(r) for r in named_rows)]
     checks = [
         *check_readings(card.figures, card_claims(card, suites, rows)),
         *check_averages(card.figures, suites),
@@ -194,7 +194,7 @@ def card_checks(
     ]
     if row is not None:
         checks.append(_row_check(row))
-        fits = fitting_base(card.figures, [base_of_row(r) for r in known])
+        fits = fitting_base(card.figures, [base_of_row(r) for r in named_rows])
         bases = [fits.name] if fits else list(card.bases)
         for base in [r for name in bases for r in rows_of(name, rows) if r is not row][:1]:
             checks += confounds(row, base)
@@ -218,7 +218,7 @@ def _row_check(row: BoardRow) -> CardCheck:
 
 
 def _owner(grid: Grid, lines: Sequence[str], above: Sequence[str | None], names: Names) -> str | None:
-    """The model that the line above a table names, else the one that its heading names."""
+    """The model named in the line above a table, else in its heading."""
     at = grid.start - 2
     while at >= 0 and (not lines[at].strip() or lines[at].lstrip().startswith(("```", "~~~"))):
         at -= 1
@@ -229,28 +229,28 @@ def _owner(grid: Grid, lines: Sequence[str], above: Sequence[str | None], names:
 def _about_own(
     lines: Sequence[str], above: Sequence[str | None], tables: Sequence[Grid], names: Names
 ) -> str:
-    """The lines that may speak of the card's own model: no tables, and no sections that are headed by another.
+    """The lines about the card's own model: without tables and sections whose heading names another model.
 
-    A line below a heading such as "Evaluation" speaks of the figures: it begins with its heading.
+    Lines below a heading such as "Evaluation" are about the scores and get the heading as prefix.
     """
     of_tables = {n for t in tables for n in range(t.start, t.lines[-1] + 1)}
-    others = {heading: names.owner(heading) not in (None, "own") for heading in {*above} if heading}
-    measured = {heading: _MEASURED.search(heading) is not None for heading in others}
+    of_other_model = {heading: names.owner(heading) not in (None, "own") for heading in {*above} if heading}
+    measured = {heading: _MEASURED.search(heading) is not None for heading in of_other_model}
     fenced = in_code(lines)
     return "\n".join(
         f"{heading}: {line}" if heading and measured[heading] and not fenced[number - 1] else line
         for number, (line, heading) in enumerate(zip(lines, above, strict=True), start=1)
-        if number not in of_tables and not (heading and others[heading])
+        if number not in of_tables and not (heading and of_other_model[heading])
     )
 
 
 def _blanked(text: str, metadata: FrontMatter) -> str:
-    """The card without its metadata, every line where it was."""
+    """The card without its metadata, with unchanged line numbers."""
     return "\n" * text.count("\n", 0, metadata.end) + text[metadata.end :]
 
 
 def _checkpoint(figures: Sequence[Figure]) -> str | None:
-    """The repository that the figures' source asks the board for, as in '...?query=org/name'."""
+    """The repository in the query of a score's source address, as in '...?query=org/name'."""
     for figure in figures:
         if figure.source_url is None:
             continue
@@ -264,8 +264,8 @@ def _checkpoint(figures: Sequence[Figure]) -> str | None:
 
 
 def _mentioned(body: str, checkpoint: str | None, rows: Sequence[BoardRow]) -> tuple[str, ...]:
-    """Repositories that the text names, with their owner or, where the board lists them, by name alone."""
-    found = dict.fromkeys(
+    """Repositories named in the text, with their owner or, if the leaderboard lists them, by name alone."""
+    named = dict.fromkeys(
         name.rstrip(".")
         for pattern in (_HUB_LINK, _REPO)
         for name in pattern.findall(body)
@@ -273,29 +273,29 @@ def _mentioned(body: str, checkpoint: str | None, rows: Sequence[BoardRow]) -> t
     )
     words = {word.rstrip(".-") for word in re.findall(r"[\w.-]+", body.lower())}
     listed = [row.checkpoint for row in rows if row.checkpoint.partition("/")[2].lower() in words]
-    return tuple(n for n in dict.fromkeys([*listed, *found]) if n != checkpoint)[:200]
+    return tuple(n for n in dict.fromkeys([*listed, *named]) if n != checkpoint)[:200]
 
 
 def _bases(data: dict[str, Any], body: str, mentioned: Sequence[str]) -> tuple[str, ...]:
-    """`base_model` of the metadata first, then repositories named where the text says what it is based on."""
+    """`base_model` of the metadata, then repositories in lines such as "based on org/name"."""
     stated = data.get("base_model")
-    found = [stated] if isinstance(stated, str) else [s for s in stated or [] if isinstance(s, str)]
+    bases = [stated] if isinstance(stated, str) else [s for s in stated or [] if isinstance(s, str)]
     for line in body.splitlines():
         match = _BASED.search(line) if len(line) < 4000 else None
         if match is not None:
-            found += [
+            bases += [
                 n.rstrip(".") for n in _REPO.findall(line[match.start() :]) if n.rstrip(".") in mentioned
             ]
-    return tuple(dict.fromkeys(found))[:50]
+    return tuple(dict.fromkeys(bases))[:50]
 
 
 def _sizes(name: str | None, body: str) -> tuple[StatedSize, ...]:
     sizes = []
     for number, line in enumerate(body.splitlines(), start=1):
         if len(line) < 4000:
-            said = [m for m in _SIZE.finditer(line) if not _OF_OTHERS.search(_before(line, m.start()))]
-            said += _SIZE_LISTED.finditer(line)
-            sizes += [_size(m, 0.02, f"line {number} of the card") for m in said]
+            matches = [m for m in _SIZE.finditer(line) if not _OF_OTHERS.search(_before(line, m.start()))]
+            matches += _SIZE_LISTED.finditer(line)
+            sizes += [_size(m, 0.02, f"line {number} of the card") for m in matches]
     if name:
         sizes += [_size(m, 0.1, f"the name {name}") for m in _SIZE_IN_NAME.finditer(name)]
     distinct = {(s.parameters_b, s.rounding_b): s for s in sizes}
@@ -303,12 +303,12 @@ def _sizes(name: str | None, body: str) -> tuple[StatedSize, ...]:
 
 
 def _before(line: str, at: int) -> str:
-    """The words of the same sentence before a place, 40 characters at most."""
+    """The words of the sentence before a position, at most 40 characters."""
     return re.split(r"[.;]", line[max(0, at - 40) : at])[-1]
 
 
 def _size(match: re.Match[str], looseness: float, source: str) -> StatedSize:
-    """A size with the room that its writing leaves: half its last decimal; more where it has no two decimals."""
+    """A size with its rounding error: half its last decimal, or more if it has fewer than two decimals."""
     unit = 1e-3 if match["unit"].lower().startswith("m") else 1.0
     decimals = len(match["number"].partition(".")[2])
     value = float(match["number"]) * unit

@@ -1,7 +1,7 @@
-"""What the numbers of a table count: scores in points, scores as fractions, or changes; and where that is unclear.
+"""Infer the unit of a table's numbers: scores in points, scores as fractions, or changes; report ambiguity.
 
-A number keeps the scale of the numbers beside it. A value of at most 1 among percentages is a percentage below 1 where it
-is written like its neighbours; where it is not, both readings are possible and the reader is told.
+A number has the scale of the numbers beside it. A value of at most 1 among percentages is a percentage below
+1 if it is written like its neighbours; otherwise both readings are possible and it is marked as unclear.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 from evals.claims.records import Unit
 
-# Whole words only: a model may be called Delta-7B.
+# Whole words only: a model can be called Delta-7B.
 _CHANGE = re.compile(
     r"[Δ∆]|(?<![\w./-])(?:improve\w{0,10}|changes?|delta|gains?|differ\w{0,8}|diff|vs)(?![\w/-])",
     re.IGNORECASE,
 )
-_FEW = 3  # values that are needed before a list of small numbers is taken for fractions
+_FEW = 3  # minimum length of a list of small numbers that is read as fractions
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Entry:
 
     @property
     def is_small(self) -> bool:
-        """Whether it could be a fraction or a percentage below 1."""
+        """Whether it can be a fraction or a percentage below 1."""
         return 0 < self.value <= 1 and not self.percent and not self.signed
 
     @property
@@ -48,15 +48,15 @@ class Entry:
 
 @dataclass(frozen=True)
 class Reading:
-    """What a number counts."""
+    """The unit of a number."""
 
     unit: Unit
     unclear: str | None = None
-    error: str | None = None  # why it is no score at all
+    error: str | None = None  # why it is not a score
 
 
 def readings(entries: Sequence[Entry]) -> list[Reading]:
-    """What each number of one table counts, in their order."""
+    """The reading of each number of one table, in the same order."""
     changes = _changes(entries)
     scores = [i for i in range(len(entries)) if i not in changes]
     large = [entries[i] for i in scores if entries[i].known and entries[i].is_large]
@@ -64,21 +64,21 @@ def readings(entries: Sequence[Entry]) -> list[Reading]:
     by_series: dict[str, list[int]] = defaultdict(list)
     for i in scores:
         by_series[entries[i].series].append(i)
-    found = dict.fromkeys(changes, Reading(Unit.CHANGE))
+    by_index = dict.fromkeys(changes, Reading(Unit.CHANGE))
     finest = max((e.digits for e in large), default=None)
     for members in by_series.values():
         series = [entries[i] for i in members]
-        found.update(zip(members, _of_series(series, finest, len(small)), strict=True))
-    return [found[i] for i in range(len(entries))]
+        by_index.update(zip(members, _of_series(series, finest, len(small)), strict=True))
+    return [by_index[i] for i in range(len(entries))]
 
 
 def says_change(header: str, values: Sequence[float]) -> bool:
-    """Whether a header says that its numbers are changes; numbers that are all large are scores nevertheless."""
+    """Whether a header marks its numbers as changes; numbers that are all above 20 are scores anyway."""
     return _CHANGE.search(header) is not None and not all(v > 20 for v in values)
 
 
 def _changes(entries: Sequence[Entry]) -> set[int]:
-    """Positions of the changes: by the words of their label or series first, else where most of them are signed."""
+    """Indices of the changes: by words of their label or series, else if most of the numbers are signed."""
     by_label: dict[str, list[int]] = defaultdict(list)
     for i, entry in enumerate(entries):
         by_label[entry.label].append(i)
@@ -107,7 +107,7 @@ def _mostly_signed(numbers: Sequence[Entry]) -> bool:
 def _of_series(series: Sequence[Entry], finest: int | None, n_small: int) -> list[Reading]:
     """The readings of one model's scores.
 
-    `finest` is the largest number of decimals among the table's large numbers, None where it has none, and `n_small`
+    `finest` is the largest number of decimals of the table's large numbers, None if it has none; `n_small` is
     the number of its small ones.
     """
     unit, ambiguous = _scale(series, finest, n_small)
@@ -118,26 +118,26 @@ def _of_series(series: Sequence[Entry], finest: int | None, n_small: int) -> lis
         if len(signed) > 1
         else None
     )
-    found = []
+    result = []
     for entry in series:
         if entry.signed:
             error = f"{entry.label} {entry.written} is signed among scores: it is read as no claim"
-            found.append(Reading(Unit.POINTS, error=error))
+            result.append(Reading(Unit.POINTS, error=error))
         elif entry.known and entry.value > 100:
             error = f"{entry.label} {entry.written} is above 100: it is read as no claim"
-            found.append(Reading(Unit.POINTS, error=error))
+            result.append(Reading(Unit.POINTS, error=error))
         elif entry.is_large:
-            found.append(Reading(Unit.POINTS, unclear=mixed))
+            result.append(Reading(Unit.POINTS, unclear=mixed))
         elif entry in unclear:
             remark = f"{entry.written} may be {entry.value:g} % or {100 * entry.value:.6g} %, and the scores beside it do not settle which"
-            found.append(Reading(unit, unclear=remark))
+            result.append(Reading(unit, unclear=remark))
         else:
-            found.append(Reading(unit, unclear=mixed))
-    return found
+            result.append(Reading(unit, unclear=mixed))
+    return result
 
 
 def _scale(series: Sequence[Entry], finest: int | None, n_small: int) -> tuple[Unit, list[Entry]]:
-    """The unit of a series' small numbers, and those of them that can be read in two ways."""
+    """The unit of a series' small numbers, and those that are ambiguous."""
     low = [e for e in series if e.known and e.is_small]
     high = [e for e in series if e.known and e.is_large]
     if not low:
@@ -147,8 +147,8 @@ def _scale(series: Sequence[Entry], finest: int | None, n_small: int) -> tuple[U
     digits = max(e.digits for e in low)
     can_be_points = all(e.near_zero for e in low)
     if high:
-        beside = max(e.digits for e in high)
-        odd = [e for e in low if e.digits > beside or not e.near_zero]
+        high_digits = max(e.digits for e in high)
+        odd = [e for e in low if e.digits > high_digits or not e.near_zero]
         mostly_low = len(low) > len(high) and len(low) >= _FEW and bool(odd)
         return (Unit.FRACTION if mostly_low else Unit.POINTS), (low if mostly_low else odd)
     if finest is None:

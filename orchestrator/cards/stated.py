@@ -1,4 +1,4 @@
-"""What a card says about how its figures were measured: command lines of the harness, words, arguments."""
+"""Find how a card says that its scores were measured: harness command lines, phrases, arguments."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from evals.claims.facts import NOT_QUANTIZED, Fact, Facts, limit_text, on_off
 from evals.claims.labels import plain
 
-_MAX_SAID = 1000  # sentences about how scores were measured that are read
+_MAX_SAID = 1000  # maximum number of sentences about measuring that are used
 _MEASURING = re.compile(
     r"\b(?:evaluat|measured|benchmark|scor(?:es?|ed|ing)\b|leaderboard|lm[-_ ]eval|harness)", re.IGNORECASE
 )
@@ -65,31 +65,33 @@ _TEMPLATE_WORD = re.compile(r"\bchat[ _-]template\b", re.IGNORECASE)
 
 
 def stated_facts(text: str, of_others: Callable[[str], bool] = lambda sentence: False) -> Facts:
-    """What the card says of all figures of its own model. What it says in two ways is taken as not said.
+    """Facts that hold for all scores of the card's own model; contradictory facts are left out.
 
-    `of_others` says whether a sentence speaks of another model alone; what it says is not taken.
+    `of_others` tells whether a sentence is only about another model; such sentences are ignored.
     """
-    found: dict[Fact, set[str]] = {}
+    values_by_fact: dict[Fact, set[str]] = {}
     n_said = 0
     joined = re.sub(r"\\\r?\n\s*", " ", text)
     for command in filter(None, map(_command_in, joined.split("\n"))):
         if not of_others(command):
-            _add(found, _of_command(command))
+            _add(values_by_fact, _of_command(command))
     for line in joined.splitlines():
         if len(line) < 4000 and _MEASURING.search(line) and _command_in(line) is None:
             for sentence in _SENTENCE.split(line):
                 facts = _of_words(sentence)
                 n_said += bool(facts)
                 if facts and n_said <= _MAX_SAID and not of_others(sentence):
-                    _add(found, facts)
+                    _add(values_by_fact, facts)
         head = _HARNESS_HEAD.search(line[:4000])
         if head is not None and head["value"].lower() in _DTYPES and not of_others(head[0]):
-            _add(found, {Fact.DTYPE: _DTYPES[head["value"].lower()]})
-    return Facts(known={fact: next(iter(values)) for fact, values in found.items() if len(values) == 1})
+            _add(values_by_fact, {Fact.DTYPE: _DTYPES[head["value"].lower()]})
+    return Facts(
+        known={fact: next(iter(values)) for fact, values in values_by_fact.items() if len(values) == 1}
+    )
 
 
 def _command_in(line: str) -> str | None:
-    """The command line of a harness that a line holds: a program, and after it one of the options that all have."""
+    """The harness command line in a line of text: the program followed by `--model` or `--tasks`."""
     program = _PROGRAM.search(line)
     if program is None or _OPTION.search(line, program.end()) is None:
         return None
@@ -98,7 +100,7 @@ def _command_in(line: str) -> str | None:
 
 @functools.lru_cache(maxsize=1024)
 def facts_of_label(label: str) -> Facts:
-    """What a row's or column's name says of its figures, as in "Model (bf16, no chat template)"."""
+    """Facts in the name of a row or column, as in "Model (bf16, no chat template)"."""
     facts = _of_words(label)
     if Fact.TEMPLATE not in facts and _TEMPLATE_WORD.search(label) and not _TEMPLATE_OFF.search(label):
         facts[Fact.TEMPLATE] = on_off(True)
@@ -107,7 +109,7 @@ def facts_of_label(label: str) -> Facts:
 
 @functools.lru_cache(maxsize=1024)
 def facts_of_cell(header: str, cell: str) -> Facts:
-    """What a cell says of the figures of its row (or column), given the name of its column (or row)."""
+    """Facts that a cell gives for its row (or column), given the name of its column (or row)."""
     key = plain(header)
     if key in _TEMPLATE_COLUMNS and (_ON_CELL.fullmatch(cell) or _OFF_CELL.fullmatch(cell)):
         return Facts(known={Fact.TEMPLATE: on_off(_ON_CELL.fullmatch(cell) is not None)})
@@ -118,7 +120,7 @@ def facts_of_cell(header: str, cell: str) -> Facts:
 
 
 def facts_of_args(*arguments: Any) -> Facts:
-    """What the arguments of a `model-index` entry say besides the number of shots."""
+    """Facts in the arguments of a `model-index` entry, besides the number of shots."""
     facts: dict[Fact, str] = {}
     for args in arguments:
         if not isinstance(args, dict):
@@ -141,7 +143,7 @@ def facts_of_args(*arguments: Any) -> Facts:
 
 
 def _of_command(command: str) -> dict[Fact, str]:
-    """A whole command line says what it leaves out, too: without the flag there was no template."""
+    """Facts of a complete command line; a missing option counts too: no flag means no template."""
     facts = {
         Fact.HARNESS: "lm-eval",
         Fact.TEMPLATE: on_off(re.search(r"--apply_chat_template(?!\s+[Ff]alse)", command) is not None),
@@ -177,6 +179,8 @@ def _of_words(line: str) -> dict[Fact, str]:
     return facts
 
 
-def _add(found: dict[Fact, set[str]], facts: Mapping[Fact, str] | Iterable[tuple[Fact, str]]) -> None:
+def _add(
+    values_by_fact: dict[Fact, set[str]], facts: Mapping[Fact, str] | Iterable[tuple[Fact, str]]
+) -> None:
     for fact, value in dict(facts).items():
-        found.setdefault(fact, set()).add(value)
+        values_by_fact.setdefault(fact, set()).add(value)

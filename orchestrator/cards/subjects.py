@@ -1,4 +1,4 @@
-"""Whose figures a card gives: the names of its own model, those of others, and which of them a row or heading names."""
+"""Find whose scores a card gives: names of its own and other models, and the one that a label names."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ _MAX_LINE = 4000
 
 @dataclass(frozen=True)
 class Names:
-    """Plain names of the card's own model and of the others that it speaks of."""
+    """Normalized names of the card's own model and of other models in it."""
 
     own: frozenset[str]
     others: frozenset[str]
-    owned: frozenset[str] = frozenset()  # those of its own names that say the owner
-    heading: str | None = None  # the name that the first heading gives, where it looks like a model's
+    owned: frozenset[str] = frozenset()  # the own names with an owner, `org/name`
+    heading: str | None = None  # the name in the first heading, if it looks like a model's
 
     def is_own(self, label: str) -> bool:
         """Whether a row's or column's label is the card's own model."""
@@ -51,12 +51,12 @@ class Names:
         return bool(self.own.intersection(_forms(label)))
 
     def with_others(self, labels: Iterable[str]) -> Names:
-        """These names with further rows and columns that are not the card's own model."""
+        """These names with labels of further rows and columns that are other models."""
         forms = frozenset(f for label in dict.fromkeys(labels) for f in _forms(label) if len(f) > 3)
         return replace(self, others=(self.others | forms) - self.own)
 
     def owner(self, text: str) -> str | None:
-        """'own', or the other model's name as it is written, where a heading or caption names exactly one."""
+        """'own', or the name of the one other model that a heading or caption names; else None."""
         if _OURS.search(text):
             return "own"
         tokens = {t.rstrip(".:") for t in _TOKEN.findall(without_markup(text)[:_MAX_LINE])}
@@ -66,7 +66,7 @@ class Names:
         return others[0] if len(others) == 1 and not _COMPARES.search(text) else None
 
     def of_others(self, sentence: str) -> bool:
-        """Whether a sentence speaks of another model alone."""
+        """Whether a sentence is only about another model."""
         if _OURS.search(sentence) or _ALL_MODELS.search(sentence):
             return False
         tokens = {t.rstrip(".:") for t in _TOKEN.findall(without_markup(sentence)[:_MAX_LINE])}
@@ -78,24 +78,25 @@ class Names:
 
 
 def says_ours(label: str) -> bool:
-    """Whether a label says that it is the card's own model, as "(ours)" does."""
+    """Whether a label marks the card's own model, for example with "(ours)"."""
     return _OURS.search(label) is not None
 
 
 def find_names(
     body: str, *, stated: Sequence[str | None], bases: Iterable[str], mentioned: Iterable[str]
 ) -> Names:
-    """The names of the models of a card.
+    """The names of the models in a card.
 
-    `stated` are names of its own model by its metadata and its place; its first heading and the link to the board's
-    details of it are added. `mentioned` are repositories that it names; those with a number in their name count.
+    `stated` are names of its own model from its metadata and folder; names from its first heading and from the
+    link to the leaderboard's details are added. `mentioned` are repositories in the text; those with a digit
+    are used.
     """
-    known = frozenset(f for name in stated if name for f in _forms(name))
-    sources = frozenset(f for name in bases for f in _forms(name)) - known
+    stated_forms = frozenset(f for name in stated if name for f in _forms(name))
+    sources = frozenset(f for name in bases for f in _forms(name)) - stated_forms
     text = _first_heading(body)
     title = _title_names(text) if text else []
     detailed = {f"{org}/{name}" for org, name in _DETAILS.findall(body)}
-    own = known | frozenset(f for t in title for f in _forms(t)) - sources - _FORM_WORDS
+    own = stated_forms | frozenset(f for t in title for f in _forms(t)) - sources - _FORM_WORDS
     if len(detailed) == 1:
         own |= frozenset(_forms(next(iter(detailed)))) - sources
     others = frozenset(f for n in mentioned if re.search(r"\d", n) for f in _forms(n))
@@ -107,18 +108,18 @@ def find_names(
 
 
 def headings(lines: Sequence[str]) -> list[str | None]:
-    """For each line the text of the nearest heading at or above it; lines in code blocks are no headings."""
-    found: list[str | None] = []
+    """For each line, the text of the nearest heading at or above it; code blocks have no headings."""
+    nearest: list[str | None] = []
     current: str | None = None
     for line, fenced in zip(lines, in_code(lines), strict=True):
         text = None if fenced else _heading(line)
         current = text or current
-        found.append(current)
-    return found
+        nearest.append(current)
+    return nearest
 
 
 def without_markup(text: str) -> str:
-    """A text without links' addresses, tags and emphasis."""
+    """The text without link addresses, tags and emphasis."""
     return _MARKUP.sub(" ", _LINK.sub(r"\1", text[:_MAX_LINE]))
 
 
@@ -133,7 +134,7 @@ def _first_heading(body: str) -> str | None:
 
 
 def _title_names(text: str) -> list[str]:
-    """What a title may give as the model's name: all of it, what stands before a colon, or what it is a card for."""
+    """Possible model names in a title: all of it, the part before a colon, or the name after "card for"."""
     text = text.strip(" \t\"'")
     first = _ENDS_NAME.split(_ASIDE.sub(" ", text), maxsplit=1)[0].strip()
     names = [text, first]
@@ -149,7 +150,7 @@ def _title_names(text: str) -> list[str]:
 
 
 def _is_model(name: str) -> bool:
-    """Whether it looks like the name of a model: one word with a hyphen, an owner or a number in it."""
+    """Whether it looks like a model's name: one word with a hyphen, a slash or a digit."""
     letter = re.search(r"[A-Za-z]", name)
     return (
         letter is not None
@@ -160,7 +161,7 @@ def _is_model(name: str) -> bool:
 
 @functools.lru_cache(maxsize=4096)
 def _forms(name: str) -> frozenset[str]:
-    """Plain forms of a name: whole, without asides, without what follows a comma; a repository also without its owner."""
+    """Normalized forms of a name: whole, without brackets and text after a comma, without the owner."""
     bare = _ASIDE.sub(" ", without_markup(name)).partition(",")[0]
     bare = _OURS.sub(" ", bare).strip()
     forms = {plain(name), plain(bare)}
@@ -171,6 +172,6 @@ def _forms(name: str) -> frozenset[str]:
 
 
 def _repository(label: str) -> str | None:
-    """The repository that a label consists of, without asides."""
+    """The repository name if the label, without brackets, is one."""
     bare = _ASIDE.sub(" ", label[:_MAX_LINE]).strip()
     return bare if re.fullmatch(r"[\w.-]{1,96}/[\w.-]{1,96}", bare) else None

@@ -1,4 +1,4 @@
-"""A model card looked through before anything runs: its claims, its recipes, and whether they fit each other."""
+"""Examine a model card before anything runs: claims, recipes and checks."""
 
 from __future__ import annotations
 
@@ -20,50 +20,50 @@ from recipes.recipe import Recipe
 
 
 class RecipeInCard(Frozen):
-    """A recipe that a card holds, or that the catalogue has for it."""
+    """A recipe in a card, or the catalogue's recipe for it."""
 
-    title: str = Field(description="What it is called.")
+    title: str = Field(description="Title of the recipe.")
     found: str = Field(description="Where it was found: lines of the card, or the catalogue.")
-    problems: tuple[str, ...] = Field(description="What is wrong with it, one sentence each.")
-    to_map: tuple[str, ...] = Field(description="Names to map before it can be built, with what each means.")
+    problems: tuple[str, ...] = Field(description="Problems of the recipe, one sentence each.")
+    to_map: tuple[str, ...] = Field(description="Names to map before it can be built, each with its meaning.")
     preflight: Preflight | None = Field(
-        description="What it makes and needs; null where it is no recipe yet."
+        description="Its result and cost; null if it is not a complete recipe."
     )
 
 
 class CardPlan(Frozen):
-    """What is known of a card before anything runs."""
+    """What is known about a card before anything runs."""
 
-    card: Card = Field(description="The card.")
-    claims: tuple[Claim, ...] = Field(description="What it claims about its model.")
-    recipes: tuple[RecipeInCard, ...] = Field(description="Its recipes, or the catalogue's for it.")
+    card: Card = Field(description="The parsed card.")
+    claims: tuple[Claim, ...] = Field(description="The card's claims about its model.")
+    recipes: tuple[RecipeInCard, ...] = Field(description="The card's recipes, or the catalogue's for it.")
     checks: tuple[CardCheck, ...] = Field(
-        description="Its arithmetic, its sizes, and published rows about it."
+        description="Checks of its arithmetic, its sizes and published rows."
     )
-    notes: tuple[str, ...] = Field(description="What to know, one sentence each.")
+    notes: tuple[str, ...] = Field(description="Remarks, one sentence each.")
 
 
 def plan_card(path: Path, settings: Settings, sources: dict[str, str]) -> CardPlan:
-    """Read a card and everything that follows from it; CardError where it is none."""
+    """Read a card with its recipes, claims and checks. Raises CardError if it is not a card."""
     data = read_bytes(path)
     card = read_card(data, path.name, repository=repository_of(path))
     text = data.decode("utf-8", errors="replace")
-    found = [_of_proposal(p, settings, sources) for p in find_proposals(text, origin=path.name)]
+    recipes = [_of_proposal(p, settings, sources) for p in find_proposals(text, origin=path.name)]
     notes = []
-    if not found:
+    if not recipes:
         names = find_catalog_names(text)
-        found = [_of_catalogue(name, settings, sources) for name in names]
+        recipes = [_of_catalogue(name, settings, sources) for name in names]
         offered = (
             f"the catalogue has {', '.join(names)} for it"
             if names
             else "the catalogue has none for it either"
         )
         notes.append(f"{path.name} holds no recipe; {offered}.")
-    sizes = [size for recipe in found if (size := _size(recipe)) is not None]
+    sizes = [size for recipe in recipes if (size := _size(recipe)) is not None]
     return CardPlan(
         card=card,
         claims=card_claims(card),
-        recipes=tuple(found),
+        recipes=tuple(recipes),
         checks=card_checks(card, sizes[-1] if sizes else None),
         notes=tuple(notes),
     )
@@ -71,24 +71,24 @@ def plan_card(path: Path, settings: Settings, sources: dict[str, str]) -> CardPl
 
 def _of_proposal(proposal: Proposal, settings: Settings, sources: dict[str, str]) -> RecipeInCard:
     lines = ", ".join(f"{first}-{last}" for first, last in proposal.lines)
-    known, problems = None, list(proposal.problems)
+    result, problems = None, list(proposal.problems)
     if proposal.recipe is not None:
-        known, more = _preflight(proposal.recipe, settings, sources)
-        problems += more
+        result, recipe_problems = _preflight(proposal.recipe, settings, sources)
+        problems += recipe_problems
     return RecipeInCard(
         title=proposal.title or "recipe",
         found=f"lines {lines}",
         problems=tuple(dict.fromkeys(problems)),
         to_map=tuple(str(item) for item in proposal.to_map),
-        preflight=known,
+        preflight=result,
     )
 
 
 def _of_catalogue(name: str, settings: Settings, sources: dict[str, str]) -> RecipeInCard:
     entry = load_catalog(name)
-    known, problems = _preflight(entry.recipe, settings, sources)
+    result, problems = _preflight(entry.recipe, settings, sources)
     return RecipeInCard(
-        title=entry.title, found=f"catalogue, {name}", problems=tuple(problems), to_map=(), preflight=known
+        title=entry.title, found=f"catalogue, {name}", problems=tuple(problems), to_map=(), preflight=result
     )
 
 
@@ -102,16 +102,16 @@ def _preflight(
 
 
 def _size(recipe: RecipeInCard) -> RecipeSize | None:
-    """Layers and parameters of what the recipe makes, where both are known."""
-    known = recipe.preflight
-    if known is None or not known.stages or not known.layer_parameters:
+    """Layers and parameters of the recipe's result; None if one is unknown."""
+    checked = recipe.preflight
+    if checked is None or not checked.stages or not checked.layer_parameters:
         return None
-    last = known.stages[-1]
+    last = checked.stages[-1]
     if last.n_layers is None or last.parameters is None:
         return None
     return RecipeSize(
         name=recipe.title,
         layers=last.n_layers,
         parameters=last.parameters,
-        parameters_per_layer=known.layer_parameters,
+        parameters_per_layer=checked.layer_parameters,
     )

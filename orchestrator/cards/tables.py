@@ -1,4 +1,4 @@
-"""Figures out of a card's tables: each with its model, its scale and the conditions that stand beside it."""
+"""Extract scores from a card's tables, each with its model, unit and measuring conditions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from orchestrator.cards.stated import facts_of_cell, facts_of_label
 from orchestrator.cards.subjects import Names, says_ours
 
 _SHOTS = frozenset(("nshot", "nshots", "shots", "shot", "fewshot", "numfewshot"))
-# Columns of tables that hold numbers which are no scores.
+# Columns whose numbers are not scores.
 _NO_SCORES = _SHOTS | frozenset(
     ("version", "filter", "stderr", "n", "rank", "size", "params", "parameters", "layers")
 )
@@ -41,14 +41,14 @@ _SCALES = {
     Scale.RAW: ("raw", "rawscore", "rawscores", "rawaccuracy", "unnormalized", "unnormalised"),
     Scale.NORMALIZED: ("normalized", "normalised", "normalizedscore", "normalisedscore", "normalizedscores"),
 }
-_AGAIN = "\0"  # no card holds one; it marks a further series of the same name
+_DUPLICATE = "\0"  # never in a card; marks a further series of the same name
 _METRICS = frozenset(("metric", "metrics"))
 _MODELS = frozenset(("model", "models", "modelname", "name", "checkpoint", "candidate", "modell"))
 
 
 @dataclass(frozen=True)
 class _Cell:
-    """A number of a table, with what its row and column say about it; `named` is None for an unknown benchmark."""
+    """A number of a table with facts from its row and column; `named` is None for an unknown benchmark."""
 
     label: str
     named: LabelMatch | None
@@ -64,31 +64,31 @@ class _Cell:
 def figures_of_grid(
     grid: Grid, group: int, names: Names, owner: str | None, suites: Sequence[Suite]
 ) -> list[Figure]:
-    """The scores and changes of one table, whichever way round it is.
+    """The scores and changes of one table, with benchmarks in rows or in columns.
 
-    `owner` is the model that the text above the table names: "own" for the card's, None where it names none.
+    `owner` is the model named in the text above the table: "own" for the card's, None if it names none.
     """
     across = sum(match_label(h, suites) is not None for h in grid.header)
     column, down = _label_column(grid, suites)
     if max(across, down) == 0:
         return []
     cells = _across(grid, suites) if across > down else _down(grid, column, suites)
-    found = readings([_entry(cell, suites) for cell in cells])
-    subjects = _subjects(cells, found, grid, names, owner)
+    cell_readings = readings([_entry(cell, suites) for cell in cells])
+    subjects = _subjects(cells, cell_readings, grid, names, owner)
     figures = [
         _figure(cell, reading, group, subjects[cell.series], suites)
-        for cell, reading in zip(cells, found, strict=True)
+        for cell, reading in zip(cells, cell_readings, strict=True)
     ]
-    return sorted(_told_apart(figures), key=lambda f: f.line)
+    return sorted(_mark_ambiguous(figures), key=lambda f: f.line)
 
 
 def _entry(cell: _Cell, suites: Sequence[Suite]) -> Entry:
-    meant = cell.named
+    match = cell.named
     return Entry(
         series=cell.series,
         label=cell.label,
-        known=meant is not None,
-        near_zero=meant is None or near_zero(meant.suite, meant.benchmark, suites),
+        known=match is not None,
+        near_zero=match is None or near_zero(match.suite, match.benchmark, suites),
         written=cell.number.written,
         value=cell.number.value,
         digits=cell.number.digits,
@@ -98,16 +98,18 @@ def _entry(cell: _Cell, suites: Sequence[Suite]) -> Entry:
 
 
 def _subjects(
-    cells: Sequence[_Cell], found: Sequence[Reading], grid: Grid, names: Names, owner: str | None
+    cells: Sequence[_Cell], cell_readings: Sequence[Reading], grid: Grid, names: Names, owner: str | None
 ) -> dict[str, str | None]:
-    """Whose figures each series holds; None is the card's own model.
+    """The model of each series; None is the card's own model.
 
-    In this order: a series that says "ours", one that has the model's name, one with a general name such as "Score"
-    (of the model that the text above names, if it names one), the only one in bold. A single series of changes is
-    the own model's.
+    The own model's series is, in this order: one marked "ours", one with the model's name, one with a general
+    name such as "Score" (unless the text above names another model), the only one in bold. A single series of
+    changes belongs to the own model.
     """
     scores = list(
-        dict.fromkeys(c.series for c, r in zip(cells, found, strict=True) if r.unit is not Unit.CHANGE)
+        dict.fromkeys(
+            c.series for c, r in zip(cells, cell_readings, strict=True) if r.unit is not Unit.CHANGE
+        )
     )
     with_scores = frozenset(scores)
     changes = list(dict.fromkeys(c.series for c in cells if c.series not in with_scores))
@@ -115,9 +117,9 @@ def _subjects(
     in_bold = {c.series for c in cells if c.place in grid.bold}
     bold = [s for s in scores if s in in_bold]
     general = [s for s in scores if _is_general(_title(s))]
-    own = [s for s in scores if says_ours(s)] or [s for s in scores if names.is_own(_title(s))]
-    if own:
-        subjects.update(dict.fromkeys(own))
+    own_series = [s for s in scores if says_ours(s)] or [s for s in scores if names.is_own(_title(s))]
+    if own_series:
+        subjects.update(dict.fromkeys(own_series))
     elif general:
         subjects.update(dict.fromkeys(general, None if owner in (None, "own") else owner))
     elif len(bold) == 1 and len(scores) > 1:
@@ -128,16 +130,16 @@ def _subjects(
 
 
 def _title(series: str) -> str:
-    """A series as it is written, without what tells it from others of the same name."""
-    return series.partition(_AGAIN)[0]
+    """The name of a series without the mark for duplicates."""
+    return series.partition(_DUPLICATE)[0]
 
 
 def _is_general(title: str) -> bool:
     return plain(title) in _GENERIC or title.startswith("column ") or _scale_of(title) is not None
 
 
-def _told_apart(figures: Sequence[Figure]) -> list[Figure]:
-    """The figures; those of the own model of which a table gives several without telling them apart are unclear."""
+def _mark_ambiguous(figures: Sequence[Figure]) -> list[Figure]:
+    """Mark figures of the own model as unclear if the table has several values for the same quantity."""
     values: dict[tuple[object, ...], set[float]] = defaultdict(set)
     for figure in figures:
         values[_place(figure)].add(figure.points)
@@ -154,8 +156,8 @@ def _told_apart(figures: Sequence[Figure]) -> list[Figure]:
 
 
 def _counts(figure: Figure) -> bool:
-    known = figure.benchmark is not None or figure.is_average
-    return known and figure.unit is not Unit.CHANGE and figure.error is None
+    matched = figure.benchmark is not None or figure.is_average
+    return matched and figure.unit is not Unit.CHANGE and figure.error is None
 
 
 def _place(figure: Figure) -> tuple[object, ...]:
@@ -169,7 +171,7 @@ def _place(figure: Figure) -> tuple[object, ...]:
 
 
 def _label_column(grid: Grid, suites: Sequence[Suite]) -> tuple[int, int]:
-    """The column with the most labels of benchmarks, and how many it has."""
+    """The column with the most benchmark labels, and their number."""
     width = min(3, max(map(len, grid.rows), default=0))
     counts = [
         (sum(match_label(row[c], suites) is not None for row in grid.rows if len(row) > c), -c)
@@ -182,11 +184,11 @@ def _label_column(grid: Grid, suites: Sequence[Suite]) -> tuple[int, int]:
 def _across(grid: Grid, suites: Sequence[Suite]) -> list[_Cell]:
     """Benchmarks are columns; each row is a series."""
     first = min(i for i, h in enumerate(grid.header) if match_label(h, suites) is not None)
-    # Columns of a table of scores whose names are not known are scores too, if they stand among those that are.
+    # Columns with unknown names count as scores if they come after the first known benchmark.
     columns = {i: h for i, h in enumerate(grid.header) if i >= first and _may_score(h)}
     model = next((i for i, h in enumerate(grid.header) if plain(h) in _MODELS and i not in columns), None)
     cells = []
-    taken: set[str] = set()
+    series_names: set[str] = set()
     for r, (row, line) in enumerate(zip(grid.rows, grid.lines, strict=True)):
         words = [
             i
@@ -200,30 +202,32 @@ def _across(grid: Grid, suites: Sequence[Suite]) -> list[_Cell]:
         title = row[at] if at in words or at == model else ""
         facts = Facts()
         for i in words:
-            said = facts_of_label(row[i]) if i == at else facts_of_cell(_header(grid, i), row[i])
-            facts = said.plus(facts.known)
-        # Two rows of the same name are two series, so that each keeps its own scale.
-        title = title.replace(_AGAIN, " ")
-        series = title if title not in taken else f"{title}{_AGAIN}{r}"
-        taken.add(title)
+            cell_facts = facts_of_label(row[i]) if i == at else facts_of_cell(_header(grid, i), row[i])
+            facts = cell_facts.plus(facts.known)
+        # Two rows of the same name are two series, because their scales can differ.
+        title = title.replace(_DUPLICATE, " ")
+        series = title if title not in series_names else f"{title}{_DUPLICATE}{r}"
+        series_names.add(title)
         for i, label in columns.items():
             number = number_in(row[i]) if i < len(row) else None
             if number is not None:
-                meant = match_label(label, suites)
-                known = facts.plus(_said_beside(row[i]).known)
-                cells.append(_Cell(label, meant, series, (r, at), None, shots_in(label), known, number, line))
+                match = match_label(label, suites)
+                all_facts = facts.plus(_facts_beside(row[i]).known)
+                cells.append(
+                    _Cell(label, match, series, (r, at), None, shots_in(label), all_facts, number, line)
+                )
     return cells
 
 
 def _down(grid: Grid, column: int, suites: Sequence[Suite]) -> list[_Cell]:
-    """Benchmarks are rows; each column is a series. A row without a label goes on with the one above."""
+    """Benchmarks are rows; each column is a series. A row without a label continues the row above."""
     cells = []
     label = ""
     keys = list(map(plain, grid.header))
     metric_column = next((i for i, k in enumerate(keys) if k in _METRICS and i != column), None)
     filters = next((i for i, k in enumerate(keys) if k == "filter"), None)
     shots_column = next((i for i, k in enumerate(keys) if k in _SHOTS), None)
-    said_of = _said_of_columns(grid, column)
+    column_facts = _facts_of_columns(grid, column)
     for row, line in zip(grid.rows, grid.lines, strict=True):
         label = (row[column] if len(row) > column else "") or (label if metric_column is not None else "")
         if not label:
@@ -236,7 +240,7 @@ def _down(grid: Grid, column: int, suites: Sequence[Suite]) -> list[_Cell]:
             and plain(row[filters]) != "none"
         ):
             metric = f"{metric},{row[filters]}"
-        facts = _said_of_row(grid, row, column)
+        facts = _facts_of_row(grid, row, column)
         shots = shots_in(label)
         if (
             shots is None
@@ -251,28 +255,36 @@ def _down(grid: Grid, column: int, suites: Sequence[Suite]) -> list[_Cell]:
             number = number_in(cell) if i > column and scores else None
             if number is not None:
                 series = header if any(grid.header) else f"column {i}"
-                known = said_of.get(i, Facts()).plus(facts.known).plus(_said_beside(cell).known)
+                all_facts = column_facts.get(i, Facts()).plus(facts.known).plus(_facts_beside(cell).known)
                 cells.append(
                     _Cell(
-                        label, match_label(label, suites), series, (-1, i), metric, shots, known, number, line
+                        label,
+                        match_label(label, suites),
+                        series,
+                        (-1, i),
+                        metric,
+                        shots,
+                        all_facts,
+                        number,
+                        line,
                     )
                 )
     return cells
 
 
-def _said_of_columns(grid: Grid, column: int) -> dict[int, Facts]:
-    """What the header and rows such as "Precision" say of each column's figures."""
-    found = {i: facts_of_label(h) for i, h in enumerate(grid.header) if i != column}
+def _facts_of_columns(grid: Grid, column: int) -> dict[int, Facts]:
+    """Facts about each column's numbers, from the header and rows such as "Precision"."""
+    column_facts = {i: facts_of_label(h) for i, h in enumerate(grid.header) if i != column}
     for row in grid.rows:
         label = row[column] if len(row) > column else ""
         for i, cell in enumerate(row):
             if i > column and label and number_in(cell) is None and len(cell) < 200:
-                found[i] = found.get(i, Facts()).plus(facts_of_cell(label, cell).known)
-    return found
+                column_facts[i] = column_facts.get(i, Facts()).plus(facts_of_cell(label, cell).known)
+    return column_facts
 
 
-def _said_of_row(grid: Grid, row: Sequence[str], column: int) -> Facts:
-    """What columns such as "Precision" say of the figures of a row."""
+def _facts_of_row(grid: Grid, row: Sequence[str], column: int) -> Facts:
+    """Facts about a row's numbers, from columns such as "Precision"."""
     facts = Facts()
     for i, cell in enumerate(row):
         if i != column and cell and number_in(cell) is None and plain(_header(grid, i)) not in _NO_SCORES:
@@ -280,8 +292,8 @@ def _said_of_row(grid: Grid, row: Sequence[str], column: int) -> Facts:
     return facts
 
 
-def _said_beside(cell: str) -> Facts:
-    """What a cell says of its number in brackets, as in "61.2 (bf16)"."""
+def _facts_beside(cell: str) -> Facts:
+    """Facts in brackets beside a number, as in "61.2 (bf16)"."""
     return facts_of_label(cell) if "(" in cell else Facts()
 
 
@@ -290,7 +302,7 @@ def _header(grid: Grid, column: int) -> str:
 
 
 def _may_score(header: str) -> bool:
-    """Whether a column of this name may hold scores."""
+    """Whether a column of this name can contain scores."""
     return header.strip() not in ("", "#") and plain(header) not in _NO_SCORES
 
 
@@ -301,19 +313,19 @@ def _scale_of(series: str) -> Scale | None:
 def _figure(
     cell: _Cell, reading: Reading, group: int, subject: str | None, suites: Sequence[Suite]
 ) -> Figure:
-    meant = cell.named
-    if meant is not None and meant.benchmark is not None and cell.metric:
-        suite = next(s for s in suites if s.name == meant.suite)
-        meant = meant if metric_fits(suite.benchmark(meant.benchmark), cell.metric) else None
+    match = cell.named
+    if match is not None and match.benchmark is not None and cell.metric:
+        suite = next(s for s in suites if s.name == match.suite)
+        match = match if metric_fits(suite.benchmark(match.benchmark), cell.metric) else None
     return Figure(
         where=Where.TABLE,
         group=group,
         line=cell.line,
         subject=None if subject is None else _title(subject),
         label=cell.label,
-        suite=meant.suite if meant else None,
-        benchmark=meant.benchmark if meant else None,
-        is_average=bool(meant and meant.is_average),
+        suite=match.suite if match else None,
+        benchmark=match.benchmark if match else None,
+        is_average=bool(match and match.is_average),
         written=cell.number.written,
         value=cell.number.value,
         digits=cell.number.digits,
@@ -322,6 +334,6 @@ def _figure(
         shots=cell.shots,
         facts=cell.facts,
         scale=_scale_of(_title(cell.series)),
-        unclear=reading.unclear if meant else None,
-        error=reading.error if meant else None,
+        unclear=reading.unclear if match else None,
+        error=reading.error if match else None,
     )

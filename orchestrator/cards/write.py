@@ -1,4 +1,4 @@
-"""Scores out: `model-index` as the board's bot wrote it, `.eval_results`, Markdown tables, a README's metadata."""
+"""Write scores: `model-index` in the leaderboard bot's form, `.eval_results`, tables, README metadata."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ _SHOWN = (
 
 
 class CardSource(Frozen):
-    """Who measured the scores, as a card names it."""
+    """The source of scores in a card."""
 
-    name: str = Field(description="Name for people.")
-    url: str = Field(description="Address where the result can be seen.")
+    name: str = Field(description="Display name.")
+    url: str = Field(description="Address of the result.")
 
 
 def board_source(suite: Suite, checkpoint: str) -> CardSource | None:
-    """The source that the board's bot wrote for a repository; only for scores that the board itself measured."""
+    """The source that the leaderboard's bot wrote for a repository; only for its own scores."""
     if suite.card_source_name is None or suite.card_source_url is None:
         return None
     return CardSource(name=suite.card_source_name, url=suite.card_source_url.format(checkpoint=checkpoint))
 
 
 def writable(suite: Suite, score: SuiteScore) -> tuple[BenchmarkScore, ...]:
-    """The benchmarks of a suite as they may stand in a card; CardError says why one may not."""
+    """The benchmarks of a suite for a card. Raises CardError if one must not be written."""
     if suite.smoke:
         raise CardError(
             f"Scores of {suite.title} only show that everything works; a card takes a leaderboard's suite."
@@ -74,7 +74,7 @@ def writable(suite: Suite, score: SuiteScore) -> tuple[BenchmarkScore, ...]:
 def model_index(
     suite: Suite, score: SuiteScore, name: str, source: CardSource | None = None
 ) -> list[dict[str, Any]]:
-    """The `model-index` of a card: the board's names and key order, normalized scores with two decimals."""
+    """The `model-index` of a card: leaderboard names and key order, normalized scores with two decimals."""
     results = []
     for result in writable(suite, score):
         card = suite.benchmark(result.benchmark).card
@@ -88,7 +88,7 @@ def model_index(
 def entry(
     card: CardEntry, dataset_name: str, normalized: float, source: CardSource | None = None
 ) -> EvalResult:
-    """One result of a `model-index`, in the board's own words but for the data set's name."""
+    """One result of a `model-index`, with the leaderboard's texts except for the data set's name."""
     return EvalResult(
         task_type=_TASK_TYPE,
         task_name=_TASK_NAME,
@@ -106,7 +106,7 @@ def entry(
 
 
 def model_index_yaml(index: list[dict[str, Any]]) -> str:
-    """The `model-index` as the text that stands between a card's '---' lines."""
+    """The `model-index` as YAML for the metadata of a card."""
     text: str = yaml_dump({KEY: index}, sort_keys=False)
     return text
 
@@ -118,10 +118,10 @@ def eval_results_yaml(
     measured_at: Mapping[str, datetime.datetime],
     source: CardSource | None = None,
 ) -> str:
-    """The content of a file in `.eval_results/`: one entry per benchmark, what it was measured with in its notes.
+    """The content of a file in `.eval_results/`: one entry per benchmark, with measuring conditions as notes.
 
-    `measured_at` says when the evaluation of each benchmark ended, by the benchmark's name; an entry without one
-    has no date, and the hub then takes the day on which the file was added.
+    `measured_at` is the end of each benchmark's evaluation by benchmark name. For an entry without a date, the
+    hub uses the day on which the file was added.
     """
     entries = []
     for result in writable(suite, score):
@@ -145,7 +145,7 @@ def eval_results_yaml(
 
 
 def markdown_table(suite: Suite, score: SuiteScore, facts: Facts) -> str:
-    """The table of a card's body, as the board's bot laid it out, with what it was measured with below."""
+    """The table for a card's body in the leaderboard bot's form, with the measuring conditions below."""
     results = writable(suite, score)
     rows = [(_label(suite.benchmark(r.benchmark)), f"{r.normalized:.2f}") for r in results]
     if score.average is not None:
@@ -159,9 +159,9 @@ def markdown_table(suite: Suite, score: SuiteScore, facts: Facts) -> str:
 
 
 def improvement_table(suite: Suite, candidate: SuiteScore, base: SuiteScore, name: str) -> str:
-    """Relative changes against the base, benchmark by benchmark, with the points below them so that none misleads.
+    """Relative changes to the base per benchmark, with the difference in points below.
 
-    They are taken from the scores as a card shows them, with two decimals, so that a reader can follow them.
+    Computed from scores rounded to two decimals as a card shows them, so that readers can reproduce them.
     """
     pairs = _pairs(suite, candidate, base)
     header = ("", *(title for title, _, _ in pairs))
@@ -172,12 +172,12 @@ def improvement_table(suite: Suite, candidate: SuiteScore, base: SuiteScore, nam
 
 
 def update_readme(card: str | bytes, index: list[dict[str, Any]], source: str = "README.md") -> str:
-    """The card with this `model-index` in its front matter and every other character as it was."""
+    """The card with this `model-index` in its front matter; all other characters are unchanged."""
     return with_model_index(decoded(card, source), index, source)
 
 
 def update_readme_file(path: Path, index: list[dict[str, Any]]) -> None:
-    """Puts the `model-index` into a card's file; it is replaced whole or left as it was."""
+    """Write the `model-index` into a card's file, atomically."""
     updated = update_readme(read_bytes(path), index, str(path)).encode("utf-8")
     try:
         write_file(path, updated)
@@ -186,16 +186,17 @@ def update_readme_file(path: Path, index: list[dict[str, Any]]) -> None:
 
 
 def _pairs(suite: Suite, candidate: SuiteScore, base: SuiteScore) -> list[tuple[str, float, float]]:
-    """Title, candidate and base of the average (only where both have the board's) and of every common benchmark."""
-    ours = {r.benchmark: r for r in writable(suite, candidate)}
-    theirs = {r.benchmark: r for r in writable(suite, base)}
-    common = [b for b in suite.benchmarks if b.name in ours and b.name in theirs]
+    """Title, candidate and base of the average (if both have all benchmarks) and of each common benchmark."""
+    candidate_scores = {r.benchmark: r for r in writable(suite, candidate)}
+    base_scores = {r.benchmark: r for r in writable(suite, base)}
+    common = [b for b in suite.benchmarks if b.name in candidate_scores and b.name in base_scores]
     if not common:
         raise CardError(
             f"Candidate and base have no benchmark of {suite.title} in common; evaluate both first."
         )
     pairs = [
-        (b.title, round(ours[b.name].normalized, 2), round(theirs[b.name].normalized, 2)) for b in common
+        (b.title, round(candidate_scores[b.name].normalized, 2), round(base_scores[b.name].normalized, 2))
+        for b in common
     ]
     if candidate.average is not None and base.average is not None:
         pairs.insert(0, ("Average", round(candidate.average, 2), round(base.average, 2)))
@@ -203,7 +204,7 @@ def _pairs(suite: Suite, candidate: SuiteScore, base: SuiteScore) -> list[tuple[
 
 
 def _utc(moment: datetime.datetime | None) -> str | None:
-    """A moment as ISO 8601 in UTC, to the second."""
+    """A timestamp as ISO 8601 in UTC, to the second."""
     return None if moment is None else moment.astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -212,12 +213,12 @@ def _label(benchmark: Benchmark) -> str:
 
 
 def _circumstances(facts: Facts) -> list[str]:
-    """What the scores were measured with, in words that reading a card understands again."""
+    """The measuring conditions as text that `read_card` can parse."""
     return [f"{fact} {facts.known[fact]}" for fact in _SHOWN if fact in facts.known]
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int]) -> list[str]:
-    """A Markdown table with columns of equal width, the given ones aligned to the right."""
+    """A Markdown table with padded columns; the columns in `right` are right-aligned."""
     clean = [[c.replace("|", "\\|") for c in row] for row in (header, *rows)]
     widths = [max(map(len, column)) for column in zip(*clean, strict=True)]
     lines = [
