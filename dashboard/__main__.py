@@ -1,4 +1,4 @@
-"""`python -m dashboard [STREAMLIT'S OPTIONS]`: the server, with all that its pages import on the way before anyone asks for one."""
+"""Start the dashboard server and import its pages' libraries: `python -m dashboard [STREAMLIT OPTIONS]`."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def main() -> None:
     """Start Streamlit."""
     from streamlit.web import cli
 
-    # A page's files are sent in some hundred small steps, each of which would wait 5 ms for a script that computes.
+    # A page's files are sent in about a hundred small steps; each can wait a switch interval (default 5 ms).
     sys.setswitchinterval(_SWITCH_S)
     threading.Thread(target=_warm, name="imports", daemon=True).start()
     cli.main(["run", str(Path(__file__).with_name("app.py")), *sys.argv[1:]])
 
 
 def _warm() -> None:
-    """Import what the first pages would import: seconds that pass while the browser is being opened."""
+    """Import the pages' libraries while the browser opens; this takes seconds."""
     for name in _NEEDED:
         importlib.import_module(name)
 

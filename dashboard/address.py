@@ -1,6 +1,6 @@
-"""What a view shows is written in its address, so that every view has a link that restores it.
+"""Page state in the URL, so that every view has a link that restores it.
 
-The address is the only state: a widget is filled from it on every run and writes to it when it is changed.
+The URL is the only state: a widget gets its value from it on every run and writes changes to it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SETTLED_S = 8.0
 
 
 class _Written(NamedTuple):
-    """A value that was written to the address."""
+    """A change of a URL parameter that the browser may not know yet."""
 
     new: str | None
     old: str | None
@@ -33,7 +33,7 @@ class _Written(NamedTuple):
 
 
 class View(StrEnum):
-    """The pages; the value is the page's part of the address, empty for the first page."""
+    """The pages; the value is the page's URL path, empty for the first page."""
 
     OVERVIEW = ""
     LEADERBOARD = "leaderboard"
@@ -45,12 +45,12 @@ class View(StrEnum):
 
 
 def register(pages: Mapping[View, StreamlitPage]) -> None:
-    """Make the pages known to `go`."""
+    """Register the pages for `go` and `link`."""
     st.session_state[_PAGES] = dict(pages)
 
 
 def enter(view: View) -> None:
-    """Say which page is drawn from here on."""
+    """Set the current page; call this before drawing it."""
     fresh = st.session_state.get(_HERE) != view.value
     st.session_state[_FRESH] = fresh
     if fresh:
@@ -61,9 +61,9 @@ def enter(view: View) -> None:
 def left_by_go(draw: Callable[[], None]) -> None:
     """Draw a page, or a part of one, whose tables and buttons call `go`.
 
-    Where something of a page refreshes itself, the browser may ask for its next refresh while the server draws another
-    page already: Streamlit would then take the session back to the page that was left, and the browser's page breaks. So
-    whoever goes first lets this part be drawn anew with nothing in it, with which Streamlit forgets what refreshed itself.
+    If a part of a page refreshes itself, the browser can request the next refresh while the server already
+    draws another page: Streamlit would then return the session to the old page, and the browser's page breaks.
+    Therefore `go` first redraws this part empty, so that Streamlit drops its self-refreshing fragments.
     """
     st.fragment(_draw_or_leave, key=_LEFT_BY_GO)(draw)
 
@@ -82,42 +82,42 @@ def _draw_or_leave(draw: Callable[[], None]) -> None:
 
 
 def go(view: View, **values: str | int | None) -> NoReturn:
-    """Open a view; what is not named keeps its default there. For callbacks of widgets that `left_by_go` has drawn."""
+    """Open a view; other parameters get their defaults. For callbacks of widgets drawn by `left_by_go`."""
     st.session_state[_LEAVING] = view, _texts(values)
     st.rerun(_LEFT_BY_GO)
 
 
 def address(view: View, **values: str | int | None) -> str:
-    """The link to a view, relative to the dashboard's root."""
+    """The URL of a view, relative to the dashboard's root."""
     query = urlencode(_texts(values))
     return f"{view.value}?{query}" if query else view.value
 
 
 def link(view: View, label: str, **values: str | int | None) -> None:
-    """A link to a view; the label is Markdown, escape what comes from outside."""
+    """Draw a link to a view; the label is Markdown: escape foreign text."""
     st.page_link(st.session_state[_PAGES][view], label=label, query_params=_texts(values))
 
 
 def here() -> str:
-    """The whole address of what is shown now."""
+    """The full URL of the current view."""
     query = urlencode(st.query_params.to_dict())
     return f"{st.context.url or ''}?{query}" if query else str(st.context.url or "")
 
 
 def value(name: str, default: str = "") -> str:
-    """A value out of the address."""
-    found = _found(name)
-    return default if found is None else found
+    """A URL parameter, or its default."""
+    text = _current(name)
+    return default if text is None else text
 
 
 def number(name: str, default: int = 0) -> int:
-    """A whole number out of the address; what is none is the default."""
+    """A URL parameter as a whole number; the default if it is not one."""
     text = value(name)
     return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else default
 
 
 def put(**values: str | int | None) -> None:
-    """Write values to the address; None takes one out."""
+    """Set URL parameters; None removes one."""
     waiting: dict[str, _Written] = st.session_state.setdefault(_WRITTEN, {})
     for name, new in values.items():
         text, old = None if new is None else str(new), st.query_params.get(name)
@@ -127,18 +127,18 @@ def put(**values: str | int | None) -> None:
         _write(name, text)
 
 
-def _found(name: str) -> str | None:
-    """A value as the address has it, or as it was written a moment ago.
+def _current(name: str) -> str | None:
+    """A URL parameter, or its value as written a moment ago.
 
-    A live page asks for its next refresh with the address that the browser had when it asked, which may be older than
-    what a click has just written.
+    A live page sends its refresh requests with the URL that the browser has, which can be older than the last
+    change.
     """
-    found = st.query_params.get(name)
+    text = st.query_params.get(name)
     written: _Written | None = st.session_state.get(_WRITTEN, {}).get(name)
-    if written is None or found == written.new or found != written.old:
-        return found
+    if written is None or text == written.new or text != written.old:
+        return text
     if time.monotonic() - written.at > _SETTLED_S:
-        return found
+        return text
     _write(name, written.new)
     return written.new
 
@@ -151,14 +151,14 @@ def _write(name: str, text: str | None) -> None:
 
 
 def kept(name: str) -> str:
-    """A value that goes along from page to page, out of the address or as it was last."""
+    """A parameter that is kept between pages: from the URL, or its last value."""
     memory: dict[str, str] = st.session_state.setdefault(_KEPT, {})
-    found = _found(name)
-    return memory.get(name, "") if found is None else found
+    text = _current(name)
+    return memory.get(name, "") if text is None else text
 
 
 def keep(name: str, new: str) -> None:
-    """Make a value go along from page to page, and write it to the address."""
+    """Keep a parameter between pages, and write it to the URL."""
     memory: dict[str, str] = st.session_state.setdefault(_KEPT, {})
     memory[name] = new
     put(**{name: new})
@@ -174,10 +174,10 @@ def choose(
     resets: Sequence[str] = (),
     help_text: str | None = None,
 ) -> str:
-    """A list to choose from. `resets` names values that mean nothing any more after a change."""
+    """Draw a select box. `resets` names URL parameters that a change removes."""
     first = default if default is not None else options[0]
-    wanted = value(name, first)
-    _fill(name, wanted if wanted in options else first)
+    requested = value(name, first)
+    _fill(name, requested if requested in options else first)
     chosen = st.selectbox(
         label,
         options,
@@ -199,10 +199,10 @@ def segments(
     label_of: Callable[[str], str] = str,
     resets: Sequence[str] = (),
 ) -> str:
-    """A few choices side by side; labels are Markdown."""
+    """Draw a segmented control; labels are Markdown."""
     first = default if default is not None else options[0]
-    wanted = value(name, first)
-    _fill(name, wanted if wanted in options else first)
+    requested = value(name, first)
+    _fill(name, requested if requested in options else first)
     chosen = st.segmented_control(
         label,
         options,
@@ -216,9 +216,9 @@ def segments(
 
 
 def search(label: str, name: str, placeholder: str, *, resets: Sequence[str] = ()) -> str:
-    """A line of text to search for."""
+    """Draw a search field and return its text."""
     _fill(name, value(name)[:200])
-    found = st.text_input(
+    text = st.text_input(
         label,
         key=name,
         placeholder=placeholder,
@@ -226,11 +226,11 @@ def search(label: str, name: str, placeholder: str, *, resets: Sequence[str] = (
         on_change=_changed,
         args=(name, "", tuple(resets)),
     )
-    return found or ""
+    return text or ""
 
 
 def switch(label: str, name: str, *, help_text: str | None = None, resets: Sequence[str] = ()) -> bool:
-    """A switch that is off by default."""
+    """Draw a switch that is off by default."""
     _fill(name, value(name) == "1")
     return bool(
         st.toggle(label, key=name, on_change=_changed, args=(name, "", tuple(resets)), help=help_text)
@@ -238,7 +238,7 @@ def switch(label: str, name: str, *, help_text: str | None = None, resets: Seque
 
 
 def pager(name: str, total: int, size: int, what: str) -> int:
-    """The number of the first row to show; draws the buttons where there is more than one page."""
+    """Draw page buttons if there is more than one page; returns the index of the first row to show."""
     last = max(0, (total - 1) // size)
     page = min(number(name), last)
     if last == 0:
@@ -265,18 +265,18 @@ def _step(label: str, name: str, page: int, disabled: bool, icon: str) -> None:
 
 
 def _fill(name: str, new: str | bool) -> None:
-    """Give a widget its value. One that has it already is left alone: what is being typed into it would be lost.
+    """Set a widget's value if it differs: setting it again would discard what the user is typing.
 
-    The widgets of the page before have names like those of this one, and are other widgets.
+    On a new page, values are always set: widgets of the previous page can have the same names.
     """
     if st.session_state.get(_FRESH, True) or name not in st.session_state or st.session_state[name] != new:
         st.session_state[name] = new
 
 
 def _changed(name: str, default: str, resets: tuple[str, ...]) -> None:
-    """After a change of a widget: its value goes to the address, unless it is the default.
+    """Write a changed widget's value to the URL, unless it is the default.
 
-    Streamlit also calls this for a widget that it had forgotten and finds again, with the value that it had.
+    Streamlit also calls this for a widget that reappears, with its old value.
     """
     new = st.session_state[name]
     text = ("1" if new else "") if isinstance(new, bool) else str(new if new is not None else "")

@@ -1,4 +1,4 @@
-"""The rows of a leaderboard as values and as cells: scores, differences to the base, and what may not be compared."""
+"""Leaderboard rows as values and as cells: scores, differences to the base, refused comparisons."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WAITING = "…"
 
 
 class Shown(StrEnum):
-    """What a leaderboard's cells hold besides the normalized score."""
+    """What a leaderboard's cells show besides the normalized score."""
 
     POINTS = "delta_points"
     PERCENT = "delta_percent"
@@ -33,7 +33,7 @@ class Shown(StrEnum):
 
 
 class Tint(StrEnum):
-    """How a cell is marked; colour and sign go together."""
+    """Background of a cell; colours are always accompanied by a sign."""
 
     NONE = ""
     BETTER = "better"
@@ -43,7 +43,7 @@ class Tint(StrEnum):
 
 @dataclass(frozen=True)
 class Row:
-    """A candidate with what was found about it."""
+    """A candidate with its scores and its comparison with the base."""
 
     scores: CandidateScores
     found: Found | None
@@ -51,7 +51,7 @@ class Row:
     is_base: bool = False
 
     def score(self, column: Column) -> BenchmarkScore | None:
-        """Its result in a column."""
+        """The candidate's score in a column; None if it has none."""
         return next(
             (
                 e.result
@@ -62,21 +62,21 @@ class Row:
         )
 
     def difference(self, column: Column) -> ComparisonRow | None:
-        """Its comparison in a column, where it is there."""
+        """The comparison in a column; None if there is none (yet)."""
         if not isinstance(self.found, Comparison):
             return None
-        wanted = (column.suite, column.benchmark)
-        return next((r for r in self.found.rows if (r.suite, r.benchmark) == wanted), None)
+        key = (column.suite, column.benchmark)
+        return next((r for r in self.found.rows if (r.suite, r.benchmark) == key), None)
 
     def mean(self, suite: str) -> ComparisonRow | None:
-        """The comparison of its suite's mean."""
+        """The comparison of a suite's mean; None if there is none (yet)."""
         if not isinstance(self.found, Comparison):
             return None
         return next((r for r in self.found.averages if r.suite == suite), None)
 
 
 def known_suite(name: str) -> Suite | None:
-    """A suite, if this version of mergeboard knows it."""
+    """The suite of a name; None if this version of mergeboard has none."""
     try:
         return load_suite(name)
     except EvaluationError:
@@ -84,7 +84,7 @@ def known_suite(name: str) -> Suite | None:
 
 
 def title(column: Column) -> str:
-    """A benchmark's name for people; a probe is called one, since its values are no scores."""
+    """A benchmark's display name; probes are marked as such, because their values are not scores."""
     suite = known_suite(column.suite)
     if column.suite == PROBE_SUITE:
         return f"probe {line(column.benchmark, 40)}"
@@ -94,15 +94,15 @@ def title(column: Column) -> str:
 
 
 def cells(row: Row, columns: Sequence[Column], titles: Mapping[Column, str], shown: Shown) -> dict[str, Any]:
-    """A row of the table as it is shown."""
+    """A row of the table as displayed texts."""
     candidate = row.scores.candidate
     mark = "◆ " if row.is_base else ("📌 " if row.pinned else "")
-    found: dict[str, Any] = {NAME: mark + line(candidate.name, 70)}
+    shown_cells: dict[str, Any] = {NAME: mark + line(candidate.name, 70)}
     suite = known_suite(columns[0].suite) if columns else None
     if suite is not None:
-        found[MEAN] = mean_cell(row, suite, shown)
-    found |= {titles[column]: cell(row, column, shown) for column in columns}
-    return found | {
+        shown_cells[MEAN] = mean_cell(row, suite, shown)
+    shown_cells |= {titles[column]: cell(row, column, shown) for column in columns}
+    return shown_cells | {
         "Layers": candidate.layers,
         "Parameters": parameters(candidate.parameters),
         "Cost": duration(sum(e.duration_s for e in row.scores.evaluations) or None),
@@ -121,13 +121,13 @@ def cell(row: Row, column: Column, shown: Shown) -> str:
 
 
 def mean_cell(row: Row, suite: Suite, shown: Shown) -> str:
-    """The suite's average, or the mean of what is there, marked as such."""
-    whole = suite_of(row, suite)
-    if whole is None or whole.partial_average is None:
+    """The suite's average, or the mean of the measured benchmarks, marked as such."""
+    score = suite_of(row, suite)
+    if score is None or score.partial_average is None:
         return "–"
-    value = whole.average if whole.average is not None else whole.partial_average
-    of = "" if whole.average is not None else f" ({len(whole.benchmarks)}/{len(suite.benchmarks)})"
-    if whole.average is None and not whole.missing:
+    value = score.average if score.average is not None else score.partial_average
+    of = "" if score.average is not None else f" ({len(score.benchmarks)}/{len(suite.benchmarks)})"
+    if score.average is None and not score.missing:
         of = " ◔"
     if row.is_base or shown is Shown.SCORES:
         return f"{value:.2f}{of}"
@@ -139,51 +139,51 @@ def mean_cell(row: Row, suite: Suite, shown: Shown) -> str:
 
 def suite_of(row: Row, suite: Suite) -> SuiteScore | None:
     """A row's results put together as its suite does."""
-    known = {b.name for b in suite.benchmarks}
+    names = {b.name for b in suite.benchmarks}
     results = [
-        e.result for e in row.scores.evaluations if e.suite == suite.name and e.result.benchmark in known
+        e.result for e in row.scores.evaluations if e.suite == suite.name and e.result.benchmark in names
     ]
     return suite_score(suite, results) if results else None
 
 
 def marks(score: BenchmarkScore) -> str:
-    """Signs of what to know about a score: partial, alarmed."""
+    """Signs for a partial score and for alarms."""
     return ("◔" if score.partial else "") + ("⚠" if score.alarms else "")
 
 
 def tint(row: Row, column: Column | None, suite: str) -> Tint:
-    """How a cell is marked; None is the mean."""
+    """The background of a cell; `column` is None for the mean."""
     if row.is_base:
         return Tint.NONE
-    found = row.mean(suite) if column is None else row.difference(column)
-    if isinstance(row.found, Broken) or (found is not None and found.delta is None):
+    comparison = row.mean(suite) if column is None else row.difference(column)
+    if isinstance(row.found, Broken) or (comparison is not None and comparison.delta is None):
         return Tint.FORBIDDEN if column is not None and row.score(column) is not None else Tint.NONE
-    if found is None or found.delta is None or not found.significant:
+    if comparison is None or comparison.delta is None or not comparison.significant:
         return Tint.NONE
-    return Tint.BETTER if found.delta.delta_points > 0 else Tint.WORSE
+    return Tint.BETTER if comparison.delta.delta_points > 0 else Tint.WORSE
 
 
 def reasons(rows: Sequence[Row]) -> tuple[str, ...]:
-    """Why cells of these rows are not compared, in words, each once with the first recipe that it is about."""
+    """Reasons why cells of these rows are not compared, without duplicates, with the recipes concerned."""
     texts: dict[str, list[str]] = {}
     for row in rows:
         if isinstance(row.found, Broken):
             texts.setdefault(row.found.reason, []).append(row.scores.candidate.name)
         elif row.found is not None:
-            for reason in dict.fromkeys(r for found in row.found.rows for r in found.refused):
+            for reason in dict.fromkeys(r for comparison in row.found.rows for r in comparison.refused):
                 texts.setdefault(reason, []).append(row.scores.candidate.name)
     return tuple(f"{line(reason, 200)} — {_names(names)}" for reason, names in texts.items())
 
 
 def flat(rows: Sequence[Row], columns: Sequence[Column]) -> list[dict[str, Any]]:
-    """Every number of the rows, one line per candidate and benchmark: what is taken away as CSV or Parquet."""
+    """All numbers of the rows for export, one record per candidate and benchmark."""
     return [_flat(row, column) for row in rows for column in columns if row.score(column) is not None]
 
 
 def _flat(row: Row, column: Column) -> dict[str, Any]:
-    candidate, score, found = row.scores.candidate, row.score(column), row.difference(column)
+    candidate, score, comparison = row.scores.candidate, row.score(column), row.difference(column)
     assert score is not None
-    delta = found.delta if found is not None else None
+    delta = comparison.delta if comparison is not None else None
     return {
         "candidate": candidate.name,
         "position": candidate.position,
@@ -204,14 +204,14 @@ def _flat(row: Row, column: Column) -> dict[str, Any]:
         "interval_low": delta.interval.low if delta else None,
         "interval_high": delta.interval.high if delta else None,
         "p": delta.p if delta else None,
-        "p_corrected": found.p_corrected if found else None,
-        "verdict": found.verdict if found else None,
-        "not_compared_because": "; ".join(found.refused) if found else None,
+        "p_corrected": comparison.p_corrected if comparison else None,
+        "verdict": comparison.verdict if comparison else None,
+        "not_compared_because": "; ".join(comparison.refused) if comparison else None,
     }
 
 
-def _difference(found: Found | None, row: ComparisonRow | None, shown: Shown) -> str:
-    if isinstance(found, Broken):
+def _difference(comparison: Found | None, row: ComparisonRow | None, shown: Shown) -> str:
+    if isinstance(comparison, Broken):
         return FORBIDDEN
     if row is None:
         return WAITING

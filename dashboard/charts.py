@@ -1,4 +1,4 @@
-"""Interactive charts: drawn after the tables of a page, so that the data are seen first, and taken away as PNG and SVG."""
+"""Interactive charts, drawn after a page's tables so that data appear first, with download as PNG and SVG."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dashboard import widgets
 from orchestrator.charts import image_bytes
 
 READY = "mergeboard_plots"
-"""Set in a session once its browser has something else to show while it loads the plotting library (4 MB)."""
+"""Set in a session once its page is drawn: the browser then loads the plotting library (4 MB)."""
 _ASKED = "mergeboard_plots_asked"
 _ADDRESS = "mergeboard_plots_address"
 _WAIT_S = 0.8
@@ -24,7 +24,7 @@ _CONFIG = {
 
 
 def plot(draw: Callable[[], Any], key: str, *, height: int, alt: str, select: bool = False) -> Any:
-    """A Plotly figure as wide as its place. Returns the selection, where one is asked for and there is one."""
+    """Draw a Plotly figure in full width. Returns the selection, or None before the figure is drawn."""
     if not st.session_state.get(READY):
         with st.container(height=height, border=False):
             st.caption("Drawing …")
@@ -38,23 +38,23 @@ def plot(draw: Callable[[], Any], key: str, *, height: int, alt: str, select: bo
 
 
 def put_off() -> bool:
-    """Whether a chart of this page waits for its tables to be seen; what stands behind them waits with it."""
+    """Whether charts of this page are deferred until its tables are drawn."""
     return bool(st.session_state.get(_ASKED)) and not st.session_state.get(READY)
 
 
 @st.fragment(run_every=_WAIT_S)
 def _come_back() -> None:
-    """Ask for the page again as soon as the browser has drawn it: its timer starts then."""
+    """Rerun the page once the browser has drawn it: only then does this fragment's timer start."""
     if st.session_state.get(_ASKED):
         st.session_state[READY] = True
-        # The browser asks with the address that it had, which on a slow machine is still that of the page before.
+        # On a slow machine, the browser's request can still have the URL of the previous page.
         st.query_params.from_dict(st.session_state[_ADDRESS])
         st.rerun()
     st.session_state[_ASKED] = True
 
 
 def images(key: str, file_name: str, draw: Callable[[], Any]) -> None:
-    """A chart as PNG and SVG, drawn when it is asked for."""
+    """Draw download buttons for PNG and SVG; the image is made on request."""
     with st.container(horizontal=True):
         for kind, mime in (("png", "image/png"), ("svg", "image/svg+xml")):
             widgets.download(

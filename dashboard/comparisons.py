@@ -1,8 +1,8 @@
-"""Comparisons for the pages, made in the background: a page shows what is there and asks again.
+"""Background computation of comparisons for the pages: a page shows the finished ones and polls for the rest.
 
-Outcomes never change, so a comparison is made once and kept. Reading results, comparing them and correcting p-values is
-`orchestrator.compare.run_comparisons`, as for `mergeboard compare`; here are only the thread, what it keeps, and which pairs a
-page is about.
+Outcomes never change, so a comparison is computed once and cached. `orchestrator.compare.run_comparisons`
+reads results, compares them and corrects p-values, as for `mergeboard compare`; this module has the thread,
+the cache and the choice of pairs for a page.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from orchestrator.store.records import CandidateScores, EvaluationRecord
 
 logger = logging.getLogger(__name__)
 WHOLE = 60
-"""Runs with at most so many candidates are compared and corrected as a whole, page or no page."""
+"""Runs with at most this many candidates are compared and corrected as a whole, not only the shown page."""
 _POLITE_S = 0.8
-"""Seconds after a new question or a click in which nothing is made, so that the page is drawn first."""
+"""Seconds without computation after a new request or a click, so that the page is drawn first."""
 _STALE_S = 60.0
-"""Seconds after which what nobody asks for any more is not made: an open page asks every two."""
+"""Seconds after which a request is dropped unless repeated: an open page repeats it every two seconds."""
 _AGAIN_S = 20.0
-"""Seconds after which what could not be read is tried again: a file or the store may be back."""
+"""Seconds after which a failed read is retried."""
 _MAX_WAITING = 400
 _MAX_KEPT = 20_000
 _MOST_EVALUATIONS = 64
@@ -44,7 +44,7 @@ _MOST_EVALUATIONS = 64
 
 @dataclass(frozen=True)
 class Scored:
-    """A candidate of a run with all its evaluations by one engine so far; probes are no scores."""
+    """A candidate of a run with all its evaluations by one engine so far, without probes."""
 
     run_id: str
     engine_key: str
@@ -63,21 +63,21 @@ class Scored:
 
 @dataclass(frozen=True)
 class Wanted:
-    """A candidate against a base, with the evaluations that each has by now."""
+    """A pair to compare: candidate and base, with the evaluations that each has so far."""
 
     base: Scored
     candidate: Scored
 
     @property
     def key(self) -> str:
-        """Names the comparison; another evaluation makes it another one."""
+        """Cache key of the comparison; it changes with every further evaluation."""
         sides = (self.base, self.candidate)
         return "|".join(f"{s.run_id} {s.position} {s.engine_key} {','.join(s.jobs)}" for s in sides)
 
 
 @dataclass(frozen=True)
 class Broken:
-    """Why a comparison could not be made."""
+    """A comparison that failed, with the reason."""
 
     reason: str
 
@@ -86,7 +86,7 @@ Found = Comparison | Broken
 
 
 def by_engine(run_id: str, scores: CandidateScores, columns: Sequence[Column]) -> dict[str, Scored]:
-    """A candidate's evaluations, engine by engine; `columns` are the run's."""
+    """A candidate's evaluations by engine; `columns` are the run's columns."""
     keys = {column.engine_digest: column.engine_key for column in columns}
     grouped: dict[str, list[EvaluationRecord]] = {}
     for evaluation in scores.evaluations:
@@ -101,7 +101,7 @@ def by_engine(run_id: str, scores: CandidateScores, columns: Sequence[Column]) -
 def pairs_of(
     run_id: str, rows: Iterable[CandidateScores], base: int, columns: Sequence[Column]
 ) -> tuple[Wanted, ...]:
-    """Every candidate against the base at a position, engine by engine, as `compare --run` pairs them."""
+    """Pairs of every candidate with the base at a position, per engine, as for `compare --run`."""
     engines = {row.candidate.position: by_engine(run_id, row, columns) for row in rows}
     return tuple(
         Wanted(reference, scored)
@@ -112,21 +112,22 @@ def pairs_of(
 
 
 def corrected(found: Mapping[str, Found], pairs: Sequence[Wanted], n_candidates: int) -> dict[str, Found]:
-    """What was found of a base's pairs, by their keys, with p-values corrected for all that the run has tried.
+    """Correct the p-values of a base's comparisons, by key of the pair, for all candidates of the run.
 
-    With all pairs of a run (at most `WHOLE` candidates) they are one family, as for `compare --run`; what is still being made
-    counts as if it showed nothing. Of larger runs each is corrected as if all others showed nothing, as for `compare CANDIDATE`.
+    In runs of at most `WHOLE` candidates, all comparisons are one family, as for `compare --run`; unfinished
+    ones are assumed to show no effect. In larger runs, each is corrected as if all others showed no effect, as
+    for `compare CANDIDATE`.
     """
-    good = {key: each for key, each in found.items() if isinstance(each, Comparison)}
+    finished = {key: result for key, result in found.items() if isinstance(result, Comparison)}
     if n_candidates <= WHOLE:
-        family = correct(list(good.values()), other_candidates=len(pairs) - len(found))
-        return {**found, **dict(zip(good, family, strict=True))}
-    others = max(0, n_candidates - 2)
-    return {**found, **{key: correct([each], other_candidates=others)[0] for key, each in good.items()}}
+        family = correct(list(finished.values()), other_candidates=len(pairs) - len(found))
+        return {**found, **dict(zip(finished, family, strict=True))}
+    n_others = max(0, n_candidates - 2)
+    return {**found, **{key: correct([c], other_candidates=n_others)[0] for key, c in finished.items()}}
 
 
 def in_suite(found: Found, suite: str) -> Found:
-    """The rows of one suite, corrected as they were."""
+    """The comparison with the rows of one suite only; p-values are unchanged."""
     if isinstance(found, Broken):
         return found
     rows, averages = (tuple(r for r in some if r.suite == suite) for some in (found.rows, found.averages))
@@ -134,13 +135,13 @@ def in_suite(found: Found, suite: str) -> Found:
 
 
 class Comparer:
-    """Makes comparisons one after another on a thread of its own, those asked for last first."""
+    """Computes comparisons one by one on a background thread, the latest request first."""
 
     _page_at: ClassVar[float] = 0.0
 
     @classmethod
     def page_begins(cls) -> None:
-        """Somebody waits for a page, of whichever store: make nothing until it is drawn."""
+        """Pause all comparers until a page is drawn."""
         cls._page_at = time.monotonic()
 
     def __init__(self, pages: Pages, home: Path) -> None:
@@ -155,13 +156,13 @@ class Comparer:
         threading.Thread(target=self._work, name="comparisons", daemon=True).start()
 
     def ask(self, wanted: Iterable[Wanted]) -> dict[str, Found]:
-        """Comparisons that are there, by their keys; the others are made next."""
-        there: dict[str, Found] = {}
+        """Finished comparisons by key; the others are queued first."""
+        finished: dict[str, Found] = {}
         with self._lock:
             for pair in reversed(list(wanted)):
-                found = self._kept(pair.key)
-                if found is not None:
-                    there[pair.key] = found
+                result = self._kept(pair.key)
+                if result is not None:
+                    finished[pair.key] = result
                 elif pair.key != self._working:
                     now = time.monotonic()
                     if pair.key not in self._waiting:
@@ -171,16 +172,16 @@ class Comparer:
             while len(self._waiting) > _MAX_WAITING:
                 self._waiting.popitem(last=False)
             self._lock.notify()
-        return there
+        return finished
 
     def now(self, wanted: Wanted) -> Found:
-        """One comparison, made at once if it is not there."""
+        """One comparison, computed now if it is not cached."""
         with self._lock:
-            found = self._kept(wanted.key)
-        return found if found is not None else self._make(wanted)
+            result = self._kept(wanted.key)
+        return result if result is not None else self._make(wanted)
 
     def sides(self, scored: Scored) -> list[Side]:
-        """A candidate's benchmarks with their samples."""
+        """The sides of a candidate, with samples."""
         result = result_of_candidate(
             self._pages, scored.run_id, scored.scores.candidate, scored.engine_key, scored.jobs
         )
@@ -193,14 +194,14 @@ class Comparer:
                 try:
                     self._make(wanted)
                 except Exception as error:
-                    # The one thread of all comparisons: what nobody foresaw ends this one alone, and its traceback is logged.
+                    # An unexpected error must not end the only thread: log it, report this pair as broken.
                     logger.exception("the comparison %s failed", wanted.key)
                     self._keep(wanted, Broken(_unexpected(error)), unread=True)
             with self._lock:
                 self._working = None
 
     def _next(self) -> Wanted | None:
-        """What was asked for last, once the page that asked has had its time; None where nobody asks for it any more."""
+        """Wait for the latest request and until pages are drawn; None if the request is stale."""
         with self._lock:
             while not self._waiting:
                 self._lock.wait()
@@ -213,24 +214,24 @@ class Comparer:
             return wanted
 
     def _kept(self, key: str) -> Found | None:
-        """What was made, unless something could not be read then and it is time to try again."""
+        """The cached result; None if there is none, or if a failed read is due for a retry."""
         at = self._unread_at.get(key)
         return None if at is not None and time.monotonic() - at > _AGAIN_S else self._found.get(key)
 
     def _make(self, wanted: Wanted) -> Found:
         unread = False
         try:
-            found: Found
-            found, unread = self._compare(wanted)
+            result: Found
+            result, unread = self._compare(wanted)
         except (EvaluationError, MergeboardError, ValidationError, OSError) as error:
-            found, unread = Broken(str(error)), True
-        self._keep(wanted, found, unread=unread)
-        return found
+            result, unread = Broken(str(error)), True
+        self._keep(wanted, result, unread=unread)
+        return result
 
-    def _keep(self, wanted: Wanted, found: Found, *, unread: bool) -> None:
-        """Remember a result; one that was not read for good is made again after a while."""
+    def _keep(self, wanted: Wanted, result: Found, *, unread: bool) -> None:
+        """Cache a result; with `unread`, only until the next retry."""
         with self._lock:
-            self._found[wanted.key] = found
+            self._found[wanted.key] = result
             self._unread_at.pop(wanted.key, None)
             if unread:
                 self._unread_at[wanted.key] = time.monotonic()
@@ -238,10 +239,10 @@ class Comparer:
                 self._unread_at.pop(self._found.popitem(last=False)[0], None)
 
     def _compare(self, wanted: Wanted) -> tuple[Comparison, bool]:
-        """The comparison, and whether samples of it could not be read."""
+        """The comparison, and whether samples could not be read."""
         base, candidate = self.sides(wanted.base), self.sides(wanted.candidate)
-        (found,) = compare_sides(base, {wanted.candidate.scores.candidate.name: candidate})
-        return found, any(side.unfit for side in (*base, *candidate))
+        (comparison,) = compare_sides(base, {wanted.candidate.scores.candidate.name: candidate})
+        return comparison, any(side.unfit for side in (*base, *candidate))
 
 
 def _unexpected(error: Exception) -> str:
@@ -254,42 +255,42 @@ def _unexpected(error: Exception) -> str:
 
 @st.cache_resource(max_entries=4, show_spinner=False)
 def comparer(_pages: Pages, name: str, home: Path) -> Comparer:
-    """The one comparer of a store; `name` tells stores apart."""
+    """The comparer of a store; `name` is the cache key of the store."""
     return Comparer(_pages, home)
 
 
 def comparisons_of_run(
     pages: Pages, comparing: Comparer, run_id: str, base: int, shown: Column, positions: Collection[int]
 ) -> tuple[dict[int, Found], int]:
-    """The candidates at some positions against a base, as far as they are there, and how many pairs are being made.
+    """Finished comparisons by candidate position, and the number of unfinished pairs.
 
-    Each has its rows of the shown column's suite, by its engine.
+    They have the rows of the shown column's suite, by its engine.
     """
     pairs, n_candidates = _pairs_to_make(pages, run_id, base, shown, positions)
-    there = comparing.ask(pairs)
-    found = corrected(there, pairs, n_candidates)
+    finished = comparing.ask(pairs)
+    results = corrected(finished, pairs, n_candidates)
     keys = {p.candidate.position: p.key for p in pairs if p.candidate.engine_key == shown.engine_key}
-    shown_at = {p: in_suite(found[key], shown.suite) for p, key in keys.items() if key in found}
-    return shown_at, len(pairs) - len(there)
+    shown_at = {p: in_suite(results[key], shown.suite) for p, key in keys.items() if key in results}
+    return shown_at, len(pairs) - len(finished)
 
 
 def comparison_of(
     pages: Pages, comparing: Comparer, run_id: str, base: int, position: int, shown: Column
 ) -> tuple[Wanted, Found]:
-    """One candidate against a base, made at once if it is not there, corrected as on the leaderboard."""
+    """Compare one candidate with a base, now if it is not cached; corrected as on the leaderboard."""
     pairs, n_candidates = _pairs_to_make(pages, run_id, base, shown, (position,))
     key = (position, shown.engine_key)
     pair = next((p for p in pairs if (p.candidate.position, p.candidate.engine_key) == key), None)
     if pair is None:
         raise RunError("These two cannot be compared: choose a base and a candidate that both have scores.")
-    found = {pair.key: comparing.now(pair), **comparing.ask(pairs)}
-    return pair, in_suite(corrected(found, pairs, n_candidates)[pair.key], shown.suite)
+    results = {pair.key: comparing.now(pair), **comparing.ask(pairs)}
+    return pair, in_suite(corrected(results, pairs, n_candidates)[pair.key], shown.suite)
 
 
 def _pairs_to_make(
     pages: Pages, run_id: str, base: int, shown: Column, positions: Collection[int]
 ) -> tuple[tuple[Wanted, ...], int]:
-    """All pairs of a run with at most `WHOLE` candidates, of a larger one those that are shown; and how many candidates it has."""
+    """The pairs to compare (all if the run has at most `WHOLE` candidates) and the number of candidates."""
     n_candidates = data.fixed(pages.count_candidates, run_id)
     whole = n_candidates <= WHOLE
     rows = data.live(

@@ -1,4 +1,4 @@
-"""The store as a page uses it: opened once, asked at most every few seconds, never written."""
+"""Cached read-only access to the store: opened once, queried at most every few seconds."""
 
 from __future__ import annotations
 
@@ -23,33 +23,33 @@ FIXED_S = 3600.0
 
 
 def settings() -> Settings:
-    """Of this process."""
+    """The settings of this process."""
     return Settings.from_environment()
 
 
 def open_pages() -> Pages:
-    """The store that the environment names; StoreError says why it cannot be opened."""
+    """Open the configured store. Raises StoreError if it cannot be opened."""
     url = settings().database_url
     return _opened(url, _file_number(url))
 
 
 def live(question: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Ask the store what changes all the time; an answer serves all sessions for two seconds."""
+    """Query changing data; results are cached for all sessions for two seconds."""
     return _live(_key(question, args, kwargs), question, args, kwargs)
 
 
 def slow(question: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Ask what may be twenty seconds old."""
+    """Query data that can be twenty seconds old."""
     return _slow(_key(question, args, kwargs), question, args, kwargs)
 
 
 def fixed(question: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Ask what never changes once it is there: a run's jobs, an outcome."""
+    """Query data that never change once stored: a run's jobs, an outcome."""
     return _fixed(_key(question, args, kwargs), question, args, kwargs)
 
 
 def _key(question: Callable[..., Any], args: Any, kwargs: Any) -> str:
-    """Names an answer: which store object, which question, with what."""
+    """Cache key: store object, query and arguments."""
     owner = getattr(question, "__self__", None)
     return f"{getattr(owner, 'serial', 0)}:{question.__qualname__}:{args!r}:{kwargs!r}"
 
@@ -63,7 +63,7 @@ def _opened(url: str, number: int | None) -> Pages:
 
 
 def _file_number(url: str) -> int | None:
-    """Tells a SQLite file from another one that took its place."""
+    """The inode of a SQLite file, to detect that it was replaced; None for other databases."""
     if not url.startswith("sqlite:///"):
         return None
     try:

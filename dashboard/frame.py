@@ -1,4 +1,4 @@
-"""What surrounds every page: navigation, the choice of a run, and what is shown where something is broken."""
+"""The frame of every page: navigation, choice of the run, and error messages."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _log = logging.getLogger("mergeboard.dashboard")
 _MOST_RUNS = 200
 _SIDEBAR_PX = 250
 _ICON = str(Path(__file__).with_name("icon.svg"))
-# Streamlit leaves more room around a page than tables of many columns can spare; controls of a row are of one height.
+# Reduce Streamlit's margins for wide tables; give the controls of a row the same height.
 _STYLE = (
     "<style>.stMainBlockContainer{padding:2.5rem 2.5rem 3rem}"
     "[data-testid=stButtonGroup] button{min-height:2.5rem}</style>"
@@ -42,7 +42,7 @@ _PAGES: dict[View, tuple[str, str, Callable[[Pages, RunRecord | None], None]]] =
 
 
 def main() -> None:
-    """Draw the page that the address names."""
+    """Draw the page of the URL."""
     st.set_page_config(
         page_title="mergeboard", page_icon=_ICON, layout="wide", initial_sidebar_state=_SIDEBAR_PX
     )
@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def _draw(view: View) -> None:
-    """One page, with kind words where the store or a file does not let it be drawn."""
+    """Draw one page; if the store or a file cannot be read, say why."""
     address.enter(view)
     Comparer.page_begins()
     try:
@@ -80,36 +80,36 @@ def _draw(view: View) -> None:
 
 
 def _choose_run(pages: Pages) -> RunRecord | None:
-    """The run that all pages are about, chosen in the side bar; None where the store has none."""
+    """The run that all pages show, chosen in the side bar; None if the store has none."""
     newest = data.live(pages.runs, limit=_MOST_RUNS)
     if not newest:
         return None
-    wanted = address.kept("run")
-    known = {run.id: run for run in newest}
-    if wanted and wanted not in known:
-        known |= _other_run(pages, wanted)
-    address.keep("run", wanted if wanted in known else newest[0].id)
+    requested = address.kept("run")
+    runs = {run.id: run for run in newest}
+    if requested and requested not in runs:
+        runs |= _other_run(pages, requested)
+    address.keep("run", requested if requested in runs else newest[0].id)
     with st.sidebar:
         chosen = address.choose(
             "Run",
             "run",
-            list(known),
+            list(runs),
             default=newest[0].id,
-            label_of=lambda run_id: _label(known[run_id]),
+            label_of=lambda run_id: _label(runs[run_id]),
             resets=("page", "base", "cand", "pins", "bench", "suite", "engine", "subset", "doc", "q"),
         )
     address.keep("run", chosen)
-    return known[chosen]
+    return runs[chosen]
 
 
 def _label(run: RunRecord) -> str:
-    """A run in the list: lists tell their entries apart by what they show, and a sweep is often run again."""
+    """Label of a run in the list; the time makes it unique, because sweeps are often run several times."""
     when = f"{run.created_at:%m-%d %H:%M:%S}"
     return f"{line(run.name, 40)} {widgets.STATE_MARKS[run.state][0]} {when}"
 
 
 def _other_run(pages: Pages, run_id: str) -> dict[str, RunRecord]:
-    """A run that is not among the newest, if the store has it."""
+    """A run that is not among the newest; empty with a warning if the store does not have it."""
     try:
         return {run_id: data.live(pages.run, run_id)}
     except RunError:

@@ -1,4 +1,4 @@
-"""The ends of attempts' logs, where this machine sees them."""
+"""Read the ends of attempts' log files on this machine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 
 
 def log_tail(home: Path, attempt_id: str) -> str | None:
-    """The last part of a running or finished attempt's log; None where there is none here."""
+    """The last 16 KiB of an attempt's log; None if this machine does not have it."""
     if not _ID.fullmatch(attempt_id):
         return None
     try:

@@ -1,4 +1,4 @@
-"""Two candidates side by side: which two, what was found, and the questions behind a number."""
+"""Two candidates side by side: subsets, question pairs and chart bars."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ from orchestrator.compare import Comparison, Side
 
 
 class SubsetRow(Frozen):
-    """One subset of a benchmark, candidate against base."""
+    """The comparison of candidate and base on one subset of a benchmark."""
 
     subset: str = Field(description="lm-eval task.")
-    delta: Delta | None = Field(description="The difference; null where it could not be taken.")
+    delta: Delta | None = Field(description="The difference; null if there is none.")
     p_corrected: float | None = Field(description="p-value corrected over the benchmark's subsets.")
-    reason: str | None = Field(default=None, description="Why there is no difference.")
+    reason: str | None = Field(default=None, description="Why there is no difference; null if there is one.")
 
 
 def subset_rows(benchmark: Benchmark, base: Side, candidate: Side) -> tuple[SubsetRow, ...]:
-    """The benchmark's subsets one by one, corrected over all of them."""
-    found = [_subset(benchmark, subset.task, base, candidate) for subset in benchmark.subsets]
-    adjusted = corrected([row.delta.p if row.delta else None for row in found])
-    return tuple(row.model_copy(update={"p_corrected": p}) for row, p in zip(found, adjusted, strict=True))
+    """Compare the benchmark's subsets; p-values are corrected over all of them."""
+    rows = [_subset(benchmark, subset.task, base, candidate) for subset in benchmark.subsets]
+    adjusted = corrected([row.delta.p if row.delta else None for row in rows])
+    return tuple(row.model_copy(update={"p_corrected": p}) for row, p in zip(rows, adjusted, strict=True))
 
 
 def questions_of(
     base: Sequence[Sample], candidate: Sequence[Sample], subset: str | None = None
 ) -> tuple[Pair, ...]:
-    """The questions that both answered, of one subset or of all."""
+    """The questions that both sides answered, of one subset or of all."""
     pairs = paired(tuple(base), tuple(candidate))
     return pairs if subset is None else tuple(p for p in pairs if p.base.subset == subset)
 
 
 def counted(pairs: Sequence[Pair]) -> dict[Flip, int]:
-    """How many questions were answered in each of the four ways."""
+    """Number of questions by flip."""
     counts = dict.fromkeys(Flip, 0)
     for pair in pairs:
         counts[pair.flip] += 1
@@ -49,7 +49,7 @@ def counted(pairs: Sequence[Pair]) -> dict[Flip, int]:
 
 
 def bars(comparison: Comparison) -> tuple[DeltaBar, ...]:
-    """The comparison as bars of a chart."""
+    """The rows of a comparison as chart bars."""
     return tuple(
         DeltaBar(
             benchmark=row.title,
@@ -64,9 +64,9 @@ def bars(comparison: Comparison) -> tuple[DeltaBar, ...]:
 
 
 def _subset(benchmark: Benchmark, task: str, base: Side, candidate: Side) -> SubsetRow:
-    mine = benchmark.model_copy(update={"subsets": (benchmark.subset(task),)})
+    single = benchmark.model_copy(update={"subsets": (benchmark.subset(task),)})
     try:
-        docs = documents([_of(base.samples, task), _of(candidate.samples, task)], mine)
+        docs = documents([_of(base.samples, task), _of(candidate.samples, task)], single)
         return SubsetRow(subset=task, delta=delta(docs), p_corrected=None)
     except EvaluationError as error:
         return SubsetRow(subset=task, delta=None, p_corrected=None, reason=str(error))

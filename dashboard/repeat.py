@@ -1,4 +1,4 @@
-"""The command that repeats a job exactly: a sweep of that one job, with everything that its digest covers."""
+"""Commands that repeat a job exactly: a sweep of this job with everything that its digest covers."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ _RUN = "mergeboard run job.yaml"
 
 
 def base_of(run: RunRecord) -> str | None:
-    """The checkpoint that a run's sweep file calls its base."""
+    """The base in a run's sweep file; None if it cannot be read."""
     try:
-        found = load_yaml(run.sweep, "sweep").data
+        sweep = load_yaml(run.sweep, "sweep").data
     except RecipeError:
         return None
-    base = found.get("base") if isinstance(found, dict) else None
+    base = sweep.get("base") if isinstance(sweep, dict) else None
     return base if isinstance(base, str) else None
 
 
 def repeat_command(
     job: BuildJob | EvalJob, candidate: CandidateRecord | None, base: str | None, build: BuildJob | None
 ) -> str | None:
-    """A shell script that repeats the job; None where no command line can say all that its result depends on.
+    """A shell script that repeats the job; None if no command line covers all that its result depends on.
 
-    `base` is what the run's sweep calls so, `build` the job that makes the evaluated checkpoint, where one does. A job that
-    is done would only be shown again, so that the script runs in a home of its own.
+    `base` is the base of the run's sweep, `build` the job that built the evaluated checkpoint, if any. The
+    script uses a home folder of its own, because a finished job is not run again.
     """
     if isinstance(job, BuildJob):
         return _build_script(job)
@@ -46,7 +46,7 @@ def repeat_command(
             return None
         sweep = _sweep(job, base, [{"name": name, "file": "recipe.yaml"}], build)
         return "\n".join([_file("recipe.yaml", build.recipe), _file("job.yaml", sweep), _at_home(job, _RUN)])
-    # A path is of the checkpoint that it was switched in, which need not be the sweep's base.
+    # A layer path refers to the checkpoint it was applied to, which can differ from the sweep's base.
     recipes = [] if job.layer_path is None else [{"name": name, "layer_path": list(job.layer_path)}]
     sweep = _sweep(job, job.place.label, recipes, None)
     return "\n".join([_file("job.yaml", sweep), _at_home(job, _RUN)])
@@ -55,7 +55,7 @@ def repeat_command(
 def path_command(
     candidate: CandidateRecord, base: str | None, n_layers: int | None, suites: Sequence[str]
 ) -> str:
-    """Commands that build a layer path, and that evaluate it without building."""
+    """Commands that build a layer path, and that evaluate it without a build."""
     path = path_text(candidate, n_layers)
     source = shlex.quote(base or "CHECKPOINT")
     folder = shlex.quote(f"./{_slug(candidate.name)}")
@@ -65,7 +65,7 @@ def path_command(
 
 
 def path_text(candidate: CandidateRecord, n_layers: int | None) -> str:
-    """A candidate's layer path in its shortest spelling."""
+    """A candidate's layer path in its shortest notation."""
     if candidate.layer_path is None:
         return "baseline"
     return LayerPath(layers=candidate.layer_path, n_layers=n_layers or max(candidate.layer_path) + 1).label
@@ -96,11 +96,11 @@ def _sweep(job: EvalJob, base: str, recipes: list[dict[str, Any]], build: BuildJ
 
 
 def _engine(spec: EngineSpec) -> dict[str, Any]:
-    """The sweep's line for an engine; its version and device are those of the machine that repeats the job."""
+    """The engine for the sweep; version and device depend on the machine that repeats the job."""
     engine: dict[str, Any] = {"kind": spec.kind.value, "dtype": spec.dtype}
     if spec.kv_cache_dtype != "auto":
         engine["kv_cache_dtype"] = spec.kv_cache_dtype
-    # Left out, it would be decided anew from the cluster.
+    # Without it, the planner would choose a value for the cluster.
     engine["tensor_parallel"] = spec.tensor_parallel
     if spec.execution is not None:
         engine["execution"] = spec.execution.value
@@ -122,12 +122,12 @@ def _build_script(job: BuildJob) -> str | None:
 
 
 def _at_home(job: BuildJob | EvalJob, command: str) -> str:
-    """The command in a new home and its own store."""
+    """The command with a new home folder and store."""
     return f'env -u MERGEBOARD_DATABASE_URL MERGEBOARD_HOME="$PWD/repeat-{job.digest}" {command}'
 
 
 def _file(name: str, text: str) -> str:
-    """A shell command that writes a text to a file, whatever the text holds."""
+    """A shell command that writes a text to a file; the delimiter never occurs in the text."""
     mark = "END"
     while f"\n{mark}\n" in f"\n{text}\n":
         mark += "_"

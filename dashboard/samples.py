@@ -1,4 +1,4 @@
-"""Answers of two sides to the same questions."""
+"""Pair the answers of two sides to the same questions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Pair(Frozen):
 
     @property
     def flip(self) -> Flip:
-        """Who was right; 0.5 and more counts as right."""
+        """Which side was right; `correct` >= 0.5 counts as right."""
         base, candidate = self.base.correct >= 0.5, self.candidate.correct >= 0.5
         if base == candidate:
             return Flip.BOTH_RIGHT if base else Flip.BOTH_WRONG
@@ -36,7 +36,9 @@ class Pair(Frozen):
 
 def paired(base: tuple[Sample, ...], candidate: tuple[Sample, ...]) -> tuple[Pair, ...]:
     """The questions that both sides answered, in the base's order."""
-    theirs = {(s.subset, s.doc_id): s for s in candidate}
+    by_document = {(s.subset, s.doc_id): s for s in candidate}
     return tuple(
-        Pair(base=s, candidate=theirs[s.subset, s.doc_id]) for s in base if (s.subset, s.doc_id) in theirs
+        Pair(base=s, candidate=by_document[s.subset, s.doc_id])
+        for s in base
+        if (s.subset, s.doc_id) in by_document
     )

@@ -1,4 +1,4 @@
-"""Pieces that several pages share: tables that can be taken away, notes, empty states, colours."""
+"""Widgets shared by the pages: tables, downloads, messages, notes, colours."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ STATE_MARKS = {
 
 
 def theme() -> Theme:
-    """The theme that the browser shows."""
+    """The browser's current theme."""
     return Theme.DARK if st.context.theme.type == "dark" else Theme.LIGHT
 
 
 def tints() -> tuple[str, str, str]:
-    """Backgrounds of cells that are better, worse, not compared: the charts' colours, faint enough to read on."""
+    """Backgrounds of better, worse and not compared cells: pale versions of the charts' colours."""
     look, share = LOOKS[theme()], 0.20 if theme() is Theme.LIGHT else 0.34
     return (
         _mixed(look.gain, look.paper, share),
@@ -53,7 +53,7 @@ def table(
     order: Sequence[str] | None = None,
     on_pick: Callable[[Any], None] | None = None,
 ) -> Any:
-    """A table of plain values; its toolbar takes it away as CSV. Returns the selection, where one is asked for.
+    """Draw a table of plain values, with CSV download. Returns the selection if `select` is set.
 
     `on_pick` is called with a new selection before anything is drawn.
     """
@@ -81,18 +81,18 @@ def table(
 
 
 def table_height(rows: int) -> int:
-    """Pixels of a table that shows so many rows and its header, without a strip of an empty row below."""
+    """Height in pixels of a table with this many rows and a header."""
     return ROW_PX * (rows + 1) + 2
 
 
 def picked(selected: Any, n_rows: int) -> list[int]:
-    """Rows that were clicked, in a cell or at their left."""
-    found = [index for index, _ in selected.selection.get("cells", ())] or list(selected.selection.rows)
-    return [index for index in found if index < n_rows]
+    """Indices of selected rows, by a click on a cell or on the row's check box."""
+    indices = [index for index, _ in selected.selection.get("cells", ())] or list(selected.selection.rows)
+    return [index for index in indices if index < n_rows]
 
 
 def download(label: str, file_name: str, content: Callable[[], str | bytes], mime: str, key: str) -> None:
-    """A download whose content is only made when it is asked for."""
+    """Draw a download button; the content is computed on request."""
     st.download_button(
         label,
         data=content,
@@ -105,7 +105,7 @@ def download(label: str, file_name: str, content: Callable[[], str | bytes], mim
 
 
 def csv_of(rows: Sequence[Mapping[str, Any]]) -> bytes:
-    """Rows as CSV; a cell that a spreadsheet would run as a formula is kept as text."""
+    """Rows as CSV; a cell that a spreadsheet would run as a formula is exported as text."""
     frame = pd.DataFrame(list(rows))
     for column in frame.columns:
         if frame[column].dtype == object or pd.api.types.is_string_dtype(frame[column]):
@@ -116,7 +116,7 @@ def csv_of(rows: Sequence[Mapping[str, Any]]) -> bytes:
 def show_message(
     title: str, sentence: str, *, command: str | None = None, icon: str = ":material/inbox:"
 ) -> None:
-    """An empty or broken state: what is so, and what to do."""
+    """Draw a message for an empty or broken state: what it is and what to do."""
     with st.container(border=True):
         st.markdown(f"**{icon} {escaped(title)}**")
         st.text(sentence)
@@ -125,20 +125,20 @@ def show_message(
 
 
 def notes(texts: Sequence[str]) -> None:
-    """Remarks below a table, as text."""
+    """Draw remarks below a table, as text."""
     for text in dict.fromkeys(texts):
         st.caption(escaped(text, 400))
 
 
 def heading(title: str, subtitle: str = "") -> None:
-    """Title of a page and a line below it; both are text."""
+    """Draw the title of a page and a line below it; both are text."""
     st.header(escaped(title), anchor=False)
     if subtitle:
         st.caption(escaped(subtitle, 300))
 
 
 def _mixed(colour: str, paper: str, share: float) -> str:
-    """Some of a colour on the paper."""
+    """Blend a colour with the background."""
     pairs = ((int(colour[i : i + 2], 16), int(paper[i : i + 2], 16)) for i in (1, 3, 5))
     return "#" + "".join(f"{round(c * share + p * (1 - share)):02x}" for c, p in pairs)
 
@@ -152,5 +152,5 @@ def _tinted(frame: pd.DataFrame, tint: Callable[[int, str], str]) -> pd.DataFram
 
 
 def facts(values: Mapping[str, str], key: str) -> None:
-    """Names and values below each other."""
+    """Draw a table of names and values."""
     table([{"What": name, "Value": text} for name, text in values.items()], key, height="content")
