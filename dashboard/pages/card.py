@@ -1,4 +1,4 @@
-"""Card: what would be written for a candidate, to copy or to take away."""
+"""Card page: the scores of a candidate in the forms of a model card, to copy or to download."""
 
 from __future__ import annotations
 
@@ -41,16 +41,16 @@ def show(pages: Pages, run: RunRecord | None) -> None:
         widgets.show_message("No evaluations", "This run scores nothing that a card could take.")
         return
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        mine = scope(columns)
+        scoped = scope(columns)
         candidate = choose_one(pages, run, "Candidate", "cand", _first(pages, run, base))
     name = address.search("Name in the card", "name", candidate.name) or candidate.name
     form = address.segments("Form", "form", list(_FORMS), label_of=lambda f: _FORMS[f][0])
-    _preview(pages, run, candidate, base, mine, form, name)
-    _numbers(pages, run, candidate, base, mine)
+    _preview(pages, run, candidate, base, scoped, form, name)
+    _numbers(pages, run, candidate, base, scoped)
 
 
 def _first(pages: Pages, run: RunRecord, base: CandidateRecord) -> CandidateRecord:
-    """The first candidate that is not the base; the base where it is alone."""
+    """The first candidate that is not the base; the base if there is no other."""
     some = data.fixed(pages.search_candidates, run.id, "", 2)
     return next((c for c in some if c.position != base.position), base)
 
@@ -64,7 +64,7 @@ def _preview(
     form: str,
     name: str,
 ) -> None:
-    """The text that `mergeboard card` would write, or why it would not."""
+    """Draw the output of `mergeboard card`, or its error."""
     result = result_of_candidate(pages, run.id, candidate, columns[0].engine_key)
     if result is None or columns[0].suite not in result.suites:
         widgets.show_message("No scores yet", f"{line(candidate.name)} has no scores in this run so far.")
@@ -116,16 +116,16 @@ def _numbers(
     base: CandidateRecord,
     columns: tuple[Column, ...],
 ) -> None:
-    """All numbers of the candidate as CSV and Parquet."""
+    """Draw downloads of all numbers of the candidate as CSV and Parquet."""
     left, right = (scores_of(pages, run.id, c.position, columns) for c in (base, candidate))
     comparing = comparer(pages, f"{pages.serial}", data.settings().home)
     is_base = base.position == candidate.position
 
     def rows() -> list[dict[str, object]]:
-        found = None
+        result = None
         if not is_base and left.evaluations and right.evaluations:
-            _, found = comparison_of(pages, comparing, run.id, base.position, candidate.position, columns[0])
-        return flat([Row(scores=right, found=found, is_base=is_base)], columns)
+            _, result = comparison_of(pages, comparing, run.id, base.position, candidate.position, columns[0])
+        return flat([Row(scores=right, found=result, is_base=is_base)], columns)
 
     def parquet() -> bytes:
         buffer = io.BytesIO()

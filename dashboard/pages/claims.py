@@ -1,4 +1,4 @@
-"""Claims: card by card, what was claimed, what came of it, and why."""
+"""Claims page: the claims of each card, with verdicts and reasons."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def show(pages: Pages, run: RunRecord | None) -> None:
             icon=":material/fact_check:",
         )
         return
-    wanted = address.value("card", cards[0].id)
-    chosen = _choose(cards, wanted)
+    requested = address.value("card", cards[0].id)
+    chosen = _choose(cards, requested)
     _card(pages, data.slow(pages.card, chosen))
 
 
-def _choose(cards: Sequence[CardSummary], wanted: str) -> str:
-    """All cards; the id of the one to show."""
+def _choose(cards: Sequence[CardSummary], requested: str) -> str:
+    """Draw the list of cards; returns the id of the selected one."""
     selected = widgets.table(
         [_summary(card) for card in cards],
         "cards",
@@ -57,7 +57,7 @@ def _choose(cards: Sequence[CardSummary], wanted: str) -> str:
         if cards[index].id != address.value("card"):
             address.put(card=cards[index].id, reproduction=None)
             return cards[index].id
-    return wanted if any(card.id == wanted for card in cards) else cards[0].id
+    return requested if any(card.id == requested for card in cards) else cards[0].id
 
 
 def _summary(card: CardSummary) -> dict[str, Any]:
@@ -74,9 +74,9 @@ def _summary(card: CardSummary) -> dict[str, Any]:
 
 def _card(pages: Pages, card: CardRecord) -> None:
     st.subheader(escaped(card.name or card.source, 80), anchor=False)
-    made = data.live(pages.reproductions, card.id)
-    if made:
-        _reproduced(made, card)
+    reproductions = data.live(pages.reproductions, card.id)
+    if reproductions:
+        _reproduced(reproductions, card)
     else:
         st.caption("Nothing has been measured for this card yet. Its claims are checked by:")
         st.code("mergeboard reproduce CARD.md", language="bash")
@@ -87,11 +87,11 @@ def _card(pages: Pages, card: CardRecord) -> None:
         st.code(plain(card.text), language=None, wrap_lines=True, height=420)
 
 
-def _reproduced(made: Sequence[ReproductionRecord], card: CardRecord) -> None:
-    """One reproduction of a card: its verdicts, its checks, where it was measured."""
-    by_id = {one.id: one for one in made}
-    chosen = made[0]
-    if len(made) > 1:
+def _reproduced(reproductions: Sequence[ReproductionRecord], card: CardRecord) -> None:
+    """Draw one reproduction of a card: verdicts, checks and the run that measured it."""
+    by_id = {reproduction.id: reproduction for reproduction in reproductions}
+    chosen = reproductions[0]
+    if len(reproductions) > 1:
         chosen = by_id[
             address.choose(
                 "Reproduction", "reproduction", list(by_id), label_of=lambda key: moment(by_id[key].made_at)
@@ -153,7 +153,7 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
 
 
 def _flat(card: CardRecord, verdict: Verdict) -> dict[str, Any]:
-    """A verdict as it is taken away: numbers as numbers."""
+    """A verdict as a record for export."""
     claim, span = verdict.claim, verdict.interval
     return {
         "card": card.name or card.source,
@@ -175,7 +175,7 @@ def _flat(card: CardRecord, verdict: Verdict) -> dict[str, Any]:
 
 
 def _claims(claims: Sequence[Claim]) -> None:
-    """What a card claims, while nothing has been measured."""
+    """Draw the claims of a card without a reproduction."""
     rows = [
         {
             "Benchmark": _title(claim),
@@ -193,7 +193,7 @@ def _claims(claims: Sequence[Claim]) -> None:
 
 
 def _checks(checks: Sequence[CardCheck]) -> None:
-    """What the card's own figures say against each other, those that fail first."""
+    """Draw the checks of the card's figures, failed ones first."""
     if not checks:
         return
     st.markdown("**The card against itself and its recipe**")
@@ -204,7 +204,7 @@ def _checks(checks: Sequence[CardCheck]) -> None:
 
 
 def _title(claim: Claim) -> str:
-    """The benchmark by its suite's name for it; the card's own where there is none."""
+    """The benchmark's title in its suite, else the title in the card."""
     if claim.benchmark is None:
         return "Average"
     try:

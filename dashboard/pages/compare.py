@@ -1,4 +1,4 @@
-"""Compare two: every benchmark and subset, the flips both ways, and the questions that flipped."""
+"""Comparison page: two candidates on every benchmark and subset, with flips in both directions."""
 
 from __future__ import annotations
 
@@ -49,32 +49,32 @@ def show(pages: Pages, run: RunRecord | None) -> None:
             "No evaluations", "This run scores nothing, so that there is nothing to compare."
         )
         return
-    base, candidate, mine = _choose(pages, run, base, columns)
+    base, candidate, scoped = _choose(pages, run, base, columns)
     if candidate is None:
         widgets.show_message(
             "Only one candidate", "This run has no second candidate to compare the base with."
         )
         return
-    left, right = (scores_of(pages, run.id, c.position, mine) for c in (base, candidate))
+    left, right = (scores_of(pages, run.id, c.position, scoped) for c in (base, candidate))
     if not left.evaluations or not right.evaluations:
         who = base if not left.evaluations else candidate
         widgets.show_message("No scores yet", f"{line(who.name)} has no scores in this run so far.")
         return
-    if mine[0].suite == PROBE_SUITE:
-        probes.show(left, right, mine, data.fixed(pages.count_candidates, run.id) - 1)
+    if scoped[0].suite == PROBE_SUITE:
+        probes.show(left, right, scoped, data.fixed(pages.count_candidates, run.id) - 1)
         return
     comparing = comparer(pages, f"{pages.serial}", data.settings().home)
-    _compared(pages, comparing, run, left, right, mine[0])
+    _compared(pages, comparing, run, left, right, scoped[0])
 
 
 def _choose(
     pages: Pages, run: RunRecord, base: CandidateRecord, columns: Sequence[Column]
 ) -> tuple[CandidateRecord, CandidateRecord | None, tuple[Column, ...]]:
-    """Base and candidate out of the run's names; runs with very many are narrowed by a search."""
+    """Draw the choice of base and candidate, with a search field in large runs."""
     total = data.fixed(pages.count_candidates, run.id)
     resets = ("bench", "subset", "doc", "flips")
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        mine = scope(columns)
+        scoped = scope(columns)
         text = ""
         if total > _MOST_NAMES:
             text = address.search("Narrow the lists", "q", "part of a recipe's name")
@@ -92,25 +92,25 @@ def _choose(
             "Base", "base", order, default=str(base.position), label_of=label, resets=resets
         )
         if second is None:
-            return base, None, mine
+            return base, None, scoped
         other = address.choose(
             "Candidate", "cand", order, default=str(second.position), label_of=label, resets=resets
         )
-    return named[first], named[other], mine
+    return named[first], named[other], scoped
 
 
 def choose_one(
     pages: Pages, run: RunRecord, label: str, name: str, default: CandidateRecord
 ) -> CandidateRecord:
-    """One candidate of a run; runs with very many are narrowed by a search."""
+    """Draw the choice of one candidate, with a search field in large runs."""
     text = ""
     if data.fixed(pages.count_candidates, run.id) > _MOST_NAMES:
         text = address.search("Narrow the list", "q", "part of a recipe's name")
     named = {str(c.position): c for c in data.slow(pages.search_candidates, run.id, text, _MOST_NAMES)}
-    wanted = data.fixed(pages.candidate, run.id, address.number(name)) if address.value(name) else None
-    for one in (default, wanted):
-        if one is not None:
-            named[str(one.position)] = one
+    requested = data.fixed(pages.candidate, run.id, address.number(name)) if address.value(name) else None
+    for candidate in (default, requested):
+        if candidate is not None:
+            named[str(candidate.position)] = candidate
     chosen = address.choose(
         label,
         name,
@@ -124,7 +124,7 @@ def choose_one(
 def _second(
     pages: Pages, run: RunRecord, base: CandidateRecord, named: dict[str, CandidateRecord]
 ) -> CandidateRecord | None:
-    """The candidate that the address names, or the first that is not the base."""
+    """The candidate of the URL, or the first that is not the base."""
     if address.value("cand"):
         chosen = data.fixed(pages.candidate, run.id, address.number("cand"))
         if chosen is not None:
@@ -140,21 +140,21 @@ def _compared(
     right: CandidateScores,
     shown: Column,
 ) -> None:
-    pair, found = comparison_of(
+    pair, comparison = comparison_of(
         pages, comparing, run.id, left.candidate.position, right.candidate.position, shown
     )
-    if isinstance(found, Broken):
-        widgets.show_message("These two cannot be compared", found.reason, icon=":material/block:")
+    if isinstance(comparison, Broken):
+        widgets.show_message("These two cannot be compared", comparison.reason, icon=":material/block:")
         return
-    _table(found)
-    _chart(run, found)
+    _table(comparison)
+    _chart(run, comparison)
     if not charts.put_off():
-        _benchmark(pages, comparing, found, pair)
+        _benchmark(pages, comparing, comparison, pair)
 
 
-def _table(found: Comparison) -> None:
+def _table(comparison: Comparison) -> None:
     better, worse, forbidden = widgets.tints()
-    rows = [*found.rows, *found.averages]
+    rows = [*comparison.rows, *comparison.averages]
 
     def colour(index: int, name: str) -> str:
         row = rows[index]
@@ -174,22 +174,22 @@ def _table(found: Comparison) -> None:
     )
     picked = [index for index, _ in selected.selection.cells] or list(selected.selection.rows)
     for index in picked:
-        if index < len(found.rows) and found.rows[index].benchmark != address.value("bench"):
-            address.put(bench=found.rows[index].benchmark, subset=None, doc=None, questions=None)
+        if index < len(comparison.rows) and comparison.rows[index].benchmark != address.value("bench"):
+            address.put(bench=comparison.rows[index].benchmark, subset=None, doc=None, questions=None)
     st.caption(
         "Candidate minus base, normalized points, 95 % intervals from paired samples, each for its row alone. p corrected: "
-        f"{correction_text(found.n_tests, found.n_candidates)}; better or worse is p corrected < {SIGNIFICANT}. "
+        f"{correction_text(comparison.n_tests, comparison.n_candidates)}; better or worse is p corrected < {SIGNIFICANT}. "
         "Detectable: the smallest true difference that such a run would mostly have found."
     )
     for text in _remarks(rows):
         st.text(text)
     with st.container(horizontal=True):
-        flat = [_flat(found, row) for row in rows]
+        flat = [_flat(comparison, row) for row in rows]
         widgets.download("CSV", "comparison.csv", lambda: widgets.csv_of(flat), "text/csv", "compared_csv")
 
 
 def _remarks(rows: Sequence[ComparisonRow]) -> list[str]:
-    """What must be known to read the table, each remark once with the benchmarks that it is about."""
+    """Remarks on the rows without duplicates, each with its benchmarks."""
     about: dict[str, list[str]] = {}
     for row in rows:
         for text in (*(f"⊘ {reason}" for reason in row.refused), *row.notes):
@@ -222,13 +222,13 @@ def _verdict(row: ComparisonRow) -> str:
     return f"{sign}{row.verdict}{' (forced)' if row.forced else ''}"
 
 
-def _flat(found: Comparison, row: ComparisonRow) -> dict[str, Any]:
-    """A row as it is taken away: every field, numbers as numbers."""
+def _flat(comparison: Comparison, row: ComparisonRow) -> dict[str, Any]:
+    """A row as a record for export, with every field."""
     values = row.delta.model_dump(mode="json", exclude={"interval"}) if row.delta else {}
     span = row.delta.interval if row.delta else None
     return {
-        "base_name": found.base,
-        "candidate_name": found.candidate,
+        "base_name": comparison.base,
+        "candidate_name": comparison.candidate,
         "suite": row.suite,
         "benchmark": row.benchmark or row.title,
         "base": row.base,
@@ -237,17 +237,17 @@ def _flat(found: Comparison, row: ComparisonRow) -> dict[str, Any]:
         "interval_low": span.low if span else None,
         "interval_high": span.high if span else None,
         "p_corrected": row.p_corrected,
-        "n_tests": found.n_tests,
-        "n_candidates": found.n_candidates,
+        "n_tests": comparison.n_tests,
+        "n_candidates": comparison.n_candidates,
         "verdict": row.verdict,
         "not_compared_because": "; ".join(row.refused),
         "notes": "; ".join(row.notes),
     }
 
 
-def _chart(run: RunRecord, found: Comparison) -> None:
-    title = f"{line(found.candidate, 60)} against {line(found.base, 60)}"
-    drawn, theme = bars(found), widgets.theme()
+def _chart(run: RunRecord, comparison: Comparison) -> None:
+    title = f"{line(comparison.candidate, 60)} against {line(comparison.base, 60)}"
+    drawn, theme = bars(comparison), widgets.theme()
     height = 130 + 46 * len(drawn)
     try:
         charts.plot(
@@ -262,14 +262,14 @@ def _chart(run: RunRecord, found: Comparison) -> None:
     charts.images("delta_bars", f"compare-{run.id}", lambda: delta_bars_image(drawn, title, theme))
 
 
-def _benchmark(pages: Pages, comparing: Comparer, found: Comparison, pair: Wanted) -> None:
-    """One benchmark: its subsets, and its questions."""
-    both = [r for r in found.rows if r.base is not None and r.candidate is not None and r.benchmark]
-    if not both:
+def _benchmark(pages: Pages, comparing: Comparer, comparison: Comparison, pair: Wanted) -> None:
+    """Draw one benchmark's subsets and questions."""
+    shared = [r for r in comparison.rows if r.base is not None and r.candidate is not None and r.benchmark]
+    if not shared:
         return
     st.subheader("Behind a number", anchor=False)
-    titles = {str(r.benchmark): r.title for r in both}
-    first = next((str(r.benchmark) for r in both if r.significant), str(both[0].benchmark))
+    titles = {str(r.benchmark): r.title for r in shared}
+    first = next((str(r.benchmark) for r in shared if r.significant), str(shared[0].benchmark))
     name = address.segments(
         "Benchmark",
         "bench",
@@ -278,7 +278,7 @@ def _benchmark(pages: Pages, comparing: Comparer, found: Comparison, pair: Wante
         label_of=lambda b: escaped(titles[b], 40),
         resets=("subset", "doc", "questions"),
     )
-    row = next(r for r in both if r.benchmark == name)
+    row = next(r for r in shared if r.benchmark == name)
     base, candidate = (_side(comparing, scored, row) for scored in (pair.base, pair.candidate))
     if base is None or candidate is None or not base.samples or not candidate.samples:
         widgets.show_message(
@@ -289,11 +289,11 @@ def _benchmark(pages: Pages, comparing: Comparer, found: Comparison, pair: Wante
     subset = _subsets(row, base, candidate, "|".join(digests))
     asked = _asked(pages, pair.base.scores, row)
     pairs = questions_of(base.samples, candidate.samples, subset)
-    questions.show(pairs, found.base, found.candidate, asked)
+    questions.show(pairs, comparison.base, comparison.candidate, asked)
 
 
 def _asked(pages: Pages, scores: CandidateScores, row: ComparisonRow) -> Asked:
-    """The questions of a benchmark, as far as they were kept when it was evaluated."""
+    """The stored questions of a benchmark; empty if there are none."""
     record = next(iter(_records(scores, row)), None)
     if record is None:
         return {}
@@ -314,18 +314,18 @@ def _records(scores: CandidateScores, row: ComparisonRow) -> tuple[EvaluationRec
 
 
 def _side(comparing: Comparer, scored: Scored, row: ComparisonRow) -> Side | None:
-    mine = scored.scores.model_copy(update={"evaluations": _records(scored.scores, row)})
-    return next(iter(comparing.sides(replace(scored, scores=mine))), None)
+    narrowed = scored.scores.model_copy(update={"evaluations": _records(scored.scores, row)})
+    return next(iter(comparing.sides(replace(scored, scores=narrowed))), None)
 
 
 @st.cache_resource(max_entries=256, show_spinner=False)
 def _subset_rows(name: str, _benchmark: Benchmark, _base: Side, _candidate: Side) -> tuple[SubsetRow, ...]:
-    """The subsets' differences, which take some 10 ms each; `name` tells the two evaluations."""
+    """The subsets' differences, cached: about 10 ms each. `name` is the cache key of both evaluations."""
     return subset_rows(_benchmark, _base, _candidate)
 
 
 def _subsets(row: ComparisonRow, base: Side, candidate: Side, name: str) -> str | None:
-    """The subsets' table, and the one that is chosen; `name` tells the two evaluations."""
+    """Draw the subsets' table; returns the selected subset. `name` is the cache key of both evaluations."""
     suite = known_suite(row.suite)
     if suite is None or row.benchmark is None:
         return None

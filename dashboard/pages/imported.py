@@ -1,4 +1,4 @@
-"""Runs that were made elsewhere and imported: marked as such, shown where runs are."""
+"""Imported runs, shown below the runs of this store."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MARK = "⇣ imported"
 
 
 def imported_runs(pages: Pages) -> None:
-    """All imported runs, and the benchmarks of the chosen one; nothing where there are none."""
+    """Draw all imported runs and the benchmarks of the selected one; nothing if there are none."""
     runs = data.slow(pages.imports, limit=_MOST)
     if not runs:
         return
@@ -86,7 +86,7 @@ def _cells(result: ImportedResultRecord) -> dict[str, Any]:
 
 
 def _remarks(run: ImportedRunRecord, results: Sequence[ImportedResultRecord]) -> list[str]:
-    """What is doubtful about it, each sentence once."""
+    """Problems of an imported run, without duplicates."""
     found = [*run.problems, *(text for result in results for text in result.problems)]
     found += [
         f"Not the board's: {r.measurement.result.remark}" for r in results if r.measurement.result.remark

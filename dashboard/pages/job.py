@@ -1,4 +1,4 @@
-"""Job detail: what it is, its attempts with their logs, where it ran, what came of it, and the command that repeats it."""
+"""Job page: description, attempts with logs, hardware, outcome, and the command that repeats the job."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def show(pages: Pages, run: RunRecord | None) -> None:
 
 
 def _list(pages: Pages, run: RunRecord, *, opened: bool) -> None:
-    """The run's jobs, to pick one."""
+    """Draw the list of the run's jobs."""
     st.subheader("Jobs of this run", anchor=False)
     names = ["", *(s.value for s in JobState)]
     state = address.segments(
@@ -311,7 +311,7 @@ def _repeat(pages: Pages, run: RunRecord, detail: JobDetail) -> None:
 
 
 def base_place(pages: Pages, run: RunRecord) -> str | None:
-    """Where the run's base was found, which its sweep may name relative to a folder; as the sweep has it where it was not scored."""
+    """The resolved place of the run's base; as written in the sweep if the base was not scored."""
     base = data.fixed(pages.base_of, run.id)
     if base is not None:
         _, rows = data.fixed(pages.job_list, run.id, position=base.position, limit=1)

@@ -1,4 +1,4 @@
-"""Layer map: heatmaps, skylines, scatter and Pareto front of a run's layer paths; a cell opens its path."""
+"""Layer map page: heatmaps, skylines, scatter and Pareto front of a run's layer paths."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _NEXT_SUITE = "leaderboard-v2"
 
 
 class Picture(StrEnum):
-    """What is drawn."""
+    """The kinds of charts."""
 
     HEATMAP = "heatmap"
     SKYLINE = "skyline"
@@ -67,19 +67,19 @@ def show(pages: Pages, run: RunRecord | None) -> None:
         return
     columns = data.fixed(pages.columns, run.id)
     base = data.fixed(pages.base_of, run.id)
-    found = data.fixed(_map_of, pages, run.id) if base is not None else None
-    if not columns or base is None or found is None:
+    paths = data.fixed(_map_of, pages, run.id) if base is not None else None
+    if not columns or base is None or paths is None:
         widgets.show_message(
             "No layer paths in this run",
             "A map needs candidates that are layer paths of the base, for example from a scan.",
             command="mergeboard scan CHECKPOINT",
         )
         return
-    mine = scope(columns)
-    picture, first, second = _controls(mine)
-    wanted = [first, second] if picture is Picture.SCATTER and second is not None else [first]
+    scoped = scope(columns)
+    picture, first, second = _controls(scoped)
+    measured = [first, second] if picture is Picture.SCATTER and second is not None else [first]
     kept = data.fixed if run.state in ENDED else data.slow
-    scan, why = kept(_scan_of, pages, run.id, tuple(wanted))
+    scan, why = kept(_scan_of, pages, run.id, tuple(measured))
     if scan is None:
         widgets.show_message("Nothing to draw yet", why or "There are no scores.")
         return
@@ -90,10 +90,10 @@ def show(pages: Pages, run: RunRecord | None) -> None:
         if chosen is not None and chosen != address.value("path"):
             address.put(path=chosen)
     with right:
-        _ranking(scan, title(first), found)
-        place = found.place(address.value("path")) or _best(scan, title(first), found)
+        _ranking(scan, title(first), paths)
+        place = paths.place(address.value("path")) or _best(scan, title(first), paths)
         if place is not None and not charts.put_off():
-            _path(pages, run, found, place, mine)
+            _path(pages, run, paths, place, scoped)
 
 
 def _map_of(pages: Pages, run_id: str) -> LayerMap | None:
@@ -102,12 +102,12 @@ def _map_of(pages: Pages, run_id: str) -> LayerMap | None:
 
 
 def _scan_of(pages: Pages, run_id: str, columns: tuple[Column, ...]) -> tuple[Scan | None, str | None]:
-    """The scan of some columns. Answers are kept by what is asked, so that only short things may be asked with."""
-    base, found = data.fixed(pages.base_of, run_id), data.fixed(_map_of, pages, run_id)
+    """The scan of some columns. Arguments are part of the cache key and must be short."""
+    base, paths = data.fixed(pages.base_of, run_id), data.fixed(_map_of, pages, run_id)
     assert base is not None
-    assert found is not None
+    assert paths is not None
     name = base_of(pages.run(run_id)) or base.name
-    return scan_of(pages, run_id, line(name, 60), found, columns)
+    return scan_of(pages, run_id, line(name, 60), paths, columns)
 
 
 def _controls(columns: Sequence[Column]) -> tuple[Picture, Column, Column | None]:
@@ -141,7 +141,7 @@ def _progress(scan: Scan, column: Column) -> None:
 
 
 def _picture(run: RunRecord, scan: Scan, picture: Picture, first: str, second: str | None) -> str | None:
-    """Draw it; the label of the path that was clicked."""
+    """Draw the chart; returns the label of the clicked path."""
     if picture is Picture.SCATTER and second is None:
         st.caption("There is only one measure in this run; a scatter needs two.")
         return None
@@ -179,7 +179,7 @@ def _picture(run: RunRecord, scan: Scan, picture: Picture, first: str, second: s
 
 
 def _scale() -> ColourScale:
-    """Where the colours end, as chosen."""
+    """Draw the choice of the colour scale."""
     chosen = address.segments(
         "Colours", "colours", list(ColourScale), label_of=lambda s: _SCALES[ColourScale(s)]
     )
@@ -187,7 +187,7 @@ def _scale() -> ColourScale:
 
 
 def _clickable(scan: Scan, measure: str, theme: Theme, scale: ColourScale) -> Any:
-    """The heatmap with invisible marks over its cells, which cannot be selected themselves."""
+    """The heatmap with invisible markers over its cells, because heatmap cells cannot be selected."""
     import plotly.graph_objects as go
 
     figure = heatmap(scan, measure, theme, scale)
@@ -201,35 +201,35 @@ def _clickable(scan: Scan, measure: str, theme: Theme, scale: ColourScale) -> An
             marker={"symbol": "square", "size": max(4.0, 480 / (scan.n_layers + 1)), "opacity": 0.0},
             selected={"marker": {"opacity": 0.0}},
             unselected={"marker": {"opacity": 0.0}},
-            # A point that is skipped when hovered cannot be clicked either: the marks say what the cells would.
+            # Points without hover cannot be clicked: the markers show the hover text of the cells.
             text=[_hover(scan, p, measure) for p in blocks],
             hovertemplate="<b>%{customdata}</b><br>%{text}<extra></extra>",
             showlegend=False,
         )
     )
-    # The map is square: what its place is higher than wide stays empty below it.
+    # The map is square: align it to the top of its container.
     return figure.update_yaxes(constraintoward="top")
 
 
 def _hover(scan: Scan, point: ScanPoint, measure: str) -> str:
     if measure not in point.values:
         return point.status.value
-    found = scan.measure(measure)
-    return f"{found.text(point.values[measure])}, {found.text(scan.delta(point, measure), sign=True)} to the base"
+    shown = scan.measure(measure)
+    return f"{shown.text(point.values[measure])}, {shown.text(scan.delta(point, measure), sign=True)} to the base"
 
 
 def _clicked(selected: Any) -> str | None:
     for point in selected.selection.points:
-        found = point.get("customdata")
-        while isinstance(found, list) and found:
-            found = found[0]
-        if isinstance(found, str):
-            return found
+        label = point.get("customdata")
+        while isinstance(label, list) and label:
+            label = label[0]
+        if isinstance(label, str):
+            return label
     return None
 
 
-def _ranking(scan: Scan, measure: str, found: LayerMap) -> None:
-    """All measured paths by their value, best first."""
+def _ranking(scan: Scan, measure: str, paths: LayerMap) -> None:
+    """Draw all measured paths by value, best first."""
     order = sorted(scan.measured(measure), key=lambda p: (-p.values[measure], p.label))
     first = address.pager("rank", len(order), _PER_PAGE, "layer paths")
     page = order[first : first + _PER_PAGE]
@@ -256,14 +256,14 @@ def _ranking(scan: Scan, measure: str, found: LayerMap) -> None:
     widgets.download(
         "Ranking as CSV",
         "layer-paths.csv",
-        lambda: widgets.csv_of(_flat(scan, found)),
+        lambda: widgets.csv_of(_flat(scan, paths)),
         "text/csv",
         "ranking_csv",
     )
 
 
-def _flat(scan: Scan, found: LayerMap) -> list[dict[str, Any]]:
-    by_label = {place.label: place for place in found.places}
+def _flat(scan: Scan, paths: LayerMap) -> list[dict[str, Any]]:
+    by_label = {place.label: place for place in paths.places}
     return [
         {
             "layer_path": p.label,
@@ -278,20 +278,20 @@ def _flat(scan: Scan, found: LayerMap) -> list[dict[str, Any]]:
     ]
 
 
-def _best(scan: Scan, measure: str, found: LayerMap) -> Place | None:
+def _best(scan: Scan, measure: str, paths: LayerMap) -> Place | None:
     measured = scan.measured(measure)
-    return found.place(max(measured, key=lambda p: p.values[measure]).label) if measured else None
+    return paths.place(max(measured, key=lambda p: p.values[measure]).label) if measured else None
 
 
-def _path(pages: Pages, run: RunRecord, found: LayerMap, place: Place, columns: Sequence[Column]) -> None:
-    """What there is of one path: its scores, the way to its samples, and the commands that build and evaluate it."""
+def _path(pages: Pages, run: RunRecord, paths: LayerMap, place: Place, columns: Sequence[Column]) -> None:
+    """Draw one path: scores, link to its samples, and commands that build and evaluate it."""
     with st.container(border=True, key="path_detail"):
         candidate = place.candidate
         also = f" · {escaped(candidate.name, 60)}" if candidate.name != place.label else ""
         st.markdown(f"**{escaped(place.label)}**{also}")
         size = f"{candidate.layers} layers, {parameters(candidate.parameters)}"
-        st.caption(f"{size}, {place.n_added:+d} against the base's {found.n_layers}")
-        rows = _path_scores(pages, run, found, place, columns)
+        st.caption(f"{size}, {place.n_added:+d} against the base's {paths.n_layers}")
+        rows = _path_scores(pages, run, paths, place, columns)
         if rows:
             narrow = {"Benchmark": st.column_config.TextColumn(width=110)}
             widgets.table(rows, "path_scores", columns=narrow, name="Scores of the path")
@@ -306,29 +306,30 @@ def _path(pages: Pages, run: RunRecord, found: LayerMap, place: Place, columns: 
             )
             address.link(View.JOB, "Its jobs", run=run.id, of=candidate.position)
         suites = list(dict.fromkeys(c.suite for c in columns if known_suite(c.suite) is not None))
-        # What a probe has found is a guess until a leaderboard's suite has seen it.
+        # A probe result has to be confirmed on a leaderboard's suite.
         suites = suites or [_NEXT_SUITE]
         st.code(
-            path_command(candidate, base_of(run), found.n_layers, suites), language="bash", wrap_lines=True
+            path_command(candidate, base_of(run), paths.n_layers, suites), language="bash", wrap_lines=True
         )
 
 
 def _path_scores(
-    pages: Pages, run: RunRecord, found: LayerMap, place: Place, columns: Sequence[Column]
+    pages: Pages, run: RunRecord, paths: LayerMap, place: Place, columns: Sequence[Column]
 ) -> list[dict[str, Any]]:
-    """One path's values beside the base's; a probe's beside what knowing nothing gets, and the most that can be got."""
-    mine, base = (
+    """One path's values beside the base's; for probes also the null level and the ceiling."""
+    path_results, base = (
         {(e.suite, e.result.benchmark): e.result for e in scores_of(pages, run.id, at, columns).evaluations}
-        for at in (place.candidate.position, found.base)
+        for at in (place.candidate.position, paths.base)
     )
     rows = []
     for column in columns:
         key = (column.suite, column.benchmark)
-        if key not in mine:
+        if key not in path_results:
             continue
         measure, probe = measure_of(column), column.suite == PROBE_SUITE
         values = [
-            None if r is None else (r.raw if probe else r.normalized) for r in (mine[key], base.get(key))
+            None if r is None else (r.raw if probe else r.normalized)
+            for r in (path_results[key], base.get(key))
         ]
         texts = ["–" if value is None else measure.text(value) for value in values]
         row: dict[str, Any] = {"Benchmark": measure.title, "Path": texts[0], "Base": texts[1]}
@@ -336,5 +337,5 @@ def _path_scores(
             nulls = [null.value for null in measure.nulls]
             row["Knowing nothing"] = measure.text(max(nulls)) if nulls else "–"
             row["Ceiling"] = "–" if measure.ceiling is None else measure.text(measure.ceiling)
-        rows.append(row | {"n": mine[key].n})
+        rows.append(row | {"n": path_results[key].n})
     return rows

@@ -1,4 +1,4 @@
-"""Leaderboard: recipes x benchmarks against a base, with intervals, significance after correction, cost and size."""
+"""Leaderboard page: recipes x benchmarks, with differences to a base, intervals, significance, cost, size."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _SHOWN = {
 
 @dataclass(frozen=True)
 class _View:
-    """What is asked of the leaderboard."""
+    """The state of the leaderboard's controls."""
 
     run: RunRecord
     base: CandidateRecord
@@ -61,11 +61,11 @@ def show(pages: Pages, run: RunRecord | None) -> None:
     if run is None:
         widgets.show_message("No runs yet", "There is nothing to rank.", command="mergeboard run SWEEP.yaml")
         return
-    # A probe's value is no benchmark's score: the layer map shows them, beside what knowing nothing gets.
-    found = data.fixed(pages.columns, run.id)
-    columns = tuple(column for column in found if column.suite != PROBE_SUITE)
+    # Probe values are not benchmark scores: the layer map shows them with their null levels.
+    all_columns = data.fixed(pages.columns, run.id)
+    columns = tuple(column for column in all_columns if column.suite != PROBE_SUITE)
     base = base_candidate(pages, run)
-    if found and not columns:
+    if all_columns and not columns:
         widgets.show_message(
             "Probes only", "This run asked probes, which are no benchmarks: see its layer map."
         )
@@ -82,7 +82,7 @@ def show(pages: Pages, run: RunRecord | None) -> None:
 
 
 def base_candidate(pages: Pages, run: RunRecord) -> CandidateRecord | None:
-    """The base that the address names, or the run's own."""
+    """The base of the URL, or the run's own."""
     if address.value("base"):
         chosen = data.fixed(pages.candidate, run.id, address.number("base"))
         if chosen is not None:
@@ -91,7 +91,7 @@ def base_candidate(pages: Pages, run: RunRecord) -> CandidateRecord | None:
 
 
 def scope(columns: Sequence[Column]) -> tuple[Column, ...]:
-    """The columns of one suite and one engine, chosen by the person where there are several."""
+    """The columns of one suite and one engine; draws a choice if there are several."""
     suites = list(dict.fromkeys(c.suite for c in columns))
     engines = {c.engine_key: c.engine for c in columns}
     suite, engine = suites[0], next(iter(engines))
@@ -107,16 +107,16 @@ def scope(columns: Sequence[Column]) -> tuple[Column, ...]:
 
 
 def scores_of(pages: Pages, run_id: str, position: int, columns: Sequence[Column]) -> CandidateScores:
-    """A candidate with its evaluations in these columns."""
-    found = data.live(pages.candidate_scores, run_id, position)
-    return within(found, columns)
+    """A candidate's scores in these columns."""
+    scores = data.live(pages.candidate_scores, run_id, position)
+    return within(scores, columns)
 
 
-def within(found: CandidateScores, columns: Sequence[Column]) -> CandidateScores:
-    """The evaluations that belong to these columns."""
+def within(scores: CandidateScores, columns: Sequence[Column]) -> CandidateScores:
+    """The scores with the evaluations of these columns only."""
     keys = {(c.suite, c.benchmark, c.engine_digest) for c in columns}
-    mine = tuple(e for e in found.evaluations if (e.suite, e.result.benchmark, e.engine_digest) in keys)
-    return found.model_copy(update={"evaluations": mine})
+    kept = tuple(e for e in scores.evaluations if (e.suite, e.result.benchmark, e.engine_digest) in keys)
+    return scores.model_copy(update={"evaluations": kept})
 
 
 def _suite_title(name: str) -> str:
@@ -126,9 +126,9 @@ def _suite_title(name: str) -> str:
 
 def _controls(run: RunRecord, base: CandidateRecord, columns: tuple[Column, ...]) -> _View:
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        mine = scope(columns)
+        scoped = scope(columns)
         text = address.search("Search", "q", "part of a recipe's name", resets=("page",))
-        sorts = {**_SORTS, **{f"benchmark:{c.benchmark}": title(c) for c in mine}}
+        sorts = {**_SORTS, **{f"benchmark:{c.benchmark}": title(c) for c in scoped}}
         sort = address.choose(
             "Sort by", "sort", list(sorts), label_of=lambda key: sorts[key], resets=("page",)
         )
@@ -139,8 +139,8 @@ def _controls(run: RunRecord, base: CandidateRecord, columns: tuple[Column, ...]
     kind, _, benchmark = sort.partition(":")
     query = LeaderboardQuery(
         run_id=run.id,
-        suite=mine[0].suite if mine else None,
-        engine_digest=mine[0].engine_digest if mine else None,
+        suite=scoped[0].suite if scoped else None,
+        engine_digest=scoped[0].engine_digest if scoped else None,
         sort=SortKey(kind),
         benchmark=benchmark or None,
         descending=descending,
@@ -148,18 +148,18 @@ def _controls(run: RunRecord, base: CandidateRecord, columns: tuple[Column, ...]
         limit=_PER_PAGE,
     )
     pins = tuple(int(p) for p in address.value("pins").split(",") if p.isascii() and p.isdigit())[:20]
-    return _View(run=run, base=base, columns=mine, query=query, shown=Shown(shown), pins=pins)
+    return _View(run=run, base=base, columns=scoped, query=query, shown=Shown(shown), pins=pins)
 
 
 def _board(pages: Pages, comparing: Comparer, view: _View) -> None:
-    """The table and all that follows from it; refreshed while comparisons are made or the run goes on."""
+    """Draw the table with legend and downloads; refreshed while the run or comparisons are unfinished."""
     total = data.live(pages.leaderboard, view.query.model_copy(update={"limit": 1})).total
     first = address.pager("page", total, _PER_PAGE, "recipes")
     rows, pending = _rows(pages, comparing, view, first)
     if len(rows) == 1 and view.query.search:
         widgets.show_message("Nothing found", "No recipe of this run has a name that contains this text.")
         return
-    # A place of its own, so that the table below stays the same table when the sentence comes.
+    # A container of its own, so that the table keeps its identity when the sentence appears.
     with st.container():
         _finding(view, rows)
     _table(view, rows)
@@ -168,36 +168,36 @@ def _board(pages: Pages, comparing: Comparer, view: _View) -> None:
 
 
 def _rows(pages: Pages, comparing: Comparer, view: _View, first: int) -> tuple[list[Row], int]:
-    """Base, pinned rows and the page, with the comparisons that are there; how many are still being made."""
+    """Rows of the base, pinned candidates and the page; and the number of unfinished comparisons."""
     page = data.live(pages.leaderboard, view.query.model_copy(update={"offset": first}))
     base = scores_of(pages, view.run.id, view.base.position, view.columns)
     positions = [p for p in view.pins if p != view.base.position]
-    known = [p for p in positions if data.fixed(pages.candidate, view.run.id, p) is not None]
-    pinned = [scores_of(pages, view.run.id, p, view.columns) for p in known]
+    pinned_positions = [p for p in positions if data.fixed(pages.candidate, view.run.id, p) is not None]
+    pinned = [scores_of(pages, view.run.id, p, view.columns) for p in pinned_positions]
     others = [
         s
         for s in page.rows
-        if s.candidate.position != view.base.position and s.candidate.position not in known
+        if s.candidate.position != view.base.position and s.candidate.position not in pinned_positions
     ]
     if view.shown is Shown.SCORES:
-        found: dict[int, Found] = {}
+        comparisons: dict[int, Found] = {}
         pending = 0
     else:
         positions = [s.candidate.position for s in (*pinned, *others)]
-        found, pending = comparisons_of_run(
+        comparisons, pending = comparisons_of_run(
             pages, comparing, view.run.id, view.base.position, view.columns[0], positions
         )
-    made = [Row(scores=base, found=None, is_base=True)]
-    made += [Row(scores=s, found=found.get(s.candidate.position), pinned=True) for s in pinned]
-    return made + [Row(scores=s, found=found.get(s.candidate.position)) for s in others], pending
+    rows = [Row(scores=base, found=None, is_base=True)]
+    rows += [Row(scores=s, found=comparisons.get(s.candidate.position), pinned=True) for s in pinned]
+    return rows + [Row(scores=s, found=comparisons.get(s.candidate.position)) for s in others], pending
 
 
 def _finding(view: _View, rows: Sequence[Row]) -> None:
-    """What the table comes to, in a sentence: who is really better or worse than the base on some benchmark, and who is not."""
+    """Draw a summary: which candidates are significantly better or worse than the base on some benchmark."""
     suite = known_suite(view.columns[0].suite)
     if suite is not None and suite.smoke:
         st.badge("smoke data: shows that everything works, no leaderboard's scores", color="orange")
-    who: dict[str, list[str]] = {
+    names_by_kind: dict[str, list[str]] = {
         "▲ better": [],
         "▼ worse": [],
         "▲▼ better and worse": [],
@@ -212,11 +212,15 @@ def _finding(view: _View, rows: Sequence[Row]) -> None:
             if r.significant and r.delta
         }
         kind = "▲▼ better and worse" if len(signs) == 2 else "▲ better" if True in signs else "▼ worse"
-        who[kind if signs else "no difference shown"].append(row.scores.candidate.name)
-    if any(who.values()):
+        names_by_kind[kind if signs else "no difference shown"].append(row.scores.candidate.name)
+    if any(names_by_kind.values()):
         base = escaped(view.base.name, 40)
-        said = [f"**{kind}:** {_some(names)}" for kind, names in who.items() if names or kind == "▲ better"]
-        st.markdown(f"Against {base}, on at least one benchmark. {' · '.join(said)}")
+        parts = [
+            f"**{kind}:** {_some(names)}"
+            for kind, names in names_by_kind.items()
+            if names or kind == "▲ better"
+        ]
+        st.markdown(f"Against {base}, on at least one benchmark. {' · '.join(parts)}")
 
 
 def _some(names: Sequence[str]) -> str:
@@ -276,17 +280,17 @@ def _table(view: _View, rows: Sequence[Row]) -> None:
 
 
 def _widths(view: _View, titles: dict[Column, str], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Columns as wide as what they hold, and as what is still to come into them; the recipe stays in sight."""
+    """Column widths for the texts of the rows, including pending ones; the recipe column is pinned."""
     least = {Shown.POINTS: 140, Shown.PERCENT: 110, Shown.SCORES: 70}[view.shown]
-    found: dict[str, Any] = {NAME: st.column_config.TextColumn(pinned=True)}
+    widths: dict[str, Any] = {NAME: st.column_config.TextColumn(pinned=True)}
     for name in (MEAN, *titles.values()):
         longest = max((len(str(row.get(name, ""))) for row in rows), default=0)
-        found[name] = st.column_config.TextColumn(width=max(least, 18 + round(5.6 * longest)))
-    return found
+        widths[name] = st.column_config.TextColumn(width=max(least, 18 + round(5.6 * longest)))
+    return widths
 
 
 def _ticked(view: _View, picked: Sequence[int]) -> None:
-    """Ticked recipes can be pinned, compared or made the base; a click on a cell opens the comparison behind it."""
+    """Draw actions for ticked recipes: pin, compare, use as base."""
     if not picked:
         st.caption("Click a number to see what is behind it. Tick recipes to pin, compare or rebase.")
         return

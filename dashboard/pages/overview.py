@@ -1,4 +1,4 @@
-"""Overview: runs, progress, throughput, failures by class, GPU-hours, what runs where. Live."""
+"""Overview page, live: runs, progress, throughput, failures by class, GPU-hours, running attempts."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _page(pages: Pages, run_id: str) -> None:
 
 @st.fragment(run_every=_REFRESH_S)
 def _live_run(pages: Pages, run_id: str) -> None:
-    """Everything about the chosen run that changes while it is watched."""
+    """Draw the live state of the selected run."""
     run = data.live(pages.run, run_id)
     progress = data.live(pages.progress, run_id)
     st.subheader(f"{escaped(run.name, 60)} · {widgets.STATE_MARKS[run.state]}", anchor=False)
@@ -89,7 +89,7 @@ def _progress_text(pages: Pages, run: RunRecord, progress: JobCounts) -> str:
 
 
 def _throughput(run: RunRecord, pace: Pace, progress: JobCounts) -> str:
-    """Jobs an hour: of the last ten minutes while the run is alive, over all its time afterwards."""
+    """Jobs per hour: over the last ten minutes of a running run, over the whole run afterwards."""
     if run.state in ENDED:
         seconds = _seconds(run.started_at, run.ended_at)
         return f"{progress.done * 3600 / seconds:,.0f}" if seconds else "–"
@@ -119,7 +119,7 @@ def _running(pages: Pages, run: RunRecord) -> None:
 def _work_table(
     rows: Sequence[Mapping[str, Any]], key: str, name: str, run: RunRecord, work: Sequence[Work]
 ) -> None:
-    """Attempts, each of which opens its job."""
+    """Draw a table of attempts; a click opens the job."""
 
     def opened(selected: Any) -> None:
         for index in widgets.picked(selected, len(work)):
@@ -129,7 +129,7 @@ def _work_table(
 
 
 def _arrivals(pages: Pages, run: RunRecord) -> None:
-    """Outcomes over the time of the run, in at most forty steps."""
+    """Draw the number of outcomes over time, in at most forty steps."""
     st.markdown("**Outcomes over time**")
     end = run.ended_at or data.slow(pages.now)
     span = _seconds(run.created_at, end) or 1.0
@@ -140,7 +140,7 @@ def _arrivals(pages: Pages, run: RunRecord) -> None:
     import altair as alt
 
     frame = pd.DataFrame([{"time": a.at, "job": a.kind.value, "outcomes": a.count} for a in arrivals])
-    # Vega would show the reader's own time; all other times here are UTC.
+    # Vega uses local time by default; all other times here are UTC.
     clock = alt.X(
         "time:T", title="UTC", scale=alt.Scale(type="utc"), axis=alt.Axis(format="%H:%M", tickCount=6)
     )
@@ -181,7 +181,7 @@ def _failures(pages: Pages, run: RunRecord) -> None:
 
 
 def _runs(pages: Pages) -> None:
-    """All runs, newest first."""
+    """Draw all runs, newest first."""
     st.subheader("All runs", anchor=False)
     total = data.slow(pages.count_runs)
     first = address.pager("runs", total, _RUNS_PER_PAGE, "runs" if total != 1 else "run")
@@ -215,7 +215,7 @@ def _run_row(pages: Pages, run: RunRecord) -> dict[str, Any]:
 
 
 def _stand(pages: Pages, run: RunRecord) -> tuple[int, int, int]:
-    """Jobs in all, done and failed; a run that ended well has no job left to count."""
+    """Number of jobs in total, done and failed; a run that is done needs no count of its outcomes."""
     if run.state is RunState.DONE:
         total = data.fixed(pages.count_jobs, run.id)
         return total, total, 0
@@ -224,7 +224,7 @@ def _stand(pages: Pages, run: RunRecord) -> tuple[int, int, int]:
 
 
 def job_label(work: Work) -> str:
-    """What an attempt does, for people."""
+    """Display text of what an attempt does."""
     name = line(work.candidate or "?", 50)
     return f"build {name}" if work.kind is JobKind.BUILD else f"{name}: {work.suite} {work.benchmark}"
 

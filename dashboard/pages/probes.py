@@ -1,4 +1,4 @@
-"""Two layer paths by their probes: values between what knowing nothing gets and the ceiling, and the answers themselves."""
+"""Comparison of two layer paths by probes: values with null levels and ceiling, and the answers."""
 
 from __future__ import annotations
 
@@ -26,14 +26,21 @@ _Samples = tuple[Sample, ...]
 
 
 def show(left: CandidateScores, right: CandidateScores, columns: Sequence[Column], tried: int) -> None:
-    """Every probe that both were asked, and the questions of one; `tried` is how many paths the run has."""
-    mine, theirs = ({e.result.benchmark: e for e in side.evaluations} for side in (left, right))
-    both = [c for c in columns if c.benchmark in mine and c.benchmark in theirs]
-    if not both:
+    """Draw all probes of both sides, and the questions of one; `tried` is the run's number of paths."""
+    left_results, right_results = (
+        {e.result.benchmark: e for e in side.evaluations} for side in (left, right)
+    )
+    shared = [c for c in columns if c.benchmark in left_results and c.benchmark in right_results]
+    if not shared:
         widgets.show_message("No scores yet", "These two have not been asked the same probe so far.")
         return
-    answers = {c.benchmark: (_answers(mine[c.benchmark]), _answers(theirs[c.benchmark])) for c in both}
-    rows = [_row(c, mine[c.benchmark], theirs[c.benchmark], answers[c.benchmark]) for c in both]
+    answers = {
+        c.benchmark: (_answers(left_results[c.benchmark]), _answers(right_results[c.benchmark]))
+        for c in shared
+    }
+    rows = [
+        _row(c, left_results[c.benchmark], right_results[c.benchmark], answers[c.benchmark]) for c in shared
+    ]
     widgets.table(rows, "probes_compared", height=widgets.table_height(len(rows)), name="Comparison by probe")
     st.caption(
         "Probe values, 0 to 1, which are no benchmark's scores. The interval is paired over the questions and "
@@ -43,8 +50,8 @@ def show(left: CandidateScores, right: CandidateScores, columns: Sequence[Column
     name = address.segments(
         "Probe",
         "bench",
-        [c.benchmark for c in both],
-        label_of=lambda b: escaped(next(title(c) for c in both if c.benchmark == b), 60),
+        [c.benchmark for c in shared],
+        label_of=lambda b: escaped(next(title(c) for c in shared if c.benchmark == b), 60),
         resets=("subset", "doc", "questions"),
     )
     base, candidate = answers[name]
@@ -86,7 +93,7 @@ def _row(
 
 
 def _gain(column: Column, answers: tuple[_Samples, _Samples]) -> Gain | None:
-    """The paired difference; None without the answers, or where this version has another probe of the name."""
+    """The paired difference; None without answers, or if this version defines the probe differently."""
     try:
         probe = get_probe(column.benchmark)
         if probe.digest != column.benchmark_digest or not all(answers):

@@ -1,4 +1,4 @@
-"""The questions behind a number: how both sides answered, and one question with both responses side by side."""
+"""Question view: how both sides answered, and one question with both responses side by side."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _FLIPS = {
 
 
 def show(pairs: Sequence[Pair], base: str, candidate: str, asked: Asked) -> None:
-    """Questions that both sides answered, and one of them with both answers; the sides by their names."""
+    """Draw the questions that both sides answered, and the selected one; `base`, `candidate` are names."""
     counts = counted(pairs)
     default = next((f for f in (Flip.LOST, Flip.GAINED) if counts[f]), Flip.BOTH_WRONG)
-    wanted = address.segments(
+    flip = address.segments(
         "Questions",
         "flips",
         [f.value for f in Flip],
@@ -36,12 +36,12 @@ def show(pairs: Sequence[Pair], base: str, candidate: str, asked: Asked) -> None
         label_of=lambda f: f"{_FLIPS[Flip(f)]} ({counts[Flip(f)]:,})",
         resets=("doc", "questions"),
     )
-    mine = [p for p in pairs if p.flip == wanted]
-    if not mine:
+    matching = [p for p in pairs if p.flip == flip]
+    if not matching:
         st.caption("There is no such question.")
         return
-    first = address.pager("questions", len(mine), _QUESTIONS_PER_PAGE, "questions")
-    page = mine[first : first + _QUESTIONS_PER_PAGE]
+    first = address.pager("questions", len(matching), _QUESTIONS_PER_PAGE, "questions")
+    page = matching[first : first + _QUESTIONS_PER_PAGE]
     selected = widgets.table(
         [_cells(p, asked) for p in page],
         "flipped",
