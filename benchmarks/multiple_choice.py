@@ -202,7 +202,7 @@ def _ours(asked: argparse.Namespace) -> Answer:
     from evals.harness.progress import ProgressTracker
     from evals.harness.tokenization import Tokenization
     from evals.journal import Journal
-    from evals.sharing import Claims
+    from evals.sharing import StretchLocks
 
     version = installed_version(EngineKind.VLLM)
     spec = EngineSpec(kind=EngineKind.VLLM, version=version, dtype=asked.dtype, max_length=4096)
@@ -215,7 +215,7 @@ def _ours(asked: argparse.Namespace) -> Answer:
             tempfile.TemporaryDirectory() as folder,
             Journal(Path(folder), "benchmark") as journal,
         ):
-            claims = Claims(Path(folder))
+            claims = StretchLocks(Path(folder))
             claims.clear()
             lm = EngineLM(engine, tokenization, journal, ProgressTracker("benchmark", None), claims)
             return lm.loglikelihood(requests)

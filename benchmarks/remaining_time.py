@@ -57,7 +57,7 @@ KINDS = (
     Kind("16 engines, slow starts", candidates=100, engines=16, start_s=300.0, mean_s=60.0),
     Kind("few jobs for many engines", candidates=2, engines=8, start_s=60.0, mean_s=120.0),
     Kind("batches of 16", candidates=160, engines=2, batch=16, benchmarks=_BENCHMARKS[:1], mean_s=5.0),
-    Kind("resumed, with what ran replayed", engines=8, resumed=True, candidates=24),
+    Kind("resumed, finished requests replayed", engines=8, resumed=True, candidates=24),
     Kind("one job 12 times as slow", engines=2, slow=12.0, candidates=24),
     Kind("one job alone", candidates=1, benchmarks=_BENCHMARKS[:1], mean_s=400.0),
     Kind("durations vary by 2", candidates=40, engines=4, spread=0.7),

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from evals.stats import PairedDraws, average_draws, corrected, delta_of, paired_draws
 from evals.stats.paired import Documents
-from evals.stats.resample import Floats, Subset
+from evals.stats.resample import Floats, SubsetDocuments
 from evals.suite import Aggregation, Benchmark, Suite
 
 Counts = NDArray[np.int64]
@@ -62,7 +62,7 @@ class Answers:
                 [followed / self.items[:, None], (followed == self.items[:, None]).astype(float)], axis=2
             )
             weights = np.stack([self.items.astype(float), np.ones(len(self.items))], axis=1)
-            return Documents((Subset("ifeval", 0.0, values, weights),), pooled=True)
+            return Documents((SubsetDocuments("ifeval", 0.0, values, weights),), pooled=True)
         subsets = []
         for s, (size, bound) in enumerate(zip(self.sizes, self.bounds, strict=True)):
             gained, lost = self.gained[candidate, s], self.lost[candidate, s]
@@ -71,7 +71,9 @@ class Answers:
                 np.repeat(np.array(side), cells) for side in ([0.0, 0.0, 1.0, 1.0], [0.0, 1.0, 0.0, 1.0])
             ]
             subsets.append(
-                Subset(f"s{s}", float(bound), np.stack(sides, axis=1)[:, :, None], np.ones((size, 1)))
+                SubsetDocuments(
+                    f"s{s}", float(bound), np.stack(sides, axis=1)[:, :, None], np.ones((size, 1))
+                )
             )
         return Documents(tuple(subsets), self.pooled)
 

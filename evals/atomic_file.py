@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all: written under a name of their own, then renamed."""
+"""Atomic writes: files are written under a temporary name, then renamed."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path
 
 @contextmanager
 def atomic_file(path: Path, *, sync: bool = False) -> Iterator[Path]:
-    """A path beside `path` to write to, which takes its place when the block ends and is deleted when it raises.
+    """Context manager that yields a temporary path in the same folder; it replaces `path` unless the block raises.
 
-    A file that is replaced keeps its permissions. With `sync` the content is on the disk before the name is, so that it
+    A replaced file keeps its permissions. With `sync` the content is flushed to disk before the rename, so that it
     survives a power failure. Raises OSError.
     """
     draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
@@ -30,7 +30,7 @@ def atomic_file(path: Path, *, sync: bool = False) -> Iterator[Path]:
 
 
 def write_file(path: Path, data: bytes | str, *, sync: bool = False) -> None:
-    """Write a file whole, its folder too where that is not there; text as UTF-8. Raises OSError."""
+    """Write a file atomically and create its folder; text is encoded as UTF-8. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(path, sync=sync) as draft:
         draft.write_bytes(data.encode() if isinstance(data, str) else data)

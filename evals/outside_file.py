@@ -1,4 +1,4 @@
-"""Reads untrusted files and JSON within limits; rejects pipes and devices."""
+"""Bounded reading of untrusted files and JSON: regular files only, with a size limit."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ MAX_JSON_VALUES = 2_000_000
 
 
 def open_file(path: Path) -> BinaryIO:
-    """Open a regular file for reading; OSError with the reason in `strerror` for a directory, pipe or device."""
+    """Open a regular file for reading. Raises OSError with a reason in `strerror` for a directory, pipe or device."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except ValueError:
         raise OSError(errno.EINVAL, "its name holds a NUL character") from None
-    file = os.fdopen(descriptor, "rb")  # refuses a directory
+    file = os.fdopen(descriptor, "rb")  # raises for a directory
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         file.close()
         raise OSError(errno.EINVAL, "it is a device, a pipe or a socket, not a file", str(path))
@@ -27,7 +27,7 @@ def open_file(path: Path) -> BinaryIO:
 
 
 def read_file(path: Path, limit: int) -> bytes:
-    """The bytes of a regular file; OSError as in `open_file`, or if it has more than `limit` bytes."""
+    """Read a regular file. Raises OSError as `open_file` does, and for more than `limit` bytes."""
     with open_file(path) as file:
         data = file.read(limit + 1)
     if len(data) > limit:
@@ -36,7 +36,7 @@ def read_file(path: Path, limit: int) -> bytes:
 
 
 def parse_json(text: bytes | str) -> Any:
-    """The value of a JSON text; ValueError if it is invalid, nested too deeply, or has too many values."""
+    """Parse JSON. Raises ValueError for invalid JSON, too deep nesting, or too many values."""
     text = text.decode("utf-8-sig") if isinstance(text, bytes) else text
     if values_in(text) > MAX_JSON_VALUES:
         raise ValueError(f"it holds more than {MAX_JSON_VALUES:,} values")
@@ -48,7 +48,7 @@ def parse_json(text: bytes | str) -> Any:
 
 
 def storable(value: Any) -> Any:
-    """The value with lone surrogates and NUL replaced, so that UTF-8 and every database can store its strings."""
+    """Replace lone surrogates and NUL in all texts, so that UTF-8 and every database can store the value."""
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode("utf-8").replace("\0", "\ufffd")
     if isinstance(value, list):
@@ -57,5 +57,5 @@ def storable(value: Any) -> Any:
 
 
 def values_in(text: str) -> int:
-    """Upper bound of the number of values, by counting delimiters."""
+    """Upper bound of the number of JSON values: the count of `,`, `[` and `{`."""
     return sum(map(text.count, ",[{"))

@@ -20,8 +20,8 @@ PATIENCE_S = 10.0
 _FOLDER = "claims"
 
 
-class Claims:
-    """Claims of stretches: empty files in the journal's folder, each created by exactly one process."""
+class StretchLocks:
+    """Locks of stretches: empty files in the journal's folder, each created by exactly one process."""
 
     def __init__(self, journal_dir: Path, *, until: Callable[[], bool] = lambda: False) -> None:
         """`until` returns true when nothing further may be claimed."""

@@ -123,7 +123,7 @@ class CardEntry(Frozen):
     )
 
 
-class Stage(Frozen):
+class ScoringStage(Frozen):
     """One of several procedures by which a board scored the same responses over time."""
 
     name: str = Field(description="Short name, for example 'C'.")
@@ -167,7 +167,7 @@ class Benchmark(Frozen):
     remark: str | None = Field(
         default=None, description="Why its score cannot be comparable with the board's; null if it can."
     )
-    stages: tuple[Stage, ...] = Field(
+    stages: tuple[ScoringStage, ...] = Field(
         default=(), description="Scoring procedures over time, if the board had several."
     )
 
@@ -188,7 +188,7 @@ class Benchmark(Frozen):
             f"Benchmark '{self.name}' has no subset '{task}'; it has {_quoted_list(s.task for s in self.subsets)}."
         )
 
-    def stage(self, name: str) -> Stage:
+    def stage(self, name: str) -> ScoringStage:
         """The scoring procedure with this name; SuiteError if there is none."""
         for stage in self.stages:
             if stage.name == name:

@@ -39,7 +39,7 @@ class Health(StrEnum):
     BROKEN = "broken"
 
 
-class Finding(Frozen):
+class HealthCheck(Frozen):
     """One line of the doctor's report."""
 
     name: str = Field(description="What was looked at.")
@@ -48,7 +48,7 @@ class Finding(Frozen):
     mend: str | None = Field(default=None, description="The command or step that mends it.")
 
 
-def examine(settings: Settings, address: str | None = None) -> Iterator[Finding]:
+def examine(settings: Settings, address: str | None = None) -> Iterator[HealthCheck]:
     """All findings, one after another."""
     yield from _packages()
     yield _torch()
@@ -61,11 +61,11 @@ def examine(settings: Settings, address: str | None = None) -> Iterator[Finding]
     yield from _ray(settings, address)
 
 
-def _packages() -> Iterator[Finding]:
+def _packages() -> Iterator[HealthCheck]:
     names = ("torch", "transformers", "lm_eval", "mergekit", "ray", "streamlit", "sqlalchemy", "math-verify")
     absent = [name for name in names if package_version(name) is None]
     if absent:
-        yield Finding(
+        yield HealthCheck(
             name="packages",
             health=Health.BROKEN,
             message=f"not installed: {', '.join(absent)}",
@@ -73,10 +73,10 @@ def _packages() -> Iterator[Finding]:
         )
     else:
         versions = ", ".join(f"{name} {package_version(name)}" for name in names)
-        yield Finding(name="packages", health=Health.OK, message=versions)
+        yield HealthCheck(name="packages", health=Health.OK, message=versions)
 
 
-def _torch() -> Finding:
+def _torch() -> HealthCheck:
     import torch
 
     machine = hardware()
@@ -84,20 +84,22 @@ def _torch() -> Finding:
     memory = machine.memory_bytes / 2**30
     text = f"torch {torch.__version__}; {machine.cpu_count} cores, {memory:.0f} GiB of memory, {gpus}"
     if torch.version.cuda is None and Path("/proc/driver/nvidia/version").exists():
-        return Finding(
+        return HealthCheck(
             name="torch",
             health=Health.MISSING,
             message=f"{text}; this machine has an NVIDIA driver but torch is a CPU build",
             mend="make clean setup TARGET=gpu",
         )
-    return Finding(name="torch", health=Health.OK, message=text)
+    return HealthCheck(name="torch", health=Health.OK, message=text)
 
 
-def _vllm() -> Finding:
+def _vllm() -> HealthCheck:
     try:
-        return Finding(name="vllm", health=Health.OK, message=f"vLLM {installed_version(EngineKind.VLLM)}")
+        return HealthCheck(
+            name="vllm", health=Health.OK, message=f"vLLM {installed_version(EngineKind.VLLM)}"
+        )
     except EvaluationError as error:
-        return Finding(
+        return HealthCheck(
             name="vllm",
             health=Health.MISSING,
             message=str(error),
@@ -105,46 +107,46 @@ def _vllm() -> Finding:
         )
 
 
-def _home(settings: Settings) -> Iterator[Finding]:
+def _home(settings: Settings) -> Iterator[HealthCheck]:
     try:
         settings.home.mkdir(parents=True, exist_ok=True)
         probe = settings.home / f".doctor-{uuid.uuid4().hex[:8]}"
         probe.write_text("mergeboard")
         probe.unlink()
     except OSError as error:
-        yield Finding(
+        yield HealthCheck(
             name="home",
             health=Health.BROKEN,
             message=f"{settings.home} cannot be written ({error.strerror})",
             mend="set MERGEBOARD_HOME to a folder that you may write",
         )
         return
-    yield Finding(name="home", health=Health.OK, message=str(settings.home))
+    yield HealthCheck(name="home", health=Health.OK, message=str(settings.home))
     free = shutil.disk_usage(settings.home).free
     message = f"{size(free)} free under {settings.home}"
     if free < _SPARE_BYTES:
-        yield Finding(
+        yield HealthCheck(
             name="disk",
             health=Health.MISSING,
             message=message,
             mend="mergeboard cache prune, or set MERGEBOARD_HOME to a larger disk",
         )
     else:
-        yield Finding(name="disk", health=Health.OK, message=message)
+        yield HealthCheck(name="disk", health=Health.OK, message=message)
 
 
-def _store(settings: Settings) -> Finding:
+def _store(settings: Settings) -> HealthCheck:
     from orchestrator.store import Store
 
     try:
         store = Store.open(settings.database_url)
     except MergeboardError as error:
-        return Finding(name="store", health=Health.BROKEN, message=str(error), mend="mergeboard db check")
+        return HealthCheck(name="store", health=Health.BROKEN, message=str(error), mend="mergeboard db check")
     store.close()
-    return Finding(name="store", health=Health.OK, message=store.label)
+    return HealthCheck(name="store", health=Health.OK, message=store.label)
 
 
-def _datasets(settings: Settings) -> Iterator[Finding]:
+def _datasets(settings: Settings) -> Iterator[HealthCheck]:
     for name in suite_names():
         suite = load_suite(name)
         states = {b.name: check(b, settings.datasets) for b in suite.benchmarks}
@@ -152,22 +154,22 @@ def _datasets(settings: Settings) -> Iterator[Finding]:
         there = f"{len(states) - len(absent)} of {len(states)} benchmarks have their data"
         if absent:
             first = next(iter(absent.values()))
-            yield Finding(
+            yield HealthCheck(
                 name=f"data {name}",
                 health=Health.MISSING,
                 message=f"{there}; not: {', '.join(absent)}",
                 mend=first.command,
             )
         else:
-            yield Finding(name=f"data {name}", health=Health.OK, message=there)
+            yield HealthCheck(name=f"data {name}", health=Health.OK, message=there)
 
 
-def _token() -> Finding:
+def _token() -> HealthCheck:
     if os.environ.get("HF_TOKEN"):
-        return Finding(
+        return HealthCheck(
             name="HF_TOKEN", health=Health.OK, message="set (its value is shown and stored nowhere)"
         )
-    return Finding(
+    return HealthCheck(
         name="HF_TOKEN",
         health=Health.MISSING,
         message="not set; gated checkpoints and GPQA cannot be downloaded",
@@ -175,32 +177,32 @@ def _token() -> Finding:
     )
 
 
-def _gpu(address: str | None) -> Iterator[Finding]:
+def _gpu(address: str | None) -> Iterator[HealthCheck]:
     """What engines on this machine's GPUs need. With a cluster, its nodes compute and this machine may lack a GPU."""
     facts = gpu_facts()
     problems = list(gpu_problems(facts))
     yield from _gpu_findings(problems, "", Health.MISSING if address else Health.BROKEN)
     if not problems:
         kind = "" if facts.gpu_install else "; packages for CPUs are installed"
-        yield Finding(name="gpu", health=Health.OK, message=describe_gpus(facts) + kind)
+        yield HealthCheck(name="gpu", health=Health.OK, message=describe_gpus(facts) + kind)
 
 
-def _gpu_findings(problems: Iterable[Problem], where: str, worst: Health) -> Iterator[Finding]:
+def _gpu_findings(problems: Iterable[Problem], where: str, worst: Health) -> Iterator[HealthCheck]:
     """Used memory takes time, not the job: it may be free when an engine opens."""
     for problem in problems:
         health = Health.MISSING if problem.name == "gpu memory" else worst
-        yield Finding(
+        yield HealthCheck(
             name=f"{problem.name}{where}", health=health, message=problem.message, mend=problem.mend
         )
 
 
-def _ray(settings: Settings, address: str | None) -> Iterator[Finding]:
+def _ray(settings: Settings, address: str | None) -> Iterator[HealthCheck]:
     from orchestrator.cluster import Growth, cluster_facts, connect, disconnect, survey
 
     try:
         facts = connect(settings, address)
     except MergeboardError as error:
-        yield Finding(
+        yield HealthCheck(
             name="ray",
             health=Health.BROKEN,
             message=str(error),
@@ -214,7 +216,7 @@ def _ray(settings: Settings, address: str | None) -> Iterator[Finding]:
         gpus = sum(node.gpus for node in facts.nodes)
         where = address or settings.ray_address or "started on this machine"
         more = "; an autoscaler may start nodes with GPUs" if not gpus and Growth().may_come(1) else ""
-        yield Finding(
+        yield HealthCheck(
             name="ray",
             health=Health.OK,
             message=f"{len(facts.nodes)} node(s), {cpus:g} CPUs, {gpus:g} GPUs ({where}){more}",
@@ -229,10 +231,10 @@ def _ray(settings: Settings, address: str | None) -> Iterator[Finding]:
         disconnect()
 
 
-def _node(settings: Settings, name: str, node: NodeFacts, report: NodeReport) -> Iterator[Finding]:
+def _node(settings: Settings, name: str, node: NodeFacts, report: NodeReport) -> Iterator[HealthCheck]:
     """One node: the shared root, and its GPUs where it is to compute on some."""
     if report.problem is not None:
-        yield Finding(
+        yield HealthCheck(
             name=f"node {name}",
             health=Health.BROKEN,
             message=f"cannot use {settings.home}: {report.problem}",
@@ -245,10 +247,10 @@ def _node(settings: Settings, name: str, node: NodeFacts, report: NodeReport) ->
         words += [f"mergeboard {report.software.mergeboard}", *engines]
     if report.gpu is not None and node.gpus:
         words.append(describe_gpus(report.gpu))
-    yield Finding(name=f"node {name}", health=Health.OK, message="; ".join(words))
+    yield HealthCheck(name=f"node {name}", health=Health.OK, message="; ".join(words))
 
 
-def _gpus_of_nodes(facts: ClusterFacts, reports: Mapping[str, NodeReport]) -> Iterator[Finding]:
+def _gpus_of_nodes(facts: ClusterFacts, reports: Mapping[str, NodeReport]) -> Iterator[HealthCheck]:
     """What engines lack on the nodes that have GPUs."""
     for node in facts.nodes:
         gpu = reports[node.node_id].gpu
@@ -256,7 +258,7 @@ def _gpus_of_nodes(facts: ClusterFacts, reports: Mapping[str, NodeReport]) -> It
             yield from _gpu_findings(gpu_problems(gpu), f" on {facts.name_of(node)}", Health.BROKEN)
 
 
-def _nodes_together(settings: Settings, facts: ClusterFacts) -> Iterator[Finding]:
+def _nodes_together(settings: Settings, facts: ClusterFacts) -> Iterator[HealthCheck]:
     """Whether the nodes that would run a plan have the same image and the same data."""
     if not facts.engine_nodes:
         return
@@ -264,20 +266,20 @@ def _nodes_together(settings: Settings, facts: ClusterFacts) -> Iterator[Finding
     try:
         require_same(facts, engines)
     except MergeboardError as error:
-        yield Finding(
+        yield HealthCheck(
             name="images",
             health=Health.BROKEN,
             message=str(error),
             mend="start every node from one image (deploy/Dockerfile), and install the same versions here",
         )
     else:
-        yield Finding(
+        yield HealthCheck(
             name="images", health=Health.OK, message="the nodes and this machine have the same versions"
         )
     yield from _data_on_nodes(settings, facts)
 
 
-def _data_on_nodes(settings: Settings, facts: ClusterFacts) -> Iterator[Finding]:
+def _data_on_nodes(settings: Settings, facts: ClusterFacts) -> Iterator[HealthCheck]:
     """Suites whose data is here and not the same on every node that would read it."""
     from orchestrator.run.node_data import absent_data
 
@@ -291,13 +293,13 @@ def _data_on_nodes(settings: Settings, facts: ClusterFacts) -> Iterator[Finding]
     for suite in dict.fromkeys(suite for suite, _ in here):
         absent = {benchmark: why for (of, benchmark), why in reasons.items() if of == suite}
         if absent:
-            yield Finding(
+            yield HealthCheck(
                 name=f"data {suite} on nodes",
                 health=Health.MISSING,
                 message=f"not: {', '.join(absent)}; {next(iter(absent.values()))}",
                 mend="copy the data to one folder that every node mounts, and set MERGEBOARD_DATASETS to it",
             )
         else:
-            yield Finding(
+            yield HealthCheck(
                 name=f"data {suite} on nodes", health=Health.OK, message="the nodes have what is here"
             )

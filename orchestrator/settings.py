@@ -15,15 +15,14 @@ import os
 from pathlib import Path
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from evals.engine import Frozen
 from orchestrator.errors import MergeboardError
 
 
-class Settings(BaseModel):
+class Settings(Frozen):
     """Where everything lives; see the module's table for the variables."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     home: Path = Field(description="Root of all files of this installation; the same on every node.")
     database_url: str = Field(description="SQLAlchemy URL of the store.")
@@ -71,10 +70,8 @@ class Settings(BaseModel):
         return self.home / "logs"
 
 
-class WorkerContext(BaseModel):
+class WorkerContext(Frozen):
     """What a worker needs to know of the installation."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     home: str = Field(description="MERGEBOARD_HOME, the same on every node.")
     datasets: str | None = Field(description="Mirror of the hub's data sets, or null.")

@@ -25,7 +25,7 @@ _UNSUPPORTED = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno
 
 
 class CopyProgress(Frozen):
-    """CopyProgress of a copy."""
+    """Progress of a copy."""
 
     done_bytes: int = Field(description="Bytes of weights written so far.")
     total_bytes: int = Field(description="Bytes of weights to write in total.")

@@ -35,7 +35,7 @@ class Owner(Frozen):
     pid: int = Field(description="Process id on that machine.")
     birth: str = Field(
         description="`b` and the birth of the process, which excludes a later process with the same id; names of earlier versions have "
-        "seconds since 1970."
+        "seconds since 1970 instead."
     )
 
     @classmethod

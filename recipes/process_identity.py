@@ -1,4 +1,4 @@
-"""Which process it is: where its id means something, and when it was born. The one implementation; leases and drivers use it."""
+"""Identity of a process: scope of its id, and start time. Used by leases and drivers."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pathlib import Path
 import psutil
 
 ALIVE = "alive"
-"""Birth of a process that runs on a system which does not tell when it started."""
+"""Birth of a running process on systems without /proc."""
 
 
 @functools.cache
 def process_space() -> str:
-    """Where a process id means something: host name, boot and process namespace, as 16 hex digits of a hash.
+    """Scope of process ids: hash of host name, boot id and process namespace, 16 hex digits.
 
-    Containers on one machine may share a host name and not their process ids, so the namespace is part of it.
+    Containers on one machine may share a host name but not process ids, hence the namespace.
     """
     parts = [platform.node()]
     with contextlib.suppress(OSError):
@@ -29,9 +29,9 @@ def process_space() -> str:
 
 
 def process_birth(pid: int) -> str:
-    """Clock ticks from the machine's start to the process's; empty where it does not run, or is a zombie.
+    """Start of a process in clock ticks since boot; empty if it does not run or is a zombie.
 
-    Tells a process from a later one of the same id, whatever the clock does meanwhile.
+    Distinguishes a process from a later one with the same id, independent of changes of the clock.
     """
     if not Path("/proc/self/stat").exists():
         return ALIVE if psutil.pid_exists(pid) else ""

@@ -19,7 +19,7 @@ from orchestrator.display.text_safety import escaped, line
 from orchestrator.plan.job import JobKind
 from orchestrator.run.outlook import StoredOutlook
 from orchestrator.store.pages import Pace, Pages, Work
-from orchestrator.store.records import ENDED, RunProgress, RunRecord, RunState, Usage
+from orchestrator.store.records import ENDED, JobCounts, RunRecord, RunState, Usage
 
 _RUNS_PER_PAGE = 12
 _FAILURES_PER_PAGE = 10
@@ -61,7 +61,7 @@ def _live_run(pages: Pages, run_id: str) -> None:
     _failures(pages, run)
 
 
-def _figures(pages: Pages, run: RunRecord, progress: RunProgress) -> None:
+def _figures(pages: Pages, run: RunRecord, progress: JobCounts) -> None:
     usage = Usage.total((data.fixed if run.state in ENDED else data.slow)(pages.usage, run.id))
     pace = data.live(pages.pace, run.id)
     share = progress.done / progress.total if progress.total else 0.0
@@ -77,7 +77,7 @@ def _figures(pages: Pages, run: RunRecord, progress: RunProgress) -> None:
     )
 
 
-def _progress_text(pages: Pages, run: RunRecord, progress: RunProgress) -> str:
+def _progress_text(pages: Pages, run: RunRecord, progress: JobCounts) -> str:
     if run.state in ENDED:
         took = duration(_seconds(run.started_at, run.ended_at))
         return f"{widgets.STATE_MARKS[run.state]} after {took}"
@@ -88,7 +88,7 @@ def _progress_text(pages: Pages, run: RunRecord, progress: RunProgress) -> str:
     return "the remaining time is not known yet" if left is None else f"{left} left"
 
 
-def _throughput(run: RunRecord, pace: Pace, progress: RunProgress) -> str:
+def _throughput(run: RunRecord, pace: Pace, progress: JobCounts) -> str:
     """Jobs an hour: of the last ten minutes while the run is alive, over all its time afterwards."""
     if run.state in ENDED:
         seconds = _seconds(run.started_at, run.ended_at)

@@ -18,7 +18,7 @@ from evals.errors import EngineError, EvaluationError
 from evals.harness.progress import ProgressTracker
 from evals.harness.tokenization import Tokenization
 from evals.journal import Journal, Request, Result, request_digest
-from evals.sharing import PATIENCE_S, STRETCH, Claims
+from evals.sharing import PATIENCE_S, STRETCH, StretchLocks
 
 DEFAULT_MAX_NEW_TOKENS = 256
 """lm-eval's limit for tasks without one."""
@@ -55,7 +55,7 @@ class EngineLM(TemplateLM):
         tokenization: Tokenization,
         journal: Journal,
         progress: ProgressTracker,
-        claims: Claims,
+        claims: StretchLocks,
         *,
         leads: bool = True,
     ) -> None:

@@ -26,7 +26,7 @@ from evals.journal import Journal
 from evals.normalize import benchmark_score
 from evals.samples import write_samples
 from evals.scores import ChatTemplate, EvalSettings, Evaluation, Sample, Score
-from evals.sharing import Claims, deadline, has_leader
+from evals.sharing import StretchLocks, deadline, has_leader
 from evals.suite import Benchmark, Suite
 
 
@@ -52,7 +52,7 @@ def evaluate(
     begun_at = time.monotonic()
     tasks = load_tasks(benchmark, settings, mirror)
     tracker = ProgressTracker(benchmark.name, on_progress)
-    claims = Claims(journal_dir)
+    claims = StretchLocks(journal_dir)
     with Journal(journal_dir, journal_identity(engine, benchmark, settings, job)) as journal:
         claims.clear()
         lm = EngineLM(engine, _tokenization(engine, settings), journal, tracker, claims)
@@ -99,7 +99,7 @@ def help_out(
     if not has_leader(journal_dir):
         return True
     timed_out = deadline(seconds)
-    claims = Claims(journal_dir, until=timed_out)
+    claims = StretchLocks(journal_dir, until=timed_out)
     identity = journal_identity(engine, benchmark, settings, job)
     # The folder is removed when the evaluation ends.
     with contextlib.suppress(FileNotFoundError, Helped), Journal(journal_dir, identity) as journal:

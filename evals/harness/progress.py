@@ -23,7 +23,6 @@ class Progress(Frozen):
         description="Prompt and generated tokens of the engine so far, without answers from the journal."
     )
     elapsed_s: float = Field(description="Seconds since the first request went to the engine.")
-    tokens_per_s: float | None = Field(description="Tokens per second so far; null where nothing is known.")
     share_done: float = Field(
         description="Share of the engine's work that is done, by tokens; what the journal held is no work."
     )
@@ -68,8 +67,6 @@ class ProgressTracker:
         if self._report is None or self._begun_at is None:
             return
         self._reported_at = time.monotonic()
-        elapsed = self._reported_at - self._begun_at
-        known = self._cost_done > 0 and elapsed > 0
         self._report(
             Progress(
                 benchmark=self._benchmark,
@@ -77,8 +74,7 @@ class ProgressTracker:
                 n_total=self.n_total,
                 n_replayed=self.n_replayed,
                 n_tokens=self._n_tokens,
-                elapsed_s=elapsed,
-                tokens_per_s=self._n_tokens / elapsed if known else None,
+                elapsed_s=self._reported_at - self._begun_at,
                 share_done=min(1.0, self._cost_done / self._cost_total) if self._cost_total else 1.0,
             )
         )

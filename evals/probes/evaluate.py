@@ -35,7 +35,7 @@ LayerPath = tuple[int, ...]
 REMARK = "A probe, which screens layer paths with few questions of the project's own: no benchmark score."
 
 
-class Measurement(Frozen):
+class ProbeEvaluation(Frozen):
     """Result of one layer path in one probe."""
 
     evaluation: Evaluation = Field(description="The probe's values by scoring.")
@@ -54,7 +54,7 @@ class ProbeRun:
 
     def measure(
         self, paths: Sequence[LayerPath | None], on_progress: Callable[[int, int], None] | None = None
-    ) -> list[Measurement | ProbeError]:
+    ) -> list[ProbeEvaluation | ProbeError]:
         """The result of each path, or the error why it has none; a path of None is the unmodified checkpoint."""
         begun_at = time.monotonic()
         answers: list[dict[int, Result]] = [{} for _ in paths]
@@ -82,14 +82,14 @@ class ProbeRun:
         live = [unmodified if path is None else path for path in paths]
         yield from engine.score_paths(scored, live) if scored else engine.generate_paths(written, live)
 
-    def _measurement(self, results: Sequence[Result], duration_s: float) -> Measurement | ProbeError:
+    def _measurement(self, results: Sequence[Result], duration_s: float) -> ProbeEvaluation | ProbeError:
         scored = [value for result in results if isinstance(result, ScoreResult) for value in result.logprobs]
         if not all(math.isfinite(value) for value in scored):
             return ProbeError(
                 f"The layer path gives no probabilities in {self._engine.spec.dtype}, its activations overflow: "
                 "leave it out, or measure it in float32."
             )
-        return Measurement(
+        return ProbeEvaluation(
             evaluation=self._evaluation(self.probe.score(results), len(results), duration_s),
             samples=self.probe.samples(results, self._prompts),
         )

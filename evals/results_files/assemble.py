@@ -20,7 +20,7 @@ from evals.results_files.imported_run import (
 from evals.results_files.rules import KeyRule, rename_task, stage_rules
 from evals.scores import Score, SuiteScore
 from evals.stats import estimate_from_scores
-from evals.suite import Benchmark, Stage, Subset, Suite
+from evals.suite import Benchmark, ScoringStage, Subset, Suite
 
 
 def assemble_run(file: ResultFile, suites: Sequence[Suite] | None = None) -> ImportedRun:
@@ -199,7 +199,7 @@ def _stages(
     return stages
 
 
-def _other_stages(benchmark: Benchmark, main: str) -> list[Stage]:
+def _other_stages(benchmark: Benchmark, main: str) -> list[ScoringStage]:
     return [s for s in benchmark.stages if s.metric not in (None, main)]
 
 

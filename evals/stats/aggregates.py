@@ -21,7 +21,7 @@ from evals.errors import EvaluationError
 from evals.scores import Score
 from evals.stats.estimates import Delta, Estimate, SignificanceTest
 from evals.stats.paired import bootstrap_p, detectable, make_estimate, pooled, symmetric
-from evals.stats.resample import N_DRAWS, Floats, Subset, combine, reach
+from evals.stats.resample import N_DRAWS, Floats, SubsetDocuments, combine, reach
 from evals.suite import Benchmark
 
 
@@ -81,7 +81,9 @@ def _draws(
     for name, scored in sorted(complete.items()):
         bound = benchmark.subset(name).lower_bound if benchmark.aggregation.normalizes else 0.0
         n, metrics = sizes[name], [scored[m] for m in benchmark.metrics]
-        subsets.append(Subset(name, bound, np.zeros((n, 1, len(metrics))), np.ones((n, len(metrics)))))
+        subsets.append(
+            SubsetDocuments(name, bound, np.zeros((n, 1, len(metrics))), np.ones((n, len(metrics))))
+        )
         rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
         values = np.stack(_drawn(metrics, n / total, n_draws, rng), axis=1)[:, None, :]
         drawn.append((values * n, np.full((n_draws, len(metrics)), float(n))))

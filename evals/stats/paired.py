@@ -15,7 +15,7 @@ from evals.stats.estimates import Delta, Estimate, Flips, Interval, Significance
 from evals.stats.resample import (
     N_DRAWS,
     Floats,
-    Subset,
+    SubsetDocuments,
     difference_draws,
     draws,
     interval,
@@ -37,7 +37,7 @@ _POOLED = (Aggregation.POOLED, Aggregation.POOLED_NORMALIZED, Aggregation.METRIC
 class Documents:
     """The documents of one benchmark with the answers of one side (a score) or of base and candidate (a delta)."""
 
-    subsets: tuple[Subset, ...]
+    subsets: tuple[SubsetDocuments, ...]
     pooled: bool
 
     @property
@@ -215,11 +215,11 @@ def _subset(
     keys: list[tuple[str, int]],
     keyed: Sequence[dict[tuple[str, int], Sample]],
     benchmark: Benchmark,
-) -> Subset:
+) -> SubsetDocuments:
     chance = benchmark.subset(name).lower_bound
     values = np.array([[[_value(k[key], m) for m in benchmark.metrics] for k in keyed] for key in keys])
     weights = np.array([[keyed[0][key].weights.get(m, 1.0) for m in benchmark.metrics] for key in keys])
-    return Subset(name, chance if benchmark.aggregation.normalizes else 0.0, values, weights)
+    return SubsetDocuments(name, chance if benchmark.aggregation.normalizes else 0.0, values, weights)
 
 
 def _value(sample: Sample, metric: str) -> float:

@@ -35,7 +35,7 @@ _CHUNK = 8_000_000
 
 
 @dataclass(frozen=True)
-class Subset:
+class SubsetDocuments:
     """The documents of one subset: `values[d, s, m]` is metric m of document d for side s, 0 to 1.
 
     A comparison has two sides (base, candidate), a single score has one. `weights[d, m]` is the number of items
@@ -59,20 +59,20 @@ def normalized(raw: Floats, lower_bound: float, *, floor: bool = True) -> Floats
     return np.maximum(0.0, scaled) if floor else scaled
 
 
-def lower_bound_of(subsets: Sequence[Subset]) -> float:
+def lower_bound_of(subsets: Sequence[SubsetDocuments]) -> float:
     """The lower bound of pooled documents: the mean over them, as in `evals.normalize`."""
     if len({s.lower_bound for s in subsets}) == 1:
         return subsets[0].lower_bound
     return sum(s.lower_bound * s.n for s in subsets) / sum(s.n for s in subsets)
 
 
-def measured(subsets: Sequence[Subset], pooled: bool) -> Floats:
+def measured(subsets: Sequence[SubsetDocuments], pooled: bool) -> Floats:
     """The measured normalized score of each side."""
     sums = [_sums(s, np.ones((1, s.n))) for s in subsets]
     return combine(subsets, sums, pooled)[0]
 
 
-def draws(subsets: Sequence[Subset], pooled: bool, n_draws: int = N_DRAWS, seed: int = 0) -> Floats:
+def draws(subsets: Sequence[SubsetDocuments], pooled: bool, n_draws: int = N_DRAWS, seed: int = 0) -> Floats:
     """Scores of each side, shape (n_draws, sides), under random weights; their mean is the measured score."""
     drawn = combine(subsets, _drawn_sums(subsets, n_draws, seed), pooled)
     centred: Floats = drawn - drawn.mean(axis=0) + measured(subsets, pooled)
@@ -80,7 +80,7 @@ def draws(subsets: Sequence[Subset], pooled: bool, n_draws: int = N_DRAWS, seed:
 
 
 def difference_draws(
-    subsets: Sequence[Subset], pooled: bool, n_draws: int = N_DRAWS, seed: int = 0
+    subsets: Sequence[SubsetDocuments], pooled: bool, n_draws: int = N_DRAWS, seed: int = 0
 ) -> tuple[Floats, Floats]:
     """Draws of candidate minus base with mean 0: of floored scores, and of scores without the floor."""
     sums = _drawn_sums(subsets, n_draws, seed)
@@ -103,12 +103,12 @@ def reach(errors: Floats, alpha: float = 0.05) -> float:
     return float(np.partition(np.abs(errors), len(errors) - place)[len(errors) - place])
 
 
-def _drawn_sums(subsets: Sequence[Subset], n_draws: int, seed: int) -> list[tuple[Floats, Floats]]:
+def _drawn_sums(subsets: Sequence[SubsetDocuments], n_draws: int, seed: int) -> list[tuple[Floats, Floats]]:
     total = sum(s.n for s in subsets)
     return [_subset_draws(s, s.n / total, n_draws, seed) for s in subsets]
 
 
-def _subset_draws(subset: Subset, share: float, n_draws: int, seed: int) -> tuple[Floats, Floats]:
+def _subset_draws(subset: SubsetDocuments, share: float, n_draws: int, seed: int) -> tuple[Floats, Floats]:
     """Weighted sums of values and of items over documents, one pair per draw."""
     rows = np.concatenate([subset.values.reshape(subset.n, -1), subset.weights], axis=1)
     distinct, counts = np.unique(rows, axis=0, return_counts=True)
@@ -117,7 +117,7 @@ def _subset_draws(subset: Subset, share: float, n_draws: int, seed: int) -> tupl
     values = distinct[:, :cut].reshape(-1, n_sides, n_metrics)
     imaginary = _imaginary_documents(n_sides, n_metrics)
     typical = np.broadcast_to(subset.weights.mean(axis=0), (len(imaginary), n_metrics))
-    grouped = Subset(
+    grouped = SubsetDocuments(
         subset.name,
         subset.lower_bound,
         np.concatenate([values, imaginary]),
@@ -143,7 +143,7 @@ def _imaginary_documents(n_sides: int, n_metrics: int) -> Floats:
     return np.stack([np.stack([correct, wrong]), np.stack([wrong, correct])])
 
 
-def _sums(subset: Subset, weights: Floats) -> tuple[Floats, Floats]:
+def _sums(subset: SubsetDocuments, weights: Floats) -> tuple[Floats, Floats]:
     """Per draw: sum of weight x items x value, shape (draws, sides, metrics), and of weight x items."""
     items = weights @ subset.weights
     flat = (subset.values * subset.weights[:, None, :]).reshape(subset.n, -1)
@@ -152,7 +152,11 @@ def _sums(subset: Subset, weights: Floats) -> tuple[Floats, Floats]:
 
 
 def combine(
-    subsets: Sequence[Subset], sums: Sequence[tuple[Floats, Floats]], pooled: bool, *, floor: bool = True
+    subsets: Sequence[SubsetDocuments],
+    sums: Sequence[tuple[Floats, Floats]],
+    pooled: bool,
+    *,
+    floor: bool = True,
 ) -> Floats:
     """Normalized scores, shape (draws, sides), from sums of values and of items per subset."""
     if pooled:

@@ -21,7 +21,7 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
-from evals.stats.resample import Floats, Subset, lower_bound_of, normalized
+from evals.stats.resample import Floats, SubsetDocuments, lower_bound_of, normalized
 
 _CELLS = 1 << 14
 _SPREADS = 9.0
@@ -76,7 +76,7 @@ class SwapDistribution:
         return float(self.sizes[int(np.flatnonzero(self.tail >= alpha)[-1])]) + self.slack
 
 
-def swap_parts(subsets: Sequence[Subset], pooled: bool) -> tuple[Part, ...]:
+def swap_parts(subsets: Sequence[SubsetDocuments], pooled: bool) -> tuple[Part, ...]:
     """The parts of one benchmark's delta; `subsets` have two sides, base and candidate."""
     units = [list(subsets)] if pooled else [[s] for s in subsets]
     return tuple(part for unit in units for part in _parts_of_unit(unit, 1 / len(units)))
@@ -98,7 +98,7 @@ def distribution(parts: Sequence[Part]) -> SwapDistribution:
     return SwapDistribution(sizes, np.minimum(tail / tail[0], 1.0), square, slack)
 
 
-def _parts_of_unit(unit: Sequence[Subset], share: float) -> list[Part]:
+def _parts_of_unit(unit: Sequence[SubsetDocuments], share: float) -> list[Part]:
     """The parts of a unit to which the floor applies: one subset, or all documents of a pooled benchmark."""
     items = np.sum([s.weights.sum(axis=0) for s in unit], axis=0)
     answers = np.concatenate([(s.values * s.weights[:, None, :] / items).mean(axis=2) for s in unit])

@@ -34,7 +34,7 @@ from evals.transformers.loading import (
     set_threads,
 )
 from evals.transformers.rope import LengthAwareScorer, Scorer
-from evals.transformers.scoring import PlainScorer, TreeScorer
+from evals.transformers.scoring import CachedTreeScorer, PlainScorer
 
 BATCH_CPU = 16
 BATCH_CUDA = 64
@@ -68,7 +68,7 @@ class TransformersEngine:
         config = read_config(checkpoint)
         is_live = is_live_family(config)
         self._scorer: Scorer = (
-            TreeScorer(self._model, device) if is_live else PlainScorer(self._model, device)
+            CachedTreeScorer(self._model, device) if is_live else PlainScorer(self._model, device)
         )
         constant_rope = constant_rope_length(config)
         if constant_rope is not None:

@@ -21,7 +21,7 @@ ROWS_PER_SOFTMAX = 256
 """Number of logit rows converted to float32 at once."""
 
 
-class TreeScorer:
+class CachedTreeScorer:
     """Scores continuations with a KV cache that is reused between questions."""
 
     def __init__(self, model: PreTrainedModel, device: torch.device) -> None:

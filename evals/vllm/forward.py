@@ -34,7 +34,7 @@ class Hidden:
 
 
 @dataclass(frozen=True)
-class Part:
+class HeldRows:
     """Rows of a layer's pass whose keys and values are in the same holder."""
 
     holder: int
@@ -52,7 +52,7 @@ class Part:
 class Running:
     """Parts of the running layer, set before each call of its attention."""
 
-    parts: tuple[Part, ...] = ()
+    parts: tuple[HeldRows, ...] = ()
 
 
 class SpreadAttention(nn.Module):
@@ -73,7 +73,9 @@ class SpreadAttention(nn.Module):
             output[part.rows] = self._part(part, query[part.rows], key[part.rows], value[part.rows])
         return output
 
-    def _part(self, part: Part, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    def _part(
+        self, part: HeldRows, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
+    ) -> torch.Tensor:
         holder = self._holders[part.holder]
         keys = key.view(-1, holder.num_kv_heads, holder.head_size)
         values = value.view(-1, holder.num_kv_heads, holder.head_size)
@@ -206,7 +208,9 @@ class Forward:
         # Only here the host waits for the GPU.
         return StepResult(torch.cat(logprobs).tolist(), torch.cat(best).tolist())
 
-    def one_layer(self, layer: int, hidden: Hidden, positions: torch.Tensor, parts: tuple[Part, ...]) -> None:
+    def one_layer(
+        self, layer: int, hidden: Hidden, positions: torch.Tensor, parts: tuple[HeldRows, ...]
+    ) -> None:
         """Run one loaded layer; changes `hidden`."""
         self._running.parts = parts
         metadata = {self._holders[layer][part.holder].layer_name: part.metadata for part in parts}
@@ -258,7 +262,7 @@ class _Pass:
         self._batch = batch
         self._positions = forward.tensor(batch.positions)
         self._metadata: dict[tuple[int, int], Any] = {}
-        self._parts: dict[tuple[tuple[int, ...], int], Part] = {}
+        self._parts: dict[tuple[tuple[int, ...], int], HeldRows] = {}
 
     def layer(self, layer: int, hidden: Hidden, paths: tuple[int, ...], repeat: int) -> None:
         """Run one layer for these paths; writes keys and values for all of them and reads those of the first."""
@@ -276,12 +280,12 @@ class _Pass:
             )
         return self._metadata[path, repeat]
 
-    def _part(self, paths: tuple[int, ...], repeat: int) -> Part:
+    def _part(self, paths: tuple[int, ...], repeat: int) -> HeldRows:
         batch, forward = self._batch, self._forward
         blocks, offsets = forward.tensor(batch.write_blocks), forward.tensor(batch.write_offsets)
         slots = [forward.slots_of(self.stride.block(blocks, path, repeat), offsets) for path in paths]
         plain = len(paths) == 1 and len(batch.write_rows) == len(batch.tokens)
-        return Part(
+        return HeldRows(
             holder=self.stride.holder(repeat),
             metadata=self._metadata_of(paths[0], repeat),
             slots=torch.cat(slots),
@@ -328,7 +332,7 @@ class _Rows:
         all_rows = len(rows) == len(step.paths)
         return _Due(None if all_rows else forward.tensor(rows), forward.tensor(step.lengths[rows] - 1), parts)
 
-    def _part(self, holder: int, rows: Ints, repeats: Ints) -> Part:
+    def _part(self, holder: int, rows: Ints, repeats: Ints) -> HeldRows:
         """The rows whose keys and values are in one holder."""
         step, forward, size = self._step, self._forward, self._forward.block_size
         lengths = step.lengths[rows]
@@ -341,7 +345,7 @@ class _Rows:
             torch.from_numpy(tables),
             (1, int(lengths.max())),
         )
-        return Part(holder, metadata, forward.tensor(slots))
+        return HeldRows(holder, metadata, forward.tensor(slots))
 
 
 @dataclass(frozen=True)
@@ -351,4 +355,4 @@ class _Due:
     rows: torch.Tensor | None
     """None for all."""
     positions: torch.Tensor
-    parts: tuple[Part, ...]
+    parts: tuple[HeldRows, ...]

@@ -14,7 +14,7 @@ MARGIN = 0.02
 """Smaller differences of log-probabilities do not decide: they may come from passes with different rounding."""
 
 
-class Row(NamedTuple):
+class GreedyRow(NamedTuple):
     """The prediction after a context and the first tokens of a continuation."""
 
     context: tuple[int, ...]
@@ -25,25 +25,25 @@ class RowScores:
     """Known log-probabilities and likeliest tokens of one question's rows."""
 
     def __init__(self) -> None:
-        self._logprobs: dict[Row, dict[int, float]] = {}
-        self._likeliest: dict[Row, int] = {}
+        self._logprobs: dict[GreedyRow, dict[int, float]] = {}
+        self._likeliest: dict[GreedyRow, int] = {}
 
     def add_logprobs(
         self, context: tuple[int, ...], continuation: tuple[int, ...], logprobs: Sequence[float]
     ) -> None:
         """Add the log-probability of every token of a continuation."""
         for position, (token, logprob) in enumerate(zip(continuation, logprobs, strict=True)):
-            self._logprobs.setdefault(Row(context, continuation[:position]), {})[token] = logprob
+            self._logprobs.setdefault(GreedyRow(context, continuation[:position]), {})[token] = logprob
 
-    def add_likeliest(self, row: Row, token: int) -> None:
+    def add_likeliest(self, row: GreedyRow, token: int) -> None:
         """Add the likeliest token of a row."""
         self._likeliest[row] = token
 
-    def is_greedy(self, context: tuple[int, ...], continuation: tuple[int, ...]) -> bool | Row:
+    def is_greedy(self, context: tuple[int, ...], continuation: tuple[int, ...]) -> bool | GreedyRow:
         """Whether every token is the likeliest of its row; if that is undecided, the first undecided row."""
         undecided = None
         for position, token in enumerate(continuation):
-            row = Row(context, continuation[:position])
+            row = GreedyRow(context, continuation[:position])
             likeliest = self._is_likeliest(row, token)
             if likeliest is False:
                 return False
@@ -51,7 +51,7 @@ class RowScores:
                 undecided = row
         return True if undecided is None else undecided
 
-    def _is_likeliest(self, row: Row, token: int) -> bool | None:
+    def _is_likeliest(self, row: GreedyRow, token: int) -> bool | None:
         if row in self._likeliest:
             return self._likeliest[row] == token
         logprobs = self._logprobs[row]

@@ -54,7 +54,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Shape:
+class LayerShape:
     """Sizes of one rank's share of a decoder layer, in elements."""
 
     hidden: int
@@ -65,7 +65,7 @@ class Shape:
     """KV heads times head size."""
 
     @classmethod
-    def of(cls, config: Any, tensor_parallel: int) -> Shape:
+    def of(cls, config: Any, tensor_parallel: int) -> LayerShape:
         """From a transformers config."""
         heads = config.num_attention_heads
         kv_heads = getattr(config, "num_key_value_heads", None) or heads
@@ -79,7 +79,7 @@ class Shape:
         )
 
 
-def bytes_per_token(shape: Shape, element_size: int) -> int:
+def bytes_per_token(shape: LayerShape, element_size: int) -> int:
     """Peak activation bytes of one token in a pass.
 
     Counted are hidden states and residuals at every branch, a layer's normed input and output, query, attention output and its
@@ -105,7 +105,7 @@ def head_rows(vocabulary: int) -> int:
 
 
 def gpu_limits(
-    holders: int, blocks: int, block_size: int, *, free_bytes: int, shape: Shape, element_size: int
+    holders: int, blocks: int, block_size: int, *, free_bytes: int, shape: LayerShape, element_size: int
 ) -> Limits:
     """Limits of a worker on a GPU."""
     tokens = tokens_in(free_bytes, bytes_per_token(shape, element_size))

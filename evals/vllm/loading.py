@@ -43,7 +43,7 @@ KV_SHARE_CPU = 0.25
 
 
 @dataclass(frozen=True)
-class Plan:
+class StartSettings:
     """Settings and vLLM arguments of an engine."""
 
     cpu: bool
@@ -55,7 +55,7 @@ class Plan:
     arguments: dict[str, Any]
 
 
-def plan_engine(spec: EngineSpec, checkpoint: Path, tuning: EngineTuning) -> Plan:
+def plan_engine(spec: EngineSpec, checkpoint: Path, tuning: EngineTuning) -> StartSettings:
     """Settings for this machine, without loading anything; EngineError if the checkpoint contradicts the specification."""
     config = read_config(checkpoint)
     require_all_weights(checkpoint, config)
@@ -112,7 +112,7 @@ def plan_engine(spec: EngineSpec, checkpoint: Path, tuning: EngineTuning) -> Pla
         arguments |= {"kv_cache_memory_bytes": kv_cache_bytes, "max_num_batched_tokens": TOKENS_PER_STEP_CPU}
     else:
         arguments["gpu_memory_utilization"] = tuning.gpu_memory_share
-    return Plan(cpu, live, execution, bool(spec.batch_invariant), threads, kv_cache_bytes, arguments)
+    return StartSettings(cpu, live, execution, bool(spec.batch_invariant), threads, kv_cache_bytes, arguments)
 
 
 def _longest(spec: EngineSpec, config: dict[str, Any]) -> int | None:
@@ -159,7 +159,7 @@ def weight_bytes(checkpoint: Path, spec: EngineSpec) -> int | None:
     return numbers * (4 if spec.dtype == "float32" else 2)
 
 
-def start(spec: EngineSpec, checkpoint: Path, plan: Plan) -> LLM:
+def start(spec: EngineSpec, checkpoint: Path, plan: StartSettings) -> LLM:
     """Start an engine in this process; EngineStartError with the end of vLLM's log if it fails."""
     import torch
 
@@ -185,7 +185,7 @@ def start(spec: EngineSpec, checkpoint: Path, plan: Plan) -> LLM:
 
 
 def running_spec(
-    spec: EngineSpec, plan: Plan, workers: Sequence[RunningEngine], quantization: str | None = None
+    spec: EngineSpec, plan: StartSettings, workers: Sequence[RunningEngine], quantization: str | None = None
 ) -> EngineSpec:
     """The specification with the running attention backend; EngineError if another mode or backend runs."""
     running = workers[0]

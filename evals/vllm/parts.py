@@ -13,7 +13,7 @@ from evals.vllm.radix import Mark
 from evals.vllm.scoring import truncated
 
 
-class Part:
+class SharedContext:
     """Continuations of one request that share a context."""
 
     def __init__(
@@ -53,7 +53,7 @@ class Part:
         )
 
 
-def parts_of(requests: Sequence[ScoreRequest], max_length: int) -> list[Part]:
+def parts_of(requests: Sequence[ScoreRequest], max_length: int) -> list[SharedContext]:
     """The parts of all requests, ordered so that neighbours share prefixes.
 
     A request has several parts if its continuations' contexts differ after truncation.
@@ -64,11 +64,11 @@ def parts_of(requests: Sequence[ScoreRequest], max_length: int) -> list[Part]:
         for choice, continuation in enumerate(request.continuations):
             groups.setdefault(truncated(request.context, continuation, max_length), []).append(choice)
         for context, choices in groups.items():
-            parts.append(Part(index, context, [request.continuations[c] for c in choices], choices))
+            parts.append(SharedContext(index, context, [request.continuations[c] for c in choices], choices))
     return sorted(parts, key=lambda part: part.context)
 
 
-def step_of(packed: Batch, marks: dict[int, list[Mark]], parts: Sequence[Part]) -> Step:
+def step_of(packed: Batch, marks: dict[int, list[Mark]], parts: Sequence[SharedContext]) -> Step:
     """The pass with the lookups of the parts; a mark is (number of the part, row of its tree)."""
     lookups = [
         (index, token)
@@ -81,7 +81,7 @@ def step_of(packed: Batch, marks: dict[int, list[Mark]], parts: Sequence[Part]) 
 
 
 def results_of(
-    step: Step, marks: dict[int, list[Mark]], answer: StepResult, parts: Sequence[Part]
+    step: Step, marks: dict[int, list[Mark]], answer: StepResult, parts: Sequence[SharedContext]
 ) -> list[ScoreResult]:
     """The result of each part from the answer to the pass."""
     values: list[dict[int, float]] = [{} for _ in marks]
@@ -99,13 +99,13 @@ def results_of(
 class Collector:
     """Joins the results of parts to results of requests."""
 
-    def __init__(self, parts: Sequence[Part]) -> None:
+    def __init__(self, parts: Sequence[SharedContext]) -> None:
         self._missing: dict[int, int] = {}
         self._entries: dict[int, list[tuple[int, float, bool]]] = {}
         for part in parts:
             self._missing[part.request] = self._missing.get(part.request, 0) + 1
 
-    def add(self, part: Part, result: ScoreResult) -> ScoreResult | None:
+    def add(self, part: SharedContext, result: ScoreResult) -> ScoreResult | None:
         """Add one part's result; returns the request's result after its last part, else None."""
         entries = self._entries.setdefault(part.request, [])
         entries += zip(part.choices, result.logprobs, result.is_greedy, strict=True)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from evals.engine import ScoreRequest, ScoreResult, Wanted, all_wanted
 from evals.errors import EngineError
-from evals.vllm.greedy import Row, RowScores
+from evals.vllm.greedy import GreedyRow, RowScores
 from evals.vllm.queue import Prompt, RequestQueue
 
 if TYPE_CHECKING:
@@ -42,11 +42,11 @@ class _Question:
     def context(self, choice: int) -> tuple[int, ...]:
         return truncated(self.request.context, self.request.continuations[choice], self.max_length)
 
-    def next_undecided_row(self) -> Row | None:
+    def next_undecided_row(self) -> GreedyRow | None:
         """A row whose likeliest token decides whether a scored choice is greedy; None if all choices are decided."""
         for choice in self.logprobs.keys() - self.is_greedy.keys():
             answer = self.rows.is_greedy(self.context(choice), self.request.continuations[choice])
-            if isinstance(answer, Row):
+            if isinstance(answer, GreedyRow):
                 return answer
             self.is_greedy[choice] = answer
         return None
@@ -76,7 +76,7 @@ class _OneTokenChoices(Prompt):
 class _LikeliestToken(Prompt):
     """The tokens up to a row whose likeliest token is requested."""
 
-    row: Row
+    row: GreedyRow
 
 
 def truncated(context: tuple[int, ...], continuation: tuple[int, ...], max_length: int) -> tuple[int, ...]:
@@ -151,7 +151,7 @@ def _uncached(prompt: _Choice) -> _Choice:
     return replace(prompt, params=params)
 
 
-def _likeliest_token(index: int, row: Row) -> _LikeliestToken:
+def _likeliest_token(index: int, row: GreedyRow) -> _LikeliestToken:
     from vllm import SamplingParams
 
     params = SamplingParams(temperature=0, max_tokens=1, detokenize=False)

@@ -12,7 +12,7 @@ from evals.errors import EngineError
 from evals.token_tree import common_prefix
 from evals.vllm.batch import Step, StepResult, batch_of
 from evals.vllm.limits import Limits
-from evals.vllm.parts import Collector, Part, parts_of, results_of, step_of
+from evals.vllm.parts import Collector, SharedContext, parts_of, results_of, step_of
 from evals.vllm.radix import BlockPool, Mark, RadixTree, Resident
 from evals.vllm.schedule import Path, Stride, most_repeats
 
@@ -93,7 +93,7 @@ class TreeScorer:
                         if request_result is not None:
                             yield path, part.request, request_result
 
-    def _plan(self, batch: list[Part]) -> tuple[list[Part], Step, dict[int, list[Mark]]]:
+    def _plan(self, batch: list[SharedContext]) -> tuple[list[SharedContext], Step, dict[int, list[Mark]]]:
         """The pass over a batch that starts with an empty KV cache."""
         tree = _build_tree(batch, Resident())
         tree.place(BlockPool(1, self._n_blocks, self._block_size))
@@ -101,10 +101,10 @@ class TreeScorer:
         return batch, step_of(packed, marks, batch), marks
 
     def _batches(
-        self, parts: Iterable[Part], previous: tuple[int, ...], pool: BlockPool
-    ) -> Iterator[list[Part]]:
+        self, parts: Iterable[SharedContext], previous: tuple[int, ...], pool: BlockPool
+    ) -> Iterator[list[SharedContext]]:
         """Batches of neighbouring parts, limited by new tokens and by an upper bound of their KV blocks."""
-        batch: list[Part] = []
+        batch: list[SharedContext] = []
         tokens = blocks = 0
         for part in parts:
             new = len(part.context) - common_prefix(part.context, previous)
@@ -119,7 +119,7 @@ class TreeScorer:
         if batch:
             yield batch
 
-    def _score(self, batch: list[Part]) -> list[ScoreResult]:
+    def _score(self, batch: list[SharedContext]) -> list[ScoreResult]:
         tree = _build_tree(batch, self._resident)
         try:
             allocated = tree.place(self._pool)
@@ -163,7 +163,7 @@ def _is_finite(answer: StepResult) -> bool:
     return all(math.isfinite(value) for value in answer.logprobs)
 
 
-def _build_tree(batch: Sequence[Part], resident: Resident) -> RadixTree:
+def _build_tree(batch: Sequence[SharedContext], resident: Resident) -> RadixTree:
     tree = RadixTree(resident)
     for number, part in enumerate(batch):
         for row, tokens in part.sequences():

@@ -12,7 +12,7 @@ from vllm.v1.worker.utils import clear_layer_kv_caches
 
 from evals.vllm.batch import DecodeStep, Step, StepResult
 from evals.vllm.forward import Forward
-from evals.vllm.limits import HEAD_ROWS_CPU, Limits, Shape, gpu_limits, head_rows
+from evals.vllm.limits import HEAD_ROWS_CPU, LayerShape, Limits, gpu_limits, head_rows
 from evals.vllm.reporting import ReportsExecution
 from evals.vllm.schedule import Stride
 from evals.vllm.slots import LayerSlots
@@ -112,7 +112,7 @@ class LiveWorker(ReportsExecution, _Worker):
         # Memory that the allocator keeps from the start-up's largest pass is available.
         cached = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
         free = torch.cuda.mem_get_info(self.device)[0] + cached
-        shape = Shape.of(config.hf_text_config, self.parallel_config.tensor_parallel_size)
+        shape = LayerShape.of(config.hf_text_config, self.parallel_config.tensor_parallel_size)
         return gpu_limits(*cache_shape, free_bytes=free, shape=shape, element_size=config.dtype.itemsize)
 
     def run_step(self, step: Step, paths: list[tuple[int, ...]], stride: Stride) -> list[StepResult]:

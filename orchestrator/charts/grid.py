@@ -8,8 +8,9 @@ from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
+from evals.engine import Frozen
 from orchestrator.charts.records import ChartError, PointStatus, Scan, ScanPoint
 
 MAX_ASYMMETRY = 6.0
@@ -32,10 +33,10 @@ class ColourScale(StrEnum):
             raise ChartError(f"There is no colour scale {name!r}; choose one of {known}.") from None
 
 
-class HeatGrid(BaseModel):
+class HeatGrid(Frozen):
     """One measure over all (i, j) of a scan, rows i (start), columns j (end)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+    model_config = ConfigDict(arbitrary_types_allowed=True)
 
     deltas: NDArray[np.float64] = Field(
         description="Value minus base, shape (N + 1, N + 1); NaN where there is none."

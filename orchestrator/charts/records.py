@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from evals.engine import Frozen
 from orchestrator.errors import MergeboardError
 
 
 class ChartError(MergeboardError):
     """A chart cannot be drawn from what is there; the message says what is missing."""
-
-
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class PointStatus(StrEnum):
@@ -25,7 +22,7 @@ class PointStatus(StrEnum):
     PENDING = "pending"
 
 
-class ScanPoint(_Record):
+class ScanPoint(Frozen):
     """One layer path of a scan and its values."""
 
     label: str = Field(description="Short name, for example '(10, 17)'.")
@@ -38,14 +35,14 @@ class ScanPoint(_Record):
     reason: str | None = Field(default=None, description="Why the measurement failed, where it did.")
 
 
-class NullLine(_Record):
+class NullLine(Frozen):
     """A value that knowing nothing gets."""
 
     name: str = Field(description="Which answerer, for example 'random'.")
     value: float = Field(description="Its value, on the measure's scale.")
 
 
-class Measure(_Record):
+class Measure(Frozen):
     """A quantity that a scan has for every path."""
 
     name: str = Field(description="Key in the points' values.")
@@ -62,7 +59,7 @@ class Measure(_Record):
         return f"{value:{'+' if sign else ''}.{self.decimals}f}{self.unit}".replace("-", "\N{MINUS SIGN}")
 
 
-class Scan(_Record):
+class Scan(Frozen):
     """All paths of a scan over one base."""
 
     title: str = Field(description="What was scanned, for example the checkpoint's name.")
@@ -99,7 +96,7 @@ class Scan(_Record):
         return point.values[name] - self.base[name]
 
 
-class DeltaBar(_Record):
+class DeltaBar(Frozen):
     """One benchmark's difference between candidate and base."""
 
     benchmark: str = Field(description="Name for people, for example 'MATH Lvl 5'.")

@@ -6,7 +6,9 @@ import textwrap
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from evals.engine import Frozen
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,10 +25,8 @@ class Theme(StrEnum):
     DARK = "dark"
 
 
-class Look(BaseModel):
+class Look(Frozen):
     """The colours of one theme."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     paper: str = Field(description="Background.")
     ink: str = Field(description="Text.")

@@ -11,28 +11,28 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 
-class Entry(NamedTuple):
+class CommandEntry(NamedTuple):
     """One command: its line in the help, and the function that it is, as `module:function`."""
 
     help: str
     function: str
 
 
-class Group(NamedTuple):
+class CommandGroup(NamedTuple):
     """A command with commands of its own, such as `cache`."""
 
     help: str
-    entries: Mapping[str, Entry]
+    entries: Mapping[str, CommandEntry]
 
 
-Table = Mapping[str, Mapping[str, Entry | Group]]
+Table = Mapping[str, Mapping[str, CommandEntry | CommandGroup]]
 """Heading of the help -> name of a command -> the command."""
 
 
 class LazyCommands(MutableMapping[str, Any]):
     """Name -> click command, each made from its module when it is first asked for; names cost nothing."""
 
-    def __init__(self, entries: Mapping[str, Entry | Group]) -> None:
+    def __init__(self, entries: Mapping[str, CommandEntry | CommandGroup]) -> None:
         self._entries = entries
         self._loaded: dict[str, Any] = {}
 
@@ -80,9 +80,9 @@ class LazyGroup(TyperGroup):
                 )
 
 
-def _load(name: str, entry: Entry | Group) -> Any:
+def _load(name: str, entry: CommandEntry | CommandGroup) -> Any:
     """The click command of an entry."""
-    if isinstance(entry, Group):
+    if isinstance(entry, CommandGroup):
         return LazyGroup(
             name=name,
             help=entry.help,

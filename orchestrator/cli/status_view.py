@@ -21,7 +21,7 @@ from orchestrator.run.outlook import StoredOutlook
 from orchestrator.run.progress import JobProgress, read_progress
 from orchestrator.settings import Settings
 from orchestrator.store import Store
-from orchestrator.store.records import AttemptRecord, RunProgress, RunRecord, RunState, Usage
+from orchestrator.store.records import AttemptRecord, JobCounts, RunRecord, RunState, Usage
 
 _LOG_LINES = 8
 # A run that nobody drives this long after it was written down will not start by itself.
@@ -80,13 +80,13 @@ def watch_run(settings: Settings, run_id: str, period_s: float, console: Console
         told = None
         while True:
             look = _look(store, settings, outlook, run_id)
+            if not _is_active(look.record):
+                break
             if live is not None:
                 live.update(_view(look, store.usage(run_id), store.failed_attempts(run_id)), refresh=True)
             elif (look.record.state, look.progress) != told:
                 told = (look.record.state, look.progress)
                 console.print(_headline(look), soft_wrap=True)
-            if not _is_active(look.record):
-                break
             time.sleep(period_s)
         usage, failed = store.usage(run_id), store.failed_attempts(run_id)
     console.print(_view(look, usage, failed), soft_wrap=True)
@@ -110,7 +110,7 @@ class _Look(NamedTuple):
     """A run at one moment."""
 
     record: RunRecord
-    progress: RunProgress
+    progress: JobCounts
     running: tuple[_RunningJob, ...]
     left_s: float | None
 
@@ -177,6 +177,6 @@ def _failure_lines(attempt: AttemptRecord) -> list[str]:
     return lines + [f"    {line}" for line in (attempt.log_tail or "").splitlines()[-_LOG_LINES:]]
 
 
-def _run_data(record: RunRecord, progress: RunProgress) -> dict[str, object]:
+def _run_data(record: RunRecord, progress: JobCounts) -> dict[str, object]:
     data = record.model_dump(mode="json", exclude={"sweep", "plan", "provenance"})
     return {**data, **progress.model_dump(mode="json"), "waiting": progress.waiting}

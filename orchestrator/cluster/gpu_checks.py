@@ -28,7 +28,7 @@ _TIMEOUT_S = 30.0
 _COMPILERS = ("gcc", "cc", "clang")
 
 
-class Card(Frozen):
+class Gpu(Frozen):
     """One GPU as the driver's tool shows it."""
 
     name: str = Field(description="Model of the GPU.")
@@ -41,7 +41,7 @@ class GpuFacts(Frozen):
 
     gpu_install: bool = Field(description="Whether vLLM or torch is a build for GPUs.")
     driver: str | None = Field(default=None, description="Version of the NVIDIA driver; null without one.")
-    cards: tuple[Card, ...] = Field(default=(), description="The GPUs that this process may see.")
+    cards: tuple[Gpu, ...] = Field(default=(), description="The GPUs that this process may see.")
     compiler: bool = Field(description="Whether there is a C compiler, which Triton calls at run time.")
     headers: bool = Field(description="Whether Python.h is there, which Triton's launchers include.")
     python: str = Field(description="Version of Python, major and minor.")
@@ -129,7 +129,7 @@ def _is_gpu_install() -> bool:
     return "cpu" not in (package_version("torch") or "cpu")
 
 
-def _nvidia_smi() -> tuple[str | None, tuple[Card, ...]]:
+def _nvidia_smi() -> tuple[str | None, tuple[Gpu, ...]]:
     """Driver and GPUs by the driver's own tool, which reserves no GPU."""
     if shutil.which("nvidia-smi") is None:
         return None, ()
@@ -144,7 +144,7 @@ def _nvidia_smi() -> tuple[str | None, tuple[Card, ...]]:
         if len(fields) == 4 and fields[2].isdigit() and fields[3].isdigit():
             driver = fields[1]
             cards.append(
-                Card(name=fields[0], total_bytes=int(fields[2]) * MIB, free_bytes=int(fields[3]) * MIB)
+                Gpu(name=fields[0], total_bytes=int(fields[2]) * MIB, free_bytes=int(fields[3]) * MIB)
             )
     return driver, tuple(cards)
 

@@ -19,7 +19,7 @@ _ORPHAN_S = 60.0
 
 
 @dataclass
-class Work:
+class EngineWork:
     """What one engine or node is doing: attempts at a batch, or help with the job of another engine's attempt."""
 
     tasks: tuple[Task, ...]
@@ -53,13 +53,13 @@ class Helping:
         self._not_before: dict[str, float] = {}
         self._orphans: dict[int, float] = {}
 
-    def task_for(self, key: str, running: Iterable[Work]) -> Task | None:
+    def task_for(self, key: str, running: Iterable[EngineWork]) -> Task | None:
         """The attempt that an idle engine with this key helps: the one with the fewest helpers."""
         works = list(running)
         found = [task for _, task in self._open(works) if _key(task) == key]
         return min(found, key=lambda task: _helpers(task, works), default=None)
 
-    def wants_engine(self, running: Iterable[Work]) -> EvalJob | None:
+    def wants_engine(self, running: Iterable[EngineWork]) -> EvalJob | None:
         """A job that a further engine would end sooner, its start included."""
         works = list(running)
         for work, task in self._open(works):
@@ -79,7 +79,7 @@ class Helping:
         """A helper has come back; `more` tells whether there may be something left to take on."""
         self._not_before[task.job.digest] = self._clock() + _AGAIN_S if more else math.inf
 
-    def left_over(self, running: Iterable[Work]) -> list[Work]:
+    def left_over(self, running: Iterable[EngineWork]) -> list[EngineWork]:
         """Helpers whose job has ended long ago: they hang."""
         works = list(running)
         led = {work.tasks[0].attempt_id for work in works if work.tasks}
@@ -88,7 +88,7 @@ class Helping:
         self._orphans = {name: self._orphans.get(name, now) for name in alone}
         return [alone[name] for name, since in self._orphans.items() if now - since > _ORPHAN_S]
 
-    def _open(self, works: list[Work]) -> list[tuple[Work, Task]]:
+    def _open(self, works: list[EngineWork]) -> list[tuple[EngineWork, Task]]:
         """Attempts that can be helped now, and the work that leads each."""
         now = self._clock()
         return [
@@ -105,5 +105,5 @@ def _key(task: Task) -> str:
     return task.job.engine_key
 
 
-def _helpers(task: Task, works: list[Work]) -> int:
+def _helpers(task: Task, works: list[EngineWork]) -> int:
     return sum(work.helps is not None and work.helps.attempt_id == task.attempt_id for work in works)

@@ -7,12 +7,12 @@ from pathlib import Path
 import ray
 
 from orchestrator.cluster.engines import LiveEngine
-from orchestrator.cluster.helpers import Work
+from orchestrator.cluster.helpers import EngineWork
 from orchestrator.store.records import Failure, FailureClass
 from orchestrator.worker.failures import lost_failure
 
 
-def failure_of_lost(error: Exception, work: Work, logs: Path) -> Failure:
+def failure_of_lost(error: Exception, work: EngineWork, logs: Path) -> Failure:
     """The failure of work whose process died with `error`; the log of its attempt in `logs` may tell why."""
     out_of_memory = isinstance(error, ray.exceptions.OutOfMemoryError)
     node = work.place.spot.node.host if isinstance(work.place, LiveEngine) else work.place.host

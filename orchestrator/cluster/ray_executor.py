@@ -16,7 +16,7 @@ from orchestrator.cluster.demand import PATIENCE_S, Growth, gpus_of, worth_a_nod
 from orchestrator.cluster.ending import Ending
 from orchestrator.cluster.engines import EngineState, LiveEngine
 from orchestrator.cluster.executor import Finished, Seat
-from orchestrator.cluster.helpers import AFTER_S, SPELL_S, Helping, Work
+from orchestrator.cluster.helpers import AFTER_S, SPELL_S, EngineWork, Helping
 from orchestrator.cluster.lost import failure_of_lost
 from orchestrator.cluster.nodes import Homeless, KnownNodes
 from orchestrator.cluster.placement import AVOID_S, Floor, Spot
@@ -69,7 +69,7 @@ class RayExecutor:
         self._opening: list[LiveEngine] = []
         self._closing: dict[Any, LiveEngine] = {}
         self._ending = Ending()
-        self._running: dict[Any, Work] = {}
+        self._running: dict[Any, EngineWork] = {}
         self._helping = Helping(seconds, start_s, after_s=help_after_s)
         self._builds = Builds(self._floor, self._context, self._env)
         self._verdicts: dict[Any, Failure] = {}
@@ -135,7 +135,7 @@ class RayExecutor:
                 continue
             task = self._helping.task_for(engine.key, self._running.values())
             if task is not None:
-                self._running[engine.help(task, SPELL_S)] = Work((), engine, helps=task)
+                self._running[engine.help(task, SPELL_S)] = EngineWork((), engine, helps=task)
         if not self._opening:
             job = self._helping.wants_engine(self._running.values())
             spot = self._floor.place(job, self._needs.get(job.engine_key), alone=True) if job else None
@@ -166,13 +166,13 @@ class RayExecutor:
         task = tasks[0]
         if isinstance(task.job, BuildJob):
             reference, node = self._builds.start(task, task.job)
-            self._running[reference] = Work((task,), node)
+            self._running[reference] = EngineWork((task,), node)
             return
         engine = self._promised(task.job.engine_key)
         if engine is None:
             raise RuntimeError(f"no engine is free for {task.job.digest}, which was not picked")
         self._helping.begun(task)
-        self._running[engine.run(tuple(tasks))] = Work(tuple(tasks), engine)
+        self._running[engine.run(tuple(tasks))] = EngineWork(tuple(tasks), engine)
 
     def wait(self, timeout_s: float) -> list[Finished]:
         """Attempts that have come back, lost ones as failures; an engine that was promised work and got none is free again."""

@@ -11,6 +11,7 @@ from evals.scores import PROBE_SUITE, ChatTemplate, EvalSettings
 from evals.suite import load_suite
 from evals.task_files import task_digest
 from orchestrator.errors import PlanError, SweepError
+from orchestrator.plan.job import BenchmarkIdentity
 from orchestrator.plan.sweep import SuiteEntry, Sweep
 from orchestrator.provenance import libraries_identity, scorer_identity
 from orchestrator.settings import Settings
@@ -28,23 +29,17 @@ class MissingBenchmark(Frozen):
     reason: str = Field(description="What is missing, and the command that gets it.")
 
 
-class Measure(Frozen):
+class PlannedBenchmark(BenchmarkIdentity):
     """One benchmark or probe with its settings: all of an evaluation but the candidate and the engine."""
 
-    suite: str = Field(description="Name of the suite.")
-    benchmark: str = Field(description="Name of the benchmark in it, or of the probe.")
-    benchmark_digest: str = Field(description="Digest of its definition.")
-    dataset_digest: str = Field(description="Digest of what identifies its data.")
-    settings: EvalSettings = Field(description="Template, BOS, limit, seeds.")
-    scorer: str = Field(description="Versions of what scores it.")
     max_length: int | None = Field(description="Longest sequence in tokens; null is the checkpoint's own.")
 
 
 def measures_of(
     sweep: Sweep, facts: SourceFacts, settings: Settings
-) -> tuple[list[Measure], list[MissingBenchmark]]:
+) -> tuple[list[PlannedBenchmark], list[MissingBenchmark]]:
     """Those whose data is there, and the others."""
-    found: list[Measure] = []
+    found: list[PlannedBenchmark] = []
     missing: list[MissingBenchmark] = []
     for entry in sweep.suites:
         if entry.suite == PROBE_SUITE:
@@ -61,7 +56,7 @@ def _benchmarks(
     sweep: Sweep,
     facts: SourceFacts,
     settings: Settings,
-    found: list[Measure],
+    found: list[PlannedBenchmark],
     missing: list[MissingBenchmark],
 ) -> None:
     """The benchmarks of one suite; the board's own settings where it never used a template, unless the sweep says `on`."""
@@ -79,7 +74,7 @@ def _benchmarks(
             missing.append(MissingBenchmark(suite=suite.name, benchmark=benchmark.name, reason=reason))
             continue
         found.append(
-            Measure(
+            PlannedBenchmark(
                 suite=suite.name,
                 benchmark=benchmark.name,
                 benchmark_digest=benchmark.digest,
@@ -91,7 +86,7 @@ def _benchmarks(
         )
 
 
-def _probes(entry: SuiteEntry, sweep: Sweep, facts: SourceFacts) -> list[Measure]:
+def _probes(entry: SuiteEntry, sweep: Sweep, facts: SourceFacts) -> list[PlannedBenchmark]:
     """Probes by their names; those of a scan's search set where none is named. Definition, data and scoring are one digest."""
     if entry.limit is not None:
         raise SweepError("Probes are asked whole: leave the limit out for the suite probes.")
@@ -103,7 +98,7 @@ def _probes(entry: SuiteEntry, sweep: Sweep, facts: SourceFacts) -> list[Measure
         if sweep.chat_template != "auto":
             template = ChatTemplate(sweep.chat_template)
         found.append(
-            Measure(
+            PlannedBenchmark(
                 suite=PROBE_SUITE,
                 benchmark=probe.name,
                 benchmark_digest=probe.digest,

@@ -70,7 +70,8 @@ class Durations:
     """Seconds that jobs take: a model of the work, corrected by what the store and this run have measured.
 
     Jobs of one benchmark differ by the size of what runs, which the model knows; what the model gets wrong is the same factor
-    for all of them, and that is what is measured. A benchmark that has not been measured is corrected as those are that have been.
+    for all of them, and that is what is measured. A benchmark that has not been measured is corrected as those are that have been;
+    a checkpoint of unknown size takes what others took.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Durations:
         self._ratios: dict[_Class, deque[float]] = {}
         self._factors: dict[_Class, float] = {}
         self._alike: dict[tuple[EngineKind | None, bool], float] = {}
+        self._seconds: dict[tuple[str, str, EngineKind | None], deque[float]] = {}
         self._sizes: dict[Workload, tuple[_Class, float]] = {}
 
     def workload(self, job: BuildJob | EvalJob) -> Workload:
@@ -112,7 +114,8 @@ class Durations:
         if factor is not None:
             return Expected(factor * units, measured=True)
         if not kind.sized:
-            return Expected(None, measured=False)
+            others = self._seconds.get(kind[:3])
+            return Expected(robust_mean(others) if others else None, measured=others is not None)
         alike = self._alike.get((kind.engine, kind.writes))
         factor = alike or self._alike.get((kind.engine, not kind.writes), 1.0)
         return Expected(factor * units, measured=alike is not None)
@@ -125,6 +128,7 @@ class Durations:
         ratios = self._ratios.setdefault(kind, deque(maxlen=_KEPT))
         ratios.append(duration_s / units)
         self._factors[kind] = robust_mean(ratios)
+        self._seconds.setdefault(kind[:3], deque(maxlen=_KEPT)).append(duration_s)
         if kind.sized:
             alike = [
                 k for k in self._factors if k.sized and (k.engine, k.writes) == (kind.engine, kind.writes)

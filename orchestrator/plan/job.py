@@ -70,11 +70,31 @@ class BuildJob(Frozen):
         return ()
 
 
+class BenchmarkIdentity(Frozen):
+    """A benchmark with all that its scores depend on besides the weights, the layer path and the engine.
+
+    The planned benchmark, the job and the stored protocol are this with what each knows beside it.
+    """
+
+    suite: str = Field(description="Name of the suite.")
+    benchmark: str = Field(description="Name of the benchmark in it, or of the probe.")
+    benchmark_digest: str = Field(description="Digest of the benchmark's definition.")
+    dataset_digest: str = Field(
+        description="Digest of what identifies the data set's content as far as known."
+    )
+    settings: EvalSettings = Field(description="Template, BOS, limit, seeds.")
+    scorer: str = Field(description="Versions of the harness and scorers.")
+
+    def identity_fields(self) -> dict[str, Any]:
+        """The fields of this identity alone, for another record that has them."""
+        return {name: getattr(self, name) for name in BenchmarkIdentity.model_fields}
+
+
 # Where and how an evaluation runs, which its result does not depend on.
 _NOT_IDENTITY = {"place", "live_layers", "tuning", "alone", "kind"}
 
 
-class EvalJob(Frozen):
+class EvalJob(BenchmarkIdentity):
     """Score one benchmark on one checkpoint, or on one layer path of it."""
 
     kind: Literal[JobKind.EVAL] = JobKind.EVAL
@@ -82,15 +102,7 @@ class EvalJob(Frozen):
     layer_path: tuple[int, ...] | None = Field(
         default=None, description="Source layers in order; null is all, once."
     )
-    suite: str = Field(description="Name of the suite.")
-    benchmark: str = Field(description="Name of the benchmark in it.")
-    benchmark_digest: str = Field(description="Digest of the benchmark's definition.")
-    dataset_digest: str = Field(
-        description="Digest of what identifies the data set's content as far as known."
-    )
     engine: EngineSpec = Field(description="The engine and its settings.")
-    settings: EvalSettings = Field(description="Template, BOS, limit, seeds.")
-    scorer: str = Field(description="Versions of the harness and scorers.")
     place: CheckpointPlace = Field(description="Where the weights are found (not identity).")
     live_layers: tuple[int, ...] | None = Field(
         default=None,

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from evals.engine import Frozen
 from orchestrator.plan.durations import ENGINE_START_S, Durations, Workload
-from orchestrator.plan.remaining import Running, Waiting, remaining_s
+from orchestrator.plan.remaining import RunningBatch, Waiting, remaining_s
 
 
 class ActiveBatch(Frozen):
@@ -46,7 +46,7 @@ def left_s(
     for batch in running:
         seconds, measured = durations.expected(batch.workload)
         active.append(
-            Running(
+            RunningBatch(
                 expected_s=None if seconds is None else seconds * batch.jobs,
                 measured=measured,
                 elapsed_s=batch.elapsed_s,

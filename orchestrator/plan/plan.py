@@ -25,7 +25,7 @@ from evals.execution import default_execution, planned_attention, require_runnab
 from evals.live_paths import LIVE_FAMILIES
 from evals.quantization import engine_quantization
 from orchestrator.errors import SweepError
-from orchestrator.plan.benchmarks import Measure, MissingBenchmark, measures_of
+from orchestrator.plan.benchmarks import MissingBenchmark, PlannedBenchmark, measures_of
 from orchestrator.plan.candidates import (
     BASE_NAME,
     Candidate,
@@ -161,7 +161,7 @@ def _evals(
     engines: list[tuple[EngineEntry, InstalledEngine]],
     candidates: list[Candidate],
     facts: SourceFacts,
-    measures: list[Measure],
+    measures: list[PlannedBenchmark],
     tensor_parallel: int,
 ) -> Iterator[PlannedEval]:
     live = _runs_live(sweep, facts)
@@ -186,13 +186,8 @@ def _evals(
                 job = EvalJob(
                     weights_digest=candidate.weights_digest,
                     layer_path=candidate.layer_path,
-                    suite=measure.suite,
-                    benchmark=measure.benchmark,
-                    benchmark_digest=measure.benchmark_digest,
-                    dataset_digest=measure.dataset_digest,
                     engine=engine,
-                    settings=measure.settings,
-                    scorer=measure.scorer,
+                    **measure.identity_fields(),
                     place=place,
                     live_layers=layers,
                     tuning=tuning,
@@ -259,7 +254,7 @@ def _place(candidate: Candidate, live: bool) -> tuple[CheckpointPlace, tuple[int
 def _engine(
     entry: EngineEntry,
     here: InstalledEngine,
-    measure: Measure,
+    measure: PlannedBenchmark,
     facts: SourceFacts,
     sweep: Sweep,
     tensor_parallel: int,

@@ -23,7 +23,7 @@ _LAID_OUT = 1000
 _FOLLOW_S = 5.0
 
 
-class Running(Frozen):
+class RunningBatch(Frozen):
     """A batch or a build that an engine or a node works on."""
 
     expected_s: float | None = Field(
@@ -65,7 +65,7 @@ class Waiting(Frozen):
 
 
 def remaining_s(
-    running: Sequence[Running],
+    running: Sequence[RunningBatch],
     waiting: Sequence[Waiting],
     *,
     parallel: int,
@@ -130,7 +130,7 @@ def falling_s(total_s: float, elapsed_s: float) -> float:
     return 0.2 * total_s * math.exp(-late / (0.8 * total_s)) if total_s > 0 else 0.0
 
 
-def _rest_s(batch: Running) -> float:
+def _rest_s(batch: RunningBatch) -> float:
     """Seconds that a batch still takes: by its own pace, by its expectation, or between the two."""
     expected, projected = batch.expected_s, batch.projected_s
     if batch.start_s is not None:
@@ -146,8 +146,8 @@ def _rest_s(batch: Running) -> float:
 
 
 def _complete(
-    running: Sequence[Running], waiting: Sequence[Waiting]
-) -> tuple[Sequence[Running], Sequence[Waiting]]:
+    running: Sequence[RunningBatch], waiting: Sequence[Waiting]
+) -> tuple[Sequence[RunningBatch], Sequence[Waiting]]:
     """Expectations that rest on a model alone are corrected by the pace of what runs; unknown ones are the mean of the others."""
     telling = [r for r in running if r.projected_s and (r.share_done or 0.0) >= _TELLING_SHARE]
     ratios = [
@@ -159,7 +159,7 @@ def _complete(
     known = known or [(r.projected_s, 1) for r in telling if r.projected_s]
     mean = sum(s * n for s, n in known) / sum(n for _, n in known) if known else None
 
-    def completed(part: Running | Waiting) -> dict[str, float | bool | None]:
+    def completed(part: RunningBatch | Waiting) -> dict[str, float | bool | None]:
         if part.expected_s is None:
             return {"expected_s": mean, "measured": mean is not None}
         if not part.measured and factor is not None:

@@ -14,7 +14,7 @@ from orchestrator.plan.outlook import ActiveBatch, active_batch, left_s
 from orchestrator.plan.remaining import SteadyEstimate
 from orchestrator.run.progress import JobProgress, progress_age_s, read_progress
 from orchestrator.store import Store
-from orchestrator.store.records import EvalOutcome, RunProgress, Success
+from orchestrator.store.records import EvalOutcome, JobCounts, Success
 from orchestrator.store.work import RunningWork
 
 # An engine that has just ended one job counts as working until it has its next.
@@ -151,12 +151,13 @@ class StoredOutlook:
     def __init__(self, run_id: str, home: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._run_id = run_id
         self._journals = home / "journals"
-        self._start_s = EngineStarts(home).typical_s() or ENGINE_START_S
+        self._home = home
         self._clock = clock
         self._steady = SteadyEstimate()
 
-    def left_s(self, store: Store, progress: RunProgress) -> float | None:
+    def left_s(self, store: Store, progress: JobCounts) -> float | None:
         """Seconds until the run ends; null where nothing is known. Between two calls in which nothing has ended it falls."""
+        start_s = EngineStarts(self._home).typical_s() or ENGINE_START_S
         durations = Durations({}, on_gpu=False)
         measured = store.measured_work(self._run_id) or store.measured_work()
         for work in measured:
@@ -170,18 +171,18 @@ class StoredOutlook:
         for job in store.running_jobs(self._run_id):
             batches.setdefault(job.worker, []).append(job)
             engines.discard(job.engine)
-        active = [self._active(batch) for batch in batches.values()]
+        active = [self._active(batch, start_s) for batch in batches.values()]
         left = left_s(
             durations,
             waiting,
             active,
             parallel=len(batches),
-            starts_s=self._start_s * len(engines - {None}),
+            starts_s=start_s * len(engines - {None}),
         )
         quarters = sum(int(4 * (batch.share_done or 0.0)) for batch in active)
         return self._steady.update(self._clock(), left, (progress.done + progress.failed, quarters))
 
-    def _active(self, batch: Sequence[RunningWork]) -> ActiveBatch:
+    def _active(self, batch: Sequence[RunningWork], start_s: float) -> ActiveBatch:
         """A batch, whose first job's worker has written down how far it is."""
         written = [read_progress(self._journals, job.job_digest, "") for job in batch]
         number, progress = max(enumerate(written), key=lambda item: item[1].share_done or 0.0)
@@ -193,5 +194,5 @@ class StoredOutlook:
             counted_s=progress.work_s,
             since_count_s=progress_age_s(self._journals, batch[number].job_digest),
             starting=any(each.engine_starts for each in written),
-            engine_start_s=self._start_s,
+            engine_start_s=start_s,
         )

@@ -27,7 +27,7 @@ Show = Callable[[str, int, int], None]
 """Called with what is checked, how many are done, and how many there are."""
 
 
-class Part(StrEnum):
+class CheckedPart(StrEnum):
     """What a fault is a fault of."""
 
     SCHEMA = "schema"
@@ -36,10 +36,10 @@ class Part(StrEnum):
     ARTIFACT = "artifact"
 
 
-class Fault(Frozen):
+class StoreFault(Frozen):
     """One thing that is wrong."""
 
-    part: Part = Field(description="What it is wrong with.")
+    part: CheckedPart = Field(description="What it is wrong with.")
     message: str = Field(description="What is wrong, where, and the next step, in one line.")
 
 
@@ -49,7 +49,7 @@ class Checked:
 
     samples: int = 0
     artifacts: int = 0
-    faults: list[Fault] = field(default_factory=list)
+    faults: list[StoreFault] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
         """The same for `--json`."""
@@ -60,7 +60,7 @@ class Checked:
         }
 
 
-def check_store(settings: Settings, checked: Checked, show: Show) -> Iterator[Fault]:
+def check_store(settings: Settings, checked: Checked, show: Show) -> Iterator[StoreFault]:
     """Check everything; each fault as it is seen, and all of them in `checked`, at most MOST_FAULTS.
 
     Samples files are hashed whole, in pieces; an artifact's file is hashed where its size, times or inode are not those of the
@@ -72,17 +72,19 @@ def check_store(settings: Settings, checked: Checked, show: Show) -> Iterator[Fa
         yield fault
 
 
-def _faults(settings: Settings, checked: Checked, show: Show) -> Iterator[Fault]:
+def _faults(settings: Settings, checked: Checked, show: Show) -> Iterator[StoreFault]:
     try:
         with Store.open(settings.database_url, create=False, read_only=True) as store:
-            yield from (Fault(part=Part.SCHEMA, message=_line(text)) for text in store.schema_faults())
+            yield from (
+                StoreFault(part=CheckedPart.SCHEMA, message=_line(text)) for text in store.schema_faults()
+            )
             yield from _samples(store, settings, checked, show)
     except SchemaError as error:
-        yield Fault(part=Part.SCHEMA, message=_line(str(error)))
+        yield StoreFault(part=CheckedPart.SCHEMA, message=_line(str(error)))
     yield from _artifacts(ArtifactStore(settings.artifacts), checked, show)
 
 
-def _samples(store: Store, settings: Settings, checked: Checked, show: Show) -> Iterator[Fault]:
+def _samples(store: Store, settings: Settings, checked: Checked, show: Show) -> Iterator[StoreFault]:
     digests = store.evaluated()
     for start in range(0, len(digests), _BATCH):
         batch = digests[start : start + _BATCH]
@@ -91,7 +93,9 @@ def _samples(store: Store, settings: Settings, checked: Checked, show: Show) -> 
         except StoreLost:
             raise
         except StoreError as error:
-            yield Fault(part=Part.RECORD, message=_line(f"jobs {batch[0]} to {batch[-1]}: {error}"))
+            yield StoreFault(
+                part=CheckedPart.RECORD, message=_line(f"jobs {batch[0]} to {batch[-1]}: {error}")
+            )
             continue
         for digest, evaluation in evaluations.items():
             checked.samples += 1
@@ -99,10 +103,10 @@ def _samples(store: Store, settings: Settings, checked: Checked, show: Show) -> 
             try:
                 stored_samples(digest, evaluation, settings.home).check()
             except SamplesError as error:
-                yield Fault(part=Part.SAMPLES, message=_line(str(error)))
+                yield StoreFault(part=CheckedPart.SAMPLES, message=_line(str(error)))
 
 
-def _artifacts(artifacts: ArtifactStore, checked: Checked, show: Show) -> Iterator[Fault]:
+def _artifacts(artifacts: ArtifactStore, checked: Checked, show: Show) -> Iterator[StoreFault]:
     digests = artifacts.digests()
     for digest in digests:
         checked.artifacts += 1
@@ -111,8 +115,8 @@ def _artifacts(artifacts: ArtifactStore, checked: Checked, show: Show) -> Iterat
         if artifact is None:
             path = artifacts.root / digest
             if path.exists():  # and not evicted meanwhile
-                yield Fault(
-                    part=Part.ARTIFACT,
+                yield StoreFault(
+                    part=CheckedPart.ARTIFACT,
                     message=f"{path} is no whole artifact: files are missing, cut short, or its manifest is damaged; delete it "
                     "and build the recipe again.",
                 )
@@ -120,7 +124,7 @@ def _artifacts(artifacts: ArtifactStore, checked: Checked, show: Show) -> Iterat
         try:
             artifacts.require_intact(artifact)
         except (RecipeError, OSError) as error:
-            yield Fault(part=Part.ARTIFACT, message=_line(str(error)))
+            yield StoreFault(part=CheckedPart.ARTIFACT, message=_line(str(error)))
 
 
 def _line(text: str) -> str:

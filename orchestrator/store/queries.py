@@ -19,10 +19,10 @@ from orchestrator.store.records import (
     CandidateScores,
     FailureClass,
     FailureCount,
+    JobCounts,
     JobState,
     LeaderboardPage,
     LeaderboardQuery,
-    RunProgress,
     SortKey,
     Usage,
 )
@@ -46,14 +46,14 @@ _SHOWN_RUNS = 5
 class Queries(StorePart):
     """The part of the store that answers questions over many rows."""
 
-    def progress(self, run_id: str) -> RunProgress:
+    def progress(self, run_id: str) -> JobCounts:
         """How many jobs of a run stand where."""
 
-        def work(connection: sa.Connection) -> RunProgress:
+        def work(connection: sa.Connection) -> JobCounts:
             state = job_state(run_id).label("state")
             query = sa.select(state, sa.func.count()).select_from(run_jobs).where(run_jobs.c.run_id == run_id)
             counts = {JobState(row[0]): row[1] for row in connection.execute(query.group_by(state))}
-            return RunProgress(
+            return JobCounts(
                 run_id=run_id,
                 total=sum(counts.values()),
                 done=counts.get(JobState.DONE, 0),

@@ -18,7 +18,7 @@ from pydantic import AwareDatetime, Field
 from evals.engine import AUTO_ATTENTION, EngineSpec, Frozen, digest_of
 from evals.scores import BenchmarkScore, EvalSettings, Evaluation
 from orchestrator.display.text_safety import ForeignText
-from orchestrator.plan.job import BuildJob, EvalJob, JobKind
+from orchestrator.plan.job import BenchmarkIdentity, BuildJob, EvalJob, JobKind
 from orchestrator.provenance import Hardware, Provenance
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
@@ -172,24 +172,18 @@ class Renewal(Frozen):
     )
 
 
-class Protocol(Frozen):
+class Protocol(BenchmarkIdentity):
     """Everything that a score depends on besides the weights and the layer path.
 
     Two scores may be compared when their protocols are equal; where they are not, `differences` says why.
     """
 
-    suite: str = Field(description="Name of the suite.")
-    benchmark: str = Field(description="Name of the benchmark in it.")
-    benchmark_digest: str = Field(description="Digest of the benchmark's definition.")
-    dataset_digest: str = Field(description="Digest of what identifies the data set's content.")
     engine: EngineSpec = Field(description="The engine and its settings.")
-    settings: EvalSettings = Field(description="Template, BOS, limit, seeds.")
-    scorer: str = Field(description="Versions of the harness and scorers.")
 
     @classmethod
     def of(cls, job: EvalJob) -> Protocol:
         """The protocol of an evaluation job."""
-        return cls(**{name: getattr(job, name) for name in cls.model_fields})
+        return cls(engine=job.engine, **job.identity_fields())
 
     @property
     def digest(self) -> str:
@@ -314,7 +308,7 @@ class JobState(StrEnum):
     WAITING = "waiting"
 
 
-class RunProgress(Frozen):
+class JobCounts(Frozen):
     """How many jobs of a run stand where. A job that is done may have been done by another run."""
 
     run_id: str = Field(description="The run.")

@@ -35,7 +35,6 @@ Row = dict[str, Any]
 AnyRow = sa.Row[*tuple[Any, ...]]
 _CANDIDATE = tuple(CandidateRecord.model_fields)
 _ATTEMPT = tuple(AttemptRecord.model_fields)
-_PROTOCOL = tuple(Protocol.model_fields)
 _SCORE = tuple(set(Score.model_fields) - {"benchmark", "alarms"})
 _RESULT = tuple(set(BenchmarkScore.model_fields) - {"alarms"})
 _EVALUATION = tuple(set(EvaluationRecord.model_fields) - {"result", "hardware"})
@@ -138,7 +137,8 @@ def job_of(row: AnyRow, protocols: dict[str, Protocol]) -> BuildJob | EvalJob:
         weights_digest=row.weights_digest,
         layer_path=row.layer_path,
         live_layers=row.live_layers,
-        **{name: getattr(protocol, name) for name in _PROTOCOL},
+        engine=protocol.engine,
+        **protocol.identity_fields(),
         **json.loads(row.spec),
     )
 

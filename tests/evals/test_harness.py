@@ -31,7 +31,7 @@ from evals.harness.tokenization import Tokenization
 from evals.journal import Journal
 from evals.samples import read_samples
 from evals.scores import ChatTemplate, EvalSettings, Evaluation
-from evals.sharing import Claims
+from evals.sharing import StretchLocks
 from evals.suite import Benchmark, Suite, load_suite
 from tests.support.engines_before import Before, Request
 from tests.support.parity import SideBySide
@@ -365,7 +365,7 @@ def test_a_choice_without_a_token_of_its_own_is_refused(
     engine: PathEngine, tmp_path: Path, context: str, choice: str, why: str
 ) -> None:
     lm = EngineLM(
-        engine, cast("Tokenization", Merging()), cast("Journal", None), cast("ProgressTracker", None), cast("Claims", None)
+        engine, cast("Tokenization", Merging()), cast("Journal", None), cast("ProgressTracker", None), cast("StretchLocks", None)
     )  # fmt: skip
     requests = [
         Instance("loglikelihood", {}, (context, text), number, metadata=("letters", 7, 1))

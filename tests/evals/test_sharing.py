@@ -18,7 +18,7 @@ from evals.engines import installed_version, open_engine
 from evals.harness import Progress, adapter, evaluate, help_out
 from evals.samples import read_samples
 from evals.scores import ChatTemplate, Evaluation
-from evals.sharing import STRETCH, Claims
+from evals.sharing import STRETCH, StretchLocks
 from evals.suite import load_suite
 from tests.support.engines_before import Slow, answers_by_writer
 
@@ -129,7 +129,7 @@ def test_what_a_helper_took_to_its_grave_is_asked_again(
 def test_claims_of_an_attempt_that_died_keep_nothing_from_the_next(
     engine: PathEngine, tmp_path: Path
 ) -> None:
-    dead = Claims(tmp_path / "journal")
+    dead = StretchLocks(tmp_path / "journal")
     dead.clear()
     assert all(dead.take(str(number)) for number in range(100))
     begun = time.monotonic()
@@ -139,9 +139,9 @@ def test_claims_of_an_attempt_that_died_keep_nothing_from_the_next(
 
 
 def test_a_stretch_has_one_owner(tmp_path: Path) -> None:
-    one, other = Claims(tmp_path), Claims(tmp_path)
+    one, other = StretchLocks(tmp_path), StretchLocks(tmp_path)
     assert not one.take("0"), "nobody leads yet"
-    one = Claims(tmp_path)
+    one = StretchLocks(tmp_path)
     one.clear()
     assert [one.take("1"), other.take("1"), one.take("1"), other.take("2"), one.take("2")] == [
         True,
@@ -150,7 +150,7 @@ def test_a_stretch_has_one_owner(tmp_path: Path) -> None:
         True,
         False,
     ]
-    late = Claims(tmp_path, until=lambda: True)
+    late = StretchLocks(tmp_path, until=lambda: True)
     assert not late.take("3")
     assert one.take("3")
 
@@ -163,7 +163,7 @@ def test_help_where_nobody_leads_is_asked_for_again(engine: PathEngine, tmp_path
 
 
 def test_a_helper_whose_time_is_over_says_so(engine: PathEngine, tmp_path: Path) -> None:
-    Claims(tmp_path / "journal").clear()
+    StretchLocks(tmp_path / "journal").clear()
     assert help_out(
         engine, SMOKE.benchmark("bbh"), SETTINGS, mirror=None, journal_dir=tmp_path / "journal", seconds=0
     )

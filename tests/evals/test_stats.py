@@ -25,7 +25,7 @@ from evals.stats import (
     flips,
     unpaired_delta,
 )
-from evals.stats.resample import Subset, draws, interval, measured
+from evals.stats.resample import SubsetDocuments, draws, interval, measured
 from evals.suite import Aggregation, Benchmark, Dataset, Extraction, OutputKind
 from evals.suite import Subset as SuiteSubset
 from tests.support.paired_tables import table
@@ -166,7 +166,9 @@ def test_many_distinct_values_take_bounded_memory() -> None:
     """One row per document, as for mc2: drawn in parts."""
     rng = np.random.default_rng(0)
     values = rng.uniform(size=(3000, 2, 1))
-    found = delta(Documents((Subset("s", 0.0, values, np.ones((3000, 1))),), pooled=True), n_draws=4000)
+    found = delta(
+        Documents((SubsetDocuments("s", 0.0, values, np.ones((3000, 1))),), pooled=True), n_draws=4000
+    )
     exact = scipy_stats.ttest_rel(values[:, 1, 0], values[:, 0, 0]).confidence_interval()
     assert found.interval.low == pytest.approx(exact.low * 100, abs=0.1)
     assert found.interval.high == pytest.approx(exact.high * 100, abs=0.1)
@@ -227,7 +229,9 @@ def test_the_plain_percentile_interval_would_not_do() -> None:
     subsets = []
     for i, bound in enumerate(LOWER_BOUNDS):
         right = (np.arange(100) < round(100 * bound)).astype(float)
-        subsets.append(Subset(f"s{i}", bound, rng.permutation(right)[:, None, None], np.ones((100, 1))))
+        subsets.append(
+            SubsetDocuments(f"s{i}", bound, rng.permutation(right)[:, None, None], np.ones((100, 1)))
+        )
     value = measured(subsets, pooled=False)[0]
     resampled = np.mean(
         [
@@ -245,7 +249,7 @@ def test_the_plain_percentile_interval_would_not_do() -> None:
 
 def test_a_score_near_zero_has_an_upper_end() -> None:
     """None of 300 right: the exact upper end is 1.2 %."""
-    none_right = Subset("s", 0.0, np.zeros((300, 1, 1)), np.ones((300, 1)))
+    none_right = SubsetDocuments("s", 0.0, np.zeros((300, 1, 1)), np.ones((300, 1)))
     found = estimate(Documents((none_right,), pooled=True))
     assert found.interval.low == 0.0
     assert 0.8 < found.interval.high < 1.6
@@ -259,7 +263,7 @@ def test_the_test_is_not_trigger_happy() -> None:
         base = rng.beta(2, 2, size=80)
         values = np.stack([base, np.clip(base + rng.normal(0, 0.2, 80), 0, 1)], axis=1)
         values = np.where(rng.random((80, 1)) < 0.5, values, values[:, ::-1])
-        docs = Documents((Subset("s", 0.0, values[:, :, None], np.ones((80, 1))),), pooled=True)
+        docs = Documents((SubsetDocuments("s", 0.0, values[:, :, None], np.ones((80, 1))),), pooled=True)
         low += delta(docs, n_draws=1000).p < 0.05
     assert low / 300 < 0.05 + 3 * math.sqrt(0.05 * 0.95 / 300)
 

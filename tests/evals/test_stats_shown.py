@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from evals.stats import Delta, Documents, delta
-from evals.stats.resample import Subset, measured
+from evals.stats.resample import SubsetDocuments, measured
 from evals.stats.sign_flip import distribution, swap_parts
 from tests.support.paired_tables import table
 from tests.support.stats_reference import average_delta, mcnemar_p
 
 
-def shown(*subsets: Subset, pooled: bool = False) -> Delta:
+def shown(*subsets: SubsetDocuments, pooled: bool = False) -> Delta:
     return delta(Documents(subsets, pooled))
 
 
@@ -75,16 +75,16 @@ def test_the_whole_distribution_is_exact() -> None:
     values = rng.choice([0.0, 0.5, 1.0], (12, 2, 2))
     weights = rng.integers(1, 4, (12, 2)).astype(float)
     subsets = (
-        Subset("a", 0.45, values[:5], weights[:5]),
-        Subset("b", 0.30, values[5:], weights[5:]),
+        SubsetDocuments("a", 0.45, values[:5], weights[:5]),
+        SubsetDocuments("b", 0.30, values[5:], weights[5:]),
     )
     for pooled in (True, False):
         deltas = []
         for swaps in itertools.product([False, True], repeat=12):
             swapped = np.where(np.array(swaps)[:, None, None], values[:, ::-1], values)
             parts = (
-                Subset("a", 0.45, swapped[:5], weights[:5]),
-                Subset("b", 0.30, swapped[5:], weights[5:]),
+                SubsetDocuments("a", 0.45, swapped[:5], weights[:5]),
+                SubsetDocuments("b", 0.30, swapped[5:], weights[5:]),
             )
             sides = measured(parts, pooled)
             deltas.append(sides[1] - sides[0])
@@ -113,7 +113,7 @@ def test_scores_that_are_no_counts() -> None:
     """3,000 distinct differences, against random swaps."""
     rng = np.random.default_rng(3)
     values = rng.uniform(size=(3000, 2, 1))
-    found = distribution(swap_parts((Subset("s", 0.0, values, np.ones((3000, 1))),), pooled=True))
+    found = distribution(swap_parts((SubsetDocuments("s", 0.0, values, np.ones((3000, 1))),), pooled=True))
     change = values[:, 1, 0] - values[:, 0, 0]
     drawn = np.abs((rng.choice([-1.0, 1.0], (4000, 3000)) @ change) / 30)
     for share in (0.5, 0.1, 0.05):
@@ -127,7 +127,7 @@ BOUNDS = [1 / k for k in (2, 2, 6, 3, 2, 11, 2, 5, 7, 3, 6, 2)]
 def near_the_floor(rng: np.random.Generator) -> tuple[Documents, ...]:
     """Two benchmarks whose subsets lie around their lower bounds, and a candidate that changes each subset in its own way."""
 
-    def subset(bound: float, size: int, name: str) -> Subset:
+    def subset(bound: float, size: int, name: str) -> SubsetDocuments:
         base = np.clip(bound + rng.normal(0, 0.04), 0.01, 0.9)
         up, down = rng.uniform(0, 0.12, 2)
         cells = np.array([(1 - base) * (1 - up), (1 - base) * up, base * down, base * (1 - down)])

@@ -127,7 +127,7 @@ def test_links_do_not_get_into_an_artifact(tmp_path: Path) -> None:
     def write(out: Path) -> None:
         (out / "model.safetensors").symlink_to("/etc/passwd")
 
-    with pytest.raises(BuildError, match="not a plain file"):
+    with pytest.raises(BuildError, match="not a regular file"):
         ArtifactStore(tmp_path).build(DIGEST, write, meta={})
 
 
@@ -187,7 +187,7 @@ def test_leases_are_given_up_one_by_one(tmp_path: Path) -> None:
             leases.acquire(digest)
         leases.release(digests[0])
         assert {a.digest for a in store.prune(0).evicted} == {digests[0], digests[2]}
-        with pytest.raises(ArtifactError, match="no whole artifact"):
+        with pytest.raises(ArtifactError, match="no complete artifact"):
             leases.acquire(digests[2])
     assert [a.digest for a in store.prune(0).evicted] == [digests[1]]
     assert leftovers(tmp_path) == []
@@ -218,7 +218,7 @@ def test_prune_within_budget_does_nothing(tmp_path: Path) -> None:
 
 
 def test_leasing_what_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match="no whole artifact"), ArtifactStore(tmp_path).lease(DIGEST):
+    with pytest.raises(ArtifactError, match="no complete artifact"), ArtifactStore(tmp_path).lease(DIGEST):
         pass
     assert leftovers(tmp_path) == []
 

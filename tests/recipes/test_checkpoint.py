@@ -435,7 +435,7 @@ def test_a_single_file_beside_an_index_is_refused(source: Path, tmp_path: Path) 
 def test_a_folder_of_countless_files_is_no_checkpoint(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpoint_files, "MOST_FILES", 20)
+    monkeypatch.setattr(checkpoint_files, "MAX_FILES", 20)
     (source / "cache").mkdir()
     for number in range(21):
         (source / "cache" / str(number)).write_text("")

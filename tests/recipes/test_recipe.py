@@ -84,7 +84,7 @@ def test_the_digest_follows_the_weights_not_their_names() -> None:
     one, other = recipe(SLERP), recipe(SLERP.replace("org/a", "/disk/copy-of-a"))
     assert one.digest({"org/a": "1", "org/b": "2"}) == other.digest({"/disk/copy-of-a": "1", "org/b": "2"})
     assert one.digest({"org/a": "1", "org/b": "2"}) != one.digest({"org/a": "9", "org/b": "2"})
-    with pytest.raises(RecipeSyntaxError, match="weights of org/b are not known"):
+    with pytest.raises(RecipeSyntaxError, match="weights digest of org/b is not known"):
         one.digest({"org/a": "1"})
 
 
@@ -187,7 +187,7 @@ def test_names_of_stages_do_not_matter_but_their_contents_do() -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        (TWO.replace("model: org/a", "model: result"), "circle"),
+        (TWO.replace("model: org/a", "model: result"), "cycle"),
         (TWO.replace("name: unused", "name: inner"), "Two stages are called 'inner'"),
         (TWO.replace("name: unused\n", "").replace("name: result\n", ""), "have no `name`"),
         (
@@ -197,7 +197,7 @@ def test_names_of_stages_do_not_matter_but_their_contents_do() -> None:
             "no revision",
         ),
         ("---\n".join(SLERP + f"name: s{n}\n" for n in range(65)), "65 stages"),
-        (TWO + "---\nbase: org/a\nlayer_path: (1, 2)\n", "recipe of its own"),
+        (TWO + "---\nbase: org/a\nlayer_path: (1, 2)\n", "separate recipe"),
     ],
 )
 def test_stages_that_are_refused(text: str, problem: str) -> None:

@@ -29,7 +29,6 @@ class Pace(Frozen):
 
     window_s: float = Field(description="Seconds that were looked at.")
     jobs: int = Field(description="Outcomes in that time.")
-    n_requests: int = Field(description="Requests behind the evaluations among them.")
 
 
 class Work(Frozen):

@@ -19,7 +19,6 @@ from orchestrator.store.records import (
 from orchestrator.store.rows import AnyRow, attempt_record
 from orchestrator.store.tables import (
     attempts,
-    evaluations,
     jobs,
     outcomes,
     protocols,
@@ -50,16 +49,11 @@ class RunQuestions(StorePart):
             seconds = max(1.0, min(window_s, (now - started).total_seconds()))
             since = now - timedelta(seconds=seconds)
             query = (
-                sa.select(sa.func.count(), sa.func.sum(evaluations.c.n_requests))
-                .select_from(
-                    outcomes.join(run_jobs, run_jobs.c.job_digest == outcomes.c.job_digest).join(
-                        evaluations, evaluations.c.job_digest == outcomes.c.job_digest, isouter=True
-                    )
-                )
+                sa.select(sa.func.count())
+                .select_from(outcomes.join(run_jobs, run_jobs.c.job_digest == outcomes.c.job_digest))
                 .where(run_jobs.c.run_id == run_id, outcomes.c.accepted_at > since)
             )
-            count, requests = connection.execute(query).one()
-            return Pace(window_s=seconds, jobs=count, n_requests=requests or 0)
+            return Pace(window_s=seconds, jobs=connection.scalar(query) or 0)
 
         return self._database.read(work)
 

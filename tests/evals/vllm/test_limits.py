@@ -14,8 +14,8 @@ from evals.vllm.limits import (
     ROWS_CPU,
     TOKENS_CPU,
     TOKENS_GPU,
+    LayerShape,
     Limits,
-    Shape,
     bytes_per_token,
     gpu_limits,
     head_rows,
@@ -46,7 +46,7 @@ MODELS = {
 @pytest.mark.parametrize("free_gib", [0.25, 1, 4, 8, 40])
 def test_a_pass_takes_at_most_half_of_what_is_free(name: str, free_gib: float) -> None:
     config, ranks = MODELS[name]
-    shape = Shape.of(config, ranks)
+    shape = LayerShape.of(config, ranks)
     limits = gpu_limits(2, 1000, 16, free_bytes=int(free_gib * GIB), shape=shape, element_size=2)
     taken = limits.tokens * bytes_per_token(shape, 2)
     assert LEAST_TOKENS <= limits.tokens <= TOKENS_GPU
@@ -57,7 +57,7 @@ def test_a_pass_takes_at_most_half_of_what_is_free(name: str, free_gib: float) -
 
 
 def test_an_h100_runs_full_passes_of_8b() -> None:
-    shape = Shape.of(llama(4096, 14336, 32, 8), 1)
+    shape = LayerShape.of(llama(4096, 14336, 32, 8), 1)
     # Hidden states at five branches with their residuals, three more of the layer, and the MLP's three of 14336.
     assert bytes_per_token(shape, 2) == 2 * (13 * 4096 + 3 * 14336)
     # 80 GiB at vLLM's share of 0.9 leave 8.

@@ -12,7 +12,7 @@ from evals.engines import installed_version, open_engine
 from evals.errors import EngineError
 from evals.vllm import loading
 from evals.vllm.environment import environment, process_settings
-from evals.vllm.loading import Plan, plan_engine, running_spec
+from evals.vllm.loading import StartSettings, plan_engine, running_spec
 from evals.vllm.reporting import RunningEngine
 from tests.support.engine_requests import LAYERS
 from tests.support.tiny_checkpoints import tiny_checkpoint
@@ -150,7 +150,7 @@ def _open_with_another_backend(asked: EngineSpec, checkpoint: Path, tuning: Engi
     """vLLM is not told, so that the check after the start is what sees it."""
     original = loading.plan_engine
 
-    def silent(spec: EngineSpec, checkpoint: Path, tuning: EngineTuning) -> Plan:
+    def silent(spec: EngineSpec, checkpoint: Path, tuning: EngineTuning) -> StartSettings:
         return original(spec.model_copy(update={"attention_backend": None}), checkpoint, tuning)
 
     with pytest.MonkeyPatch.context() as patch:

@@ -15,7 +15,7 @@ from evals.engine import GenerateRequest, GenerateResult, Wanted, all_wanted
 from evals.harness.adapter import EngineLM, Helped
 from evals.harness.progress import ProgressTracker
 from evals.journal import Journal
-from evals.sharing import STRETCH, Claims
+from evals.sharing import STRETCH, StretchLocks
 from evals.vllm.environment import answer_for_cpu_build
 from evals.vllm.generation import generations
 from evals.vllm.path_generation import Text
@@ -81,7 +81,7 @@ class ScriptedEngine:
 def answer_all(engine: ScriptedEngine, folder: Path, *, leads: bool) -> list[Any]:
     """All of IFEval's requests with the real claims and the real journal."""
     answer_for_cpu_build()
-    claims = Claims(folder)
+    claims = StretchLocks(folder)
     with Journal(folder, "job") as journal:
         if leads:
             claims.clear()
@@ -128,16 +128,16 @@ def test_a_leader_with_a_batch_of_256_leaves_requests_to_a_helper(tmp_path: Path
 
 
 def test_helpers_take_half_of_what_is_left_each_time(tmp_path: Path) -> None:
-    leader = Claims(tmp_path)
+    leader = StretchLocks(tmp_path)
     leader.clear()
     stretches = [str(number) for number in range(34)]
     assert sum(map(leader.take, stretches[:14])) == 14
-    first, second = Claims(tmp_path), Claims(tmp_path)
+    first, second = StretchLocks(tmp_path), StretchLocks(tmp_path)
     assert first.limit(stretches)
     assert sum(map(first.take, stretches)) == 10
     assert second.limit(stretches)
     assert sum(map(second.take, stretches)) == 5
     assert sum(map(leader.take, stretches)) == 14 + 5, "who leads takes whatever is left"
     assert not first.limit(stretches)
-    late = Claims(tmp_path, until=lambda: True)
+    late = StretchLocks(tmp_path, until=lambda: True)
     assert not late.limit(["99"])

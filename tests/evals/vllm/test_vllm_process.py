@@ -105,14 +105,11 @@ def test_a_path_that_is_not_finite_spoils_no_other(tmp_path: Path) -> None:
 
 
 def test_a_start_that_fails_says_why(tmp_path: Path) -> None:
-    """A weight of another shape than config.json says."""
+    """A KV cache in which no sequence fits."""
     checkpoint = tiny_checkpoint(tmp_path, dtype="float32")
-    weights = load_file(checkpoint / "model.safetensors")
-    name = "model.layers.1.mlp.down_proj.weight"
-    weights[name] = weights[name][:-8].copy()
-    save_file(weights, checkpoint / "model.safetensors")
+    tuning = TUNING.model_copy(update={"kv_cache_gib": 0.0001})
     with (
         pytest.raises(EngineError, match=r"vLLM does not start on .*(?s:.)*The end of its log"),
-        opened(KIND, checkpoint, TUNING),
+        opened(KIND, checkpoint, tuning),
     ):
         pass

@@ -19,7 +19,7 @@ from orchestrator import cli
 from orchestrator.charts import ColourScale
 from orchestrator.cli import options
 from orchestrator.cli.commands import COMMANDS
-from orchestrator.cli.lazy import Group
+from orchestrator.cli.lazy import CommandGroup
 from orchestrator.provenance import provenance
 from orchestrator.version import version
 
@@ -44,7 +44,7 @@ def entries() -> Iterator[tuple[str, ...]]:
     """The words of every command."""
     for section in COMMANDS.values():
         for name, entry in section.items():
-            if isinstance(entry, Group):
+            if isinstance(entry, CommandGroup):
                 yield from ((name, inner) for inner in entry.entries)
             else:
                 yield (name,)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.cluster.helpers import Helping, Work
+from orchestrator.cluster.helpers import EngineWork, Helping
 from orchestrator.plan.job import Task
 from tests.support.stand_in_plan import stand_in_plan
 
@@ -16,16 +16,16 @@ class Case:
     def __init__(self, seconds: float | None = 100.0) -> None:
         self.now = 0.0
         self.helping = Helping(lambda job: seconds, lambda job: 10.0, after_s=30.0, clock=lambda: self.now)
-        self.running: list[Work] = []
+        self.running: list[EngineWork] = []
 
     def begin(self, number: int) -> Task:
         task = Task(attempt_id=f"attempt {number}", job=JOBS[number])
         self.helping.begun(task)
-        self.running.append(Work((task,), object(), since=self.now))
+        self.running.append(EngineWork((task,), object(), since=self.now))
         return task
 
-    def help(self, task: Task) -> Work:
-        work = Work((), object(), helps=task, since=self.now)
+    def help(self, task: Task) -> EngineWork:
+        work = EngineWork((), object(), helps=task, since=self.now)
         self.running.append(work)
         return work
 
@@ -73,7 +73,7 @@ def test_a_helper_that_found_nothing_is_not_sent_again_until_the_next_attempt() 
 def test_batches_of_probes_are_not_shared() -> None:
     case = Case()
     case.running.append(
-        Work(tuple(Task(attempt_id=str(n), job=JOBS[n]) for n in range(2)), object(), since=0)
+        EngineWork(tuple(Task(attempt_id=str(n), job=JOBS[n]) for n in range(2)), object(), since=0)
     )
     case.now = 100.0
     assert case.asked() is None

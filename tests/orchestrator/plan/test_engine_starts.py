@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from evals.engine import EngineKind, EngineSpec
-from orchestrator.cluster.helpers import Helping, Work
+from orchestrator.cluster.helpers import EngineWork, Helping
 from orchestrator.plan.durations import ENGINE_START_S, Durations
 from orchestrator.plan.engine_starts import EngineStarts
 from orchestrator.plan.job import EvalJob, Task
@@ -77,7 +77,7 @@ def test_plan_and_run_use_what_was_measured(tmp_path: Path, job: EvalJob) -> Non
 def test_an_engine_that_starts_slowly_is_opened_for_help_later(job: EvalJob) -> None:
     durations = Durations({}, on_gpu=True)
     helping = Helping(lambda job: 400.0, durations.start_s, clock=lambda: 50.0)
-    work = Work((Task(attempt_id="a", job=job),), object(), since=0.0)
+    work = EngineWork((Task(attempt_id="a", job=job),), object(), since=0.0)
     assert helping.wants_engine([work]) == job
     durations.learn_start(job, 300.0)
     assert helping.wants_engine([work]) is None

@@ -169,6 +169,17 @@ def test_durations_follow_what_is_measured() -> None:
     )
 
 
+def test_a_checkpoint_of_unknown_size_takes_what_others_took() -> None:
+    base, built = eval_job("bbh"), eval_job("bbh", built="merged")
+    known = Durations({(base.weights_digest, None): 10**9}, on_gpu=False)
+    assert known.expected(known.workload(built)) == (None, False)
+    known.learn(known.workload(base), 30.0)
+    assert known.expected(known.workload(built)) == (30.0, True)
+    known.learn(known.workload(built), 50.0)
+    assert known.expected(known.workload(built)) == (50.0, True)
+    assert known.expected(known.workload(eval_job("musr", built="merged"))) == (None, False)
+
+
 def test_needs_are_values() -> None:
     assert engine_need(QWEN, spec()) == engine_need(QWEN, spec())
     assert isinstance(engine_need(QWEN, spec()), EngineNeed)

@@ -10,12 +10,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.remaining_time import KINDS, QUARTERS, Kind, SimulatedRun, errors, growth_s
-from orchestrator.plan.remaining import Running, SteadyEstimate, Waiting, falling_s, remaining_s, robust_mean
+from orchestrator.plan.remaining import (
+    RunningBatch,
+    SteadyEstimate,
+    Waiting,
+    falling_s,
+    remaining_s,
+    robust_mean,
+)
 
 seconds = st.floats(0.1, 1e5)
 running_batches = st.lists(
     st.builds(
-        Running,
+        RunningBatch,
         expected_s=st.none() | seconds,
         measured=st.booleans(),
         elapsed_s=st.floats(0, 1e5),
@@ -31,8 +38,10 @@ waiting_jobs = st.lists(
 )
 
 
-def job(expected_s: float | None = 100.0, elapsed_s: float = 0.0, **fields: float | bool | None) -> Running:
-    return Running.model_validate(
+def job(
+    expected_s: float | None = 100.0, elapsed_s: float = 0.0, **fields: float | bool | None
+) -> RunningBatch:
+    return RunningBatch.model_validate(
         {"expected_s": expected_s, "measured": True, "elapsed_s": elapsed_s} | fields
     )
 
@@ -90,7 +99,7 @@ def test_nothing_is_shown_where_nothing_was_measured() -> None:
 @given(running_batches, waiting_jobs, st.integers(0, 12), seconds)
 @settings(max_examples=300, deadline=None)
 def test_without_news_it_only_falls_and_never_below_the_longest_rest(
-    running: list[Running], waiting: list[Waiting], parallel: int, later_s: float
+    running: list[RunningBatch], waiting: list[Waiting], parallel: int, later_s: float
 ) -> None:
     now = remaining_s(running, waiting, parallel=parallel)
     moved = [r.model_copy(update={"elapsed_s": r.elapsed_s + later_s}) for r in running]

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from evals.suite import load_suite
 from orchestrator import cli
-from orchestrator.run.store_check import Checked, Part, check_store
+from orchestrator.run.store_check import Checked, CheckedPart, check_store
 from orchestrator.settings import Settings
 from orchestrator.store import Store
 from recipes.artifact import ArtifactStore
@@ -100,7 +100,7 @@ def test_a_schema_that_is_not_the_codes_is_a_fault(home: Path, url: str) -> None
     with engine.begin() as connection:
         connection.execute(sa.text("CREATE TABLE cats (name TEXT)"))
     faults = checked().faults
-    assert [fault.part for fault in faults] == [Part.SCHEMA]
+    assert [fault.part for fault in faults] == [CheckedPart.SCHEMA]
     assert "cats" in faults[0].message
     with engine.begin() as connection:
         connection.execute(sa.text("UPDATE alembic_version SET version_num = '0001'"))

@@ -11,6 +11,7 @@ from evals.engine import EngineKind, EngineSpec
 from orchestrator.errors import RunError, StoreError
 from orchestrator.plan.durations import Workload
 from orchestrator.store import Store
+from orchestrator.store.pages import Pages
 from orchestrator.store.records import (
     Acceptance,
     AttemptState,
@@ -258,3 +259,14 @@ class TestOutcomes:
 
     def test_any_number_of_jobs_can_be_asked_for(self, store: Store) -> None:
         assert store.done(str(number) for number in range(100_000)) == frozenset()
+
+
+def test_pace_is_over_the_age_of_a_young_run(url: str) -> None:
+    with Store.open(url) as store:
+        lease = driven(store)
+        store.finish_attempt(started(store, lease, build_job().digest).id, build_outcome(build_job()))
+    with Pages.open(url, read_only=True) as pages:
+        assert isinstance(pages, Pages)
+        pace = pages.pace(lease.run_id)
+    assert pace.jobs == 1
+    assert 1.0 <= pace.window_s < 60.0, "not ten minutes"

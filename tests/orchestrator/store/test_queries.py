@@ -10,10 +10,10 @@ from orchestrator.store.records import (
     CandidateScores,
     Failure,
     FailureClass,
+    JobCounts,
     LeaderboardPage,
     LeaderboardQuery,
     RunLease,
-    RunProgress,
     SortKey,
 )
 from tests.support.store_data import (
@@ -56,7 +56,7 @@ class TestProgress:
         store.create_run(run, candidates, planned, owner="me")
         lease = store.take_lease(run.id, "me")
         assert lease is not None
-        assert store.progress(run.id) == RunProgress(run_id=run.id, total=7, done=0, running=0, failed=0)
+        assert store.progress(run.id) == JobCounts(run_id=run.id, total=7, done=0, running=0, failed=0)
         attempts = [store.start_attempt(lease, item.job.digest) for item in planned[:4]]
         failure = Failure(failure_class=FailureClass.UNKNOWN, message="x")
         for attempt, what in zip(attempts, ("done", "run", "fail", "retry"), strict=True):
@@ -66,7 +66,7 @@ class TestProgress:
             elif what != "run":
                 store.fail_attempt(attempt.id, failure, will_retry=what == "retry")
         progress = store.progress(run.id)
-        assert progress == RunProgress(run_id=run.id, total=7, done=1, running=1, failed=1)
+        assert progress == JobCounts(run_id=run.id, total=7, done=1, running=1, failed=1)
         assert progress.waiting == 4
 
     def test_a_job_that_failed_for_good_and_is_tried_again_by_a_resumed_run_counts_as_running(
