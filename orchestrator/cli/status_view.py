@@ -46,7 +46,7 @@ def show_runs(settings: Settings, as_json: bool) -> None:
     Terminal().print(table if rows else "No runs yet; `mergeboard run SWEEP.yaml` makes one.")
 
 
-def _id_width(rows: Sequence[tuple[RunRecord, RunProgress]], column: str) -> int | None:
+def _id_width(rows: Sequence[tuple[RunRecord, JobCounts]], column: str) -> int | None:
     return max((len(record.id) for record, _ in rows), default=0) if column == "run" else None
 
 
