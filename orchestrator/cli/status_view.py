@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
@@ -54,17 +54,16 @@ def show_run(settings: Settings, run_id: str, as_json: bool) -> None:
     """One run: counts, what is left, what runs where, what failed and why."""
     with Store.open(settings.database_url, create=False, read_only=True) as store:
         look = _look(store, settings, StoredOutlook(run_id, settings.home), run_id)
-        usage, failed = store.usage(run_id), store.failed_attempts(run_id)
     if as_json:
         data = _run_data(look.record, look.progress)
         data["remaining_s"] = look.left_s
         data["running_attempts"] = [work.attempt.model_dump(mode="json") for work in look.running]
-        data["usage"] = [u.model_dump(mode="json") for u in usage]
-        data["failed_attempts"] = [a.model_dump(mode="json") for a in failed]
+        data["usage"] = [u.model_dump(mode="json") for u in look.usage]
+        data["failed_attempts"] = [a.model_dump(mode="json") for a in look.failed]
         print(json.dumps(data, indent=2))
         return
     console = Terminal()
-    console.print(_view(look, usage, failed), soft_wrap=True)
+    console.print(_view(look), soft_wrap=True)
 
 
 def watch_run(settings: Settings, run_id: str, period_s: float, console: Console | None = None) -> None:
@@ -83,13 +82,12 @@ def watch_run(settings: Settings, run_id: str, period_s: float, console: Console
             if not _is_active(look.record):
                 break
             if live is not None:
-                live.update(_view(look, store.usage(run_id), store.failed_attempts(run_id)), refresh=True)
+                live.update(_view(look), refresh=True)
             elif (look.record.state, look.progress) != told:
                 told = (look.record.state, look.progress)
                 console.print(_headline(look), soft_wrap=True)
             time.sleep(period_s)
-        usage, failed = store.usage(run_id), store.failed_attempts(run_id)
-    console.print(_view(look, usage, failed), soft_wrap=True)
+    console.print(_view(look), soft_wrap=True)
 
 
 def _is_active(record: RunRecord) -> bool:
@@ -112,13 +110,16 @@ class _Look(NamedTuple):
     record: RunRecord
     progress: JobCounts
     running: tuple[_RunningJob, ...]
+    failed: tuple[AttemptRecord, ...]
+    labels: Mapping[str, str]
+    usage: tuple[Usage, ...]
     left_s: float | None
 
 
 def _look(store: Store, settings: Settings, outlook: StoredOutlook, run_id: str) -> _Look:
     record, progress = store.run(run_id), store.progress(run_id)
-    attempts = store.running_attempts(run_id)
-    labels = store.job_labels(run_id, [attempt.job_digest for attempt in attempts])
+    attempts, failed = store.running_attempts(run_id), tuple(store.failed_attempts(run_id))
+    labels = store.job_labels(run_id, [attempt.job_digest for attempt in (*attempts, *failed)])
     now = store.now()
     running = tuple(
         _RunningJob(
@@ -131,7 +132,8 @@ def _look(store: Store, settings: Settings, outlook: StoredOutlook, run_id: str)
         for attempt in attempts
     )
     is_running = record.state is RunState.RUNNING
-    return _Look(record, progress, running, outlook.left_s(store, progress) if is_running else None)
+    left_s = outlook.left_s(store, progress) if is_running else None
+    return _Look(record, progress, running, failed, labels, tuple(store.usage(run_id)), left_s)
 
 
 def _headline(look: _Look) -> str:
@@ -146,18 +148,18 @@ def _headline(look: _Look) -> str:
     return ", ".join(parts)
 
 
-def _view(look: _Look, usage: Sequence[Usage], failed: Sequence[AttemptRecord]) -> Text:
+def _view(look: _Look) -> Text:
     """All that is told of one run."""
     lines = [_headline(look)]
-    if look.record.started_at is not None and usage:
-        lines.append(f"{_hours(usage)} so far")
+    if look.record.started_at is not None and look.usage:
+        lines.append(f"{_hours(look.usage)} so far")
     lines += [
         f"  {node.node or 'a node that is not known'}: {node.attempts} attempts, {_hours([node])}"
-        for node in usage
+        for node in look.usage
     ]
     lines += [f"  {job_text(job.progress)} for {duration(job.elapsed_s)}" for job in look.running]
-    for attempt in failed:
-        lines += _failure_lines(attempt)
+    for attempt in look.failed:
+        lines += _failure_lines(attempt, look.labels.get(attempt.job_digest, "a job"))
     return Text("\n".join(lines))
 
 
@@ -169,10 +171,10 @@ def _hours(usage: Sequence[Usage]) -> str:
     )
 
 
-def _failure_lines(attempt: AttemptRecord) -> list[str]:
+def _failure_lines(attempt: AttemptRecord, label: str) -> list[str]:
     where = f" on {attempt.node}" if attempt.node else ""
     lines = [
-        f"attempt {attempt.number} at {attempt.job_digest}{where}: {attempt.failure_class or attempt.state}: {attempt.message}"
+        f"{label}, attempt {attempt.number}{where}: {attempt.failure_class or attempt.state}: {attempt.message}"
     ]
     return lines + [f"    {line}" for line in (attempt.log_tail or "").splitlines()[-_LOG_LINES:]]
 

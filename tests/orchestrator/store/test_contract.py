@@ -253,7 +253,7 @@ class TestIdentity:
                 "scorer": "scorer=2",
             }
         )
-        assert stored.differences(Protocol.of(other)) == ("engine.dtype", "settings.limit", "scorer")
+        assert set(stored.differences(Protocol.of(other))) == {"engine.dtype", "settings.limit", "scorer"}
         assert stored.differences(stored) == ()
         assert lease.token == 1
 
