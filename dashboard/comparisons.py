@@ -111,27 +111,27 @@ def pairs_of(
     )
 
 
-def corrected(found: Mapping[str, Found], pairs: Sequence[Wanted], n_candidates: int) -> dict[str, Found]:
+def corrected(results: Mapping[str, Found], pairs: Sequence[Wanted], n_candidates: int) -> dict[str, Found]:
     """Correct the p-values of a base's comparisons, by key of the pair, for all candidates of the run.
 
     In runs of at most `WHOLE` candidates, all comparisons are one family, as for `compare --run`; unfinished
     ones are assumed to show no effect. In larger runs, each is corrected as if all others showed no effect, as
     for `compare CANDIDATE`.
     """
-    finished = {key: result for key, result in found.items() if isinstance(result, Comparison)}
+    finished = {key: result for key, result in results.items() if isinstance(result, Comparison)}
     if n_candidates <= WHOLE:
-        family = correct(list(finished.values()), other_candidates=len(pairs) - len(found))
-        return {**found, **dict(zip(finished, family, strict=True))}
+        family = correct(list(finished.values()), other_candidates=len(pairs) - len(results))
+        return {**results, **dict(zip(finished, family, strict=True))}
     n_others = max(0, n_candidates - 2)
-    return {**found, **{key: correct([c], other_candidates=n_others)[0] for key, c in finished.items()}}
+    return {**results, **{key: correct([c], other_candidates=n_others)[0] for key, c in finished.items()}}
 
 
-def in_suite(found: Found, suite: str) -> Found:
+def in_suite(result: Found, suite: str) -> Found:
     """The comparison with the rows of one suite only; p-values are unchanged."""
-    if isinstance(found, Broken):
-        return found
-    rows, averages = (tuple(r for r in some if r.suite == suite) for some in (found.rows, found.averages))
-    return found.model_copy(update={"rows": rows, "averages": averages})
+    if isinstance(result, Broken):
+        return result
+    rows, averages = (tuple(r for r in group if r.suite == suite) for group in (result.rows, result.averages))
+    return result.model_copy(update={"rows": rows, "averages": averages})
 
 
 class Comparer:
@@ -155,11 +155,11 @@ class Comparer:
         self._asked_at = 0.0
         threading.Thread(target=self._work, name="comparisons", daemon=True).start()
 
-    def ask(self, wanted: Iterable[Wanted]) -> dict[str, Found]:
+    def ask(self, pairs: Iterable[Wanted]) -> dict[str, Found]:
         """Finished comparisons by key; the others are queued first."""
         finished: dict[str, Found] = {}
         with self._lock:
-            for pair in reversed(list(wanted)):
+            for pair in reversed(list(pairs)):
                 result = self._kept(pair.key)
                 if result is not None:
                     finished[pair.key] = result
@@ -174,11 +174,11 @@ class Comparer:
             self._lock.notify()
         return finished
 
-    def now(self, wanted: Wanted) -> Found:
+    def now(self, pair: Wanted) -> Found:
         """One comparison, computed now if it is not cached."""
         with self._lock:
-            result = self._kept(wanted.key)
-        return result if result is not None else self._make(wanted)
+            result = self._kept(pair.key)
+        return result if result is not None else self._make(pair)
 
     def sides(self, scored: Scored) -> list[Side]:
         """The sides of a candidate, with samples."""
@@ -189,14 +189,14 @@ class Comparer:
 
     def _work(self) -> None:
         while True:
-            wanted = self._next()
-            if wanted is not None:
+            pair = self._next()
+            if pair is not None:
                 try:
-                    self._make(wanted)
+                    self._make(pair)
                 except Exception as error:
                     # An unexpected error must not end the only thread: log it, report this pair as broken.
-                    logger.exception("the comparison %s failed", wanted.key)
-                    self._keep(wanted, Broken(_unexpected(error)), unread=True)
+                    logger.exception("the comparison %s failed", pair.key)
+                    self._keep(pair, Broken(_unexpected(error)), unread=True)
             with self._lock:
                 self._working = None
 
@@ -207,41 +207,41 @@ class Comparer:
                 self._lock.wait()
             while (left := max(self._asked_at, self._page_at) + _POLITE_S - time.monotonic()) > 0:
                 self._lock.wait(left)
-            key, (wanted, asked_at) = self._waiting.popitem(last=True)
+            key, (pair, asked_at) = self._waiting.popitem(last=True)
             if time.monotonic() - asked_at > _STALE_S:
                 return None
             self._working = key
-            return wanted
+            return pair
 
     def _kept(self, key: str) -> Found | None:
         """The cached result; None if there is none, or if a failed read is due for a retry."""
         at = self._unread_at.get(key)
         return None if at is not None and time.monotonic() - at > _AGAIN_S else self._found.get(key)
 
-    def _make(self, wanted: Wanted) -> Found:
+    def _make(self, pair: Wanted) -> Found:
         unread = False
         try:
             result: Found
-            result, unread = self._compare(wanted)
+            result, unread = self._compare(pair)
         except (EvaluationError, MergeboardError, ValidationError, OSError) as error:
             result, unread = Broken(str(error)), True
-        self._keep(wanted, result, unread=unread)
+        self._keep(pair, result, unread=unread)
         return result
 
-    def _keep(self, wanted: Wanted, result: Found, *, unread: bool) -> None:
+    def _keep(self, pair: Wanted, result: Found, *, unread: bool) -> None:
         """Cache a result; with `unread`, only until the next retry."""
         with self._lock:
-            self._found[wanted.key] = result
-            self._unread_at.pop(wanted.key, None)
+            self._found[pair.key] = result
+            self._unread_at.pop(pair.key, None)
             if unread:
-                self._unread_at[wanted.key] = time.monotonic()
+                self._unread_at[pair.key] = time.monotonic()
             while len(self._found) > _MAX_KEPT:
                 self._unread_at.pop(self._found.popitem(last=False)[0], None)
 
-    def _compare(self, wanted: Wanted) -> tuple[Comparison, bool]:
+    def _compare(self, pair: Wanted) -> tuple[Comparison, bool]:
         """The comparison, and whether samples could not be read."""
-        base, candidate = self.sides(wanted.base), self.sides(wanted.candidate)
-        (comparison,) = compare_sides(base, {wanted.candidate.scores.candidate.name: candidate})
+        base, candidate = self.sides(pair.base), self.sides(pair.candidate)
+        (comparison,) = compare_sides(base, {pair.candidate.scores.candidate.name: candidate})
         return comparison, any(side.unfit for side in (*base, *candidate))
 
 

@@ -59,20 +59,20 @@ def layer_map(candidates: Sequence[CandidateRecord], base: CandidateRecord) -> L
 
 
 def scan_of(
-    pages: Pages, run_id: str, name: str, found: LayerMap, columns: Sequence[Column]
+    pages: Pages, run_id: str, name: str, paths: LayerMap, columns: Sequence[Column]
 ) -> tuple[Scan | None, str | None]:
     """The scan of some columns, or the reason why there is none."""
     values = {title(c): pages.column_scores(run_id, c) for c in columns}
     for text, by_position in values.items():
-        if found.base not in by_position:
+        if paths.base not in by_position:
             return None, f"The base has no score of {text} yet; differences need one."
     failed = frozenset().union(*(pages.unscored(run_id, c) for c in columns))
     scan = Scan(
         title=name,
-        n_layers=found.n_layers,
+        n_layers=paths.n_layers,
         measures=tuple(measure_of(c) for c in columns),
-        base={text: by_position[found.base] for text, by_position in values.items()},
-        points=tuple(_point(place, values, failed) for place in found.places),
+        base={text: by_position[paths.base] for text, by_position in values.items()},
+        points=tuple(_point(place, values, failed) for place in paths.places),
     )
     return scan, None
 

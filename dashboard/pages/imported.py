@@ -63,9 +63,9 @@ def _scores(pages: Pages, run: ImportedRunRecord) -> None:
             widgets.table(
                 rows, "imported_scores", height=widgets.table_height(min(len(rows), 15)), name="Scores"
             )
-        known = ", ".join(f"{fact} {value}" for fact, value in run.facts.known.items())
-        if known:
-            st.caption(escaped(f"Known of it: {known}", 600))
+        facts = ", ".join(f"{fact} {value}" for fact, value in run.facts.known.items())
+        if facts:
+            st.caption(escaped(f"Known of it: {facts}", 600))
         for text in _remarks(run, results):
             st.text(line(text, 400))
         st.code(f"mergeboard compare {run.id} --base BASE", language="bash")
@@ -87,10 +87,10 @@ def _cells(result: ImportedResultRecord) -> dict[str, Any]:
 
 def _remarks(run: ImportedRunRecord, results: Sequence[ImportedResultRecord]) -> list[str]:
     """Problems of an imported run, without duplicates."""
-    found = [*run.problems, *(text for result in results for text in result.problems)]
-    found += [
+    remarks = [*run.problems, *(text for result in results for text in result.problems)]
+    remarks += [
         f"Not the board's: {r.measurement.result.remark}" for r in results if r.measurement.result.remark
     ]
-    found += [f"Not to be compared: {result.unfit}." for result in results if result.unfit]
-    found += [f"Tasks of no suite: {', '.join(run.ignored[:8])}."] if run.ignored else []
-    return list(dict.fromkeys(found))
+    remarks += [f"Not to be compared: {result.unfit}." for result in results if result.unfit]
+    remarks += [f"Tasks of no suite: {', '.join(run.ignored[:8])}."] if run.ignored else []
+    return list(dict.fromkeys(remarks))

@@ -54,12 +54,12 @@ def _list(pages: Pages, run: RunRecord, *, opened: bool) -> None:
         label_of=lambda s: _STATES[JobState(s)] if s else "all",
         resets=("jobs",),
     )
-    wanted = JobState(state) if state else None
+    job_state = JobState(state) if state else None
     position = address.number("of") if address.value("of") else None
-    total, _ = data.live(pages.job_list, run.id, state=wanted, position=position, limit=1)
+    total, _ = data.live(pages.job_list, run.id, state=job_state, position=position, limit=1)
     first = address.pager("jobs", total, _PER_PAGE, "jobs" if total != 1 else "job")
     _, rows = data.live(
-        pages.job_list, run.id, state=wanted, position=position, limit=_PER_PAGE, offset=first
+        pages.job_list, run.id, state=job_state, position=position, limit=_PER_PAGE, offset=first
     )
     if not rows:
         st.caption("No job of this run stands so.")
@@ -280,10 +280,10 @@ def _result(outcome: BuildOutcome | EvalOutcome) -> dict[str, str]:
             "Parameters": parameters(outcome.parameters),
             "Layers": str(outcome.layers),
         }
-    found = outcome.evaluation
+    evaluation = outcome.evaluation
     return times | {
-        "Requests": f"{found.n_requests:,}, of which {found.n_replayed:,} from the journal",
-        "Evaluating": duration(found.duration_s),
+        "Requests": f"{evaluation.n_requests:,}, of which {evaluation.n_replayed:,} from the journal",
+        "Evaluating": duration(evaluation.duration_s),
         "Samples": line(outcome.samples_path, 120),
         "sha256": outcome.samples_sha256,
     }
@@ -293,8 +293,10 @@ def _repeat(pages: Pages, run: RunRecord, detail: JobDetail) -> None:
     st.markdown("**The command that repeats it**")
     build = None
     if isinstance(detail.job, EvalJob) and detail.job.place.artifact is not None:
-        made = data.fixed(pages.job_detail, detail.job.place.artifact, detail.run_id)
-        build = made.job if made is not None and isinstance(made.job, BuildJob) else None
+        build_detail = data.fixed(pages.job_detail, detail.job.place.artifact, detail.run_id)
+        build = (
+            build_detail.job if build_detail is not None and isinstance(build_detail.job, BuildJob) else None
+        )
     candidate = detail.candidates[0] if detail.candidates else None
     command = repeat_command(detail.job, candidate, base_place(pages, run), build)
     if command is None:

@@ -185,16 +185,16 @@ def _runs(pages: Pages) -> None:
     st.subheader("All runs", anchor=False)
     total = data.slow(pages.count_runs)
     first = address.pager("runs", total, _RUNS_PER_PAGE, "runs" if total != 1 else "run")
-    found = data.live(pages.runs, limit=_RUNS_PER_PAGE, offset=first)
-    states = Counter(run.state for run in found)
+    runs = data.live(pages.runs, limit=_RUNS_PER_PAGE, offset=first)
+    states = Counter(run.state for run in runs)
     st.caption(" · ".join(f"{count} {widgets.STATE_MARKS[state]}" for state, count in states.items()))
-    rows = [_run_row(pages, run) for run in found]
+    rows = [_run_row(pages, run) for run in runs]
     columns = {"Progress": st.column_config.ProgressColumn(format="percent", min_value=0.0, max_value=1.0)}
 
     def opened(selected: Any) -> None:
-        for index in widgets.picked(selected, len(found)):
-            address.keep("run", found[index].id)
-            address.go(View.LEADERBOARD, run=found[index].id)
+        for index in widgets.picked(selected, len(runs)):
+            address.keep("run", runs[index].id)
+            address.go(View.LEADERBOARD, run=runs[index].id)
 
     widgets.table(rows, "all_runs", columns=columns, select="single-row", name="All runs", on_pick=opened)
     st.caption("Select a run to open its leaderboard.")

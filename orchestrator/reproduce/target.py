@@ -67,14 +67,14 @@ def _of_proposal(proposals: list[Proposal], card: Card, sources: Mapping[str, st
     )
 
 
-def _of_recipe(recipe: Recipe, card: Card, sources: Mapping[str, str], found: str) -> Target:
+def _of_recipe(recipe: Recipe, card: Card, sources: Mapping[str, str], how: str) -> Target:
     recipe = recipe.with_sources(dict(sources))
     first = recipe.sources[0] if recipe.sources else None
     return Target(
         name=_name(card),
         base=str(first) if first is not None else None,
         recipe=recipe.canonical_text,
-        found=found,
+        found=how,
         problems=() if first is not None else ("The recipe names no checkpoint to build from.",),
     )
 

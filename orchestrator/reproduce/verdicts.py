@@ -23,25 +23,29 @@ Key = tuple[str, str]  # suite and benchmark
 
 
 def reproduce(
-    path: Path, made: ReproductionPlan, run_id: str, settings: Settings, *, force: bool
+    path: Path, planned: ReproductionPlan, run_id: str, settings: Settings, *, force: bool
 ) -> ReproductionRecord:
     """Judge the card's claims by the run's results and store the verdicts."""
-    assert made.plan is not None
+    assert planned.plan is not None
     with Store.open(settings.database_url) as store:
         results = results_of_run(store, run_id)
-        result = next((r for r in results if r.candidate.name == made.target.name), None)
+        result = next((r for r in results if r.candidate.name == planned.target.name), None)
         measured = sides(result, settings.home) if result is not None else []
         record = ReproductionRecord(
-            card_id=made.card_id,
+            card_id=planned.card_id,
             run_id=run_id,
-            candidate=made.target.name,
-            checks=made.checks,
-            notes=made.notes,
+            candidate=planned.target.name,
+            checks=planned.checks,
+            notes=planned.notes,
             verdicts=verdicts_of(
-                made.card.claims, measured, missing=_missing(made.plan), checks=made.checks, force=force
+                planned.card.claims,
+                measured,
+                missing=_missing(planned.plan),
+                checks=planned.checks,
+                force=force,
             ),
         )
-        store.put_card(card_record(path, made.card))
+        store.put_card(card_record(path, planned.card))
         store.put_reproduction(record)
     return record
 
