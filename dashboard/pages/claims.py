@@ -67,7 +67,7 @@ def _summary(card: CardSummary) -> dict[str, Any]:
         "Claims": card.n_claims,
         **{mark: card.verdicts.get(kind, 0) if card.reproduced_at else None for kind, mark in _MARKS.items()},
         "Checked": moment(card.reproduced_at) if card.reproduced_at else "not yet",
-        "Taken in": moment(card.imported_at),
+        "Imported": moment(card.imported_at),
         "Id": card.id,
     }
 

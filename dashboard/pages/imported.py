@@ -47,7 +47,7 @@ def _row(run: ImportedRunRecord) -> dict[str, Any]:
         "Checkpoint": line(run.checkpoint, 70),
         "State": MARK,
         "Measured": moment(run.measured_at),
-        "Taken in": moment(run.imported_at),
+        "Imported": moment(run.imported_at),
         "File": line(run.source, 120),
         "Format": run.format.value,
         "Id": run.id,

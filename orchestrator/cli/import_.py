@@ -29,15 +29,15 @@ def import_path(
     """
     from orchestrator.cli.ending import Ended, ExitCode
     from orchestrator.cli.import_view import show_taken
-    from orchestrator.exchange.imports import take_in
+    from orchestrator.exchange import imports
     from orchestrator.settings import Settings
 
-    taken = take_in(path, Settings.from_environment())
+    result = imports.import_path(path, Settings.from_environment())
     failure = None
-    if taken.refused:
-        first, more = taken.refused[0], len(taken.refused) - 1
+    if result.refused:
+        first, more = result.refused[0], len(result.refused) - 1
         also = f" ({more} more files could not either)" if more else ""
         failure = f"Not everything at {path} could be imported{also}: {first}"
-    show_taken(taken, as_json=as_json, failure=failure)
+    show_taken(result, as_json=as_json, failure=failure)
     if failure is not None:
         raise Ended(failure, ExitCode.REFUSED, told=True)

@@ -13,13 +13,13 @@ from evals.scores import SuiteScore
 from evals.suite import load_suite
 from orchestrator.cli.console import wide_console
 from orchestrator.cli.ending import ExitCode, error_key
-from orchestrator.exchange.imports import Taken, TakenRun
+from orchestrator.exchange.imports import ImportResult, TakenRun
 from orchestrator.store.claim_records import CardRecord, ImportedResultRecord
 
 _SHOWN = (Fact.TEMPLATE, Fact.DTYPE, Fact.QUANTIZATION, Fact.LIMIT, Fact.ENGINE, Fact.HARNESS_VERSION)
 
 
-def show_taken(taken: Taken, *, as_json: bool, failure: str | None = None) -> None:
+def show_taken(taken: ImportResult, *, as_json: bool, failure: str | None = None) -> None:
     """Print what was imported; in JSON also why not everything was."""
     if as_json:
         print(json.dumps({**_data(taken), **error_key(failure, ExitCode.REFUSED)}, indent=2))
@@ -124,7 +124,7 @@ def _show_card(card: CardRecord, console: Console) -> None:
         console.print(f"Note: {note}", markup=False, soft_wrap=True)
 
 
-def _data(taken: Taken) -> dict[str, Any]:
+def _data(taken: ImportResult) -> dict[str, Any]:
     return {
         "runs": [_run_data(run) for run in taken.runs],
         "cards": [card.model_dump(mode="json", exclude={"text"}) for card in taken.cards],

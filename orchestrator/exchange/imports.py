@@ -49,7 +49,7 @@ class TakenRun(Frozen):
     )
 
 
-class Taken(Frozen):
+class ImportResult(Frozen):
     """The result of `mergeboard import` for a path."""
 
     runs: tuple[TakenRun, ...] = Field(default=(), description="Imported runs, the oldest first.")
@@ -59,13 +59,13 @@ class Taken(Frozen):
     )
 
 
-def take_in(path: Path, settings: Settings) -> Taken:
+def import_path(path: Path, settings: Settings) -> ImportResult:
     """Import everything at a path into the store. Raises ClaimError or CardError if nothing can be read.
 
     A broken file does not stop the import of the others; it is reported in `refused`.
     """
     if path.suffix.lower() in CARD_SUFFIXES and not _is_details_card(path):
-        taken = Taken(cards=(read_card_file(path, settings),))
+        taken = ImportResult(cards=(read_card_file(path, settings),))
     else:
         taken = _results(path, settings)
     with Store.open(settings.database_url) as store:
@@ -100,7 +100,7 @@ def card_record(path: Path, plan: CardPlan) -> CardRecord:
     )
 
 
-def _results(path: Path, settings: Settings) -> Taken:
+def _results(path: Path, settings: Settings) -> ImportResult:
     try:
         files = result_files(path)
     except ClaimError:
@@ -126,10 +126,10 @@ def _results(path: Path, settings: Settings) -> Taken:
     if not runs:
         raise ClaimError(refused[0])
     order = sorted(runs, key=lambda r: (r.run.measured_at is None, str(r.run.measured_at), r.run.source))
-    return Taken(runs=tuple(order), refused=tuple(refused))
+    return ImportResult(runs=tuple(order), refused=tuple(refused))
 
 
-def _cards(paths: Sequence[Path], settings: Settings) -> Taken:
+def _cards(paths: Sequence[Path], settings: Settings) -> ImportResult:
     cards, refused = [], []
     for path in paths:
         try:
@@ -138,7 +138,7 @@ def _cards(paths: Sequence[Path], settings: Settings) -> Taken:
             refused.append(str(error))
     if not cards:
         raise CardError(refused[0])
-    return Taken(cards=tuple(cards), refused=tuple(refused))
+    return ImportResult(cards=tuple(cards), refused=tuple(refused))
 
 
 def _taken(run: ImportedRun, file: Path, suites: Sequence[Suite], home: Path) -> TakenRun:

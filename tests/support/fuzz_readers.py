@@ -17,7 +17,7 @@ from orchestrator.cards.survey import plan_card
 from orchestrator.cli.card_view import show_card_plan
 from orchestrator.compare.lookup import find_result
 from orchestrator.compare.run_comparisons import results_of_run
-from orchestrator.exchange.imports import take_in
+from orchestrator.exchange.imports import import_path
 from orchestrator.plan.sweep import load_sweep
 from orchestrator.settings import Settings
 from orchestrator.store import Store
@@ -146,7 +146,7 @@ class Readers:
             path = self._file("card.md", inputs.text_input(rng, (inputs.CARD,)))
             show_card_plan(path, self._settings, sources=[], as_json=False)
             plan_card(path, self._settings, {})
-        take_in(path, self._settings)
+        import_path(path, self._settings)
 
     def command(self, rng: random.Random) -> None:
         """A command with a file that is none, or is another than it should be."""

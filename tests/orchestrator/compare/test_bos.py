@@ -12,7 +12,7 @@ from evals.results_files.parse import read_result_file
 from orchestrator.compare import Side
 from orchestrator.compare.bos import Group, with_known_defaults
 from orchestrator.compare.sides import compare_names
-from orchestrator.exchange.imports import take_in
+from orchestrator.exchange.imports import import_path
 from orchestrator.settings import Settings
 from orchestrator.store import Store
 from tests.orchestrator.exchange.test_imports import answers, gained, run_folder
@@ -69,7 +69,7 @@ def test_a_run_that_says_nothing_of_bos_is_held_against_one_that_does(
         data["config"]["model_args"] = MODEL_ARGS.format(place=place) + more
         data |= {"model_name": str(place), "lm_eval_version": "0.4.13"}
         file.write_text(json.dumps(data))
-        ids.append(take_in(folder, settings).runs[0].run.id)
+        ids.append(import_path(folder, settings).runs[0].run.id)
     base, candidate = ids if default_is_base else reversed(ids)
     with Store.open(settings.database_url, read_only=True) as store:
         (found,) = compare_names(store, [candidate], base, home)

@@ -17,7 +17,7 @@ from evals.suite import load_suite
 from orchestrator import cli
 from orchestrator.compare.sides import compare_names
 from orchestrator.errors import CardError, RunError
-from orchestrator.exchange.imports import Taken, take_in
+from orchestrator.exchange.imports import ImportResult, import_path
 from orchestrator.settings import Settings
 from orchestrator.store import Store
 from tests.support.board_files import STAMP, board_v1, board_v2, logged, right_answers, write, write_samples
@@ -58,8 +58,8 @@ def run_folder(folder: Path, right: Answers, change: Change | None = None, **fie
 def take_both(tmp_path: Path, settings: Settings, change: Change | None = None, **fields: Any) -> Any:
     """Base and variant taken in, and MuSR compared."""
     right = answers()
-    take_in(run_folder(tmp_path / "base", right), settings)
-    take_in(run_folder(tmp_path / "variant", gained(right), change, **fields), settings)
+    import_path(run_folder(tmp_path / "base", right), settings)
+    import_path(run_folder(tmp_path / "variant", gained(right), change, **fields), settings)
     with Store.open(settings.database_url, read_only=True) as store:
         (found,) = compare_names(store, ["org/variant"], "org/base", settings.home)
     (row,) = found.rows
@@ -125,7 +125,7 @@ def test_a_samples_file_that_was_cut_keeps_the_scores(tmp_path: Path, settings: 
     folder = run_folder(tmp_path / "base", answers())
     samples = next(folder.glob("samples_*murder*"))
     samples.write_bytes(samples.read_bytes()[:5000])
-    (run,) = take_in(folder, settings).runs
+    (run,) = import_path(folder, settings).runs
     (result,) = run.results
     assert result.samples_path is None
     assert "is truncated" in result.problems[0]
@@ -138,7 +138,7 @@ def test_several_runs_of_one_checkpoint_have_to_be_told_apart(tmp_path: Path, se
         run_folder(tmp_path / name, right, chat_template=template)
         results = tmp_path / name / f"results_{STAMP}.json"
         results.write_text(results.read_text().replace(f"org/{name}", "org/model"))
-        take_in(results, settings)
+        import_path(results, settings)
     with Store.open(settings.database_url, read_only=True) as store:
         with pytest.raises(RunError, match=r"2 imported runs of org/model have musr; .*chat template off"):
             compare_names(store, ["org/model"], "org/model", settings.home)
@@ -158,7 +158,7 @@ def test_what_is_no_number_is_shown_as_the_board_did_and_not_compared(
         if name == "bad":
             data["results"]["harness|truthfulqa:mc|0"]["mc2"] = math.nan
         write(tmp_path / name, data)
-        take_in(tmp_path / name, settings)
+        import_path(tmp_path / name, settings)
     with Store.open(settings.database_url, read_only=True) as store:
         (found,) = compare_names(store, ["org/bad"], "org/good", settings.home)
     row = next(r for r in found.rows if r.benchmark == "truthfulqa")
@@ -172,7 +172,7 @@ def test_a_folder_with_a_broken_file_gives_the_others_and_names_it(
 ) -> None:
     write(tmp_path, board_v2(right_answers()))
     (tmp_path / "results_2024-01-01T00-00-00.json").write_text('{"results": {"leaderboard_')
-    taken = take_in(tmp_path, settings)
+    taken = import_path(tmp_path, settings)
     assert len(taken.runs) == 1
     assert "2024-01-01T00-00-00.json is not JSON" in taken.refused[0]
 
@@ -180,7 +180,7 @@ def test_a_folder_with_a_broken_file_gives_the_others_and_names_it(
 def test_files_of_any_name_are_known_by_what_is_in_them(tmp_path: Path, settings: Settings) -> None:
     (tmp_path / "base.json").write_text(json.dumps(board_v2(right_answers())))
     (tmp_path / "package.json").write_text("{}")
-    assert [run.run.checkpoint for run in take_in(tmp_path, settings).runs] == ["org/model"]
+    assert [run.run.checkpoint for run in import_path(tmp_path, settings).runs] == ["org/model"]
 
 
 @pytest.mark.parametrize(
@@ -197,16 +197,16 @@ def test_what_holds_nothing_is_refused_in_a_sentence(
 ) -> None:
     (tmp_path / "results.json").write_text(text)
     with pytest.raises(ClaimError, match=words):
-        take_in(tmp_path, settings)
+        import_path(tmp_path, settings)
     (tmp_path / "README.md").write_text("# nothing\n")
     with pytest.raises(CardError, match="claims no score"):
-        take_in(tmp_path / "README.md", settings)
+        import_path(tmp_path / "README.md", settings)
 
 
 def test_the_boards_own_row_is_recognised(tmp_path: Path, settings: Settings) -> None:
     """A file that comes to another value than the row that the board published says so."""
     write(tmp_path, board_v2(right_answers(), model_name="Qwen/Qwen2-72B", chat_template=None))
-    (run,) = take_in(tmp_path, settings).runs
+    (run,) = import_path(tmp_path, settings).runs
     assert run.notes[0].endswith("0 of 6 benchmarks are as published for Qwen/Qwen2-72B.")
     assert any(note.startswith("BBH: ") and note.endswith("published as 51.86.") for note in run.notes)
 
@@ -242,7 +242,7 @@ def test_a_card_is_kept_with_its_claims(tmp_path: Path, settings: Settings) -> N
     card.write_text(
         "# m\n\n| Metric | Value |\n|---|---|\n| Avg. | 20.00 |\n| IFEval | 30.0 |\n| BBH | 10.0 |\n"
     )
-    taken: Taken = take_in(tmp_path, settings)
+    taken: ImportResult = import_path(tmp_path, settings)
     with Store.open(settings.database_url, read_only=True) as store:
         found = store.card(taken.cards[0].id)
     assert [claim.value for claim in found.claims] == [30.0, 10.0, 20.0]

@@ -21,7 +21,7 @@ from orchestrator.compare import Comparison
 from orchestrator.compare.run_comparisons import results_of_run, run_comparisons
 from orchestrator.compare.sides import compare_names
 from orchestrator.errors import RunError
-from orchestrator.exchange.imports import take_in
+from orchestrator.exchange.imports import import_path
 from orchestrator.search.probe_answers import read_probe
 from orchestrator.settings import Settings
 from orchestrator.store import Store
@@ -170,7 +170,7 @@ def test_samples_of_an_imported_run_that_were_altered_are_not_used(
     settings = Settings(home=home, database_url=url, datasets=None, ray_address=None)
     right = answers()
     for name, values in (("base", right), ("variant", gained(right))):
-        take_in(run_folder(tmp_path / name, values), settings)
+        import_path(run_folder(tmp_path / name, values), settings)
     (run,) = store.find_imports("org/variant")
     (result,) = (r for r in store.imported_results([run.id])[run.id] if r.samples_path)
     assert result.benchmark == MUSR.name
