@@ -11,7 +11,7 @@ from orchestrator.store.records import RunLease
 
 
 def take_lease(store: Store, run_id: str) -> RunLease:
-    """Become the run's driver, at once if its last driver died on this machine; RunError if it has a live one."""
+    """Become the run's driver, at once if the last one died on this machine; RunError if one is alive."""
     owner = new_owner()
     first_expiry = store.run(run_id).lease_expires_at
     while True:
