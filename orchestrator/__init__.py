@@ -1,6 +1,6 @@
-"""WHEN and WHERE: sweeps, plans, jobs on Ray, and the store that remembers everything."""
+"""Plans sweeps, runs their jobs on Ray, and stores and compares the results."""
 
 import os
 
-# Ray reads this when it is first imported; its own 30 s are too few for a machine that is busy with something else.
+# Ray reads this on import; its default of 30 s is too short for a busy machine.
 os.environ.setdefault("RAY_raylet_start_wait_time_s", "60")

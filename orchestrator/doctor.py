@@ -1,4 +1,4 @@
-"""What this machine or cluster can do, what is missing, and the command that mends it."""
+"""Checks what this machine or cluster can do, what is missing, and how to fix it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _SPARE_BYTES = 5_000_000_000
 
 
 class Health(StrEnum):
-    """How a check came out."""
+    """Result of a check."""
 
     OK = "ok"
     MISSING = "missing"
@@ -42,14 +42,14 @@ class Health(StrEnum):
 class HealthCheck(Frozen):
     """One line of the doctor's report."""
 
-    name: str = Field(description="What was looked at.")
-    health: Health = Field(description="broken stops the main job; missing takes something away.")
-    message: str = Field(description="What was found.")
-    mend: str | None = Field(default=None, description="The command or step that mends it.")
+    name: str = Field(description="Name of the check.")
+    health: Health = Field(description="`broken` prevents evaluations; `missing` disables a part.")
+    message: str = Field(description="The finding.")
+    mend: str | None = Field(default=None, description="Command or step that fixes it.")
 
 
 def examine(settings: Settings, address: str | None = None) -> Iterator[HealthCheck]:
-    """All findings, one after another."""
+    """Run all checks and yield their findings."""
     yield from _packages()
     yield _torch()
     yield _vllm()
@@ -151,17 +151,17 @@ def _datasets(settings: Settings) -> Iterator[HealthCheck]:
         suite = load_suite(name)
         states = {b.name: check(b, settings.datasets) for b in suite.benchmarks}
         absent = {n: s for n, s in states.items() if s.location is None}
-        there = f"{len(states) - len(absent)} of {len(states)} benchmarks have their data"
+        summary = f"{len(states) - len(absent)} of {len(states)} benchmarks have their data"
         if absent:
             first = next(iter(absent.values()))
             yield HealthCheck(
                 name=f"data {name}",
                 health=Health.MISSING,
-                message=f"{there}; not: {', '.join(absent)}",
+                message=f"{summary}; not: {', '.join(absent)}",
                 mend=first.command,
             )
         else:
-            yield HealthCheck(name=f"data {name}", health=Health.OK, message=there)
+            yield HealthCheck(name=f"data {name}", health=Health.OK, message=summary)
 
 
 def _token() -> HealthCheck:
@@ -178,7 +178,7 @@ def _token() -> HealthCheck:
 
 
 def _gpu(address: str | None) -> Iterator[HealthCheck]:
-    """What engines on this machine's GPUs need. With a cluster, its nodes compute and this machine may lack a GPU."""
+    """Requirements of engines on this machine's GPUs; with a cluster this machine need not have any."""
     facts = gpu_facts()
     problems = list(gpu_problems(facts))
     yield from _gpu_findings(problems, "", Health.MISSING if address else Health.BROKEN)
@@ -188,7 +188,7 @@ def _gpu(address: str | None) -> Iterator[HealthCheck]:
 
 
 def _gpu_findings(problems: Iterable[Problem], where: str, worst: Health) -> Iterator[HealthCheck]:
-    """Used memory takes time, not the job: it may be free when an engine opens."""
+    """Findings for GPU problems; used memory is not broken, since it may be free when an engine opens."""
     for problem in problems:
         health = Health.MISSING if problem.name == "gpu memory" else worst
         yield HealthCheck(
@@ -215,11 +215,11 @@ def _ray(settings: Settings, address: str | None) -> Iterator[HealthCheck]:
         cpus = sum(node.cpus for node in facts.nodes)
         gpus = sum(node.gpus for node in facts.nodes)
         where = address or settings.ray_address or "started on this machine"
-        more = "; an autoscaler may start nodes with GPUs" if not gpus and Growth().may_come(1) else ""
+        suffix = "; an autoscaler may start nodes with GPUs" if not gpus and Growth().may_come(1) else ""
         yield HealthCheck(
             name="ray",
             health=Health.OK,
-            message=f"{len(facts.nodes)} node(s), {cpus:g} CPUs, {gpus:g} GPUs ({where}){more}",
+            message=f"{len(facts.nodes)} node(s), {cpus:g} CPUs, {gpus:g} GPUs ({where}){suffix}",
         )
         reports = survey(settings, [node.node_id for node in facts.nodes])
         for node in facts.nodes:
@@ -232,7 +232,7 @@ def _ray(settings: Settings, address: str | None) -> Iterator[HealthCheck]:
 
 
 def _node(settings: Settings, name: str, node: NodeFacts, report: NodeReport) -> Iterator[HealthCheck]:
-    """One node: the shared root, and its GPUs where it is to compute on some."""
+    """Findings for one node: the shared root, its software and its GPUs."""
     if report.problem is not None:
         yield HealthCheck(
             name=f"node {name}",
@@ -251,7 +251,7 @@ def _node(settings: Settings, name: str, node: NodeFacts, report: NodeReport) ->
 
 
 def _gpus_of_nodes(facts: ClusterFacts, reports: Mapping[str, NodeReport]) -> Iterator[HealthCheck]:
-    """What engines lack on the nodes that have GPUs."""
+    """Problems of engines on the nodes with GPUs."""
     for node in facts.nodes:
         gpu = reports[node.node_id].gpu
         if gpu is not None and node.gpus:
@@ -259,7 +259,7 @@ def _gpus_of_nodes(facts: ClusterFacts, reports: Mapping[str, NodeReport]) -> It
 
 
 def _nodes_together(settings: Settings, facts: ClusterFacts) -> Iterator[HealthCheck]:
-    """Whether the nodes that would run a plan have the same image and the same data."""
+    """Whether the nodes that would run a plan have the same software and data."""
     if not facts.engine_nodes:
         return
     engines = {e.kind for n in facts.engine_nodes if n.software is not None for e in n.software.engines}
@@ -280,17 +280,17 @@ def _nodes_together(settings: Settings, facts: ClusterFacts) -> Iterator[HealthC
 
 
 def _data_on_nodes(settings: Settings, facts: ClusterFacts) -> Iterator[HealthCheck]:
-    """Suites whose data is here and not the same on every node that would read it."""
+    """Suites whose data is on this machine, but not the same on every node that would read it."""
     from orchestrator.run.node_data import absent_data
 
-    here = {
+    local = {
         (name, benchmark.name): benchmark
         for name in suite_names()
         for benchmark in load_suite(name).benchmarks
         if check(benchmark, settings.datasets).location is not None
     }
-    reasons = absent_data(here, settings, facts, facts.engine_nodes)
-    for suite in dict.fromkeys(suite for suite, _ in here):
+    reasons = absent_data(local, settings, facts, facts.engine_nodes)
+    for suite in dict.fromkeys(suite for suite, _ in local):
         absent = {benchmark: why for (of, benchmark), why in reasons.items() if of == suite}
         if absent:
             yield HealthCheck(

@@ -1,4 +1,4 @@
-"""What can go wrong, as the person at the command line sees it.
+"""Exceptions that are shown to the user as one sentence.
 
 MergeboardError            base: one sentence that says what, where and the next step; the command exits with 2
 ├── SweepError             a sweep file that does not parse or does not make sense
@@ -22,7 +22,7 @@ from pathlib import Path
 
 
 class MergeboardError(Exception):
-    """Base of what a user can mend; the message is the whole answer."""
+    """Base of errors that a user can fix; the message is shown without a traceback."""
 
 
 class SweepError(MergeboardError):
@@ -72,7 +72,7 @@ class TokenError(ClusterError):
 
 
 def _token_source() -> str | None:
-    """Where Ray would take a token from, in its own order; null where there is none."""
+    """Where Ray would take a token from, in Ray's order; None if there is none."""
     if os.environ.get("RAY_AUTH_TOKEN"):
         return "RAY_AUTH_TOKEN"
     if os.environ.get("RAY_AUTH_TOKEN_PATH"):

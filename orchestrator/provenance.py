@@ -1,4 +1,4 @@
-"""Where a result came from: versions, commit, hardware, host, command."""
+"""Provenance of a result: versions, commit, hardware, host, command."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PACKAGES = (
     "tokenizers",
     "numpy",
 )
-# Versions of what turns responses into scores; part of every evaluation's identity.
+# Packages that turn responses into scores; part of every evaluation's identity.
 SCORER_PACKAGES = (
     "lm_eval",
     "math-verify",
@@ -41,11 +41,11 @@ SCORER_PACKAGES = (
     "latex2sympy2_extended",
     "antlr4-python3-runtime",
 )
-# Versions of what renders, tokenises and computes; part of the identity of benchmarks and probes alike.
+# Packages that render, tokenize and compute; part of the identity of benchmarks and probes.
 LIBRARIES = ("torch", "transformers", "tokenizers", "jinja2")
-# Raised by hand whenever our own extraction, tasks or aggregation change a score.
+# Increased by hand whenever extraction, tasks or aggregation in this repository change a score.
 SCORER_REVISION = 2
-# Without one of these (NVIDIA, Windows' Linux, AMD) there is no GPU to ask torch about, whose import takes seconds.
+# Device files of NVIDIA, WSL and AMD: without any, skip torch, whose import takes seconds.
 _GPU_DEVICES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
 _SECRET = re.compile(
     r"(hf_[A-Za-z0-9]{8,}|(?<=://)[^/@\s:]*+:[^/@\s]++(?=@)|(?<=[?&]password=)[^&\s]++|(?<=[?&]sslpassword=)[^&\s]++)"
@@ -53,7 +53,7 @@ _SECRET = re.compile(
 
 
 class Hardware(Frozen):
-    """The machine that a piece of work ran on."""
+    """A machine on which work ran."""
 
     host: str = Field(description="Name of the machine.")
     cpu: str = Field(description="Processor, as the system names it.")
@@ -63,7 +63,7 @@ class Hardware(Frozen):
 
 
 class Provenance(Frozen):
-    """What it takes to tell how a run was made."""
+    """Software, hardware and command of a run."""
 
     versions: dict[str, str] = Field(description="Package to version, for those that are installed.")
     python: str = Field(description="Version of Python.")
@@ -97,7 +97,7 @@ def libraries_identity() -> str:
 
 
 def without_secrets(text: str) -> str:
-    """The text with hub tokens and passwords inside URLs blotted out."""
+    """The text with hub tokens and passwords in URLs masked."""
     token = os.environ.get("HF_TOKEN")
     if token:
         text = text.replace(token, "***")
@@ -140,7 +140,7 @@ def provenance() -> Provenance:
 
 
 def _cpu_name() -> str:
-    """Model name out of /proc/cpuinfo, or what platform knows."""
+    """Processor model from /proc/cpuinfo, or from `platform`."""
     try:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:

@@ -22,7 +22,7 @@ from orchestrator.errors import MergeboardError
 
 
 class Settings(Frozen):
-    """Where everything lives; see the module's table for the variables."""
+    """Paths and addresses of this process; the module's table lists the variables."""
 
     home: Path = Field(description="Root of all files of this installation; the same on every node.")
     database_url: str = Field(description="SQLAlchemy URL of the store.")
@@ -31,7 +31,7 @@ class Settings(Frozen):
 
     @classmethod
     def from_environment(cls) -> Settings:
-        """Read the variables; MergeboardError where one names something that cannot be."""
+        """Read the environment variables; MergeboardError if one is invalid."""
         home = Path(
             os.environ.get("MERGEBOARD_HOME") or platformdirs.user_data_path("mergeboard")
         ).expanduser()
@@ -51,7 +51,7 @@ class Settings(Frozen):
 
     @property
     def artifacts(self) -> Path:
-        """Content-addressed checkpoints that builds made."""
+        """Content-addressed checkpoints of builds."""
         return self.home / "artifacts"
 
     @property
@@ -71,7 +71,7 @@ class Settings(Frozen):
 
 
 class WorkerContext(Frozen):
-    """What a worker needs to know of the installation."""
+    """Settings of the installation that a worker needs."""
 
     home: str = Field(description="MERGEBOARD_HOME, the same on every node.")
     datasets: str | None = Field(description="Mirror of the hub's data sets, or null.")

@@ -15,7 +15,7 @@ def version() -> str:
 
 
 def commit() -> str | None:
-    """Commit of the checkout that this file lies in, with '+' where it has changes; None outside a checkout."""
+    """Commit of the checkout that contains this file, with '+' if it has changes; None outside a checkout."""
     root = Path(__file__).resolve().parent.parent
     if not (root / ".git").exists():
         return None
@@ -32,8 +32,8 @@ def commit() -> str | None:
 
 def version_text() -> str:
     """Version and, in a checkout, its commit: `0.1.0 (commit 0123456789ab)`."""
-    known = commit()
-    return version() if known is None else f"{version()} (commit {known})"
+    checkout = commit()
+    return version() if checkout is None else f"{version()} (commit {checkout})"
 
 
 def _git(root: Path, *words: str) -> subprocess.CompletedProcess[str]:

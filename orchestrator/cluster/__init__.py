@@ -1,24 +1,24 @@
-"""Where jobs run: Ray tasks for builds, one Ray actor per (base, engine) and replica for evaluations.
+"""Runs jobs on Ray: builds as tasks, evaluations on one actor per engine and replica.
 
-| file       | what is in it                                                                |
-| ---------- | ---------------------------------------------------------------------------- |
-| contract   | what the scheduler needs of a place where jobs run                            |
-| ready      | the jobs that may start now, by engine and batch by batch                     |
-| address    | the forms in which a cluster may be named                                     |
-| survey     | asking nodes: the shared root, GPUs, installed versions, data sets            |
-| connection | joining or starting Ray; what its nodes have                                  |
-| nodes      | nodes that come and go, and engines for which there is none                   |
-| demand     | what Ray's autoscaler is asked for, where jobs wait for GPUs                  |
-| floor      | who has which CPUs and GPUs of which node; where the next engine fits best    |
-| engines    | a live engine: its gang of GPUs, its actor, how it is closed                  |
-| processes  | the processes of one engine on its node                                      |
-| ending     | engines that are being ended, and when their places are free                  |
-| builds     | builds as Ray tasks: the node of each                                         |
-| lost       | workers that died before they could answer, as failures                       |
-| helping    | which engines that have nothing to do take part in which long evaluations    |
-| on_ray     | the executor                                                                 |
+| file         | content                                                                       |
+| ------------ | ----------------------------------------------------------------------------- |
+| executor     | interface between the scheduler and the place where jobs run                  |
+| ray_executor | the executor on Ray                                                           |
+| queue        | jobs that may start now, by engine and in batches                             |
+| address      | forms of a cluster's address                                                  |
+| connect      | joins a cluster or starts Ray; resources of its nodes                         |
+| survey       | queries nodes: shared root, GPUs, installed versions, data sets               |
+| nodes        | nodes that come and go, and engines that no node can hold                     |
+| demand       | requests to Ray's autoscaler for GPUs that jobs wait for                      |
+| placement    | used CPUs and GPUs of each node; best fit for the next engine                 |
+| engines      | a live engine: its GPUs, its actor, how it is closed                          |
+| processes    | process group of an engine on its node                                        |
+| ending       | engines that are being stopped, until their resources are free                |
+| build_tasks  | builds as Ray tasks                                                           |
+| lost         | failures of workers that died                                                 |
+| helpers      | idle engines that help with long evaluations                                  |
 
-The only place that imports Ray, with `submit.py` and `metrics.py`.
+Only this package imports Ray.
 """
 
 from orchestrator.cluster.connect import cluster_facts, connect, disconnect

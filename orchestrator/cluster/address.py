@@ -1,4 +1,4 @@
-"""The forms in which a cluster may be named: one parser for every `--address` and for RAY_ADDRESS."""
+"""Parses cluster addresses: `--address` of all commands, and RAY_ADDRESS."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class AddressForm(StrEnum):
     AUTO = "auto"
     """The head that runs on this machine."""
     HEAD = "head"
-    """HOST:PORT of the head's control store; what drives jobs connects to it."""
+    """HOST:PORT of the head's control store (GCS); a process that drives jobs connects to it."""
     CLIENT = "client"
     """ray://HOST:PORT of the head's client server."""
     DASHBOARD = "dashboard"
@@ -32,34 +32,34 @@ class AddressForm(StrEnum):
 
 
 class HeadAddress(Frozen):
-    """The address of a cluster, by its form."""
+    """A parsed address of a cluster."""
 
-    text: str = Field(description="The address as given, without a slash at its end.")
+    text: str = Field(description="The address as given, without trailing slashes.")
     form: AddressForm = Field(description="What it names.")
-    host: str = Field(default="", description="Host, an IPv6 one without brackets; empty for auto.")
+    host: str = Field(default="", description="Host, IPv6 without brackets; empty for auto.")
     port: int = Field(default=0, description="Port; 0 for auto.")
 
     @property
     def guessed_head(self) -> str:
-        """HOST:6379 of the same host, where Ray puts the head's control store unless told otherwise."""
+        """HOST:6379 of the same host, the default address of the head's control store."""
         return f"[{self.host}]:{HEAD_PORT}" if ":" in self.host else f"{self.host}:{HEAD_PORT}"
 
 
 def parse_address(text: str) -> HeadAddress:
-    """The address that a user gave; raises ClusterError, with all forms, for what is none."""
-    given = text.strip().rstrip("/")
-    if given == "auto":
-        return HeadAddress(text=given, form=AddressForm.AUTO)
-    scheme, separator, rest = given.partition("://")
+    """Parse an address; ClusterError, which lists all forms, if it is invalid."""
+    trimmed = text.strip().rstrip("/")
+    if trimmed == "auto":
+        return HeadAddress(text=trimmed, form=AddressForm.AUTO)
+    scheme, separator, location = trimmed.partition("://")
     if not separator:
-        scheme, rest = "", given
+        scheme, location = "", trimmed
     try:
-        parts = urlsplit(f"//{rest}")
+        parts = urlsplit(f"//{location}")
         host, port = parts.hostname, parts.port
     except ValueError:
         host, port = None, None
     plain = host is not None and parts.path == "" and not (parts.query or parts.fragment or parts.username)
-    if not plain or not host or not port or (scheme and scheme not in _SCHEMES) or " " in rest:
+    if not plain or not host or not port or (scheme and scheme not in _SCHEMES) or " " in location:
         raise ClusterError(f"{text!r} is no address of a Ray cluster: {_FORMS}.")
     form = {"": AddressForm.HEAD, "ray": AddressForm.CLIENT}.get(scheme, AddressForm.DASHBOARD)
-    return HeadAddress(text=given, form=form, host=host, port=port)
+    return HeadAddress(text=trimmed, form=form, host=host, port=port)

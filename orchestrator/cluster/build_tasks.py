@@ -1,4 +1,4 @@
-"""Builds as Ray tasks: the node of each, and how they are started and cancelled."""
+"""Builds as Ray tasks: picks their nodes, starts and cancels them."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from orchestrator.worker.worker import run_build
 
 
 class Builds:
-    """Places builds on the nodes of a floor, one at a time on each disk, and starts them there."""
+    """Places builds on nodes, one at a time per node, and starts them."""
 
     def __init__(self, floor: Floor, context: WorkerContext, env: dict[str, str]) -> None:
-        """`env` is the environment that a build's process needs."""
+        """`env` is the environment of a build's process."""
         self._floor = floor
         self._context = context
         self._env = env
-        # Each `ray.remote` sends the code to the cluster anew.
+        # Created once: each `ray.remote` sends the code to the cluster again.
         self._run_build = ray.remote(run_build)
         self._picked: deque[NodeFacts] = deque()
 
     def pick(self, waiting: Iterable[BuildJob]) -> list[Batch]:
-        """The builds that can start now, in the order in which `start` is then called."""
+        """Select the builds that can start now; `start` must be called in this order."""
         chosen: list[Batch] = []
         self._picked.clear()
         for job in waiting:
@@ -47,7 +47,7 @@ class Builds:
         return chosen
 
     def start(self, task: Task, job: BuildJob) -> tuple[Any, NodeFacts]:
-        """Start a picked build; the reference of its outcome, and its node."""
+        """Start a picked build; returns the reference of its outcome, and its node."""
         node = self._picked.popleft()
         remote = self._run_build.options(
             num_cpus=BUILD_CPUS,
@@ -59,11 +59,11 @@ class Builds:
         return remote.remote(self._context, task.attempt_id, job), node
 
     def ended(self, node: NodeFacts) -> None:
-        """A build on this node has ended; the next one may start there."""
+        """Free the node of a build that has ended."""
         self._floor.end_build(node)
 
 
 def cancel_build(reference: Any) -> None:
-    """End a build's process."""
+    """Kill a build's process."""
     with contextlib.suppress(ray.exceptions.RayError):
         ray.cancel(reference, force=True)

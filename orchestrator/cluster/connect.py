@@ -1,4 +1,4 @@
-"""Joining a Ray cluster or starting Ray here, and the nodes that it has."""
+"""Joins a Ray cluster, or starts Ray on this machine, and lists its nodes."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from typing import Any
 
 import ray
 
-# Ray's own, which `ray.init` calls for `auto` alone: nothing public sends a token that is set without RAY_AUTH_MODE.
+# Private: `ray.init` calls it only for `auto`; no public function sends a token without RAY_AUTH_MODE.
 from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
 
-# Compiled, so mypy does not see it: nothing public asks a head for its token without its dashboard. Ray is pinned.
+# Compiled, without types: no public function checks a token without the dashboard. Ray is pinned.
 from ray._raylet import GcsClient  # type: ignore[attr-defined]
 
 from orchestrator.cluster.address import AddressForm, HeadAddress, parse_address
@@ -35,23 +35,23 @@ _COMMON: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": Fals
 
 
 def connect(settings: Settings, address: str | None = None) -> ClusterFacts:
-    """Connect to the cluster, or start Ray on this machine, with its token authentication; what it has.
+    """Connect to the cluster, or start Ray on this machine, with token authentication; returns its nodes.
 
-    Raises ClusterError where the address is none or does not answer, TokenError where it does not take our token.
+    Raises ClusterError if the address is invalid or does not answer, TokenError if it rejects the token.
     """
     target = address or settings.ray_address
-    # Ray warns through this logger, whatever `logging_level` it is given, that it uses a token: Python prints that on stderr.
+    # Ray warns through this logger, regardless of `logging_level`, that it uses a token.
     logging.getLogger("ray").setLevel(logging.ERROR)
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    # A raylet that is started here ends a worker's children with it (Ray prefers this to its older subreaper).
+    # Makes a raylet that is started here kill a worker's children with the worker.
     os.environ.setdefault("RAY_process_group_cleanup_enabled", "1")
     if not ray.is_initialized():
         try:
-            with _sigterm_kept():
+            with _keep_sigterm_handler():
                 if target and target != "local":
                     ray.init(address=head_of(parse_address(target)), **_COMMON)
                 else:
-                    _start_here(_COMMON)
+                    _start_local(_COMMON)
         except ray.exceptions.AuthenticationError as error:
             raise TokenError(target or "this machine") from error
         except (ConnectionError, RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
@@ -60,8 +60,8 @@ def connect(settings: Settings, address: str | None = None) -> ClusterFacts:
 
 
 @contextlib.contextmanager
-def _sigterm_kept() -> Iterator[None]:
-    """Keep a handler of SIGTERM that was set before: `ray.init` puts one in its place that exits without a word."""
+def _keep_sigterm_handler() -> Iterator[None]:
+    """Restore the SIGTERM handler, which `ray.init` replaces by one that exits without a message."""
     before = signal.getsignal(signal.SIGTERM)
     try:
         yield
@@ -71,10 +71,10 @@ def _sigterm_kept() -> Iterator[None]:
 
 
 def head_of(address: HeadAddress) -> str:
-    """What `ray.init` takes for this address: HOST:PORT of the head that answers and takes our token, or `auto`.
+    """The address for `ray.init`: HOST:PORT of the head, which answers and accepts the token, or `auto`.
 
-    The process that drives a run talks to every node, so it joins the cluster itself, whatever form the address has: the client
-    server is asked for the head, the dashboard's host is taken for the head's. Raises ClusterError, TokenError.
+    The driver of a run talks to every node, so it joins the cluster itself, whatever the form of the address: the
+    client server is asked for the head, the dashboard's host is taken as the head's. ClusterError, TokenError.
     """
     if address.form is AddressForm.AUTO:
         return address.text
@@ -98,17 +98,17 @@ def head_of(address: HeadAddress) -> str:
 
 
 def _head_by_client(address: HeadAddress) -> str:
-    """The head's own address, as a process behind its client server knows it."""
+    """The head's address, asked from a process behind its client server."""
     with ray.init(address.text, logging_level=logging.ERROR):
-        # A lambda travels as code: the cluster may have another mergeboard.
+        # A lambda is sent as code: the cluster may have another version of mergeboard.
         task = ray.remote(num_cpus=0, max_retries=0)(lambda: ray.get_runtime_context().gcs_address)
         return str(ray.get(task.remote(), timeout=_CLIENT_S))
 
 
 def ask_head(address: str) -> None:
-    """Whether a head at `HOST:PORT` answers and takes our token.
+    """Check that a head at `HOST:PORT` answers and accepts the token; raises ClusterError, TokenError.
 
-    Ray itself tries for most of a minute, and says in the end that it cannot be reached. Raises ClusterError, TokenError.
+    `ray.init` itself would try for most of a minute before it fails.
     """
     host, _, port = address.rpartition(":")
     try:
@@ -116,7 +116,7 @@ def ask_head(address: str) -> None:
         try:
             GcsClient(address=address)
         except ray.exceptions.AuthenticationError:
-            # Only now: a process in token mode does not hear from a cluster without tokens, whose actors then count as its no more.
+            # Not earlier: a process in token mode loses its actors on a cluster without tokens.
             if not send_token():
                 raise
             GcsClient(address=address)
@@ -127,7 +127,7 @@ def ask_head(address: str) -> None:
 
 
 def send_token() -> bool:
-    """Have this process send the token that is set, or lies in ~/.ray, where RAY_AUTH_MODE is not set; whether it does from now on."""
+    """Send the token of the environment or ~/.ray from now on, unless RAY_AUTH_MODE is set; True if so."""
     if "RAY_AUTH_MODE" in os.environ:
         return False
     logging.getLogger("ray").setLevel(logging.ERROR)
@@ -136,7 +136,7 @@ def send_token() -> bool:
 
 def _unreachable(address: str | None, error: Exception) -> ClusterError:
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    # A line that ends so announces the reason.
+    # A first line that ends with a colon introduces the reason.
     reason = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
     return ClusterError(
         f"Ray at {address or 'this machine'} cannot be reached ({reason}); check the address with `ray status --address ADDRESS`, or "
@@ -144,12 +144,12 @@ def _unreachable(address: str | None, error: Exception) -> ClusterError:
     )
 
 
-def _start_here(options: dict[str, Any]) -> None:
-    """Start Ray on this machine; on a busy one its parts may miss each other the first time."""
+def _start_local(options: dict[str, Any]) -> None:
+    """Start Ray on this machine; retried, since Ray may time out during startup under high load."""
     for attempt in range(_STARTS):
         try:
-            # "local": left out, Ray would join whatever cluster another command has started here, and die with it.
-            # Ray counts the machine's cores, not those that this process may use.
+            # Without "local" Ray would join a cluster that another command has started here, and end with it.
+            # `num_cpus`: Ray counts the machine's cores, not those that this process may use.
             with private_start():
                 ray.init(
                     address="local",
@@ -171,7 +171,7 @@ def _start_here(options: dict[str, Any]) -> None:
 
 
 def cluster_facts(reports: Mapping[str, NodeReport] | None = None) -> ClusterFacts:
-    """CPUs, GPUs and memory of every live node; with reports, only nodes that have one without a problem."""
+    """Resources of every live node; with reports, only of nodes whose report has no problem."""
     nodes = []
     for node in ray.nodes():
         report = (reports or {}).get(node["NodeID"])
@@ -195,5 +195,5 @@ def cluster_facts(reports: Mapping[str, NodeReport] | None = None) -> ClusterFac
 
 
 def disconnect() -> None:
-    """Leave the cluster; stops Ray where `connect` started it."""
+    """Leave the cluster; stops Ray if `connect` started it."""
     ray.shutdown()

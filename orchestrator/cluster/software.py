@@ -1,4 +1,4 @@
-"""What is installed on the nodes of a cluster: the engines that a plan is made for, and whether all nodes have the same."""
+"""Compares the software of a cluster's nodes, and looks up the engines that a plan is made for."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _HERE = "this machine"
 
 
 def software_here() -> NodeSoftware:
-    """What is installed where this process runs."""
+    """Installed software of this process's environment."""
     engines = []
     for kind in EngineKind:
         try:
@@ -30,42 +30,42 @@ def software_here() -> NodeSoftware:
 
 
 class EnginesOf:
-    """The engines of a cluster, by kind, for a plan: those of the nodes that will run them."""
+    """Looks up the engines of a cluster's nodes by kind, for a plan."""
 
     def __init__(self, cluster: ClusterFacts) -> None:
         self._nodes = cluster.engine_nodes
 
     def __call__(self, kind: EngineKind) -> InstalledEngine:
-        """The engine of this kind on the nodes; this process's own where no node was asked.
+        """The engine of this kind on the nodes; this process's engine if no node was surveyed.
 
-        Nodes that have it differ in their GPUs at most (`require_same` has seen to it): a compute capability that they do not
-        share is left open. Raises EngineError where no node has the engine.
+        After `require_same`, the nodes' engines can only differ in compute capability, which is then None.
+        Raises EngineError if no node has the engine.
         """
-        asked = [node.software for node in self._nodes if node.software is not None]
-        if not asked:
+        installed = [node.software for node in self._nodes if node.software is not None]
+        if not installed:
             return installed_engine(kind)
-        engines = {engine for software in asked if (engine := software.engine(kind)) is not None}
+        engines = {engine for software in installed if (engine := software.engine(kind)) is not None}
         if not engines:
             hosts = ", ".join(sorted({node.host for node in self._nodes})[:3])
             raise EngineError(
                 f"The {kind} engine is not installed on the nodes that would run it ({hosts}): start them from an image that has "
                 "it, or choose another engine."
             )
-        some = next(iter(engines))
-        return some if len(engines) == 1 else some.model_copy(update={"compute_capability": None})
+        engine = next(iter(engines))
+        return engine if len(engines) == 1 else engine.model_copy(update={"compute_capability": None})
 
 
 def require_same(cluster: ClusterFacts, kinds: Collection[EngineKind]) -> None:
-    """Raise ClusterError, naming the nodes, where those that would run a plan differ from each other or from this process.
+    """Raise ClusterError, with node names, if a plan's nodes differ from each other or from this process.
 
-    Engines are compared among the nodes that would hold them: this process plans for engines that it need not have.
+    Engines are compared only among the nodes that would hold them: this process may lack the engines.
     """
-    here = _scoring_here()
-    for name in (_MERGEBOARD, *here, *map(_engine_name, kinds)):
+    local = _local_scoring()
+    for name in (_MERGEBOARD, *local, *map(_engine_name, kinds)):
         nodes = cluster.nodes if name == _MERGEBOARD else cluster.engine_nodes
         values: dict[str, list[str]] = {}
-        if name in here:
-            values[here[name]] = [_HERE]
+        if name in local:
+            values[local[name]] = [_HERE]
         for node in nodes:
             if node.software is not None:
                 value = facts_of(node.software, kinds).get(name, _ABSENT)
@@ -77,14 +77,14 @@ def require_same(cluster: ClusterFacts, kinds: Collection[EngineKind]) -> None:
             )
 
 
-def _scoring_here() -> dict[str, str]:
-    """Versions of mergeboard and of what scores, of this process."""
+def _local_scoring() -> dict[str, str]:
+    """Versions of mergeboard and of the scoring packages in this process."""
     version = package_version(_MERGEBOARD) or _ABSENT
     return facts_of(NodeSoftware(mergeboard=version, scorer=packages_identity(), engines=()), ())
 
 
 def facts_of(software: NodeSoftware, kinds: Iterable[EngineKind]) -> dict[str, str]:
-    """Versions by name: mergeboard, each package that scores, and the engines of these kinds with their device."""
+    """Versions by name: mergeboard, each scoring package, and engines of these kinds with their device."""
     pairs = (item.partition("=") for item in software.scorer.split())
     facts = {_MERGEBOARD: software.mergeboard, **{name: version for name, _, version in pairs}}
     for kind in kinds:
@@ -94,28 +94,28 @@ def facts_of(software: NodeSoftware, kinds: Iterable[EngineKind]) -> dict[str, s
 
 
 def _engine_name(kind: EngineKind) -> str:
-    """What an engine is called beside packages, one of which may have its name: transformers is both."""
+    """Name of an engine, distinct from packages: transformers is both."""
     return f"engine {kind}"
 
 
 def difference(name: str, values: Mapping[str, list[str]]) -> str:
-    """One sentence part: which version is where."""
+    """Part of a sentence: which version is on which nodes."""
     parts = []
     for value, places in values.items():
-        more = f" and {len(places) - 3} more" if len(places) > 3 else ""
-        parts.append(f"{value} on {', '.join(places[:3])}{more}")
+        suffix = f" and {len(places) - 3} more" if len(places) > 3 else ""
+        parts.append(f"{value} on {', '.join(places[:3])}{suffix}")
     return f"{name} is " + " and ".join(parts)
 
 
 def mismatch(node: NodeSoftware | None) -> str | None:
-    """Why a node that comes later cannot take part in a run of this process; None where it can.
+    """Why a node that joins later cannot take part in a run of this process; None if it can.
 
-    Engines are not looked at: which of them a job needs is in the job.
+    Engines are not compared: each job names the engine that it needs.
     """
     if node is None:
         return None
-    here, there = _scoring_here(), facts_of(node, ())
-    name = next((name for name in here if here[name] != there.get(name, _ABSENT)), None)
+    local, remote = _local_scoring(), facts_of(node, ())
+    name = next((name for name in local if local[name] != remote.get(name, _ABSENT)), None)
     if name is None:
         return None
-    return f"it has another image: {name} is {here[name]} here and {there.get(name, _ABSENT)} there"
+    return f"it has another image: {name} is {local[name]} here and {remote.get(name, _ABSENT)} there"

@@ -1,4 +1,4 @@
-"""Handing a sweep to a cluster: its files go there as a Ray job, whose driver plans and runs it on the head."""
+"""Submits a sweep to a cluster as a Ray job, whose driver plans and runs it on the head."""
 
 from __future__ import annotations
 
@@ -32,19 +32,17 @@ REFUSED_MARK = "mergeboard: "
 _ENTRYPOINT = f"python -m orchestrator.run.driver {SWEEP_NAME}"
 _POLL_S = 1.0
 PATIENCE_S = 3600.0
-"""How long a driver may wait for a node with GPUs before the sweep counts as not planned."""
+"""Longest wait of a driver for a GPU node before the submission fails."""
 
 
 class Submitted(Frozen):
-    """A run that is on its way on a cluster."""
+    """A submitted run."""
 
-    run_id: str = Field(description="The run; it is in the store when `submit` returns.")
+    run_id: str = Field(description="Id of the run; it is in the store when `submit` returns.")
     job_id: str = Field(description="Ray's id of the job that drives it.")
-    store: str = Field(
-        description="The store that the run is in, as its driver opened it, without a password."
-    )
+    store: str = Field(description="URL of the run's store as its driver opened it, without password.")
     in_our_store: bool = Field(
-        description="Whether this machine's store is that store: `watch`, `status` and `cancel` know the run here."
+        description="Whether it is this machine's store, so that `watch`, `status` and `cancel` work here."
     )
 
 
@@ -56,11 +54,11 @@ def submit(
     wait_s: float = 600.0,
     say: Callable[[str], None] = lambda sentence: None,
 ) -> Submitted:
-    """Send a sweep to a cluster and wait until it is planned there and in its store; the run goes on without this process.
+    """Send a sweep to a cluster and wait until it is planned and stored; the run continues without this process.
 
-    `say` is told when the cluster has the sweep, and what it waits for. Raises SweepError for what cannot travel, TokenError where
-    the cluster does not take our token, ClusterError where it does not answer, refuses the plan, or runs into another store than
-    the one that MERGEBOARD_DATABASE_URL names here.
+    `say` is called when the cluster has the sweep, and with what it waits for. Raises SweepError for files that
+    cannot be sent, TokenError if the cluster rejects the token, ClusterError if it does not answer, refuses the
+    plan, or uses another store than MERGEBOARD_DATABASE_URL.
     """
     folder = Path(tempfile.mkdtemp(prefix="mergeboard-submit-"))
     try:
@@ -83,19 +81,19 @@ def submit(
         "is done."
     )
     run_id, store = _wait_for_run(client, job_id, address, wait_s, say)
-    seen = _has_run(settings, run_id)
-    if not seen and os.environ.get("MERGEBOARD_DATABASE_URL"):
+    is_in_our_store = _has_run(settings, run_id)
+    if not is_in_our_store and os.environ.get("MERGEBOARD_DATABASE_URL"):
         with contextlib.suppress(RuntimeError, ConnectionError):
             client.stop_job(job_id)
         raise ClusterError(
             f"The cluster's driver opened the store {store}, and MERGEBOARD_DATABASE_URL names {label_of(settings.database_url)} "
             f"here, which has no run {run_id}; the driver was stopped. Set the same MERGEBOARD_DATABASE_URL on the head, or unset it here."
         )
-    return Submitted(run_id=run_id, job_id=job_id, store=store, in_our_store=seen)
+    return Submitted(run_id=run_id, job_id=job_id, store=store, in_our_store=is_in_our_store)
 
 
 def _has_run(settings: Settings, run_id: str) -> bool:
-    """Whether this machine's store has the run."""
+    """Whether this machine's store contains the run."""
     try:
         with Store.open(settings.database_url, create=False, read_only=True) as store:
             store.run(run_id)
@@ -105,7 +103,7 @@ def _has_run(settings: Settings, run_id: str) -> bool:
 
 
 def _pack(file: SweepFile, folder: Path) -> None:
-    """The sweep and the recipes that it names by file; what only this machine has is refused."""
+    """Copy the sweep and its recipe files to `folder`; SweepError for paths that only this machine has."""
     base = file.sweep.base
     if not Path(base).is_absolute() and Path(base).expanduser().is_dir():
         raise SweepError(
@@ -128,7 +126,7 @@ def _pack(file: SweepFile, folder: Path) -> None:
 
 
 def _client(address: str) -> JobSubmissionClient:
-    """A client that shows the token of the environment (RAY_AUTH_TOKEN) with every request."""
+    """A client that sends the token of the environment (RAY_AUTH_TOKEN) with every request."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from ray.exceptions import AuthenticationError, RayError
@@ -141,10 +139,10 @@ def _client(address: str) -> JobSubmissionClient:
     if cluster.form is AddressForm.HEAD:
         ask_head(cluster.text)
     else:
-        # Nothing of a cluster calls a submitter back, so a token that is not asked for does no harm.
+        # The cluster never connects to a submitter, so sending a token that is not required is harmless.
         send_token()
     try:
-        # Ray's client would take the environment's RAY_ADDRESS for whatever address it is given.
+        # Ray's client prefers RAY_ADDRESS of the environment to its argument.
         with _environment("RAY_API_SERVER_ADDRESS", cluster.text):
             return JobSubmissionClient(cluster.text)
     except AuthenticationError as error:
@@ -160,7 +158,7 @@ def _client(address: str) -> JobSubmissionClient:
 
 @contextlib.contextmanager
 def _environment(name: str, value: str) -> Iterator[None]:
-    """A variable that has this value for a while."""
+    """Set an environment variable within the context."""
     before = os.environ.get(name)
     os.environ[name] = value
     try:
@@ -175,12 +173,12 @@ def _environment(name: str, value: str) -> Iterator[None]:
 def _wait_for_run(
     client: Any, job_id: str, address: str, wait_s: float, say: Callable[[str], None]
 ) -> tuple[str, str]:
-    """The run and its store as the driver prints them; ClusterError with the driver's own sentence where it refused.
+    """Run id and store from the driver's output; ClusterError with the driver's message if it refused.
 
-    A driver that waits for something, such as a node with GPUs, says so and is given more time.
+    A driver that reports what it waits for, such as a GPU node, gets more time.
     """
     end = time.monotonic() + wait_s
-    told: list[str] = []
+    reported: list[str] = []
     store = "unknown"
     while True:
         try:
@@ -197,10 +195,10 @@ def _wait_for_run(
             elif line.startswith(RUN_MARK):
                 return line.removeprefix(RUN_MARK).strip(), store
         waits = [line.removeprefix(WAIT_MARK) for line in lines if line.startswith(WAIT_MARK)]
-        for sentence in waits[len(told) :]:
+        for sentence in waits[len(reported) :]:
             say(sentence)
             end = time.monotonic() + max(wait_s, PATIENCE_S)
-        told = waits
+        reported = waits
         if status.is_terminal():
             sentences = [line.removeprefix(REFUSED_MARK) for line in lines if line.startswith(REFUSED_MARK)]
             reason = (

@@ -1,4 +1,4 @@
-"""Asking nodes, all at once, what a driver cannot see from here: the root, GPUs, installed versions, data sets."""
+"""Queries all nodes in parallel: access to the root, GPUs, installed versions, data sets."""
 
 from __future__ import annotations
 
@@ -23,31 +23,31 @@ from orchestrator.settings import Settings
 from orchestrator.worker.worker import read_and_write
 
 _NODE_CHECK_S = 90.0
-# Every byte of the data is read once on each node.
+# Long enough to read all data once on each node.
 _DATA_CHECK_S = 600.0
-# The head lists a new node some time before the node that places this process's tasks knows it, and refuses them until then.
+# A new node is listed by the head before the local raylet knows it; until then tasks for it are refused.
 _KNOWN_S = 60.0
 _PAUSE_S = 0.5
 _UNPLACED = "Ray could not place a task on the node"
 
 
 class NodeReport(Frozen):
-    """What a node says of itself."""
+    """Result of the survey of one node."""
 
-    problem: str | None = Field(description="Why it cannot take part; null where it can.")
+    problem: str | None = Field(description="Why the node cannot take part; null if it can.")
     gpu_memory_bytes: int | None = Field(
-        default=None, description="Memory of its smallest GPU; null where it has none."
+        default=None, description="Memory in bytes of its smallest GPU; null without GPUs."
     )
     software: NodeSoftware | None = Field(
-        default=None, description="What is installed on it; null where it did not answer."
+        default=None, description="Installed software; null if the node did not answer."
     )
     gpu: GpuFacts | None = Field(
-        default=None, description="Driver, memory and compiler; null where it did not answer."
+        default=None, description="GPU driver, memory and compiler; null if the node did not answer."
     )
 
 
 def survey(settings: Settings, node_ids: Sequence[str]) -> dict[str, NodeReport]:
-    """Whether nodes can write and read under MERGEBOARD_HOME, how large their GPUs are, and what is installed on them."""
+    """Query nodes for read and write access to MERGEBOARD_HOME, GPUs and installed software."""
     token = uuid.uuid4().hex
     settings.home.mkdir(parents=True, exist_ok=True)
     mark = settings.home / f".doctor-{token}"
@@ -63,7 +63,7 @@ def survey(settings: Settings, node_ids: Sequence[str]) -> dict[str, NodeReport]
 
 
 def admitted(report: NodeReport) -> NodeReport:
-    """The report of a node that came after the run was planned: with a problem where it has another image than this process."""
+    """The report of a node that joined after planning, with a problem if its image differs from ours."""
     problem = report.problem or mismatch(report.software)
     return report.model_copy(update={"problem": problem})
 
@@ -71,10 +71,10 @@ def admitted(report: NodeReport) -> NodeReport:
 def data_on_nodes(
     settings: Settings, node_ids: Sequence[str], benchmarks: Iterable[Benchmark]
 ) -> dict[str, tuple[DataOnNode, ...] | str]:
-    """The data of each benchmark as a job on the node would read it, in order; a sentence where the node did not answer."""
-    asked = tuple(benchmarks)
+    """The data of each benchmark on each node, in order; a sentence if the node did not answer."""
+    requested = tuple(benchmarks)
     mirror = str(settings.datasets) if settings.datasets else None
-    answers = _ask(_data, (asked, mirror), node_ids, _DATA_CHECK_S)
+    answers = _ask(_data, (requested, mirror), node_ids, _DATA_CHECK_S)
     return {
         node_id: answer if isinstance(answer, (tuple, str)) else str(answer)
         for node_id, answer in answers.items()
@@ -84,23 +84,23 @@ def data_on_nodes(
 def _ask(
     function: Callable[..., Any], arguments: tuple[Any, ...], node_ids: Sequence[str], patience_s: float
 ) -> dict[str, Any]:
-    """Call a function on every node; its answer, or a sentence that says why there is none."""
-    # The process ends with the call: what it has opened on a GPU would stay for as long as it lives.
+    """Call a function on every node; returns its result, or a sentence why there is none."""
+    # End the process after the call, so that it does not keep GPU memory.
     remote = ray.remote(max_calls=1, num_cpus=0, max_retries=0)(function)
     answers: dict[str, Any] = {}
-    known_by = time.monotonic() + _KNOWN_S
+    retry_until = time.monotonic() + _KNOWN_S
     waiting = list(node_ids)
     while waiting:
-        asked = {
+        calls = {
             remote.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False)).remote(
                 *arguments
             ): node_id
             for node_id in waiting
         }
-        ray.wait(list(asked), num_returns=len(asked), timeout=patience_s)
-        answers |= {node_id: _answer(reference) for reference, node_id in asked.items()}
+        ray.wait(list(calls), num_returns=len(calls), timeout=patience_s)
+        answers |= {node_id: _answer(reference) for reference, node_id in calls.items()}
         waiting = [node_id for node_id in waiting if answers[node_id] == _UNPLACED]
-        if waiting and time.monotonic() < known_by:
+        if waiting and time.monotonic() < retry_until:
             time.sleep(_PAUSE_S)
             alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
             waiting = [node_id for node_id in waiting if node_id in alive]
@@ -126,7 +126,7 @@ def _answer(reference: Any) -> Any:
 def _report(mark: str, token: str) -> NodeReport:
     """Runs on the node."""
     if not os.environ.get("CUDA_VISIBLE_DEVICES", "all"):
-        # Ray hides all GPUs from a task that reserves none; this one looks which engines they serve.
+        # Ray hides all GPUs from a task that reserves none, but the survey needs to see them.
         del os.environ["CUDA_VISIBLE_DEVICES"]
     gpu = gpu_facts()
     return NodeReport(

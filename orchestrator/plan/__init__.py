@@ -1,1 +1,1 @@
-"""Sweeps become plans: candidates, benchmarks, jobs, and what they need."""
+"""Planning: turns a sweep into candidates, benchmarks and jobs with their resource needs."""

@@ -1,4 +1,4 @@
-"""What is asked of every candidate of a sweep: benchmarks of suites, and probes."""
+"""Benchmarks and probes that every candidate of a sweep is evaluated on."""
 
 from __future__ import annotations
 
@@ -18,37 +18,37 @@ from orchestrator.settings import Settings
 from recipes.sources import SourceFacts
 
 _PROBE_LENGTH = 4096
-"""Room for the longest probe; the boards' own length, so that one engine serves a probe and a board."""
+"""Fits the longest probe. Equal to the leaderboards' limit, so that one engine serves both."""
 
 
 class MissingBenchmark(Frozen):
-    """A benchmark that cannot run here."""
+    """A benchmark that cannot run on this machine or cluster."""
 
     suite: str = Field(description="Name of the suite.")
     benchmark: str = Field(description="Name of the benchmark.")
-    reason: str = Field(description="What is missing, and the command that gets it.")
+    reason: str = Field(description="What is missing, and the command that installs it.")
 
 
 class PlannedBenchmark(BenchmarkIdentity):
-    """One benchmark or probe with its settings: all of an evaluation but the candidate and the engine."""
+    """A benchmark or probe with its settings: an evaluation without the candidate and the engine."""
 
-    max_length: int | None = Field(description="Longest sequence in tokens; null is the checkpoint's own.")
+    max_length: int | None = Field(description="Longest sequence in tokens; null: the checkpoint's limit.")
 
 
 def measures_of(
     sweep: Sweep, facts: SourceFacts, settings: Settings
 ) -> tuple[list[PlannedBenchmark], list[MissingBenchmark]]:
-    """Those whose data is there, and the others."""
-    found: list[PlannedBenchmark] = []
+    """Benchmarks whose data is available, and those whose data is missing; PlanError if none is available."""
+    planned: list[PlannedBenchmark] = []
     missing: list[MissingBenchmark] = []
     for entry in sweep.suites:
         if entry.suite == PROBE_SUITE:
-            found += _probes(entry, sweep, facts)
+            planned += _probes(entry, sweep, facts)
         else:
-            _benchmarks(entry, sweep, facts, settings, found, missing)
-    if not found:
+            _benchmarks(entry, sweep, facts, settings, planned, missing)
+    if not planned:
         raise PlanError(f"None of the benchmarks can run here: {missing[0].benchmark}: {missing[0].reason}")
-    return found, missing
+    return planned, missing
 
 
 def _benchmarks(
@@ -56,30 +56,30 @@ def _benchmarks(
     sweep: Sweep,
     facts: SourceFacts,
     settings: Settings,
-    found: list[PlannedBenchmark],
+    planned: list[PlannedBenchmark],
     missing: list[MissingBenchmark],
 ) -> None:
-    """The benchmarks of one suite; the board's own settings where it never used a template, unless the sweep says `on`."""
+    """Append one suite's benchmarks to `planned` or `missing`; `auto` prefers the suite's chat template."""
     suite, template = load_suite(entry.suite), _chat_template(sweep, facts)
     if sweep.chat_template == "auto" and suite.settings.chat_template is not None:
         template = suite.settings.chat_template
-    asked = suite.eval_settings(
+    eval_settings = suite.eval_settings(
         template, model_type=facts.config.model_type, limit=entry.limit or sweep.limit
     ).model_copy(update={"seeds": sweep.seeds})
-    wanted = [suite.benchmark(n) for n in entry.benchmarks] if entry.benchmarks else list(suite.benchmarks)
-    for benchmark in wanted:
+    names = entry.benchmarks
+    for benchmark in [suite.benchmark(name) for name in names] if names else suite.benchmarks:
         status = check(benchmark, settings.datasets)
         if status.location is None:
             reason = f"{status.reason} Get it with: {status.command}"
             missing.append(MissingBenchmark(suite=suite.name, benchmark=benchmark.name, reason=reason))
             continue
-        found.append(
+        planned.append(
             PlannedBenchmark(
                 suite=suite.name,
                 benchmark=benchmark.name,
                 benchmark_digest=benchmark.digest,
                 dataset_digest=content_digest(status.location, benchmark),
-                settings=asked,
+                settings=eval_settings,
                 scorer=scorer_identity(task_digest(benchmark)),
                 max_length=suite.settings.max_length,
             )
@@ -87,17 +87,17 @@ def _benchmarks(
 
 
 def _probes(entry: SuiteEntry, sweep: Sweep, facts: SourceFacts) -> list[PlannedBenchmark]:
-    """Probes by their names; those of a scan's search set where none is named. Definition, data and scoring are one digest."""
+    """Probes by name; by default a scan's search split. One digest covers definition and data."""
     if entry.limit is not None:
         raise SweepError("Probes are asked whole: leave the limit out for the suite probes.")
     _chat_template(sweep, facts)
-    found = []
+    planned = []
     for name in entry.benchmarks or tuple(f"{key}-{Split.SEARCH}" for key in SCAN_KEYS):
         probe = get_probe(name)
         template = natural_template(probe, facts.has_chat_template)
         if sweep.chat_template != "auto":
             template = ChatTemplate(sweep.chat_template)
-        found.append(
+        planned.append(
             PlannedBenchmark(
                 suite=PROBE_SUITE,
                 benchmark=probe.name,
@@ -108,11 +108,11 @@ def _probes(entry: SuiteEntry, sweep: Sweep, facts: SourceFacts) -> list[Planned
                 max_length=_PROBE_LENGTH,
             )
         )
-    return found
+    return planned
 
 
 def _chat_template(sweep: Sweep, facts: SourceFacts) -> ChatTemplate:
-    """`auto` resolved once, from the base, for all candidates."""
+    """Resolve `auto` from the base's tokenizer, once for all candidates."""
     if sweep.chat_template == "auto":
         return ChatTemplate.ON if facts.has_chat_template else ChatTemplate.OFF
     if sweep.chat_template == "on" and not facts.has_chat_template:

@@ -1,4 +1,4 @@
-"""Recipes become candidates: named, pinned, with the build job that makes their weights where one is needed."""
+"""Expands recipes into candidates: named, pinned, with a build job if the weights must be built."""
 
 from __future__ import annotations
 
@@ -26,49 +26,49 @@ _MAX_CANDIDATES = 100_000
 class Candidate(Frozen):
     """One row of the result tables: the base, or one recipe."""
 
-    name: str = Field(description="How tables call it.")
-    is_base: bool = Field(default=False, description="Whether it is what the others are compared with.")
-    place: CheckpointPlace = Field(description="Where its weights are found.")
+    name: str = Field(description="Name in tables.")
+    is_base: bool = Field(default=False, description="Whether the others are compared with this one.")
+    place: CheckpointPlace = Field(description="Location of its weights.")
     weights_digest: str = Field(description="Digest of the weights, or of the recipe that makes them.")
     layer_path: tuple[int, ...] | None = Field(
-        default=None, description="Layers in order, where it is a path of the base."
+        default=None, description="Source layers in order; null if it is not a layer path."
     )
-    source_layers: int = Field(default=0, description="Layers of the checkpoint that the path is of.")
-    recipe: str | None = Field(default=None, description="Canonical text of its recipe, where it has one.")
+    source_layers: int = Field(default=0, description="Layers of the checkpoint that the path refers to.")
+    recipe: str | None = Field(default=None, description="Canonical text of its recipe, if it has one.")
     build: BuildJob | None = Field(
-        default=None, description="The job that makes its weights, where one is needed."
+        default=None, description="The job that builds its weights, if one is needed."
     )
-    layers: int | None = Field(default=None, description="Number of layers, where known.")
-    parameters: int | None = Field(default=None, description="Number of parameters, where known.")
+    layers: int | None = Field(default=None, description="Number of layers, if known.")
+    parameters: int | None = Field(default=None, description="Number of parameters, if known.")
     quantization: str | None = Field(
-        default=None, description="Method by which its weights are stored quantised; null where they are not."
+        default=None, description="Quantization method of its stored weights; null if they are not quantized."
     )
     stored_bytes: int | None = Field(
-        default=None, description="Bytes of its quantised weights; null where unknown or not quantised."
+        default=None, description="Bytes of its quantized weights; null if unknown or not quantized."
     )
     remarks: tuple[str, ...] = Field(
-        default=(), description="What its recipe says that has no effect, and the like."
+        default=(), description="Warnings about its recipe, for example settings without effect."
     )
 
 
 def quantization_method(facts: SourceFacts) -> str | None:
-    """The method by which a checkpoint's weights are stored quantised; null where they are not."""
+    """Quantization method of a checkpoint's stored weights; None if they are not quantized."""
     return facts.config.quantized.method if facts.config.quantized else None
 
 
 def quantized_bytes(facts: SourceFacts, layers: int) -> int | None:
-    """Bytes of quantised weights with this many layers; null where unknown or not quantised."""
+    """Bytes of quantized weights with this many layers; None if unknown or not quantized."""
     return facts.bytes_of(layers) if facts.config.quantized else None
 
 
 def absolute_place(name: str, folder: Path) -> str:
-    """A local directory as an absolute path; any other name as it is."""
+    """A local directory as an absolute path; any other name unchanged."""
     path = (folder / name).expanduser()
     return str(path) if path.is_dir() else name
 
 
 def pin_sources(recipe: Recipe, folder: Path, settings: Settings) -> dict[str, PinnedSource]:
-    """Every source of a recipe pinned, by the name that the recipe gives it."""
+    """Pin every source of a recipe; the keys are the names in the recipe."""
     return {
         str(source): pin(absolute_place(source.name, folder), source.revision, home=settings.home)
         for source in recipe.sources
@@ -83,7 +83,7 @@ def build_job_of(
     trust_remote_code: bool = False,
     allow_pickles: bool = False,
 ) -> BuildJob:
-    """The job that makes a recipe's checkpoint."""
+    """The job that builds a recipe's checkpoint."""
     return BuildJob(
         recipe=recipe.canonical_text,
         recipe_digest=recipe.digest({name: source.weights_digest for name, source in pins.items()}, seed),
@@ -111,7 +111,7 @@ class Expander:
         self._live = live
 
     def candidates(self) -> Iterator[Candidate]:
-        """One candidate per recipe; a grid gives many."""
+        """One candidate per recipe; a grid expands to many."""
         count = 0
         for position, entry in enumerate(self._sweep.recipes):
             try:
@@ -139,7 +139,7 @@ class Expander:
     def _from_path(
         self, path: LayerPath, name: str, source: PinnedSource | None = None, facts: SourceFacts | None = None
     ) -> Candidate:
-        """A layer path of the base, or of another source; its weights identity is the source's."""
+        """A layer path of the base or of another source; its weights digest is the source's."""
         facts = facts or self._facts
         place = CheckpointPlace(name=source.reference) if source else self._base.place
         weights = source.weights_digest if source else self._base.weights_digest
@@ -181,8 +181,8 @@ class Expander:
         pins = pin_sources(recipe, Path(self._file.folder), self._settings)
         pickles = self._sweep.allow_pickles
         facts = {n: describe(p, home=self._settings.home, allow_pickles=pickles) for n, p in pins.items()}
-        layers = {name: known.config.n_layers for name, known in facts.items()}
-        dtypes = {name: known.single_dtype for name, known in facts.items() if known.single_dtype}
+        layers = {name: f.config.n_layers for name, f in facts.items()}
+        dtypes = {name: f.single_dtype for name, f in facts.items() if f.single_dtype}
         as_path = recipe.as_layer_path(layers, dtypes)
         if as_path is not None:
             source, path = as_path
@@ -190,7 +190,7 @@ class Expander:
             same = pinned.weights_digest == self._base.weights_digest
             return self._from_path(path, name, None if same else pinned, facts[str(source)])
         job = self._build_job(recipe, pins)
-        methods = {quantization_method(known) for known in facts.values()}
+        methods = {quantization_method(f) for f in facts.values()}
         return Candidate(
             name=name,
             place=CheckpointPlace(artifact=job.digest),
@@ -198,7 +198,7 @@ class Expander:
             recipe=recipe.canonical_text,
             build=job,
             layers=recipe.n_layers(layers),
-            # Layers that are moved keep how they are stored; what is merged cannot be quantised.
+            # Copied layers keep their quantization; quantized weights cannot be merged.
             quantization=methods.pop() if len(methods) == 1 else None,
             remarks=tuple(recipe.remarks),
         )

@@ -1,4 +1,4 @@
-"""What there is to run on: the nodes of a Ray cluster, or this machine."""
+"""Capacity of the nodes of a Ray cluster, or of this machine."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from evals.engine import DeviceKind, EngineKind, EngineSpec, Frozen, InstalledEn
 
 
 class NodeSoftware(Frozen):
-    """What is installed on a node, as far as jobs and scores depend on it."""
+    """Installed software of a node that jobs and scores depend on."""
 
     mergeboard: str = Field(description="Version of mergeboard.")
     scorer: str = Field(description="Versions of the harness and scorers, as in an evaluation's identity.")
-    engines: tuple[InstalledEngine, ...] = Field(description="The engines that are installed, one of a kind.")
+    engines: tuple[InstalledEngine, ...] = Field(description="Installed engines, at most one of each kind.")
 
     def engine(self, kind: EngineKind) -> InstalledEngine | None:
-        """The engine of this kind; null where it is not installed."""
+        """The engine of this kind; None if it is not installed."""
         return next((engine for engine in self.engines if engine.kind is kind), None)
 
 
@@ -26,19 +26,19 @@ class NodeFacts(Frozen):
 
     node_id: str = Field(description="Ray's id of the node.")
     host: str = Field(description="Name of the machine.")
-    cpus: float = Field(description="CPUs that Ray may hand out.")
-    gpus: float = Field(description="GPUs that Ray may hand out.")
-    memory_bytes: int = Field(description="Memory that Ray may hand out, in bytes.")
-    gpu_type: str | None = Field(default=None, description="Kind of its GPUs as Ray names it; null without.")
+    cpus: float = Field(description="CPUs that Ray may allocate.")
+    gpus: float = Field(description="GPUs that Ray may allocate.")
+    memory_bytes: int = Field(description="Memory in bytes that Ray may allocate.")
+    gpu_type: str | None = Field(default=None, description="GPU model as Ray names it; null without GPUs.")
     gpu_memory_bytes: int | None = Field(
-        default=None, description="Memory of its smallest GPU; null where it was not measured."
+        default=None, description="Memory in bytes of its smallest GPU; null if not measured."
     )
     software: NodeSoftware | None = Field(
-        default=None, description="What is installed on it; null where it was not asked."
+        default=None, description="Installed software; null if the node was not surveyed."
     )
 
     def runs(self, spec: EngineSpec) -> bool:
-        """Whether the node has the engine of this specification and its kind of device, whatever is free now."""
+        """Whether the node has this engine version and device kind, regardless of free resources."""
         if spec.device not in (None, DeviceKind.CPU) and self.gpus < 1:
             return False
         if self.software is None:
@@ -48,7 +48,7 @@ class NodeFacts(Frozen):
 
 
 class ClusterFacts(Frozen):
-    """The nodes that are there."""
+    """The live nodes of a cluster."""
 
     nodes: tuple[NodeFacts, ...] = Field(description="Live nodes.")
 
@@ -59,34 +59,34 @@ class ClusterFacts(Frozen):
 
     @property
     def engine_nodes(self) -> tuple[NodeFacts, ...]:
-        """Nodes that may hold engines: those with GPUs where there are any, else all that have a core to give."""
+        """Nodes that may hold engines: the GPU nodes if there are any, else all nodes with CPUs."""
         return _with_gpus_first(self.nodes)
 
     def nodes_for(self, spec: EngineSpec) -> tuple[NodeFacts, ...]:
-        """Nodes that may hold an engine of this specification: those that have it, with GPUs where any of them has some.
+        """Nodes that may hold an engine of this specification; only GPU nodes if any of them qualifies.
 
-        A CPU node never stands in for a GPU node that is lost or not there yet: it has another engine, or no GPU.
+        A CPU node never replaces a GPU node that is lost or not yet started: its engine or device differs.
         """
         return _with_gpus_first(node for node in self.nodes if node.runs(spec))
 
     def name_of(self, node: NodeFacts) -> str:
-        """The node for people: its host, with the end of its id where hosts repeat."""
-        alike = sum(other.host == node.host for other in self.nodes)
-        return node.host if alike <= 1 else f"{node.host} ({node.node_id[-6:]})"
+        """Display name of a node: its host, with the end of its id if several nodes share the host name."""
+        same_host = sum(n.host == node.host for n in self.nodes)
+        return node.host if same_host <= 1 else f"{node.host} ({node.node_id[-6:]})"
 
     @property
     def sentence(self) -> str:
-        """The cluster for people: kinds of nodes with their numbers."""
+        """One-line description of the cluster: the number of nodes of each kind."""
         kinds: dict[str, int] = {}
         for node in self.nodes:
             memory = f" of {node.gpu_memory_bytes / 2**30:.0f} GiB" if node.gpu_memory_bytes else ""
-            what = f"{node.gpus:g} {node.gpu_type or 'GPU'}{memory}" if node.gpus else f"{node.cpus:g} CPUs"
-            kinds[what] = kinds.get(what, 0) + 1
-        return "; ".join(f"{number} x {what}" for what, number in kinds.items()) or "no node"
+            kind = f"{node.gpus:g} {node.gpu_type or 'GPU'}{memory}" if node.gpus else f"{node.cpus:g} CPUs"
+            kinds[kind] = kinds.get(kind, 0) + 1
+        return "; ".join(f"{number} x {kind}" for kind, number in kinds.items()) or "no node"
 
 
 def _with_gpus_first(nodes: Iterable[NodeFacts]) -> tuple[NodeFacts, ...]:
-    """Those with GPUs where there are any, else all that have a core to give."""
+    """The nodes with GPUs if there are any, else all nodes with CPUs."""
     candidates = tuple(nodes)
     return tuple(node for node in candidates if node.gpus >= 1) or tuple(
         node for node in candidates if node.cpus > 0
@@ -94,7 +94,7 @@ def _with_gpus_first(nodes: Iterable[NodeFacts]) -> tuple[NodeFacts, ...]:
 
 
 def this_machine() -> ClusterFacts:
-    """This machine as a cluster of one node, without Ray."""
+    """Describe this machine as a cluster of one node, without Ray."""
     from orchestrator.provenance import hardware
 
     machine = hardware()
@@ -112,7 +112,7 @@ def this_machine() -> ClusterFacts:
 
 
 def _gpu_memory_bytes() -> int:
-    """Memory of the smallest visible GPU."""
+    """Memory in bytes of the smallest visible GPU."""
     import torch
 
     devices = range(torch.cuda.device_count())

@@ -1,4 +1,4 @@
-"""Seconds that jobs take: a model of the work, corrected by what has been measured."""
+"""Expected job durations: an arithmetic model of the work, corrected by measurements."""
 
 from __future__ import annotations
 
@@ -17,61 +17,61 @@ from orchestrator.plan.job import BuildJob, EvalJob
 from orchestrator.plan.remaining import robust_mean
 from orchestrator.provenance import hardware
 
-# Tokens of a typical document, what its prompt shares with others left out: read, written.
+# Tokens (read, written) of a typical document, without the prompt prefix that it shares with others.
 _TOKENS = {OutputKind.MULTIPLE_CHOICE: (260.0, 0.0), OutputKind.GENERATION: (350.0, 300.0)}
 _PROBE_TOKENS = {OutputKind.MULTIPLE_CHOICE: (40.0, 0.0), OutputKind.GENERATION: (80.0, 40.0)}
 _DOCUMENTS = 250
-# Effective arithmetic, in floating-point operations per second: measured with SmolLM2-135M in bf16 on a CPU; for a GPU,
-# 40 % of an H100's dense bf16 peak while reading. Writing is bound by memory, not arithmetic.
+# Effective FLOP/s: measured with SmolLM2-135M in bf16 on a CPU; for a GPU, 40 % of an H100's dense bf16
+# peak in prefill. Decoding is bound by memory bandwidth, not arithmetic.
 _CPU_CORE_FLOPS = 1.75e11
 _GPU_FLOPS = 4e14
 _WRITING_SHARE = {"cpu": 0.43, "gpu": 0.03}
-# Measurements of one kind of job that count; older ones are forgotten.
+# Number of latest measurements of one class of job that are used.
 _KEPT = 25
 ENGINE_START_S = 40.0
-"""Seconds that an engine takes to start, until one has been measured."""
+"""Default engine start time in seconds, used until a start has been measured."""
 
 
 class Expected(NamedTuple):
-    """What a job is expected to take, its engine's start left out."""
+    """Expected duration of a job, without its engine's start."""
 
     seconds: float | None
-    """Null where nothing is known."""
+    """None if nothing is known."""
     measured: bool
-    """Whether it rests on jobs like it that have ended, not on a model alone."""
+    """Whether it is based on completed jobs, not on the model alone."""
 
 
 class Workload(NamedTuple):
-    """What decides how long a job takes. A tuple, since runs count tens of thousands of them."""
+    """Properties that determine a job's duration. A tuple for speed: runs have tens of thousands of jobs."""
 
     suite: str = ""
     benchmark: str = "build"
     limit: int | None = None
     parameters: int | None = None
-    """Of what runs, repeated layers counted; null where unknown."""
+    """Number of parameters, counting repeated layers; None if unknown."""
     engine: EngineKind | None = None
-    """Null for a build."""
+    """None for a build."""
     tensor_parallel: int = 1
 
 
 class _Class(NamedTuple):
-    """Workloads for which the model is wrong by the same factor."""
+    """Workloads that share one correction factor of the model."""
 
     suite: str
     benchmark: str
     engine: EngineKind | None
     sized: bool
-    """Whether the model knows their size; else a job is one unit."""
+    """Whether the model can compute their size; otherwise each job is one unit."""
     writes: bool
     """Whether answers are generated."""
 
 
 class Durations:
-    """Seconds that jobs take: a model of the work, corrected by what the store and this run have measured.
+    """Expected job durations: a model of the work, corrected by measurements of the store and of this run.
 
-    Jobs of one benchmark differ by the size of what runs, which the model knows; what the model gets wrong is the same factor
-    for all of them, and that is what is measured. A benchmark that has not been measured is corrected as those are that have been;
-    a checkpoint of unknown size takes what others took.
+    The model accounts for the checkpoint's size; its error is one factor per benchmark, which is measured.
+    A benchmark without measurements takes the mean factor of the measured ones; a checkpoint of unknown size
+    takes the mean duration of the other checkpoints.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Durations:
         self._sizes: dict[Workload, tuple[_Class, float]] = {}
 
     def workload(self, job: BuildJob | EvalJob) -> Workload:
-        """What decides how long a job takes."""
+        """The properties that determine a job's duration."""
         if isinstance(job, BuildJob):
             return Workload()
         return Workload(
@@ -104,24 +104,24 @@ class Durations:
         )
 
     def seconds(self, job: BuildJob | EvalJob) -> float | None:
-        """Expected seconds of a job, its engine's start left out; null where nothing is known."""
+        """Expected seconds of a job without its engine's start; None if nothing is known."""
         return self.expected(self.workload(job)).seconds
 
     def expected(self, workload: Workload) -> Expected:
-        """Expected seconds of a workload, and whether they rest on measurements."""
+        """Expected seconds of a workload, and whether they are based on measurements."""
         kind, units = self._size(workload)
         factor = self._factors.get(kind)
         if factor is not None:
             return Expected(factor * units, measured=True)
         if not kind.sized:
-            others = self._seconds.get(kind[:3])
-            return Expected(robust_mean(others) if others else None, measured=others is not None)
-        alike = self._alike.get((kind.engine, kind.writes))
-        factor = alike or self._alike.get((kind.engine, not kind.writes), 1.0)
-        return Expected(factor * units, measured=alike is not None)
+            seconds = self._seconds.get(kind[:3])
+            return Expected(robust_mean(seconds) if seconds else None, measured=seconds is not None)
+        group_factor = self._alike.get((kind.engine, kind.writes))
+        factor = group_factor or self._alike.get((kind.engine, not kind.writes), 1.0)
+        return Expected(factor * units, measured=group_factor is not None)
 
     def learn(self, workload: Workload, duration_s: float) -> None:
-        """Take a measured duration in."""
+        """Record a measured duration in seconds."""
         kind, units = self._size(workload)
         if duration_s <= 0 or units <= 0:
             return
@@ -130,21 +130,21 @@ class Durations:
         self._factors[kind] = robust_mean(ratios)
         self._seconds.setdefault(kind[:3], deque(maxlen=_KEPT)).append(duration_s)
         if kind.sized:
-            alike = [
+            same_group = [
                 k for k in self._factors if k.sized and (k.engine, k.writes) == (kind.engine, kind.writes)
             ]
-            self._alike[kind.engine, kind.writes] = robust_mean([self._factors[k] for k in alike])
+            self._alike[kind.engine, kind.writes] = robust_mean([self._factors[k] for k in same_group])
 
     def start_s(self, job: EvalJob) -> float:
         """Expected seconds until the job's engine has started."""
         return self._starts.expected_s(job.engine) or ENGINE_START_S
 
     def learn_start(self, job: EvalJob, seconds: float) -> None:
-        """Take the measured start of a job's engine in."""
+        """Record the measured start time of a job's engine in seconds."""
         self._starts.learn(job.engine, seconds)
 
     def _size(self, workload: Workload) -> tuple[_Class, float]:
-        """The class of a workload and its size: seconds by the model, or 1 where that knows nothing."""
+        """Class and size of a workload: seconds by the model, or 1 if the model does not apply."""
         size = self._sizes.get(workload)
         if size is None:
             size = self._sizes[workload] = _size_of(workload, on_gpu=self._on_gpu)
@@ -159,14 +159,14 @@ def _size_of(workload: Workload, *, on_gpu: bool) -> tuple[_Class, float]:
         seconds = work_s(workload, on_gpu=on_gpu)
         writes = _work(workload.suite, workload.benchmark, workload.limit)[2] > 0
     except EvaluationError:
-        return unsized, 1.0  # a suite or probe of an earlier version, out of the store
+        return unsized, 1.0  # a suite or probe of an earlier version, from the store
     return unsized._replace(sized=True, writes=writes), seconds
 
 
 def work_s(workload: Workload, *, on_gpu: bool) -> float:
-    """Seconds of an evaluation by arithmetic alone, on as many GPUs, or on this machine's cores.
+    """Seconds of an evaluation by the model alone, on its tensor-parallel GPUs or on this machine's cores.
 
-    Raises SuiteError or ProbeError for a benchmark that is not known here.
+    Raises SuiteError or ProbeError for an unknown benchmark.
     """
     documents, read, written = _work(workload.suite, workload.benchmark, workload.limit)
     place = "gpu" if on_gpu else "cpu"
@@ -176,11 +176,11 @@ def work_s(workload: Workload, *, on_gpu: bool) -> float:
 
 @lru_cache(maxsize=1024)
 def _work(suite: str, benchmark: str, limit: int | None) -> tuple[int, float, float]:
-    """Documents of a benchmark or probe, and the tokens read and written for each."""
+    """Number of documents of a benchmark or probe, and the tokens read and written per document."""
     if suite == PROBE_SUITE:
         probe = get_probe(benchmark)
         form = OutputKind.GENERATION if probe.form is Form.GENERATED else OutputKind.MULTIPLE_CHOICE
         return len(probe.items), *_PROBE_TOKENS[form]
-    wanted = load_suite(suite).benchmark(benchmark)
-    counts = (subset.n_documents or _DOCUMENTS for subset in wanted.subsets)
-    return sum(min(count, limit) if limit else count for count in counts), *_TOKENS[wanted.output]
+    definition = load_suite(suite).benchmark(benchmark)
+    counts = (subset.n_documents or _DOCUMENTS for subset in definition.subsets)
+    return sum(min(count, limit) if limit else count for count in counts), *_TOKENS[definition.output]

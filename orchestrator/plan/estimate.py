@@ -1,4 +1,4 @@
-"""Memory and GPUs that engines and builds take; how long they take is in `durations`."""
+"""Memory and GPU needs of engines and builds; `durations` estimates their time."""
 
 from __future__ import annotations
 
@@ -12,56 +12,56 @@ from orchestrator.plan.capacity import ClusterFacts, NodeFacts
 from orchestrator.plan.job import EvalJob
 
 GIB = 1 << 30
-# A build moves bytes: half a core keeps it going beside an engine that uses all cores for arithmetic.
+# A build is bound by I/O: half a core is enough beside an engine that computes on all cores.
 BUILD_CPUS = 0.5
-# CUDA's context, activations and compiled graphs; the logits of one step come on top.
+# CUDA context, activations and compiled graphs; the logits of one step are added to it.
 _GPU_OVERHEAD_BYTES = 2 * GIB
 _TOKENS_PER_STEP = 8192
-# vLLM takes this share of a GPU, weights and KV cache together (evals.engine.EngineTuning.gpu_memory_share).
+# Share of a GPU that vLLM uses for weights and KV cache (evals.engine.EngineTuning.gpu_memory_share).
 _GPU_SHARE = 0.9
-# An engine whose KV cache holds fewer tokens than this spends its time waiting for room.
+# With a smaller KV cache (in tokens) requests mostly wait for free blocks.
 _COMFORTABLE_TOKENS = 65_536
-# Above this share of a machine's memory an engine on the CPU, or a build, would push everything else out.
+# Greatest share of a machine's memory for the weights of a CPU engine; more would make the machine swap.
 _HOST_SHARE = 0.9
 
 
 class Resources(Frozen):
-    """What one engine or build takes of one node."""
+    """Resources of one node that an engine or build reserves."""
 
     cpus: float = Field(description="CPUs that Ray reserves.")
     gpus: float = Field(default=0.0, description="GPUs that Ray reserves, all on one node.")
-    threads: int = Field(default=1, description="Threads that it may use.")
+    threads: int = Field(default=1, description="Number of threads that it may use.")
 
 
 class Shape(Frozen):
-    """The facts of a checkpoint that decide what it takes; null where they are not known."""
+    """Properties of a checkpoint that determine its memory; null if unknown."""
 
     parameters: int | None = Field(description="Number of parameters.")
-    layers: int | None = Field(description="Layers of a forward pass, each with a KV cache of its own.")
+    layers: int | None = Field(description="Layers of a forward pass, each with its own KV cache.")
     heads: int | None = Field(default=None, description="Attention heads.")
     kv_heads: int | None = Field(default=None, description="Key and value heads.")
     head_dim: int | None = Field(default=None, description="Width of one head.")
     vocab_size: int = Field(default=0, description="Rows of the embedding.")
     stored_bytes: int | None = Field(
         default=None,
-        description="Bytes of the weights where the engine keeps them as stored, which quantised ones are.",
+        description="Bytes of the weights as stored, if they are quantized; null otherwise.",
     )
 
 
 class EngineNeed(Frozen):
-    """What an engine holds, over all its GPUs; null where the checkpoint's size is not known."""
+    """Memory of an engine over all its GPUs; null if the checkpoint's size is unknown."""
 
     weight_bytes: int | None = Field(
-        description="Weights in the engine's dtype, or as stored where they are quantised."
+        description="Bytes of the weights in the engine's dtype, or as stored if they are quantized."
     )
-    kv_bytes_per_token: int = Field(description="KV cache of one token in all layers.")
-    longest_tokens: int = Field(description="Longest sequence that it must take.")
-    overhead_bytes: int = Field(description="What each GPU needs beside weights and KV cache.")
+    kv_bytes_per_token: int = Field(description="KV cache bytes of one token in all layers.")
+    longest_tokens: int = Field(description="Longest sequence in tokens that it must fit.")
+    overhead_bytes: int = Field(description="Bytes of each GPU beside weights and KV cache.")
     heads: int | None = Field(description="Attention heads; GPUs that share a layer must divide them.")
-    kv_heads: int | None = Field(description="Key and value heads; copied where there are fewer than GPUs.")
+    kv_heads: int | None = Field(description="Key and value heads; replicated if there are fewer than GPUs.")
 
     def gpu_bytes(self, tensor_parallel: int, tokens: int | None = None) -> int | None:
-        """Memory of each GPU with a KV cache of that many tokens (the longest sequence by default)."""
+        """Bytes of each GPU with a KV cache of `tokens`, at least the longest sequence; None if unknown."""
         if self.weight_bytes is None:
             return None
         cache = self.kv_bytes_per_token * max(tokens or 0, self.longest_tokens)
@@ -69,34 +69,34 @@ class EngineNeed(Frozen):
         return self.weight_bytes // tensor_parallel + cache // parts + self.overhead_bytes
 
     def kv_tokens(self, tensor_parallel: int, gpu_memory_bytes: int) -> int | None:
-        """Tokens that the KV cache holds on GPUs of this size; null where unknown."""
+        """Capacity of the KV cache in tokens on GPUs of this size; None if unknown."""
         fixed = self.gpu_bytes(tensor_parallel, None)
         if fixed is None or not self.kv_bytes_per_token:
             return None
         parts = min(tensor_parallel, self.kv_heads or tensor_parallel)
         longest = self.kv_bytes_per_token * self.longest_tokens // parts
-        left = int(gpu_memory_bytes * _GPU_SHARE) - (fixed - longest)
-        return max(0, left * parts // self.kv_bytes_per_token)
+        kv_bytes = int(gpu_memory_bytes * _GPU_SHARE) - (fixed - longest)
+        return max(0, kv_bytes * parts // self.kv_bytes_per_token)
 
     def divides(self, tensor_parallel: int) -> bool:
-        """Whether so many GPUs can share a layer: heads are dealt out evenly, key and value heads may be copied."""
+        """Whether so many GPUs can share a layer: heads split evenly, key-value heads may be replicated."""
         if self.heads is not None and self.heads % tensor_parallel:
             return False
         kv = self.kv_heads
         return kv is None or kv % tensor_parallel == 0 or tensor_parallel % kv == 0
 
     def fits(self, node: NodeFacts, tensor_parallel: int, tokens: int | None = None) -> bool:
-        """Whether an empty node of this kind holds the engine; what is not known does not speak against it."""
+        """Whether the engine fits on this node when it is empty; unknown sizes count as fitting."""
         if not node.gpus:
             return not self.weight_bytes or self.weight_bytes <= node.memory_bytes * _HOST_SHARE
         if node.gpus < tensor_parallel:
             return False
-        wanted = self.gpu_bytes(tensor_parallel, tokens)
-        return wanted is None or not node.gpu_memory_bytes or wanted <= node.gpu_memory_bytes * _GPU_SHARE
+        needed = self.gpu_bytes(tensor_parallel, tokens)
+        return needed is None or not node.gpu_memory_bytes or needed <= node.gpu_memory_bytes * _GPU_SHARE
 
 
 def engine_need(shape: Shape, spec: EngineSpec) -> EngineNeed:
-    """What an engine of this specification takes for a checkpoint of this shape."""
+    """Memory need of an engine of this specification for a checkpoint of this shape."""
     width = 4 if spec.dtype == "float32" else 2
     cached = width if spec.kv_cache_dtype == "auto" else 1
     weights = shape.stored_bytes
@@ -114,21 +114,21 @@ def engine_need(shape: Shape, spec: EngineSpec) -> EngineNeed:
 
 
 def tensor_parallel_for(needs: Iterable[EngineNeed], cluster: ClusterFacts) -> int | None:
-    """The fewest GPUs of one node that hold every one of these engines, with room to work; None where none do.
+    """The fewest GPUs of one node that fit each of these engines; None if none do.
 
-    One number for a whole sweep: it is part of a score's identity, and scores of one sweep have to compare.
+    Prefers room for a large KV cache. One number for the whole sweep: it is part of a score's identity.
     """
-    wanted = list(needs)
+    engines = list(needs)
     most = max((int(node.gpus) for node in cluster.engine_nodes), default=0)
     for tokens in (_COMFORTABLE_TOKENS, None):
         for number in range(1, most + 1):
-            if all(_somewhere(need, cluster, number, tokens) for need in wanted):
+            if all(_somewhere(need, cluster, number, tokens) for need in engines):
                 return number
     return None
 
 
 def refusal(name: str, need: EngineNeed, tensor_parallel: int, cluster: ClusterFacts) -> str | None:
-    """Why an engine can never run on this cluster, as a sentence; None where it can."""
+    """Reason why an engine can never run on this cluster, as a sentence; None if it can."""
     if not cluster.engine_nodes:
         return f"{name} cannot run: no node of the cluster has a CPU or a GPU to give ({cluster.sentence})."
     if not cluster.has_gpus:
@@ -145,8 +145,8 @@ def refusal(name: str, need: EngineNeed, tensor_parallel: int, cluster: ClusterF
         )
     if any(need.fits(node, tensor_parallel) for node in cluster.engine_nodes):
         return None
-    each = need.gpu_bytes(tensor_parallel)
-    share = f", {each / GIB:.0f} GiB of each" if each else ""
+    bytes_per_gpu = need.gpu_bytes(tensor_parallel)
+    share = f", {bytes_per_gpu / GIB:.0f} GiB of each" if bytes_per_gpu else ""
     return (
         f"{name} can never run here: it takes {tensor_parallel} GPU{'s' if tensor_parallel > 1 else ''} of one node{share}, "
         f"and the cluster has {cluster.sentence}; add a larger node, or set a larger `tensor_parallel`."
@@ -158,7 +158,7 @@ def _somewhere(need: EngineNeed, cluster: ClusterFacts, number: int, tokens: int
 
 
 def engine_resources(job: EvalJob, node: NodeFacts) -> Resources:
-    """What a job's engine takes of this node: GPUs by tensor parallelism, or all cores but a build's share."""
+    """Resources of a job's engine on this node: tensor-parallel GPUs, or all cores but a build's share."""
     if node.gpus >= 1:
         gpus = job.engine.tensor_parallel if job.engine.kind is EngineKind.VLLM else 1
         share = node.cpus * gpus / node.gpus
@@ -169,7 +169,7 @@ def engine_resources(job: EvalJob, node: NodeFacts) -> Resources:
 
 
 def build_memory_bytes(output_bytes: int | None, moves_bytes: bool) -> int:
-    """Host memory of a build: next to nothing where bytes are moved; mergekit holds about two shards of each source."""
+    """Host memory of a build in bytes: small for copies; mergekit holds about two shards of each source."""
     if moves_bytes:
         return GIB // 2
     return 3 * GIB + min(output_bytes or 0, 24 * GIB)

@@ -1,7 +1,7 @@
 """The two kinds of job and their identity.
 
-A job's digest covers everything that affects its result and nothing else: where the weights lie, batch
-sizes and placement are left out. A live layer path and the same path built are one identity.
+A job's digest covers everything that affects its result and nothing else: the location of the weights, batch
+sizes and placement are excluded. A live layer path and the same path built as a checkpoint share one digest.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ class JobKind(StrEnum):
 
 
 class CheckpointPlace(Frozen):
-    """Where the weights are found; exactly one of the two is set. Not part of any identity."""
+    """Location of the weights; exactly one of the two fields is set. Not part of any identity."""
 
     name: str | None = Field(
         default=None, description="Local directory, embedded name, or hub id as `repo@sha`."
     )
-    artifact: str | None = Field(default=None, description="Digest of the artifact that a build job makes.")
+    artifact: str | None = Field(default=None, description="Digest of the artifact of a build job.")
 
     @property
     def label(self) -> str:
-        """For people and for keys."""
+        """Text for display and for keys."""
         return self.name or f"artifact {self.artifact}"
 
 
@@ -42,19 +42,19 @@ class RecipeSource(Frozen):
     """One source of a recipe, pinned."""
 
     name: str = Field(description="The source as the recipe names it.")
-    place: str = Field(description="What to resolve: a local directory, an embedded name, or `repo@sha`.")
+    place: str = Field(description="Local directory, embedded name, or `repo@sha`.")
     weights_digest: str = Field(description="Digest of its weights, or its pinned commit on the hub.")
 
 
 class BuildJob(Frozen):
-    """Make one recipe into a checkpoint directory."""
+    """Build one recipe as a checkpoint directory."""
 
     kind: Literal[JobKind.BUILD] = JobKind.BUILD
     recipe: str = Field(description="The recipe's canonical text.")
     recipe_digest: str = Field(
         description="Digest of the recipe over its sources' weights; names the artifact."
     )
-    sources: tuple[RecipeSource, ...] = Field(description="Its sources, pinned.")
+    sources: tuple[RecipeSource, ...] = Field(description="The recipe's sources, pinned.")
     seed: int = Field(default=0, description="Seed of merge methods that draw random numbers.")
     trust_remote_code: bool = Field(default=False, description="Whether code from a source may run.")
     allow_pickles: bool = Field(default=False, description="Whether pickled weights may be read.")
@@ -66,31 +66,29 @@ class BuildJob(Frozen):
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """A build waits for nothing."""
+        """Empty: a build depends on no other job."""
         return ()
 
 
 class BenchmarkIdentity(Frozen):
-    """A benchmark with all that its scores depend on besides the weights, the layer path and the engine.
+    """A benchmark with all that its scores depend on except the weights, the layer path and the engine.
 
-    The planned benchmark, the job and the stored protocol are this with what each knows beside it.
+    Base class of the planned benchmark, the evaluation job and the stored protocol.
     """
 
     suite: str = Field(description="Name of the suite.")
     benchmark: str = Field(description="Name of the benchmark in it, or of the probe.")
     benchmark_digest: str = Field(description="Digest of the benchmark's definition.")
-    dataset_digest: str = Field(
-        description="Digest of what identifies the data set's content as far as known."
-    )
-    settings: EvalSettings = Field(description="Template, BOS, limit, seeds.")
+    dataset_digest: str = Field(description="Digest that identifies the data set's content, as far as known.")
+    settings: EvalSettings = Field(description="Chat template, BOS, limit and seeds.")
     scorer: str = Field(description="Versions of the harness and scorers.")
 
     def identity_fields(self) -> dict[str, Any]:
-        """The fields of this identity alone, for another record that has them."""
+        """The fields of this class only, as arguments for another subclass."""
         return {name: getattr(self, name) for name in BenchmarkIdentity.model_fields}
 
 
-# Where and how an evaluation runs, which its result does not depend on.
+# Fields on which an evaluation's result does not depend.
 _NOT_IDENTITY = {"place", "live_layers", "tuning", "alone", "kind"}
 
 
@@ -98,22 +96,22 @@ class EvalJob(BenchmarkIdentity):
     """Score one benchmark on one checkpoint, or on one layer path of it."""
 
     kind: Literal[JobKind.EVAL] = JobKind.EVAL
-    weights_digest: str = Field(description="Digest of the weights, or of the recipe that makes them.")
+    weights_digest: str = Field(description="Digest of the weights, or of the recipe that builds them.")
     layer_path: tuple[int, ...] | None = Field(
-        default=None, description="Source layers in order; null is all, once."
+        default=None, description="Source layers in order; null means all layers, once each."
     )
     engine: EngineSpec = Field(description="The engine and its settings.")
-    place: CheckpointPlace = Field(description="Where the weights are found (not identity).")
+    place: CheckpointPlace = Field(description="Location of the weights (not identity).")
     live_layers: tuple[int, ...] | None = Field(
         default=None,
-        description="Layer path that the engine is switched to; null where the weights are built (not identity).",
+        description="Layer path that the engine applies; null if built into the weights (not identity).",
     )
     tuning: EngineTuning = Field(
         default_factory=EngineTuning, description="Speed and memory settings (not identity)."
     )
     alone: bool = Field(
         default=False,
-        description="Whether it must not share a batch, after one that took its engine along (not identity).",
+        description="Whether the job needs its own batch, after one that broke its engine (not identity).",
     )
 
     @cached_property
@@ -123,7 +121,7 @@ class EvalJob(BenchmarkIdentity):
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """Digest of the build job that makes the weights, if one does."""
+        """Digest of the build job that produces the weights, if any."""
         return (self.place.artifact,) if self.place.artifact else ()
 
     @cached_property
@@ -133,19 +131,19 @@ class EvalJob(BenchmarkIdentity):
 
     @property
     def is_probe(self) -> bool:
-        """Whether it asks a probe, whose value is never a benchmark's score."""
+        """Whether the job evaluates a probe instead of a benchmark."""
         return self.suite == PROBE_SUITE
 
     @cached_property
     def batch_key(self) -> str | None:
-        """Jobs with the same key differ in their layer path alone and may be run together; null is one at a time."""
+        """Jobs with the same key differ only in their layer path and may share a batch; None: no batching."""
         if not self.is_probe or self.alone:
             return None
         paths = {"layer_path", "live_layers"}
         return f"{self.engine_key} {digest_of(self.model_dump(mode='json', exclude=paths))}"
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """A copy with other values, whose keys are computed anew."""
+        """A copy with updated fields; its cached keys are recomputed."""
         copied = super().model_copy(update=update, deep=deep)
         for name in ("digest", "engine_key", "batch_key"):
             copied.__dict__.pop(name, None)
@@ -157,7 +155,7 @@ _ADAPTER: TypeAdapter[BuildJob | EvalJob] = TypeAdapter(Job)
 
 
 def job_from_json(text: str) -> BuildJob | EvalJob:
-    """A job out of the store's JSON."""
+    """Parse a job from the store's JSON."""
     return _ADAPTER.validate_json(text)
 
 

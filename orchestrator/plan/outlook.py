@@ -1,4 +1,4 @@
-"""The remaining time of a run out of what is open, what runs and what has been measured; the same for driver and onlookers."""
+"""Remaining time of a run from its waiting and running jobs, for the driver and for readers of the store."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from orchestrator.plan.remaining import RunningBatch, Waiting, remaining_s
 
 
 class ActiveBatch(Frozen):
-    """Jobs that one engine, or a build that one node, works on."""
+    """Jobs that run as one batch on an engine, or a build on a node."""
 
-    workload: Workload = Field(description="What decides how long each of its jobs takes.")
+    workload: Workload = Field(description="Properties that determine the duration of each of its jobs.")
     jobs: int = Field(ge=1, description="How many jobs.")
     elapsed_s: float = Field(
-        ge=0, description="Seconds since it began to work, or since its engine began to start."
+        ge=0, description="Seconds since its work began, or since its engine began to start."
     )
     engine_start_s: float | None = Field(
-        default=None, description="Expected seconds of its engine's start; null once that has started."
+        default=None, description="Expected seconds of its engine's start; null once the engine has started."
     )
     share_done: float | None = Field(
-        default=None, description="Share of its work that is done, where counted."
+        default=None, description="Share of its work that is done; null if not counted."
     )
     counted_s: float = Field(
-        default=0.0, ge=0, description="Seconds of work after which it had done that share."
+        default=0.0, ge=0, description="Seconds of work after which that share was done."
     )
 
 
@@ -38,9 +38,9 @@ def left_s(
     parallel: int,
     starts_s: float = 0.0,
 ) -> float | None:
-    """Seconds until a run's last job ends; null where nothing has been measured that an estimate could rest on.
+    """Seconds until a run's last job ends; None without measurements to base an estimate on.
 
-    `parallel` is how many engines take jobs, `starts_s` what further starts of engines take.
+    `parallel` is the number of engines that take jobs, `starts_s` the seconds of engine starts to come.
     """
     active = []
     for batch in running:
@@ -73,7 +73,7 @@ def active_batch(
     starting: bool,
     engine_start_s: float = ENGINE_START_S,
 ) -> ActiveBatch:
-    """A running batch out of what its worker wrote down, `since_count_s` ago, and when it was started."""
+    """A running batch from its start time and from the progress that its worker wrote `since_count_s` ago."""
     if share_done is not None:
         return ActiveBatch(
             workload=workload,

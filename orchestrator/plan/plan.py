@@ -1,6 +1,6 @@
-"""A sweep becomes a plan: candidates, build jobs, evaluation jobs, and what cannot run and why.
+"""Turns a sweep into a plan: candidates, build jobs, evaluation jobs, and what cannot run and why.
 
-Planning looks things up (configs, headers, data sets) and touches nothing. Every shorthand ends here:
+Planning reads configs, headers and data sets, and changes nothing. It resolves every shorthand:
 a plan holds pinned revisions, resolved layer paths, and a chat template that is on or off.
 """
 
@@ -44,40 +44,40 @@ from recipes.sources import SourceFacts, describe, pin
 
 
 class PlannedEval(Frozen):
-    """An evaluation job and the candidate whose row it fills."""
+    """An evaluation job and the candidate that it scores."""
 
     candidate: str = Field(description="Name of the candidate.")
     job: EvalJob = Field(description="The job.")
 
 
 Installed = Callable[[EngineKind], InstalledEngine]
-"""Kind of engine -> the engine as installed where the jobs will run; raises EngineError where it is not."""
+"""Maps an engine kind to the engine installed where the jobs will run; EngineError if there is none."""
 
 _PATHS_BUILT = "Layer paths are built as checkpoints: the execution mode compiled is asked for, and no layer path can be set in a compiled engine."
 
 
 class Plan(Frozen):
-    """Everything that a run will do."""
+    """All candidates and jobs of a run."""
 
-    sweep: Sweep = Field(description="The sweep that it was made from.")
+    sweep: Sweep = Field(description="The sweep that the plan was made from.")
     text: str = Field(description="The sweep file's text.")
     folder: str = Field(description="Folder that the sweep's `file:` entries are relative to.")
     candidates: tuple[Candidate, ...] = Field(
         description="The base first, then the recipes in the file's order."
     )
     evals: tuple[PlannedEval, ...] = Field(description="Evaluation jobs, engine by engine.")
-    missing: tuple[MissingBenchmark, ...] = Field(default=(), description="What cannot run here.")
+    missing: tuple[MissingBenchmark, ...] = Field(default=(), description="Benchmarks that cannot run here.")
     notes: tuple[str, ...] = Field(
-        default=(), description="Decisions that the sweep does not name, one sentence each."
+        default=(), description="Decisions that the sweep leaves open, one sentence each."
     )
     tensor_parallel: int = Field(
-        default=1, description="GPUs that share a layer where the sweep leaves it open."
+        default=1, description="GPUs that share each layer, if the sweep does not set it."
     )
     engines: tuple[InstalledEngine, ...] = Field(
-        default=(), description="The engines that it was made for, as installed where its jobs run."
+        default=(), description="The engines of the plan, as installed where its jobs run."
     )
     needs: dict[str, EngineNeed] = Field(
-        default_factory=dict, description="What the engine of each engine key takes, for placement."
+        default_factory=dict, description="Engine key to the memory need of its engine, for placement."
     )
 
     @property
@@ -95,7 +95,7 @@ class Plan(Frozen):
 
     @property
     def digest(self) -> str:
-        """Names what the run is: its candidates and its jobs."""
+        """Identity of the run: its candidates and jobs."""
         return digest_of([sorted(self.jobs), [c.name for c in self.candidates]])
 
 
@@ -109,8 +109,8 @@ def make_plan(
 ) -> Plan:
     """Expand a sweep; raises SweepError, PlanError, EngineError or a RecipeError with one sentence.
 
-    Where the cluster is known, engines are shared by as many of its GPUs as they need, and what can never run on it is refused.
-    `tensor_parallel` is what an earlier plan of the same run chose, `installed` what is known of the engines on the nodes.
+    With a cluster, tensor parallelism follows from its GPUs, and a sweep that can never run on it is refused.
+    `tensor_parallel` is the choice of an earlier plan of the run, `installed` looks up the nodes' engines.
     """
     sweep = file.sweep
     base_pin = pin(absolute_place(sweep.base, Path.cwd()), None, home=settings.home)
@@ -132,7 +132,7 @@ def make_plan(
     _check_names(candidates, file)
     sizes = Sizes(candidates, facts, live=_runs_live(sweep, facts))
     if tensor_parallel is None:
-        specs = (_engine(entry, here, m, facts, sweep, 1, None) for entry, here in engines for m in measures)
+        specs = (_engine(entry, e, m, facts, sweep, 1, None) for entry, e in engines for m in measures)
         tensor_parallel = sizes.tensor_parallel(specs, cluster)
     evals = list(_evals(sweep, engines, candidates, facts, measures, tensor_parallel))
     served = [(planned.candidate, planned.job) for planned in evals]
@@ -151,7 +151,7 @@ def make_plan(
             *_size_notes(sweep, candidates, needs, evals, cluster),
         ),
         tensor_parallel=tensor_parallel,
-        engines=tuple(dict.fromkeys(here for _, here in engines)),
+        engines=tuple(dict.fromkeys(engine for _, engine in engines)),
         needs=needs,
     )
 
@@ -166,13 +166,13 @@ def _evals(
 ) -> Iterator[PlannedEval]:
     live = _runs_live(sweep, facts)
     slots = _slots(candidates) if live else {}
-    # A path that skips or reorders adds no slot, and still needs an engine in which it can be set.
+    # A path that skips or reorders layers adds no slot, but still needs an engine with live layer paths.
     tunings = {place: EngineTuning(live=True, extra_layer_slots=extra) for place, extra in slots.items()}
-    for entry, here in engines:
+    for entry, installed in engines:
         # Computed once per engine and shared by all candidates: plans hold thousands of jobs.
-        asked = {
+        measures_by_method = {
             method: [
-                (measure, _engine(entry, here, measure, facts, sweep, tensor_parallel, method))
+                (measure, _engine(entry, installed, measure, facts, sweep, tensor_parallel, method))
                 for measure in measures
             ]
             for method in {candidate.quantization for candidate in candidates}
@@ -182,7 +182,7 @@ def _evals(
                 continue
             place, layers = _place(candidate, live)
             tuning = tunings.get(place) or EngineTuning()
-            for measure, engine in asked[candidate.quantization]:
+            for measure, engine in measures_by_method[candidate.quantization]:
                 job = EvalJob(
                     weights_digest=candidate.weights_digest,
                     layer_path=candidate.layer_path,
@@ -209,31 +209,31 @@ def _size_notes(
     evals: list[PlannedEval],
     cluster: ClusterFacts | None,
 ) -> tuple[str, ...]:
-    """Which checkpoints were planned onto GPUs without knowing their size."""
+    """A note that names checkpoints of unknown size that are planned onto GPUs."""
     if cluster is None or not cluster.has_gpus or all(entry.tensor_parallel for entry in sweep.engines):
         return ()
     unknown = {p.candidate for p in evals if needs[p.job.engine_key].weight_bytes is None}
     names = [candidate.name for candidate in candidates if candidate.name in unknown]
     if not names:
         return ()
-    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    others = f" and {len(names) - 1} more" if len(names) > 1 else ""
     return (
-        f"The size of {names[0]}{more} is not known, so nothing tells how many GPUs hold it: set `tensor_parallel` of the engine.",
+        f"The size of {names[0]}{others} is not known, so nothing tells how many GPUs hold it: set `tensor_parallel` of the engine.",
     )
 
 
 def _path_notes(sweep: Sweep, facts: SourceFacts, candidates: list[Candidate]) -> tuple[str, ...]:
-    """That layer paths are built although the sweep does not ask for it, and why."""
+    """A note that layer paths are built because of the execution mode, if they would otherwise run live."""
     has_paths = any(candidate.layer_path is not None for candidate in candidates)
     without_mode = sweep.model_copy(
         update={"engines": tuple(e.model_copy(update={"execution": None}) for e in sweep.engines)}
     )
-    turned = _runs_live(without_mode, facts) and not _runs_live(sweep, facts)
-    return (_PATHS_BUILT,) if has_paths and turned else ()
+    built_for_mode = _runs_live(without_mode, facts) and not _runs_live(sweep, facts)
+    return (_PATHS_BUILT,) if has_paths and built_for_mode else ()
 
 
 def _slots(candidates: list[Candidate]) -> dict[CheckpointPlace, int]:
-    """KV-cache slots that each checkpoint's engine needs beyond its own layers, for the longest of its paths."""
+    """KV-cache slots of each checkpoint's engine beyond the checkpoint's layers, for its longest path."""
     slots: dict[CheckpointPlace, int] = {}
     for candidate in candidates:
         if candidate.layer_path is not None:
@@ -243,7 +243,7 @@ def _slots(candidates: list[Candidate]) -> dict[CheckpointPlace, int]:
 
 
 def _place(candidate: Candidate, live: bool) -> tuple[CheckpointPlace, tuple[int, ...] | None]:
-    """Where the weights are, and the path to switch to: live on the source, or built."""
+    """Location of the weights and the live layer path; the path is None if it is built into the weights."""
     if candidate.layer_path is None or live:
         return candidate.place, candidate.layer_path
     if candidate.build is None:
@@ -253,19 +253,19 @@ def _place(candidate: Candidate, live: bool) -> tuple[CheckpointPlace, tuple[int
 
 def _engine(
     entry: EngineEntry,
-    here: InstalledEngine,
+    engine: InstalledEngine,
     measure: PlannedBenchmark,
     facts: SourceFacts,
     sweep: Sweep,
     tensor_parallel: int,
     quantization: str | None,
 ) -> EngineSpec:
-    """The engine's specification, complete; the transformers engine runs on one device. EngineError for what cannot run."""
+    """The complete engine specification; transformers runs on one device. EngineError if it cannot run."""
     shared = entry.tensor_parallel or (tensor_parallel if entry.kind is EngineKind.VLLM else 1)
     limits = [n for n in (entry.max_length or measure.max_length, facts.config.max_length) if n]
     config = facts.config
     attention = entry.attention_backend or planned_attention(
-        here,
+        engine,
         dtype=entry.dtype,
         kv_cache_dtype=entry.kv_cache_dtype,
         model_type=config.model_type,
@@ -273,34 +273,34 @@ def _engine(
     )
     spec = EngineSpec(
         kind=entry.kind,
-        version=here.version,
+        version=engine.version,
         dtype=entry.dtype,
         quantization=_stored_as(entry, quantization),
         kv_cache_dtype=entry.kv_cache_dtype,
         tensor_parallel=shared,
         max_length=min(limits) if limits else None,
         trust_remote_code=sweep.trust_remote_code,
-        device=here.device,
-        execution=entry.execution or default_execution(entry.kind, here.device),
+        device=engine.device,
+        execution=entry.execution or default_execution(entry.kind, engine.device),
         attention_backend=attention,
         batch_invariant=entry.batch_invariant,
     )
-    require_runnable(spec, here)
+    require_runnable(spec, engine)
     return spec
 
 
 def _stored_as(entry: EngineEntry, method: str | None) -> str | None:
-    """The engine's name for how a candidate is stored; what vLLM cannot load is refused here."""
+    """The engine's name of a quantization method; EngineError if vLLM cannot load it."""
     if method is None or entry.kind is not EngineKind.VLLM:
         return method
     return engine_quantization(method)
 
 
 def _check_names(candidates: list[Candidate], file: SweepFile) -> None:
-    seen: set[str] = set()
+    names: set[str] = set()
     for candidate in candidates:
-        if candidate.name in seen:
+        if candidate.name in names:
             raise SweepError(
                 f"{file.place('recipes')}: two recipes are called {candidate.name!r}; give one of them another name, or leave one out."
             )
-        seen.add(candidate.name)
+        names.add(candidate.name)

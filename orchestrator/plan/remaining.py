@@ -1,4 +1,4 @@
-"""Seconds until a run ends: one estimate for progress lines, `status`, `watch` and the dashboard. Pure arithmetic."""
+"""Estimates the seconds until a run ends, for progress lines, `status`, `watch` and the dashboard. No I/O."""
 
 from __future__ import annotations
 
@@ -10,47 +10,47 @@ from pydantic import Field
 
 from evals.engine import Frozen
 
-# Below this share of its work a batch's own pace says nothing.
+# Below this share of its work a batch's pace is ignored.
 _FIRST_SHARE = 0.02
-# From here on a batch's own pace also corrects the expectations of jobs of which nothing has been measured.
+# From this share on a batch's pace also corrects the expectations of jobs without measurements.
 _TELLING_SHARE = 0.1
-# The share at which a batch's own pace and a measured expectation count alike; a model's guess gives way ten times sooner.
+# Share at which a batch's pace and its expectation have equal weight: measured expectations, and the model's.
 _EVEN_SHARE = 0.1
 _EVEN_SHARE_GUESSED = 0.01
-# Waiting jobs that are laid out one by one; beyond it the sum over the engines is as good.
+# Most waiting jobs that are scheduled one by one; for more, the mean over the engines is as exact.
 _LAID_OUT = 1000
-# How fast a shown estimate follows one that has become shorter.
+# Time constant in seconds with which a shown estimate follows a shorter one.
 _FOLLOW_S = 5.0
 
 
 class RunningBatch(Frozen):
-    """A batch or a build that an engine or a node works on."""
+    """A running batch of an engine, or a running build."""
 
     expected_s: float | None = Field(
-        description="Expected seconds of work, its engine's start left out; null if unknown."
+        description="Expected seconds of work, without its engine's start; null if unknown."
     )
     measured: bool = Field(
-        description="Whether the expectation rests on jobs that have ended, not on a model alone."
+        description="Whether the expectation is based on completed jobs, not on the model alone."
     )
     elapsed_s: float = Field(
-        ge=0, description="Seconds since it began to work, or since its engine began to start."
+        ge=0, description="Seconds since its work began, or since its engine began to start."
     )
     start_s: float | None = Field(
-        default=None, description="Expected seconds of its engine's start; null once that has started."
+        default=None, description="Expected seconds of its engine's start; null once the engine has started."
     )
     share_done: float | None = Field(
         default=None,
         ge=0,
         le=1,
-        description="Share of its own work that is done; null before anything is counted.",
+        description="Share of its work that is done; null before anything is counted.",
     )
     counted_s: float = Field(
-        default=0.0, ge=0, description="Seconds of work after which it had done that share."
+        default=0.0, ge=0, description="Seconds of work after which that share was done."
     )
 
     @property
     def projected_s(self) -> float | None:
-        """Seconds of the whole work at its own pace; null where that says nothing yet."""
+        """Seconds of the whole work at its own pace; None while too little is done."""
         if self.share_done is None or self.share_done < _FIRST_SHARE or self.counted_s <= 0:
             return None
         return self.counted_s / self.share_done
@@ -61,7 +61,7 @@ class Waiting(Frozen):
 
     count: int = Field(ge=0, description="How many jobs.")
     expected_s: float | None = Field(description="Expected seconds of one of them; null if unknown.")
-    measured: bool = Field(description="Whether the expectation rests on jobs that have ended.")
+    measured: bool = Field(description="Whether the expectation is based on completed jobs.")
 
 
 def remaining_s(
@@ -71,11 +71,11 @@ def remaining_s(
     parallel: int,
     starts_s: float = 0.0,
 ) -> float | None:
-    """Seconds until all of it is done; null where nothing has been measured that it could rest on.
+    """Seconds until all work is done; None if more than half of it is unmeasured.
 
-    `parallel` is the number of engines that take the waiting jobs, the longest first; `starts_s` are the seconds of engine starts
-    that are still to come. While nothing new is known the estimate falls from one moment to the next: a batch that takes longer
-    than expected approaches its end without reaching it. It is never below the longest rest of what runs.
+    `parallel` engines take the waiting jobs, longest first; `starts_s` are the seconds of engine starts to
+    come. Without new measurements the estimate only falls: a batch that takes longer than expected approaches
+    its end without reaching it. The estimate is at least the longest remaining time of the running batches.
     """
     running, waiting = _complete(running, [w for w in waiting if w.count])
     if any(r.expected_s is None and r.projected_s is None for r in running):
@@ -96,7 +96,7 @@ def remaining_s(
 
 
 class SteadyEstimate:
-    """An estimate as it is shown: between two events it only falls, and never reaches 0 before its end."""
+    """Smooths an estimate for display: between two events it only falls, and it does not reach 0 early."""
 
     def __init__(self) -> None:
         self._events: Hashable = None
@@ -111,10 +111,10 @@ class SteadyEstimate:
         if estimate_s is None or shown is None or events != self._events:
             self._shown_s = estimate_s
         elif estimate_s > shown:
-            # Falls at the speed at which both would reach 0 together.
+            # Falls so that it reaches 0 at the same time as the new estimate.
             self._shown_s = shown * math.exp(-passed / estimate_s)
         else:
-            # Never below the new estimate, and there within seconds.
+            # Approaches the new estimate from above within seconds.
             self._shown_s = estimate_s + (max(shown - passed, estimate_s) - estimate_s) * math.exp(
                 -passed / _FOLLOW_S
             )
@@ -123,7 +123,7 @@ class SteadyEstimate:
 
 
 def falling_s(total_s: float, elapsed_s: float) -> float:
-    """What is left of an expected time: falls by the second, and slower near its end, which it does not reach."""
+    """Remaining seconds of an expected time: linear at first, exponential after 80 %, never 0."""
     if elapsed_s <= 0.8 * total_s:
         return total_s - elapsed_s
     late = elapsed_s - 0.8 * total_s
@@ -131,7 +131,7 @@ def falling_s(total_s: float, elapsed_s: float) -> float:
 
 
 def _rest_s(batch: RunningBatch) -> float:
-    """Seconds that a batch still takes: by its own pace, by its expectation, or between the two."""
+    """Remaining seconds of a batch: a weighted mean of its pace and its expectation."""
     expected, projected = batch.expected_s, batch.projected_s
     if batch.start_s is not None:
         return falling_s(batch.start_s, batch.elapsed_s) + (expected or 0.0)
@@ -148,16 +148,16 @@ def _rest_s(batch: RunningBatch) -> float:
 def _complete(
     running: Sequence[RunningBatch], waiting: Sequence[Waiting]
 ) -> tuple[Sequence[RunningBatch], Sequence[Waiting]]:
-    """Expectations that rest on a model alone are corrected by the pace of what runs; unknown ones are the mean of the others."""
-    telling = [r for r in running if r.projected_s and (r.share_done or 0.0) >= _TELLING_SHARE]
+    """Correct unmeasured expectations by the pace of running batches; unknown ones become the mean."""
+    paced = [r for r in running if r.projected_s and (r.share_done or 0.0) >= _TELLING_SHARE]
     ratios = [
-        r.projected_s / r.expected_s for r in telling if r.projected_s and r.expected_s and not r.measured
+        r.projected_s / r.expected_s for r in paced if r.projected_s and r.expected_s and not r.measured
     ]
     factor = robust_mean(ratios) if ratios else None
-    known = [(w.expected_s, w.count) for w in waiting if w.expected_s is not None and w.measured]
-    known += [(r.expected_s, 1) for r in running if r.expected_s is not None and r.measured]
-    known = known or [(r.projected_s, 1) for r in telling if r.projected_s]
-    mean = sum(s * n for s, n in known) / sum(n for _, n in known) if known else None
+    measured = [(w.expected_s, w.count) for w in waiting if w.expected_s is not None and w.measured]
+    measured += [(r.expected_s, 1) for r in running if r.expected_s is not None and r.measured]
+    measured = measured or [(r.projected_s, 1) for r in paced if r.projected_s]
+    mean = sum(s * n for s, n in measured) / sum(n for _, n in measured) if measured else None
 
     def completed(part: RunningBatch | Waiting) -> dict[str, float | bool | None]:
         if part.expected_s is None:
@@ -173,8 +173,8 @@ def _complete(
 
 
 def _laid_out_s(rests: list[float], waiting: Sequence[Waiting], parallel: int, starts_s: float) -> float:
-    """The end of the last job, where each goes to the engine that is free first, the longest first."""
-    # Builds may run beside the engines: only the `parallel` soonest are free for what waits.
+    """End of the last job in seconds: longest job first, each on the engine that is free first."""
+    # Builds may run beside the engines: only the first `parallel` to end take waiting jobs.
     free = sorted(rests)[:parallel]
     free += [0.0] * (parallel - len(free))
     longest = max(rests, default=0.0)
@@ -192,9 +192,9 @@ def _laid_out_s(rests: list[float], waiting: Sequence[Waiting], parallel: int, s
 
 
 def robust_mean(values: Sequence[float]) -> float:
-    """The mean of positive values, each taken within a factor of 4 of their median: one that is far off does not decide it.
+    """Mean of positive values, each clipped to within a factor of 4 of their median.
 
-    A mean, since what is left is a sum: a median of skewed durations would promise too little.
+    A mean, not a median: remaining time is a sum, and the median of skewed durations would be too small.
     """
     ordered = sorted(values)
     middle = len(ordered) // 2

@@ -1,4 +1,4 @@
-"""How large the checkpoints of a sweep are, and what that makes of its engines."""
+"""Sizes of a sweep's checkpoints, and the memory needs and tensor parallelism that follow from them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from recipes.sources import SourceFacts
 
 
 class Sizes:
-    """Shapes of a sweep's candidates, as far as planning knows them."""
+    """Shapes of a sweep's candidates, as far as known when planning."""
 
     def __init__(self, candidates: Sequence[Candidate], facts: SourceFacts, *, live: bool) -> None:
         self._shapes = {c.name: _shape(c, facts, live) for c in candidates}
         self._needs: dict[tuple[Shape, EngineSpec], EngineNeed] = {}
 
     def tensor_parallel(self, specs: Iterable[EngineSpec], cluster: ClusterFacts | None) -> int:
-        """GPUs that share each layer, the same for the whole sweep; 1 where none are known or nothing fits."""
+        """GPUs that share each layer, one number for the whole sweep; 1 without GPUs, or if nothing fits."""
         vllm = {spec for spec in specs if spec.kind is EngineKind.VLLM}
         if cluster is None or not cluster.has_gpus or not vllm:
             return 1
@@ -29,30 +29,30 @@ class Sizes:
         return tensor_parallel_for(needs, cluster) or 1
 
     def needs(self, planned: Iterable[tuple[str, EvalJob]]) -> dict[str, EngineNeed]:
-        """Engine key to what its engine takes, for the largest of the jobs that it serves."""
-        found: dict[str, EngineNeed] = {}
+        """Engine key to the memory need of its engine, for the largest of its jobs."""
+        needs: dict[str, EngineNeed] = {}
         for name, job in planned:
             need = self._need(self._shapes[name], job.engine)
-            known = found.get(job.engine_key)
-            if known is None or _size(need) > _size(known):
-                found[job.engine_key] = need
-        return found
+            largest = needs.get(job.engine_key)
+            if largest is None or _size(need) > _size(largest):
+                needs[job.engine_key] = need
+        return needs
 
     def require(
         self, needs: dict[str, EngineNeed], planned: Iterable[tuple[str, EvalJob]], cluster: ClusterFacts
     ) -> None:
-        """Refuse what can never run on the cluster; PlanError with the first reason and how many there are."""
+        """Raise PlanError with the first reason and the count, if candidates can never run on the cluster."""
         reasons: dict[str, str] = {}
-        seen: set[str] = set()
+        checked: set[str] = set()
         for name, job in planned:
-            if job.engine_key not in seen:
-                seen.add(job.engine_key)
+            if job.engine_key not in checked:
+                checked.add(job.engine_key)
                 reason = refusal(name, needs[job.engine_key], job.engine.tensor_parallel, cluster)
                 if reason is not None:
                     reasons.setdefault(name, reason)
         if reasons:
-            more = f" ({len(reasons)} candidates in all)" if len(reasons) > 1 else ""
-            raise PlanError(next(iter(reasons.values())) + more)
+            total = f" ({len(reasons)} candidates in all)" if len(reasons) > 1 else ""
+            raise PlanError(next(iter(reasons.values())) + total)
 
     def _need(self, shape: Shape, spec: EngineSpec) -> EngineNeed:
         if (shape, spec) not in self._needs:
@@ -65,18 +65,18 @@ def _size(need: EngineNeed) -> int:
 
 
 def _shape(candidate: Candidate, facts: SourceFacts, live: bool) -> Shape:
-    """What an engine of this candidate loads: its own weights, or for a live layer path those of its source."""
+    """Shape of the weights that a candidate's engine loads; for a live layer path, those of its source."""
     config = facts.config
-    own = candidate.parameters
-    if own is None and candidate.layers is not None:
-        own = facts.parameters_of(candidate.layers)
-    if live and candidate.layer_path is not None and own is not None and facts.layer_parameters:
-        own += (candidate.source_layers - len(candidate.layer_path)) * facts.layer_parameters
+    parameters = candidate.parameters
+    if parameters is None and candidate.layers is not None:
+        parameters = facts.parameters_of(candidate.layers)
+    if live and candidate.layer_path is not None and parameters is not None and facts.layer_parameters:
+        parameters += (candidate.source_layers - len(candidate.layer_path)) * facts.layer_parameters
     stored = candidate.stored_bytes
     if live and candidate.layer_path is not None and stored is not None and facts.layer_bytes:
         stored += (candidate.source_layers - len(candidate.layer_path)) * facts.layer_bytes
     return Shape(
-        parameters=None if candidate.quantization else own,
+        parameters=None if candidate.quantization else parameters,
         stored_bytes=stored,
         layers=candidate.layers or config.n_layers,
         heads=config.heads,

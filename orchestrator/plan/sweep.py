@@ -58,12 +58,12 @@ class RecipeEntry(Frozen):
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
-        given = [
+        kinds = [
             n for n in ("layer_path", "grid", "mergekit", "file", "catalog") if getattr(self, n) is not None
         ]
-        if len(given) != 1:
+        if len(kinds) != 1:
             raise ValueError(
-                f"give exactly one of layer_path, grid, mergekit, file, catalog (found {', '.join(given) or 'none'})"
+                f"give exactly one of layer_path, grid, mergekit, file, catalog (found {', '.join(kinds) or 'none'})"
             )
         if self.grid is not None and self.name is not None:
             raise ValueError("a grid names its layer paths itself; leave `name` out")
@@ -92,7 +92,7 @@ class SuiteEntry(Frozen):
 
 
 class EngineEntry(Frozen):
-    """One engine to score with. What is left out is chosen for the machine."""
+    """One engine to score with. Omitted fields are chosen for the machine."""
 
     kind: EngineKind = Field(description="vllm or transformers.")
     dtype: str = Field(
@@ -133,7 +133,7 @@ class EngineEntry(Frozen):
 
 
 class Sweep(Frozen):
-    """What a sweep file says; shorthands are parsed, nothing is looked up yet."""
+    """Parsed content of a sweep file; shorthands are expanded, names are not resolved yet."""
 
     name: StorableText = Field(
         min_length=1, max_length=120, description="Name of the sweep, shown in tables."
@@ -175,9 +175,9 @@ class Sweep(Frozen):
 
 
 class SweepFile(Frozen):
-    """A sweep together with where it was read from."""
+    """A sweep and its origin."""
 
-    sweep: Sweep = Field(description="What the file says.")
+    sweep: Sweep = Field(description="The parsed sweep.")
     text: str = Field(description="The file's text.")
     origin: str = Field(description="The file's name, for messages.")
     folder: str = Field(description="Folder that `file:` entries are relative to.")
@@ -192,7 +192,7 @@ class SweepFile(Frozen):
 
 
 def place_of(location: Sequence[int | str], origin: str, options: Mapping[str, str]) -> str:
-    """A field of a sweep as its author knows it: `sweep.yaml: recipes.0`, or the option of the nearest field that has one."""
+    """Location of a field for messages: `sweep.yaml: recipes.0`, or the option that set it or its parent."""
     parts = [str(part) for part in location]
     for depth in range(len(parts), 0, -1):
         if option := options.get(".".join(parts[:depth])):
@@ -201,7 +201,7 @@ def place_of(location: Sequence[int | str], origin: str, options: Mapping[str, s
 
 
 def load_sweep(path: Path) -> SweepFile:
-    """Read a sweep file; SweepError names file, line and field of the first thing that is wrong."""
+    """Read a sweep file; SweepError names file, line and field of the first error."""
     try:
         data = read_file(path, _MAX_SWEEP_BYTES)
     except OSError as error:
@@ -214,7 +214,7 @@ def load_sweep(path: Path) -> SweepFile:
 def parse_sweep(
     data: bytes, *, origin: str, folder: Path, options: Mapping[str, str] | None = None
 ) -> SweepFile:
-    """A sweep out of a file's bytes; with `options`, one that a command made of its own options."""
+    """Parse a sweep file's bytes; `options` maps fields to command-line options, if a command made it."""
     try:
         document = load_yaml(data, origin)
     except RecipeError as error:
@@ -241,10 +241,10 @@ def first_error(
 ) -> str:
     """The first validation error as `file:line: field: what is wrong`, or as `option: what is wrong`."""
     errors = error.errors(include_url=False)
-    # A list whose entries are wrong is also too short: only the entry is what the person can mend.
-    inner = {e["loc"][:depth] for e in errors for depth in range(1, len(e["loc"]))}
-    errors = [e for e in errors if e["type"] != "too_short" or e["loc"] not in inner]
-    # A misspelt field is also a missing one: the misspelling is what the person has to see.
+    # A list with invalid entries is also reported as too short: report only the entry.
+    entry_parents = {e["loc"][:depth] for e in errors for depth in range(1, len(e["loc"]))}
+    errors = [e for e in errors if e["type"] != "too_short" or e["loc"] not in entry_parents]
+    # A misspelt field is also reported as missing: report the misspelling.
     first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
     location = tuple(part for part in first["loc"] if not (isinstance(part, str) and "[" in part))
     field = ".".join(str(part) for part in location) or "sweep"
@@ -252,37 +252,37 @@ def first_error(
     problem = str(first["msg"]).removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
         problem = _unknown_field(str(first["loc"][-1]), location)
-    more = len(errors) - 1
-    also = f" ({more} more)" if more else ""
+    n_more = len(errors) - 1
+    suffix = f" ({n_more} more)" if n_more else ""
     if options:
-        return f"{place_of(location, origin, options)}: {problem}{also}"
-    return f"{origin}:{line}: {field}: {problem}{also}"
+        return f"{place_of(location, origin, options)}: {problem}{suffix}"
+    return f"{origin}:{line}: {field}: {problem}{suffix}"
 
 
 def _unknown_field(name: str, location: tuple[int | str, ...]) -> str:
-    """The sentence for a field that does not exist, with the nearest one that does."""
+    """Message for an unknown field, with the closest known one."""
     import difflib
 
     model: type[BaseModel] = Sweep
     if location and location[0] in ("recipes", "suites", "engines", "seeds") and len(location) > 1:
-        inner: dict[str, type[BaseModel]] = {
+        models: dict[str, type[BaseModel]] = {
             "recipes": RecipeEntry,
             "suites": SuiteEntry,
             "engines": EngineEntry,
             "seeds": Seeds,
         }
-        model = inner[str(location[0])]
-    near = difflib.get_close_matches(name, model.model_fields, n=1)
-    hint = f"did you mean `{near[0]}`?" if near else f"known fields: {', '.join(model.model_fields)}."
+        model = models[str(location[0])]
+    matches = difflib.get_close_matches(name, model.model_fields, n=1)
+    hint = f"did you mean `{matches[0]}`?" if matches else f"known fields: {', '.join(model.model_fields)}."
     return f"there is no such field; {hint}"
 
 
 def sweep_of_values(
     values: dict[str, Any], *, origin: str, options: Mapping[str, str] | None = None
 ) -> SweepFile:
-    """A sweep from values instead of a file, for commands that score one thing.
+    """A sweep from values instead of a file, for commands that score one checkpoint.
 
-    `options` tells errors which option of the command a field came from.
+    `options` maps a field to its command-line option, for error messages.
     """
     import yaml
 

@@ -1,1 +1,1 @@
-"""One run of a plan: scheduling, retries, the driver's lease, progress."""
+"""Executes a plan as a run: scheduling, retries, the driver's lease, progress."""

@@ -1,4 +1,4 @@
-"""Keeps a run's artifacts from being evicted, from their build to the last evaluation that opens them."""
+"""Leases that protect a run's artifacts from eviction until the last evaluation that needs them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from recipes.errors import ArtifactError
 
 
 class ArtifactUse:
-    """The leases of one run's driver."""
+    """Artifact leases held by one run's driver."""
 
     def __init__(self, store: ArtifactStore) -> None:
         self._leases = ArtifactLeases(store)
         self._waiting: dict[str, set[str]] = {}
 
     def begin(self, jobs: Mapping[str, BuildJob | EvalJob], done: Collection[str]) -> set[str]:
-        """Lease what jobs that are not done need and what is built; the digests of builds that were evicted."""
+        """Lease the built artifacts that open jobs need; returns the digests of those that were evicted."""
         for digest, job in jobs.items():
             if digest not in done:
                 for artifact in job.needs:
@@ -25,7 +25,7 @@ class ArtifactUse:
         return {artifact for artifact in self._waiting if artifact in done and not self.built(artifact)}
 
     def built(self, artifact: str) -> bool:
-        """Lease an artifact that jobs wait for; False where it is not there."""
+        """Lease an artifact if jobs wait for it; False if it does not exist."""
         if self._waiting.get(artifact):
             try:
                 self._leases.acquire(artifact)
@@ -34,7 +34,7 @@ class ArtifactUse:
         return True
 
     def ended(self, digest: str, job: BuildJob | EvalJob) -> None:
-        """A job needs nothing any more."""
+        """Release the artifacts that only this job still needed."""
         for artifact in job.needs:
             waiting = self._waiting.get(artifact, set())
             waiting.discard(digest)
@@ -42,5 +42,5 @@ class ArtifactUse:
                 self._leases.release(artifact)
 
     def close(self) -> None:
-        """Give up all leases."""
+        """Release all leases."""
         self._leases.close()

@@ -1,4 +1,4 @@
-"""`mergeboard build`: one recipe, outside any run, as an artifact and then as a directory of the user's choice."""
+"""`mergeboard build`: builds one recipe outside any run and copies the artifact to a directory."""
 
 from __future__ import annotations
 
@@ -28,27 +28,27 @@ from recipes.sources import describe
 
 
 class Built(Frozen):
-    """What `build` did."""
+    """Result of `mergeboard build`."""
 
-    path: Path = Field(description="The directory.")
+    path: Path = Field(description="The output directory.")
     layers: int = Field(description="Layers of the checkpoint.")
-    parameters: int = Field(description="Its parameters.")
-    size_bytes: int = Field(description="Its bytes on disk.")
-    how: str = Field(description="built, or taken from the artifacts.")
+    parameters: int = Field(description="Number of parameters.")
+    size_bytes: int = Field(description="Size on disk in bytes.")
+    how: str = Field(description="Whether it was built now or earlier, as a phrase.")
     duration_s: float = Field(description="Wall-clock seconds.")
 
 
 def build_to(recipe: str, out: Path, settings: Settings, *, base: str | None, sources: list[str]) -> Built:
-    """Build a recipe (file, catalogue name, or layer path of `base`) and put it at `out`.
+    """Build a recipe (file, catalogue name, or layer path of `base`) and copy it to `out`.
 
-    A second call finds the artifact and builds nothing. Raises SweepError, RecipeError or BuildError.
+    A second call reuses the artifact. Raises SweepError, RecipeError or BuildError.
     """
     started = time.monotonic()
     job = build_job(recipe, settings, base=base, sources=sources)
     store = ArtifactStore(settings.artifacts)
-    there = store.lookup(job.digest)
-    _check_out(out, there, settings.home / "cache")
-    if there is None:
+    existing = store.lookup(job.digest)
+    _check_out(out, existing, settings.home / "cache")
+    if existing is None:
         context = WorkerContext(home=str(settings.home), datasets=None)
         outcome = run_build(context, f"build-{job.digest}-{os.getpid()}", job)
         if isinstance(outcome, Failure):
@@ -57,12 +57,12 @@ def build_to(recipe: str, out: Path, settings: Settings, *, base: str | None, so
         artifact = store.verify(job.digest)
         _copy(artifact, out)
     return _report(
-        out, artifact, "built" if there is None else "was built before", time.monotonic() - started
+        out, artifact, "built" if existing is None else "was built before", time.monotonic() - started
     )
 
 
 def build_job(recipe: str, settings: Settings, *, base: str | None, sources: list[str]) -> BuildJob:
-    """The build job of one recipe given on the command line."""
+    """The build job of a recipe given on the command line."""
     parsed = read_recipe(recipe, base).with_sources(dict(parse_source(text) for text in sources))
     pins = pin_sources(parsed, Path.cwd(), settings)
     layers = {name: describe(source, home=settings.home).config.n_layers for name, source in pins.items()}
@@ -85,7 +85,7 @@ def read_recipe(recipe: str, base: str | None) -> Recipe:
 
 
 def parse_source(text: str) -> tuple[str, str]:
-    """`NAME=REPO@SHA` as (name, checkpoint)."""
+    """Split `NAME=REPO@SHA` into (name, checkpoint); SweepError if it has another form."""
     name, equals, target = text.partition("=")
     if not (name and equals and target):
         raise SweepError(f"--source {text}: write NAME=REPO@SHA, for example my-model=org/name@0123abc.")
@@ -93,7 +93,7 @@ def parse_source(text: str) -> tuple[str, str]:
 
 
 def _check_out(out: Path, artifact: Artifact | None, cache: Path) -> None:
-    """An existing directory is accepted only if it is this very checkpoint."""
+    """Raise SweepError if the directory exists and does not hold exactly this checkpoint."""
     if not out.exists():
         return
     files = artifact.manifest.files if artifact else ()
@@ -110,35 +110,34 @@ def _check_out(out: Path, artifact: Artifact | None, cache: Path) -> None:
 
 
 def _copy(artifact: Artifact, out: Path) -> None:
-    """The artifact's files at `out`, all or nothing, sharing no inode with the artifact.
+    """Copy the artifact's files to `out` atomically, without sharing inodes.
 
-    An edit of the user's copy must not reach the artifact: blocks are shared where the file system copies on write, bytes are
-    copied elsewhere.
+    Edits of the copy must not change the artifact: reflinks where the file system has them, else byte copies.
     """
     if out.exists():
         return
     out.parent.mkdir(parents=True, exist_ok=True)
-    aside = out.parent / f".{out.name}.{os.getpid()}"
+    temporary = out.parent / f".{out.name}.{os.getpid()}"
     try:
         for file in artifact.manifest.files:
-            target = aside / file.name
+            target = temporary / file.name
             target.parent.mkdir(parents=True, exist_ok=True)
             copy_file(artifact.path / file.name, target)
-        aside.rename(out)
+        temporary.rename(out)
     except OSError as error:
         raise BuildError(
             f"{out} cannot be written ({error.strerror}); free some space or give another --out."
         ) from error
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _report(out: Path, artifact: Artifact, how: str, duration_s: float) -> Built:
-    made = Checkpoint.open(out)
+    checkpoint = Checkpoint.open(out)
     return Built(
         path=out,
-        layers=made.n_layers,
-        parameters=made.parameters or 0,
+        layers=checkpoint.n_layers,
+        parameters=checkpoint.parameters or 0,
         size_bytes=artifact.size_bytes,
         how=how,
         duration_s=duration_s,

@@ -1,4 +1,4 @@
-"""What a plan will cost: hours, bytes on disk. Measured durations where the store has some, else a model of the work."""
+"""Estimates a plan's time and disk use, from durations measured in the store if any, else from a model."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from orchestrator.store import Store
 
 
 class PlanCost(Frozen):
-    """An estimate of what is left to do."""
+    """Estimated time and disk use of a plan's open jobs."""
 
-    jobs_left: int = Field(description="Jobs that are not in the store.")
+    jobs_left: int = Field(description="Jobs without an outcome in the store.")
     duration_s: float | None = Field(
-        description="Hours of one engine, in seconds; null where a size is not known."
+        description="Engine time in seconds; null if a checkpoint's size is unknown."
     )
-    measured_share: float = Field(description="Share of the jobs whose estimate comes from measured ones.")
+    measured_share: float = Field(description="Share of the jobs whose estimate is based on measured jobs.")
     on_gpu: bool = Field(description="Whether the estimate is for GPUs.")
-    build_bytes: int | None = Field(description="Disk that the builds take; null where unknown.")
+    build_bytes: int | None = Field(description="Disk bytes of the builds; null if unknown.")
 
     @property
     def sentence(self) -> str:
-        """The estimate for people."""
+        """The estimate as one sentence."""
         if self.jobs_left == 0:
             return "Everything is in the store; nothing is left to do."
         unit = "GPU" if self.on_gpu else "this machine"
@@ -45,9 +45,9 @@ class PlanCost(Frozen):
 
 
 def plan_cost(plan: Plan, done: Collection[str], settings: Settings) -> PlanCost:
-    """Estimate what a plan's open jobs take."""
-    left = {digest: job for digest, job in plan.jobs.items() if digest not in done}
-    evals = [job for job in left.values() if isinstance(job, EvalJob)]
+    """Estimate time and disk use of a plan's open jobs; `done` are the digests of the others."""
+    open_jobs = {digest: job for digest, job in plan.jobs.items() if digest not in done}
+    evals = [job for job in open_jobs.values() if isinstance(job, EvalJob)]
     on_gpu = bool(os.environ.get("CUDA_VISIBLE_DEVICES")) or bool(hardware().gpus)
     durations = Durations(_parameters(plan), on_gpu=on_gpu, starts=EngineStarts(settings.home))
     with (
@@ -57,32 +57,32 @@ def plan_cost(plan: Plan, done: Collection[str], settings: Settings) -> PlanCost
         learn_from_store(durations, store, on_gpu=on_gpu)
     expected = [durations.expected(durations.workload(job)) for job in evals]
     engines = {job.engine_key: job for job in evals}.values()
-    known = [each.seconds for each in expected if each.seconds is not None]
-    duration_s = sum(known) + sum(map(durations.start_s, engines)) if len(known) == len(evals) else None
-    builds = [c.parameters for c in plan.candidates if c.build and c.build.digest in left]
+    seconds = [estimate.seconds for estimate in expected if estimate.seconds is not None]
+    duration_s = sum(seconds) + sum(map(durations.start_s, engines)) if len(seconds) == len(evals) else None
+    builds = [c.parameters for c in plan.candidates if c.build and c.build.digest in open_jobs]
     return PlanCost(
-        jobs_left=len(left),
+        jobs_left=len(open_jobs),
         duration_s=duration_s,
-        measured_share=sum(each.measured for each in expected) / max(1, len(evals)),
+        measured_share=sum(estimate.measured for estimate in expected) / max(1, len(evals)),
         on_gpu=on_gpu,
         build_bytes=sum(2 * p for p in builds if p) if all(builds) else None,
     )
 
 
 def durations_of(plan: Plan, store: Store, *, on_gpu: bool, home: Path | None = None) -> Durations:
-    """What a plan's jobs and their engines' starts are expected to take, corrected by what was measured before.
+    """Expected durations of a plan's jobs and engine starts, corrected by earlier measurements.
 
-    Durations are in the store, starts under `home`.
+    Job durations are read from the store, engine starts from `home`.
     """
-    known = Durations(_parameters(plan), on_gpu=on_gpu, starts=EngineStarts(home))
-    learn_from_store(known, store, on_gpu=on_gpu)
-    return known
+    durations = Durations(_parameters(plan), on_gpu=on_gpu, starts=EngineStarts(home))
+    learn_from_store(durations, store, on_gpu=on_gpu)
+    return durations
 
 
 def learn_from_store(
     durations: Durations, store: Store, *, on_gpu: bool | None = None, run_id: str | None = None
 ) -> None:
-    """Take in what a store's jobs, or those of one run, took: on GPUs, on machines without, or on any."""
+    """Learn from the durations in the store, or of one run; `on_gpu` None means machines of both kinds."""
     for work in store.measured_work(run_id):
         if on_gpu is None or work.on_gpu == on_gpu:
             durations.learn(work.workload, work.duration_s)

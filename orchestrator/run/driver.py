@@ -1,6 +1,6 @@
 """The driver of a submitted sweep, on the head of the cluster: `python -m orchestrator.run.driver sweep.yaml`.
 
-Its files are kept under MERGEBOARD_HOME, so that the run can be resumed after Ray has forgotten the job.
+The sweep's files are copied to MERGEBOARD_HOME, so that the run can be resumed without the Ray job.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from recipes.errors import RecipeError
 
 
 class Lines:
-    """A reporter that prints a line whenever a job has finished; they become the job's log."""
+    """Reporter that prints a line whenever a job has finished; the lines form the log of the Ray job."""
 
     def __init__(self) -> None:
         self._ran = -1
@@ -39,21 +39,21 @@ class Lines:
 
 
 def keep(sweep: Path, home: Path) -> Path:
-    """The sweep's folder under MERGEBOARD_HOME, the same for the same files."""
+    """Copy the sweep's folder to MERGEBOARD_HOME/sweeps/DIGEST; returns the path of the sweep file there."""
     files = sorted(path for path in sweep.parent.rglob("*") if path.is_file())
-    kept = home / "sweeps" / digest_of([[str(p.relative_to(sweep.parent)), p.read_text()] for p in files])
-    shutil.copytree(sweep.parent, kept, dirs_exist_ok=True)
-    return kept / sweep.name
+    folder = home / "sweeps" / digest_of([[str(p.relative_to(sweep.parent)), p.read_text()] for p in files])
+    shutil.copytree(sweep.parent, folder, dirs_exist_ok=True)
+    return folder / sweep.name
 
 
 def _say(sentence: str) -> None:
-    """To whoever has submitted the sweep and waits for its run."""
+    """Print a message for the process that submitted the sweep and waits for its run."""
     sys.stdout.write(f"{WAIT_MARK}{sentence}\n")
     sys.stdout.flush()
 
 
 def main() -> int:
-    """Plan, say which run it is, and run it."""
+    """Plan the sweep, print the run's id, and execute it; returns the exit code."""
     settings = Settings.from_environment()
     try:
         file = load_sweep(keep(Path(sys.argv[1]).resolve(), settings.home))

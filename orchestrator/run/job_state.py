@@ -1,4 +1,4 @@
-"""What a run knows of each of its jobs, and which of them may start now. Holds no results and knows no cluster."""
+"""States of a run's jobs, and which of them may start now. Independent of the store and the cluster."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Group = TypeVar("Group", bound=Hashable)
 
 
 class NodeState(StrEnum):
-    """Where a job stands in this run. One that must not start for now, after a failure for example, is waiting."""
+    """State of a job in this run. A job that must not start yet, for example after a failure, is waiting."""
 
     WAITING = "waiting"
     READY = "ready"
@@ -29,50 +29,50 @@ class NodeState(StrEnum):
 
 @dataclass(slots=True)
 class RunJob:
-    """One job of a run, besides where it stands."""
+    """One job of a run, without its state."""
 
     job: BuildJob | EvalJob
-    """As it is tried next: a retry may change batch size or memory, which are no identity."""
+    """The job as it is tried next: a retry may change batch size or memory, which are not identity."""
     label: str
-    """What it does, for people."""
+    """Description for display."""
     attempt_id: str | None = None
-    """Its attempt that runs now."""
+    """Id of the running attempt."""
     node: str | None = None
-    """The machine of its last attempt, where known."""
+    """Host of the last attempt, if known."""
     failures: Counter[FailureClass] = field(default_factory=Counter)
-    """How often attempts of this run failed, by class."""
+    """Number of failed attempts of this run, by class."""
     message: str | None = None
-    """Why it failed for good."""
+    """Reason of its final failure."""
     rests_until: float | None = None
-    """Not to be started before this time of the monotonic clock."""
+    """Earliest start on the monotonic clock."""
 
     def rest(self, seconds: float) -> None:
-        """Start no attempt for so many seconds."""
+        """Allow no attempt for this number of seconds."""
         self.rests_until = time.monotonic() + seconds
 
     def has_rested(self, now: float) -> bool:
-        """Whether it was to rest, and may start again."""
+        """Whether it had a pause that is over."""
         return self.rests_until is not None and self.rests_until <= now
 
 
 class Frontier(Generic[Group]):
-    """States of the jobs of one plan; a job is ready when all that it needs is done.
+    """States of a plan's jobs; a job is ready when all its prerequisites are done.
 
-    The order in which jobs were given is the order in which ready ones are offered. They are kept by `group`, so that who
-    needs a few of tens of thousands need not look at all of them; it is asked anew each time a job becomes ready.
+    Ready jobs are offered in the order of the plan. They are kept by `group`, so that a caller can select a few
+    out of tens of thousands; `group` is called each time a job becomes ready.
     """
 
     def __init__(
         self, needs: Mapping[str, Iterable[str]], done: Iterable[str] = (), *, group: Callable[[str], Group]
     ) -> None:
-        self._needs = {digest: set(wanted) for digest, wanted in needs.items()}
+        self._needs = {digest: set(prerequisites) for digest, prerequisites in needs.items()}
         self._order = {digest: position for position, digest in enumerate(self._needs)}
         self._dependents: dict[str, list[str]] = {digest: [] for digest in self._needs}
-        for digest, wanted in self._needs.items():
-            for other in wanted:
-                self._dependents[other].append(digest)
+        for digest, prerequisites in self._needs.items():
+            for prerequisite in prerequisites:
+                self._dependents[prerequisite].append(digest)
         self._state = dict.fromkeys(self._needs, NodeState.WAITING)
-        self._open = {digest: len(wanted) for digest, wanted in self._needs.items()}
+        self._open = {digest: len(prerequisites) for digest, prerequisites in self._needs.items()}
         self._group = group
         self._ready: dict[Group, OrderedDict[str, None]] = {}
         self._group_of: dict[str, Group] = {}
@@ -93,23 +93,23 @@ class Frontier(Generic[Group]):
         return {group: self._ready[group].keys() for group in groups}
 
     def position(self, digest: str) -> int:
-        """A job's place in the plan's order."""
+        """Index of a job in the plan's order."""
         return self._order[digest]
 
     def state(self, digest: str) -> NodeState:
-        """Where one job stands."""
+        """State of one job."""
         return self._state[digest]
 
     def started(self, digest: str) -> None:
-        """The job is running now."""
+        """Mark a job as running."""
         self._set(digest, NodeState.RUNNING)
 
     def rest(self, digest: str) -> None:
-        """The job must not start for now; `again` offers it again."""
+        """Mark a job as waiting, until `again` makes it ready."""
         self._set(digest, NodeState.WAITING)
 
     def done(self, digest: str) -> None:
-        """The job's outcome is in the store; what waited for it may become ready. Said twice, it is done once."""
+        """Mark a job as done, and dependents without open prerequisites as ready. Idempotent."""
         if self._state[digest] is NodeState.DONE:
             return
         self._set(digest, NodeState.DONE)
@@ -119,11 +119,11 @@ class Frontier(Generic[Group]):
                 self._make_ready(dependent)
 
     def again(self, digest: str) -> None:
-        """The job may start once more, after its attempt was lost or failed in a way that is retried."""
+        """Make a job ready again, after a lost attempt or a failure that is retried."""
         self._make_ready(digest)
 
     def failed(self, digest: str) -> list[str]:
-        """The job has failed for good; returns the jobs that can therefore never start."""
+        """Mark a job as failed; returns the dependent jobs, which are now blocked."""
         self._set(digest, NodeState.FAILED)
         blocked: list[str] = []
         stack = list(self._dependents[digest])
@@ -137,12 +137,12 @@ class Frontier(Generic[Group]):
 
     @property
     def finished(self) -> bool:
-        """Whether nothing is left that could still run."""
+        """Whether no job is waiting, ready or running."""
         pending = (NodeState.WAITING, NodeState.READY, NodeState.RUNNING)
         return not any(self._counts[state] for state in pending)
 
     def pending(self) -> Iterator[str]:
-        """Jobs that have not started and may still do so."""
+        """Digests of the jobs that are waiting or ready."""
         return (d for d, s in self._state.items() if s is NodeState.WAITING or s is NodeState.READY)
 
     def count(self, state: NodeState) -> int:
@@ -167,7 +167,7 @@ class Frontier(Generic[Group]):
 
 
 def job_labels(plan: Plan) -> dict[str, str]:
-    """What each job does, for people, by digest."""
+    """Description of each job for display, by digest."""
     labels: dict[str, str] = {}
     for candidate in plan.candidates:
         if candidate.build is not None:

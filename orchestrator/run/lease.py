@@ -1,4 +1,4 @@
-"""Becoming the driver of a run."""
+"""Takes the lease of a run, which makes this process its driver."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from orchestrator.store.records import RunLease
 
 
 def take_lease(store: Store, run_id: str) -> RunLease:
-    """Become the run's driver; a driver that died on this machine is replaced at once, another when its lease ends."""
+    """Become the run's driver, at once if the last one died on this machine; RunError if one is alive."""
     owner = new_owner()
     first_expiry = store.run(run_id).lease_expires_at
     while True:

@@ -1,4 +1,4 @@
-"""Benchmarks whose data a node lacks, or has with other content: left out when a run is planned, not when its engine is open."""
+"""Removes benchmarks from a plan if their data is missing or different on a node that would run them."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from orchestrator.plan.plan import Plan
 from orchestrator.settings import Settings
 
 BenchmarkKey = tuple[str, str]
-"""Suite and benchmark."""
+"""Names of suite and benchmark."""
 
 
 def with_data_on_nodes(plan: Plan, settings: Settings, cluster: ClusterFacts) -> Plan:
-    """The plan without the benchmarks whose data is not the same on every node that would run them, which become missing.
+    """Move benchmarks whose data differs between the nodes that would run them to the plan's missing ones.
 
-    Raises PlanError where nothing is left.
+    Raises PlanError if no benchmark is left.
     """
     keys = list(dict.fromkeys((e.job.suite, e.job.benchmark) for e in plan.evals if not e.job.is_probe))
     nodes = [node for node in cluster.engine_nodes if node.node_id and node.software is not None]
@@ -34,11 +34,11 @@ def with_data_on_nodes(plan: Plan, settings: Settings, cluster: ClusterFacts) ->
 
 
 def without(plan: Plan, missing: Collection[MissingBenchmark]) -> Plan:
-    """The plan without these benchmarks; PlanError where nothing is left of it."""
-    gone = {(m.suite, m.benchmark) for m in missing}
-    if not gone:
+    """The plan without these benchmarks; PlanError if no evaluation is left."""
+    missing_keys = {(m.suite, m.benchmark) for m in missing}
+    if not missing_keys:
         return plan
-    evals = tuple(e for e in plan.evals if (e.job.suite, e.job.benchmark) not in gone)
+    evals = tuple(e for e in plan.evals if (e.job.suite, e.job.benchmark) not in missing_keys)
     if not evals and plan.evals:
         first = next(iter(missing))
         raise PlanError(f"None of the benchmarks can run here: {first.benchmark}: {first.reason}")
@@ -51,13 +51,13 @@ def absent_data(
     cluster: ClusterFacts,
     nodes: Sequence[NodeFacts],
 ) -> dict[BenchmarkKey, str]:
-    """Why benchmarks cannot run on these nodes, in one sentence each, with the nodes' names and the command."""
+    """Reasons why benchmarks cannot run on these nodes, one sentence each with node names and command."""
     answers = data_on_nodes(settings, [node.node_id for node in nodes], benchmarks.values())
     reasons: dict[BenchmarkKey, str] = {}
     for position, (key, benchmark) in enumerate(benchmarks.items()):
-        here = data_of(benchmark, settings.datasets)
+        local = data_of(benchmark, settings.datasets)
         lacking: dict[str, DataOnNode] = {}
-        other: list[str] = []
+        different: list[str] = []
         silent: dict[str, str] = {}
         for node in nodes:
             answer = answers[node.node_id]
@@ -66,26 +66,26 @@ def absent_data(
                 silent[name] = answer
             elif answer[position].digest is None:
                 lacking[name] = answer[position]
-            elif answer[position].digest != here.digest:
-                other.append(name)
+            elif answer[position].digest != local.digest:
+                different.append(name)
         if lacking:
             first = next(iter(lacking.values()))
             reasons[key] = (
                 f"On {_listed(lacking)}: {first.reason} Get it there with: {first.command} (or mount one folder on every node and "
                 "name it in MERGEBOARD_DATASETS)"
             )
-        elif other:
+        elif different:
             reasons[key] = (
-                f"{here.dataset} has other content on {_listed(other)} than here; get the same revision on every node (or mount one "
+                f"{local.dataset} has other content on {_listed(different)} than here; get the same revision on every node (or mount one "
                 "folder on every node and name it in MERGEBOARD_DATASETS)"
             )
         elif silent:
             name, why = next(iter(silent.items()))
-            reasons[key] = f"{name} could not be asked whether it has {here.dataset}: {why}"
+            reasons[key] = f"{name} could not be asked whether it has {local.dataset}: {why}"
     return reasons
 
 
 def _listed(names: Collection[str]) -> str:
     shown = list(names)[:3]
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(shown) + more
+    suffix = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(shown) + suffix

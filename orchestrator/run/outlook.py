@@ -1,4 +1,4 @@
-"""When a run will end, as its driver and as those who read the store see it: what has ended teaches, what runs tells how far it is."""
+"""Remaining time of a run, for its driver (RunOutlook) and for readers of the store (StoredOutlook)."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from orchestrator.store import Store
 from orchestrator.store.records import EvalOutcome, JobCounts, Success
 from orchestrator.store.work import RunningWork
 
-# An engine that has just ended one job counts as working until it has its next.
+# An engine counts as working for this long after a job, until it gets the next.
 _BETWEEN_JOBS_S = 5.0
-# For each job of the run; counting what waits takes a microsecond of each.
+# Pause between counts of the waiting jobs, per job of the run; one count takes about 1 µs per job.
 _LOOK_AGAIN_S = 1e-4
-# Least share of an evaluation's requests that an engine answered, the journal's left out, to tell from their time what all take.
+# Least share of requests answered by the engine, not the journal, to extrapolate an evaluation's duration.
 _LEAST_ASKED = 0.05
 
 
 class _Batch:
-    """Jobs that run together, and what has been seen of them."""
+    """Jobs that run as one batch, and their last progress."""
 
     def __init__(self, jobs: Sequence[BuildJob | EvalJob], now_s: float, *, fresh: bool) -> None:
         self.jobs = jobs
@@ -36,7 +36,7 @@ class _Batch:
         self.seen_s = now_s
 
     def see(self, progress: JobProgress, now_s: float) -> None:
-        """Take in what its worker has written down."""
+        """Update from the progress that its worker wrote."""
         counted = (progress.share_done, progress.work_s)
         if counted != self.counted:
             self.counted, self.seen_s = counted, now_s
@@ -66,30 +66,30 @@ class RunOutlook:
         self._look_again_s = clock()
 
     def began(self, jobs: Sequence[BuildJob | EvalJob]) -> None:
-        """One batch has been given to an engine, or a build to a node."""
+        """Record that a batch or a build was started."""
         fresh = isinstance(jobs[0], EvalJob) and jobs[0].engine_key not in self._opened
         self._batches[jobs[0].digest] = _Batch(jobs, self._clock(), fresh=fresh)
 
     def ended(self, job: BuildJob | EvalJob, outcome: Success) -> None:
-        """A job has ended well; what it took is learned."""
+        """Learn the duration of a job that succeeded."""
         workload = self._durations.workload(job)
         batch = next((b for b in self._batches.values() if any(job.digest == j.digest for j in b.jobs)), None)
-        took = (self._clock() - batch.begun_s) / len(batch.jobs) if batch is not None else 0.0
+        duration_s = (self._clock() - batch.begun_s) / len(batch.jobs) if batch is not None else 0.0
         if isinstance(job, EvalJob) and isinstance(outcome, EvalOutcome):
             self._opened.add(job.engine_key)
             evaluation, start_s = outcome.evaluation, outcome.engine_start_s
             if start_s is not None:
                 self._durations.learn_start(job, start_s)
-            asked = 1 - evaluation.n_replayed / max(1, evaluation.n_requests)
-            if asked < _LEAST_ASKED:
+            share_computed = 1 - evaluation.n_replayed / max(1, evaluation.n_requests)
+            if share_computed < _LEAST_ASKED:
                 return
-            # What comes before and after its requests counts too, but not the start of its engine.
+            # Wall time covers work before and after the requests, but is no use with an engine start.
             if batch is None or len(batch.jobs) > 1 or start_s is not None or evaluation.n_replayed:
-                took = evaluation.duration_s / asked
-        self._durations.learn(workload, took)
+                duration_s = evaluation.duration_s / share_computed
+        self._durations.learn(workload, duration_s)
 
     def left_s(self, pending: Iterable[str], running: Sequence[JobProgress], n_ended: int) -> float | None:
-        """Seconds until the run ends, null where nothing is known; `n_ended` counts jobs and attempts that have ended."""
+        """Seconds until the run ends, None if unknown; `n_ended` counts ended jobs and attempts."""
         now = self._clock()
         self._batches = {p.digest: self._batches[p.digest] for p in running if p.digest in self._batches}
         for progress in running:
@@ -101,7 +101,7 @@ class RunOutlook:
             self._coming_s = self._starts_s(waiting)
             self._look_again_s = now + len(self._jobs) * _LOOK_AGAIN_S
         active = [self._active(batch, now) for batch in self._batches.values()]
-        left = left_s(
+        estimate_s = left_s(
             self._durations,
             self._waiting,
             active,
@@ -109,7 +109,7 @@ class RunOutlook:
             starts_s=self._coming_s,
         )
         quarters = tuple(int(4 * (p.share_done or 0.0)) for p in running)
-        return self._steady.update(now, left, (n_ended, sum(quarters)))
+        return self._steady.update(now, estimate_s, (n_ended, sum(quarters)))
 
     def _active(self, batch: _Batch, now: float) -> ActiveBatch:
         first = batch.jobs[0]
@@ -127,26 +127,26 @@ class RunOutlook:
         )
 
     def _engines(self, now: float) -> int:
-        """Engines and builds that work, those between two jobs included."""
+        """Number of engines and builds at work, including engines between two jobs."""
         self._parallel = [(at, n) for at, n in self._parallel if now - at <= _BETWEEN_JOBS_S]
         self._parallel.append((now, len(self._batches)))
         return max(n for _, n in self._parallel)
 
     def _starts_s(self, waiting: Iterable[str]) -> float:
-        """Seconds of engine starts to come: one for each engine that no job has had yet."""
-        known = self._opened | {
+        """Seconds of the engine starts to come: one for each engine key without a started job."""
+        opened = self._opened | {
             b.jobs[0].engine_key for b in self._batches.values() if isinstance(b.jobs[0], EvalJob)
         }
         coming: dict[str, EvalJob] = {}
         for digest in waiting:
             job = self._jobs[digest]
-            if isinstance(job, EvalJob) and job.engine_key not in known:
+            if isinstance(job, EvalJob) and job.engine_key not in opened:
                 coming.setdefault(job.engine_key, job)
         return sum(map(self._durations.start_s, coming.values()))
 
 
 class StoredOutlook:
-    """The remaining time of a run that another process drives, out of its store and what workers have written down."""
+    """Remaining time of a run that another process drives, from the store and the workers' progress files."""
 
     def __init__(self, run_id: str, home: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._run_id = run_id
@@ -156,7 +156,7 @@ class StoredOutlook:
         self._steady = SteadyEstimate()
 
     def left_s(self, store: Store, progress: JobCounts) -> float | None:
-        """Seconds until the run ends; null where nothing is known. Between two calls in which nothing has ended it falls."""
+        """Seconds until the run ends, None if unknown. The value falls until another job ends."""
         start_s = EngineStarts(self._home).typical_s() or ENGINE_START_S
         durations = Durations({}, on_gpu=False)
         measured = store.measured_work(self._run_id) or store.measured_work()
@@ -164,15 +164,15 @@ class StoredOutlook:
             durations.learn(work.workload, work.duration_s)
         waiting: Counter[Workload] = Counter()
         engines = set()
-        for some in store.open_work(self._run_id):
-            waiting[some.workload] += some.count
-            engines.add(some.engine)
+        for open_work in store.open_work(self._run_id):
+            waiting[open_work.workload] += open_work.count
+            engines.add(open_work.engine)
         batches: dict[str, list[RunningWork]] = {}
         for job in store.running_jobs(self._run_id):
             batches.setdefault(job.worker, []).append(job)
             engines.discard(job.engine)
         active = [self._active(batch, start_s) for batch in batches.values()]
-        left = left_s(
+        estimate_s = left_s(
             durations,
             waiting,
             active,
@@ -180,10 +180,10 @@ class StoredOutlook:
             starts_s=start_s * len(engines - {None}),
         )
         quarters = sum(int(4 * (batch.share_done or 0.0)) for batch in active)
-        return self._steady.update(self._clock(), left, (progress.done + progress.failed, quarters))
+        return self._steady.update(self._clock(), estimate_s, (progress.done + progress.failed, quarters))
 
     def _active(self, batch: Sequence[RunningWork], start_s: float) -> ActiveBatch:
-        """A batch, whose first job's worker has written down how far it is."""
+        """A running batch, with the progress of the job whose worker wrote the most."""
         written = [read_progress(self._journals, job.job_digest, "") for job in batch]
         number, progress = max(enumerate(written), key=lambda item: item[1].share_done or 0.0)
         return active_batch(
@@ -193,6 +193,6 @@ class StoredOutlook:
             share_done=progress.share_done,
             counted_s=progress.work_s,
             since_count_s=progress_age_s(self._journals, batch[number].job_digest),
-            starting=any(each.engine_starts for each in written),
+            starting=any(progress.engine_starts for progress in written),
             engine_start_s=start_s,
         )

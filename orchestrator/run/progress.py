@@ -1,4 +1,4 @@
-"""How far a run and its jobs are, who is told, and which jobs hang."""
+"""Progress of a run and its jobs, the reporters of it, and the watchdog for hung jobs."""
 
 from __future__ import annotations
 
@@ -15,77 +15,77 @@ from orchestrator.plan.job import BuildJob, EvalJob
 from orchestrator.run.job_state import NodeState
 from orchestrator.store.records import FailureClass, Success
 
-# A checkpoint of hundreds of gigabytes is fetched and loaded, or a benchmark's answers are scored, without anything to count.
+# Phases without a count: downloading and loading hundreds of gigabytes, or scoring a benchmark's answers.
 UNCOUNTED_S = 3600.0
-# Requests are answered one by one; a quarter of an hour without a single one is no work any more.
+# While requests are answered one by one, none in 15 minutes means that the engine hangs.
 COUNTED_S = 900.0
 
 
 class JobProgress(Frozen):
-    """How far one running job is, or several that run as one batch."""
+    """Progress of a running job, or of a batch of jobs."""
 
-    digest: str = Field(description="The job, or the first of the batch.")
-    label: str = Field(description="What it does, for people.")
-    stage: str = Field(description="What is being done.")
+    digest: str = Field(description="Digest of the job, or of the first job of the batch.")
+    label: str = Field(description="Description of the job for display.")
+    stage: str = Field(description="Current stage of the work.")
     done: int = Field(default=0, description="Requests answered.")
-    total: int = Field(default=0, description="Requests in all; 0 where not known yet.")
-    tokens: int = Field(default=0, description="Tokens that its engine has read and written.")
-    engine_starts: bool = Field(default=False, description="Whether its engine is being started.")
+    total: int = Field(default=0, description="Number of requests; 0 if not known yet.")
+    tokens: int = Field(default=0, description="Tokens that its engine has processed and generated.")
+    engine_starts: bool = Field(default=False, description="Whether its engine is starting.")
     share_done: float | None = Field(
-        default=None, description="Share of its own work that is done; null before anything is counted."
+        default=None, description="Share of its work that is done; null before anything is counted."
     )
-    work_s: float = Field(default=0.0, description="Seconds of work after which it had done that share.")
-    node: str | None = Field(default=None, description="The machine that it runs on, where known.")
+    work_s: float = Field(default=0.0, description="Seconds of work after which that share was done.")
+    node: str | None = Field(default=None, description="Host that it runs on, if known.")
 
 
 class RunProgress(Frozen):
-    """How far the run is."""
+    """Progress of a run."""
 
     counts: dict[NodeState, int] = Field(description="Jobs by state.")
-    running: tuple[JobProgress, ...] = Field(description="What runs now.")
-    elapsed_s: float = Field(description="Seconds since this process took the run.")
+    running: tuple[JobProgress, ...] = Field(description="Running jobs and batches.")
+    elapsed_s: float = Field(description="Seconds since this process became the driver.")
     ran: int = Field(description="Jobs that this process finished.")
     remaining_s: float | None = Field(
-        default=None, description="Estimated seconds until the run ends; null where nothing is known."
+        default=None, description="Estimated seconds until the run ends; null if unknown."
     )
     waits_for: str | None = Field(
-        default=None, description="What keeps the run from going on, in a sentence."
+        default=None, description="What the run waits for, in a sentence; null if nothing."
     )
 
 
 class RunSummary(Frozen):
-    """How the run ended."""
+    """Result of a run."""
 
-    run_id: str = Field(description="The run.")
+    run_id: str = Field(description="Id of the run.")
     done: int = Field(description="Jobs whose outcome is in the store.")
-    cached: int = Field(description="Of these, jobs that were there before.")
-    failed: dict[str, str] = Field(description="Failed job to its message.")
+    cached: int = Field(description="Of these, jobs whose outcome was stored before this run.")
+    failed: dict[str, str] = Field(description="Digest of each failed job to its message.")
     blocked: int = Field(description="Jobs that could not start because another failed.")
     duration_s: float = Field(description="Wall-clock seconds.")
 
 
 class Reporter(Protocol):
-    """Shows progress."""
+    """Displays the progress of a run."""
 
     def update(self, progress: RunProgress) -> None:
         """Called about twice a second."""
 
 
 class Observer(Protocol):
-    """Counts what happens, for those who operate the cluster."""
+    """Receives events of a run, for metrics."""
 
     def finished(self, job: BuildJob | EvalJob, outcome: Success) -> None:
-        """A job's outcome has been stored."""
+        """Called when a job's outcome has been stored."""
 
     def failed(self, failure_class: FailureClass) -> None:
-        """An attempt has failed, or the store did not answer."""
+        """Called when an attempt has failed, or the store did not answer."""
 
     def update(self, jobs_by_state: Mapping[str, int], tokens_by_job: Mapping[str, int]) -> None:
         """Called about twice a second, with the tokens of each running job so far."""
 
 
 def read_progress(journals: Path, digest: str, label: str, node: str | None = None) -> JobProgress:
-    """What the worker has written down last."""
+    """The last progress that the worker wrote; stage `starting` if there is none."""
     try:
         data = json.loads((journals / digest / "progress.json").read_text())
         return JobProgress.model_validate({**data, "digest": digest, "label": label, "node": node})
@@ -94,7 +94,7 @@ def read_progress(journals: Path, digest: str, label: str, node: str | None = No
 
 
 def progress_age_s(journals: Path, digest: str) -> float:
-    """Seconds since the worker wrote that down; 0 where it has not."""
+    """Seconds since the worker last wrote its progress; 0 if it has not."""
     try:
         return max(0.0, time.time() - (journals / digest / "progress.json").stat().st_mtime)
     except OSError:
@@ -102,7 +102,7 @@ def progress_age_s(journals: Path, digest: str) -> float:
 
 
 class Watchdog:
-    """Notices jobs that have stopped moving."""
+    """Detects jobs whose progress has stopped."""
 
     def __init__(
         self,
@@ -117,7 +117,7 @@ class Watchdog:
         self._seen: dict[str, tuple[JobProgress, float]] = {}
 
     def hung(self, progress: JobProgress) -> str | None:
-        """Why a job counts as hung, as a sentence; None where it moves, or may still."""
+        """Reason why a job counts as hung, as a sentence; None if it does not."""
         now = self._clock()
         last, since = self._seen.get(progress.digest, (None, now))
         if progress != last:
@@ -131,5 +131,5 @@ class Watchdog:
         return f"Nothing has moved for {now - since:.0f} s {where}; its engine was ended."
 
     def forget(self, digest: str) -> None:
-        """The job does not run any more."""
+        """Forget a job that no longer runs."""
         self._seen.pop(digest, None)

@@ -1,7 +1,7 @@
 """Retry policy: how often a failed job is tried again, after what delay, where, and with which changes.
 
-A job's identity never changes: its engine's dtype, maximum length and tensor parallelism stay, so that a failure which only these
-would mend ends in a sentence instead. docs/failures.md shows the policy beside the error texts.
+A retry never changes a job's identity (dtype, maximum length, tensor parallelism): a failure that needs such
+a change ends in an error message. docs/failures.md shows the policy beside the error texts.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ RETRIES = {
     FailureClass.CHANGED_INPUT: 1,
     FailureClass.UNKNOWN: 1,
 }
-"""How often a job is tried again after a failure of each class; classes that are not here are never retried."""
+"""Number of retries after failures of each class; classes that are not listed are never retried."""
 PAUSE_S = {FailureClass.FULL_DISK: 20.0, FailureClass.LOST_NODE: 1.0, FailureClass.BUSY_GPU: 15.0}
-"""Seconds before the first retry, where they are not `_USUAL_PAUSE_S`; twice as many before each further one."""
+"""Seconds before the first retry, if not `_USUAL_PAUSE_S`; doubled before each further retry."""
 _USUAL_PAUSE_S = 2.0
 _LONGEST_PAUSE_S = 60.0
 _USUAL_BATCH = 32
-# Of a GPU's memory. vLLM's own default is 0.9; CUDA's context and what torch does not count need the rest.
+# Share of a GPU's memory. vLLM's default is 0.9; the CUDA context and other untracked memory need the rest.
 _LARGEST_SHARE = 0.95
 _SMALLEST_SHARE = 0.6
 _SHARE_STEP = 0.05
-# Free memory moves while an engine starts.
+# Free memory fluctuates while an engine starts.
 _SHARE_MARGIN = 0.02
-# With less than this part of what it asks for, an engine waits for the other process instead of starting small.
+# With less than this part of the requested share, wait for the other process instead of starting smaller.
 _ENOUGH = 0.75
 _FREE = re.compile(r"Free memory on device[^(]{0,40}\(([0-9.]{1,12})/([0-9.]{1,12}) GiB\)")
 
@@ -49,16 +49,16 @@ def is_retried(kind: FailureClass, count: int) -> bool:
 
 
 def pause_s(kind: FailureClass, count: int) -> float:
-    """Seconds for which a job rests after its `count`-th failure of a class."""
+    """Seconds until a job is retried after its `count`-th failure of a class."""
     return min(_LONGEST_PAUSE_S, PAUSE_S.get(kind, _USUAL_PAUSE_S) * 2 ** (count - 1))
 
 
 def as_retried(job: BuildJob | EvalJob, failure: Failure, count: int = 1) -> BuildJob | EvalJob:
-    """The job as it is tried again after its `count`-th failure of this class.
+    """The job with the changes for its retry after its `count`-th failure of this class.
 
-    Out of memory: half of the batch that the engine had, and a smaller share of the GPU for weights and KV cache, which leaves
-    more for activations and graphs. Too large: a larger share. Busy GPU: the share that is free, if that is most of what was
-    asked for. A batch of several jobs whose engine broke, or died twice: each job in a batch of its own.
+    Out of memory: half the batch size, and a smaller GPU share for weights and KV cache, which leaves more
+    for activations and graphs. Too large: half the batch size, a larger share. Busy GPU: the free share, if it
+    is most of the requested one. A batch of several jobs whose engine broke, or died twice: one job per batch.
     """
     if isinstance(job, BuildJob):
         return job
@@ -81,9 +81,9 @@ def as_retried(job: BuildJob | EvalJob, failure: Failure, count: int = 1) -> Bui
 
 
 def _free_share(message: str, share: float) -> float:
-    """The share of a GPU's memory that vLLM found free, where it is most of the share that was asked for; else that share."""
+    """The free share of GPU memory that vLLM reported, if it is most of `share`; else `share`."""
     free = _FREE.search(message)
     if free is None or not float(free[2]):
         return share
-    left = round(float(free[1]) / float(free[2]) - _SHARE_MARGIN, 2)
-    return min(share, left) if left >= _ENOUGH * share else share
+    free_share = round(float(free[1]) / float(free[2]) - _SHARE_MARGIN, 2)
+    return min(share, free_share) if free_share >= _ENOUGH * share else share

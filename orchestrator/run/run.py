@@ -1,7 +1,7 @@
-"""Running a plan from start to end: the store, the cluster, the scheduler, in that order.
+"""Executes a plan from start to end: opens the store, joins the cluster, runs the scheduler.
 
-A run is named after its plan, so that the same command finds the same run again: a run that was cut short
-goes on, a finished one is only shown.
+A run's id is derived from its plan, so that the same command finds the same run: an interrupted one
+continues, a finished one is only shown.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _LEFT_OUT = "Its data was not on every node when the run was planned."
 
 
 def to_stderr(sentence: str) -> None:
-    """Say something to whoever waits at a terminal."""
+    """Print one line to stderr, without control characters."""
     sys.stderr.write(f"{plain(sentence)}\n")
     sys.stderr.flush()
 
@@ -49,9 +49,9 @@ def execute(
     cluster: ClusterFacts | None = None,
     stay: bool = False,
 ) -> RunSummary:
-    """Run a plan until nothing is left to do; what is in the store already is not run again.
+    """Run a plan to its end; jobs whose outcome is in the store are not run again.
 
-    With `stay` the cluster is not left, since another plan follows; whoever asks for that leaves it in the end.
+    With `stay` this process stays connected to the cluster for another plan; the caller disconnects.
     """
     with Store.open(settings.database_url) as store:
         run_id = register(store, plan)
@@ -69,8 +69,8 @@ def execute(
         finished = scheduler.nothing_to_do()
         if finished is not None:
             return finished
-        known = cluster is not None and all(node.node_id for node in cluster.nodes)
-        facts = cluster if cluster is not None and known else usable_nodes(settings, address)
+        is_surveyed = cluster is not None and all(node.node_id for node in cluster.nodes)
+        facts = cluster if cluster is not None and is_surveyed else usable_nodes(settings, address)
         try:
             _require_engines(plan, facts)
             executor = RayExecutor(
@@ -85,10 +85,10 @@ def execute(
 def cluster_for(
     settings: Settings, address: str | None, *, gpus: int = 1, say: Callable[[str], None] = to_stderr
 ) -> ClusterFacts:
-    """What a run will have: the cluster that is named, or this machine, where Ray is started later.
+    """Capacity for a run: the given cluster, or this machine, on which Ray is started later.
 
-    Where the cluster has no node with a GPU and its autoscaler can start one with `gpus` GPUs, it is waited for: the engine on it
-    is what the run is planned for. With `gpus` 0 nothing is started.
+    If the cluster has no GPU node and its autoscaler can start one with `gpus` GPUs, waits for it: the plan
+    depends on its engine. With `gpus` 0 no node is started.
     """
     if not (address or settings.ray_address):
         return this_machine()
@@ -96,7 +96,7 @@ def cluster_for(
     try:
         if not gpus or facts.has_gpus:
             usable = usable_nodes(settings, address)
-            # An idle node may have been given back while it was asked.
+            # The autoscaler may have removed an idle node during the survey.
             if not gpus or usable.has_gpus or cluster_facts().has_gpus:
                 return usable
         with gpus_awaited(gpus, say):
@@ -107,15 +107,15 @@ def cluster_for(
 
 
 def gpus_of(sweep: Sweep) -> int:
-    """The most GPUs that the sweep names for one engine; 1 where it leaves the number open."""
+    """Largest `tensor_parallel` of the sweep's engines; 1 if none is set."""
     return max((entry.tensor_parallel or 1 for entry in sweep.engines), default=1)
 
 
 def usable_nodes(settings: Settings, address: str | None) -> ClusterFacts:
-    """Connect; the nodes that share the root, with what is installed on each. ClusterError where none does."""
+    """Connect to the cluster and return the nodes that share MERGEBOARD_HOME; ClusterError if none does."""
     facts = connect(settings, address)
-    here = not (address or settings.ray_address)
-    if here and len(facts.nodes) == 1 and not facts.has_gpus:
+    is_local = not (address or settings.ray_address)
+    if is_local and len(facts.nodes) == 1 and not facts.has_gpus:
         return facts
     reports = survey(settings, [node.node_id for node in facts.nodes])
     usable = cluster_facts(reports)
@@ -134,9 +134,9 @@ def usable_nodes(settings: Settings, address: str | None) -> ClusterFacts:
 def plan_for(
     file: SweepFile, settings: Settings, cluster: ClusterFacts, *, tensor_parallel: int | None = None
 ) -> Plan:
-    """Plan a sweep for the nodes that will run it: their engines, their data.
+    """Plan a sweep for the engines and data of the nodes that will run it.
 
-    Raises ClusterError where they differ from each other, PlanError and the like as `make_plan` does.
+    Raises ClusterError if the nodes' software differs, and the errors of `make_plan`.
     """
     require_same(cluster, {entry.kind for entry in file.sweep.engines})
     plan = make_plan(
@@ -146,7 +146,7 @@ def plan_for(
 
 
 def _require_engines(plan: Plan, facts: ClusterFacts) -> None:
-    """Raise ClusterError where no node has an engine that the plan was made for, and none that has it can be started."""
+    """Raise ClusterError if no node has an engine of the plan, and no such node can be started."""
     for spec in dict.fromkeys(planned.job.engine for planned in plan.evals):
         if facts.nodes_for(spec):
             continue
@@ -156,22 +156,20 @@ def _require_engines(plan: Plan, facts: ClusterFacts) -> None:
             and Growth().may_come(spec.tensor_parallel)
         ):
             continue
-        others = {
+        installed = {
             f"{engine.version} for {engine.device} on {facts.name_of(node)}"
             for node in facts.engine_nodes
             if node.software is not None and (engine := node.software.engine(spec.kind)) is not None
         }
-        has = (
-            f"the nodes have {', '.join(sorted(others)[:3])}" if others else f"the nodes are {facts.sentence}"
-        )
+        state = f"have {', '.join(sorted(installed)[:3])}" if installed else f"are {facts.sentence}"
         raise ClusterError(
-            f"The run was planned for {spec.kind} {spec.version} on {spec.device or 'another device'}, and {has}: start nodes with that "
+            f"The run was planned for {spec.kind} {spec.version} on {spec.device or 'another device'}, and the nodes {state}: start nodes with that "
             "engine, or run the sweep file again, which plans for what is there."
         )
 
 
 def register(store: Store, plan: Plan) -> str:
-    """Write the plan down as a run, unless it is there; the run's id."""
+    """Store the plan as a run, unless it exists; returns the run's id."""
     run_id = run_id_of(plan)
     run = NewRun(
         id=run_id,
@@ -195,13 +193,13 @@ def register(store: Store, plan: Plan) -> str:
 
 
 def run_id_of(plan: Plan) -> str:
-    """The sweep's name and the first digits of the plan's digest."""
+    """Run id: the sweep's name as a slug, and the first digits of the plan's digest."""
     slug = re.sub(r"[^a-z0-9]+", "-", plan.sweep.name.lower()).strip("-")[:40] or "run"
     return f"{slug}-{plan.digest[:8]}"
 
 
 def stored_plan(run_id: str, settings: Settings) -> Plan:
-    """The plan of a stored run, made again from its sweep; RunError where it is not the same plan any more."""
+    """Recreate the plan of a stored run from its sweep; RunError if the plan has changed."""
     with Store.open(settings.database_url, create=False) as store:
         record = store.run(run_id)
     summary = json.loads(record.plan)
@@ -214,10 +212,10 @@ def stored_plan(run_id: str, settings: Settings) -> Plan:
         tensor_parallel=summary.get("tensor_parallel", 1),
         installed=lambda kind: recorded.get(kind) or installed_engine(kind),
     )
-    # What the nodes lacked when the run was planned is not part of it, whatever has come since.
-    known = {(m.suite, m.benchmark) for m in plan.missing}
-    gone = [key for key in map(tuple, summary.get("left_out", ())) if key not in known]
-    plan = without(plan, [MissingBenchmark(suite=s, benchmark=b, reason=_LEFT_OUT) for s, b in gone])
+    # Benchmarks that were missing when the run was planned stay excluded, even if available now.
+    missing_keys = {(m.suite, m.benchmark) for m in plan.missing}
+    left_out = [key for key in map(tuple, summary.get("left_out", ())) if key not in missing_keys]
+    plan = without(plan, [MissingBenchmark(suite=s, benchmark=b, reason=_LEFT_OUT) for s, b in left_out])
     if run_id_of(plan) != run_id:
         raise RunError(
             f"Run {run_id} cannot go on as it was planned: its checkpoints, data sets or installed versions have changed "
@@ -227,7 +225,7 @@ def stored_plan(run_id: str, settings: Settings) -> Plan:
 
 
 def cancel_run(run_id: str, settings: Settings) -> RunRecord:
-    """Ask for the end of a run; its driver stops within seconds."""
+    """Request the cancellation of a run; its driver stops within seconds."""
     with Store.open(settings.database_url, create=False) as store:
         return store.cancel_run(run_id)
 
@@ -249,12 +247,12 @@ def _candidates(plan: Plan) -> list[CandidateRecord]:
 
 
 def _jobs(plan: Plan) -> list[PlannedJob]:
-    """Every job once, with the positions of the candidates that need it."""
+    """Every job once, with the positions of its candidates."""
     position = {candidate.name: number for number, candidate in enumerate(plan.candidates)}
-    users: dict[str, list[int]] = {}
+    positions: dict[str, list[int]] = {}
     for candidate in plan.candidates:
         if candidate.build is not None:
-            users.setdefault(candidate.build.digest, []).append(position[candidate.name])
+            positions.setdefault(candidate.build.digest, []).append(position[candidate.name])
     for planned in plan.evals:
-        users.setdefault(planned.job.digest, []).append(position[planned.candidate])
-    return [PlannedJob(job=job, candidates=tuple(users[digest])) for digest, job in plan.jobs.items()]
+        positions.setdefault(planned.job.digest, []).append(position[planned.candidate])
+    return [PlannedJob(job=job, candidates=tuple(positions[digest])) for digest, job in plan.jobs.items()]

@@ -1,7 +1,7 @@
-"""Drives one run: starts what is ready, writes what comes back, retries what deserves it.
+"""Drives one run: starts ready jobs, stores outcomes, retries failures.
 
-The only writer of outcomes. Everything that it knows is either in the plan or in the store, so that a
-scheduler that dies is replaced by another one that reads both again.
+The only writer of outcomes. Its state follows from the plan and the store, so that another scheduler can
+replace one that died.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ from orchestrator.store.records import (
 from recipes.artifact import ArtifactStore
 
 _POLL_S = 0.5
-# A job that another run holds is asked for again after this time.
+# Seconds between checks of a job that another run executes.
 _ELSEWHERE_S = 2.0
 _REPORT_S = 0.4
-# How long a run waits for a store that does not answer, or whose disk is full, before it gives up; its engines stay open.
+# Longest wait for a store that does not answer or whose disk is full; engines stay open meanwhile.
 _STORE_PATIENCE_S = 1800.0
 
 __all__ = [
@@ -93,7 +93,7 @@ class Scheduler:
         labels = job_labels(plan)
         self._jobs = {digest: RunJob(job, labels[digest]) for digest, job in plan.jobs.items()}
         self._batches: list[tuple[str, ...]] = []
-        # Digests of the few jobs among thousands that run, rest, or are held by another run.
+        # Digests of the jobs that run, wait for a retry, or are executed by another run: few among thousands.
         self._running: set[str] = set()
         self._resting: set[str] = set()
         self._elsewhere: set[str] = set()
@@ -106,7 +106,7 @@ class Scheduler:
         self._frontier: Frontier[JobGroup] = Frontier({}, group=self._group)
 
     def nothing_to_do(self) -> RunSummary | None:
-        """The summary of a run whose evaluations are all in the store, which has then ended; None where work is left."""
+        """End the run and return its summary if all evaluations are in the store; None if work is left."""
         evals = {e.job.digest for e in self._plan.evals}
         done = self._store.done(evals)
         if not evals or done != evals:
@@ -117,7 +117,7 @@ class Scheduler:
         return self._summary(len(done))
 
     def run(self, executor: Executor) -> RunSummary:
-        """Go on until nothing is left that could still run; the summary tells what failed."""
+        """Run until no job can run any more; the summary lists failures."""
         lease = take_lease(self._store, self._run_id)
         try:
             self._frontier = self._first_frontier()
@@ -149,13 +149,13 @@ class Scheduler:
         self._start(lease, executor)
         self._inbox.extend(executor.wait(_POLL_S))
         while self._inbox:
-            # What has come back is forgotten once it is written, not before.
+            # Removed from the inbox only when stored: the store may be lost in between.
             self._take(self._inbox[0])
             self._inbox.popleft()
         self._look_elsewhere()
 
     def _wait_for_store(self, error: StoreLost, executor: Executor) -> None:
-        """The store is away: what runs goes on, what comes back is kept, until it answers or patience is at its end."""
+        """Collect results while the store does not answer; raises `error` after `_STORE_PATIENCE_S`."""
         now = time.monotonic()
         if self._away_since is None:
             self._away_since = now
@@ -167,7 +167,7 @@ class Scheduler:
         self._inbox.extend(executor.wait(min(30.0, 1.0 + (now - self._away_since) / 10)))
 
     def _first_frontier(self) -> Frontier[JobGroup]:
-        """What is done already; a build whose artifact was evicted is done again if something still needs it."""
+        """The frontier with stored jobs done; builds with an evicted artifact are open if still needed."""
         done = set(self._store.done(self._jobs))
         evicted = self._artifacts.begin(self._plan.jobs, done)
         if evicted:
@@ -188,15 +188,15 @@ class Scheduler:
         return self._jobs[digest].job
 
     def _ranked(self) -> list[str]:
-        """Builds, the base, then what takes longest: a long job that is begun last keeps everyone waiting."""
-        first = {e.job.digest for e in self._plan.evals if e.candidate == self._plan.candidates[0].name}
+        """Digests in start order: builds, the base, then longest first: a long last job delays the end."""
+        base_jobs = {e.job.digest for e in self._plan.evals if e.candidate == self._plan.candidates[0].name}
         seconds = self._durations.seconds
 
         def rank(digest: str) -> tuple[int, float]:
             job = self._job(digest)
             if isinstance(job, BuildJob):
                 return 0, 0.0
-            return (1, 0.0) if digest in first else (2, -(seconds(job) or 0.0))
+            return (1, 0.0) if digest in base_jobs else (2, -(seconds(job) or 0.0))
 
         return sorted(self._jobs, key=rank)
 
@@ -220,7 +220,7 @@ class Scheduler:
         return ReadyJobs(self._frontier.ready(), self._job, self._frontier.position)
 
     def _wake(self) -> None:
-        """Jobs that have rested may start, unless a late result has ended them meanwhile."""
+        """Make jobs ready whose pause is over, unless a late result has completed them."""
         now = time.monotonic()
         for digest in [digest for digest in self._resting if self._jobs[digest].has_rested(now)]:
             self._resting.discard(digest)
@@ -228,7 +228,7 @@ class Scheduler:
                 self._frontier.again(digest)
 
     def _begin(self, lease: RunLease, batch: Batch, seat: Seat) -> tuple[list[Task], StoreLost | None]:
-        """Write down the attempts at a batch; jobs that cannot start now are left out. A lost store ends the batch early."""
+        """Store a batch's attempts, without jobs that cannot start; returns early if the store is lost."""
         tasks: list[Task] = []
         for job in batch:
             try:
@@ -249,12 +249,12 @@ class Scheduler:
             raise self._taken_over()
         if reason is NotStarted.RUN_CANCELLED:
             raise self._cancelled()
-        # Done, or held by a live attempt of another run: its outcome will serve this run as well.
+        # Done, or executed by another run, whose outcome this run will use.
         self._elsewhere.add(digest)
         self._frontier.rest(digest)
 
     def _take(self, finished: Finished) -> None:
-        """Write down what came back; only then is the job done."""
+        """Store an attempt's result; only then does the job count as done."""
         digest = finished.job_digest
         state = self._jobs[digest]
         current = state.attempt_id == finished.attempt_id
@@ -262,11 +262,11 @@ class Scheduler:
             if current:
                 self._failed(finished, finished.outcome)
         elif self._store.finish_attempt(finished.attempt_id, finished.outcome) is Acceptance.REFUSED:
-            wrong = self._store.attempts(digest)[-1].message
-            state.message = wrong or "The result does not fit its job."
+            message = self._store.attempts(digest)[-1].message
+            state.message = message or "The result does not fit its job."
             self._frontier.failed(digest)
         elif self._frontier.state(digest) is not NodeState.DONE:
-            # Whatever is delivered twice, or late beside another attempt's, counts once.
+            # An outcome that arrives twice, or after another attempt's, counts once.
             self._done(digest, finished.outcome)
         self._n_ended += 1
         if current:
@@ -289,15 +289,15 @@ class Scheduler:
         digest = finished.job_digest
         state, kind = self._jobs[digest], failure.failure_class
         count = state.failures[kind] + 1
-        again = is_retried(kind, count)
-        self._store.fail_attempt(finished.attempt_id, failure, will_retry=again)
+        will_retry = is_retried(kind, count)
+        self._store.fail_attempt(finished.attempt_id, failure, will_retry=will_retry)
         state.failures[kind] = count
         for observer in self._observers:
             observer.failed(kind)
         if self._frontier.state(digest) is not NodeState.RUNNING:
-            # An earlier attempt's late result was taken, or refused, meanwhile.
+            # A late result of an earlier attempt has been accepted or refused meanwhile.
             return
-        if not again:
+        if not will_retry:
             state.message = failure.message
             self._frontier.failed(digest)
             self._artifacts.ended(digest, state.job)
@@ -311,7 +311,7 @@ class Scheduler:
         self._resting.add(digest)
 
     def _look_elsewhere(self) -> None:
-        """Jobs that another run holds: take over their outcome, or try again, since their attempt may be lost."""
+        """Use the outcomes of jobs that another run executes; retry the others later: they may be lost."""
         if not self._elsewhere:
             return
         for digest in self._store.done(self._elsewhere):
@@ -356,11 +356,11 @@ class Scheduler:
         )
 
     def _failed_jobs(self) -> dict[str, str]:
-        """Jobs that failed for good, and why."""
+        """Digest and message of each job that failed finally."""
         return {digest: state.message for digest, state in self._jobs.items() if state.message is not None}
 
     def _report(self, executor: Executor | None = None) -> None:
-        """Tell who watches, about twice a second however often something ends, and end what hangs."""
+        """Update reporter and observers at most once per `_REPORT_S`, and end hung engines."""
         now = time.monotonic()
         if now - self._last_report < _REPORT_S:
             return
@@ -384,7 +384,7 @@ class Scheduler:
             self._end_hung(running, executor)
 
     def _end_hung(self, running: Sequence[JobProgress], executor: Executor) -> None:
-        """End the engines of jobs that have stopped moving; they come back as failures and are tried again."""
+        """End the engines of hung jobs; the jobs come back as failures and are retried."""
         for progress in running:
             reason = self._watchdog.hung(progress)
             attempt = self._jobs[progress.digest].attempt_id
@@ -394,6 +394,6 @@ class Scheduler:
                 executor.give_up(attempt, hung)
 
     def _progress(self, batch: tuple[str, ...]) -> JobProgress:
-        more = f" and {len(batch) - 1} more" if len(batch) > 1 else ""
+        suffix = f" and {len(batch) - 1} more" if len(batch) > 1 else ""
         first = self._jobs[batch[0]]
-        return read_progress(self._settings.journals, batch[0], first.label + more, first.node)
+        return read_progress(self._settings.journals, batch[0], first.label + suffix, first.node)

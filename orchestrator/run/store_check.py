@@ -1,4 +1,4 @@
-"""`mergeboard db check`: whether a store, the samples that it names and the artifacts beside it are what was stored."""
+"""`mergeboard db check`: verifies a store, the samples files that it refers to, and the artifacts."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from recipes.errors import RecipeError
 
 _BATCH = 200
 MOST_FAULTS = 10_000
-"""Faults that are listed; a home that is not the store's would give one for every evaluation."""
+"""Most faults that are listed: with the wrong MERGEBOARD_HOME every evaluation has one."""
 
 Show = Callable[[str, int, int], None]
-"""Called with what is checked, how many are done, and how many there are."""
+"""Progress callback: what is checked, the number checked, and the total."""
 
 
 class CheckedPart(StrEnum):
-    """What a fault is a fault of."""
+    """Part of the installation that has a fault."""
 
     SCHEMA = "schema"
     RECORD = "record"
@@ -37,22 +37,22 @@ class CheckedPart(StrEnum):
 
 
 class StoreFault(Frozen):
-    """One thing that is wrong."""
+    """One fault."""
 
-    part: CheckedPart = Field(description="What it is wrong with.")
+    part: CheckedPart = Field(description="Part that has the fault.")
     message: str = Field(description="What is wrong, where, and the next step, in one line.")
 
 
 @dataclass
 class Checked:
-    """What was checked so far."""
+    """Numbers and faults of a check so far."""
 
     samples: int = 0
     artifacts: int = 0
     faults: list[StoreFault] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
-        """The same for `--json`."""
+        """The same as JSON values, for `--json`."""
         return {
             "samples": self.samples,
             "artifacts": self.artifacts,
@@ -61,11 +61,11 @@ class Checked:
 
 
 def check_store(settings: Settings, checked: Checked, show: Show) -> Iterator[StoreFault]:
-    """Check everything; each fault as it is seen, and all of them in `checked`, at most MOST_FAULTS.
+    """Check everything; yields each fault and appends it to `checked`, at most MOST_FAULTS.
 
-    Samples files are hashed whole, in pieces; an artifact's file is hashed where its size, times or inode are not those of the
-    build. Evicted artifacts are no fault: they are built again when they are needed. Raises StoreError where there is no store
-    or it cannot be reached.
+    Samples files are hashed completely; an artifact's file only if its size, times or inode have changed since
+    the build. Evicted artifacts are no fault: they are rebuilt when needed. Raises StoreError if the store is
+    missing or cannot be reached.
     """
     for fault in itertools.islice(_faults(settings, checked, show), MOST_FAULTS):
         checked.faults.append(fault)
@@ -114,7 +114,7 @@ def _artifacts(artifacts: ArtifactStore, checked: Checked, show: Show) -> Iterat
         artifact = artifacts.read(digest)
         if artifact is None:
             path = artifacts.root / digest
-            if path.exists():  # and not evicted meanwhile
+            if path.exists():  # else evicted meanwhile
                 yield StoreFault(
                     part=CheckedPart.ARTIFACT,
                     message=f"{path} is no whole artifact: files are missing, cut short, or its manifest is damaged; delete it "

@@ -1,7 +1,7 @@
-"""The store: the contract that the scheduler writes by and everyone else reads by.
+"""The store: all access to the database. The scheduler writes through it, all others read through it.
 
-One state, one place, one transaction. Decisions are compare-and-set on rows, on the database's clock, and
-the same on SQLite and PostgreSQL; `tests/orchestrator/store/test_contract.py` holds both to it.
+Every change is one transaction. Decisions are compare-and-set on rows, on the database's clock, with the same
+results on SQLite and PostgreSQL; `tests/orchestrator/store/test_contract.py` checks both.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SMALLEST_BYTES = 1024 * 1024
 
 
 class Store(Runs, Attempts, Results, Queries, WorkQuestions, Claims):
-    """An open store. Several processes may have one open; threads may share this object."""
+    """An open store. Several processes may open the same store; threads may share this object."""
 
     @classmethod
     def open(
@@ -40,10 +40,10 @@ class Store(Runs, Attempts, Results, Queries, WorkQuestions, Claims):
         lease_s: float = LEASE_S,
         patience_s: float = 60.0,
     ) -> Store:
-        """Open a store by its SQLAlchemy URL; an empty one is made if `create`.
+        """Open a store by its SQLAlchemy URL; with `create`, a missing one is created.
 
-        Raises StoreError where it cannot be reached, is no store, or has another schema than this code. A database
-        that goes away later is waited for `patience_s` before a call gives up.
+        Raises StoreError if it cannot be reached, is no store, or has another schema than this code. If the
+        database is lost later, each call retries for `patience_s`.
         """
         database = Database(url, read_only=read_only, patience_s=patience_s)
         file = database.file
@@ -62,19 +62,19 @@ class Store(Runs, Attempts, Results, Queries, WorkQuestions, Claims):
 
     @property
     def label(self) -> str:
-        """The store as messages name it, without its password."""
+        """Name of the store for messages, without password."""
         return self._database.label
 
     def snapshot(self) -> str:
-        """Everything but times and attempts as canonical JSON: equal for two stores that hold the same results."""
+        """Contents without times and attempts as canonical JSON: equal for stores with the same results."""
         return self._database.read(snapshot)
 
     def schema_faults(self) -> list[str]:
-        """What of the database is damaged or not as this code's migrations make it, one line each."""
+        """Damage of the database, and differences from this code's schema, one line each."""
         return self._database.read(schema.faults)
 
     def close(self) -> None:
-        """Give the connections back."""
+        """Close the connections."""
         self._database.close()
 
     def __enter__(self) -> Store:
@@ -87,7 +87,7 @@ class Store(Runs, Attempts, Results, Queries, WorkQuestions, Claims):
 
 
 def upgrade_store(url: str) -> schema.SchemaState:
-    """Bring a store up to date (`mergeboard db upgrade`); what it was before."""
+    """Upgrade a store to the current schema (`mergeboard db upgrade`); returns its previous state."""
     database = Database(url)
     try:
         if database.file is not None and not database.file.exists():
@@ -101,9 +101,9 @@ def upgrade_store(url: str) -> schema.SchemaState:
 
 
 def _make_folder(database: Database, file: Path) -> None:
-    """The folder of a SQLite store that is yet to be made; on a full disk nothing is begun."""
-    there = next(parent for parent in file.parents if parent.exists())
-    if shutil.disk_usage(there).free < _SMALLEST_BYTES:
+    """Create the folder of a new SQLite store; StoreError if the disk is full."""
+    existing = next(parent for parent in file.parents if parent.exists())
+    if shutil.disk_usage(existing).free < _SMALLEST_BYTES:
         raise StoreError(full_disk(database.label))
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Attempts: starting one, and what becomes of it. An outcome is taken once per job, whoever brings it."""
+"""Attempts: starts and ends. One outcome is accepted per job, from any attempt."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ from orchestrator.store.tables import (
     scores,
 )
 
-# Queries that are asked for every job, made once: SQLAlchemy takes longer to put one together than SQLite to answer it.
+# Queries per job, built once: SQLAlchemy takes longer to build one than SQLite to execute it.
 _DRIVER = (
     sa.select(runs.c.ended_as, runs.c.lease_owner, runs.c.lease_token, runs.c.cancel_requested_at)
     .where(runs.c.id == sa.bindparam("of_run"))
@@ -58,7 +58,7 @@ _JOB = (
     sa.select(jobs.c.digest)
     .join(run_jobs, run_jobs.c.job_digest == jobs.c.digest)
     .where(jobs.c.digest == sa.bindparam("of_job"), run_jobs.c.run_id == sa.bindparam("of_run"))
-    # Not the key: runs that are being written down refer to the job meanwhile.
+    # Without locking the key: transactions that create runs may refer to the job concurrently.
     .with_for_update(of=jobs, key_share=True)
 )
 _OUTCOME = sa.select(outcomes.c.attempt_id).where(outcomes.c.job_digest == sa.bindparam("of_job"))
@@ -84,14 +84,14 @@ _CLOSE = attempts.update().where(attempts.c.id == sa.bindparam("of_attempt"))
 
 
 class Attempts(StorePart):
-    """The part of the store that is about attempts and their outcomes."""
+    """Methods of the store for attempts and their outcomes."""
 
     def start_attempt(
         self, lease: RunLease, job_digest: str, *, node: str | None = None, worker: str | None = None
     ) -> AttemptRecord | NotStarted:
-        """Start an attempt, or say why not: the job is done, another live attempt holds it, or the run is not ours.
+        """Start an attempt, or return why not: job done, held by a live attempt, or lease of the run lost.
 
-        An attempt whose driver has not vouched for it for `lease_s` counts as lost and makes room.
+        A running attempt without a heartbeat for `lease_s` counts as lost and is closed.
         """
         attempt_id = new_id()
 
@@ -99,23 +99,23 @@ class Attempts(StorePart):
             refusal = _may_drive(connection, lease)
             if refusal is not None:
                 return refusal
-            # Starting and finishing a job's attempts is one at a time.
+            # Locks the job: its attempts start and finish one at a time.
             if connection.execute(_JOB, {"of_job": job_digest, "of_run": lease.run_id}).one_or_none() is None:
                 raise StoreError(f"The run {lease.run_id} has no job {job_digest}.")
-            so_far = connection.execute(_ATTEMPTS, {"of_job": job_digest}).all()
-            known = next((row for row in so_far if row.id == attempt_id), None)
-            if known is not None:
-                return attempt_record(known)
+            earlier = connection.execute(_ATTEMPTS, {"of_job": job_digest}).all()
+            existing = next((row for row in earlier if row.id == attempt_id), None)
+            if existing is not None:
+                return attempt_record(existing)
             if connection.execute(_OUTCOME, {"of_job": job_digest}).one_or_none() is not None:
                 return NotStarted.JOB_DONE
             now = clock(connection)
-            if not self._clear(connection, so_far, now):
+            if not self._clear(connection, earlier, now):
                 return NotStarted.HELD
             values: Row = {
                 "id": attempt_id,
                 "job_digest": job_digest,
                 "run_id": lease.run_id,
-                "number": 1 + max((row.number for row in so_far), default=0),
+                "number": 1 + max((row.number for row in earlier), default=0),
                 "state": AttemptState.RUNNING,
                 "node": node,
                 "worker": worker,
@@ -123,16 +123,16 @@ class Attempts(StorePart):
                 "heartbeat_at": now,
             }
             fill(connection, attempts, [values])
-            nothing = dict.fromkeys(("ended_at", "failure_class", "message", "log_tail", "will_retry"))
-            return AttemptRecord(**values, **nothing)
+            empty = dict.fromkeys(("ended_at", "failure_class", "message", "log_tail", "will_retry"))
+            return AttemptRecord(**values, **empty)
 
         return self._database.write(work)
 
     def finish_attempt(self, attempt_id: str, outcome: Success) -> Acceptance:
-        """Take an outcome: it, its scores and the attempt's end in one transaction.
+        """Store an outcome, its scores and the attempt's end in one transaction.
 
-        The outcome of an attempt that was thought dead is taken if the job has none. A second outcome of a job is
-        not stored. An outcome that contradicts its job is refused and the attempt fails with the reason.
+        The outcome of an attempt that counted as lost is accepted if the job has none. A second outcome of a
+        job is not stored. An outcome that contradicts its job is refused, and the attempt fails.
         """
 
         def work(connection: sa.Connection) -> Acceptance:
@@ -140,34 +140,34 @@ class Attempts(StorePart):
             if row is None:
                 raise _no_attempt(attempt_id)
             now = clock(connection)
-            # Read when the job is locked: another attempt's outcome may have come while this one waited.
-            there = connection.execute(_OUTCOME, {"of_job": row.digest}).one_or_none()
-            if there is not None and there.attempt_id == attempt_id:
+            # Read after locking the job: another attempt's outcome may have been stored meanwhile.
+            stored = connection.execute(_OUTCOME, {"of_job": row.digest}).one_or_none()
+            if stored is not None and stored.attempt_id == attempt_id:
                 return Acceptance.ACCEPTED
             node = {"node": outcome.hardware.host, "ended_at": now}
-            if there is not None:
+            if stored is not None:
                 _close(connection, attempt_id, {"state": AttemptState.SUPERSEDED, **node})
                 return Acceptance.ALREADY_THERE
-            known = {row.protocol_digest: protocol_of(row.protocol)} if row.protocol else {}
-            wrong = _contradiction(job_of(row, known), outcome)
-            if wrong is not None:
+            protocols_by_digest = {row.protocol_digest: protocol_of(row.protocol)} if row.protocol else {}
+            contradiction = _contradiction(job_of(row, protocols_by_digest), outcome)
+            if contradiction is not None:
                 failed = {
                     "state": AttemptState.FAILED,
                     "failure_class": FailureClass.WRONG_RESULT,
-                    "message": wrong,
+                    "message": contradiction,
                 }
                 _close(connection, attempt_id, {**failed, "will_retry": False, **node})
                 return Acceptance.REFUSED
             fill(connection, outcomes, [outcome_row(row.digest, attempt_id, outcome, now)])
             _insert_details(connection, row.digest, outcome)
-            nothing_wrong = {"failure_class": None, "message": None, "log_tail": None, "will_retry": None}
-            _close(connection, attempt_id, {"state": AttemptState.SUCCEEDED, **nothing_wrong, **node})
+            no_failure = {"failure_class": None, "message": None, "log_tail": None, "will_retry": None}
+            _close(connection, attempt_id, {"state": AttemptState.SUCCEEDED, **no_failure, **node})
             return Acceptance.ACCEPTED
 
         return self._database.write(work)
 
     def fail_attempt(self, attempt_id: str, failure: Failure, *, will_retry: bool) -> bool:
-        """Note a failure; False where the attempt had been closed before, for example as lost."""
+        """Record a failure; False if the attempt was closed before, for example as lost."""
         state = (
             AttemptState.CANCELLED if failure.failure_class is FailureClass.CANCELLED else AttemptState.FAILED
         )
@@ -195,31 +195,31 @@ class Attempts(StorePart):
         return self._database.write(work)
 
     def attempts(self, job_digest: str) -> tuple[AttemptRecord, ...]:
-        """All attempts at a job, first to last."""
+        """All attempts of a job, oldest first."""
         return self._attempts(attempts.c.job_digest == job_digest)
 
     def running_attempts(self, run_id: str | None = None) -> tuple[AttemptRecord, ...]:
-        """Attempts that are running, of one run or of all."""
+        """Running attempts of one run or of all runs."""
         running = attempts.c.state == AttemptState.RUNNING
         return self._attempts(running if run_id is None else running & (attempts.c.run_id == run_id))
 
     def failed_attempts(self, run_id: str, *, limit: int = 100, offset: int = 0) -> tuple[AttemptRecord, ...]:
-        """Attempts of a run that failed or were lost, first to last."""
-        bad = attempts.c.state.in_((AttemptState.FAILED, AttemptState.LOST))
-        return self._attempts((attempts.c.run_id == run_id) & bad, limit=limit, offset=offset)
+        """Failed and lost attempts of a run, oldest first."""
+        failed = attempts.c.state.in_((AttemptState.FAILED, AttemptState.LOST))
+        return self._attempts((attempts.c.run_id == run_id) & failed, limit=limit, offset=offset)
 
     def _attempts(
-        self, which: sa.ColumnElement[bool], *, limit: int | None = None, offset: int = 0
+        self, condition: sa.ColumnElement[bool], *, limit: int | None = None, offset: int = 0
     ) -> tuple[AttemptRecord, ...]:
-        query = sa.select(attempts).where(which).order_by(attempts.c.job_digest, attempts.c.number)
+        query = sa.select(attempts).where(condition).order_by(attempts.c.job_digest, attempts.c.number)
         query = query.limit(limit).offset(offset) if limit is not None else query
         return self._database.read(
             lambda connection: tuple(attempt_record(row) for row in connection.execute(query))
         )
 
-    def _clear(self, connection: sa.Connection, so_far: Sequence[AnyRow], now: datetime) -> bool:
-        """Whether no live attempt holds the job; one that nobody vouches for is closed as lost."""
-        row = next((row for row in so_far if row.state == AttemptState.RUNNING), None)
+    def _clear(self, connection: sa.Connection, earlier: Sequence[AnyRow], now: datetime) -> bool:
+        """Whether no live attempt holds the job; one without heartbeats is closed as lost."""
+        row = next((row for row in earlier if row.state == AttemptState.RUNNING), None)
         if row is None:
             return True
         if row.heartbeat_at + timedelta(seconds=self.lease_s) > now:
@@ -230,7 +230,7 @@ class Attempts(StorePart):
 
 
 def _may_drive(connection: sa.Connection, lease: RunLease) -> NotStarted | None:
-    """Why this lease must not start anything; the run's row stays as it is until the transaction ends."""
+    """Why this lease must not start attempts, or None; locks the run's row for the transaction."""
     row = connection.execute(_DRIVER, {"of_run": lease.run_id}).one_or_none()
     if row is None or not holds(row, lease):
         return NotStarted.LEASE_LOST
@@ -246,7 +246,7 @@ def _close(connection: sa.Connection, attempt_id: str, values: Row) -> None:
 
 
 def _contradiction(job: BuildJob | EvalJob, outcome: Success) -> str | None:
-    """Why the outcome cannot be this job's, or None."""
+    """Why the outcome does not belong to this job, or None."""
     if isinstance(job, BuildJob):
         return (
             None

@@ -1,4 +1,4 @@
-"""What the parts of the store share."""
+"""Base class of the parts of the store."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from orchestrator.store.database import Database
 
 
 class StorePart:
-    """Holds the database; `Store` is made of the parts that derive from this."""
+    """Holds the database; `Store` inherits from all its subclasses."""
 
     def __init__(self, database: Database, *, lease_s: float) -> None:
         self._database = database
@@ -14,5 +14,5 @@ class StorePart:
 
     @property
     def lease_s(self) -> float:
-        """Seconds after which a driver or an attempt that was not renewed counts as dead."""
+        """Seconds without renewal after which a driver or an attempt counts as dead."""
         return self._lease_s

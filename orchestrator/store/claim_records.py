@@ -1,4 +1,4 @@
-"""What the store remembers of numbers that were made elsewhere: imported runs, cards, claims, reproductions."""
+"""Records of external results: imported runs, cards, claims, reproductions."""
 
 from __future__ import annotations
 
@@ -19,13 +19,15 @@ class ImportedResultRecord(Frozen):
 
     suite: str = Field(description="Name of the suite.")
     benchmark_digest: str = Field(description="Digest of the benchmark's definition when it was imported.")
-    measurement: Measurement = Field(description="Its scores and result with what is known of them.")
-    stage: str | None = Field(default=None, description="Scoring stage, where the benchmark had several.")
+    measurement: Measurement = Field(description="Its scores and result, with what is known about them.")
+    stage: str | None = Field(default=None, description="Scoring stage, if the benchmark has several.")
     stage_reason: str | None = Field(default=None, description="How the stage is known.")
     primary: bool = Field(default=True, description="Whether it is the benchmark's main result in the file.")
-    problems: tuple[str, ...] = Field(default=(), description="What is missing or doubtful, in sentences.")
+    problems: tuple[str, ...] = Field(
+        default=(), description="Missing or doubtful information, one sentence each."
+    )
     unfit: str | None = Field(
-        default=None, description="Why the figure, though the board shows it, must not be compared."
+        default=None, description="Why the result must not be compared, although the leaderboard shows it."
     )
     samples_path: str | None = Field(
         default=None, description="Parquet file of its samples, relative to MERGEBOARD_HOME; null for none."
@@ -39,80 +41,78 @@ class ImportedResultRecord(Frozen):
 
 
 class ImportedRunRecord(Frozen):
-    """A result file made elsewhere."""
+    """An imported result file."""
 
     id: str = Field(description="First digits of the file's sha256: its name in commands.")
-    source: ForeignText = Field(description="Where the file was.")
-    checkpoint: ForeignText = Field(description="What was evaluated, as the file says.")
+    source: ForeignText = Field(description="Path of the file.")
+    checkpoint: ForeignText = Field(description="The evaluated checkpoint, according to the file.")
     revision: ForeignText | None = Field(
-        default=None, description="Commit of the checkpoint, where the file has it."
+        default=None, description="Commit of the checkpoint, if the file has it."
     )
     format: FileFormat = Field(description="Kind of file.")
-    measured_at: AwareDatetime | None = Field(default=None, description="When it was measured, where known.")
+    measured_at: AwareDatetime | None = Field(default=None, description="When it was measured, if known.")
     imported_at: AwareDatetime | None = Field(
-        default=None, description="When it was taken in, on the store's clock; null until then."
+        default=None, description="When it was imported, on the store's clock; null until then."
     )
-    facts: Facts = Field(description="What is known of how all its tasks were run.")
-    ignored: tuple[str, ...] = Field(default=(), description="Tasks that no suite knows.")
-    problems: tuple[str, ...] = Field(default=(), description="What is wrong with the file as a whole.")
+    facts: Facts = Field(description="Known settings of all its tasks.")
+    ignored: tuple[str, ...] = Field(default=(), description="Tasks that are in no suite.")
+    problems: tuple[str, ...] = Field(
+        default=(), description="Problems of the whole file, one sentence each."
+    )
 
 
 class CardRecord(Frozen):
-    """A model card that was read."""
+    """An imported model card."""
 
     id: str = Field(description="First digits of the card's sha256: its name in commands.")
     source: ForeignText = Field(description="Name of the file.")
     name: ForeignText | None = Field(default=None, description="Name of the model, as the card gives it.")
-    checkpoint: ForeignText | None = Field(
-        default=None, description="Its repository, as far as the card says."
-    )
-    text: str = Field(description="The card itself.")
+    checkpoint: ForeignText | None = Field(default=None, description="Its repository, if the card names it.")
+    text: str = Field(description="Text of the card.")
     imported_at: AwareDatetime | None = Field(
-        default=None, description="When it was taken in, on the store's clock; null until then."
+        default=None, description="When it was imported, on the store's clock; null until then."
     )
     checks: tuple[CardCheck, ...] = Field(
-        default=(), description="What its figures say against each other, its recipe and published rows."
+        default=(), description="Checks of its figures against each other, its recipe and published results."
     )
-    notes: tuple[str, ...] = Field(default=(), description="What to know about it, one sentence each.")
-    claims: tuple[Claim, ...] = Field(default=(), description="What it claims, in the suites' order.")
+    notes: tuple[str, ...] = Field(default=(), description="Remarks, one sentence each.")
+    claims: tuple[Claim, ...] = Field(default=(), description="Its claims, in the suites' order.")
 
 
 class CardSummary(Frozen):
-    """A card in a list: how many claims it makes and what became of them last."""
+    """Summary of a card: its number of claims, and the verdicts of the last reproduction."""
 
     id: str = Field(description="Name of the card in commands.")
     source: str = Field(description="Name of the file.")
     name: str | None = Field(description="Name of the model, as the card gives it.")
-    checkpoint: str | None = Field(description="Its repository, as far as the card says.")
-    imported_at: AwareDatetime = Field(description="When it was taken in, on the store's clock.")
-    n_claims: int = Field(description="Claims that it makes.")
+    checkpoint: str | None = Field(description="Its repository, if the card names it.")
+    imported_at: AwareDatetime = Field(description="When it was imported, on the store's clock.")
+    n_claims: int = Field(description="Number of its claims.")
     reproduced_at: AwareDatetime | None = Field(
         description="When its claims were last checked; null if never."
     )
     verdicts: dict[VerdictKind, int] = Field(
-        description="How many claims ended how in the last reproduction."
+        description="Number of claims by verdict in the last reproduction."
     )
 
 
 class ReproductionRecord(Frozen):
-    """One check of a card's claims against our own numbers."""
+    """A check of a card's claims against measured scores."""
 
-    id: str = Field(default_factory=new_id, description="Name of the reproduction; later ones sort later.")
+    id: str = Field(default_factory=new_id, description="Id of the reproduction; later ones sort later.")
     card_id: str = Field(description="The card.")
-    run_id: str | None = Field(
-        description="The run that measured what was claimed; null if nothing could run."
-    )
-    candidate: ForeignText = Field(description="What was measured, by its name in the run.")
+    run_id: str | None = Field(description="The run that measured the claims; null if nothing could run.")
+    candidate: ForeignText = Field(description="Name of the measured candidate in the run.")
     made_at: AwareDatetime | None = Field(
         default=None, description="When the verdicts were reached, on the store's clock; null until then."
     )
     checks: tuple[CardCheck, ...] = Field(
-        default=(), description="The card's arithmetic, and its sizes against what was built."
+        default=(), description="Checks of the card's arithmetic, and of its sizes against the build."
     )
-    notes: tuple[str, ...] = Field(default=(), description="What to know about it, one sentence each.")
+    notes: tuple[str, ...] = Field(default=(), description="Remarks, one sentence each.")
     verdicts: tuple[Verdict, ...] = Field(description="One verdict per claim, in the card's order.")
 
 
 def counted(verdicts: Sequence[Verdict]) -> dict[VerdictKind, int]:
-    """How many verdicts are of which kind; every kind is there."""
+    """Number of verdicts of every kind, including 0."""
     return {kind: sum(v.kind is kind for v in verdicts) for kind in VerdictKind}

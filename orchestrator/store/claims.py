@@ -1,4 +1,4 @@
-"""Numbers that were made elsewhere: imported runs, cards, their claims, and what became of them."""
+"""External results: imported runs, model cards, their claims, and reproductions."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _SPEC = {"facts", "ignored", "problems"}
 
 
 class Claims(StorePart):
-    """The part of the store that is about numbers made elsewhere."""
+    """Methods of the store for external results."""
 
     def put_import(self, run: ImportedRunRecord, results: Sequence[ImportedResultRecord]) -> None:
-        """Write an imported run with its benchmarks; the same file again takes the place of what was there."""
+        """Store an imported run with its benchmarks; replaces an earlier import of the same file."""
         children = [_result_row(run.id, position, result) for position, result in enumerate(results)]
 
         def work(connection: sa.Connection) -> None:
@@ -51,7 +51,7 @@ class Claims(StorePart):
         return self._database.read(lambda c: tuple(_import_record(row) for row in c.execute(query)))
 
     def find_imports(self, text: str) -> tuple[ImportedRunRecord, ...]:
-        """Imported runs of this id (or its first digits, at least four), checkpoint or file, the newest first."""
+        """Imported runs by id (or a prefix of at least four digits), checkpoint or file, the newest first."""
         fits = [imports.c.id == text, imports.c.checkpoint == text, imports.c.source == text]
         if len(text) >= 4 and text.isalnum():
             fits.append(imports.c.id.startswith(text, autoescape=True))
@@ -60,19 +60,19 @@ class Claims(StorePart):
 
     def imported_results(self, import_ids: Iterable[str]) -> dict[str, tuple[ImportedResultRecord, ...]]:
         """The benchmarks of the given imported runs, in the suites' order."""
-        wanted = list(import_ids)
+        ids = list(import_ids)
 
         def work(connection: sa.Connection) -> dict[str, tuple[ImportedResultRecord, ...]]:
-            query = sa.select(imported_results).where(among(connection, imported_results.c.import_id, wanted))
-            found: dict[str, list[ImportedResultRecord]] = {}
+            query = sa.select(imported_results).where(among(connection, imported_results.c.import_id, ids))
+            by_id: dict[str, list[ImportedResultRecord]] = {}
             for row in connection.execute(query.order_by(imported_results.c.position)):
-                found.setdefault(row.import_id, []).append(ImportedResultRecord.model_validate_json(row.spec))
-            return {import_id: tuple(results) for import_id, results in found.items()}
+                by_id.setdefault(row.import_id, []).append(ImportedResultRecord.model_validate_json(row.spec))
+            return {import_id: tuple(results) for import_id, results in by_id.items()}
 
         return self._database.read(work)
 
     def put_card(self, card: CardRecord) -> None:
-        """Write a card with its claims; the same card again takes the place of what was there."""
+        """Store a card with its claims; replaces an earlier import of the same card."""
         children = [_claim_row(card.id, position, claim) for position, claim in enumerate(card.claims)]
 
         def work(connection: sa.Connection) -> None:
@@ -88,7 +88,7 @@ class Claims(StorePart):
         self._database.write(work)
 
     def card(self, card_id: str) -> CardRecord:
-        """A card by its id; RunError where there is none."""
+        """A card by its id; RunError if there is none."""
 
         def work(connection: sa.Connection) -> CardRecord:
             row = connection.execute(sa.select(cards).where(cards.c.id == card_id)).first()
@@ -96,19 +96,19 @@ class Claims(StorePart):
                 raise RunError(
                     f"There is no card {card_id} in the store; take it in with `mergeboard import`."
                 )
-            mine = sa.select(claims.c.spec).where(claims.c.card_id == card_id).order_by(claims.c.position)
+            specs = sa.select(claims.c.spec).where(claims.c.card_id == card_id).order_by(claims.c.position)
             return CardRecord(
                 **{name: getattr(row, name) for name in ("id", "source", "name", "checkpoint", "text")},
                 imported_at=row.imported_at,
                 checks=_CHECKS.validate_json(row.checks),
                 notes=_NOTES.validate_json(row.notes),
-                claims=tuple(Claim.model_validate_json(spec) for spec in connection.scalars(mine)),
+                claims=tuple(Claim.model_validate_json(spec) for spec in connection.scalars(specs)),
             )
 
         return self._database.read(work)
 
     def cards(self, *, limit: int = 200) -> tuple[CardSummary, ...]:
-        """Cards, the newest first, with how their claims ended in the last reproduction."""
+        """Cards, the newest first, with the verdicts of their last reproduction."""
         query = sa.select(*(cards.c[n] for n in ("id", "source", "name", "checkpoint", "imported_at")))
         query = query.order_by(cards.c.imported_at.desc(), cards.c.id).limit(limit)
 
@@ -117,7 +117,7 @@ class Claims(StorePart):
             ids = [row.id for row in rows]
             n_claims = _counts(connection, claims.c.card_id, ids)
             last = _last_reproductions(connection, ids)
-            ended = _verdict_counts(connection, [found.id for found in last.values()])
+            ended = _verdict_counts(connection, [reproduction.id for reproduction in last.values()])
             return tuple(
                 CardSummary(
                     **row._mapping,
@@ -131,7 +131,7 @@ class Claims(StorePart):
         return self._database.read(work)
 
     def put_reproduction(self, reproduction: ReproductionRecord) -> None:
-        """Write a reproduction with its verdicts; the card and the run have to be there."""
+        """Store a reproduction with its verdicts; its card and run must exist."""
         rows = [_verdict_row(reproduction.id, i, verdict) for i, verdict in enumerate(reproduction.verdicts)]
 
         def work(connection: sa.Connection) -> None:
@@ -152,18 +152,18 @@ class Claims(StorePart):
 
         def work(connection: sa.Connection) -> tuple[ReproductionRecord, ...]:
             rows = connection.execute(query).all()
-            mine = sa.select(verdicts.c.reproduction_id, verdicts.c.spec).order_by(verdicts.c.position)
-            mine = mine.where(among(connection, verdicts.c.reproduction_id, [row.id for row in rows]))
-            found: dict[str, list[Verdict]] = {}
-            for row in connection.execute(mine):
-                found.setdefault(row.reproduction_id, []).append(Verdict.model_validate_json(row.spec))
-            return tuple(_reproduction_record(row, found.get(row.id, [])) for row in rows)
+            specs = sa.select(verdicts.c.reproduction_id, verdicts.c.spec).order_by(verdicts.c.position)
+            specs = specs.where(among(connection, verdicts.c.reproduction_id, [row.id for row in rows]))
+            by_id: dict[str, list[Verdict]] = {}
+            for row in connection.execute(specs):
+                by_id.setdefault(row.reproduction_id, []).append(Verdict.model_validate_json(row.spec))
+            return tuple(_reproduction_record(row, by_id.get(row.id, [])) for row in rows)
 
         return self._database.read(work)
 
 
 def _replace(connection: sa.Connection, table: sa.Table, row: Row) -> None:
-    """Write a row in place of the one with the same id; rows that refer to it stay."""
+    """Insert a row, or update the one with the same id; rows that refer to it are kept."""
     changed = connection.execute(sa.update(table).where(table.c.id == row["id"]).values(**row)).rowcount
     if not changed:
         connection.execute(sa.insert(table).values(**row))
@@ -189,13 +189,13 @@ def _result_row(import_id: str, position: int, result: ImportedResultRecord) -> 
 
 
 def _claim_row(card_id: str, position: int, claim: Claim) -> Row:
-    kept = claim.model_dump(include={"suite", "benchmark", "value"})
-    return {"card_id": card_id, "position": position, **kept, "spec": _json(claim)}
+    columns = claim.model_dump(include={"suite", "benchmark", "value"})
+    return {"card_id": card_id, "position": position, **columns, "spec": _json(claim)}
 
 
 def _verdict_row(reproduction_id: str, position: int, verdict: Verdict) -> Row:
-    kept = verdict.model_dump(include={"kind", "reason", "measured", "difference_points"})
-    return {"reproduction_id": reproduction_id, "position": position, **kept, "spec": _json(verdict)}
+    columns = verdict.model_dump(include={"kind", "reason", "measured", "difference_points"})
+    return {"reproduction_id": reproduction_id, "position": position, **columns, "spec": _json(verdict)}
 
 
 def _json(record: BaseModel) -> str:
@@ -208,12 +208,12 @@ def _import_record(row: AnyRow) -> ImportedRunRecord:
     return ImportedRunRecord.model_validate({**{name: getattr(row, name) for name in names}, **spec})
 
 
-def _reproduction_record(row: AnyRow, found: Sequence[Verdict]) -> ReproductionRecord:
+def _reproduction_record(row: AnyRow, verdict_records: Sequence[Verdict]) -> ReproductionRecord:
     return ReproductionRecord(
         **{name: getattr(row, name) for name in ("id", "card_id", "run_id", "candidate", "made_at")},
         checks=_CHECKS.validate_json(row.checks),
         notes=_NOTES.validate_json(row.notes),
-        verdicts=tuple(found),
+        verdicts=tuple(verdict_records),
     )
 
 
@@ -234,7 +234,7 @@ def _verdict_counts(
 ) -> dict[str, dict[VerdictKind, int]]:
     key, kind = verdicts.c.reproduction_id, verdicts.c.kind
     query = sa.select(key, kind, sa.func.count()).where(among(connection, key, reproduction_ids))
-    found: dict[str, dict[VerdictKind, int]] = {}
+    counts: dict[str, dict[VerdictKind, int]] = {}
     for row in connection.execute(query.group_by(key, kind)):
-        found.setdefault(row[0], dict.fromkeys(VerdictKind, 0))[VerdictKind(row[1])] = row[2]
-    return found
+        counts.setdefault(row[0], dict.fromkeys(VerdictKind, 0))[VerdictKind(row[1])] = row[2]
+    return counts

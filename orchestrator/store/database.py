@@ -1,10 +1,9 @@
-"""The seam to the database: transactions, its clock, and errors as one sentence each.
+"""Access to the database: transactions, its clock, and error messages of one sentence.
 
-SQLite runs in WAL mode: readers see the last commit and never wait, writers queue up with BEGIN IMMEDIATE.
-On PostgreSQL readers have a read-only snapshot, and writers lock the rows that they decide on.
+SQLite runs in WAL mode: readers see the last commit and never wait, writers queue with BEGIN IMMEDIATE.
+On PostgreSQL readers use a read-only snapshot, and writers lock the rows that they decide on.
 
-Every unit of writing can be repeated without harm, so one whose connection was lost is tried again until
-`patience_s` is over.
+Every unit of work is idempotent, so that one whose connection was lost is retried for `patience_s`.
 """
 
 from __future__ import annotations
@@ -24,14 +23,14 @@ from orchestrator.errors import StoreError, StoreLost
 
 T = TypeVar("T")
 _BUSY_S = 60.0
-# What PostgreSQL says where two transactions were in each other's way: serialization, deadlock.
+# PostgreSQL's states for conflicting transactions: serialization failure, deadlock.
 _CONTENDED_STATES = {"40001", "40P01"}
-# The same, or the server was shutting down, crashed, starting up, or had too many connections.
+# These, and states of a server that shuts down, crashed, starts up, or has too many connections.
 _TRANSIENT_STATES = {*_CONTENDED_STATES, "57P01", "57P02", "57P03", "53300"}
-# psycopg gives no state where the connection itself is turned down.
+# psycopg reports no state if the connection itself is refused.
 _NOT_UP = ("the database system is", "too many clients", "remaining connection slots")
 _FULL_STATES = {"53100"}
-# What SQLite says when it cannot make its files larger.
+# SQLite's errors for files that cannot grow.
 _FULL_NAMES = ("SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE")
 _POSTGRES_OPTIONS = "-c idle_in_transaction_session_timeout=60000 -c lock_timeout=60000 -c timezone=UTC"
 _SQLITE_NOW = sa.text("SELECT strftime('%Y-%m-%d %H:%M:%f', 'now')")
@@ -39,7 +38,7 @@ _POSTGRES_NOW = sa.text("SELECT clock_timestamp()")
 
 
 class Database:
-    """One database, opened for reading and writing or for reading alone."""
+    """One database, opened for reading and writing or read-only."""
 
     def __init__(
         self, url: str, *, read_only: bool = False, patience_s: float = 60.0, foreign_keys: bool = True
@@ -47,7 +46,7 @@ class Database:
         self.url = _parse(url)
         self.read_only = read_only
         self._patience_s = patience_s
-        # A page that only reads says soon that it cannot; what writes waits for its turn.
+        # Readers fail fast on a locked database; writers wait for their turn.
         self._busy_s = min(_BUSY_S, patience_s) if read_only else _BUSY_S
         self._engine = (
             _sqlite(self.url, read_only, foreign_keys, self._busy_s)
@@ -63,39 +62,39 @@ class Database:
 
     @property
     def is_sqlite(self) -> bool:
-        """Whether this is a file on this machine."""
+        """Whether the database is a SQLite file."""
         return self.url.get_backend_name() == "sqlite"
 
     @property
     def file(self) -> Path | None:
-        """The file of a SQLite store."""
+        """The file of a SQLite store; None for PostgreSQL."""
         return Path(self.url.database or "") if self.is_sqlite else None
 
     @property
     def label(self) -> str:
-        """The store as messages name it, without its password."""
+        """Name of the store for messages, without password."""
         return str(self.file) if self.is_sqlite else _without_secrets(self.url)
 
     def write(self, work: Callable[[sa.Connection], T]) -> T:
-        """Run a unit of writing in one transaction; all of it is stored or nothing."""
+        """Run `work` in one writing transaction, with retries."""
         if self.read_only:
             raise StoreError(f"The store {self.label} is open for reading alone.")
         return self._patiently(self._writer, work, _is_transient)
 
     def read(self, work: Callable[[sa.Connection], T]) -> T:
-        """Run queries that all see one state of the store."""
+        """Run `work` in one reading transaction, which sees one snapshot."""
         return self._patiently(self._reader, work, _is_transient)
 
     def at_once(self, work: Callable[[sa.Connection], T], *, writing: bool = False) -> T:
-        """As read or write, but a database that does not answer is an error at once."""
+        """As `read` or `write`, but without retries."""
         return self._patiently(self._writer if writing else self._reader, work, _is_contended)
 
     def for_migration(self) -> Database:
-        """The same database as migrations need it: SQLite rebuilds a table by dropping it, and would cascade."""
+        """The same database for migrations, without foreign keys: SQLite drops tables to rebuild them."""
         return Database(self.url.render_as_string(hide_password=False), foreign_keys=False)
 
     def close(self) -> None:
-        """Give the connections back."""
+        """Close the connections."""
         self._engine.dispose()
 
     def _patiently(
@@ -104,20 +103,20 @@ class Database:
         work: Callable[[sa.Connection], T],
         worth_another_try: Callable[[BaseException], bool],
     ) -> T:
-        again = tenacity.Retrying(
+        retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(worth_another_try),
             stop=tenacity.stop_after_delay(self._patience_s),
             wait=tenacity.wait_random_exponential(multiplier=0.05, max=2.0),
             reraise=True,
         )
         try:
-            return again(lambda: _in_transaction(engine, work))
+            return retrying(lambda: _in_transaction(engine, work))
         except UnicodeEncodeError as error:
             raise StoreError(_not_text(self.label)) from error
-        except ValueError as error:  # of rows that are read: no UTF-8, no JSON, not what the record has
+        except ValueError as error:  # in rows that are read: invalid UTF-8, JSON or record
             raise self._damaged(error) from error
         except LookupError as error:
-            if type(error) is not LookupError:  # SQLAlchemy's own, for a value that its enum does not have
+            if type(error) is not LookupError:  # SQLAlchemy raises the base class for an unknown enum value
                 raise
             raise self._damaged(error) from error
         except SQLAlchemyError as error:
@@ -132,7 +131,7 @@ class Database:
         )
 
     def _sentence(self, error: SQLAlchemyError) -> str:
-        """What went wrong, where, and the next step."""
+        """Message for an error: what, where, and the next step."""
         cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
         text = (str(cause).strip().splitlines() or [type(cause).__name__])[0].rstrip(".")
         where = f"The store {self.label}"
@@ -160,18 +159,18 @@ def _not_text(label: str) -> str:
 
 
 def label_of(url: str) -> str:
-    """A store's URL as messages name it: its file, or its address without passwords. StoreError where it is no store's URL."""
+    """Name of a store for messages: its file, or its URL without passwords. StoreError for an invalid URL."""
     parsed = _parse(url)
     return str(parsed.database) if parsed.get_backend_name() == "sqlite" else _without_secrets(parsed)
 
 
 def full_disk(label: str) -> str:
-    """The sentence for a store whose disk is full."""
+    """Message for a store whose disk is full."""
     return f"The store {label} cannot be written: its disk is full; free some space and run the same command again."
 
 
 def clock(connection: sa.Connection) -> datetime:
-    """The time of the store; every decision about leases is made on this clock."""
+    """Time of the store's clock, on which all decisions about leases are made."""
     if connection.dialect.name == "sqlite":
         text = connection.scalar(_SQLITE_NOW)
         return datetime.fromisoformat(str(text)).replace(tzinfo=UTC)
@@ -185,7 +184,7 @@ def _in_transaction(engine: sa.Engine, work: Callable[[sa.Connection], T]) -> T:
 
 
 def _parse(text: str) -> sa.URL:
-    """The URL with the driver that we use; StoreError for what is neither SQLite nor PostgreSQL."""
+    """The URL with the supported driver; StoreError if it is neither SQLite nor PostgreSQL."""
     try:
         url = sa.make_url(text)
         backend = "postgresql" if url.drivername == "postgres" else url.get_backend_name()
@@ -221,7 +220,7 @@ def _sqlite(url: sa.URL, read_only: bool, foreign_keys: bool, busy_s: float) -> 
         connection.execute("PRAGMA cache_size = -65536")
         if not read_only:
             connection.execute("PRAGMA journal_mode = WAL")
-            # An outcome that was acknowledged survives a power cut.
+            # Acknowledged outcomes survive a power failure.
             connection.execute("PRAGMA synchronous = FULL")
         return connection
 
@@ -236,8 +235,8 @@ def _sqlite(url: sa.URL, read_only: bool, foreign_keys: bool, busy_s: float) -> 
 
 
 def _postgres(url: sa.URL, read_only: bool) -> sa.Engine:
-    own = url.query.get("options", "")
-    options = f"{own if isinstance(own, str) else ' '.join(own)} {_POSTGRES_OPTIONS}".strip()
+    extra = url.query.get("options", "")
+    options = f"{extra if isinstance(extra, str) else ' '.join(extra)} {_POSTGRES_OPTIONS}".strip()
     arguments: dict[str, Any] = {
         "application_name": "mergeboard",
         "connect_timeout": 10,
@@ -248,7 +247,7 @@ def _postgres(url: sa.URL, read_only: bool) -> sa.Engine:
 
 
 def _is_transient(error: BaseException) -> bool:
-    """Whether the same transaction may succeed a little later, once the server is there again."""
+    """Whether the transaction may succeed on a retry, for example when the server is back."""
     if not isinstance(error, DBAPIError) or isinstance(error.orig, sqlite3.Error):
         return _is_contended(error)
     state = getattr(error.orig, "sqlstate", None)
@@ -256,17 +255,17 @@ def _is_transient(error: BaseException) -> bool:
 
 
 def _is_contended(error: BaseException) -> bool:
-    """Whether another process was in the way, which the same transaction may not meet again."""
+    """Whether a conflict with another process caused the error, so that a retry may succeed."""
     if not isinstance(error, DBAPIError):
         return False
     if isinstance(error.orig, sqlite3.OperationalError):
-        # SQLite itself waits for locks, but not while it makes a new file a WAL store.
+        # SQLite waits for locks, but not while it switches a new file to WAL mode.
         return "database is locked" in str(error.orig)
     return getattr(error.orig, "sqlstate", None) in _CONTENDED_STATES
 
 
 def _cannot_connect(error: DBAPIError, state: str | None) -> bool:
-    """Connection refused, reset or timed out, or a server that is not up yet; one that answered 'no' (password, name) is there."""
+    """Whether the server is unreachable or not up yet, as opposed to a rejected password or name."""
     if not isinstance(error, sa.exc.OperationalError) or state is not None:
         return False
     text = str(error.orig)

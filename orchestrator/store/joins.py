@@ -1,4 +1,4 @@
-"""Pieces of SQL that several queries of the store are made of."""
+"""SQL expressions that several queries of the store share."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ EVALUATED = (
 )
 """Evaluations with their jobs, protocols and outcomes; `EVALUATION_COLUMNS` are what a record of one takes."""
 JOBS_OF_RUNS = run_jobs.join(jobs, jobs.c.digest == run_jobs.c.job_digest)
-"""Jobs by way of the runs that have them."""
+"""Jobs joined with their runs."""
 SCORED = (
     candidate_jobs.join(jobs, jobs.c.digest == candidate_jobs.c.job_digest)
     .join(protocols, protocols.c.digest == jobs.c.protocol_digest)
     .join(evaluations, evaluations.c.job_digest == jobs.c.digest)
 )
-"""Evaluations by way of the candidates that need them."""
+"""Evaluations joined with the candidates that need them."""
 IS_DONE = sa.exists().where(outcomes.c.job_digest == run_jobs.c.job_digest)
-"""Whether a run's job has an outcome. Asked with IN, SQLite would walk through the outcomes of all runs."""
+"""Whether a run's job has an outcome. With IN, SQLite would scan the outcomes of all runs."""
 
 
 def job_state(run_id: str) -> sa.ColumnElement[str]:
-    """The state of a run's job, a `JobState`: the one place where it is decided."""
+    """The `JobState` of a run's job, as an SQL expression; the only definition."""
     attempts_at_it = attempts.c.job_digest == run_jobs.c.job_digest
     last_has_failed = (
         sa.select(attempts.c.will_retry.is_(sa.false()))
@@ -69,7 +69,7 @@ def job_state(run_id: str) -> sa.ColumnElement[str]:
 
 
 def planned_jobs(run_id: str) -> sa.Select[Any]:
-    """The jobs of a run with that run's own part of each: rows for `rows.job_of`."""
+    """The jobs of a run with its part of each, as rows for `rows.job_of`."""
     return (
         sa.select(jobs, run_jobs.c.spec, run_jobs.c.live_layers)
         .select_from(JOBS_OF_RUNS)
@@ -103,7 +103,7 @@ def first_candidate(run_id: sa.ColumnElement[str], job_digest: sa.ColumnElement[
 
 
 def protocols_of(connection: sa.Connection, digests: Iterable[str | None]) -> dict[str, Protocol]:
-    """Protocols by their digests; unknown ones, and nulls, are left out."""
+    """Protocols by their digests; unknown digests and None are omitted."""
     known = {digest for digest in digests if digest is not None}
     query = sa.select(protocols.c.digest, protocols.c.spec).where(
         among(connection, protocols.c.digest, known)

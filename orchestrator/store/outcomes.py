@@ -1,4 +1,4 @@
-"""Outcomes: what is done, and what came of it."""
+"""Outcomes of jobs: completion, builds, evaluations and scores."""
 
 from __future__ import annotations
 
@@ -47,51 +47,51 @@ from orchestrator.store.tables import (
 
 
 class Results(StorePart):
-    """The part of the store that is about outcomes."""
+    """Methods of the store for outcomes."""
 
     def done(self, digests: Iterable[str]) -> frozenset[str]:
-        """Those of the given jobs whose outcome is there."""
-        wanted = list(digests)
+        """Those of the given jobs that have an outcome."""
+        job_digests = list(digests)
 
         def work(connection: sa.Connection) -> frozenset[str]:
-            there = sa.select(outcomes.c.job_digest).where(among(connection, outcomes.c.job_digest, wanted))
-            return frozenset(connection.scalars(there))
+            is_given = among(connection, outcomes.c.job_digest, job_digests)
+            return frozenset(connection.scalars(sa.select(outcomes.c.job_digest).where(is_given)))
 
         return self._database.read(work)
 
     def evaluated(self, run_id: str | None = None) -> tuple[str, ...]:
-        """Digests of all evaluations, in their order; only those that a run needs, where given."""
+        """Sorted digests of all stored evaluations, or of those that one run needs."""
         query = sa.select(evaluations.c.job_digest).order_by(evaluations.c.job_digest)
         if run_id is not None:
-            mine = sa.select(run_jobs.c.job_digest).where(run_jobs.c.run_id == run_id)
-            query = query.where(evaluations.c.job_digest.in_(mine))
+            jobs_of_run = sa.select(run_jobs.c.job_digest).where(run_jobs.c.run_id == run_id)
+            query = query.where(evaluations.c.job_digest.in_(jobs_of_run))
         return self._database.read(lambda connection: tuple(connection.scalars(query)))
 
     def outcomes(self, digests: Iterable[str]) -> dict[str, Success]:
-        """The outcomes of the given jobs, by digest; jobs that are not done are left out."""
-        wanted = list(digests)
+        """The outcomes of the given jobs, by digest; jobs without one are omitted."""
+        job_digests = list(digests)
 
         def work(connection: sa.Connection) -> dict[str, Success]:
-            return _builds(connection, wanted) | _evaluations(connection, wanted)
+            return _builds(connection, job_digests) | _evaluations(connection, job_digests)
 
         return self._database.read(work)
 
     def forget_builds(self, digests: Iterable[str]) -> int:
-        """Make builds undone whose artifacts have been evicted, so that they are built again when needed; how many."""
-        wanted = list(digests)
+        """Delete the outcomes of builds with evicted artifacts, so that they run again; returns the count."""
+        job_digests = list(digests)
 
         def work(connection: sa.Connection) -> int:
-            built = sa.select(builds.c.job_digest).where(among(connection, builds.c.job_digest, wanted))
-            gone = connection.scalars(built).all()
-            connection.execute(builds.delete().where(among(connection, builds.c.job_digest, gone)))
+            built = sa.select(builds.c.job_digest).where(among(connection, builds.c.job_digest, job_digests))
+            forgotten = connection.scalars(built).all()
+            connection.execute(builds.delete().where(among(connection, builds.c.job_digest, forgotten)))
             return connection.execute(
-                outcomes.delete().where(among(connection, outcomes.c.job_digest, gone))
+                outcomes.delete().where(among(connection, outcomes.c.job_digest, forgotten))
             ).rowcount
 
         return self._database.write(work)
 
     def run_jobs(self, run_id: str, *, candidate: int | None = None) -> tuple[PlannedJob, ...]:
-        """The jobs of a run as it planned them, in its order; of the candidate at one position, where given."""
+        """The planned jobs of a run in its order, or of its candidate at one position."""
 
         def work(connection: sa.Connection) -> tuple[PlannedJob, ...]:
             served: dict[str, list[int]] = {}
@@ -99,41 +99,41 @@ class Results(StorePart):
             pairs = pairs.where(candidate_jobs.c.run_id == run_id)
             planned = planned_jobs(run_id)
             if candidate is not None:
-                its = jobs_of_candidate(run_id, candidate)
-                pairs = pairs.where(candidate_jobs.c.job_digest.in_(its))
-                planned = planned.where(run_jobs.c.job_digest.in_(its))
+                candidate_digests = jobs_of_candidate(run_id, candidate)
+                pairs = pairs.where(candidate_jobs.c.job_digest.in_(candidate_digests))
+                planned = planned.where(run_jobs.c.job_digest.in_(candidate_digests))
             for digest, position in connection.execute(pairs):
                 served.setdefault(digest, []).append(position)
             rows = connection.execute(planned.order_by(run_jobs.c.position)).all()
-            known = protocols_of(connection, (row.protocol_digest for row in rows))
+            by_digest = protocols_of(connection, (row.protocol_digest for row in rows))
             return tuple(
-                PlannedJob(job=job_of(row, known), candidates=tuple(sorted(served.get(row.digest, ()))))
+                PlannedJob(job=job_of(row, by_digest), candidates=tuple(sorted(served.get(row.digest, ()))))
                 for row in rows
             )
 
         return self._database.read(work)
 
     def protocols(self, digests: Iterable[str]) -> dict[str, Protocol]:
-        """Protocols by their digests; unknown ones are left out."""
-        wanted = set(digests)
-        return self._database.read(lambda connection: protocols_of(connection, wanted))
+        """Protocols by their digests; unknown ones are omitted."""
+        protocol_digests = set(digests)
+        return self._database.read(lambda connection: protocols_of(connection, protocol_digests))
 
     def evaluations(self, digests: Iterable[str]) -> dict[str, EvaluationRecord]:
-        """Evaluations of the given jobs in the order of their digests, without their subsets' scores."""
-        wanted = list(digests)
+        """Evaluations of the given jobs, sorted by digest, without subset scores."""
+        job_digests = list(digests)
 
         def work(connection: sa.Connection) -> dict[str, EvaluationRecord]:
             query = sa.select(*EVALUATION_COLUMNS).select_from(EVALUATED)
-            query = query.where(among(connection, evaluations.c.job_digest, wanted))
+            query = query.where(among(connection, evaluations.c.job_digest, job_digests))
             query = query.order_by(evaluations.c.job_digest)
             return {row.job_digest: evaluation_record(row) for row in connection.execute(query)}
 
         return self._database.read(work)
 
     def scores(self, digests: Iterable[str]) -> dict[str, tuple[Score, ...]]:
-        """The scores of the subsets of the given evaluation jobs."""
-        wanted = list(digests)
-        return self._database.read(lambda connection: _scores(connection, wanted))
+        """The subset scores of the given evaluation jobs, by digest."""
+        job_digests = list(digests)
+        return self._database.read(lambda connection: _scores(connection, job_digests))
 
 
 def _scores(connection: sa.Connection, digests: list[str]) -> dict[str, tuple[Score, ...]]:
@@ -144,10 +144,10 @@ def _scores(connection: sa.Connection, digests: list[str]) -> dict[str, tuple[Sc
         .where(among(connection, scores.c.job_digest, digests))
         .order_by(scores.c.job_digest, scores.c.position)
     )
-    found: dict[str, list[Score]] = {}
+    scores_by_job: dict[str, list[Score]] = {}
     for row in connection.execute(query):
-        found.setdefault(row.job_digest, []).append(score_record(row, row.benchmark))
-    return {digest: tuple(some) for digest, some in found.items()}
+        scores_by_job.setdefault(row.job_digest, []).append(score_record(row, row.benchmark))
+    return {digest: tuple(job_scores) for digest, job_scores in scores_by_job.items()}
 
 
 def _builds(connection: sa.Connection, digests: list[str]) -> dict[str, Success]:
@@ -169,11 +169,11 @@ def _evaluations(connection: sa.Connection, digests: list[str]) -> dict[str, Suc
     query = sa.select(*EVALUATION_COLUMNS, outcomes.c.started_at).select_from(EVALUATED)
     rows = connection.execute(query.where(among(connection, evaluations.c.job_digest, digests))).all()
     details = _scores(connection, [row.job_digest for row in rows])
-    known = protocols_of(connection, (row.protocol_digest for row in rows))
+    protocols_by_digest = protocols_of(connection, (row.protocol_digest for row in rows))
     return {
         row.job_digest: _eval_outcome(
             row,
-            stored_part(known, row.protocol_digest, "protocol"),
+            stored_part(protocols_by_digest, row.protocol_digest, "protocol"),
             stored_part(details, row.job_digest, "scores"),
         )
         for row in rows
@@ -205,7 +205,7 @@ def _common() -> tuple[sa.Column[Any], ...]:
 
 
 def _shared(row: AnyRow) -> dict[str, Any]:
-    """The fields that both kinds of outcome have."""
+    """The fields of both kinds of outcome."""
     return {
         "hardware": hardware_record(row.hardware),
         "started_at": row.started_at,

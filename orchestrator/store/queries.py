@@ -1,4 +1,4 @@
-"""Queries of tables, cards and pages. Each costs as much as what it returns or the run that it is about."""
+"""Queries for tables, cards and pages. Their cost is proportional to their result or to one run."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ from orchestrator.store.tables import (
 )
 
 _SHOWN_RUNS = 5
-"""Runs that are named where the beginning of an id fits several."""
+"""Most runs that are named if a prefix matches several."""
 
 
 class Queries(StorePart):
-    """The part of the store that answers questions over many rows."""
+    """Methods of the store for queries over many rows."""
 
     def progress(self, run_id: str) -> JobCounts:
-        """How many jobs of a run stand where."""
+        """Number of jobs of a run by state."""
 
         def work(connection: sa.Connection) -> JobCounts:
             state = job_state(run_id).label("state")
@@ -64,7 +64,7 @@ class Queries(StorePart):
         return self._database.read(work)
 
     def usage(self, run_id: str) -> tuple[Usage, ...]:
-        """Time and GPU time that a run has taken, node by node, the busiest first."""
+        """Time and GPU time of a run by node, the busiest first."""
         spec, hardware = protocols.c.spec.label("protocol"), outcomes.c.hardware
         query = (
             sa.select(
@@ -80,7 +80,7 @@ class Queries(StorePart):
             .order_by(attempts.c.started_at)
         )
         used = sa.select(run_jobs.c.job_digest).where(run_jobs.c.run_id == run_id)
-        known = sa.select(protocols.c.digest, spec).where(
+        specs = sa.select(protocols.c.digest, spec).where(
             protocols.c.digest.in_(sa.select(jobs.c.protocol_digest).where(jobs.c.digest.in_(used)))
         )
         machines = sa.select(hardware).where(outcomes.c.job_digest.in_(used)).distinct()
@@ -89,26 +89,26 @@ class Queries(StorePart):
             now = clock(connection)
             gpus = {
                 row.digest: protocol_of(row.protocol).engine.tensor_parallel
-                for row in connection.execute(known)
+                for row in connection.execute(specs)
             }
             has_gpus = {m.host for m in map(hardware_record, connection.scalars(machines)) if m.gpus}
-            found: dict[str | None, tuple[int, float, float]] = {}
+            by_node: dict[str | None, tuple[int, float, float]] = {}
             served: dict[str, datetime] = {}
             for node, worker, attempt, started, ended, protocol in connection.execute(query):
-                # Attempts of one batch share their engine's time.
+                # Attempts of one batch overlap on their engine: count its time once.
                 begun = max(started, served.get(worker or attempt, started))
                 seconds = max(0.0, ((ended or now) - begun).total_seconds())
                 served[worker or attempt] = max(begun, ended or now)
-                held = gpus.get(protocol, 0) if node in has_gpus else 0
-                count, job_s, gpu_s = found.get(node, (0, 0.0, 0.0))
-                found[node] = (count + 1, job_s + seconds, gpu_s + held * seconds)
-            order = sorted(found.items(), key=lambda item: -item[1][1])
+                gpus_held = gpus.get(protocol, 0) if node in has_gpus else 0
+                count, job_s, gpu_s = by_node.get(node, (0, 0.0, 0.0))
+                by_node[node] = (count + 1, job_s + seconds, gpu_s + gpus_held * seconds)
+            order = sorted(by_node.items(), key=lambda item: -item[1][1])
             return tuple(Usage(node=n, attempts=c, job_s=j, gpu_s=g) for n, (c, j, g) in order)
 
         return self._database.read(work)
 
     def failures(self, run_id: str) -> tuple[FailureCount, ...]:
-        """How often attempts of a run failed, by kind of failure, most frequent first."""
+        """Number of failed attempts of a run by failure class, most frequent first."""
         kind, count = attempts.c.failure_class, sa.func.count().label("count")
         query = sa.select(kind, count).where(attempts.c.run_id == run_id, kind.is_not(None)).group_by(kind)
         query = query.order_by(count.desc(), kind)
@@ -127,7 +127,7 @@ class Queries(StorePart):
         )
 
     def find_run(self, text: str) -> str:
-        """Id of the run that `text` is, or is the only one to begin with; RunError where there is none, or several."""
+        """Id of the run with this id or unique prefix; RunError if none or several match."""
         query = (
             sa.select(runs.c.id)
             .where(runs.c.id.startswith(text, autoescape=True))
@@ -135,7 +135,7 @@ class Queries(StorePart):
             .limit(_SHOWN_RUNS + 1)
         )
         rows = self._database.read(lambda connection: connection.scalars(query).all())
-        ids = [str(row) for row in rows if str(row).startswith(text)]  # SQLite's LIKE takes either case
+        ids = [str(row) for row in rows if str(row).startswith(text)]  # SQLite's LIKE ignores case
         if text and text in ids:
             return text
         if not text or not ids:
@@ -148,9 +148,9 @@ class Queries(StorePart):
     def find_candidates(
         self, text: str, *, run_id: str | None = None, scored: bool = False, limit: int = 20
     ) -> tuple[CandidateInRun, ...]:
-        """Candidates of this name or weights digest, those of the newest runs first; of one run, where given.
+        """Candidates with this name or weights digest, newest runs first; optionally of one run.
 
-        With `scored`, only those that have a score of a benchmark; probes are no scores.
+        With `scored`, only those with a benchmark score; probes do not count.
         """
         query = (
             sa.select(candidates, runs.c.name.label("run_name"))
@@ -162,11 +162,11 @@ class Queries(StorePart):
         if run_id is not None:
             query = query.where(candidates.c.run_id == run_id)
         if scored:
-            of_this = (candidate_jobs.c.run_id == candidates.c.run_id) & (
+            of_candidate = (candidate_jobs.c.run_id == candidates.c.run_id) & (
                 candidate_jobs.c.candidate == candidates.c.position
             )
             query = query.where(
-                sa.exists().select_from(SCORED).where(of_this, protocols.c.suite != PROBE_SUITE)
+                sa.exists().select_from(SCORED).where(of_candidate, protocols.c.suite != PROBE_SUITE)
             )
 
         def work(connection: sa.Connection) -> tuple[CandidateInRun, ...]:
@@ -185,8 +185,8 @@ class Queries(StorePart):
         """Candidates of a run with all their evaluations, in the run's order."""
 
         def work(connection: sa.Connection) -> tuple[CandidateScores, ...]:
-            which = (candidates.c.run_id == run_id) & candidates.c.position.in_(positions)
-            query = sa.select(candidates).where(which).order_by(candidates.c.position)
+            condition = (candidates.c.run_id == run_id) & candidates.c.position.in_(positions)
+            query = sa.select(candidates).where(condition).order_by(candidates.c.position)
             return tuple(_with_evaluations(connection, run_id, connection.execute(query).all(), sa.true()))
 
         return self._database.read(work)
@@ -195,18 +195,18 @@ class Queries(StorePart):
         """One page of a run's candidates with their evaluations."""
 
         def work(connection: sa.Connection) -> LeaderboardPage:
-            which = candidates.c.run_id == query.run_id
+            where = candidates.c.run_id == query.run_id
             if query.search:
-                which &= candidates.c.name.icontains(query.search, autoescape=True)
-            total = connection.scalar(sa.select(sa.func.count()).select_from(candidates).where(which)) or 0
+                where &= candidates.c.name.icontains(query.search, autoescape=True)
+            n_rows = connection.scalar(sa.select(sa.func.count()).select_from(candidates).where(where)) or 0
             page = (
-                _sorted(query, connection.dialect.name).where(which).limit(query.limit).offset(query.offset)
+                _sorted(query, connection.dialect.name).where(where).limit(query.limit).offset(query.offset)
             )
             return LeaderboardPage(
-                total=total,
+                total=n_rows,
                 rows=tuple(
                     _with_evaluations(
-                        connection, query.run_id, connection.execute(page).all(), _wanted(query)
+                        connection, query.run_id, connection.execute(page).all(), _shown_evaluations(query)
                     )
                 ),
             )
@@ -214,8 +214,8 @@ class Queries(StorePart):
         return self._database.read(work)
 
 
-def _wanted(query: LeaderboardQuery) -> sa.ColumnElement[bool]:
-    """Which evaluations a leaderboard shows."""
+def _shown_evaluations(query: LeaderboardQuery) -> sa.ColumnElement[bool]:
+    """Condition for the evaluations that a leaderboard shows."""
     conditions: list[sa.ColumnElement[bool]] = [sa.true()]
     if query.suite is not None:
         conditions.append(protocols.c.suite == query.suite)
@@ -225,8 +225,8 @@ def _wanted(query: LeaderboardQuery) -> sa.ColumnElement[bool]:
 
 
 def _sorted(query: LeaderboardQuery, dialect: str) -> sa.Select[Any]:
-    """Candidates in the order that the query asks for; those without a value come last."""
-    # By code point, as SQLite does: PostgreSQL would sort by the language of its database.
+    """Select candidates in the query's order; those without a value come last."""
+    # By code point, as SQLite does: PostgreSQL would sort by its database's locale.
     name = sa.collate(candidates.c.name, "C") if dialect == "postgresql" else candidates.c.name
     plain: dict[SortKey, sa.ColumnElement[Any]] = {
         SortKey.POSITION: candidates.c.position,
@@ -238,13 +238,13 @@ def _sorted(query: LeaderboardQuery, dialect: str) -> sa.Select[Any]:
         key = plain[query.sort]
         selected = sa.select(candidates)
     else:
-        wanted = _wanted(query)
+        condition = _shown_evaluations(query)
         if query.sort is SortKey.BENCHMARK:
-            wanted &= protocols.c.benchmark == query.benchmark
+            condition &= protocols.c.benchmark == query.benchmark
         means = (
             sa.select(candidate_jobs.c.candidate, sa.func.avg(evaluations.c.normalized).label("mean"))
             .select_from(SCORED)
-            .where(candidate_jobs.c.run_id == query.run_id, wanted)
+            .where(candidate_jobs.c.run_id == query.run_id, condition)
             .group_by(candidate_jobs.c.candidate)
             .subquery()
         )
@@ -255,10 +255,10 @@ def _sorted(query: LeaderboardQuery, dialect: str) -> sa.Select[Any]:
 
 
 def _with_evaluations(
-    connection: sa.Connection, run_id: str, rows: Any, wanted: sa.ColumnElement[bool]
+    connection: sa.Connection, run_id: str, rows: Any, condition: sa.ColumnElement[bool]
 ) -> list[CandidateScores]:
-    """Candidates with their evaluations, in the plan's order, by one query for all of them."""
-    found = [candidate_record(row) for row in rows]
+    """Candidates with their evaluations in the plan's order, by a single query."""
+    records = [candidate_record(row) for row in rows]
     served = candidate_jobs.join(
         run_jobs,
         (run_jobs.c.run_id == candidate_jobs.c.run_id)
@@ -269,12 +269,12 @@ def _with_evaluations(
         .select_from(served.join(EVALUATED, evaluations.c.job_digest == candidate_jobs.c.job_digest))
         .where(
             candidate_jobs.c.run_id == run_id,
-            candidate_jobs.c.candidate.in_([c.position for c in found]),
-            wanted,
+            candidate_jobs.c.candidate.in_([c.position for c in records]),
+            condition,
         )
         .order_by(candidate_jobs.c.candidate, run_jobs.c.position)
     )
     grouped: dict[int, list[Any]] = {}
     for row in connection.execute(query):
         grouped.setdefault(row.candidate, []).append(evaluation_record(row))
-    return [CandidateScores(candidate=c, evaluations=tuple(grouped.get(c.position, ()))) for c in found]
+    return [CandidateScores(candidate=c, evaluations=tuple(grouped.get(c.position, ()))) for c in records]

@@ -1,7 +1,7 @@
-"""What the store remembers, as values: runs, candidates, jobs, attempts and outcomes.
+"""Records of the store: runs, candidates, jobs, attempts and outcomes.
 
-A state that follows from other facts is derived when it is read and never stored: a job is done when its
-outcome is there, a run is interrupted when it has not ended and nobody holds its lease.
+Derived states are computed when read and never stored: a job is done when its outcome exists, a run is
+interrupted when it has not ended and no driver holds its lease.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 
 
 def new_id() -> str:
-    """A short id whose order is the order of time: nine characters of milliseconds, six of chance."""
+    """A short id that sorts by time: nine characters of milliseconds, six random ones."""
     value = (int(time.time() * 1000) << 30) | secrets.randbits(30)
     digits = []
     for _ in range(15):
@@ -35,7 +35,7 @@ def new_id() -> str:
 
 
 class RunState(StrEnum):
-    """Where a run stands."""
+    """State of a run."""
 
     WAITING = "waiting"
     RUNNING = "running"
@@ -49,7 +49,7 @@ ENDED = (RunState.DONE, RunState.FAILED, RunState.CANCELLED)
 
 
 class AttemptState(StrEnum):
-    """Where an attempt stands. `superseded` came back after another attempt's outcome had been taken."""
+    """State of an attempt. `superseded`: ended after another attempt's outcome had been accepted."""
 
     RUNNING = "running"
     SUCCEEDED = "succeeded"
@@ -60,7 +60,7 @@ class AttemptState(StrEnum):
 
 
 class FailureClass(StrEnum):
-    """Kinds of failure; each says whether and how a job is tried again."""
+    """Classes of failure, which determine whether and how a job is retried."""
 
     OUT_OF_MEMORY = "out_of_memory"
     TOO_LARGE = "too_large"
@@ -81,7 +81,7 @@ class FailureClass(StrEnum):
 
 
 class Acceptance(StrEnum):
-    """What became of an outcome that was handed to the store."""
+    """Result of handing an outcome to the store."""
 
     ACCEPTED = "accepted"
     ALREADY_THERE = "already_there"
@@ -98,9 +98,9 @@ class NotStarted(StrEnum):
 
 
 class NewRun(Frozen):
-    """A run as it is handed to the store; the store adds the times."""
+    """A new run; the store adds the times."""
 
-    id: str = Field(default_factory=new_id, description="Name of the run in commands; later runs sort later.")
+    id: str = Field(default_factory=new_id, description="Id of the run in commands; later runs sort later.")
     name: str = Field(description="Name of the sweep.")
     sweep: str = Field(description="Text of the sweep file.")
     sweep_digest: str = Field(description="Digest of what the sweep asks for.")
@@ -111,38 +111,38 @@ class NewRun(Frozen):
 
 
 class RunRecord(NewRun):
-    """A run as the store knows it."""
+    """A stored run."""
 
-    state: RunState = Field(description="Where the run stands; derived from its end and its lease.")
-    created_at: AwareDatetime = Field(description="When the run was written, on the store's clock.")
-    started_at: AwareDatetime | None = Field(description="When a driver first took it.")
+    state: RunState = Field(description="State of the run, derived from its end and its lease.")
+    created_at: AwareDatetime = Field(description="When the run was stored, on the store's clock.")
+    started_at: AwareDatetime | None = Field(description="When a driver first took its lease; null if never.")
     ended_at: AwareDatetime | None = Field(description="When it ended; null while it has not.")
     cancel_requested_at: AwareDatetime | None = Field(
-        description="When someone asked for its end; null if nobody did."
+        description="When its cancellation was requested; null if it was not."
     )
     owner: str | None = Field(
-        description="Driver that holds the lease or held it last; null if it was given back."
+        description="Driver that holds or last held the lease; null if it was released."
     )
     lease_expires_at: AwareDatetime | None = Field(
-        description="When the driver's lease ends unless it is renewed."
+        description="When the driver's lease expires unless it is renewed."
     )
 
 
 class CandidateRecord(Frozen):
-    """One thing that is scored in a run: the base, or a recipe or layer path that is compared with it."""
+    """A candidate of a run: the base, or a recipe or layer path that is compared with it."""
 
-    position: int = Field(ge=0, description="Place in the sweep; the base is usually 0.")
-    name: str = Field(description="Name for tables.")
+    position: int = Field(ge=0, description="Index in the sweep; the base is usually 0.")
+    name: str = Field(description="Name in tables.")
     is_base: bool = Field(description="Whether the others are compared with this one.")
     weights_digest: str = Field(description="Digest of the weights, or of the recipe that makes them.")
     layer_path: tuple[int, ...] | None = Field(
-        default=None, description="Source layers in order; null is all, once."
+        default=None, description="Source layers in order; null means all layers, once each."
     )
     recipe: str | None = Field(
-        default=None, description="Canonical text of the recipe; null for a checkpoint as it is."
+        default=None, description="Canonical text of the recipe; null for an unchanged checkpoint."
     )
     layers: int | None = Field(
-        default=None, ge=0, description="Layers of a forward pass; null where not known yet."
+        default=None, ge=0, description="Layers of a forward pass; null if not known yet."
     )
     parameters: int | None = Field(default=None, ge=0, description="Parameters of the checkpoint when built.")
 
@@ -150,32 +150,32 @@ class CandidateRecord(Frozen):
 class PlannedJob(Frozen):
     """A job of a run and the candidates that it serves."""
 
-    job: BuildJob | EvalJob = Field(discriminator="kind", description="What is to be done.")
+    job: BuildJob | EvalJob = Field(discriminator="kind", description="The job.")
     candidates: tuple[int, ...] = Field(description="Positions of the candidates that need its outcome.")
 
 
 class RunLease(Frozen):
-    """The right to drive a run; every write of a driver shows it."""
+    """The right to drive a run; every write of a driver presents it."""
 
     run_id: str = Field(description="The run.")
     owner: str = Field(description="The process that drives it.")
-    token: int = Field(description="Counts the owners of the run; an older token has no right any more.")
+    token: int = Field(description="Number of the run's owner; older tokens are invalid.")
 
 
 class Renewal(Frozen):
-    """What a driver learns when it renews its lease."""
+    """Result of renewing a driver's lease."""
 
-    held: bool = Field(description="Whether the lease is still this driver's; if not it must stop driving.")
-    cancel_requested: bool = Field(description="Whether someone asked for the end of the run.")
+    held: bool = Field(description="Whether the driver still holds the lease; if not, it must stop.")
+    cancel_requested: bool = Field(description="Whether the cancellation of the run was requested.")
     lost: tuple[str, ...] = Field(
-        description="Ids of the given attempts that are not running any more for the store."
+        description="Ids of the given attempts that are no longer running in the store."
     )
 
 
 class Protocol(BenchmarkIdentity):
-    """Everything that a score depends on besides the weights and the layer path.
+    """Everything that a score depends on except the weights and the layer path.
 
-    Two scores may be compared when their protocols are equal; where they are not, `differences` says why.
+    Two scores are comparable if their protocols are equal; otherwise `differences` lists the fields.
     """
 
     engine: EngineSpec = Field(description="The engine and its settings.")
@@ -191,63 +191,65 @@ class Protocol(BenchmarkIdentity):
         return digest_of(self)
 
     def differences(self, other: Protocol) -> tuple[str, ...]:
-        """Names of the fields that differ, nested ones with dots, for example 'settings.limit'."""
+        """Names of the differing fields, with dots for nested ones, for example 'settings.limit'."""
         return tuple(_differences(self, other, ""))
 
 
-def _differences(mine: Frozen | EngineSpec | EvalSettings, other: object, prefix: str) -> list[str]:
-    """Names of the fields in which two records of one class differ."""
-    found: list[str] = []
-    for name in type(mine).model_fields:
-        left, right = getattr(mine, name), getattr(other, name)
+def _differences(
+    left_record: Frozen | EngineSpec | EvalSettings, right_record: object, prefix: str
+) -> list[str]:
+    """Names of the fields in which two records of the same class differ."""
+    names: list[str] = []
+    for name in type(left_record).model_fields:
+        left, right = getattr(left_record, name), getattr(right_record, name)
         if left == right:
             continue
         if isinstance(left, EngineSpec | EvalSettings):
-            found += _differences(left, right, f"{prefix}{name}.")
+            names += _differences(left, right, f"{prefix}{name}.")
         else:
-            found.append(prefix + name)
-    return found
+            names.append(prefix + name)
+    return names
 
 
 class BuildOutcome(Frozen):
-    """What a build gave."""
+    """Outcome of a build."""
 
-    artifact: str = Field(description="Digest that names the artifact; the job's own.")
+    artifact: str = Field(description="Digest of the artifact, equal to the job's digest.")
     path: str = Field(description="The checkpoint's directory, relative to MERGEBOARD_HOME.")
-    size_bytes: int = Field(ge=0, description="Bytes that it takes on disk.")
+    size_bytes: int = Field(ge=0, description="Size on disk in bytes.")
     parameters: int = Field(ge=0, description="Parameters of the checkpoint.")
     layers: int = Field(ge=0, description="Layers of the checkpoint.")
-    hardware: Hardware = Field(description="The machine that it ran on.")
+    hardware: Hardware = Field(description="Machine that it ran on.")
     started_at: AwareDatetime = Field(description="When the work began, on the worker's clock.")
     ended_at: AwareDatetime = Field(description="When the work ended, on the worker's clock.")
 
 
 class EvalOutcome(Frozen):
-    """What an evaluation gave."""
+    """Outcome of an evaluation."""
 
     evaluation: Evaluation = Field(description="The scores and what they were measured with.")
     samples_path: str = Field(description="Parquet file of the samples, relative to MERGEBOARD_HOME.")
     samples_sha256: str = Field(description="sha256 of that file.")
-    hardware: Hardware = Field(description="The machine that it ran on.")
+    hardware: Hardware = Field(description="Machine that it ran on.")
     started_at: AwareDatetime = Field(description="When the work began, on the worker's clock.")
     ended_at: AwareDatetime = Field(description="When the work ended, on the worker's clock.")
     engine_start_s: float | None = Field(
         default=None,
-        description="Seconds that its engine took to start; null where it was open already. Not stored with the outcome.",
+        description="Engine start in seconds; null if it was already open. Not stored with the outcome.",
     )
 
     def contradiction(self, job: EvalJob) -> str | None:
-        """Why this cannot be the outcome of the job, as a sentence; None where it can."""
-        wanted = (job.suite, job.benchmark_digest, job.engine, job.settings)
+        """Why this is not an outcome of the job, as a sentence; None if it is."""
+        planned = (job.suite, job.benchmark_digest, job.engine, job.settings)
         got = self.evaluation
         engine = got.engine
         if job.engine.attention_backend == AUTO_ATTENTION:
-            # The plan left the backend to the engine, which tells the one that it chose.
+            # The plan left the backend to the engine, which reports its choice.
             engine = engine.model_copy(update={"attention_backend": AUTO_ATTENTION})
         measured = (got.suite, got.benchmark_digest, engine, got.settings)
-        if measured != wanted:
+        if measured != planned:
             names = ("suite", "benchmark_digest", "engine", "settings")
-            wrong = [n for n, w, m in zip(names, wanted, measured, strict=True) if m != w]
+            wrong = [n for n, w, m in zip(names, planned, measured, strict=True) if m != w]
             return f"The result was measured with another {' and '.join(wrong)} than the job asks for."
         if {got.result.benchmark, *(score.benchmark for score in got.scores)} != {job.benchmark}:
             return f"The result is of another benchmark than {job.benchmark}."
@@ -258,19 +260,19 @@ class EvalOutcome(Frozen):
 
 
 class Failure(Frozen):
-    """Why an attempt gave no outcome."""
+    """Failure of an attempt."""
 
-    failure_class: FailureClass = Field(description="What kind of failure it was.")
-    message: ForeignText = Field(description="One sentence.")
+    failure_class: FailureClass = Field(description="Class of the failure.")
+    message: ForeignText = Field(description="The failure in one sentence.")
     log_tail: ForeignText = Field(default="", description="Last lines of the attempt's log.")
-    node: str | None = Field(default=None, description="Machine that it happened on, where known.")
+    node: str | None = Field(default=None, description="Host on which it happened, if known.")
     batch_size: int | None = Field(
-        default=None, description="Sequences per batch of the engine that failed, where known; not stored."
+        default=None, description="Sequences per batch of the failed engine, if known; not stored."
     )
     jobs: int = Field(
         default=1,
         ge=1,
-        description="Jobs that ran together when it happened, any of which may be its cause; not stored.",
+        description="Number of jobs in the failed batch, any of which may be the cause; not stored.",
     )
 
 
@@ -279,28 +281,26 @@ Outcome = BuildOutcome | EvalOutcome | Failure
 
 
 class AttemptRecord(Frozen):
-    """One try at one job."""
+    """An attempt at a job."""
 
     id: str = Field(description="Id of the attempt; also the name of its log.")
     job_digest: str = Field(description="The job.")
     run_id: str = Field(description="The run whose driver started it.")
-    number: int = Field(ge=1, description="Counts the attempts at the job, over all runs.")
-    state: AttemptState = Field(description="Where it stands.")
-    node: str | None = Field(description="Machine that it ran on, where known.")
-    worker: str | None = Field(description="Worker process or actor, where known.")
+    number: int = Field(ge=1, description="Number of the attempt at the job, over all runs.")
+    state: AttemptState = Field(description="State of the attempt.")
+    node: str | None = Field(description="Host that it ran on, if known.")
+    worker: str | None = Field(description="Worker process or actor, if known.")
     started_at: datetime = Field(description="When it was started, on the store's clock.")
-    heartbeat_at: datetime = Field(description="When its driver last vouched for it, on the store's clock.")
+    heartbeat_at: datetime = Field(description="Last heartbeat of its driver, on the store's clock.")
     ended_at: datetime | None = Field(description="When it ended, on the store's clock.")
-    failure_class: FailureClass | None = Field(description="What kind of failure ended it.")
+    failure_class: FailureClass | None = Field(description="Class of the failure that ended it.")
     message: str | None = Field(description="The failure in one sentence.")
-    log_tail: str | None = Field(description="Last lines of its log, where it failed.")
-    will_retry: bool | None = Field(
-        description="Whether the scheduler meant to try again after this failure."
-    )
+    log_tail: str | None = Field(description="Last lines of its log, if it failed.")
+    will_retry: bool | None = Field(description="Whether the scheduler planned a retry after this failure.")
 
 
 class JobState(StrEnum):
-    """Where a job of a run stands."""
+    """State of a job of a run."""
 
     DONE = "done"
     RUNNING = "running"
@@ -309,30 +309,30 @@ class JobState(StrEnum):
 
 
 class JobCounts(Frozen):
-    """How many jobs of a run stand where. A job that is done may have been done by another run."""
+    """Number of jobs of a run by state. Another run may have executed a job that is done."""
 
     run_id: str = Field(description="The run.")
     total: int = Field(description="Jobs of the run.")
     done: int = Field(description="Jobs whose outcome is in the store.")
     running: int = Field(description="Jobs with a live attempt, of this run or of another.")
-    failed: int = Field(description="Jobs that failed in this run and will not be tried again.")
+    failed: int = Field(description="Jobs that failed in this run and will not be retried.")
 
     @property
     def waiting(self) -> int:
-        """Jobs that have not started or wait to be tried again, or for a job that has failed."""
+        """Jobs that have not started, wait for a retry, or depend on a failed job."""
         return self.total - self.done - self.running - self.failed
 
 
 class Usage(Frozen):
-    """What a run has taken of one node so far, or of all: the one count of its GPU-hours.
+    """Time and GPU time that a run has used on one node, or on all nodes.
 
-    Lost and failed attempts are included, outcomes that another run has paid for are not.
+    Includes lost and failed attempts, but not outcomes that another run computed.
     """
 
-    node: str | None = Field(description="The machine; null where it is not known.")
-    attempts: int = Field(description="Attempts, running ones included.")
-    job_s: float = Field(description="Seconds that engines and builds worked on them; a batch counts once.")
-    gpu_s: float = Field(description="The same times the GPUs that they held; 0 where there are none.")
+    node: str | None = Field(description="Host name; null if unknown.")
+    attempts: int = Field(description="Number of attempts, including running ones.")
+    job_s: float = Field(description="Seconds of work of engines and builds; a batch counts once.")
+    gpu_s: float = Field(description="GPU seconds: seconds of work times reserved GPUs; 0 without GPUs.")
 
     @classmethod
     def total(cls, usage: Iterable[Usage]) -> Usage:
@@ -347,33 +347,33 @@ class Usage(Frozen):
 
 
 class FailureCount(Frozen):
-    """How often one kind of failure has happened."""
+    """Number of failures of one class."""
 
-    failure_class: FailureClass = Field(description="The kind of failure.")
-    count: int = Field(description="Attempts that ended so.")
+    failure_class: FailureClass = Field(description="Class of the failure.")
+    count: int = Field(description="Number of attempts that failed with this class.")
 
 
 class EvaluationRecord(Frozen):
-    """A stored evaluation, without the scores of its subsets."""
+    """A stored evaluation, without its subset scores."""
 
     job_digest: str = Field(description="The job that it is the outcome of.")
     weights_digest: str = Field(description="Digest of the weights, or of the recipe that makes them.")
-    layer_path: tuple[int, ...] | None = Field(description="Source layers in order; null is all, once.")
-    protocol_digest: str = Field(description="Digest of everything else that the score depends on.")
+    layer_path: tuple[int, ...] | None = Field(description="Source layers in order; null: all, once each.")
+    protocol_digest: str = Field(description="Digest of all else that the score depends on.")
     engine_digest: str = Field(description="Digest of the engine's settings.")
     suite: str = Field(description="Name of the suite.")
-    result: BenchmarkScore = Field(description="The benchmark as its leaderboard shows it.")
+    result: BenchmarkScore = Field(description="The benchmark's aggregate result, as on its leaderboard.")
     samples_path: str = Field(description="Parquet file of the samples, relative to MERGEBOARD_HOME.")
     samples_sha256: str = Field(description="sha256 of that file.")
-    n_requests: int = Field(description="Requests that were needed.")
+    n_requests: int = Field(description="Number of requests.")
     n_replayed: int = Field(description="Of these, requests whose answers came from the journal.")
-    duration_s: float = Field(description="Wall-clock seconds, engine start left out.")
-    hardware: Hardware = Field(description="The machine that it ran on.")
+    duration_s: float = Field(description="Wall-clock seconds, without engine start.")
+    hardware: Hardware = Field(description="Machine that it ran on.")
     ended_at: AwareDatetime = Field(description="When the work ended, on the worker's clock.")
 
 
 class CandidateInRun(Frozen):
-    """A candidate together with the run that it belongs to."""
+    """A candidate with its run."""
 
     run_id: str = Field(description="The run.")
     run_name: str = Field(description="Name of the run's sweep.")
@@ -381,7 +381,7 @@ class CandidateInRun(Frozen):
 
 
 class CandidateScores(Frozen):
-    """A row of a leaderboard: a candidate and its benchmarks."""
+    """A row of a leaderboard: a candidate and its evaluations."""
 
     candidate: CandidateRecord = Field(description="The candidate.")
     evaluations: tuple[EvaluationRecord, ...] = Field(
@@ -390,7 +390,7 @@ class CandidateScores(Frozen):
 
 
 class SortKey(StrEnum):
-    """What a leaderboard can be sorted by."""
+    """Sort key of a leaderboard."""
 
     POSITION = "position"
     NAME = "name"
@@ -401,28 +401,28 @@ class SortKey(StrEnum):
 
 
 class LeaderboardQuery(Frozen):
-    """Which part of a run's leaderboard is wanted."""
+    """Query for a part of a run's leaderboard."""
 
     run_id: str = Field(description="The run.")
-    suite: str | None = Field(default=None, description="Only this suite; null is all.")
-    engine_digest: str | None = Field(default=None, description="Only scores of this engine; null is all.")
+    suite: str | None = Field(default=None, description="Only this suite; null means all.")
+    engine_digest: str | None = Field(default=None, description="Only scores of this engine; null means all.")
     sort: SortKey = Field(
-        default=SortKey.POSITION, description="What the rows are sorted by; candidates without it come last."
+        default=SortKey.POSITION, description="Sort key of the rows; candidates without a value come last."
     )
     benchmark: str | None = Field(
-        default=None, description="The benchmark to sort by, where that is the key."
+        default=None, description="The benchmark to sort by, for the key `benchmark`."
     )
-    descending: bool = Field(default=False, description="Whether the largest come first.")
+    descending: bool = Field(default=False, description="Whether the largest values come first.")
     search: str | None = Field(default=None, description="Only candidates whose name contains this text.")
-    offset: int = Field(default=0, ge=0, description="Rows to leave out at the top.")
-    limit: int = Field(default=100, ge=1, le=10_000, description="Most rows to return.")
+    offset: int = Field(default=0, ge=0, description="Number of rows to skip.")
+    limit: int = Field(default=100, ge=1, le=10_000, description="Maximum number of rows.")
 
 
 class LeaderboardPage(Frozen):
     """A part of a run's leaderboard."""
 
-    total: int = Field(description="Rows of the whole leaderboard.")
-    rows: tuple[CandidateScores, ...] = Field(description="The rows that were asked for, in order.")
+    total: int = Field(description="Number of rows of the whole leaderboard.")
+    rows: tuple[CandidateScores, ...] = Field(description="The requested rows, in order.")
 
 
 def job_kind(job: BuildJob | EvalJob) -> JobKind:

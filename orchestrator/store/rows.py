@@ -1,4 +1,4 @@
-"""Records to rows and back."""
+"""Converts records to rows and back."""
 
 from __future__ import annotations
 
@@ -44,16 +44,16 @@ _ALARMS: TypeAdapter[tuple[Alarm, ...]] = TypeAdapter(tuple[Alarm, ...])
 def among(
     connection: sa.Connection, column: sa.ColumnElement[str], values: Iterable[str]
 ) -> sa.ColumnElement[bool]:
-    """Whether a column is one of the values, however many, with one bound parameter."""
-    wanted = list(values)
+    """Condition that a column is one of the values, with one bound parameter for any number."""
+    items = list(values)
     if connection.dialect.name == "postgresql":
-        return column == sa.any_(sa.cast(wanted, postgresql.ARRAY(sa.Text)))
-    given = sa.func.json_each(json.dumps(wanted)).table_valued("value")
-    return column.in_(sa.select(given.c.value))
+        return column == sa.any_(sa.cast(items, postgresql.ARRAY(sa.Text)))
+    json_items = sa.func.json_each(json.dumps(items)).table_valued("value")
+    return column.in_(sa.select(json_items.c.value))
 
 
 def run_record(row: AnyRow, now: datetime) -> RunRecord:
-    """A run, with the state that follows from its end and its lease."""
+    """A run from its row, with the state derived from its end and its lease."""
     return RunRecord(
         id=row.id,
         name=row.name,
@@ -82,22 +82,22 @@ def _state(row: AnyRow, now: datetime) -> RunState:
 
 
 def candidate_row(run_id: str, candidate: CandidateRecord) -> Row:
-    """A candidate's columns."""
+    """A candidate as a row."""
     return {"run_id": run_id, **{name: getattr(candidate, name) for name in _CANDIDATE}}
 
 
 def candidate_record(row: AnyRow) -> CandidateRecord:
-    """A candidate out of a row that holds at least its columns."""
+    """A candidate from a row with at least its columns."""
     return CandidateRecord(**{name: getattr(row, name) for name in _CANDIDATE})
 
 
 def attempt_record(row: AnyRow) -> AttemptRecord:
-    """An attempt out of its row."""
+    """An attempt from its row."""
     return AttemptRecord(**{name: getattr(row, name) for name in _ATTEMPT})
 
 
 def run_spec(job: BuildJob | EvalJob) -> str:
-    """What a run keeps of a job beside its identity: all of a build, place and tuning of an evaluation."""
+    """JSON of a run's part of a job: a whole build, or place and tuning of an evaluation."""
     if isinstance(job, BuildJob):
         return job.model_dump_json()
     return _eval_spec(job.place, job.tuning)
@@ -114,22 +114,22 @@ def _eval_spec(place: CheckpointPlace, tuning: EngineTuning) -> str:
 
 @lru_cache(maxsize=256)
 def protocol_of(text: str) -> Protocol:
-    """A protocol out of its row's JSON; the jobs of a run share a few of them."""
+    """A protocol from its row's JSON; cached, since the jobs of a run share a few."""
     return Protocol.model_validate_json(text)
 
 
-def stored_part(parts: Mapping[str, Part], digest: str, what: str) -> Part:
-    """The part of a result that another table holds; StoreError where that table was changed by something else."""
+def stored_part(parts: Mapping[str, Part], digest: str, name: str) -> Part:
+    """The part of a result from another table; StoreError if its rows are missing."""
     if digest not in parts:
         raise StoreError(
-            f"The store lacks the {what} under {digest}: its rows were changed by something else. Restore it from a backup, "
+            f"The store lacks the {name} under {digest}: its rows were changed by something else. Restore it from a backup, "
             "or measure again in a new store."
         )
     return parts[digest]
 
 
 def job_of(row: AnyRow, protocols: dict[str, Protocol]) -> BuildJob | EvalJob:
-    """A job as one run wants it, out of its identity and that run's own part."""
+    """A job from its identity and one run's part of it."""
     if row.protocol_digest is None:
         return job_from_json(row.spec)
     protocol = stored_part(protocols, row.protocol_digest, "protocol")
@@ -144,7 +144,7 @@ def job_of(row: AnyRow, protocols: dict[str, Protocol]) -> BuildJob | EvalJob:
 
 
 def outcome_row(job_digest: str, attempt_id: str, outcome: BuildOutcome | EvalOutcome, now: datetime) -> Row:
-    """The part that all outcomes share."""
+    """Row of the fields that all outcomes share."""
     return {
         "job_digest": job_digest,
         "attempt_id": attempt_id,
@@ -156,7 +156,7 @@ def outcome_row(job_digest: str, attempt_id: str, outcome: BuildOutcome | EvalOu
 
 
 def build_row(job_digest: str, outcome: BuildOutcome) -> Row:
-    """A build's own part."""
+    """Row of the fields of a build."""
     return {
         "job_digest": job_digest,
         "path": outcome.path,
@@ -167,7 +167,7 @@ def build_row(job_digest: str, outcome: BuildOutcome) -> Row:
 
 
 def evaluation_row(job_digest: str, outcome: EvalOutcome) -> Row:
-    """An evaluation's own part."""
+    """Row of the fields of an evaluation."""
     result = outcome.evaluation.result
     return {
         "job_digest": job_digest,
@@ -182,7 +182,7 @@ def evaluation_row(job_digest: str, outcome: EvalOutcome) -> Row:
 
 
 def score_rows(job_digest: str, scores: Sequence[Score]) -> list[Row]:
-    """The scores of one evaluation, in their order."""
+    """Rows of the scores of one evaluation, in order."""
     return [
         {
             "job_digest": job_digest,
@@ -196,19 +196,19 @@ def score_rows(job_digest: str, scores: Sequence[Score]) -> list[Row]:
 
 
 def score_record(row: AnyRow, benchmark: str) -> Score:
-    """A score out of its row."""
+    """A score from its row."""
     return Score(
         benchmark=benchmark, alarms=_alarms(row.alarms), **{name: getattr(row, name) for name in _SCORE}
     )
 
 
 def benchmark_score(row: AnyRow) -> BenchmarkScore:
-    """A benchmark's result out of a row of evaluations joined with its protocol's benchmark."""
+    """A benchmark's result from a row of evaluations joined with its protocol's benchmark."""
     return BenchmarkScore(alarms=_alarms(row.alarms), **{name: getattr(row, name) for name in _RESULT})
 
 
 def evaluation_record(row: AnyRow) -> EvaluationRecord:
-    """An evaluation out of a row of `joins.EVALUATION_COLUMNS`."""
+    """An evaluation from a row of `joins.EVALUATION_COLUMNS`."""
     return EvaluationRecord(
         result=benchmark_score(row),
         hardware=hardware_record(row.hardware),
@@ -222,7 +222,7 @@ def _alarms_text(alarms: tuple[Alarm, ...]) -> str | None:
 
 @lru_cache(maxsize=1024)
 def hardware_record(text: str) -> Hardware:
-    """A machine out of its JSON; few machines do many jobs."""
+    """A machine from its JSON; cached, since few machines run many jobs."""
     return Hardware.model_validate_json(text)
 
 

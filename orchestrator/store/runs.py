@@ -1,4 +1,4 @@
-"""Runs: writing one down whole, the lease of its driver, and how it ends."""
+"""Runs: creation, the lease of the driver, and the end."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ from orchestrator.store.records import (
 from orchestrator.store.rows import AnyRow, Row, among, candidate_row, run_record, run_spec
 from orchestrator.store.tables import attempts, candidate_jobs, candidates, jobs, protocols, run_jobs, runs
 
-# PostgreSQL takes so many in one round trip as they are; putting arrays together costs more.
+# Up to this number of rows a plain insert is faster on PostgreSQL than building arrays.
 _FEW_ROWS = 16
 
 
 class Runs(StorePart):
-    """The part of the store that is about runs."""
+    """Methods of the store for runs."""
 
     def create_run(
         self,
@@ -48,10 +48,10 @@ class Runs(StorePart):
         *,
         owner: str | None = None,
     ) -> None:
-        """Write a run with its candidates and jobs, in one transaction; with an owner, its lease as well.
+        """Store a run with its candidates and jobs in one transaction; with an owner, also its lease.
 
-        Jobs that the store knows already are shared. Writing the same run again changes nothing. Names with a
-        character that no database can store raise StoreError.
+        Jobs that exist are shared. Storing the same run again changes nothing. Names with a character that no
+        database can store raise StoreError.
         """
         _require_storable(run, candidates_)
         rows = _JobRows(run.id, planned)
@@ -84,28 +84,28 @@ class Runs(StorePart):
     def take_lease(
         self, run_id: str, owner: str, *, instead_of: str | None = None, reopen: bool = False
     ) -> RunLease | None:
-        """Become the driver of a run that has none, or whose driver's lease has expired; None where another drives it.
+        """Become the driver of a run without a valid lease; None if another driver has one.
 
-        `instead_of` names an owner that is known to be dead, whose lease need not expire first. `reopen` takes a
-        run that has ended, too. Attempts of an earlier driver count as lost from here on.
+        `instead_of` names an owner that is known to be dead, whose lease need not expire. `reopen` also takes
+        a run that has ended. The running attempts of an earlier driver become lost.
         """
 
         def work(connection: sa.Connection) -> RunLease | None:
             row = _locked(connection, run_id)
             now = clock(connection)
-            mine = row.lease_owner == owner
+            is_owner = row.lease_owner == owner
             free = row.lease_owner in (None, instead_of) or row.lease_expires_at <= now
-            over = row.ended_as is not None or (row.cancel_requested_at is not None and not mine)
-            if not (mine or free) or (over and not reopen):
+            over = row.ended_as is not None or (row.cancel_requested_at is not None and not is_owner)
+            if not (is_owner or free) or (over and not reopen):
                 return None
-            token = row.lease_token if mine else row.lease_token + 1
+            token = row.lease_token if is_owner else row.lease_token + 1
             values: Row = {"lease_owner": owner, "lease_token": token, "lease_expires_at": self._expiry(now)}
             if row.started_at is None:
                 values["started_at"] = now
             if over:
                 values |= {"ended_as": None, "ended_at": None, "cancel_requested_at": None}
             connection.execute(runs.update().where(runs.c.id == run_id).values(values))
-            if not mine:
+            if not is_owner:
                 _orphan(
                     connection, run_id, now, AttemptState.LOST, "The process that drove the run was lost."
                 )
@@ -114,7 +114,7 @@ class Runs(StorePart):
         return self._database.write(work)
 
     def renew(self, lease: RunLease, attempt_ids: Sequence[str] = ()) -> Renewal:
-        """Renew a driver's lease and vouch for its attempts; what the driver must know in return."""
+        """Renew a driver's lease and the heartbeats of its attempts."""
 
         def work(connection: sa.Connection) -> Renewal:
             row = _locked(connection, lease.run_id)
@@ -125,10 +125,10 @@ class Runs(StorePart):
             connection.execute(runs.update().where(runs.c.id == lease.run_id).values(values))
             alive: set[str] = set()
             if attempt_ids:
-                given = among(connection, attempts.c.id, attempt_ids) & (
+                running = among(connection, attempts.c.id, attempt_ids) & (
                     attempts.c.state == AttemptState.RUNNING
                 )
-                beat = attempts.update().where(given).values(heartbeat_at=now).returning(attempts.c.id)
+                beat = attempts.update().where(running).values(heartbeat_at=now).returning(attempts.c.id)
                 alive.update(connection.scalars(beat))
             lost = tuple(attempt for attempt in attempt_ids if attempt not in alive)
             return Renewal(held=True, cancel_requested=row.cancel_requested_at is not None, lost=lost)
@@ -136,7 +136,7 @@ class Runs(StorePart):
         return self._database.write(work)
 
     def release_lease(self, lease: RunLease) -> bool:
-        """Give a run back without ending it, so that another driver can take it at once."""
+        """Release a run without ending it, so that another driver can take it at once."""
 
         def work(connection: sa.Connection) -> bool:
             row = _locked(connection, lease.run_id)
@@ -157,7 +157,7 @@ class Runs(StorePart):
         return self._database.write(work)
 
     def finish_run(self, lease: RunLease, state: RunState) -> bool:
-        """End a run as done, failed or cancelled and give its lease back; False where the lease is lost."""
+        """End a run as done, failed or cancelled and release its lease; False if the lease is lost."""
         if state not in ENDED:
             raise ValueError(f"a run cannot end as {state}")
 
@@ -173,17 +173,17 @@ class Runs(StorePart):
         return self._database.write(work)
 
     def cancel_run(self, run_id: str) -> RunRecord:
-        """Ask for the end of a run. Its driver stops at its next renewal; a run that nobody drives ends at once.
+        """Request the cancellation of a run. Its driver stops at its next renewal; without one it ends now.
 
-        Where the driver turns out to be dead, the run counts as cancelled when its lease expires.
+        If the driver is dead, the run counts as cancelled when its lease expires.
         """
 
         def work(connection: sa.Connection) -> RunRecord:
             row = _locked(connection, run_id)
             now = clock(connection)
             if row.ended_as is None:
-                asked = row.cancel_requested_at or now
-                connection.execute(runs.update().where(runs.c.id == run_id).values(cancel_requested_at=asked))
+                values = {"cancel_requested_at": row.cancel_requested_at or now}
+                connection.execute(runs.update().where(runs.c.id == run_id).values(values))
                 dead = row.lease_owner is not None and owner_is_gone(row.lease_owner)
                 if dead or row.lease_expires_at is None or row.lease_expires_at <= now:
                     _end(connection, run_id, RunState.CANCELLED)
@@ -192,7 +192,7 @@ class Runs(StorePart):
         return self._database.write(work)
 
     def run(self, run_id: str) -> RunRecord:
-        """One run; RunError where there is none of that id."""
+        """One run by its id; RunError if there is none."""
 
         def work(connection: sa.Connection) -> RunRecord:
             row = connection.execute(sa.select(runs).where(runs.c.id == run_id)).one_or_none()
@@ -208,7 +208,7 @@ class Runs(StorePart):
         limit: int = 100,
         offset: int = 0,
     ) -> tuple[RunRecord, ...]:
-        """Runs, newest first; only those in the given states and of the given sweep, where given."""
+        """Runs, newest first, optionally only in the given states or of the given sweep."""
 
         def work(connection: sa.Connection) -> tuple[RunRecord, ...]:
             now = clock(connection)
@@ -231,7 +231,7 @@ class Runs(StorePart):
 
 
 class _JobRows:
-    """The rows that the jobs of one run need, sorted so that two runs that share jobs never wait for each other in a ring."""
+    """The rows of one run's jobs, sorted so that runs that share jobs cannot deadlock."""
 
     def __init__(self, run_id: str, planned: Sequence[PlannedJob]) -> None:
         self.position: dict[str, int] = {}
@@ -252,7 +252,7 @@ class _JobRows:
 
     @property
     def protocols(self) -> list[Row]:
-        """The protocols of all evaluations, each once."""
+        """The distinct protocols of all evaluations."""
         return sorted(
             {row["digest"]: row for row in self._protocols.values()}.values(),
             key=lambda row: str(row["digest"]),
@@ -281,8 +281,8 @@ class _JobRows:
         )
 
     def _protocol(self, job: EvalJob) -> str:
-        """Digest of the job's protocol, computed once for all jobs that have the same."""
-        # Jobs of one plan share their nested records, and hashing those again for every job is what would take the time.
+        """Digest of the job's protocol, computed once per distinct protocol."""
+        # Keyed by object identity: jobs of a plan share nested records, which are slow to hash per job.
         values = (getattr(job, name) for name in Protocol.model_fields)
         key = tuple(id(value) if isinstance(value, BaseModel) else value for value in values)
         if key not in self._protocols:
@@ -298,12 +298,12 @@ class _JobRows:
 
 
 def holds(row: AnyRow, lease: RunLease) -> bool:
-    """Whether a run, locked, is still driven by this lease."""
+    """Whether a run, whose row is locked, is still driven by this lease."""
     return row.ended_as is None and row.lease_owner == lease.owner and row.lease_token == lease.token
 
 
 def fill(connection: sa.Connection, table: sa.Table, rows: list[Row]) -> None:
-    """Insert rows that cannot be there yet."""
+    """Insert rows that cannot exist yet."""
     if len(rows) > _FEW_ROWS and connection.dialect.name == "postgresql":
         connection.execute(_from_arrays(table, rows))
     elif rows:
@@ -316,7 +316,7 @@ def _insert_into(table: sa.Table) -> sa.Insert:
 
 
 def insert_new(connection: sa.Connection, table: sa.Table, rows: list[Row]) -> None:
-    """Insert those rows whose key is not there yet."""
+    """Insert the rows whose key does not exist yet."""
     if rows and connection.dialect.name == "postgresql":
         connection.execute(_from_arrays(table, rows).on_conflict_do_nothing())
     elif rows:
@@ -324,20 +324,20 @@ def insert_new(connection: sa.Connection, table: sa.Table, rows: list[Row]) -> N
 
 
 def _new(connection: sa.Connection, table: sa.Table) -> postgresql.Insert | sqlite.Insert:
-    """An insertion that leaves rows alone that are there."""
+    """An insert statement that ignores existing rows."""
     insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
     return insert(table).on_conflict_do_nothing()
 
 
 def _from_arrays(table: sa.Table, rows: list[Row]) -> postgresql.Insert:
-    """All rows in one statement, a column to a parameter; row by row, a large plan would take PostgreSQL seconds."""
+    """All rows in one statement with one array per column; single inserts of a large plan take seconds."""
     names = list(rows[0])
     arrays = [
         sa.cast([row[name] for row in rows], postgresql.ARRAY(table.c[name].type, dimensions=1))
         for name in names
     ]
-    given = sa.func.unnest(*arrays).table_valued(*names).render_derived()
-    return postgresql.insert(table).from_select(names, sa.select(given))
+    rows_table = sa.func.unnest(*arrays).table_valued(*names).render_derived()
+    return postgresql.insert(table).from_select(names, sa.select(rows_table))
 
 
 def _require_storable(run: NewRun, candidates_: Sequence[CandidateRecord]) -> None:
@@ -359,7 +359,7 @@ def _require_storable(run: NewRun, candidates_: Sequence[CandidateRecord]) -> No
 
 
 def _locked(connection: sa.Connection, run_id: str) -> AnyRow:
-    """The run's row, which nobody else can change until this transaction ends."""
+    """The run's row, locked until this transaction ends."""
     row = connection.execute(sa.select(runs).where(runs.c.id == run_id).with_for_update()).one_or_none()
     return row if row is not None else _unknown(run_id)
 
@@ -369,30 +369,30 @@ def _unknown(run_id: str) -> AnyRow:
 
 
 def _in_state(state: RunState, now: datetime) -> sa.ColumnElement[bool]:
-    """The SQL of `rows.run_record`'s derived state."""
+    """SQL condition for the state that `rows.run_record` derives."""
     open_ = runs.c.ended_as.is_(None)
     live = open_ & sa.func.coalesce(runs.c.lease_expires_at > now, sa.false())
     idle = open_ & ~sa.func.coalesce(runs.c.lease_expires_at > now, sa.false())
-    unwanted = runs.c.cancel_requested_at.is_not(None)
+    cancelled = runs.c.cancel_requested_at.is_not(None)
     if state is RunState.RUNNING:
         return live
     if state is RunState.CANCELLED:
-        return (runs.c.ended_as == state) | (idle & unwanted)
+        return (runs.c.ended_as == state) | (idle & cancelled)
     if state in ENDED:
         return runs.c.ended_as == state
     started = runs.c.started_at.is_not(None) if state is RunState.INTERRUPTED else runs.c.started_at.is_(None)
-    return idle & ~unwanted & started
+    return idle & ~cancelled & started
 
 
 def _end(connection: sa.Connection, run_id: str, state: RunState) -> None:
     now = clock(connection)
-    left = AttemptState.CANCELLED if state is RunState.CANCELLED else AttemptState.LOST
-    _orphan(connection, run_id, now, left, "The run ended first.")
+    attempt_state = AttemptState.CANCELLED if state is RunState.CANCELLED else AttemptState.LOST
+    _orphan(connection, run_id, now, attempt_state, "The run ended first.")
     values = {"ended_as": state, "ended_at": now, "lease_owner": None, "lease_expires_at": None}
     connection.execute(runs.update().where(runs.c.id == run_id).values(values))
 
 
 def _orphan(connection: sa.Connection, run_id: str, now: datetime, state: AttemptState, message: str) -> None:
-    """Close the running attempts of a run that nobody vouches for any more."""
-    mine = (attempts.c.run_id == run_id) & (attempts.c.state == AttemptState.RUNNING)
-    connection.execute(attempts.update().where(mine).values(state=state, ended_at=now, message=message))
+    """Close the running attempts of a run that has no driver any more."""
+    running = (attempts.c.run_id == run_id) & (attempts.c.state == AttemptState.RUNNING)
+    connection.execute(attempts.update().where(running).values(state=state, ended_at=now, message=message))

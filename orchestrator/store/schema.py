@@ -1,4 +1,4 @@
-"""Which schema a store has, and bringing it up to date with Alembic."""
+"""Schema of a store: its state, and upgrades with Alembic."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from orchestrator.errors import SchemaError, StoreError
 from orchestrator.store.database import Database
 
 _MIGRATIONS = Path(__file__).resolve().parent / "migrations"
-# Any number, the same for all: who holds it may change the schema of a PostgreSQL store.
+# Arbitrary key of the PostgreSQL advisory lock for schema changes.
 _MOST_FAULTS = 100
 _UPGRADE_LOCK = 0x6D62_7570
 
@@ -33,10 +33,10 @@ class SchemaState(StrEnum):
 
 
 def config() -> Config:
-    """Alembic's configuration, without any file of the user's."""
-    made = Config()
-    made.set_main_option("script_location", str(_MIGRATIONS))
-    return made
+    """Alembic's configuration, without a configuration file."""
+    alembic_config = Config()
+    alembic_config.set_main_option("script_location", str(_MIGRATIONS))
+    return alembic_config
 
 
 @lru_cache(maxsize=1)
@@ -53,7 +53,7 @@ def compare_types(
     inspected_type: sa.types.TypeEngine[Any],
     metadata_type: sa.types.TypeEngine[Any],
 ) -> bool | None:
-    """Alembic's `compare_type`: False where the types are the same, None to compare as Alembic does.
+    """Alembic's `compare_type`: False for equal types, None for Alembic's own comparison.
 
     SQLite ignores the length of a text column, so that 0003 leaves its tables as they are.
     """
@@ -94,29 +94,29 @@ def require_current(database: Database, *, create: bool) -> None:
 
 
 def faults(connection: sa.Connection) -> list[str]:
-    """What of a current store's tables is not as the migrations make them, and what SQLite finds damaged; one line each."""
+    """Differences of a current store's tables from the migrations, and SQLite's damage, one line each."""
     from alembic.autogenerate import compare_metadata
 
     from orchestrator.store.tables import metadata
 
-    found = []
+    lines = []
     if connection.dialect.name == "sqlite":
         damage = connection.exec_driver_sql(f"PRAGMA quick_check({_MOST_FAULTS})").scalars().all()
-        found += [f"SQLite: {' '.join(str(text).split())}" for text in damage if text != "ok"]
+        lines += [f"SQLite: {' '.join(str(text).split())}" for text in damage if text != "ok"]
         for table, row, parent, _ in connection.exec_driver_sql("PRAGMA foreign_key_check").fetchmany(
             _MOST_FAULTS
         ):
-            found.append(f"SQLite: row {row} of {table} refers to a row of {parent} that is not there")
+            lines.append(f"SQLite: row {row} of {table} refers to a row of {parent} that is not there")
     context = MigrationContext.configure(connection, opts={"compare_type": compare_types})
     for change in compare_metadata(context, metadata):
-        kind, *what = change[0] if isinstance(change, list) else change
-        names = [str(getattr(part, "name", part)) for part in what if part is not None]
-        found.append(f"the schema lacks or has too much: {kind} {' '.join(names)}"[:300])
-    return found
+        kind, *parts = change[0] if isinstance(change, list) else change
+        names = [str(getattr(part, "name", part)) for part in parts if part is not None]
+        lines.append(f"the schema lacks or has too much: {kind} {' '.join(names)}"[:300])
+    return lines
 
 
 def upgrade(database: Database, revision: str = "head") -> None:
-    """Apply the migrations that are missing, in one transaction; several processes may call it at once."""
+    """Apply missing migrations in one transaction; safe to call from several processes at once."""
 
     def work(connection: sa.Connection) -> None:
         if connection.dialect.name == "postgresql":

@@ -1,4 +1,4 @@
-"""A store's content without what two equal histories may differ in: times, attempts, ids, machines."""
+"""Content of a store without times, attempts, ids and machines, to compare two histories."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from orchestrator.store.tables import (
     verdicts,
 )
 
-# Columns that tell when, where or in how many pieces something happened, not what came of it.
+# Columns about when, where or in how many pieces a result was computed.
 _CIRCUMSTANCES = {
     "id",
     "run_id",

@@ -1,4 +1,4 @@
-"""What runs have measured and what they still have to do, counted by what decides how long it takes."""
+"""Measured, running and open work of runs, grouped by what determines its duration."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from orchestrator.store.tables import (
     run_jobs,
 )
 
-# Measured evaluations that are looked at, the latest; more tell nothing new.
+# Number of latest measured evaluations that are used.
 _LATEST = 500
 
 
 class OpenWork(Frozen):
     """Jobs of a run that have not begun, of one workload and one engine."""
 
-    workload: Workload = Field(description="What decides how long each takes.")
+    workload: Workload = Field(description="Properties that determine the duration of each job.")
     engine: tuple[str, str] | None = Field(
         description="Digests of weights and engine: jobs with the same share an engine; null for builds."
     )
@@ -46,25 +46,23 @@ class OpenWork(Frozen):
 class MeasuredWork(Frozen):
     """A finished job."""
 
-    workload: Workload = Field(description="What decides how long it takes.")
+    workload: Workload = Field(description="Properties that determine its duration.")
     on_gpu: bool = Field(description="Whether its machine had a GPU.")
-    duration_s: float = Field(description="Seconds that it took, its engine's start left out.")
+    duration_s: float = Field(description="Duration in seconds, without the engine's start.")
 
 
 class RunningWork(Frozen):
     """A running attempt of a run."""
 
-    workload: Workload = Field(description="What decides how long it takes.")
+    workload: Workload = Field(description="Properties that determine its duration.")
     engine: tuple[str, str] | None = Field(description="Digests of weights and engine; null for a build.")
     job_digest: str = Field(description="The job.")
-    worker: str = Field(
-        description="The engine that it shares with others of its batch, or the attempt itself."
-    )
+    worker: str = Field(description="Id of the engine that its batch shares, or of the attempt.")
     elapsed_s: float = Field(description="Seconds since it was started, on the store's clock.")
 
 
 class WorkQuestions(StorePart):
-    """The part of the store that says how much work there is."""
+    """Methods of the store for measured, running and open work."""
 
     def open_work(self, run_id: str) -> tuple[OpenWork, ...]:
         """Jobs of a run that are neither done, nor running, nor failed for good."""
@@ -95,7 +93,7 @@ class WorkQuestions(StorePart):
         )
 
     def running_jobs(self, run_id: str) -> tuple[RunningWork, ...]:
-        """The running attempts of a run, first to last."""
+        """The running attempts of a run, oldest first."""
         query = (
             sa.select(
                 protocols.c.spec,
@@ -136,7 +134,7 @@ class WorkQuestions(StorePart):
         return self._database.read(clock)
 
     def job_labels(self, run_id: str, digests: Collection[str]) -> dict[str, str]:
-        """What jobs of a run do, for people, by digest: `base: smoke bbh`, `build merged`."""
+        """Descriptions of a run's jobs by digest: `base: smoke bbh`, `build merged`."""
         name = (
             sa.select(candidates.c.name)
             .join(
@@ -165,7 +163,7 @@ class WorkQuestions(StorePart):
         return self._database.read(work)
 
     def measured_work(self, run_id: str | None = None) -> tuple[MeasuredWork, ...]:
-        """The latest finished evaluations of a run, or of all, that nothing was replayed in; of a run its builds too."""
+        """Latest evaluations of a run or of all, without replayed requests; for one run also its builds."""
         query = (
             sa.select(
                 protocols.c.spec,
@@ -208,7 +206,7 @@ class WorkQuestions(StorePart):
                 )
                 for row in connection.execute(query)
             ]
-            made = [
+            built_work = [
                 MeasuredWork(
                     workload=Workload(),
                     on_gpu=_has_gpus(row.hardware),
@@ -216,8 +214,8 @@ class WorkQuestions(StorePart):
                 )
                 for row in (connection.execute(built) if run_id is not None else ())
             ]
-            # First to last: what was measured last counts most where only the latest are kept.
-            return (*made, *reversed(evaluated))
+            # Oldest first, since `Durations` keeps only the last measurements.
+            return (*built_work, *reversed(evaluated))
 
         return self._database.read(work)
 

@@ -1,1 +1,1 @@
-"""What runs on a node: one build, or an engine that serves evaluations."""
+"""Code that runs on a node: builds, and engines that serve evaluations."""

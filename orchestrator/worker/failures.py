@@ -1,4 +1,4 @@
-"""From an exception, or the log of a process that died, to a classified Failure. The texts are in `evals.faults`."""
+"""Classifies exceptions, and logs of processes that died, as Failures. The texts are in `evals.faults`."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _LOG_END_BYTES = 64 * 1024
 
 
 def failure_of(error: BaseException, log: Path) -> Failure:
-    """The error as a value: its class, one sentence, and the tail of the attempt's log."""
+    """Convert an error to a Failure: its class, one sentence, and the tail of the attempt's log."""
     message = without_secrets(str(error).strip() or type(error).__name__)
     tail, kind = _tail(log), classify(error)
     if isinstance(error, evals_errors.EngineStartError) and error.fault in GENERIC:
-        # The cause is an error of a tensor-parallel worker, which writes it to the log alone.
+        # The cause is an error of a tensor-parallel worker, which appears only in the log.
         row = find_fault(_log_end(log))
         if row is not None and row.fault not in GENERIC:
             kind = FailureClass(row.fault)
@@ -33,7 +33,7 @@ def failure_of(error: BaseException, log: Path) -> Failure:
     return Failure(failure_class=kind, message=message, log_tail=tail)
 
 
-# First match decides; a BuildError is looked at through what caused it.
+# The first match decides; a BuildError is classified by its cause.
 _CLASSES: tuple[tuple[tuple[type[BaseException], ...], FailureClass], ...] = (
     ((MemoryError,), FailureClass.OUT_OF_MEMORY),
     (
@@ -54,9 +54,9 @@ _CLASSES: tuple[tuple[tuple[type[BaseException], ...], FailureClass], ...] = (
 
 
 def classify(error: BaseException) -> FailureClass:
-    """What kind of failure an exception is; decides whether and how the job is tried again.
+    """The failure class of an exception, which determines whether and how the job is retried.
 
-    By type where an exception has one that tells, else by the table of texts in `evals.faults`.
+    By type if the exception has a specific one, else by the table of texts in `evals.faults`.
     """
     chain = [error, *([error.__cause__] if error.__cause__ else [])]
     if any(isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT) for e in chain):
@@ -71,13 +71,13 @@ def classify(error: BaseException) -> FailureClass:
 
 
 def lost_failure(log: Path) -> Failure | None:
-    """What the log of an attempt says whose process died without an answer; None where it tells nothing known."""
+    """The failure of an attempt whose process died, by its log; None if the log has no known text."""
     row = find_fault(_log_end(log))
     if row is None or row.fault in GENERIC:
         return None
     kind = FailureClass(row.fault)
     if kind is FailureClass.BAD_CHECKPOINT:
-        # A process that dies has not been refused its checkpoint, whatever it wrote before.
+        # A process that died did not fail because its checkpoint was refused, whatever it logged before.
         return None
     return Failure(
         failure_class=kind, message=f"The engine's process died. {row.next_step}", log_tail=_tail(log)

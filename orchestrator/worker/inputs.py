@@ -1,4 +1,4 @@
-"""What a worker opens for its jobs, each time compared with what was planned: a name alone is never trusted."""
+"""Opens the inputs of a worker's jobs, and verifies each against the digests of the plan."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Inputs:
         self._leases = ArtifactLeases(self._artifacts)
 
     def checkpoint(self, place: CheckpointPlace, weights_digest: str) -> Path:
-        """Directory of a job's checkpoint on this node, whose files are those that were planned or built.
+        """Directory of a job's checkpoint on this node.
 
-        Raises CheckpointChanged or ArtifactChanged where they are others.
+        Raises CheckpointChanged or ArtifactChanged if its files are not the planned or built ones.
         """
         if place.name is not None:
             return verified_source(place.name, weights_digest, home=self._context.home_path)
@@ -42,7 +42,7 @@ class Inputs:
         return self._artifacts.verify(digest).path
 
     def require_planned(self, job: EvalJob, mirror: Path | None) -> None:
-        """Raise PlanOutdated or DatasetChanged where this node would ask or score something else than was planned."""
+        """Raise PlanOutdated or DatasetChanged if this node's definitions or data differ from the plan."""
         if job.is_probe:
             self._require(job, get_probe(job.benchmark).digest, f"{job.suite} {libraries_identity()}")
             return
@@ -51,7 +51,7 @@ class Inputs:
         require_content(find_dataset(benchmark, mirror), benchmark, job.dataset_digest)
 
     def release(self) -> None:
-        """Give up the leases of artifacts."""
+        """Release the leases of artifacts."""
         self._leases.close()
         self._leases = ArtifactLeases(self._artifacts)
 
@@ -69,7 +69,7 @@ class Inputs:
             )
 
 
-def _difference(planned: str, here: str) -> str:
+def _difference(planned: str, local: str) -> str:
     """The parts of two scorer lines that differ."""
-    before, after = set(planned.split()), set(here.split())
+    before, after = set(planned.split()), set(local.split())
     return f"planned {' '.join(sorted(before - after)) or 'less'}, here {' '.join(sorted(after - before)) or 'less'}"

@@ -1,7 +1,7 @@
-"""What runs on a node: one build, or an engine that serves evaluations one after another.
+"""Runs one build, or an engine that serves evaluations one after another, on a node.
 
-The only place that catches everything: whatever goes wrong comes back as a classified Failure with the
-tail of the attempt's log. A worker never touches the store.
+The only place that catches every exception: errors are returned as a classified Failure with the tail of the
+attempt's log. A worker never opens the store.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _PROGRESS_PERIOD_S = 0.5
 
 
 def run_build(context: WorkerContext, attempt_id: str, job: BuildJob) -> Outcome:
-    """Build one recipe into the artifact store; a second builder of the same recipe finds it there."""
+    """Build one recipe into the artifact store; an artifact that exists is reused."""
     log = context.home_path / "logs" / f"{attempt_id}.log"
     try:
         with _captured(log):
@@ -58,7 +58,7 @@ class EngineHost:
     """Holds one engine and serves jobs on it; becomes a Ray actor.
 
     After an error that leaves the process without a usable engine (a lost CUDA context, a dead worker of a tensor-parallel
-    engine) every further job fails at once with that error: whoever holds the host replaces its process.
+    engine) every further job fails at once with that error, until the executor replaces the process.
     """
 
     def __init__(self, context: WorkerContext) -> None:
@@ -71,10 +71,10 @@ class EngineHost:
         self._broken: Failure | None = None
 
     def run(self, tasks: Sequence[Task]) -> tuple[Outcome, ...]:
-        """Evaluate one batch and answer each of its jobs; opens the engine at the first one.
+        """Evaluate a batch and return one outcome per job; opens the engine for the first job.
 
-        What goes wrong in a batch is found by halves, so that a layer path that fails takes no other with it. An engine that
-        does not start, or breaks, fails the whole batch: no half would do better in this process.
+        Errors in a batch are located by bisection, so that a layer path that fails does not affect the others.
+        An engine that does not start, or breaks, fails the whole batch: bisection cannot help in this process.
         """
         if self._broken is not None:
             return (self._broken,) * len(tasks)
@@ -90,7 +90,7 @@ class EngineHost:
                 started = True
                 return tuple(self._evaluate(engine, jobs, report, begun_at, logs[0]))
         except BaseException as error:  # noqa: BLE001 - the one place that turns everything into a Failure
-            # A job may run on an engine that was opened with another one's batch.
+            # The engine may have been opened for a job with another batch size.
             used = batch_size(self._opened_for or jobs[0])
             failure = failure_of(error, logs[0]).model_copy(update={"batch_size": used})
         if failure.failure_class is FailureClass.BROKEN_ENGINE:
@@ -102,9 +102,9 @@ class EngineHost:
         return (*self.run(tasks[:half]), *self.run(tasks[half:]))
 
     def help(self, task: Task, seconds: float) -> bool:
-        """Answer requests of an evaluation that another engine leads, for so long at most; whether more may be left.
+        """Answer requests of another engine's evaluation for at most `seconds`; True if more may be left.
 
-        What goes wrong is raised: who leads goes on without help, and meets what is wrong itself.
+        Errors are raised: the leading engine continues without help, and reports lasting errors itself.
         """
         job = task.job
         assert isinstance(job, EvalJob)
@@ -115,7 +115,7 @@ class EngineHost:
             engine = self._engine_for(job)
             self._inputs.require_planned(job, self._mirror)
             engine.set_layer_path(job.live_layers)
-            more = help_out(
+            may_be_more = help_out(
                 engine,
                 load_suite(job.suite).benchmark(job.benchmark),
                 job.settings,
@@ -124,10 +124,10 @@ class EngineHost:
                 seconds=seconds,
             )
         log.unlink(missing_ok=True)
-        return more
+        return may_be_more
 
     def close(self) -> None:
-        """Free the engine."""
+        """Close the engine and free its memory."""
         if self._engine is not None:
             self._engine.close()
             self._engine = None
@@ -169,18 +169,18 @@ class EngineHost:
     def _probe(
         self, engine: PathEngine, jobs: Sequence[EvalJob], report: _ProgressFile, log: Path
     ) -> Iterator[Outcome]:
-        """One probe on the layer paths of all these jobs at once."""
+        """Evaluate one probe on the layer paths of all these jobs in one batch."""
         started = datetime.now(UTC)
         for job in jobs:
             self._require_planned(job)
         run = ProbeRun(engine, jobs[0].benchmark, jobs[0].settings)
-        for job, found in zip(jobs, run.measure([j.live_layers for j in jobs], report.count), strict=True):
-            if isinstance(found, ProbeError):
-                yield failure_of(found, log)
+        for job, result in zip(jobs, run.measure([j.live_layers for j in jobs], report.count), strict=True):
+            if isinstance(result, ProbeError):
+                yield failure_of(result, log)
                 continue
             samples = self._samples_path(job)
-            write_samples(samples, found.samples)
-            yield self._outcome(found.evaluation, samples, started)
+            write_samples(samples, result.samples)
+            yield self._outcome(result.evaluation, samples, started)
 
     @property
     def _mirror(self) -> Path | None:
@@ -202,15 +202,15 @@ class EngineHost:
         )
 
     def _require_planned(self, job: EvalJob) -> None:
-        """Refuse a job whose checkpoint, data, definitions or versions are not those that were planned.
+        """Raise an error if checkpoint, data, definitions or versions of a job are not the planned ones.
 
-        Asked before an evaluation, which reads tokenizer and data by name, and after it, so that nothing was swapped meanwhile.
+        Called before an evaluation, which reads tokenizer and data by name, and after it, to detect changes.
         """
         self._inputs.checkpoint(job.place, job.weights_digest)
         self._inputs.require_planned(job, self._mirror)
 
     def _engine_for(self, job: EvalJob, on_start: Callable[[], None] = lambda: None) -> PathEngine:
-        """The engine of a job; its weights were those that were planned before and after it read them."""
+        """The engine of a job; its weights are verified before and after they are loaded."""
         holds = (job.engine_key, job.weights_digest)
         checkpoint = self._inputs.checkpoint(job.place, job.weights_digest)
         if self._engine is not None and self._holds == holds:
@@ -219,7 +219,7 @@ class EngineHost:
         on_start()
         self._inputs.checkpoint(
             job.place, job.weights_digest
-        )  # leased anew, since closing gave up what was leased
+        )  # leased again, since closing released the lease
         begun = time.monotonic()
         self._opened_for = job
         self._engine = open_engine(job.engine, checkpoint, job.tuning)
@@ -235,7 +235,7 @@ def _build(context: WorkerContext, job: BuildJob) -> BuildOutcome:
     home, pickles = context.home_path, job.allow_pickles
 
     def sources() -> dict[str, Path]:
-        """The sources' directories, whose files are those that were planned."""
+        """Directories of the sources, verified against the plan."""
         return {
             s.name: verified_source(s.place, s.weights_digest, home=home, allow_pickles=pickles)
             for s in job.sources
@@ -248,19 +248,19 @@ def _build(context: WorkerContext, job: BuildJob) -> BuildOutcome:
 
     def write(out: Path) -> None:
         build(recipe, sources(), out, options=options, on_progress=report.build, mergekit=_mergekit())
-        sources()  # nothing was swapped while it was read
+        sources()  # raises an error if a source changed while it was read
 
     artifact = ArtifactStore(context.home_path / "artifacts").build(
         job.digest, write, meta={"recipe": job.recipe}
     )
-    made = Checkpoint.open(artifact.path)
+    checkpoint = Checkpoint.open(artifact.path)
     shutil.rmtree(context.home_path / "journals" / job.digest, ignore_errors=True)
     return BuildOutcome(
         artifact=job.digest,
         path=str(artifact.path.relative_to(context.home_path)),
         size_bytes=artifact.size_bytes,
-        parameters=made.parameters,
-        layers=made.n_layers,
+        parameters=checkpoint.parameters,
+        layers=checkpoint.n_layers,
         hardware=hardware(),
         started_at=started,
         ended_at=datetime.now(UTC),
@@ -269,12 +269,12 @@ def _build(context: WorkerContext, job: BuildJob) -> BuildOutcome:
 
 @functools.cache
 def _mergekit() -> MergekitProcess:
-    """This process's mergekit: starting one takes seconds, and Ray gives the next build to the same process."""
+    """This process's mergekit, cached: it takes seconds to start, and Ray reuses processes for builds."""
     return MergekitProcess()
 
 
 class _ProgressFile:
-    """Progress of a running job, in a file that the scheduler reads; written at most twice a second."""
+    """Writes the progress of a running job to a file that the scheduler reads, at most twice a second."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "progress.json"
@@ -282,11 +282,11 @@ class _ProgressFile:
         self._begun_at: float | None = None
 
     def engine_start(self) -> None:
-        """Say that the engine is being started."""
+        """Report that the engine is starting."""
         self._write({"stage": "starting the engine", "engine_starts": True})
 
     def build(self, progress: BuildProgress) -> None:
-        """Say how far a build is, in MB."""
+        """Report the progress of a build in MB."""
         done, total = progress.done_bytes // 1_000_000, progress.total_bytes // 1_000_000
         share = progress.done_bytes / progress.total_bytes if progress.total_bytes else 0.0
         self._count(f"building {progress.stage} (MB)", done, total, share)
@@ -302,7 +302,7 @@ class _ProgressFile:
         )
 
     def count(self, done: int, total: int) -> None:
-        """Say how many requests of a probe are answered."""
+        """Report how many requests of a probe are answered."""
         self._count("evaluating", done, total, done / total if total else 0.0)
 
     def _count(
@@ -330,11 +330,11 @@ class _ProgressFile:
 
 @contextlib.contextmanager
 def _captured(log: Path) -> Iterator[None]:
-    """Send everything that this process writes, C libraries included, to the attempt's log."""
+    """Redirect the process's stdout and stderr, including C libraries, to the attempt's log."""
     log.parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()
     sys.stderr.flush()
-    kept = [os.dup(1), os.dup(2)]
+    saved = [os.dup(1), os.dup(2)]
     with log.open("ab") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
@@ -346,27 +346,27 @@ def _captured(log: Path) -> Iterator[None]:
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
-        for number, descriptor in zip((1, 2), kept, strict=True):
+        for number, descriptor in zip((1, 2), saved, strict=True):
             os.dup2(descriptor, number)
             os.close(descriptor)
 
 
 def _share_log(logs: Sequence[Path]) -> None:
-    """Let the attempts of one batch have one log under all their names, where the disk can do that."""
+    """Link the log of a batch's first attempt to the names of the others, if the file system can."""
     for log in logs[1:]:
         with contextlib.suppress(OSError):
             log.hardlink_to(logs[0])
 
 
 def read_and_write(mark: str, token: str) -> str | None:
-    """Whether this node sees a file that the driver wrote, and can write beside it; what is wrong, or None."""
+    """Check that this node can read a file of the driver and write beside it; the problem, or None."""
     path = Path(mark)
     try:
         if path.read_text() != token:
             return "it reads another file than the driver wrote"
-        own = path.with_name(f"{path.name}-{os.getpid()}")
-        own.write_text(token)
-        own.unlink()
+        probe = path.with_name(f"{path.name}-{os.getpid()}")
+        probe.write_text(token)
+        probe.unlink()
     except OSError as error:
         return f"{error.strerror} ({error.filename})"
     return None

@@ -1,7 +1,7 @@
-"""What the pages ask of the store beyond its own questions: read-only, and each bounded by what it returns.
+"""Additional read-only queries for the dashboard's pages.
 
-`Pages` is the store opened for reading alone, with these questions added. None of them touches more rows than one
-run has, and none returns more than its limit.
+`Pages` is a read-only store with these queries. Each reads at most the rows of one run, and returns at
+most its limit.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = [
 
 
 class Pages(RunQuestions, ScoreQuestions, JobQuestions, Store):
-    """The store as the dashboard sees it."""
+    """A store with the dashboard's queries."""
 
     serial: int = 0
-    """Tells one opened store from another."""
+    """Distinguishes opened stores."""

@@ -1,4 +1,4 @@
-"""What the pages' own questions are answered with."""
+"""Result records of the dashboard's queries."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from orchestrator.store.records import AttemptRecord, CandidateRecord, JobState
 
 
 class Column(Frozen):
-    """One benchmark of a run as one engine scores it: a column of its tables."""
+    """A column of a run's tables: one benchmark on one engine."""
 
     suite: str = Field(description="Name of the suite.")
     benchmark: str = Field(description="Name of the benchmark.")
     benchmark_digest: str = Field(description="Digest of its definition.")
     engine_digest: str = Field(description="Digest of the engine's settings.")
     engine_key: str = Field(
-        description="Digest of the same without the longest sequence, in which suites of one run differ."
+        description="Digest of the same without the maximum length, in which suites of one run differ."
     )
     engine: str = Field(description="The engine in words.")
 
 
 class Pace(Frozen):
-    """How fast outcomes come in."""
+    """Rate of new outcomes."""
 
-    window_s: float = Field(description="Seconds that were looked at.")
-    jobs: int = Field(description="Outcomes in that time.")
+    window_s: float = Field(description="Length of the time window in seconds.")
+    jobs: int = Field(description="Number of outcomes in the window.")
 
 
 class Work(Frozen):
-    """An attempt and what it is about."""
+    """An attempt with its run and job."""
 
     attempt: AttemptRecord = Field(description="The attempt.")
     run_name: str = Field(description="Name of the run's sweep.")
@@ -43,11 +43,11 @@ class Work(Frozen):
 
 
 class Arrivals(Frozen):
-    """Outcomes that came in during a step of time."""
+    """Outcomes accepted in one time step."""
 
-    at: datetime = Field(description="Start of the step, on the store's clock.")
-    kind: JobKind = Field(description="What the jobs did.")
-    count: int = Field(description="How many came in.")
+    at: datetime = Field(description="Start of the time step, on the store's clock.")
+    kind: JobKind = Field(description="Kind of the jobs.")
+    count: int = Field(description="Number of outcomes.")
 
 
 class JobRow(Frozen):
@@ -58,11 +58,11 @@ class JobRow(Frozen):
     candidate: str | None = Field(description="Name of the first candidate that needs it.")
     suite: str | None = Field(description="Suite of an evaluation.")
     benchmark: str | None = Field(description="Benchmark of an evaluation.")
-    state: JobState = Field(description="Where it stands.")
+    state: JobState = Field(description="State of the job in the run.")
 
 
 class JobDetail(Frozen):
-    """A job as one run wants it, and the candidates that it serves."""
+    """A job as planned by one run, with the candidates that need it."""
 
     run_id: str = Field(description="The run.")
     job: BuildJob | EvalJob = Field(description="The job.")

@@ -1,4 +1,4 @@
-"""Questions about jobs."""
+"""Queries of the dashboard about jobs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from orchestrator.store.tables import (
 
 
 class JobQuestions(StorePart):
-    """The part of `Pages` that is about jobs."""
+    """Methods of `Pages` for jobs."""
 
     def job_list(
         self,
@@ -37,15 +37,15 @@ class JobQuestions(StorePart):
         limit: int = 25,
         offset: int = 0,
     ) -> tuple[int, tuple[JobRow, ...]]:
-        """How many jobs of a run are in a state, and a part of them in the run's order; of one candidate, where given."""
+        """Number of a run's jobs in a state, and one page of them in order; optionally of one candidate."""
         state_of_job = job_state(run_id)
-        which = run_jobs.c.run_id == run_id
+        condition = run_jobs.c.run_id == run_id
         if state is not None:
-            which &= state_of_job == state.value
+            condition &= state_of_job == state.value
         if position is not None:
-            which &= run_jobs.c.job_digest.in_(jobs_of_candidate(run_id, position))
-        found = sa.select(run_jobs.c.job_digest, run_jobs.c.position).where(which)
-        page = found.order_by(run_jobs.c.position).limit(limit).offset(offset).subquery()
+            condition &= run_jobs.c.job_digest.in_(jobs_of_candidate(run_id, position))
+        matching = sa.select(run_jobs.c.job_digest, run_jobs.c.position).where(condition)
+        page = matching.order_by(run_jobs.c.position).limit(limit).offset(offset).subquery()
         query = (
             sa.select(
                 jobs.c.digest,
@@ -64,7 +64,7 @@ class JobQuestions(StorePart):
             )
             .order_by(page.c.position)
         )
-        count = sa.select(sa.func.count()).select_from(run_jobs).where(which)
+        count = sa.select(sa.func.count()).select_from(run_jobs).where(condition)
 
         def work(connection: sa.Connection) -> tuple[int, tuple[JobRow, ...]]:
             rows = tuple(JobRow.model_validate(dict(row._mapping)) for row in connection.execute(query).all())
@@ -73,7 +73,7 @@ class JobQuestions(StorePart):
         return self._database.read(work)
 
     def job_detail(self, digest: str, run_id: str | None = None) -> JobDetail | None:
-        """A job as a run wants it; without a run, as the newest one that has it does."""
+        """A job as planned by a run, by default the newest that has it; None if there is none."""
 
         def work(connection: sa.Connection) -> JobDetail | None:
             holders = _runs_with(connection, digest)
@@ -81,10 +81,10 @@ class JobQuestions(StorePart):
             if run is None:
                 return None
             row = connection.execute(planned_jobs(run).where(jobs.c.digest == digest)).one()
-            known = protocols_of(connection, [row.protocol_digest])
+            protocols_by_digest = protocols_of(connection, [row.protocol_digest])
             return JobDetail(
                 run_id=run,
-                job=job_of(row, known),
+                job=job_of(row, protocols_by_digest),
                 candidates=_served(connection, run, digest),
                 other_runs=tuple(r for r in holders if r != run),
             )

@@ -1,4 +1,4 @@
-"""Questions of the overview: runs and their pace, what runs where, what failed."""
+"""Queries of the overview page: runs, pace, running work, failures."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ RECENT_S = 600.0
 
 
 class RunQuestions(StorePart):
-    """The part of `Pages` that is about runs."""
+    """Methods of `Pages` for runs."""
 
     def count_runs(self) -> int:
-        """How many runs there are."""
+        """Number of runs."""
         return self._database.read(lambda c: c.scalar(sa.select(sa.func.count()).select_from(runs)) or 0)
 
     def now(self) -> datetime:
@@ -41,7 +41,7 @@ class RunQuestions(StorePart):
         return self._database.read(clock)
 
     def pace(self, run_id: str, window_s: float = RECENT_S) -> Pace:
-        """Outcomes of a run that the store took in the last `window_s` seconds, or since it was started if that is less."""
+        """Outcomes of a run accepted in the last `window_s` seconds, or since its start if that is later."""
 
         def work(connection: sa.Connection) -> Pace:
             now = clock(connection)
@@ -58,9 +58,9 @@ class RunQuestions(StorePart):
         return self._database.read(work)
 
     def arrivals(self, run_id: str, since: datetime, step_s: float) -> tuple[Arrivals, ...]:
-        """How many outcomes of a run's jobs came in, in steps of time from `since` on; steps without any are left out."""
+        """Outcomes of a run's jobs per time step from `since` on; empty steps are omitted."""
         seconds = sa.cast(sa.extract("epoch", outcomes.c.accepted_at), sa.Integer)
-        # Division of whole numbers: a cast of their quotient rounds on PostgreSQL and truncates on SQLite.
+        # Integer division: casting a quotient rounds on PostgreSQL, but truncates on SQLite.
         step = ((seconds - int(since.timestamp())) // max(1, round(step_s))).label("step")
         query = (
             sa.select(step, jobs.c.kind, sa.func.count().label("count"))
@@ -81,29 +81,29 @@ class RunQuestions(StorePart):
         return self._database.read(work)
 
     def count_jobs(self, run_id: str) -> int:
-        """How many jobs a run has."""
+        """Number of jobs of a run."""
         query = sa.select(sa.func.count()).select_from(run_jobs).where(run_jobs.c.run_id == run_id)
         return self._database.read(lambda c: c.scalar(query) or 0)
 
     def running_work(self, run_id: str | None = None, limit: int = 100) -> tuple[Work, ...]:
-        """What runs now and where, longest first."""
-        which = attempts.c.state == AttemptState.RUNNING
+        """Running attempts with their nodes, longest running first."""
+        condition = attempts.c.state == AttemptState.RUNNING
         if run_id is not None:
-            which &= attempts.c.run_id == run_id
-        return self._work(which, attempts.c.started_at.asc(), limit, 0)
+            condition &= attempts.c.run_id == run_id
+        return self._work(condition, attempts.c.started_at.asc(), limit, 0)
 
     def failed_work(
         self, run_id: str, kind: FailureClass | None = None, limit: int = 20, offset: int = 0
     ) -> tuple[Work, ...]:
-        """Attempts of a run that failed or were lost, latest first."""
+        """Failed and lost attempts of a run, latest first."""
         bad = attempts.c.state.in_((AttemptState.FAILED, AttemptState.LOST))
-        which = (attempts.c.run_id == run_id) & bad
+        condition = (attempts.c.run_id == run_id) & bad
         if kind is not None:
-            which &= attempts.c.failure_class == kind
-        return self._work(which, attempts.c.ended_at.desc(), limit, offset)
+            condition &= attempts.c.failure_class == kind
+        return self._work(condition, attempts.c.ended_at.desc(), limit, offset)
 
     def _work(
-        self, which: sa.ColumnElement[bool], order: sa.ColumnElement[Any], limit: int, offset: int
+        self, condition: sa.ColumnElement[bool], order: sa.ColumnElement[Any], limit: int, offset: int
     ) -> tuple[Work, ...]:
         first = first_candidate(attempts.c.run_id, attempts.c.job_digest)
         query = (
@@ -118,7 +118,7 @@ class RunQuestions(StorePart):
             .join(jobs, jobs.c.digest == attempts.c.job_digest)
             .join(runs, runs.c.id == attempts.c.run_id)
             .join(protocols, protocols.c.digest == jobs.c.protocol_digest, isouter=True)
-            .where(which)
+            .where(condition)
             .order_by(order, attempts.c.id)
             .limit(limit)
             .offset(offset)

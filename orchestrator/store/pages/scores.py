@@ -1,4 +1,4 @@
-"""Questions about candidates and their scores."""
+"""Queries of the dashboard about candidates and scores."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from orchestrator.store.tables import (
 
 
 class ScoreQuestions(StorePart):
-    """The part of `Pages` that is about candidates."""
+    """Methods of `Pages` for candidates."""
 
     def columns(self, run_id: str) -> tuple[Column, ...]:
         """The benchmarks of a run in its order."""
@@ -43,24 +43,24 @@ class ScoreQuestions(StorePart):
         def work(connection: sa.Connection) -> tuple[Column, ...]:
             digests = [row.digest for row in connection.execute(query)]
             specs = protocols_of(connection, digests)
-            found = [_column(specs[digest]) for digest in digests]
-            return tuple(dict.fromkeys(found))
+            columns_in_order = [_column(specs[digest]) for digest in digests]
+            return tuple(dict.fromkeys(columns_in_order))
 
         return self._database.read(work)
 
     def base_of(self, run_id: str) -> CandidateRecord | None:
-        """The candidate that a run's others are compared with."""
+        """The base candidate of a run, with which the others are compared."""
         query = sa.select(candidates).where(candidates.c.run_id == run_id)
         query = query.order_by(candidates.c.is_base.desc(), candidates.c.position).limit(1)
-        return self._database.read(lambda c: _one_candidate(c, query))
+        return self._database.read(lambda c: _candidate_or_none(c, query))
 
     def candidate(self, run_id: str, position: int) -> CandidateRecord | None:
         """One candidate of a run."""
         query = sa.select(candidates).where(candidates.c.run_id == run_id, candidates.c.position == position)
-        return self._database.read(lambda c: _one_candidate(c, query))
+        return self._database.read(lambda c: _candidate_or_none(c, query))
 
     def count_candidates(self, run_id: str) -> int:
-        """How many candidates a run has, its base among them."""
+        """Number of candidates of a run, including the base."""
         query = sa.select(sa.func.count()).select_from(candidates).where(candidates.c.run_id == run_id)
         return self._database.read(lambda c: c.scalar(query) or 0)
 
@@ -73,7 +73,7 @@ class ScoreQuestions(StorePart):
         return self._database.read(lambda c: tuple(candidate_record(row) for row in c.execute(query)))
 
     def column_scores(self, run_id: str, column: Column) -> dict[int, float]:
-        """Normalized score (of a probe: its value) of every candidate in one column, by position, where there is one."""
+        """Candidate position to normalized score (of a probe: its value) in one column."""
         value = evaluations.c.raw if column.suite == PROBE_SUITE else evaluations.c.normalized
         query = (
             sa.select(candidate_jobs.c.candidate, value.label("value"))
@@ -83,7 +83,7 @@ class ScoreQuestions(StorePart):
         return self._database.read(lambda c: {row.candidate: row.value for row in c.execute(query)})
 
     def unscored(self, run_id: str, column: Column) -> frozenset[int]:
-        """Candidates of a run whose evaluation in a column has failed for good."""
+        """Positions of the candidates whose evaluation in a column has failed finally."""
         failed = (
             sa.select(candidate_jobs.c.candidate)
             .select_from(
@@ -125,6 +125,6 @@ def _column(protocol: Protocol) -> Column:
     )
 
 
-def _one_candidate(connection: sa.Connection, query: sa.Select[Any]) -> CandidateRecord | None:
+def _candidate_or_none(connection: sa.Connection, query: sa.Select[Any]) -> CandidateRecord | None:
     row = connection.execute(query).one_or_none()
     return None if row is None else candidate_record(row)
