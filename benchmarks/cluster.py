@@ -95,8 +95,8 @@ def run(
     with Store.open(settings.database_url) as store:
         run_id = register(store, plan)
         scheduler = LongestFirst(
-            store, plan, run_id=run_id, settings=settings, reporter=Quiet(), durations=known  # type: ignore[arg-type] # same methods
-        )  # fmt: skip
+            store, plan, run_id=run_id, settings=settings, reporter=Quiet(), durations=known
+        )
         executor = kind(
             settings, facts, seconds=known.seconds, host=SleepingHost, start_s=lambda job: START_S
         )

@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 
 from evals.engine import EngineKind, EngineSpec
 from evals.scores import BenchmarkScore, ChatTemplate, EvalSettings, Evaluation, Score
+from orchestrator.plan.durations import Durations, Expected, Workload
 from orchestrator.plan.job import BuildJob, CheckpointPlace, EvalJob, Task
 from orchestrator.provenance import Hardware
 from orchestrator.store.records import EvalOutcome
@@ -79,10 +80,11 @@ def duration_of(job: BuildJob | EvalJob) -> float:
     return int(job.benchmark.split("-")[1]) / 1000
 
 
-class RoughlyKnown:
+class RoughlyKnown(Durations):
     """Estimates as a scheduler has them: the true durations with an error of about 30 %."""
 
     def __init__(self, seed: int) -> None:
+        super().__init__({}, on_gpu=True)
         self._seed = seed
         self._known: dict[str, float] = {}
 
@@ -94,7 +96,11 @@ class RoughlyKnown:
             known = self._known[job.digest] = duration_of(job) * math.exp(error)
         return known
 
-    def learn(self, job: BuildJob | EvalJob, duration_s: float) -> None:
+    def expected(self, workload: Workload) -> Expected:
+        """Of a job's properties alone nothing is known."""
+        return Expected(None, False)
+
+    def learn(self, workload: Workload, duration_s: float) -> None:
         """The benchmark's estimates stay as they are."""
 
 

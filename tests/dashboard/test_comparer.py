@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dashboard import comparisons
-from dashboard.comparisons import Broken, Comparer, Found, Wanted
+from dashboard.comparisons import Broken, Comparer, Found, Wanted, pairs_of
 from evals.suite import load_suite
 from orchestrator.compare import Comparison
 from orchestrator.store import Store
@@ -19,7 +19,7 @@ from tests.support.demo_stores import Maker, store_url
 from tests.support.made_results import Made
 
 
-def asked_until_there(comparer: Comparer, wanted: list[Wanted]) -> dict[int, Found]:
+def asked_until_there(comparer: Comparer, wanted: list[Wanted]) -> dict[str, Found]:
     """As a page does it: ask, and ask again."""
     end = time.monotonic() + 30
     while time.monotonic() < end:
@@ -33,14 +33,14 @@ def test_an_unexpected_exception_ends_one_comparison_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(comparisons, "_POLITE_S", 0.0)
-    real: Callable[..., tuple[Comparison, ...]] = comparisons.compare
+    real: Callable[..., tuple[Comparison, ...]] = comparisons.compare_sides
 
     def compare(base: object, named: dict[str, object], *rest: object) -> tuple[Comparison, ...]:
         if "bad" in named:
             raise ZeroDivisionError("nobody thought of this")
         return real(base, named, *rest)
 
-    monkeypatch.setattr(comparisons, "compare", compare)
+    monkeypatch.setattr(comparisons, "compare_sides", compare)
     suite = load_suite("smoke")
     short = suite.model_copy(update={"benchmarks": suite.benchmarks[:2]})
     made = (Made("base"), Made("good", built=True), Made("bad", built=True))
@@ -49,7 +49,10 @@ def test_an_unexpected_exception_ends_one_comparison_alone(
         rows = {r.candidate.name: r for r in store.leaderboard(LeaderboardQuery(run_id=run)).rows}
     pages = Pages.open(store_url(tmp_path))
     comparer = Comparer(pages, tmp_path)
-    good, bad = (Wanted(rows["base"], rows[name]) for name in ("good", "bad"))
+    pairs = pairs_of(run, rows.values(), rows["base"].candidate.position, pages.columns(run))
+    good, bad = (
+        next(p for p in pairs if p.candidate.scores.candidate.name == name) for name in ("good", "bad")
+    )
     (failed,) = asked_until_there(comparer, [bad]).values()
     assert isinstance(failed, Broken)
     assert "ZeroDivisionError: nobody thought of this" in failed.reason
