@@ -104,8 +104,8 @@ def first_candidate(run_id: sa.ColumnElement[str], job_digest: sa.ColumnElement[
 
 def protocols_of(connection: sa.Connection, digests: Iterable[str | None]) -> dict[str, Protocol]:
     """Protocols by their digests; unknown digests and None are omitted."""
-    known = {digest for digest in digests if digest is not None}
+    protocol_digests = {digest for digest in digests if digest is not None}
     query = sa.select(protocols.c.digest, protocols.c.spec).where(
-        among(connection, protocols.c.digest, known)
+        among(connection, protocols.c.digest, protocol_digests)
     )
     return {row.digest: protocol_of(row.spec) for row in connection.execute(query)}
