@@ -72,7 +72,7 @@ def _preview(
     other = result_of_candidate(pages, run.id, base, columns[0].engine_key)
     suite = known_suite(columns[0].suite)
     if suite is not None and suite.smoke:
-        st.badge("smoke data: no leaderboard's scores", color="orange")
+        st.badge("smoke test data: not leaderboard scores", color="orange")
     request = CardRequest(result=result, base=other, suite=columns[0].suite, name=name)
     _, language, file, mime = _FORMS[form]
     try:

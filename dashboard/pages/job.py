@@ -62,7 +62,7 @@ def _list(pages: Pages, run: RunRecord, *, opened: bool) -> None:
         pages.job_list, run.id, state=job_state, position=position, limit=_PER_PAGE, offset=first
     )
     if not rows:
-        st.caption("No job of this run stands so.")
+        st.caption("No job of this run is in this state.")
         return
     shown = [
         {"Job": _label(r), "Kind": r.kind.value, "State": _STATES[r.state], "Digest": r.digest} for r in rows

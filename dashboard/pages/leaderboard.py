@@ -196,7 +196,7 @@ def _finding(view: _View, rows: Sequence[Row]) -> None:
     """Draw a summary: which candidates are significantly better or worse than the base on some benchmark."""
     suite = known_suite(view.columns[0].suite)
     if suite is not None and suite.smoke:
-        st.badge("smoke data: shows that everything works, no leaderboard's scores", color="orange")
+        st.badge("smoke test data: not leaderboard scores", color="orange")
     names_by_kind: dict[str, list[str]] = {
         "▲ better": [],
         "▼ worse": [],

@@ -128,7 +128,7 @@ class Watchdog:
         if now - since <= limit:
             return None
         where = f"at {progress.done} of {progress.total} requests" if counting else f"({progress.stage})"
-        return f"Nothing has moved for {now - since:.0f} s {where}; its engine was ended."
+        return f"No progress for {now - since:.0f} s {where}; the engine was stopped."
 
     def forget(self, digest: str) -> None:
         """Forget a job that no longer runs."""

@@ -224,7 +224,11 @@ class Attempts(StorePart):
             return True
         if row.heartbeat_at + timedelta(seconds=self.lease_s) > now:
             return False
-        lost = {"state": AttemptState.LOST, "ended_at": now, "message": "Nobody vouched for it any more."}
+        lost = {
+            "state": AttemptState.LOST,
+            "ended_at": now,
+            "message": "Its driver stopped sending heartbeats.",
+        }
         _close(connection, row.id, lost)
         return True
 
