@@ -138,6 +138,8 @@ def test_an_interruption_before_the_run_begins(
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_both_signals_end_a_block_with_its_sentence(number: signal.Signals) -> None:
+    # Tests that a shell starts in the background inherit an ignored SIGINT.
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
     before = signal.getsignal(signal.SIGTERM)
 
     def work() -> None:
@@ -145,8 +147,11 @@ def test_both_signals_end_a_block_with_its_sentence(number: signal.Signals) -> N
             os.kill(os.getpid(), number)
             signal.pause()
 
-    with pytest.raises(Ended, match="kept") as caught:
-        work()
+    try:
+        with pytest.raises(Ended, match="kept") as caught:
+            work()
+    finally:
+        signal.signal(signal.SIGINT, inherited)
     assert caught.value.code is ExitCode.INTERRUPTED
     assert signal.getsignal(signal.SIGTERM) is before
 
