@@ -110,7 +110,7 @@ def plain_scores(engine: Any, requests: list[ScoreRequest]) -> None:
     """One request per question where its options are one token each, else one per option."""
     from vllm import SamplingParams, TokensPrompt
 
-    engine._take_cache("score")
+    engine._claim_cache("score")
     prompts, asked = [], []
     for request in requests:
         if all(len(option) == 1 for option in request.continuations):
