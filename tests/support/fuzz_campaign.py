@@ -178,7 +178,11 @@ def _place(trace: Any) -> str:
         for f in frames
         if any(f"/{p}/" in f.filename for p in ("recipes", "evals", "orchestrator", "dashboard"))
     ]
-    return f"{ours[-1].filename.rpartition('/work/')[2]}:{ours[-1].lineno}" if ours else "?"
+    return (
+        f"{ours[-1].filename.removeprefix(f'{Path(__file__).parents[2]}/')}:{ours[-1].lineno}"
+        if ours
+        else "?"
+    )
 
 
 def _memory(field: str) -> int:
