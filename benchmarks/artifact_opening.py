@@ -26,7 +26,8 @@ from evals.live_paths import read_config
 from evals.transformers.weight_shapes import require_weight_shapes
 from evals.vllm.environment import answer_for_cpu_build
 from evals.weight_names import require_all_weights
-from recipes.artifact import Artifact, ArtifactStore
+from recipes.artifact import ArtifactStore
+from recipes.artifact_manifest import Artifact
 from recipes.checkpoint_files import loadable_files
 
 DIGEST = "0123456789abcdef"

@@ -26,8 +26,8 @@ from pathlib import Path
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from orchestrator.compare.run_comparisons import result_of_candidate
+from orchestrator.store.leaderboard import LeaderboardQuery, SortKey
 from orchestrator.store.pages import JobState, Pages
-from orchestrator.store.records import LeaderboardQuery, SortKey
 
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]

@@ -28,9 +28,9 @@ from evals.engine import (
     GenerateRequest,
     GenerateResult,
     PathEngine,
+    RequestFilter,
     ScoreRequest,
-    Wanted,
-    all_wanted,
+    accept_all,
 )
 from evals.engines import installed_version, open_engine
 from evals.harness import evaluate
@@ -61,13 +61,13 @@ def main() -> int:
     asked = parser.parse_args()
     os.environ["MERGEBOARD_HOME"] = str(asked.home)
     suite = load_suite(asked.suite)
-    wanted = asked.benchmarks or [benchmark.name for benchmark in suite.benchmarks]
+    names = asked.benchmarks or [benchmark.name for benchmark in suite.benchmarks]
     for kind in ENGINES:
         sweep = {
             "name": f"agreement-{kind}",
             "base": asked.checkpoint,
             "recipes": [],
-            "suites": [{"suite": suite.name, "benchmarks": wanted, "limit": asked.limit}],
+            "suites": [{"suite": suite.name, "benchmarks": names, "limit": asked.limit}],
             "engines": [{"kind": str(kind), "dtype": "float32"}],
         }
         path = asked.home / f"agreement-{kind}.yaml"
@@ -75,12 +75,12 @@ def main() -> int:
         path.write_text(json.dumps(sweep), encoding="utf-8")
         subprocess.run([str(Path(sys.executable).parent / "mergeboard"), "run", str(path)], check=True)
     settings = Settings.from_environment()
-    both = [stored(settings, suite, wanted, asked.limit, kind) for kind in ENGINES]
+    both = [stored(settings, suite, names, asked.limit, kind) for kind in ENGINES]
     return report(both, suite, settings, asked.checkpoint)
 
 
 def stored(
-    settings: Settings, suite: Suite, wanted: Sequence[str], limit: int, kind: EngineKind
+    settings: Settings, suite: Suite, names: Sequence[str], limit: int, kind: EngineKind
 ) -> tuple[dict[Key, Sample], list[EvalJob]]:
     """The samples of one engine's evaluation, by document."""
     samples: dict[Key, Sample] = {}
@@ -89,7 +89,7 @@ def stored(
         for run in store.runs():
             for planned in store.run_jobs(run.id):
                 job = planned.job
-                if not isinstance(job, EvalJob) or job.suite != suite.name or job.benchmark not in wanted:
+                if not isinstance(job, EvalJob) or job.suite != suite.name or job.benchmark not in names:
                     continue
                 if job.settings.limit != limit:
                     continue
@@ -194,16 +194,16 @@ class _Recorder:
         self.requests: list[GenerateRequest] = []
 
     def score(
-        self, requests: Sequence[ScoreRequest], wanted: Wanted = all_wanted
+        self, requests: Sequence[ScoreRequest], names: RequestFilter = accept_all
     ) -> Iterator[tuple[int, GenerateResult]]:
         """Not asked: only texts are looked at."""
         raise AssertionError("a benchmark of texts asked for scores")
 
     def generate(
-        self, requests: Sequence[GenerateRequest], wanted: Wanted = all_wanted
+        self, requests: Sequence[GenerateRequest], names: RequestFilter = accept_all
     ) -> Iterator[tuple[int, GenerateResult]]:
         """The request's number as its text."""
-        for index in filter(wanted, range(len(requests))):
+        for index in filter(names, range(len(requests))):
             request = requests[index]
             self.requests.append(request)
             text = str(len(self.requests) - 1)

@@ -53,9 +53,9 @@ class Line:
             file.write(json.dumps(self.__dict__) + "\n")
 
 
-def _load() -> Any:
-    """The steps; they import torch."""
-    return importlib.import_module("benchmarks.gpu_steps")
+def _load(name: str = "gpu_steps") -> Any:
+    """The steps, or their set-up; they import torch."""
+    return importlib.import_module(f"benchmarks.{name}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--step", help=argparse.SUPPRESS)
     parser.add_argument("--answer", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
-    steps = _load()
+    steps, setup = _load(), _load("gpu_setup")
     if options.list:
         for name, step in steps.STEPS.items():
             print(f"{name:22} {step.limit_s:4.0f} s  {step.what}")
@@ -79,10 +79,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in options.only or []:
         if name not in steps.STEPS:
             parser.error(f"there is no step {name}; the steps are {', '.join(steps.STEPS)}")
-    tiny = options.tiny or not steps.has_gpu()
+    tiny = options.tiny or not setup.has_gpu()
     if options.step:
         options.answer.write_text(
-            json.dumps(steps.run_step(options.step, steps.Sizes.of(tiny=tiny))), encoding="utf-8"
+            json.dumps(steps.run_step(options.step, setup.Sizes.of(tiny=tiny))), encoding="utf-8"
         )
         return 0
     budget = options.budget or (float("inf") if tiny else BUDGET_S)

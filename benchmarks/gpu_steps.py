@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
-import json
 import math
 import os
 import random
@@ -13,175 +12,36 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from benchmarks.gpu_setup import (
+    LARGE,
+    SMALL,
+    TINY,
+    LayerPath,
+    Result,
+    Sizes,
+    engine_settings,
+    has_gpu,
+    opened_engine,
+    random_checkpoint,
+    random_prompts,
+    random_questions,
+    timed,
+)
 from evals.engine import (
     EngineKind,
-    EngineSpec,
-    EngineTuning,
     ExecutionMode,
     GenerateRequest,
-    ScoreRequest,
     ScoreResult,
 )
-from evals.engines import installed_version, open_engine
+from evals.engines import installed_version
 from tests.gpu.ways import eager, exact, scheduler_alone
-from tests.support.tiny_checkpoints import tiny_checkpoint, write_tokenizer
-
-Result = dict[str, Any]
-LayerPath = tuple[int, ...]
-
-
-def has_gpu() -> bool:
-    """Whether torch sees a CUDA device."""
-    return bool(torch.cuda.is_available())
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """How large the steps are."""
-
-    tiny: bool
-    batches: tuple[int, ...]
-    """Sequences that are decoded at once."""
-    prompt: int
-    """Tokens of a prompt."""
-    new: tuple[int, int]
-    """Numbers of new tokens whose difference in time gives the time of a step."""
-    questions: int
-    context: int
-    """Tokens that the questions share."""
-    paths: int
-    changes: int
-
-    @classmethod
-    def of(cls, *, tiny: bool) -> Sizes:
-        """Those of a GPU, or tiny ones."""
-        if tiny:
-            return cls(True, (1, 4), 8, (4, 24), 6, 40, 2, 20)
-        return cls(False, (1, 32, 256), 128, (16, 80), 200, 900, 8, 300)
-
-
-def _dimensions(
-    hidden: int, intermediate: int, heads: int, kv_heads: int, layers: int, vocabulary: int
-) -> Result:
-    return {
-        "hidden_size": hidden, "intermediate_size": intermediate, "num_attention_heads": heads,
-        "num_key_value_heads": kv_heads, "num_hidden_layers": layers, "vocab_size": vocabulary,
-    }  # fmt: skip
-
-
-SMALL = _dimensions(576, 1536, 9, 3, 30, 49152)
-"""A Llama of 135M parameters, as SmolLM2."""
-LARGE = _dimensions(4096, 14336, 32, 8, 32, 128256)
-"""A Llama of 8.0B parameters, as Llama 3."""
-TINY = _dimensions(64, 128, 2, 1, 4, 1024)
-"""With more tokens than its tokenizer knows, as the others have."""
-
-
-def _checkpoint(folder: Path, dimensions: Result, *, weights: bool) -> Path:
-    """A Llama of these dimensions; without weights it is for vLLM's dummy load format, which fills them in on the device."""
-    values = {**dimensions, "tie_word_embeddings": False, "max_position_embeddings": 4096}
-    if weights:
-        return tiny_checkpoint(
-            folder,
-            layers=values["num_hidden_layers"],
-            hidden=values["hidden_size"],
-            vocabulary=values["vocab_size"],
-            config=values,
-        )
-    tiny_checkpoint(folder, layers=1, config={**values, "num_hidden_layers": 1, **TINY})
-    (folder / "model.safetensors").unlink()
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, **values}))
-    write_tokenizer(folder)
-    return folder
-
-
-@contextmanager
-def _opened(
-    checkpoint: Path, sizes: Sizes, *, slots: int = 0, dtype: str = "bfloat16", dummy: bool = False
-) -> Iterator[Any]:
-    """An engine of ours."""
-    import evals.vllm.engine
-    from evals.vllm.loading import plan_engine
-
-    # The engine has no such setting: nobody evaluates weights that are not there.
-    module: Any = evals.vllm.engine
-    spec = EngineSpec(
-        kind=EngineKind.VLLM, version=installed_version(EngineKind.VLLM), dtype=dtype, max_length=4096
-    )
-    if sizes.tiny:
-        tuning = EngineTuning(extra_layer_slots=slots, kv_cache_gib=0.25, live=True)
-    else:
-        tuning = EngineTuning(extra_layer_slots=slots, gpu_memory_share=0.8, live=True)
-
-    def with_dummy_weights(*args: Any, **kwargs: Any) -> Any:
-        plan = plan_engine(*args, **kwargs)
-        plan.arguments["load_format"] = "dummy"
-        return plan
-
-    if dummy:
-        module.plan_engine = with_dummy_weights
-    try:
-        engine = open_engine(spec, checkpoint, tuning)
-    finally:
-        module.plan_engine = plan_engine
-    try:
-        yield engine
-    finally:
-        engine.close()
-
-
-def _tokens(rng: random.Random, count: int) -> tuple[int, ...]:
-    return tuple(rng.randrange(3, 300) for _ in range(count))
-
-
-def _prompts(count: int, length: int) -> list[tuple[int, ...]]:
-    rng = random.Random(count)
-    return [_tokens(rng, length) for _ in range(count)]
-
-
-def _questions(sizes: Sizes) -> list[ScoreRequest]:
-    """Seven choices of three tokens behind a shared few-shot prompt, as BBH has them."""
-    rng = random.Random(0)
-    shared = _tokens(rng, sizes.context)
-    return [
-        ScoreRequest(
-            context=shared + _tokens(rng, rng.randrange(10, 60 if not sizes.tiny else 20)),
-            continuations=tuple(_tokens(rng, 3) for _ in range(7)),
-        )
-        for _ in range(sizes.questions)
-    ]
-
-
-def _wait() -> None:
-    if has_gpu():
-        torch.cuda.synchronize()
-
-
-def _timed(run: Callable[[], Any]) -> tuple[float, Any]:
-    _wait()
-    begun = time.perf_counter()
-    value = run()
-    _wait()
-    return time.perf_counter() - begun, value
-
-
-def _how(engine: Any) -> Result:
-    """What runs."""
-    spec, outside = engine.spec, engine._unscheduled
-    return {
-        "execution": str(spec.execution),
-        "attention": spec.attention_backend,
-        "limits": None if outside is None else outside.limits.__dict__,
-    }
 
 
 def environment(sizes: Sizes) -> Result:
@@ -197,17 +57,17 @@ def environment(sizes: Sizes) -> Result:
         result["cards"] = asked.stdout.strip().splitlines() or [torch.cuda.get_device_name()]
         result["capability"] = torch.cuda.get_device_capability()
     with tempfile.TemporaryDirectory() as folder:
-        checkpoint = _checkpoint(Path(folder), TINY, weights=True)
+        checkpoint = random_checkpoint(Path(folder), TINY, weights=True)
         for dtype in ("bfloat16", "float32"):
-            start_s, how = _timed(functools.partial(_open_and_ask, checkpoint, sizes, dtype))
+            start_s, how = timed(functools.partial(_open_and_ask, checkpoint, sizes, dtype))
             result[dtype] = {**how, "start_and_stop_s": round(start_s, 1)}
     return result
 
 
 def _open_and_ask(checkpoint: Path, sizes: Sizes, dtype: str) -> Result:
-    with _opened(checkpoint, sizes, dtype=dtype) as engine:
+    with opened_engine(checkpoint, sizes, dtype=dtype) as engine:
         runner = engine._llm.collective_rpc(_runner_name)[0]
-        return {**_how(engine), "runner": runner}
+        return {**engine_settings(engine), "runner": runner}
 
 
 def _runner_name(worker: Any) -> str:
@@ -255,11 +115,11 @@ def tests_bfloat16(sizes: Sizes) -> Result:
 
 def tree_against_scheduler(sizes: Sizes) -> Result:
     """Scores outside the scheduler against those through it: values and speed."""
-    questions, result = _questions(sizes), {}
+    questions, result = random_questions(sizes), {}
     with tempfile.TemporaryDirectory() as folder:
-        checkpoint = _checkpoint(Path(folder), TINY if sizes.tiny else SMALL, weights=True)
+        checkpoint = random_checkpoint(Path(folder), TINY if sizes.tiny else SMALL, weights=True)
         for dtype in ("bfloat16",) if sizes.tiny else ("bfloat16", "float32"):
-            with _opened(checkpoint, sizes, dtype=dtype) as engine:
+            with opened_engine(checkpoint, sizes, dtype=dtype) as engine:
 
                 def score(engine: Any = engine) -> list[ScoreResult]:
                     return [found for _, found in sorted(engine.score(questions), key=lambda pair: pair[0])]
@@ -270,12 +130,12 @@ def tree_against_scheduler(sizes: Sizes) -> Result:
                     return score()
 
                 cold()  # kernels are compiled
-                tree_s, tree = _timed(cold)
+                tree_s, tree = timed(cold)
                 with scheduler_alone(engine):
                     cold()
-                    scheduler_s, scheduled = _timed(cold)
+                    scheduler_s, scheduled = timed(cold)
                 result[dtype] = {
-                    **_how(engine),
+                    **engine_settings(engine),
                     "largest_difference": _difference(tree, scheduled),
                     "same_best_choice": sum(map(_same_best, tree, scheduled)),
                     "questions": len(questions),
@@ -305,14 +165,14 @@ def graphs_against_eager(sizes: Sizes) -> Result:
     """Tokens and log-probabilities of decode steps with graphs and without, compared bit by bit at each batch size."""
     result: Result = {}
     with tempfile.TemporaryDirectory() as folder:
-        checkpoint = _checkpoint(Path(folder), TINY if sizes.tiny else SMALL, weights=True)
-        with _opened(checkpoint, sizes, slots=2) as engine:
-            result |= _how(engine)
+        checkpoint = random_checkpoint(Path(folder), TINY if sizes.tiny else SMALL, weights=True)
+        with opened_engine(checkpoint, sizes, slots=2) as engine:
+            result |= engine_settings(engine)
             n = len(engine._path)
             for path in (tuple(range(n)), (*range(n - 1), *range(n - 3, n))):
                 engine.set_layer_path(path)
                 for batch in sizes.batches:
-                    prompts = _prompts(batch, sizes.prompt)
+                    prompts = random_prompts(batch, sizes.prompt)
                     replayed = exact(engine, prompts, 8)
                     with eager(engine):
                         plain = exact(engine, prompts, 8)
@@ -332,13 +192,13 @@ def _steps(sizes: Sizes, dimensions: Result) -> Result:
     """Seconds of a decode step, by batch size: graphs, eager, and the many-path decoder on one path."""
     result: Result = {}
     with tempfile.TemporaryDirectory() as folder:
-        checkpoint = _checkpoint(Path(folder), dimensions, weights=False)
+        checkpoint = random_checkpoint(Path(folder), dimensions, weights=False)
         begun = time.perf_counter()
-        with _opened(checkpoint, sizes, slots=1, dummy=True) as engine:
-            result |= {**_how(engine), "start_s": round(time.perf_counter() - begun, 1)}
+        with opened_engine(checkpoint, sizes, slots=1, dummy=True) as engine:
+            result |= {**engine_settings(engine), "start_s": round(time.perf_counter() - begun, 1)}
             path = engine._path
             for batch in sizes.batches:
-                prompts = _prompts(batch, sizes.prompt)
+                prompts = random_prompts(batch, sizes.prompt)
                 ways: Result = {
                     "graphs" if engine.spec.execution is ExecutionMode.GRAPHS else "eager": _step_ms(
                         engine, prompts, sizes
@@ -371,7 +231,7 @@ def _per_step_ms(run: Callable[[int], Any], sizes: Sizes) -> float:
     times: tuple[list[float], list[float]] = ([], [])
     for _ in range(3):
         for spent, new in zip(times, sizes.new, strict=True):
-            spent.append(_timed(functools.partial(run, new))[0])
+            spent.append(timed(functools.partial(run, new))[0])
     return round(1000 * (min(times[1]) - min(times[0])) / (sizes.new[1] - sizes.new[0]), 3)
 
 
@@ -388,33 +248,33 @@ def steps_8b(sizes: Sizes) -> Result:
 def change_of_path(sizes: Sizes) -> Result:
     """Times of a change of path, of capturing its graphs, and of scanning several paths at once."""
     with tempfile.TemporaryDirectory() as folder:
-        checkpoint = _checkpoint(Path(folder), TINY if sizes.tiny else SMALL, weights=True)
-        with _opened(checkpoint, sizes, slots=4) as engine:
+        checkpoint = random_checkpoint(Path(folder), TINY if sizes.tiny else SMALL, weights=True)
+        with opened_engine(checkpoint, sizes, slots=4) as engine:
             n = len(engine._path)
             rng = random.Random(0)
             paths = [tuple(range(j)) + tuple(range(j - rng.randrange(1, 4), n)) for j in range(4, n + 1)]
             changes = []
             for number in range(sizes.changes):
                 path = paths[number % len(paths)]
-                changes.append(_timed(functools.partial(engine.set_layer_path, path))[0])
+                changes.append(timed(functools.partial(engine.set_layer_path, path))[0])
             captures = {}
             for rows in sizes.batches:
                 spent = []
                 for number in range(3):
                     engine.set_layer_path(paths[number % len(paths)])
                     engine.set_layer_path(None)
-                    spent.append(_timed(functools.partial(engine._capture_graphs, rows))[0])
+                    spent.append(timed(functools.partial(engine._capture_graphs, rows))[0])
                 captures[f"up to {rows} rows"] = round(statistics.median(spent), 3)
             written = [
                 GenerateRequest(prompt=prompt, max_new_tokens=sizes.new[1])
-                for prompt in _prompts(16, sizes.prompt)
+                for prompt in random_prompts(16, sizes.prompt)
             ]
             scanned = [paths[number % len(paths)] for number in range(sizes.paths)]
             list(engine.generate_paths(written[:2], scanned[:1]))
-            together, _ = _timed(lambda: list(engine.generate_paths(written, scanned)))
-            scored, _ = _timed(lambda: list(engine.score_paths(_questions(sizes)[:50], scanned)))
+            together, _ = timed(lambda: list(engine.generate_paths(written, scanned)))
+            scored, _ = timed(lambda: list(engine.score_paths(random_questions(sizes)[:50], scanned)))
             return {
-                **_how(engine),
+                **engine_settings(engine),
                 "change_median_ms": round(1000 * statistics.median(changes), 3),
                 "change_largest_ms": round(1000 * max(changes), 3),
                 "capture_s": captures,
@@ -427,16 +287,16 @@ def not_finite(sizes: Sizes) -> Result:
     """A path whose values are not finite, then a healthy one: the same answers as before it."""
     from safetensors.torch import load_file, save_file
 
-    questions = _questions(sizes)[:20]
+    questions = random_questions(sizes)[:20]
     with tempfile.TemporaryDirectory() as folder:
-        checkpoint = _checkpoint(Path(folder), TINY if sizes.tiny else SMALL, weights=True)
+        checkpoint = random_checkpoint(Path(folder), TINY if sizes.tiny else SMALL, weights=True)
         weights = load_file(checkpoint / "model.safetensors")
         weights["model.layers.2.mlp.down_proj.weight"].fill_(math.nan)
         save_file(weights, checkpoint / "model.safetensors", metadata={"format": "pt"})
-        with _opened(checkpoint, sizes) as engine:
+        with opened_engine(checkpoint, sizes) as engine:
             n = len(engine._path)
             healthy = tuple(layer for layer in range(n) if layer != 2)
-            prompts = _prompts(8 if not sizes.tiny else 2, sizes.prompt)
+            prompts = random_prompts(8 if not sizes.tiny else 2, sizes.prompt)
 
             def answers(path: LayerPath) -> Any:
                 engine.set_layer_path(path)
@@ -446,7 +306,7 @@ def not_finite(sizes: Sizes) -> Result:
             broken = answers(tuple(range(n)))
             after = answers(healthy)
             finite = all(math.isfinite(value) for _, r in broken[0] for value in r.logprobs)
-            result = {**_how(engine), "broken_is_finite": finite, "equal_after": before == after}
+            result = {**engine_settings(engine), "broken_is_finite": finite, "equal_after": before == after}
     if finite or before != after:
         raise RuntimeError(str(result))
     return result

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from dashboard.comparisons import Broken, Found
+from dashboard.comparisons import Broken, PairResult
 from evals.errors import EvaluationError
 from evals.normalize import suite_score
 from evals.scores import PROBE_SUITE, BenchmarkScore, SuiteScore
@@ -15,8 +15,8 @@ from evals.suite import Suite, load_suite
 from orchestrator.compare import Comparison, ComparisonRow
 from orchestrator.display.format import duration, parameters
 from orchestrator.display.text_safety import line
+from orchestrator.store.leaderboard import CandidateScores
 from orchestrator.store.pages import Column
-from orchestrator.store.records import CandidateScores
 
 NAME = "Recipe"
 MEAN = "Mean"
@@ -46,7 +46,7 @@ class Row:
     """A candidate with its scores and its comparison with the base."""
 
     scores: CandidateScores
-    found: Found | None
+    result: PairResult | None
     pinned: bool = False
     is_base: bool = False
 
@@ -63,16 +63,16 @@ class Row:
 
     def difference(self, column: Column) -> ComparisonRow | None:
         """The comparison in a column; None if there is none (yet)."""
-        if not isinstance(self.found, Comparison):
+        if not isinstance(self.result, Comparison):
             return None
         key = (column.suite, column.benchmark)
-        return next((r for r in self.found.rows if (r.suite, r.benchmark) == key), None)
+        return next((r for r in self.result.rows if (r.suite, r.benchmark) == key), None)
 
     def mean(self, suite: str) -> ComparisonRow | None:
         """The comparison of a suite's mean; None if there is none (yet)."""
-        if not isinstance(self.found, Comparison):
+        if not isinstance(self.result, Comparison):
             return None
-        return next((r for r in self.found.averages if r.suite == suite), None)
+        return next((r for r in self.result.averages if r.suite == suite), None)
 
 
 def known_suite(name: str) -> Suite | None:
@@ -117,7 +117,7 @@ def cell(row: Row, column: Column, shown: Shown) -> str:
     text = f"{score.normalized:.2f}{marks(score)}"
     if row.is_base or shown is Shown.SCORES:
         return text
-    return f"{text}  {_difference(row.found, row.difference(column), shown)}"
+    return f"{text}  {_difference(row.result, row.difference(column), shown)}"
 
 
 def mean_cell(row: Row, suite: Suite, shown: Shown) -> str:
@@ -133,8 +133,8 @@ def mean_cell(row: Row, suite: Suite, shown: Shown) -> str:
         return f"{value:.2f}{of}"
     difference = row.mean(suite.name)
     if difference is None:
-        return f"{value:.2f}{of}" + (f"  {WAITING}" if row.found is None else "")
-    return f"{value:.2f}{of}  {_difference(row.found, difference, shown)}"
+        return f"{value:.2f}{of}" + (f"  {WAITING}" if row.result is None else "")
+    return f"{value:.2f}{of}  {_difference(row.result, difference, shown)}"
 
 
 def suite_of(row: Row, suite: Suite) -> SuiteScore | None:
@@ -156,7 +156,7 @@ def tint(row: Row, column: Column | None, suite: str) -> Tint:
     if row.is_base:
         return Tint.NONE
     comparison = row.mean(suite) if column is None else row.difference(column)
-    if isinstance(row.found, Broken) or (comparison is not None and comparison.delta is None):
+    if isinstance(row.result, Broken) or (comparison is not None and comparison.delta is None):
         return Tint.FORBIDDEN if column is not None and row.score(column) is not None else Tint.NONE
     if comparison is None or comparison.delta is None or not comparison.significant:
         return Tint.NONE
@@ -167,10 +167,10 @@ def reasons(rows: Sequence[Row]) -> tuple[str, ...]:
     """Reasons why cells of these rows are not compared, without duplicates, with the recipes concerned."""
     texts: dict[str, list[str]] = {}
     for row in rows:
-        if isinstance(row.found, Broken):
-            texts.setdefault(row.found.reason, []).append(row.scores.candidate.name)
-        elif row.found is not None:
-            for reason in dict.fromkeys(r for comparison in row.found.rows for r in comparison.refused):
+        if isinstance(row.result, Broken):
+            texts.setdefault(row.result.reason, []).append(row.scores.candidate.name)
+        elif row.result is not None:
+            for reason in dict.fromkeys(r for comparison in row.result.rows for r in comparison.refused):
                 texts.setdefault(reason, []).append(row.scores.candidate.name)
     return tuple(f"{line(reason, 200)} — {_names(names)}" for reason, names in texts.items())
 
@@ -210,7 +210,7 @@ def _flat(row: Row, column: Column) -> dict[str, Any]:
     }
 
 
-def _difference(comparison: Found | None, row: ComparisonRow | None, shown: Shown) -> str:
+def _difference(comparison: PairResult | None, row: ComparisonRow | None, shown: Shown) -> str:
     if isinstance(comparison, Broken):
         return FORBIDDEN
     if row is None:

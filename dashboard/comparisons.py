@@ -25,8 +25,8 @@ from evals.scores import PROBE_SUITE
 from orchestrator.compare import Comparison, Side, correct
 from orchestrator.compare.run_comparisons import SideReader, compare_sides, result_of_candidate
 from orchestrator.errors import MergeboardError, RunError
+from orchestrator.store.leaderboard import CandidateScores, EvaluationRecord
 from orchestrator.store.pages import Column, Pages
-from orchestrator.store.records import CandidateScores, EvaluationRecord
 
 logger = logging.getLogger(__name__)
 WHOLE = 60
@@ -62,7 +62,7 @@ class Scored:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ComparedPair:
     """A pair to compare: candidate and base, with the evaluations that each has so far."""
 
     base: Scored
@@ -82,7 +82,7 @@ class Broken:
     reason: str
 
 
-Found = Comparison | Broken
+PairResult = Comparison | Broken
 
 
 def by_engine(run_id: str, scores: CandidateScores, columns: Sequence[Column]) -> dict[str, Scored]:
@@ -100,18 +100,20 @@ def by_engine(run_id: str, scores: CandidateScores, columns: Sequence[Column]) -
 
 def pairs_of(
     run_id: str, rows: Iterable[CandidateScores], base: int, columns: Sequence[Column]
-) -> tuple[Wanted, ...]:
+) -> tuple[ComparedPair, ...]:
     """Pairs of every candidate with the base at a position, per engine, as for `compare --run`."""
     engines = {row.candidate.position: by_engine(run_id, row, columns) for row in rows}
     return tuple(
-        Wanted(reference, scored)
+        ComparedPair(reference, scored)
         for key, reference in engines.get(base, {}).items()
         for position, candidate in engines.items()
         if position != base and (scored := candidate.get(key)) is not None
     )
 
 
-def corrected(results: Mapping[str, Found], pairs: Sequence[Wanted], n_candidates: int) -> dict[str, Found]:
+def corrected(
+    results: Mapping[str, PairResult], pairs: Sequence[ComparedPair], n_candidates: int
+) -> dict[str, PairResult]:
     """Correct the p-values of a base's comparisons, by key of the pair, for all candidates of the run.
 
     In runs of at most `WHOLE` candidates, all comparisons are one family, as for `compare --run`; unfinished
@@ -126,7 +128,7 @@ def corrected(results: Mapping[str, Found], pairs: Sequence[Wanted], n_candidate
     return {**results, **{key: correct([c], other_candidates=n_others)[0] for key, c in finished.items()}}
 
 
-def in_suite(result: Found, suite: str) -> Found:
+def in_suite(result: PairResult, suite: str) -> PairResult:
     """The comparison with the rows of one suite only; p-values are unchanged."""
     if isinstance(result, Broken):
         return result
@@ -148,16 +150,16 @@ class Comparer:
         self._pages = pages
         self._reader = SideReader(home, kept=_MOST_EVALUATIONS)
         self._lock = threading.Condition()
-        self._waiting: OrderedDict[str, tuple[Wanted, float]] = OrderedDict()
-        self._found: OrderedDict[str, Found] = OrderedDict()
+        self._waiting: OrderedDict[str, tuple[ComparedPair, float]] = OrderedDict()
+        self._found: OrderedDict[str, PairResult] = OrderedDict()
         self._unread_at: dict[str, float] = {}
         self._working: str | None = None
         self._asked_at = 0.0
         threading.Thread(target=self._work, name="comparisons", daemon=True).start()
 
-    def ask(self, pairs: Iterable[Wanted]) -> dict[str, Found]:
+    def ask(self, pairs: Iterable[ComparedPair]) -> dict[str, PairResult]:
         """Finished comparisons by key; the others are queued first."""
-        finished: dict[str, Found] = {}
+        finished: dict[str, PairResult] = {}
         with self._lock:
             for pair in reversed(list(pairs)):
                 result = self._kept(pair.key)
@@ -174,7 +176,7 @@ class Comparer:
             self._lock.notify()
         return finished
 
-    def now(self, pair: Wanted) -> Found:
+    def now(self, pair: ComparedPair) -> PairResult:
         """One comparison, computed now if it is not cached."""
         with self._lock:
             result = self._kept(pair.key)
@@ -200,7 +202,7 @@ class Comparer:
             with self._lock:
                 self._working = None
 
-    def _next(self) -> Wanted | None:
+    def _next(self) -> ComparedPair | None:
         """Wait for the latest request and until pages are drawn; None if the request is stale."""
         with self._lock:
             while not self._waiting:
@@ -213,22 +215,22 @@ class Comparer:
             self._working = key
             return pair
 
-    def _kept(self, key: str) -> Found | None:
+    def _kept(self, key: str) -> PairResult | None:
         """The cached result; None if there is none, or if a failed read is due for a retry."""
         at = self._unread_at.get(key)
         return None if at is not None and time.monotonic() - at > _AGAIN_S else self._found.get(key)
 
-    def _make(self, pair: Wanted) -> Found:
+    def _make(self, pair: ComparedPair) -> PairResult:
         unread = False
         try:
-            result: Found
+            result: PairResult
             result, unread = self._compare(pair)
         except (EvaluationError, MergeboardError, ValidationError, OSError) as error:
             result, unread = Broken(str(error)), True
         self._keep(pair, result, unread=unread)
         return result
 
-    def _keep(self, pair: Wanted, result: Found, *, unread: bool) -> None:
+    def _keep(self, pair: ComparedPair, result: PairResult, *, unread: bool) -> None:
         """Cache a result; with `unread`, only until the next retry."""
         with self._lock:
             self._found[pair.key] = result
@@ -238,7 +240,7 @@ class Comparer:
             while len(self._found) > _MAX_KEPT:
                 self._unread_at.pop(self._found.popitem(last=False)[0], None)
 
-    def _compare(self, pair: Wanted) -> tuple[Comparison, bool]:
+    def _compare(self, pair: ComparedPair) -> tuple[Comparison, bool]:
         """The comparison, and whether samples could not be read."""
         base, candidate = self.sides(pair.base), self.sides(pair.candidate)
         (comparison,) = compare_sides(base, {pair.candidate.scores.candidate.name: candidate})
@@ -261,7 +263,7 @@ def comparer(_pages: Pages, name: str, home: Path) -> Comparer:
 
 def comparisons_of_run(
     pages: Pages, comparing: Comparer, run_id: str, base: int, shown: Column, positions: Collection[int]
-) -> tuple[dict[int, Found], int]:
+) -> tuple[dict[int, PairResult], int]:
     """Finished comparisons by candidate position, and the number of unfinished pairs.
 
     They have the rows of the shown column's suite, by its engine.
@@ -276,7 +278,7 @@ def comparisons_of_run(
 
 def comparison_of(
     pages: Pages, comparing: Comparer, run_id: str, base: int, position: int, shown: Column
-) -> tuple[Wanted, Found]:
+) -> tuple[ComparedPair, PairResult]:
     """Compare one candidate with a base, now if it is not cached; corrected as on the leaderboard."""
     pairs, n_candidates = _pairs_to_make(pages, run_id, base, shown, (position,))
     key = (position, shown.engine_key)
@@ -289,7 +291,7 @@ def comparison_of(
 
 def _pairs_to_make(
     pages: Pages, run_id: str, base: int, shown: Column, positions: Collection[int]
-) -> tuple[tuple[Wanted, ...], int]:
+) -> tuple[tuple[ComparedPair, ...], int]:
     """The pairs to compare (all if the run has at most `WHOLE` candidates) and the number of candidates."""
     n_candidates = data.fixed(pages.count_candidates, run_id)
     whole = n_candidates <= WHOLE

@@ -207,12 +207,12 @@ class GenerateResult(Frozen):
     )
 
 
-Wanted = Callable[[int], bool]
-"""Asked with a request's index right before the engine begins it; what is not wanted gets no answer."""
+RequestFilter = Callable[[int], bool]
+"""Called with a request's index right before the engine begins it; a request that it rejects gets no answer."""
 
 
-def all_wanted(index: int) -> bool:
-    """Every request is wanted."""
+def accept_all(index: int) -> bool:
+    """Accept every request."""
     return True
 
 
@@ -229,12 +229,12 @@ class Engine(Protocol):
         """Longest sequence in tokens that the engine takes."""
 
     def score(
-        self, requests: Sequence[ScoreRequest], wanted: Wanted = all_wanted
+        self, requests: Sequence[ScoreRequest], accepts: RequestFilter = accept_all
     ) -> Iterator[tuple[int, ScoreResult]]:
         """Log-probabilities of continuations."""
 
     def generate(
-        self, requests: Sequence[GenerateRequest], wanted: Wanted = all_wanted
+        self, requests: Sequence[GenerateRequest], accepts: RequestFilter = accept_all
     ) -> Iterator[tuple[int, GenerateResult]]:
         """Greedy generations."""
 

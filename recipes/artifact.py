@@ -24,61 +24,24 @@ from pathlib import Path
 from typing import Self
 
 from filelock import FileLock
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
+from recipes.artifact_manifest import (
+    CHECKPOINT,
+    MANIFEST,
+    Artifact,
+    ArtifactFile,
+    Manifest,
+    Pruned,
+    sync_directory,
+    write_manifest,
+)
 from recipes.checkpoint_files import loadable_files
 from recipes.errors import ArtifactChanged, ArtifactError, BuildError
 from recipes.file_hash import FileState, file_sha256
 from recipes.lease import Heartbeat, Owner, file_system_time_s, is_owner_alive, keep_touched
-from recipes.tensor_file import Frozen
 
 _DIGEST = re.compile(r"[0-9a-f]{8,64}")
-_MANIFEST = "manifest.json"
-_CHECKPOINT = "checkpoint"
-
-
-class ArtifactFile(Frozen):
-    """One file of an artifact."""
-
-    name: str = Field(description="Path relative to the checkpoint directory.")
-    size_bytes: int = Field(ge=0, description="Size in bytes.")
-    sha256: str = Field(description="sha256 in hex.")
-    state: FileState | None = Field(
-        default=None, description="Size, times and inode when the file was hashed; null where not recorded."
-    )
-
-
-class Manifest(Frozen):
-    """List of an artifact's files, with their hashes."""
-
-    digest: str = Field(description="Digest of what determines the artifact.")
-    files: tuple[ArtifactFile, ...] = Field(description="All files, sorted by name.")
-    meta: dict[str, str] = Field(description="Notes of the builder, for people.")
-    built_at: datetime = Field(description="Time of publication, UTC.")
-
-
-class Artifact(Frozen):
-    """A complete artifact on disk."""
-
-    digest: str = Field(description="Digest of what determines it.")
-    path: Path = Field(description="The checkpoint directory.")
-    manifest: Manifest = Field(description="Files and their hashes.")
-    last_used_at: datetime = Field(description="Time of the last lookup or lease, UTC.")
-
-    @property
-    def size_bytes(self) -> int:
-        """Size of all files in bytes."""
-        return sum(file.size_bytes for file in self.manifest.files)
-
-
-class Pruned(Frozen):
-    """Result of a prune."""
-
-    evicted: tuple[Artifact, ...] = Field(description="Deleted artifacts, least recently used first.")
-    kept_bytes: int = Field(description="Size in bytes of the artifacts that remain.")
-    leased: tuple[str, ...] = Field(
-        description="Digests of artifacts that were kept because they are in use."
-    )
 
 
 class ArtifactStore:
@@ -92,7 +55,7 @@ class ArtifactStore:
         artifact = self._read(_check_digest(digest))
         if artifact is not None:
             with contextlib.suppress(OSError):  # on a read-only mount the time of use cannot be recorded
-                os.utime(self.root / digest / _MANIFEST)
+                os.utime(self.root / digest / MANIFEST)
         return artifact
 
     def build(self, digest: str, writer: Callable[[Path], None], *, meta: Mapping[str, str]) -> Artifact:
@@ -241,11 +204,11 @@ class ArtifactStore:
     def _read(self, digest: str) -> Artifact | None:
         directory = self.root / digest
         try:
-            text = (directory / _MANIFEST).read_bytes()
+            text = (directory / MANIFEST).read_bytes()
             manifest = Manifest.model_validate_json(text)
-            used_at_s = (directory / _MANIFEST).stat().st_mtime
+            used_at_s = (directory / MANIFEST).stat().st_mtime
             complete = all(
-                (directory / _CHECKPOINT / file.name).stat().st_size == file.size_bytes
+                (directory / CHECKPOINT / file.name).stat().st_size == file.size_bytes
                 for file in manifest.files
             )
         except (OSError, ValidationError):
@@ -253,15 +216,15 @@ class ArtifactStore:
         if not complete or manifest.digest != digest:
             return None
         used_at = datetime.fromtimestamp(used_at_s, UTC)
-        return Artifact(digest=digest, path=directory / _CHECKPOINT, manifest=manifest, last_used_at=used_at)
+        return Artifact(digest=digest, path=directory / CHECKPOINT, manifest=manifest, last_used_at=used_at)
 
     def _write(self, digest: str, writer: Callable[[Path], None], meta: Mapping[str, str]) -> None:
         temporary = self.root / ".building" / Owner.current().new_file_name(digest)
         try:
-            (temporary / _CHECKPOINT).mkdir(parents=True)
+            (temporary / CHECKPOINT).mkdir(parents=True)
             with keep_touched(temporary):
-                writer(temporary / _CHECKPOINT)
-                _write_manifest(temporary, digest, meta)
+                writer(temporary / CHECKPOINT)
+                write_manifest(temporary, digest, meta)
             self._publish(temporary, self.root / digest)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -276,7 +239,7 @@ class ArtifactStore:
                 return  # another builder finished first; the lock does not work on this file system
             self._delete_directory(target)  # the existing directory is damaged
             temporary.rename(target)
-        _sync_directory(target.parent)
+        sync_directory(target.parent)
 
     def _delete_directory(self, directory: Path) -> None:
         """Rename a directory into the trash (atomic), then delete it."""
@@ -359,48 +322,6 @@ def _check_digest(digest: str) -> str:
     if not _DIGEST.fullmatch(digest):
         raise ArtifactError(f"{digest!r} is not the digest of an artifact (8 to 64 hex digits).")
     return digest
-
-
-def _write_manifest(temporary: Path, digest: str, meta: Mapping[str, str]) -> None:
-    """Write the manifest and fsync files and directories, so that a published artifact survives a power failure."""
-    checkpoint = temporary / _CHECKPOINT
-    paths = sorted(path for path in checkpoint.rglob("*") if not path.is_dir())
-    for path in paths:
-        if path.is_symlink() or not path.is_file():
-            raise BuildError(
-                f"The build wrote {path.name}, which is not a regular file: artifacts only hold regular files."
-            )
-    if not paths:
-        raise BuildError(f"The build of {digest} wrote no file.")
-    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        files = tuple(pool.map(lambda path: _manifest_entry(checkpoint, path), paths))
-    manifest = Manifest(digest=digest, files=files, meta=dict(meta), built_at=datetime.now(UTC))
-    with (temporary / _MANIFEST).open("w") as stream:
-        stream.write(manifest.model_dump_json(indent=1))
-        stream.flush()
-        os.fsync(stream.fileno())
-    for directory in (*(path for path in checkpoint.rglob("*") if path.is_dir()), checkpoint, temporary):
-        _sync_directory(directory)
-
-
-def _manifest_entry(checkpoint: Path, path: Path) -> ArtifactFile:
-    with path.open("rb") as stream:
-        os.fsync(stream.fileno())
-    state = FileState.of(path)
-    return ArtifactFile(
-        name=path.relative_to(checkpoint).as_posix(),
-        size_bytes=state.size,
-        sha256=file_sha256(path),
-        state=state,
-    )
-
-
-def _sync_directory(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _build_error(error: OSError, root: Path) -> BuildError:

@@ -16,7 +16,7 @@ from evals.datasets import check, content_digest
 from evals.engine import DeviceKind, EngineKind, EngineSpec, ExecutionMode, digest_of
 from evals.probes import Split, get_probe, probe_keys
 from evals.scores import ChatTemplate, EvalSettings, Seeds
-from evals.suite import load_suite, suite_names
+from evals.suite import Benchmark, load_suite, suite_names
 from evals.task_files import task_digest
 from orchestrator.plan.job import BuildJob, CheckpointPlace, EvalJob, RecipeSource
 from orchestrator.plan.sweep import parse_sweep
@@ -72,7 +72,7 @@ def identities() -> dict[str, Any]:
         suite = load_suite(name)
         suites[name] = {b.name: [b.digest, task_digest(b)] for b in suite.benchmarks}
     smoke = load_suite("smoke")
-    data = {b.name: content_digest(check(b, None).location, b) for b in smoke.benchmarks}  # type: ignore[arg-type]
+    data = {b.name: _content(b) for b in smoke.benchmarks}
     probes = {f"{key}-{split}": get_probe(f"{key}-{split}").digest for key in probe_keys() for split in Split}
     recipes = {name: _recipe(load_catalog(name).recipe) for name in catalog_names()}
     plan = stand_in_plan(40, (1, 2))
@@ -92,6 +92,12 @@ def identities() -> dict[str, Any]:
         "plan": [plan.digest, *list(plan.jobs)[:5]],
         "sweep": digest_of(parse_sweep(SWEEP.encode(), origin="golden.yaml", folder=FILE.parent).sweep),
     }
+
+
+def _content(benchmark: Benchmark) -> str:
+    location = check(benchmark, None).location
+    assert location is not None, "the smoke suite's data is part of the package"
+    return content_digest(location, benchmark)
 
 
 def _recipe(recipe: Recipe) -> str:

@@ -125,7 +125,7 @@ def _numbers(
         result = None
         if not is_base and left.evaluations and right.evaluations:
             _, result = comparison_of(pages, comparing, run.id, base.position, candidate.position, columns[0])
-        return flat([Row(scores=right, found=result, is_base=is_base)], columns)
+        return flat([Row(scores=right, result=result, is_base=is_base)], columns)
 
     def parquet() -> bytes:
         buffer = io.BytesIO()

@@ -10,7 +10,7 @@ import streamlit as st
 
 from dashboard import address, charts, data, widgets
 from dashboard.board import known_suite
-from dashboard.comparisons import Broken, Comparer, Scored, Wanted, comparer, comparison_of
+from dashboard.comparisons import Broken, ComparedPair, Comparer, Scored, comparer, comparison_of
 from dashboard.pages import probes, questions
 from dashboard.pages.leaderboard import base_candidate, scope, scores_of
 from dashboard.pages.questions import Asked
@@ -23,13 +23,9 @@ from orchestrator.charts import ChartError, delta_bars, delta_bars_image
 from orchestrator.compare import SIGNIFICANT, Comparison, ComparisonRow, Side, correction_text
 from orchestrator.display.format import p_value
 from orchestrator.display.text_safety import escaped, line
+from orchestrator.store.leaderboard import CandidateScores, EvaluationRecord
 from orchestrator.store.pages import Column, Pages
-from orchestrator.store.records import (
-    CandidateRecord,
-    CandidateScores,
-    EvaluationRecord,
-    RunRecord,
-)
+from orchestrator.store.records import CandidateRecord, RunRecord
 
 _MOST_NAMES = 300
 
@@ -262,7 +258,7 @@ def _chart(run: RunRecord, comparison: Comparison) -> None:
     charts.images("delta_bars", f"compare-{run.id}", lambda: delta_bars_image(drawn, title, theme))
 
 
-def _benchmark(pages: Pages, comparing: Comparer, comparison: Comparison, pair: Wanted) -> None:
+def _benchmark(pages: Pages, comparing: Comparer, comparison: Comparison, pair: ComparedPair) -> None:
     """Draw one benchmark's subsets and questions."""
     shared = [r for r in comparison.rows if r.base is not None and r.candidate is not None and r.benchmark]
     if not shared:

@@ -13,19 +13,13 @@ import streamlit as st
 from dashboard import address, data, widgets
 from dashboard.address import View
 from dashboard.board import MEAN, NAME, Row, Shown, Tint, cells, flat, known_suite, reasons, tint, title
-from dashboard.comparisons import Comparer, Found, comparer, comparisons_of_run
+from dashboard.comparisons import Comparer, PairResult, comparer, comparisons_of_run
 from evals.scores import PROBE_SUITE
 from orchestrator.compare import SIGNIFICANT, Comparison, correction_text
 from orchestrator.display.text_safety import escaped, line
+from orchestrator.store.leaderboard import CandidateScores, LeaderboardQuery, SortKey
 from orchestrator.store.pages import Column, Pages
-from orchestrator.store.records import (
-    ENDED,
-    CandidateRecord,
-    CandidateScores,
-    LeaderboardQuery,
-    RunRecord,
-    SortKey,
-)
+from orchestrator.store.records import ENDED, CandidateRecord, RunRecord
 
 _PER_PAGE = 25
 _REFRESH_S = 2.0
@@ -180,16 +174,16 @@ def _rows(pages: Pages, comparing: Comparer, view: _View, first: int) -> tuple[l
         if s.candidate.position != view.base.position and s.candidate.position not in pinned_positions
     ]
     if view.shown is Shown.SCORES:
-        comparisons: dict[int, Found] = {}
+        comparisons: dict[int, PairResult] = {}
         pending = 0
     else:
         positions = [s.candidate.position for s in (*pinned, *others)]
         comparisons, pending = comparisons_of_run(
             pages, comparing, view.run.id, view.base.position, view.columns[0], positions
         )
-    rows = [Row(scores=base, found=None, is_base=True)]
-    rows += [Row(scores=s, found=comparisons.get(s.candidate.position), pinned=True) for s in pinned]
-    return rows + [Row(scores=s, found=comparisons.get(s.candidate.position)) for s in others], pending
+    rows = [Row(scores=base, result=None, is_base=True)]
+    rows += [Row(scores=s, result=comparisons.get(s.candidate.position), pinned=True) for s in pinned]
+    return rows + [Row(scores=s, result=comparisons.get(s.candidate.position)) for s in others], pending
 
 
 def _finding(view: _View, rows: Sequence[Row]) -> None:
@@ -204,11 +198,11 @@ def _finding(view: _View, rows: Sequence[Row]) -> None:
         "no difference shown": [],
     }
     for row in rows:
-        if not isinstance(row.found, Comparison):
+        if not isinstance(row.result, Comparison):
             continue
         signs = {
             r.delta.delta_points > 0
-            for r in (*row.found.rows, *row.found.averages)
+            for r in (*row.result.rows, *row.result.averages)
             if r.significant and r.delta
         }
         kind = "▲▼ better and worse" if len(signs) == 2 else "▲ better" if True in signs else "▼ worse"
@@ -232,7 +226,7 @@ def _legend(view: _View, rows: Sequence[Row], pending: int) -> None:
     if view.shown is Shown.SCORES:
         st.caption("Normalized scores, 0 to 100. ◆ base, ◔ partial, ⚠ alarm.")
         return
-    counts = [(r.found.n_tests, r.found.n_candidates) for r in rows if isinstance(r.found, Comparison)]
+    counts = [(r.result.n_tests, r.result.n_candidates) for r in rows if isinstance(r.result, Comparison)]
     n_tests, n_candidates = max(counts, default=(0, 0))
     unit = "points, with its 95 % interval" if view.shown is Shown.POINTS else "per cent of the base's score"
     st.caption(

@@ -162,8 +162,8 @@ def _failures(pages: Pages, run: RunRecord) -> None:
         st.caption("No attempt of this run has failed.")
         return
     st.markdown("**Failures by class**")
-    for column, found in zip(st.columns(max(4, len(counts))), counts, strict=False):
-        column.metric(found.failure_class.value.replace("_", " "), f"{found.count:,}")
+    for column, count in zip(st.columns(max(4, len(counts))), counts, strict=False):
+        column.metric(count.failure_class.value.replace("_", " "), f"{count.count:,}")
     first = address.pager("failures", sum(c.count for c in counts), _FAILURES_PER_PAGE, "failed attempts")
     work = data.live(pages.failed_work, run.id, None, _FAILURES_PER_PAGE, first)
     rows = [

@@ -19,8 +19,8 @@ from evals.samples import StoredSamples
 from evals.scores import Sample
 from orchestrator.compare.run_comparisons import stored_samples
 from orchestrator.display.text_safety import escaped
+from orchestrator.store.leaderboard import CandidateScores, EvaluationRecord
 from orchestrator.store.pages import Column
-from orchestrator.store.records import CandidateScores, EvaluationRecord
 
 _Samples = tuple[Sample, ...]
 

@@ -13,7 +13,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.model import TemplateLM
 from lm_eval.models.utils import normalize_gen_kwargs
 
-from evals.engine import Engine, GenerateRequest, GenerateResult, ScoreRequest, ScoreResult, Wanted
+from evals.engine import Engine, GenerateRequest, GenerateResult, RequestFilter, ScoreRequest, ScoreResult
 from evals.errors import EngineError, EvaluationError
 from evals.harness.progress import ProgressTracker
 from evals.harness.tokenization import Tokenization
@@ -265,13 +265,15 @@ class EngineLM(TemplateLM):
             else:
                 time.sleep(REFRESH_EVERY_S / 4)
 
-    def _run_engine(self, requests: Sequence[Request], wanted: Wanted) -> Iterator[tuple[int, Result]]:
+    def _run_engine(
+        self, requests: Sequence[Request], accepts: RequestFilter
+    ) -> Iterator[tuple[int, Result]]:
         if not requests:
             return
         if isinstance(requests[0], ScoreRequest):
-            yield from self._engine.score(cast("Sequence[ScoreRequest]", requests), wanted)
+            yield from self._engine.score(cast("Sequence[ScoreRequest]", requests), accepts)
         else:
-            yield from self._engine.generate(cast("Sequence[GenerateRequest]", requests), wanted)
+            yield from self._engine.generate(cast("Sequence[GenerateRequest]", requests), accepts)
 
     def _stored_answer(self, digest: str) -> Result:
         result = self._journal.get(digest)

@@ -14,10 +14,10 @@ from evals.engine import (
     EngineTuning,
     GenerateRequest,
     GenerateResult,
+    RequestFilter,
     ScoreRequest,
     ScoreResult,
-    Wanted,
-    all_wanted,
+    accept_all,
 )
 from evals.errors import EngineError
 from evals.execution import with_backend
@@ -93,11 +93,11 @@ class TransformersEngine:
         return self._max_length
 
     def score(
-        self, requests: Sequence[ScoreRequest], wanted: Wanted = all_wanted
+        self, requests: Sequence[ScoreRequest], accepts: RequestFilter = accept_all
     ) -> Iterator[tuple[int, ScoreResult]]:
         """Log-probabilities of continuations, ordered so that neighbours share prefixes."""
         for index in sorted(range(len(requests)), key=lambda i: requests[i].context):
-            if wanted(index):
+            if accepts(index):
                 yield index, self._score_one(requests[index])
 
     def _score_one(self, request: ScoreRequest) -> ScoreResult:
@@ -120,7 +120,7 @@ class TransformersEngine:
         )
 
     def generate(
-        self, requests: Sequence[GenerateRequest], wanted: Wanted = all_wanted
+        self, requests: Sequence[GenerateRequest], accepts: RequestFilter = accept_all
     ) -> Iterator[tuple[int, GenerateResult]]:
         """Greedy generations, longest prompts first."""
         self._generation.require_supported()
@@ -136,7 +136,7 @@ class TransformersEngine:
         for indices in groups.values():
             indices.sort(key=lambda i: -len(requests[i].prompt))
             remaining = iter(indices)
-            while chunk := list(islice((index for index in remaining if wanted(index)), self._batch)):
+            while chunk := list(islice((index for index in remaining if accepts(index)), self._batch)):
                 yield from zip(chunk, self._generator.run([requests[i] for i in chunk]), strict=True)
 
     def score_paths(

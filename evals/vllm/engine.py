@@ -15,10 +15,10 @@ from evals.engine import (
     EngineTuning,
     GenerateRequest,
     GenerateResult,
+    RequestFilter,
     ScoreRequest,
     ScoreResult,
-    Wanted,
-    all_wanted,
+    accept_all,
 )
 from evals.errors import EngineError
 from evals.live_paths import check_layer_path, each_path, read_config, require_live_family
@@ -120,26 +120,26 @@ class VllmEngine:
         )
 
     def score(
-        self, requests: Sequence[ScoreRequest], wanted: Wanted = all_wanted
+        self, requests: Sequence[ScoreRequest], accepts: RequestFilter = accept_all
     ) -> Iterator[tuple[int, ScoreResult]]:
         """Log-probabilities of continuations; shared prefixes are computed once."""
         self._check_contexts(requests)
         if self._unscheduled is None:
-            yield from scores(self._queue, requests, self.max_length, wanted)
+            yield from scores(self._queue, requests, self.max_length, accepts)
             return
         if not self._unscheduled.ready:
             self._claim_cache("score")
             self._unscheduled.start(self._path)
-        yield from self._unscheduled.scorer.scores(requests, wanted)
+        yield from self._unscheduled.scorer.scores(requests, accepts)
 
     def generate(
-        self, requests: Sequence[GenerateRequest], wanted: Wanted = all_wanted
+        self, requests: Sequence[GenerateRequest], accepts: RequestFilter = accept_all
     ) -> Iterator[tuple[int, GenerateResult]]:
         """Greedy generations."""
         self._check_prompts(requests)
         self._release_cache()
         self._capture_graphs(len(requests))
-        yield from generations(self._queue, requests, self.max_length, self._text, wanted)
+        yield from generations(self._queue, requests, self.max_length, self._text, accepts)
 
     def score_paths(
         self, requests: Sequence[ScoreRequest], paths: Sequence[LayerPath]

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from evals.engine import GenerateRequest, GenerateResult, Wanted, all_wanted
+from evals.engine import GenerateRequest, GenerateResult, RequestFilter, accept_all
 from evals.errors import EngineError
 from evals.text_stop import StopStrings, final_text
 from evals.vllm.path_generation import Text
@@ -29,10 +29,10 @@ def generations(
     requests: Sequence[GenerateRequest],
     max_length: int,
     text: Text,
-    wanted: Wanted = all_wanted,
+    accepts: RequestFilter = accept_all,
 ) -> Iterator[tuple[int, GenerateResult]]:
     """Results of the requests as they finish; the longest prompts start first."""
-    for prompt, output in queue.run(_prompts(requests, max_length, text, wanted), ahead=AHEAD):
+    for prompt, output in queue.run(_prompts(requests, max_length, text, accepts), ahead=AHEAD):
         request = requests[prompt.key[0]]
         answer = output.outputs[0]
         yield (
@@ -71,7 +71,7 @@ class _Watched(Prompt):
 
 
 def _prompts(
-    requests: Sequence[GenerateRequest], max_length: int, text: Text, wanted: Wanted
+    requests: Sequence[GenerateRequest], max_length: int, text: Text, accepts: RequestFilter
 ) -> Iterator[Prompt]:
     from vllm import SamplingParams
 
@@ -83,7 +83,7 @@ def _prompts(
                 f"{request.max_new_tokens} new tokens leave no room for a prompt in {max_length} tokens: "
                 "lower the task's limit or raise max_length."
             )
-        if not wanted(index):
+        if not accepts(index):
             continue
         params = SamplingParams(
             temperature=0,

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from evals.engine import ScoreRequest, ScoreResult, Wanted, all_wanted
+from evals.engine import RequestFilter, ScoreRequest, ScoreResult, accept_all
 from evals.errors import EngineError
 from evals.vllm.greedy import GreedyRow, RowScores
 from evals.vllm.queue import Prompt, RequestQueue
@@ -90,12 +90,15 @@ def truncated(context: tuple[int, ...], continuation: tuple[int, ...], max_lengt
 
 
 def scores(
-    queue: RequestQueue, requests: Sequence[ScoreRequest], max_length: int, wanted: Wanted = all_wanted
+    queue: RequestQueue,
+    requests: Sequence[ScoreRequest],
+    max_length: int,
+    accepts: RequestFilter = accept_all,
 ) -> Iterator[tuple[int, ScoreResult]]:
     """Results of the requests, each after its last continuation."""
     open_questions: dict[int, _Question] = {}
     follow_ups: deque[Prompt] = deque()
-    prompts = _prompts(requests, max_length, wanted, named_rows=queue.scores_named_rows)
+    prompts = _prompts(requests, max_length, accepts, named_rows=queue.scores_named_rows)
     for prompt, output in queue.run(prompts, follow_ups):
         index = prompt.key[0]
         question = open_questions.setdefault(index, _Question(requests[index], max_length))
@@ -116,13 +119,13 @@ def scores(
 
 
 def _prompts(
-    requests: Sequence[ScoreRequest], max_length: int, wanted: Wanted, *, named_rows: bool
+    requests: Sequence[ScoreRequest], max_length: int, accepts: RequestFilter, *, named_rows: bool
 ) -> Iterator[Prompt]:
     """Sequences, ordered so that neighbours share prefixes."""
     from vllm import SamplingParams
 
     for index in sorted(range(len(requests)), key=lambda i: requests[i].context):
-        if not wanted(index):
+        if not accepts(index):
             continue
         request = requests[index]
         tokens = sorted({c[0] for c in request.continuations})

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar, cast
 
-from evals.engine import ScoreRequest, ScoreResult, Wanted, all_wanted
+from evals.engine import RequestFilter, ScoreRequest, ScoreResult, accept_all
 from evals.errors import EngineError
 from evals.token_tree import common_prefix
 from evals.vllm.batch import Step, StepResult, batch_of
@@ -51,13 +51,13 @@ class TreeScorer:
         self._epoch += 1
 
     def scores(
-        self, requests: Sequence[ScoreRequest], wanted: Wanted = all_wanted
+        self, requests: Sequence[ScoreRequest], accepts: RequestFilter = accept_all
     ) -> Iterator[tuple[int, ScoreResult]]:
         """Results of the requests on the path, batch by batch."""
         epoch = self._epoch
         parts = parts_of(requests, self._max_length)
         collector = Collector(parts)
-        selected = (part for part in parts if wanted(part.request))
+        selected = (part for part in parts if accepts(part.request))
         for batch in self._batches(selected, self._resident.tokens, self._pool):
             if epoch != self._epoch:
                 raise EngineError(

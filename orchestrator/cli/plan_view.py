@@ -52,11 +52,11 @@ def show_plan(
         if not file.exists() and str(file) not in catalog_names():
             raise SweepError(unknown_recipe(str(file)))
         recipe = read_recipe(str(file), None).with_sources(dict(parse_source(text) for text in sources))
-        known = preflight(recipe, home=settings.home, folder=file.parent)
+        report = preflight(recipe, home=settings.home, folder=file.parent)
         if as_json:
-            print(json.dumps(known.model_dump(mode="json"), indent=2))
+            print(json.dumps(report.model_dump(mode="json"), indent=2))
         else:
-            show_preflight(known, console)
+            show_preflight(report, console)
 
 
 def _is_sweep(file: Path) -> bool:

@@ -9,12 +9,12 @@ from orchestrator.display.format import parameters, size
 from recipes.preflight import Preflight
 
 
-def show_preflight(known: Preflight, console: Console) -> None:
-    """Layers, parameters, bytes, disk and memory; problems, remarks and what cannot be known."""
+def show_preflight(report: Preflight, console: Console) -> None:
+    """Layers, parameters, bytes, disk and memory; problems, remarks and what cannot be report."""
     table = Table(title="Stages", title_justify="left", box=None, header_style="bold")
     for column in ("stage", "method", "layers", "parameters", "dtype", "bytes", "memory", "built by"):
         table.add_column(column)
-    for stage in known.stages:
+    for stage in report.stages:
         table.add_row(
             stage.name,
             stage.method,
@@ -27,14 +27,14 @@ def show_preflight(known: Preflight, console: Console) -> None:
         )
     console.print(table)
     console.print(
-        f"Disk at its peak {size(known.disk_bytes)}, to download {size(known.download_bytes)}; parameters from "
-        f"{known.parameters_from or 'nothing that is known'}.",
+        f"Disk at its peak {size(report.disk_bytes)}, to download {size(report.download_bytes)}; parameters from "
+        f"{report.parameters_from or 'nothing that is known'}.",
         soft_wrap=True,
     )
     for label, sentences in (
-        ("Problem", known.problems),
-        ("Note", known.remarks),
-        ("Unknown", known.unknown),
+        ("Problem", report.problems),
+        ("Note", report.remarks),
+        ("Unknown", report.unknown),
     ):
         for sentence in sentences:
             console.print(f"{label}: {sentence}", soft_wrap=True, markup=False)

@@ -20,9 +20,9 @@ _STYLES = {
 }
 
 
-def show_reproduction_plan(made: ReproductionPlan, console: Console) -> None:
+def show_reproduction_plan(plan: ReproductionPlan, console: Console) -> None:
     """The claims, what is measured for them, and what that takes."""
-    card = made.card
+    card = plan.card
     title = f"{card.card.name or card.card.source}: {len(card.claims)} claims"
     table = Table(title=title, title_justify="left", box=None, header_style="bold")
     for column in ("suite", "benchmark", "claimed", "scale", "known of it"):
@@ -37,12 +37,12 @@ def show_reproduction_plan(made: ReproductionPlan, console: Console) -> None:
     console.print(table)
     shared = ", ".join(f"{fact} {common[fact]}" for fact in Fact if fact in common)
     lines = [f"Known of all claims: {shared}."] if shared else []
-    lines += [f"Measured: {made.target.found}", made.sentence]
-    if made.plan is not None:
-        lines += [f"Not run here: {m.suite} {m.benchmark}: {m.reason}" for m in made.plan.missing]
-    lines += [f"Problem: {problem}" for problem in made.problems]
-    lines += [f"{check.outcome}: {check.sentence}" for check in made.checks]
-    lines += [f"Note: {note}" for note in made.notes]
+    lines += [f"Measured: {plan.target.found}", plan.sentence]
+    if plan.plan is not None:
+        lines += [f"Not run here: {m.suite} {m.benchmark}: {m.reason}" for m in plan.plan.missing]
+    lines += [f"Problem: {problem}" for problem in plan.problems]
+    lines += [f"{check.outcome}: {check.sentence}" for check in plan.checks]
+    lines += [f"Note: {note}" for note in plan.notes]
     for line in lines:
         console.print(line, markup=False, soft_wrap=True)
 

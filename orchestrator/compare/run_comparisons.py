@@ -21,14 +21,8 @@ from orchestrator.compare import Comparison, Side, all_stages, compare, correct,
 from orchestrator.errors import RunError
 from orchestrator.plan.job import EvalJob
 from orchestrator.store import Store
-from orchestrator.store.records import (
-    CandidateInRun,
-    CandidateRecord,
-    EvalOutcome,
-    EvaluationRecord,
-    PlannedJob,
-    Protocol,
-)
+from orchestrator.store.leaderboard import EvaluationRecord
+from orchestrator.store.records import CandidateInRun, CandidateRecord, EvalOutcome, PlannedJob, Protocol
 from recipes.demo import DEMO_NAMES, WEIGHTS_FROM
 
 

@@ -25,13 +25,8 @@ from orchestrator.compare.run_comparisons import stored_samples
 from orchestrator.errors import StoreError
 from orchestrator.settings import Settings
 from orchestrator.store import Store
-from orchestrator.store.records import (
-    CandidateRecord,
-    EvaluationRecord,
-    LeaderboardQuery,
-    Protocol,
-    RunRecord,
-)
+from orchestrator.store.leaderboard import EvaluationRecord, LeaderboardQuery
+from orchestrator.store.records import CandidateRecord, Protocol, RunRecord
 from recipes.atomic_file import atomic_file
 
 # Evaluations per read, rows per write.

@@ -16,7 +16,8 @@ from orchestrator.plan.job import BuildJob
 from orchestrator.settings import Settings, WorkerContext
 from orchestrator.store.records import Failure
 from orchestrator.worker.worker import run_build
-from recipes.artifact import Artifact, ArtifactStore
+from recipes.artifact import ArtifactStore
+from recipes.artifact_manifest import Artifact
 from recipes.byte_copy import copy_file
 from recipes.catalog import catalog_names, load_catalog
 from recipes.checkpoint import Checkpoint

@@ -16,14 +16,8 @@ from orchestrator.store.joins import (
     planned_jobs,
     protocols_of,
 )
-from orchestrator.store.records import (
-    BuildOutcome,
-    EvalOutcome,
-    EvaluationRecord,
-    PlannedJob,
-    Protocol,
-    Success,
-)
+from orchestrator.store.leaderboard import EvaluationRecord
+from orchestrator.store.records import BuildOutcome, EvalOutcome, PlannedJob, Protocol, Success
 from orchestrator.store.rows import (
     AnyRow,
     among,

@@ -13,17 +13,14 @@ from orchestrator.errors import RunError
 from orchestrator.store.base import StorePart
 from orchestrator.store.database import clock
 from orchestrator.store.joins import EVALUATED, EVALUATION_COLUMNS, SCORED, job_state
+from orchestrator.store.leaderboard import CandidateScores, LeaderboardPage, LeaderboardQuery, SortKey
 from orchestrator.store.records import (
     CandidateInRun,
     CandidateRecord,
-    CandidateScores,
     FailureClass,
     FailureCount,
     JobCounts,
     JobState,
-    LeaderboardPage,
-    LeaderboardQuery,
-    SortKey,
     Usage,
 )
 from orchestrator.store.rows import candidate_record, evaluation_record, hardware_record, protocol_of

@@ -18,12 +18,12 @@ from evals.scores import Alarm, BenchmarkScore, Score
 from orchestrator.errors import StoreError
 from orchestrator.plan.job import BuildJob, CheckpointPlace, EvalJob, job_from_json
 from orchestrator.provenance import Hardware, Provenance
+from orchestrator.store.leaderboard import EvaluationRecord
 from orchestrator.store.records import (
     AttemptRecord,
     BuildOutcome,
     CandidateRecord,
     EvalOutcome,
-    EvaluationRecord,
     Protocol,
     RunRecord,
     RunState,

@@ -12,6 +12,10 @@ from orchestrator.store import Store
 from tests.support.browser import CHROMIUM, FLAGS, Served, serving
 from tests.support.demo_stores import Maker, demo_store, load_suite
 from tests.support.made_results import DEMO, HOSTILE, Made
+from tests.support.pg import postgres
+from tests.support.store_fixtures import store, url
+
+__all__ = ["browser", "postgres", "served", "store", "url"]
 
 
 @pytest.fixture(scope="session")

@@ -9,17 +9,17 @@ from pathlib import Path
 import pytest
 
 from dashboard import comparisons
-from dashboard.comparisons import Broken, Comparer, Found, Wanted, pairs_of
+from dashboard.comparisons import Broken, ComparedPair, Comparer, PairResult, pairs_of
 from evals.suite import load_suite
 from orchestrator.compare import Comparison
 from orchestrator.store import Store
+from orchestrator.store.leaderboard import LeaderboardQuery
 from orchestrator.store.pages import Pages
-from orchestrator.store.records import LeaderboardQuery
 from tests.support.demo_stores import Maker, store_url
 from tests.support.made_results import Made
 
 
-def asked_until_there(comparer: Comparer, wanted: list[Wanted]) -> dict[str, Found]:
+def asked_until_there(comparer: Comparer, wanted: list[ComparedPair]) -> dict[str, PairResult]:
     """As a page does it: ask, and ask again."""
     end = time.monotonic() + 30
     while time.monotonic() < end:

@@ -24,7 +24,6 @@ from orchestrator.store.pages import Pages
 from orchestrator.store.records import RunState
 from tests.support.demo_stores import Maker
 from tests.support.made_results import ENGINE, HARDWARE, Made, block
-from tests.support.store_fixtures import *  # noqa: F403 - fixtures
 
 SMOKE = load_suite("smoke").model_copy(update={"benchmarks": load_suite("smoke").benchmarks[:2]})
 BOARD = load_suite("leaderboard-v1").model_copy(

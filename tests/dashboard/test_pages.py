@@ -17,10 +17,8 @@ from orchestrator.store.pages import Pages
 from orchestrator.store.tables import outcomes, run_jobs
 from tests.support.demo_stores import Maker, demo_store, load_suite, store_url
 from tests.support.made_results import DEMO, HOSTILE, Made
-from tests.support.pg import PostgresForTests, postgres
+from tests.support.pg import PostgresForTests
 from tests.support.probe_store import PROBE, probe_store
-
-__all__ = ["postgres"]
 
 # Streamlit's cache drops an opened store without closing it.
 pytestmark = pytest.mark.filterwarnings("ignore:.*was deleted while still open:ResourceWarning")

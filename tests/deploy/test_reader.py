@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from orchestrator.store import Store
-from orchestrator.store.records import LeaderboardQuery
+from orchestrator.store.leaderboard import LeaderboardQuery
 from tests.support.deploy_files import DEPLOY
 from tests.support.pg import PostgresForTests, postgres
 from tests.support.store_data import demo_run

@@ -17,9 +17,9 @@ from evals.engine import (
     GenerateRequest,
     GenerateResult,
     PathEngine,
+    RequestFilter,
     ScoreRequest,
-    Wanted,
-    all_wanted,
+    accept_all,
 )
 from evals.engines import installed_version, open_engine
 from evals.errors import EngineError, EvaluationError, JournalError, SuiteError
@@ -311,7 +311,7 @@ def test_gsm8k_reads_the_answer_after_its_mark(tiny_llama: Path, tmp_path: Path)
 
     class Scripted(Broken):
         def generate(
-            self, requests: Sequence[GenerateRequest], wanted: Wanted = all_wanted
+            self, requests: Sequence[GenerateRequest], accepts: RequestFilter = accept_all
         ) -> Iterator[tuple[int, GenerateResult]]:
             for index, request in enumerate(requests):
                 assert request.stop == (":", "Question:", "Question")

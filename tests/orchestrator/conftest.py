@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.pg import postgres
 from tests.support.runs_fixture import finished
+from tests.support.store_fixtures import store, url
 
-__all__ = ["finished"]
+__all__ = ["finished", "postgres", "store", "url"]
 
 
 @pytest.fixture

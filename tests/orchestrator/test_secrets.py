@@ -20,10 +20,8 @@ from orchestrator.provenance import without_secrets
 from orchestrator.run.scheduler import RunSummary
 from orchestrator.settings import Settings
 from orchestrator.store import Store, label_of
-from tests.support.pg import PostgresForTests, postgres
+from tests.support.pg import PostgresForTests
 from tests.support.store_data import demo_run
-
-__all__ = ["postgres"]
 
 SECRET = "correct-horse"
 

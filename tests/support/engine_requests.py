@@ -110,13 +110,13 @@ def check_wanted(engine: Engine, requests: list[ScoreRequest]) -> None:
     """What is not wanted gets no answer, what is wanted gets the same one; scores are begun in the order of their contexts."""
     asked: list[int] = []
 
-    def wanted(index: int) -> bool:
+    def accepts(index: int) -> bool:
         asked.append(index)
         return index % 3 == 0
 
     third = list(range(0, len(requests), 3))
     everything = scored(engine, requests)
-    found = dict(engine.score(requests, wanted))
+    found = dict(engine.score(requests, accepts))
     assert sorted(found) == third
     assert largest_difference([found[i] for i in third], [everything[i] for i in third]) < TOLERANCE
     contexts = [requests[index].context for index in dict.fromkeys(asked)]
@@ -124,4 +124,4 @@ def check_wanted(engine: Engine, requests: list[ScoreRequest]) -> None:
     assert len(contexts) == len(requests)
     prompts = prompts_of(requests)
     texts = generated(engine, prompts)
-    assert dict(engine.generate(prompts, wanted)) == {i: texts[i] for i in third}
+    assert dict(engine.generate(prompts, accepts)) == {i: texts[i] for i in third}

@@ -12,10 +12,10 @@ from evals.engine import (
     GenerateRequest,
     GenerateResult,
     PathEngine,
+    RequestFilter,
     ScoreRequest,
     ScoreResult,
-    Wanted,
-    all_wanted,
+    accept_all,
 )
 
 Request = ScoreRequest | GenerateRequest
@@ -36,18 +36,18 @@ class Before:
         return True
 
     def score(
-        self, requests: Sequence[ScoreRequest], wanted: Wanted = all_wanted
+        self, requests: Sequence[ScoreRequest], accepts: RequestFilter = accept_all
     ) -> Iterator[tuple[int, ScoreResult]]:
         self.asked(requests)
-        for index, answer in self._behind.score(requests, wanted):
+        for index, answer in self._behind.score(requests, accepts):
             if self.answered(index, requests[index]):
                 yield index, answer
 
     def generate(
-        self, requests: Sequence[GenerateRequest], wanted: Wanted = all_wanted
+        self, requests: Sequence[GenerateRequest], accepts: RequestFilter = accept_all
     ) -> Iterator[tuple[int, GenerateResult]]:
         self.asked(requests)
-        for index, answer in self._behind.generate(requests, wanted):
+        for index, answer in self._behind.generate(requests, accepts):
             if self.answered(index, requests[index]):
                 yield index, answer
 

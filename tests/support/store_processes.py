@@ -10,14 +10,8 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 
 from orchestrator.store import Store, attempts
-from orchestrator.store.records import (
-    AttemptRecord,
-    LeaderboardQuery,
-    NotStarted,
-    RunLease,
-    RunState,
-    SortKey,
-)
+from orchestrator.store.leaderboard import LeaderboardQuery, SortKey
+from orchestrator.store.records import AttemptRecord, NotStarted, RunLease, RunState
 from tests.support.store_data import demo_run, outcome_of, sweep_of_paths
 
 # Processes of their own, but with the imports done once.

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from evals.engine import GenerateRequest, GenerateResult, Wanted, all_wanted
+from evals.engine import GenerateRequest, GenerateResult, RequestFilter, accept_all
 from evals.harness.adapter import EngineLM, Helped
 from evals.harness.progress import ProgressTracker
 from evals.journal import Journal
@@ -73,9 +73,9 @@ class ScriptedEngine:
         self._queue = RequestQueue(SimpleNamespace(llm_engine=self.scheduler), BATCH)  # type: ignore[arg-type]
 
     def generate(
-        self, requests: Sequence[GenerateRequest], wanted: Wanted = all_wanted
+        self, requests: Sequence[GenerateRequest], accepts: RequestFilter = accept_all
     ) -> Iterator[tuple[int, GenerateResult]]:
-        return generations(self._queue, requests, 2048, Text(Spelled(), frozenset(), ""), wanted)
+        return generations(self._queue, requests, 2048, Text(Spelled(), frozenset(), ""), accepts)
 
 
 def answer_all(engine: ScriptedEngine, folder: Path, *, leads: bool) -> list[Any]:

@@ -13,7 +13,6 @@ from orchestrator.errors import RunError
 from orchestrator.store import Store
 from tests.support.demo_stores import Maker
 from tests.support.made_results import Made, block
-from tests.support.store_fixtures import *  # noqa: F403 - fixtures
 
 BASE = Made("base")
 PATH = block(12, 14, ability=0.4)

@@ -18,7 +18,6 @@ from orchestrator.settings import Settings
 from orchestrator.store import Store
 from orchestrator.store.records import Acceptance, AttemptRecord
 from tests.support.store_data import N_DEMO, build_job, build_outcome, demo_run, eval_outcome
-from tests.support.store_fixtures import *  # noqa: F403 - fixtures
 
 
 def sample(job: EvalJob, number: int) -> Sample:

@@ -25,14 +25,14 @@ from orchestrator.run.run import register
 from orchestrator.run.scheduler import Scheduler
 from orchestrator.settings import Settings
 from orchestrator.store import Store
+from orchestrator.store.leaderboard import LeaderboardQuery, SortKey
 from orchestrator.store.pages import Pages
-from orchestrator.store.records import Failure, LeaderboardQuery, SortKey, Usage
+from orchestrator.store.records import Failure, Usage
 from recipes import hub as hub_client
 from tests.support.demo_stores import Maker
 from tests.support.hub_server import COMMIT, HubServer, running
 from tests.support.in_process import Silent
 from tests.support.made_results import Made
-from tests.support.store_fixtures import *  # noqa: F403 - fixtures
 from tests.support.tiny_checkpoints import tiny_checkpoint
 
 BASE = "meta-llama/Meta-Llama-3.1-70B-Instruct"

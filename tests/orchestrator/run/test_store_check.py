@@ -19,7 +19,6 @@ from orchestrator.store import Store
 from recipes.artifact import ArtifactStore
 from tests.support.demo_stores import Maker
 from tests.support.made_results import Made, block
-from tests.support.store_fixtures import *  # noqa: F403 - fixtures
 
 ARTIFACT = "0123456789abcdef"
 
@@ -110,9 +109,8 @@ def test_a_schema_that_is_not_the_codes_is_a_fault(home: Path, url: str) -> None
     assert CliRunner().invoke(cli.app, ["db", "check"]).exit_code == 1
 
 
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_a_damaged_file_is_a_fault(home: Path, url: str) -> None:
-    if not url.startswith("sqlite"):
-        pytest.skip("PostgreSQL looks after its own files")
     file = Path(url.removeprefix("sqlite:///"))
     with sqlite3.connect(file) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -21,7 +21,6 @@ from orchestrator.store.records import (
     NotStarted,
 )
 from tests.support.store_data import N_DEMO, build_job, build_outcome, eval_job, eval_outcome
-from tests.support.store_fixtures import *  # noqa: F403 - fixtures
 from tests.support.store_work import BAD_INPUT, driven, finish_all, started
 
 

@@ -9,7 +9,6 @@ from orchestrator.errors import RunError
 from orchestrator.store import Store
 from tests.support.claim_data import HUB_NAME, card_record, imported_result, imported_run, reproduction
 from tests.support.store_data import new_run
-from tests.support.store_fixtures import *  # noqa: F403 - fixtures
 
 
 def test_an_imported_run_comes_back_as_it_went_in(store: Store) -> None:

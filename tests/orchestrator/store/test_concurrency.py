@@ -17,7 +17,6 @@ from orchestrator.store.records import Acceptance, AttemptRecord, AttemptState, 
 from tests.support import store_processes as processes
 from tests.support.pg import PostgresForTests
 from tests.support.store_data import N_DEMO, demo_run, outcome_of
-from tests.support.store_fixtures import *  # noqa: F403 - fixtures
 
 _END_S = 60.0
 

@@ -21,7 +21,6 @@ from tests.support.store_data import (
     new_run,
     outcome_of,
 )
-from tests.support.store_fixtures import *  # noqa: F403 - fixtures
 from tests.support.store_work import BAD_INPUT, driven, finish_all, started
 
 

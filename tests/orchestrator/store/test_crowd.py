@@ -12,9 +12,9 @@ from multiprocessing.connection import Connection
 import pytest
 
 from orchestrator.store import Store
-from orchestrator.store.records import AttemptRecord, LeaderboardQuery, NotStarted, RunState
+from orchestrator.store.leaderboard import LeaderboardQuery
+from orchestrator.store.records import AttemptRecord, NotStarted, RunState
 from tests.support.store_data import N_DEMO, demo_run, outcome_of
-from tests.support.store_fixtures import *  # noqa: F403 - fixtures
 from tests.support.store_processes import ready, start, together
 
 DURATION_S = float(os.environ.get("MERGEBOARD_CROWD_S", "30"))

@@ -17,12 +17,12 @@ from orchestrator.errors import StoreError
 from orchestrator.store import Store, upgrade_store
 from orchestrator.store import schema as schemas
 from orchestrator.store.database import Database
-from orchestrator.store.records import LeaderboardQuery, RunState
+from orchestrator.store.leaderboard import LeaderboardQuery
+from orchestrator.store.records import RunState
 from orchestrator.store.schema import SchemaState, revisions
 from orchestrator.store.tables import metadata
 from tests.support import schema_rows
 from tests.support.store_data import demo_run
-from tests.support.store_fixtures import *  # noqa: F403 - fixtures
 
 _NEXT = """
 import sqlalchemy as sa

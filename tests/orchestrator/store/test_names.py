@@ -11,7 +11,8 @@ from orchestrator.compare.run_comparisons import results_of_run
 from orchestrator.errors import StoreError
 from orchestrator.plan.job import EvalJob
 from orchestrator.store import Store
-from orchestrator.store.records import AttemptRecord, CandidateRecord, LeaderboardQuery, PlannedJob, SortKey
+from orchestrator.store.leaderboard import LeaderboardQuery, SortKey
+from orchestrator.store.records import AttemptRecord, CandidateRecord, PlannedJob
 from tests.support.claim_data import card_record, imported_result, imported_run, reproduction
 from tests.support.store_data import (
     HUB_BASE,
@@ -22,7 +23,6 @@ from tests.support.store_data import (
     eval_outcome,
     new_run,
 )
-from tests.support.store_fixtures import *  # noqa: F403 - fixtures
 
 
 def long_sweep(n: int) -> tuple[list[CandidateRecord], list[PlannedJob]]:

@@ -18,7 +18,6 @@ from orchestrator.store.records import AttemptRecord
 from orchestrator.store.schema import SchemaState
 from tests.support.pg import PostgresForTests
 from tests.support.store_data import demo_run, eval_job, eval_outcome, new_run
-from tests.support.store_fixtures import *  # noqa: F403 - fixtures
 
 
 def test_an_empty_database_becomes_a_store_and_opens_again(url: str) -> None:

@@ -5,17 +5,8 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.store import Store
-from orchestrator.store.records import (
-    AttemptRecord,
-    CandidateScores,
-    Failure,
-    FailureClass,
-    JobCounts,
-    LeaderboardPage,
-    LeaderboardQuery,
-    RunLease,
-    SortKey,
-)
+from orchestrator.store.leaderboard import CandidateScores, LeaderboardPage, LeaderboardQuery, SortKey
+from orchestrator.store.records import AttemptRecord, Failure, FailureClass, JobCounts, RunLease
 from tests.support.store_data import (
     build_job,
     candidate_name,
@@ -25,7 +16,6 @@ from tests.support.store_data import (
     outcome_of,
     sweep_of_paths,
 )
-from tests.support.store_fixtures import *  # noqa: F403 - fixtures
 
 
 def grid(store: Store, layers: int = 3) -> RunLease:

@@ -9,9 +9,9 @@ from collections.abc import Callable
 import pytest
 
 from orchestrator.store import Store
-from orchestrator.store.records import AttemptRecord, LeaderboardQuery, RunLease, SortKey
+from orchestrator.store.leaderboard import LeaderboardQuery, SortKey
+from orchestrator.store.records import AttemptRecord, RunLease
 from tests.support.store_data import eval_outcome, sweep_of_paths
-from tests.support.store_fixtures import *  # noqa: F403 - fixtures
 
 
 @pytest.mark.slow

@@ -31,7 +31,6 @@ from tests.orchestrator.exchange.test_imports import MUSR, answers, gained, run_
 from tests.support.demo_stores import Maker
 from tests.support.made_results import Made, block, samples_of
 from tests.support.probe_store import probe_store
-from tests.support.store_fixtures import *  # noqa: F403 - fixtures
 
 SUITE = load_suite("smoke").model_copy(update={"benchmarks": load_suite("smoke").benchmarks[:2]})
 X, Y = block(12, 14, ability=0.4), block(3, 6, ability=0.5)

@@ -7,7 +7,6 @@ import time
 from orchestrator.store import Store
 from orchestrator.store.records import AttemptRecord, Failure, FailureClass
 from tests.support.store_data import HARDWARE, demo_run, outcome_of
-from tests.support.store_fixtures import *  # noqa: F403 - fixtures
 
 
 def test_hours_by_node_count_what_failed_as_well(store: Store) -> None:
