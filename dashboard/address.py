@@ -175,9 +175,7 @@ def choose(
     help_text: str | None = None,
 ) -> str:
     """Draw a select box. `resets` names URL parameters that a change removes."""
-    first = default if default is not None else options[0]
-    requested = value(name, first)
-    _fill(name, requested if requested in options else first)
+    first = _fill_choice(name, options, default)
     chosen = st.selectbox(
         label,
         options,
@@ -200,9 +198,7 @@ def segments(
     resets: Sequence[str] = (),
 ) -> str:
     """Draw a segmented control; labels are Markdown."""
-    first = default if default is not None else options[0]
-    requested = value(name, first)
-    _fill(name, requested if requested in options else first)
+    first = _fill_choice(name, options, default)
     chosen = st.segmented_control(
         label,
         options,
@@ -213,6 +209,14 @@ def segments(
         required=True,
     )
     return first if chosen is None else str(chosen)
+
+
+def _fill_choice(name: str, options: Sequence[str], default: str | None) -> str:
+    """Set a widget to the URL's choice, or to the first where the URL names none of the options; that first one."""
+    first = default if default is not None else options[0]
+    requested = value(name, first)
+    _fill(name, requested if requested in options else first)
+    return first
 
 
 def search(label: str, name: str, placeholder: str, *, resets: Sequence[str] = ()) -> str:
