@@ -70,7 +70,7 @@ COMMANDS: Table = {
             },
         ),
         "db": CommandGroup(
-            "The store's schema.",
+            "Upgrade the store's schema, or check the store and its files.",
             {
                 "upgrade": CommandEntry("Bring the store's schema up to this version.", "db:upgrade"),
                 "check": CommandEntry("Check the schema, every samples file and the artifacts.", "db:check"),

@@ -60,7 +60,7 @@ def check(as_json: options.AsJson = False) -> None:
     else:
         counted = f"{checked.samples:,} samples files, {checked.artifacts:,} artifacts"
         typer.echo(
-            f"{label}: {len(checked.faults):,} faults; checked the schema, {counted}."
+            f"{label}: {len(checked.faults):,} fault{'' if len(checked.faults) == 1 else 's'}; checked the schema, {counted}."
             if checked.faults
             else f"{label} is fine: the schema, {counted}."
         )
