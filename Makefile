@@ -41,7 +41,7 @@ check: lint
 
 test: lint
 	$(BIN)/coverage erase
-	COVERAGE_PROCESS_START=$(CURDIR)/pyproject.toml COVERAGE_FILE=$(CURDIR)/.coverage $(BIN)/coverage run -m pytest -n 2 --dist loadfile -m "not slow and not gpu"
+	COVERAGE_PROCESS_START=$(CURDIR)/pyproject.toml COVERAGE_FILE=$(CURDIR)/.coverage $(BIN)/coverage run -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not gpu"
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=90
 

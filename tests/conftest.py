@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,19 @@ DEMO_HOME = (
     Path(os.environ.get("MERGEBOARD_TEST_CACHE", Path(__file__).parent.parent / "test-output")) / "home"
 )
 """Where the embedded checkpoint is converted to once and kept between test runs."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order files for `--dist loadfile`: the few slow tests in Triton's interpreter first, then the longest files."""
+    count = Counter(item.path for item in items)
+    order = {path: position for position, path in enumerate(count)}
+    items.sort(
+        key=lambda item: (
+            item.get_closest_marker("gpu_runner") is None,
+            -count[item.path],
+            order[item.path],
+        )
+    )
 
 
 @pytest.fixture
