@@ -1,0 +1,140 @@
+"""The verdict of a whole run: which differences to the base are shown, and what could not be compared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+
+from pydantic import Field
+
+from evals.engine import Frozen
+from evals.stats import Interval
+from orchestrator.compare.comparison import Comparison, ComparisonRow
+from orchestrator.display.format import p_value
+
+
+class Standing(StrEnum):
+    """What a run's comparisons show of one candidate; each candidate has exactly one standing."""
+
+    BETTER = "better"
+    WORSE = "worse"
+    MIXED = "better and worse"
+    UNSHOWN = "no difference shown"
+    REFUSED = "not compared"
+    PENDING = "pending"
+
+
+class Effect(Frozen):
+    """A difference that holds after the correction, of one candidate on one benchmark or average."""
+
+    candidate: str = Field(description="Display name of the candidate.")
+    suite: str = Field(description="Name of the suite.")
+    benchmark: str | None = Field(description="Name of the benchmark; null for the suite's average.")
+    title: str = Field(description="Display name of the benchmark or average.")
+    delta_points: float = Field(description="Candidate minus base, in points of the normalized score.")
+    interval: Interval = Field(description="95 % interval of the difference, in points, of this row alone.")
+    p_corrected: float = Field(description="p-value, Holm-corrected over the whole run.")
+    forced: bool = Field(default=False, description="Whether compared in spite of reasons against it.")
+
+    @property
+    def sentence(self) -> str:
+        """For example `slerp-with-noise +17.0 IFEval (p 0.045)`."""
+        forced = ", forced" if self.forced else ""
+        return (
+            f"{self.candidate} {self.delta_points:+z.1f} {self.title} (p {p_value(self.p_corrected)}{forced})"
+        )
+
+
+class Refusal(Frozen):
+    """A reason why candidates were not compared, on all or some of their benchmarks."""
+
+    reason: str = Field(description="The reason with its remedy, one sentence.")
+    candidates: tuple[str, ...] = Field(description="Display names of the candidates that it concerns.")
+
+
+class RunVerdict(Frozen):
+    """What a run shows about all its candidates against one base, in one suite, with one engine.
+
+    Made only from comparisons that were corrected as one family; candidates without one are pending.
+    """
+
+    base: str = Field(description="Display name of the base.")
+    standings: dict[str, Standing] = Field(description="The standing of every candidate, by name.")
+    average_effects: tuple[Effect, ...] = Field(description="Differences of the average, largest first.")
+    benchmark_effects: tuple[Effect, ...] = Field(
+        description="Differences of single benchmarks, largest first."
+    )
+    n_averages: int = Field(ge=0, description="Number of candidates whose average was compared.")
+    partial: tuple[str, ...] = Field(default=(), description="Candidates with a partial score.")
+    refusals: tuple[Refusal, ...] = Field(default=(), description="Reasons of refused comparisons.")
+    n_tests: int = Field(default=0, ge=0, description="Number of tests that the p-values are corrected for.")
+
+    def count(self, standing: Standing) -> int:
+        """Number of candidates with a standing."""
+        return sum(value is standing for value in self.standings.values())
+
+    @property
+    def complete(self) -> bool:
+        """Whether every candidate has its comparison: nothing is concluded before."""
+        return not self.count(Standing.PENDING)
+
+
+def standing(comparison: Comparison) -> Standing:
+    """The standing of a candidate whose p-values are corrected."""
+    rows = (*comparison.rows, *comparison.averages)
+    if all(row.delta is None for row in rows):
+        return Standing.REFUSED
+    signs = {row.delta.delta_points > 0 for row in rows if row.significant and row.delta is not None}
+    if len(signs) == 2:
+        return Standing.MIXED
+    if not signs:
+        return Standing.UNSHOWN
+    return Standing.BETTER if True in signs else Standing.WORSE
+
+
+def run_verdict(
+    base: str,
+    comparisons: Sequence[Comparison],
+    *,
+    pending: Sequence[str] = (),
+    partial: Sequence[str] = (),
+) -> RunVerdict:
+    """The verdict of comparisons that were corrected together; `pending` candidates have none yet."""
+    rows = [(c.candidate, row) for c in comparisons for row in c.rows]
+    averages = [(c.candidate, row) for c in comparisons for row in c.averages]
+    refused: dict[str, dict[str, None]] = {}
+    for candidate, row in (*rows, *averages):
+        if row.delta is None:
+            for reason in row.refused:
+                refused.setdefault(reason, {})[candidate] = None
+    return RunVerdict(
+        base=base,
+        standings={
+            **dict.fromkeys(pending, Standing.PENDING),
+            **{c.candidate: standing(c) for c in comparisons},
+        },
+        average_effects=_effects(averages),
+        benchmark_effects=_effects(rows),
+        n_averages=sum(row.delta is not None for _, row in averages),
+        partial=tuple(partial),
+        refusals=tuple(Refusal(reason=text, candidates=tuple(names)) for text, names in refused.items()),
+        n_tests=max((c.n_tests for c in comparisons), default=0),
+    )
+
+
+def _effects(rows: Sequence[tuple[str, ComparisonRow]]) -> tuple[Effect, ...]:
+    effects = [
+        Effect(
+            candidate=candidate,
+            suite=row.suite,
+            benchmark=row.benchmark,
+            title=row.title,
+            delta_points=row.delta.delta_points,
+            interval=row.delta.interval,
+            p_corrected=row.p_corrected,
+            forced=row.forced,
+        )
+        for candidate, row in rows
+        if row.significant and row.delta is not None and row.p_corrected is not None
+    ]
+    return tuple(sorted(effects, key=lambda effect: -effect.delta_points))
