@@ -12,7 +12,7 @@ from evals.engine import Frozen
 from evals.scores import PROBE_SUITE
 from orchestrator.store.base import StorePart
 from orchestrator.store.joins import SCORED, protocols_of
-from orchestrator.store.tables import candidate_jobs, comparisons, jobs, protocols, run_jobs
+from orchestrator.store.tables import candidate_jobs, comparisons, jobs, outcomes, protocols, run_jobs
 
 _ID = ("run_id", "base", "candidate", "engine_key")
 
@@ -73,6 +73,13 @@ class KeptComparisons(StorePart):
             )
 
         return self._database.read(work)
+
+    def open_candidates(self, run_id: str) -> frozenset[int]:
+        """Positions of the candidates that need a job of the run without an outcome."""
+        has_outcome = sa.exists().where(outcomes.c.job_digest == candidate_jobs.c.job_digest)
+        query = sa.select(candidate_jobs.c.candidate).distinct()
+        query = query.where(candidate_jobs.c.run_id == run_id, ~has_outcome)
+        return self._database.read(lambda c: frozenset(c.scalars(query)))
 
     def kept_keys(self, run_id: str, base: int) -> dict[tuple[int, str], str]:
         """Keys of the kept comparisons with a base, by candidate's position and engine."""
