@@ -34,6 +34,9 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
 PORT = 8777
 ADDRESS = f"http://127.0.0.1:{PORT}"
 GRID = "[data-testid=stDataFrame] canvas"
+BOARD = "table.board"
+BOARD_ROWS = "table.board tbody th.name"
+VERDICT = ".st-key-run_verdict"
 CELLS = "[data-testid=stDataFrame] [role=gridcell]"
 PLOT = ".js-plotly-plot .main-svg"
 TITLE = ".js-plotly-plot .gtitle"
@@ -41,7 +44,7 @@ SIDES = ".st-key-side_by_side"
 CANDIDATE = 1500
 FIRST = {
     "overview": ("", ("[data-testid=stMetricValue]",)),
-    "leaderboard": ("leaderboard", (GRID,)),
+    "leaderboard": ("leaderboard", (BOARD,)),
     "compare two": (f"compare?cand={CANDIDATE}", (GRID, PLOT)),
     "layer map": ("layers", (GRID, PLOT)),
     "claims": ("claims", ("[data-testid=stCode]",)),
@@ -73,6 +76,7 @@ def main() -> None:
                 times = [_first(browser, path, seen) for _ in range(options.rounds)]
                 for what, each in zip(("", ", its chart"), zip(*times, strict=True), strict=False):
                     _report(f"first paint, {name}{what}", list(each))
+            _verdicts(browser, options.home, options.rounds)
             clicks = Clicks(browser)
             try:
                 for _ in range(options.rounds):
@@ -81,6 +85,25 @@ def main() -> None:
                 for name, took in clicks.took.items():
                     _report(f"interaction, {name}", took)
         browser.close()
+
+
+def _verdicts(browser: Browser, home: Path, rounds: int) -> None:
+    """From opening the leaderboard of the whole run until its verdict is there, the first time after a start apart."""
+    store = Pages.open(f"sqlite:///{home / 'store.sqlite'}", create=False, read_only=True)
+    assert isinstance(store, Pages)
+    run = next(run.id for run in store.runs(limit=200) if store.kept_keys(run.id, 0))
+    store.close()
+    took = []
+    for number in range(rounds + 1):
+        page = browser.new_context(viewport={"width": 1440, "height": 1000}).new_page()
+        start = time.perf_counter()
+        page.goto(f"{ADDRESS}/leaderboard?run={run}", wait_until="commit")
+        seen_in(page, VERDICT, "Single benchmarks")
+        took.append(time.perf_counter() - start)
+        if not number:
+            _report("verdict of 3,241 paths, first time after the start", took)
+        page.context.close()
+    _report("verdict of 3,241 paths", took[1:])
 
 
 @contextmanager
@@ -116,13 +139,21 @@ def _first(browser: Browser, path: str, seen: tuple[str, ...]) -> tuple[float, .
     return tuple(took)
 
 
+_EVERYWHERE = (
+    "(s => [...document.querySelectorAll(s), ...[...document.querySelectorAll('*')]"
+    ".flatMap(e => e.shadowRoot ? [...e.shadowRoot.querySelectorAll(s)] : [])])"
+)
+
+
 def seen_in(page: Page, selector: str, text: str = "", *, exactly: bool = False) -> None:
     """Wait for the frame in which such an element with such a text in it, or exactly such a text, is visible.
+
+    Elements of components are looked for in their shadow trees too.
 
     A locator would ask ever more rarely, at last twice a second: too coarse to measure with.
     """
     page.wait_for_function(
-        "([selector, text, exactly]) => [...document.querySelectorAll(selector)].some(e => e.checkVisibility()"
+        f"([selector, text, exactly]) => {_EVERYWHERE}(selector).some(e => e.checkVisibility()"
         " && (exactly ? e.textContent.trim() === text : e.textContent.includes(text))"
         " && e.getBoundingClientRect().width > 0 && e.getBoundingClientRect().height > 0)",
         arg=[selector, text, exactly],
@@ -138,7 +169,7 @@ class Clicks:
         self.page = browser.new_context(viewport={"width": 1440, "height": 1000}).new_page()
         self.page.set_default_timeout(60_000)
         self.page.goto(f"{ADDRESS}/leaderboard")
-        self.page.locator(GRID).first.wait_for()
+        self.page.locator(BOARD).first.wait_for()
         self._settle()
 
     def round(self) -> None:
@@ -150,7 +181,7 @@ class Clicks:
 
     def _leaderboard(self) -> None:
         page = self.page
-        self._go("Leaderboard")
+        self._go("Leaderboard", BOARD)
         self._timed("next page of the leaderboard", self._button("Next"), self._text("26 to 50"))
         box = page.get_by_label("Search", exact=True)
         box.fill("(33, ")
@@ -158,15 +189,17 @@ class Clicks:
         box.fill("")
         box.focus()
         self._timed("search is taken back", lambda: page.keyboard.press("Enter"), self._text("of 3,241"))
-        page.get_by_role("combobox", name="Sort by").click()
-        by_mean = page.get_by_role("option", name="Mean of the benchmarks")
-        self._timed("sorted by mean", by_mean.click, self._changed(CELLS))
-        self._timed("largest first", self._word("Largest first"), self._changed(CELLS))
-        self._timed(
-            "delta_percent in its cells",
-            self._word("Score and delta_percent"),
-            self._text("delta_percent (candidate"),
-        )
+        header = page.locator(BOARD).get_by_role("button", name="MATH Lvl 5")
+        self._timed("sorted by a benchmark", header.click, self._changed(BOARD_ROWS))
+        self._timed("worst first", header.click, self._changed(BOARD_ROWS))
+        tick = page.locator(BOARD).get_by_role("checkbox").nth(1)
+        self._timed("a tick", tick.click, self._seen("[data-testid=stCaptionContainer]", "1 ticked"))
+        self._timed("untick", tick.click, self._seen("[data-testid=stCaptionContainer]", "0 ticked"))
+        back = page.locator(BOARD).get_by_role("button", name="Mean")
+        self._timed("back to the mean", back.click, self._changed(BOARD_ROWS))
+        self._timed("Δ % in its cells", self._word("Δ %"), self._seen(".delta", " %"))
+        self._word("Δ points")()
+        self._settle()
 
     def _compare(self) -> None:
         self._go("Compare two", SIDES)
@@ -242,7 +275,7 @@ class Clicks:
 
     def _changed(self, selector: str) -> Callable[[], None]:
         """Wait until the text of these elements is another than now."""
-        text = f"[...document.querySelectorAll({selector!r})].map(e => e.textContent).join('|')"
+        text = f"{_EVERYWHERE}({selector!r}).map(e => e.textContent).join('|')"
         before = self.page.evaluate(text)
 
         def wait() -> None:
@@ -302,6 +335,8 @@ def _questions(pages: Pages) -> dict[str, Callable[[], object]]:
         "leaderboard: a page": lambda: pages.leaderboard(board),
         "leaderboard: by mean": lambda: pages.leaderboard(board.model_copy(update={"sort": SortKey.MEAN})),
         "leaderboard: by a benchmark": lambda: pages.leaderboard(by_benchmark),
+        "leaderboard: evaluated jobs": lambda: pages.scored_candidates(run.id),
+        "leaderboard: kept comparisons": lambda: pages.kept_comparisons(run.id, base.position),
         "leaderboard: search": lambda: pages.leaderboard(board.model_copy(update={"search": "(20, "})),
         "compare: names": lambda: pages.search_candidates(run.id, "(20, ", 300),
         "compare: a candidate's scores": lambda: pages.candidate_scores(run.id, CANDIDATE),

@@ -6,6 +6,8 @@
 Two runs are written by the store itself, their outcomes in bulk: a whole one, and the newest, which goes on. The others
 are copies of the whole one inside the database, under digests of their own. Scores follow from samples that are on
 disk: a pool of answer sheets, from hopeless to able, that the paths share by how well their place in the map does.
+The whole run has its comparisons with the base as its driver would have kept them; because paths share answer sheets,
+each pair of sheets is compared once (`--no-comparisons` leaves them out).
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ from evals.normalize import benchmark_score
 from evals.samples import write_samples
 from evals.scores import BenchmarkScore, ChatTemplate, EvalSettings, Sample, Score
 from evals.suite import Benchmark, OutputKind, Suite, load_suite
+from orchestrator.compare import Side, pairs
+from orchestrator.compare.kept import family_of_run
 from orchestrator.plan.job import CheckpointPlace, EvalJob
 from orchestrator.provenance import Hardware, Provenance
 from orchestrator.store import Store
@@ -46,6 +50,7 @@ from orchestrator.store.tables import (
     attempts,
     candidate_jobs,
     candidates,
+    comparisons,
     evaluations,
     jobs,
     outcomes,
@@ -73,12 +78,15 @@ def main() -> None:
     parser.add_argument("--home", type=Path, required=True, help="folder of the store; must not hold one yet")
     parser.add_argument("--runs", type=int, default=8, help="runs of 3,241 paths each")
     parser.add_argument("--layers", type=int, default=N_LAYERS, help="layers of the checkpoint")
+    parser.add_argument("--no-comparisons", action="store_true", help="as a store of an earlier version")
     options = parser.parse_args()
-    made = make(options.home, n_runs=options.runs, n_layers=options.layers)
+    made = make(
+        options.home, n_runs=options.runs, n_layers=options.layers, compared=not options.no_comparisons
+    )
     print(json.dumps(made, indent=1))
 
 
-def make(home: Path, *, n_runs: int = 8, n_layers: int = N_LAYERS) -> dict[str, Any]:
+def make(home: Path, *, n_runs: int = 8, n_layers: int = N_LAYERS, compared: bool = True) -> dict[str, Any]:
     """Make the store; what is in it."""
     file = home / "store.sqlite"
     if file.exists():
@@ -92,12 +100,14 @@ def make(home: Path, *, n_runs: int = 8, n_layers: int = N_LAYERS) -> dict[str, 
         if n_runs > 1:
             whole = _run(store, suite, pool, blocks, 0, n_layers, last=False)
             _copies(file, whole, n_runs - 2)
+            if compared:
+                keep_comparisons(store, home, whole)
         _run(store, suite, pool, blocks, n_runs - 1, n_layers, last=True)
     with sa.create_engine(f"sqlite:///{file}").connect() as connection:
         connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
         counts = {
             t.name: connection.scalar(sa.select(sa.func.count()).select_from(t))
-            for t in (runs, outcomes, scores)
+            for t in (runs, outcomes, scores, comparisons)
         }
     return {
         "home": str(home),
@@ -106,6 +116,30 @@ def make(home: Path, *, n_runs: int = 8, n_layers: int = N_LAYERS) -> dict[str, 
         "size_bytes": file.stat().st_size,
         "duration_s": round(time.monotonic() - started, 1),
     }
+
+
+def keep_comparisons(store: Store, home: Path, run_id: str) -> None:
+    """Keep the comparisons of a run with its base; rows of the same two answer sheets are computed once."""
+    known: dict[tuple[str, str, str], Any] = {}
+    plain = pairs._pair
+
+    def once(suite: str, benchmark: Benchmark | None, sides: Any, force: bool, seed: int) -> Any:
+        base, candidate = sides
+        key = (benchmark.name if benchmark else "", _answers(base), _answers(candidate))
+        if key not in known:
+            known[key] = plain(suite, benchmark, sides, force, seed)
+        return known[key]
+
+    pairs._pair = once
+    try:
+        family_of_run(store, run_id, home, keep=store.keep_comparisons)
+    finally:
+        pairs._pair = plain
+
+
+def _answers(side: Side) -> str:
+    """The answers of a side: sheets of one benchmark differ in them."""
+    return "".join(str(int(sample.correct)) for sample in side.samples)
 
 
 class _Sheet:

@@ -1,8 +1,8 @@
-"""Leaderboard rows as values and as cells: scores, differences to the base, refused comparisons."""
+"""Leaderboard rows as values: scores, differences to the base, refused comparisons, and all of it for export."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -13,14 +13,10 @@ from evals.normalize import suite_score
 from evals.scores import PROBE_SUITE, BenchmarkScore, SuiteScore
 from evals.suite import Suite, load_suite
 from orchestrator.compare import Comparison, ComparisonRow
-from orchestrator.display.format import duration, parameters
 from orchestrator.display.text_safety import line
 from orchestrator.store.leaderboard import CandidateScores
 from orchestrator.store.pages import Column
 
-NAME = "Recipe"
-MEAN = "Mean"
-FORBIDDEN = "⊘"
 WAITING = "…"
 
 
@@ -30,15 +26,6 @@ class Shown(StrEnum):
     POINTS = "delta_points"
     PERCENT = "delta_percent"
     SCORES = "scores"
-
-
-class Tint(StrEnum):
-    """Background of a cell; colours are always accompanied by a sign."""
-
-    NONE = ""
-    BETTER = "better"
-    WORSE = "worse"
-    FORBIDDEN = "not compared"
 
 
 @dataclass(frozen=True)
@@ -93,50 +80,6 @@ def title(column: Column) -> str:
     return next((b.title for b in suite.benchmarks if b.name == column.benchmark), line(column.benchmark, 40))
 
 
-def cells(row: Row, columns: Sequence[Column], titles: Mapping[Column, str], shown: Shown) -> dict[str, Any]:
-    """A row of the table as displayed texts."""
-    candidate = row.scores.candidate
-    mark = "◆ " if row.is_base else ("📌 " if row.pinned else "")
-    shown_cells: dict[str, Any] = {NAME: mark + line(candidate.name, 70)}
-    suite = known_suite(columns[0].suite) if columns else None
-    if suite is not None:
-        shown_cells[MEAN] = mean_cell(row, suite, shown)
-    shown_cells |= {titles[column]: cell(row, column, shown) for column in columns}
-    return shown_cells | {
-        "Layers": candidate.layers,
-        "Parameters": parameters(candidate.parameters),
-        "Cost": duration(sum(e.duration_s for e in row.scores.evaluations) or None),
-    }
-
-
-def cell(row: Row, column: Column, shown: Shown) -> str:
-    """A benchmark's cell: the normalized score, its marks, and the difference to the base."""
-    score = row.score(column)
-    if score is None:
-        return "–"
-    text = f"{score.normalized:.2f}{marks(score)}"
-    if row.is_base or shown is Shown.SCORES:
-        return text
-    return f"{text}  {_difference(row.result, row.difference(column), shown)}"
-
-
-def mean_cell(row: Row, suite: Suite, shown: Shown) -> str:
-    """The suite's average, or the mean of the measured benchmarks, marked as such."""
-    score = suite_of(row, suite)
-    if score is None or score.partial_average is None:
-        return "–"
-    value = score.average if score.average is not None else score.partial_average
-    of = "" if score.average is not None else f" ({len(score.benchmarks)}/{len(suite.benchmarks)})"
-    if score.average is None and not score.missing:
-        of = " ◔"
-    if row.is_base or shown is Shown.SCORES:
-        return f"{value:.2f}{of}"
-    difference = row.mean(suite.name)
-    if difference is None:
-        return f"{value:.2f}{of}" + (f"  {WAITING}" if row.result is None else "")
-    return f"{value:.2f}{of}  {_difference(row.result, difference, shown)}"
-
-
 def suite_of(row: Row, suite: Suite) -> SuiteScore | None:
     """A row's results put together as its suite does."""
     names = {b.name for b in suite.benchmarks}
@@ -149,18 +92,6 @@ def suite_of(row: Row, suite: Suite) -> SuiteScore | None:
 def marks(score: BenchmarkScore) -> str:
     """Signs for a partial score and for alarms."""
     return ("◔" if score.partial else "") + ("⚠" if score.alarms else "")
-
-
-def tint(row: Row, column: Column | None, suite: str) -> Tint:
-    """The background of a cell; `column` is None for the mean."""
-    if row.is_base:
-        return Tint.NONE
-    comparison = row.mean(suite) if column is None else row.difference(column)
-    if isinstance(row.result, Broken) or (comparison is not None and comparison.delta is None):
-        return Tint.FORBIDDEN if column is not None and row.score(column) is not None else Tint.NONE
-    if comparison is None or comparison.delta is None or not comparison.significant:
-        return Tint.NONE
-    return Tint.BETTER if comparison.delta.delta_points > 0 else Tint.WORSE
 
 
 def reasons(rows: Sequence[Row]) -> tuple[str, ...]:
@@ -208,24 +139,6 @@ def _flat(row: Row, column: Column) -> dict[str, Any]:
         "verdict": comparison.verdict if comparison else None,
         "not_compared_because": "; ".join(comparison.refused) if comparison else None,
     }
-
-
-def _difference(comparison: PairResult | None, row: ComparisonRow | None, shown: Shown) -> str:
-    if isinstance(comparison, Broken):
-        return FORBIDDEN
-    if row is None:
-        return WAITING
-    if row.delta is None:
-        return FORBIDDEN
-    sign = ""
-    if row.significant:
-        sign = "▲ " if row.delta.delta_points > 0 else "▼ "
-    forced = " (forced)" if row.forced else ""
-    if shown is Shown.PERCENT:
-        percent = row.delta.delta_percent
-        return f"{sign}{percent:+z.1f} %{forced}" if percent is not None else f"{sign}n/a (base 0){forced}"
-    span = row.delta.interval
-    return f"{sign}{row.delta.delta_points:+z.2f} [{span.low:+z.1f}, {span.high:+z.1f}]{forced}"
 
 
 def _names(names: Sequence[str]) -> str:

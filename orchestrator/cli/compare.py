@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from orchestrator.cli import options
+
+if TYPE_CHECKING:
+    from orchestrator.compare import Comparison
+    from orchestrator.settings import Settings
+    from orchestrator.store import Store
 
 
 def compare(
@@ -50,9 +56,35 @@ def compare(
             raise MergeboardError(
                 "Name a candidate, or a whole run with --run; `mergeboard status` lists the runs."
             )
+        elif force:
+            comparisons = run_comparisons(results_of_run(store, run), settings.home, force=True)
         else:
-            comparisons = run_comparisons(results_of_run(store, run), settings.home, force=force)
+            comparisons = _of_run(store, run, settings)
+
     if as_json:
         print(json.dumps([c.model_dump(mode="json") for c in comparisons], indent=2))
     else:
         print_comparisons(comparisons, wide_console())
+
+
+def _of_run(store: Store, run_id: str, settings: Settings) -> tuple[Comparison, ...]:
+    """All comparisons of a run; those that the store does not keep yet are computed and kept, if it can be written."""
+    from rich.console import Console
+
+    from orchestrator.cli.console import counter
+    from orchestrator.compare.kept import family_of_run
+    from orchestrator.errors import StoreError
+    from orchestrator.store import Store
+    from orchestrator.store.comparisons import KeptComparison
+
+    def keep(records: list[KeptComparison]) -> None:
+        with (
+            contextlib.suppress(StoreError),
+            Store.open(settings.database_url, create=False, patience_s=5.0) as writable,
+        ):
+            writable.keep_comparisons(records)
+
+    with counter(Console(stderr=True), quiet=False) as show:
+        return family_of_run(
+            store, run_id, settings.home, keep=keep, show=lambda done, total: show("Comparing", done, total)
+        ).comparisons()

@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import typer
 
 from orchestrator.cli import options
 from orchestrator.cli.ending import ExitCode
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 
 def upgrade(as_json: options.AsJson = False) -> None:
@@ -43,13 +37,14 @@ def check(as_json: options.AsJson = False) -> None:
     """
     from rich.console import Console
 
+    from orchestrator.cli.console import counter
     from orchestrator.display.text_safety import plain
     from orchestrator.run.store_check import Checked, check_store
     from orchestrator.settings import Settings
     from orchestrator.store import label_of
 
     settings = Settings.from_environment()
-    with _counter(Console(stderr=True), quiet=as_json) as show:
+    with counter(Console(stderr=True), quiet=as_json) as show:
         checked = Checked()
         for fault in check_store(settings, checked, show):
             if not as_json:
@@ -66,15 +61,3 @@ def check(as_json: options.AsJson = False) -> None:
         )
     if checked.faults:
         raise typer.Exit(ExitCode.FAILED)
-
-
-@contextmanager
-def _counter(console: Console, *, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
-    """A function that shows how far a long check is, as a bar with an estimate; nothing where there is no terminal."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    disable = quiet or not console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=disable) as bars:
-        task = bars.add_task("")
-        yield lambda what, done, total: bars.update(task, description=what, completed=done, total=total)

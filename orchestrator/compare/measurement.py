@@ -9,7 +9,7 @@ from evals.claims.facts import Fact, facts_of, stage_of
 from evals.claims.records import Measurement, SuiteMeasurement
 from evals.normalize import benchmark_score
 from evals.results_files import ImportedRun, samples_of
-from evals.scores import BenchmarkScore, Evaluation, Sample
+from evals.scores import BenchmarkScore, Evaluation, Sample, Score
 from evals.stats import Estimate, Interval, average_estimate, documents, estimate, estimate_from_scores
 from evals.suite import Benchmark, Suite
 from orchestrator.store.records import Protocol
@@ -43,8 +43,12 @@ def measurement_of(
     *,
     protocol: Protocol | None = None,
     quantization: str | None = None,
+    with_interval: bool = True,
 ) -> Measurement:
     """The measurement of one of our own evaluations; `quantization` is that of the weights, if known.
+
+    Without `with_interval` the score's own interval is left unknown: a difference does not take it, and it costs a
+    third of a comparison.
 
     `benchmark` is the current definition, None if it no longer exists. An evaluation with another definition
     keeps its stored normalized score, and its interval is unknown: 0 to 100.
@@ -63,9 +67,9 @@ def measurement_of(
             {Fact.SHOTS: str(benchmark.shots), Fact.STAGE: stage_of(benchmark, benchmark.metrics[0])}
         )
         score_estimate = (
-            estimate(documents([samples], benchmark))
-            if samples
-            else estimate_from_scores(evaluation.scores, benchmark)
+            _estimate(samples, evaluation.scores, benchmark)
+            if with_interval
+            else _of_value(evaluation.result)
         )
     return Measurement(
         checkpoint=checkpoint,
@@ -85,7 +89,11 @@ def versions_of_scorer(scorer: str) -> dict[Fact, str | None]:
 
 
 def all_stages(
-    measurement: Measurement, benchmark: Benchmark, samples: Sequence[Sample] = ()
+    measurement: Measurement,
+    benchmark: Benchmark,
+    samples: Sequence[Sample] = (),
+    *,
+    with_interval: bool = True,
 ) -> tuple[Measurement, ...]:
     """The measurement at each scoring stage that its scores contain; its own stage comes first."""
     stages = [measurement]
@@ -94,12 +102,8 @@ def all_stages(
         if stage.metric is None or stage.metric not in metrics or stage.metric in benchmark.metrics:
             continue
         other = benchmark.model_copy(update={"metrics": (stage.metric,)})
-        score_estimate = (
-            estimate(documents([samples], other))
-            if samples
-            else estimate_from_scores(measurement.scores, other)
-        )
         result = benchmark_score(benchmark, measurement.scores, stage=stage.name)
+        score_estimate = _estimate(samples, measurement.scores, other) if with_interval else _of_value(result)
         facts = measurement.facts.plus({Fact.STAGE: stage.name})
         stages.append(
             measurement.model_copy(update={"facts": facts, "result": result, "estimate": score_estimate})
@@ -134,6 +138,10 @@ def sides_of_import(run: ImportedRun, suites: Iterable[Suite]) -> tuple[Side, ..
         for result in run.benchmarks
         if result.primary
     )
+
+
+def _estimate(samples: Sequence[Sample], scores: Sequence[Score], benchmark: Benchmark) -> Estimate:
+    return estimate(documents([samples], benchmark)) if samples else estimate_from_scores(scores, benchmark)
 
 
 def _of_value(result: BenchmarkScore) -> Estimate:

@@ -123,7 +123,12 @@ def sides(result: CandidateResult, home: Path, *, contain: bool = False) -> list
 
 
 def _stages(
-    job: EvalJob, outcome: EvalOutcome, candidate: CandidateRecord, home: Path, contain: bool
+    job: EvalJob,
+    outcome: EvalOutcome,
+    candidate: CandidateRecord,
+    home: Path,
+    contain: bool,
+    with_interval: bool = True,
 ) -> tuple[Side, ...]:
     """The sides of one evaluation at every scoring stage that it has, the main stage first."""
     benchmark = definition(job.suite, job.benchmark)
@@ -135,14 +140,21 @@ def _stages(
         samples,
         protocol=Protocol.of(job),
         quantization=weights_quantization(job, candidate),
+        with_interval=with_interval,
     )
     current = benchmark is not None and benchmark.digest == outcome.evaluation.benchmark_digest
-    staged = all_stages(main, benchmark, samples) if benchmark is not None and current else (main,)
+    staged = (
+        all_stages(main, benchmark, samples, with_interval=with_interval)
+        if benchmark is not None and current
+        else (main,)
+    )
     return tuple(Side(measurement, samples, unfit=unfit) for measurement in staged)
 
 
 class SideReader:
-    """Read results as sides, with an LRU cache of `kept` evaluations; thread-safe.
+    """Read results as sides for comparisons, with an LRU cache of `kept` evaluations; thread-safe.
+
+    The measurements' own intervals are left unknown: a comparison does not take them.
 
     An evaluation whose samples cannot be read is unfit and is not cached: its file may return.
     """
@@ -165,7 +177,7 @@ class SideReader:
             if kept is not None:
                 self._kept.move_to_end(key)
                 return kept
-        stages = _stages(job, outcome, result.candidate, self._home, contain=True)
+        stages = _stages(job, outcome, result.candidate, self._home, contain=True, with_interval=False)
         if not any(side.unfit for side in stages):
             with self._lock:
                 self._kept[key] = stages

@@ -24,6 +24,7 @@ from orchestrator.plan.capacity import ClusterFacts, this_machine
 from orchestrator.plan.plan import Plan, make_plan
 from orchestrator.plan.sweep import Sweep, SweepFile, parse_sweep
 from orchestrator.provenance import provenance
+from orchestrator.run.comparing import KeepComparisons
 from orchestrator.run.cost import durations_of
 from orchestrator.run.node_data import with_data_on_nodes, without
 from orchestrator.run.scheduler import Reporter, RunSummary, Scheduler
@@ -57,6 +58,7 @@ def execute(
         run_id = register(store, plan)
         on_gpu = (cluster or this_machine()).has_gpus
         durations = durations_of(plan, store, on_gpu=on_gpu, home=settings.home)
+        comparing = KeepComparisons(store, run_id, settings.home)
         scheduler = Scheduler(
             store,
             plan,
@@ -64,7 +66,7 @@ def execute(
             settings=settings,
             reporter=reporter,
             durations=durations,
-            observers=[RunMetrics(run_id)],
+            observers=[RunMetrics(run_id), comparing],
         )
         finished = scheduler.nothing_to_do()
         if finished is not None:
@@ -76,7 +78,8 @@ def execute(
             executor = RayExecutor(
                 settings, facts, needs=plan.needs, seconds=durations.seconds, start_s=durations.start_s
             )
-            return scheduler.run(executor)
+            with comparing:
+                return scheduler.run(executor)
         finally:
             if not stay:
                 disconnect()

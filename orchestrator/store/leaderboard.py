@@ -49,6 +49,7 @@ class SortKey(StrEnum):
     PARAMETERS = "parameters"
     MEAN = "mean"
     BENCHMARK = "benchmark"
+    DURATION = "duration"
 
 
 class LeaderboardQuery(Frozen):
@@ -58,13 +59,19 @@ class LeaderboardQuery(Frozen):
     suite: str | None = Field(default=None, description="Only this suite; null means all.")
     engine_digest: str | None = Field(default=None, description="Only scores of this engine; null means all.")
     sort: SortKey = Field(
-        default=SortKey.POSITION, description="Sort key of the rows; candidates without a value come last."
+        default=SortKey.POSITION,
+        description="Sort key of the rows; candidates without a value come last, and those with a mean over fewer "
+        "benchmarks than others after these.",
     )
     benchmark: str | None = Field(
         default=None, description="The benchmark to sort by, for the key `benchmark`."
     )
     descending: bool = Field(default=False, description="Whether the largest values come first.")
     search: str | None = Field(default=None, description="Only candidates whose name contains this text.")
+    positions: tuple[int, ...] | None = Field(
+        default=None, description="Only candidates at these positions of the run; null means all."
+    )
+    without: tuple[int, ...] = Field(default=(), description="Positions of candidates to leave out.")
     offset: int = Field(default=0, ge=0, description="Number of rows to skip.")
     limit: int = Field(default=100, ge=1, le=10_000, description="Maximum number of rows.")
 

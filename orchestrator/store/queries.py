@@ -195,6 +195,10 @@ class Queries(StorePart):
             where = candidates.c.run_id == query.run_id
             if query.search:
                 where &= candidates.c.name.icontains(query.search, autoescape=True)
+            if query.positions is not None:
+                where &= candidates.c.position.in_(query.positions)
+            if query.without:
+                where &= candidates.c.position.not_in(query.without)
             n_rows = connection.scalar(sa.select(sa.func.count()).select_from(candidates).where(where)) or 0
             page = (
                 _sorted(query, connection.dialect.name).where(where).limit(query.limit).offset(query.offset)
@@ -231,6 +235,7 @@ def _sorted(query: LeaderboardQuery, dialect: str) -> sa.Select[Any]:
         SortKey.LAYERS: candidates.c.layers,
         SortKey.PARAMETERS: candidates.c.parameters,
     }
+    first: tuple[sa.ColumnElement[Any], ...] = ()
     if query.sort in plain:
         key = plain[query.sort]
         selected = sa.select(candidates)
@@ -238,17 +243,31 @@ def _sorted(query: LeaderboardQuery, dialect: str) -> sa.Select[Any]:
         condition = _shown_evaluations(query)
         if query.sort is SortKey.BENCHMARK:
             condition &= protocols.c.benchmark == query.benchmark
-        means = (
-            sa.select(candidate_jobs.c.candidate, sa.func.avg(evaluations.c.normalized).label("mean"))
+        value = (
+            sa.func.sum(evaluations.c.duration_s)
+            if query.sort is SortKey.DURATION
+            else sa.func.avg(evaluations.c.normalized)
+        )
+        values = (
+            sa.select(
+                candidate_jobs.c.candidate,
+                value.label("value"),
+                sa.func.count().label("n_benchmarks"),
+            )
             .select_from(SCORED)
             .where(candidate_jobs.c.run_id == query.run_id, condition)
             .group_by(candidate_jobs.c.candidate)
             .subquery()
         )
-        key = means.c.mean
-        selected = sa.select(candidates).join(means, means.c.candidate == candidates.c.position, isouter=True)
+        key = values.c.value
+        if query.sort is SortKey.MEAN:
+            # A mean over fewer benchmarks is another quantity: it ranks after all means over more.
+            first = (values.c.n_benchmarks.desc(),)
+        selected = sa.select(candidates).join(
+            values, values.c.candidate == candidates.c.position, isouter=True
+        )
     order = key.desc() if query.descending else key.asc()
-    return selected.order_by(key.is_(None), order, candidates.c.position)
+    return selected.order_by(key.is_(None), *first, order, candidates.c.position)
 
 
 def _with_evaluations(

@@ -28,6 +28,7 @@ PATIENCE_MS = 60_000
 PAGES = ("", "leaderboard", "compare", "layers", "claims", "job", "card")
 GRID = "[data-testid=stDataFrame] canvas"
 CELLS = "[data-testid=stDataFrame] [data-testid^=glide-cell]"
+BOARD = "table.board"
 PLOT = ".js-plotly-plot .main-svg"
 Scheme = Literal["light", "dark"]
 
@@ -131,14 +132,16 @@ def picture(page: Page, name: str) -> Path:
     return path
 
 
-def board_click(page: Page, row: int, column: int) -> None:
-    """Click a number of the leaderboard: column 0 is the mean, then the benchmarks. Tables are drawn on a canvas."""
-    box = page.locator(GRID).first.bounding_box()
-    assert box is not None
-    at = (box["x"] + 140 + 175 * column + 60, box["y"] + 31 * (row + 1.5))
-    page.mouse.move(*at)
-    page.wait_for_timeout(200)
-    page.mouse.click(*at)
+def board_click(page: Page, name: str, benchmark: str) -> None:
+    """Click a number of the leaderboard: that of a recipe in a benchmark, by its title."""
+    cell = page.locator(f"{BOARD} tbody tr", has=page.get_by_role("rowheader", name=name, exact=True))
+    cell.first.locator(f"td[title^='{benchmark} '] a").click()
+
+
+def board_rows(page: Page) -> list[str]:
+    """Names of the leaderboard's rows, top to bottom."""
+    names = page.locator(f"{BOARD} > tbody > tr > th.name")
+    return [text.lstrip("◆📌 ") for text in names.all_inner_texts()]
 
 
 def tick(page: Page, table: Locator, row: int) -> None:

@@ -64,6 +64,12 @@ class ScoreQuestions(StorePart):
         query = sa.select(sa.func.count()).select_from(candidates).where(candidates.c.run_id == run_id)
         return self._database.read(lambda c: c.scalar(query) or 0)
 
+    def candidate_names(self, run_id: str) -> dict[int, str]:
+        """Names of all candidates of a run, by position."""
+        query = sa.select(candidates.c.position, candidates.c.name).where(candidates.c.run_id == run_id)
+        query = query.order_by(candidates.c.position)
+        return self._database.read(lambda c: {row.position: row.name for row in c.execute(query)})
+
     def search_candidates(self, run_id: str, text: str, limit: int = 50) -> tuple[CandidateRecord, ...]:
         """Candidates of a run whose name contains the text, in the run's order."""
         query = sa.select(candidates).where(candidates.c.run_id == run_id)

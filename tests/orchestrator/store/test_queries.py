@@ -99,7 +99,8 @@ class TestLeaderboards:
             # The base has no ifeval: it comes last whichever way one sorts.
             (SortKey.BENCHMARK, "ifeval", True, [1, 2, 3, 4, 5, 6, 0]),
             (SortKey.BENCHMARK, "ifeval", False, [6, 5, 4, 3, 2, 1, 0]),
-            (SortKey.MEAN, None, False, [0, 1, 2, 3, 4, 5, 6]),
+            # Its mean is over one benchmark of two: another quantity, after the others' means.
+            (SortKey.MEAN, None, False, [1, 2, 3, 4, 5, 6, 0]),
             (SortKey.LAYERS, None, True, [6, 5, 4, 3, 2, 1, 0]),
             (SortKey.PARAMETERS, None, False, [0, 1, 2, 3, 4, 5, 6]),
             (SortKey.NAME, None, False, [0, 1, 2, 3, 4, 5, 6]),
@@ -114,6 +115,13 @@ class TestLeaderboards:
         assert positions(store.leaderboard(query)) == expected
         pages = [query.model_copy(update={"limit": 3, "offset": offset}) for offset in (0, 3, 6)]
         assert [p for page in pages for p in positions(store.leaderboard(page))] == expected
+
+    def test_rows_can_be_limited_to_candidates_and_candidates_left_out(self, store: Store) -> None:
+        lease = grid(store)
+        query = LeaderboardQuery(run_id=lease.run_id, positions=(1, 3, 5, 6), without=(3,), descending=True)
+        page = store.leaderboard(query)
+        assert (page.total, positions(page)) == (3, [6, 5, 1])
+        assert store.leaderboard(query.model_copy(update={"positions": ()})).total == 0
 
     def test_search_suite_and_engine_filter(self, store: Store) -> None:
         lease = grid(store)
