@@ -61,7 +61,7 @@ def write_scan(report: ScanReport, folder: Path, colours: ColourScale = ColourSc
 def chart_scan(report: ScanReport) -> Scan:
     """Convert a scan report to chart data."""
     base, path_values = report.table[0], report.table[1:]
-    scores = {path.layers: _together(report, path.deltas) for path in report.ranking.paths}
+    scores = {path.layers: report.ranking.in_spreads(path) for path in report.ranking.paths}
     points = []
     for path in path_values:
         entry = report.path(path.layers)
@@ -87,11 +87,6 @@ def chart_scan(report: ScanReport) -> Scan:
         base={**base.values, TOGETHER: 0.0},
         points=tuple(points),
     )
-
-
-def _together(report: ScanReport, deltas: dict[str, float]) -> float:
-    spreads = report.ranking.spreads
-    return sum(delta / (spreads[key] if spreads[key] > 1e-12 else 1.0) for key, delta in deltas.items())
 
 
 def _measure(key: str, levels: tuple[Level, ...]) -> Measure:

@@ -7,7 +7,7 @@ most its limit.
 from __future__ import annotations
 
 from orchestrator.store import Store
-from orchestrator.store.pages.answers import Arrivals, Column, JobDetail, JobRow, Pace, Work
+from orchestrator.store.pages.answers import Arrivals, Column, JobDetail, JobRow, Pace, ProbeRun, Work
 from orchestrator.store.pages.jobs import JobQuestions
 from orchestrator.store.pages.runs import RunQuestions
 from orchestrator.store.pages.scores import ScoreQuestions
@@ -21,6 +21,7 @@ __all__ = [
     "JobState",
     "Pace",
     "Pages",
+    "ProbeRun",
     "Work",
 ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 
 from evals.engine import Frozen
 from orchestrator.plan.job import BuildJob, EvalJob, JobKind
@@ -22,6 +22,18 @@ class Column(Frozen):
         description="Digest of the same without the maximum length, in which suites of one run differ."
     )
     engine: str = Field(description="The engine in words.")
+
+
+class ProbeRun(Frozen):
+    """A run that asked probes, by what its base was asked: runs of one scan have these in common."""
+
+    run_id: str = Field(description="The run.")
+    created_at: AwareDatetime = Field(description="When it was stored.")
+    weights_digest: str = Field(description="Digest of the base's weights.")
+    engine_key: str = Field(description="Digest of the engine's settings without its maximum length.")
+    probes: frozenset[str] = Field(description="Names of the probes.")
+    n_paths: int = Field(description="Number of candidates besides the base.")
+    plan: str = Field(description="The plan's summary as JSON.")
 
 
 class Pace(Frozen):

@@ -7,11 +7,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from evals.scores import PROBE_SUITE
 from orchestrator.plan.job import JobKind
 from orchestrator.store.base import StorePart
 from orchestrator.store.database import clock
-from orchestrator.store.joins import JOBS_OF_RUNS, first_candidate
-from orchestrator.store.pages.answers import Arrivals, Pace, Work
+from orchestrator.store.joins import JOBS_OF_RUNS, first_candidate, protocols_of
+from orchestrator.store.pages.answers import Arrivals, Pace, ProbeRun, Work
 from orchestrator.store.records import (
     AttemptState,
     FailureClass,
@@ -19,6 +20,8 @@ from orchestrator.store.records import (
 from orchestrator.store.rows import AnyRow, attempt_record
 from orchestrator.store.tables import (
     attempts,
+    candidate_jobs,
+    candidates,
     jobs,
     outcomes,
     protocols,
@@ -76,6 +79,56 @@ class RunQuestions(StorePart):
                 Arrivals(at=since + row.step * width, kind=row.kind, count=row.count)
                 for row in connection.execute(query)
                 if row.step >= 0
+            )
+
+        return self._database.read(work)
+
+    def probe_runs(self) -> tuple[ProbeRun, ...]:
+        """The runs whose base was asked probes, newest first; one for each engine of a run."""
+        n_paths = (
+            sa.select(sa.func.count() - 1)
+            .select_from(candidates)
+            .where(candidates.c.run_id == runs.c.id)
+            .correlate(runs)
+            .scalar_subquery()
+        )
+        query = (
+            sa.select(
+                runs.c.id, runs.c.created_at, runs.c.plan, n_paths.label("n_paths"), jobs.c.weights_digest,
+                protocols.c.digest.label("protocol"),
+            )
+            .select_from(
+                candidates.join(runs, runs.c.id == candidates.c.run_id)
+                .join(
+                    candidate_jobs,
+                    (candidate_jobs.c.run_id == candidates.c.run_id)
+                    & (candidate_jobs.c.candidate == candidates.c.position),
+                )
+                .join(jobs, jobs.c.digest == candidate_jobs.c.job_digest)
+                .join(protocols, protocols.c.digest == jobs.c.protocol_digest)
+            )
+            .where(candidates.c.is_base, protocols.c.suite == PROBE_SUITE)
+            .order_by(runs.c.created_at.desc(), runs.c.id)
+        )  # fmt: skip
+
+        def work(connection: sa.Connection) -> tuple[ProbeRun, ...]:
+            rows = connection.execute(query).all()
+            specs = protocols_of(connection, {row.protocol for row in rows})
+            grouped: dict[tuple[str, str], list[AnyRow]] = {}
+            for row in rows:
+                key = specs[row.protocol].engine.digest_without_length
+                grouped.setdefault((row.id, key), []).append(row)
+            return tuple(
+                ProbeRun(
+                    run_id=run_id,
+                    created_at=asked[0].created_at,
+                    weights_digest=asked[0].weights_digest,
+                    engine_key=key,
+                    probes=frozenset(specs[row.protocol].benchmark for row in asked),
+                    n_paths=asked[0].n_paths,
+                    plan=asked[0].plan,
+                )
+                for (run_id, key), asked in grouped.items()
             )
 
         return self._database.read(work)
