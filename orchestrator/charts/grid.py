@@ -43,6 +43,7 @@ class HeatGrid(Frozen):
     )
     failed: tuple[tuple[int, int], ...] = Field(description="Cells (i, j) whose measurement failed.")
     missing: tuple[tuple[int, int], ...] = Field(description="Cells (i, j) without a measurement.")
+    outlined: tuple[ScanPoint, ...] = Field(description="Points that are confirmed to differ from the base.")
     best: ScanPoint | None = Field(description="The point with the highest value; null if none is measured.")
     low: float = Field(description="Lower colour limit (orange, worse); below 0.")
     high: float = Field(description="Upper colour limit (blue, better); above 0.")
@@ -64,7 +65,7 @@ def heat_grid(scan: Scan, measure: str, scale: ColourScale = ColourScale.OWN) ->
             raise ChartError(
                 f"Block ({i}, {j}) does not fit the scan's {scan.n_layers} layers: check the scan's base."
             )
-        if point.status is PointStatus.FAILED:
+        if point.status is PointStatus.FAILED or (point.reason and measure not in point.values):
             failed.append((i, j))
         elif point.status is PointStatus.MEASURED and measure in point.values:
             deltas[i, j] = scan.delta(point, measure)
@@ -81,7 +82,14 @@ def heat_grid(scan: Scan, measure: str, scale: ColourScale = ColourScale.OWN) ->
     low, high = colour_limits(measured, scale)
     clipped = sum(d < low - 1e-12 for d in measured)
     return HeatGrid(
-        deltas=deltas, failed=tuple(failed), missing=missing, best=best, low=low, high=high, clipped=clipped
+        deltas=deltas,
+        failed=tuple(failed),
+        missing=missing,
+        best=best,
+        low=low,
+        high=high,
+        clipped=clipped,
+        outlined=tuple(p for p in scan.points if p.outlined and p.block is not None),
     )
 
 

@@ -82,7 +82,7 @@ def pareto(scan: Scan, measure: str, theme: Theme) -> go.Figure:
     figure.update_layout(
         plotly_layout(
             theme, escape(f"{quantity.title} against added layers"), escape(_subtitle(scan, quantity, front)), width=900, height=640,
-            xaxis={"title": "Layers added"}, yaxis={"title": escape(quantity.title)},
+            warning=scan.warning, xaxis={"title": "Layers added"}, yaxis={"title": escape(quantity.title)},
         )
     )  # fmt: skip
     return figure
@@ -94,7 +94,13 @@ def pareto_image(scan: Scan, measure: str, theme: Theme) -> Figure:
     points = scan.measured(measure)
     front = pareto_front(_with_base(scan, measure), measure)
     figure, axes = new_figure(theme, 8.8, 6)
-    headline(figure, theme, f"{quantity.title} against added layers", _subtitle(scan, quantity, front))
+    headline(
+        figure,
+        theme,
+        f"{quantity.title} against added layers",
+        _subtitle(scan, quantity, front),
+        warning=scan.warning,
+    )
     axes.grid(color=look.grid, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.scatter(

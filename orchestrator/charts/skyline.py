@@ -68,7 +68,7 @@ def skyline(scan: Scan, measure: str, theme: Theme) -> go.Figure:
         )  # fmt: skip
         figure.add_hline(y=0, line={"color": look.faint, "width": 1}, row=row, col=1)
     layout = plotly_layout(
-        theme, escape(f"Skylines · {quantity.title} · {scan.title}"), escape(_subtitle(scan, quantity)), width=900, height=620,
+        theme, escape(f"Skylines · {quantity.title} · {scan.title}"), escape(_subtitle(scan, quantity)), warning=scan.warning, width=900, height=620,
         bargap=0.15,
     )  # fmt: skip
     layout |= {"xaxis2": {**layout["xaxis"], "title": "Layer"}, "yaxis2": dict(layout["yaxis"])}
@@ -97,5 +97,11 @@ def skyline_image(scan: Scan, measure: str, theme: Theme) -> Figure:
         axes.text(0.0, 1.02, line.title, transform=axes.transAxes, fontsize=10, color=look.faint, va="bottom")
     lower.set_xlabel("Layer")
     lower.set_xlim(-0.8, scan.n_layers + 0.8)
-    headline(figure, theme, f"Skylines · {quantity.title} · {scan.title}", _subtitle(scan, quantity))
+    headline(
+        figure,
+        theme,
+        f"Skylines · {quantity.title} · {scan.title}",
+        _subtitle(scan, quantity),
+        warning=scan.warning,
+    )
     return figure

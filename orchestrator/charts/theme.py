@@ -160,10 +160,18 @@ LOOKS = {
 }  # fmt: skip
 
 
-def plotly_layout(theme: Theme, title: str, subtitle: str = "", **more: Any) -> dict[str, Any]:
-    """The plotly layout that all charts share; the caller escapes foreign text in title and subtitle."""
+def plotly_layout(
+    theme: Theme, title: str, subtitle: str = "", *, warning: str | None = None, **more: Any
+) -> dict[str, Any]:
+    """The plotly layout that all charts share; the caller escapes foreign text in title and subtitle.
+
+    A warning is drawn below the title in the colour of worse.
+    """
     look = LOOKS[theme]
     below = f"<br><span style='font-size:13px;color:{look.faint}'>{subtitle}</span>" if subtitle else ""
+    if warning:
+        mark = f"<span style='font-size:13px;color:{look.worse.text}'><b>{warning}</b></span>"
+        below = f"<br>{mark}{below}"
     axis = {
         "gridcolor": look.grid,
         "linecolor": look.faint,
@@ -222,8 +230,10 @@ def style_axes(axes: Axes, theme: Theme) -> None:
         label.set_fontsize(11)
 
 
-def headline(figure: Figure, theme: Theme, title: str, subtitle: str = "") -> None:
-    """Draw title and subtitle at the top, left-aligned and wrapped, without parsing mathematics."""
+def headline(
+    figure: Figure, theme: Theme, title: str, subtitle: str = "", *, warning: str | None = None
+) -> None:
+    """Draw title, warning and subtitle at the top, left-aligned and wrapped, without parsing mathematics."""
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     look, (width, height) = LOOKS[theme], figure.get_size_inches()
@@ -232,6 +242,10 @@ def headline(figure: Figure, theme: Theme, title: str, subtitle: str = "") -> No
     at = height - 0.16
     for line, size, step, colour, weight in (
         *((line, 13.5, 0.28, look.ink, "bold") for line in titles),
+        *(
+            (line, 10, 0.22, look.worse.text, "bold")
+            for line in textwrap.wrap(warning or "", int(width * 12))
+        ),
         *((line, 9.5, 0.2, look.faint, "normal") for line in lines),
     ):
         text = figure.text(
