@@ -14,6 +14,7 @@ from orchestrator.errors import StoreError, StoreMissing
 from orchestrator.store import schema
 from orchestrator.store.attempts import Attempts
 from orchestrator.store.claims import Claims
+from orchestrator.store.comparisons import KeptComparisons
 from orchestrator.store.database import Database, full_disk, label_of
 from orchestrator.store.outcomes import Results
 from orchestrator.store.queries import Queries
@@ -27,7 +28,7 @@ LEASE_S = 30.0
 _SMALLEST_BYTES = 1024 * 1024
 
 
-class Store(Runs, Attempts, Results, Queries, WorkQuestions, Claims):
+class Store(Runs, Attempts, Results, Queries, WorkQuestions, KeptComparisons, Claims):
     """An open store. Several processes may open the same store; threads may share this object."""
 
     @classmethod

@@ -294,6 +294,19 @@ scores = sa.Table(
     sqlite_with_rowid=False,
 )
 
+comparisons = sa.Table(
+    "comparisons",
+    metadata,
+    _run(primary_key=True),
+    # Positions in the run. One row per pair and engine: a newer comparison replaces it.
+    sa.Column("base", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("candidate", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("engine_key", sa.Text, primary_key=True),
+    # Digest of all that the comparison depends on; another key than expected means that it is out of date.
+    sa.Column("key", sa.Text, nullable=False),
+    sa.Column("spec", sa.Text, nullable=False),
+)
+
 imports = sa.Table(
     "imports",
     metadata,

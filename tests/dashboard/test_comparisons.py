@@ -12,7 +12,6 @@ import pytest
 import streamlit as st
 from typer.testing import CliRunner
 
-from dashboard import comparisons as page
 from dashboard.comparisons import Comparer, comparison_of, comparisons_of_run
 from evals.engine import EngineKind, EngineSpec
 from evals.scores import Alarm, AlarmKind, ChatTemplate
@@ -143,11 +142,10 @@ def shown_on_pages(
     single: list[Comparison] = []
     views = {(c.engine_key, c.suite): c for c in pages.columns(run_id)}
     n_candidates = pages.count_candidates(run_id)
+    for engine_key, _ in views:
+        for position in range(1, n_candidates):
+            comparer.now(run_id, 0, (position, engine_key))
     for column in views.values():
-        for pair in page.pairs_of(
-            run_id, pages.scores_of_candidates(run_id, range(n_candidates)), 0, pages.columns(run_id)
-        ):
-            comparer.now(pair)
         found, pending = comparisons_of_run(pages, comparer, run_id, 0, column, range(1, n_candidates))
         assert pending == 0
         for position, each in found.items():
@@ -170,13 +168,13 @@ def rows_of(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def test_a_candidate_of_a_large_run_is_corrected_as_by_the_command(
+def test_a_candidate_whose_run_is_not_compared_yet_is_corrected_as_by_the_command(
     store: Store, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MERGEBOARD_HOME", str(tmp_path))
     monkeypatch.setenv("MERGEBOARD_DATABASE_URL", url)
-    monkeypatch.setattr(page, "WHOLE", 2)
-    run_id = several(store, tmp_path)
+    monkeypatch.setattr(Comparer, "_work", lambda self: None)
+    run_id = plain(store, tmp_path)
     expected = commanded(CANDIDATES[1].name, "--run", run_id)
     with Pages.open(url, read_only=True) as pages:
         assert isinstance(pages, Pages)

@@ -15,6 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from orchestrator.store import Store
+from orchestrator.store.comparisons import KeptComparison
 from orchestrator.store.records import AttemptRecord, Failure, FailureClass, RunState
 from orchestrator.store.schema import revisions
 from tests.support.claim_data import card_record, imported_result, imported_run, reproduction
@@ -40,6 +41,9 @@ def fill(store: Store) -> None:
             assert isinstance(second, AttemptRecord)
             if name == "done":
                 store.finish_attempt(second.id, outcome_of(item.job))
+        if name == "done":
+            kept = KeptComparison(run_id=run.id, base=0, candidate=1, engine_key="e", key="k", spec="{}")
+            store.keep_comparisons([kept])
         if name != "going on":
             store.finish_run(lease, RunState(name))
     store.create_run(new_run("never started"), [], [])

@@ -21,6 +21,7 @@ from orchestrator.store.tables import (
     candidates,
     evaluations,
     jobs,
+    outcomes,
     protocols,
     run_jobs,
 )
@@ -63,6 +64,19 @@ class ScoreQuestions(StorePart):
         """Number of candidates of a run, including the base."""
         query = sa.select(sa.func.count()).select_from(candidates).where(candidates.c.run_id == run_id)
         return self._database.read(lambda c: c.scalar(query) or 0)
+
+    def candidate_names(self, run_id: str) -> dict[int, str]:
+        """Names of all candidates of a run, by position."""
+        query = sa.select(candidates.c.position, candidates.c.name).where(candidates.c.run_id == run_id)
+        query = query.order_by(candidates.c.position)
+        return self._database.read(lambda c: {row.position: row.name for row in c.execute(query)})
+
+    def open_candidates(self, run_id: str) -> frozenset[int]:
+        """Positions of the candidates that need a job of the run without an outcome."""
+        has_outcome = sa.exists().where(outcomes.c.job_digest == candidate_jobs.c.job_digest)
+        query = sa.select(candidate_jobs.c.candidate).distinct()
+        query = query.where(candidate_jobs.c.run_id == run_id, ~has_outcome)
+        return self._database.read(lambda c: frozenset(c.scalars(query)))
 
     def search_candidates(self, run_id: str, text: str, limit: int = 50) -> tuple[CandidateRecord, ...]:
         """Candidates of a run whose name contains the text, in the run's order."""

@@ -13,11 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
 
-from dashboard.comparisons import Comparer, pairs_of
+from dashboard.comparer import Comparer
 from evals.errors import SamplesError
 from evals.samples import SCHEMA, StoredSamples, write_samples
 from evals.suite import load_suite
 from orchestrator.compare import Comparison
+from orchestrator.compare.family import Family
 from orchestrator.compare.run_comparisons import results_of_run, run_comparisons
 from orchestrator.compare.sides import compare_names
 from orchestrator.errors import RunError
@@ -149,18 +150,20 @@ def test_the_dashboard_refuses_the_same_row_until_the_file_is_back(
     words = cut(file, file)
     with Pages.open(url, create=False, read_only=True) as pages:
         assert isinstance(pages, Pages)
-        rows = pages.scores_of_candidates(run_id, range(3))
-        pairs = pairs_of(run_id, rows, 0, pages.columns(run_id))
         comparer = Comparer(pages, tmp_path)
-        found = tuple(comparer.now(pair) for pair in pairs)
-        assert all(isinstance(f, Comparison) for f in found)
-        expect_one_refusal(found, benchmark, digest, words)  # type: ignore[arg-type] # see above
+        key = pages.columns(run_id)[0].engine_key
+
+        def compared() -> tuple[Comparison, ...]:
+            for position in (1, 2):
+                comparer.now(run_id, 0, (position, key))
+            return comparer.ask(run_id, 0, Family.comparisons)
+
+        found = compared()
+        expect_one_refusal(found, benchmark, digest, words)
         file.write_bytes(kept)
-        assert comparer.now(pairs[0]) == found[0]
-        monkeypatch.setattr("dashboard.comparisons._AGAIN_S", -1.0)
-        again = comparer.now(pairs[0])
-        assert isinstance(again, Comparison)
-        assert all(row.delta is not None for row in again.rows)
+        assert compared() == found
+        monkeypatch.setattr("dashboard.comparer._AGAIN_S", -1.0)
+        assert all(row.delta is not None for comparison in compared() for row in comparison.rows)
 
 
 def test_samples_of_an_imported_run_that_were_altered_are_not_used(
