@@ -48,14 +48,16 @@ def scan_of_run(pages: Pages, run: RunRecord) -> ScanRuns | None:
 
 def scan_verdict(pages: Pages, scan: ScanRuns) -> ScanVerdict:
     """The verdict of a scan."""
-    runs = [data.live(pages.run, run_id) for run_id in scan.searches]
-    tried = len(data.slow(tried_paths, pages, scan))
-    if scan.confirmation is None:
-        return _unconfirmed(pages, runs, tried)
-    confirming = data.live(pages.run, scan.confirmation)
     if not scan.searches:
         return ScanVerdict(title="The search that these paths were picked by is not in this store.")
-    n_paths = data.fixed(pages.count_candidates, scan.confirmation) - 1
+    tried = len(data.slow(tried_paths, pages, scan))
+    if scan.confirmation is None:
+        return _unconfirmed(pages, [data.live(pages.run, run_id) for run_id in scan.searches], tried)
+    return _of_confirmation(pages, scan, data.live(pages.run, scan.confirmation), tried)
+
+
+def _of_confirmation(pages: Pages, scan: ScanRuns, confirming: RunRecord, tried: int) -> ScanVerdict:
+    n_paths = data.fixed(pages.count_candidates, confirming.id) - 1
     what = f"the {n_paths:,} best of {tried:,} layer paths on held-out questions"
     if confirming.state not in ENDED:
         counts = data.live(pages.progress, confirming.id)
@@ -71,7 +73,8 @@ def scan_verdict(pages: Pages, scan: ScanRuns) -> ScanVerdict:
     if found is None:
         title = "The confirmation has no result: its evaluations failed."
         return ScanVerdict(title=title, details=(_LUCK,), command=f"mergeboard status {confirming.id}")
-    return confirmed_verdict(found, data.fixed(pages.base_of, confirming.id).layers or 0)  # type: ignore[union-attr]
+    base = data.fixed(pages.base_of, confirming.id)
+    return confirmed_verdict(found, (base.layers if base else None) or 0)
 
 
 def _unconfirmed(pages: Pages, runs: list[RunRecord], tried: int) -> ScanVerdict:
@@ -85,9 +88,11 @@ def _unconfirmed(pages: Pages, runs: list[RunRecord], tried: int) -> ScanVerdict
         title = f"Searching: {done:,} of {total:,} evaluations of {tried:,} layer paths are done."
         return ScanVerdict(title=title, details=(_LUCK,))
     title = f"Not confirmed: the {tried:,} layer paths were measured on search questions alone."
-    command = runs[0].provenance.command if runs else None
+    command = runs[0].provenance.command if runs else ""
+    if not command.startswith(("mergeboard scan ", "mergeboard search ")):
+        return ScanVerdict(title=title, details=(_LUCK, "A scan with --top confirms its best paths."))
     return ScanVerdict(
-        title=title, details=(_LUCK, "The same scan again confirms its best paths:"), command=command
+        title=title, details=(_LUCK, "The same command again confirms its best paths:"), command=command
     )
 
 

@@ -308,7 +308,9 @@ def _picture(
     draw, image = drawn[picture]
 
     def selectable() -> Any:
-        return draw().update_layout(clickmode="event+select", dragmode=False)
+        figure = draw().update_layout(clickmode="event+select", dragmode=False)
+        # The page says what is shown, in lines that wrap; the images have the title.
+        return figure if picture is Picture.HEATMAP else figure.update_layout(title=None, margin_t=40)
 
     try:
         clicked = charts.plot(
@@ -337,7 +339,7 @@ def _clickable(
     """The heatmap with invisible markers over its cells, because heatmap cells cannot be selected."""
     import plotly.graph_objects as go
 
-    figure = heatmap(scan, measure, theme, scale, selected=selected)
+    figure = heatmap(scan, measure, theme, scale, selected=selected, titled=False)
     blocks = [p for p in scan.points if p.block is not None]
     figure.add_trace(
         go.Scatter(

@@ -15,7 +15,7 @@ from dashboard.repeat import base_of, path_command
 from dashboard.scan_verdict import ScanVerdict
 from dashboard.scans import LayerMap, Place, measure_of
 from evals.scores import PROBE_SUITE
-from orchestrator.charts import MEANINGS, Scan, ScanPoint
+from orchestrator.charts import MEANINGS, Meaning, Scan, ScanPoint
 from orchestrator.display.format import p_value, parameters
 from orchestrator.display.text_safety import escaped, line
 from orchestrator.store.pages import Column, Pages
@@ -121,7 +121,9 @@ def _path_scores(
 
 def show_ranking(scan: Scan, measure: str, paths: LayerMap, verdict: ScanVerdict | None) -> None:
     """Draw all measured paths by value, best first, confirmed ones above."""
-    order = sorted(scan.measured(measure), key=lambda p: (not p.outlined, -p.values[measure], p.label))
+    order = sorted(
+        scan.measured(measure), key=lambda p: (p.confirmed is not Meaning.BETTER, -p.values[measure], p.label)
+    )
     ranks = _ranks(scan, measure)
     first = address.pager("rank", len(order), _PER_PAGE, "layer paths")
     page = order[first : first + _PER_PAGE]

@@ -26,10 +26,12 @@ def heatmap(
     scale: ColourScale = ColourScale.OWN,
     *,
     selected: tuple[int, int] | None = None,
+    titled: bool = True,
 ) -> go.Figure:
     """Interactive (plotly); a cell's `text` is its path's label and `customdata` its value.
 
-    Confirmed cells are outlined, and the `selected` one has a frame.
+    Confirmed cells are outlined, and the `selected` one has a frame. If not `titled`, title and warning are left to
+    the page, and legend and colour bar lie above the map, which then fits the width of a phone.
     """
     import plotly.graph_objects as go
 
@@ -77,6 +79,14 @@ def heatmap(
             },
         )
     )  # fmt: skip
+    if not titled:
+        bar = {
+            "orientation": "h", "yref": "container", "y": 0.86, "yanchor": "top", "x": 0.5, "len": 1.0, "thickness": 10,
+            "title": {"text": "difference to the base", "side": "top"},
+        }  # fmt: skip
+        figure.update_traces(colorbar=bar, selector={"type": "heatmap", "zmin": grid.low})
+        legend = {"yref": "container", "y": 1.0, "yanchor": "top", "x": 0}
+        figure.update_layout(title=None, legend=legend, margin={"l": 55, "r": 10, "t": 160, "b": 50})
     return figure
 
 
