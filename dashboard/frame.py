@@ -28,7 +28,9 @@ _ICON = str(Path(__file__).with_name("icon.svg"))
 # Reduce Streamlit's margins for wide tables; give the controls of a row the same height.
 _STYLE = (
     "<style>.stMainBlockContainer{padding:2.5rem 2.5rem 3rem}"
-    "[data-testid=stButtonGroup] button{min-height:2.5rem}</style>"
+    "[data-testid=stButtonGroup] button{min-height:2.5rem}"
+    # Streamlit's captions are too faint for WCAG AA.
+    "[data-testid=stCaptionContainer]{color:inherit!important;opacity:.8}</style>"
 )
 _PAGES: dict[View, tuple[str, str, Callable[[Pages, RunRecord | None], None]]] = {
     View.OVERVIEW: ("Overview", ":material/monitoring:", overview.show),

@@ -155,7 +155,7 @@ def _together(
     if columns[0].suite == PROBE_SUITE:
         if ranking is None:
             return None
-        return Measure(name=TOGETHER, title=f"All {len(columns)} probes, in spreads", decimals=2)
+        return Measure(name=TOGETHER, title="All probes together, in spreads", decimals=2)
     return Measure(name=TOGETHER, title=f"Mean of {len(columns)} benchmarks", ceiling=100.0, decimals=1)
 
 
