@@ -51,7 +51,7 @@ def test_back_undoes_one_change_after_another_and_two_tabs_keep_their_runs(
     ("address", "names"),
     [
         ("job?run={run}&state=lost&jobs=99", "state “lost”"),
-        ("nowhere?run={run}", "/nowhere"),
+        ("nowhere?run={run}", "The page that you have requested does not seem to exist"),
     ],
 )
 def test_an_address_that_names_nothing_says_so(
