@@ -15,10 +15,8 @@ from evals.engine import Frozen
 from evals.scores import PROBE_SUITE
 from orchestrator.display.text_safety import line
 from orchestrator.plan.plan import Confirms
-from orchestrator.store.pages import Pages
+from orchestrator.store.pages import Column, Pages
 from orchestrator.store.records import JobCounts, RunRecord, RunState
-from recipes.errors import RecipeError
-from recipes.yaml_text import load_yaml
 
 _SHORT_ID = 8
 
@@ -45,17 +43,9 @@ def start_of(run: RunRecord) -> str:
     return f"{run.created_at:%m-%d %H:%M:%S}"
 
 
-def suites_of(run: RunRecord) -> str:
-    """The titles of a run's suites, as its sweep file names them."""
-    try:
-        sweep = load_yaml(run.sweep, "sweep").data
-    except RecipeError:
-        return "–"
-    entries = sweep.get("suites") if isinstance(sweep, dict) else None
-    names = (
-        [e.get("suite") if isinstance(e, dict) else e for e in entries] if isinstance(entries, list) else []
-    )
-    return ", ".join(dict.fromkeys(_suite_title(n) for n in names if isinstance(n, str))) or "–"
+def suites_of(columns: Sequence[Column]) -> str:
+    """The titles of the suites that a run scores."""
+    return ", ".join(dict.fromkeys(_suite_title(column.suite) for column in columns)) or "–"
 
 
 def _suite_title(name: str) -> str:
@@ -65,14 +55,14 @@ def _suite_title(name: str) -> str:
 
 def parts_of_scans(pages: Pages) -> dict[str, str]:
     """Runs that are parts of another run's scan or search, with that run: its confirmation, and further depths."""
-    members = pages.probe_runs()
-    stored = {m.run_id for m in members}
+    plans = pages.confirming_plans()
+    stored = frozenset(pages.run_ids()) if plans else frozenset()
     parts: dict[str, str] = {}
-    for member in members:
-        confirms = _confirms(member.plan)
+    for run_id, plan in plans.items():
+        confirms = _confirms(plan)
         first = next((r for r in confirms.runs if r in stored), None) if confirms else None
         if confirms is not None and first is not None:
-            parts |= {r: first for r in (*confirms.runs, member.run_id) if r != first}
+            parts |= {r: first for r in (*confirms.runs, run_id) if r != first and r in stored}
     return parts
 
 

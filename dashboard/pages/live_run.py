@@ -127,7 +127,7 @@ def _group(run: RunRecord, group: FailureGroup, key: str) -> None:
         jobs = f"{group.jobs:,} job{'s' if group.jobs != 1 else ''}{tries}"
         st.markdown(f"**{jobs}** · {escaped(_class(group))}")
         st.text(line(message, 500))
-        st.markdown(f"**To do:** {escaped(todo, 400)}")
+        st.markdown(f"**To do:** {todo}")
         address.link(View.JOB, "One of these jobs, with its log", run=run.id, job=group.job_digest)
 
 

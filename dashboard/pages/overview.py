@@ -96,7 +96,7 @@ def _facts(pages: Pages, run: RunRecord) -> str:
 
 
 def _suites(pages: Pages, run_id: str) -> str:
-    return suites_of(pages.run(run_id))
+    return suites_of(pages.columns(run_id))
 
 
 def _result(pages: Pages, run: RunRecord, progress: JobCounts) -> None:

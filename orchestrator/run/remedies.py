@@ -29,11 +29,20 @@ _BY_CLASS = {
     FailureClass.CANCELLED: "Resume the run.",
 }
 
+_VAGUE = (
+    None,
+    FailureClass.UNKNOWN,
+    FailureClass.ENGINE_START,
+    FailureClass.LOST_NODE,
+    FailureClass.HUNG_ENGINE,
+)
+"""Classes that do not name a cause; the message or the log may."""
+
 
 def remedy(failure_class: FailureClass | None, text: str) -> str:
     """The next step after a failure: by its message and log (docs/failures.md), else by its class."""
     row = find_fault(text)
-    if row is not None:
+    if row is not None and (failure_class in _VAGUE or row.fault.value == failure_class):
         return row.next_step
     if failure_class is None:
         return _BY_CLASS[FailureClass.LOST_NODE]

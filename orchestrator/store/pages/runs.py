@@ -109,7 +109,7 @@ class RunQuestions(StorePart):
                 .join(jobs, jobs.c.digest == candidate_jobs.c.job_digest)
                 .join(protocols, protocols.c.digest == jobs.c.protocol_digest)
             )
-            .where(candidates.c.is_base, protocols.c.suite == PROBE_SUITE)
+            .where(candidates.c.is_base, jobs.c.layer_path.is_(None), protocols.c.suite == PROBE_SUITE)
             .order_by(runs.c.created_at.desc(), runs.c.id)
         )  # fmt: skip
 
@@ -188,6 +188,11 @@ class RunQuestions(StorePart):
             return tuple(sorted(groups, key=lambda group: (-group.jobs, -group.attempts)))
 
         return self._database.read(work)
+
+    def confirming_plans(self) -> dict[str, str]:
+        """The plan summaries (JSON) of the runs that name the search that they confirm, by run."""
+        query = sa.select(runs.c.id, runs.c.plan).where(runs.c.plan.contains('"confirms"'))
+        return self._database.read(lambda c: {row.id: row.plan for row in c.execute(query)})
 
     def run_ids(self) -> tuple[str, ...]:
         """Ids of all runs, newest first."""
