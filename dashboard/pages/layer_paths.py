@@ -14,6 +14,7 @@ from dashboard.pages.leaderboard import scores_of
 from dashboard.repeat import base_of, path_command
 from dashboard.scan_verdict import ScanVerdict
 from dashboard.scans import LayerMap, Place, measure_of
+from evals.probes import Finding
 from evals.scores import PROBE_SUITE
 from orchestrator.charts import MEANINGS, Meaning, Scan, ScanPoint
 from orchestrator.display.format import p_value, parameters
@@ -86,9 +87,11 @@ def _confirmed(place: Place, verdict: ScanVerdict | None) -> None:
     gain, tried = path.confirmation, verdict.confirmation.n_tried
     span = f"[{gain.interval.low:+z.3f}, {gain.interval.high:+z.3f}]"
     mark = MEANINGS[path.finding].mark
+    # p of "no loss" for a path that is worse, of "no gain" for all others.
+    p = path.p_worse_tried if path.finding is Finding.WORSE else path.p_tried
     st.markdown(
         f"{mark} **{path.finding.value}** on {gain.n} held-out questions: {gain.delta:+z.3f} {escaped(span)}, "
-        f"p × {tried:,} = {p_value(path.p_tried)}".strip()
+        f"p × {tried:,} = {p_value(p)}".strip()
     )
 
 

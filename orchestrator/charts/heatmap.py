@@ -89,7 +89,10 @@ def heatmap(
             "title": {"text": "difference to the base", "side": "top"},
         }  # fmt: skip
         figure.update_traces(colorbar=bar, selector={"type": "heatmap", "zmin": grid.low})
-        legend = {"yref": "container", "y": 1.0, "yanchor": "top", "x": 0}
+        legend = {
+            "yref": "container", "y": 1.0, "yanchor": "top", "x": 0, "font": {"size": 11},
+            "entrywidthmode": "fraction", "entrywidth": 0.5,
+        }  # fmt: skip
         figure.update_layout(title=None, legend=legend, margin={"l": 55, "r": 10, "t": 160, "b": 50})
     return figure
 
