@@ -1,87 +1,169 @@
-"""Convert a run's layer paths to chart data."""
+"""Convert the layer paths of a run, or of a whole scan or search, to chart data."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import statistics
+from collections.abc import Mapping, Sequence
 
 from pydantic import Field
 
-from dashboard.board import title
+from dashboard.board import known_suite, title
 from evals.engine import Frozen
-from evals.probes import Level, ProbeError, Scoring, get_probe
+from evals.probes import Level, ProbeError, Ranking, Scoring, get_probe
 from evals.scores import PROBE_SUITE
-from orchestrator.charts import Measure, PointStatus, Scan, ScanPoint
-from orchestrator.charts.records import NullLine
+from orchestrator.charts import (
+    PROBE_WARNING,
+    SMOKE_WARNING,
+    Meaning,
+    Measure,
+    NullLine,
+    PointStatus,
+    Scan,
+    ScanPoint,
+)
+from orchestrator.compare.scan_runs import probe_key
 from orchestrator.store.pages import Column, Pages
 from orchestrator.store.records import CandidateRecord
 from recipes.layer_path import LayerPath
 
+TOGETHER = "together"
+"""Name of the measure that combines all benchmarks or probes; the default."""
+FAILED = "Its evaluation failed."
+
 
 class Place(Frozen):
-    """Position of a candidate in a layer map."""
+    """A layer path in a map, and the run that measured it."""
 
-    candidate: CandidateRecord = Field(description="The candidate.")
-    label: str = Field(description="Short name of its path; unique within the run.")
+    run_id: str = Field(description="The run.")
+    candidate: CandidateRecord = Field(description="The candidate in that run.")
+    label: str = Field(description="Short name of its path; unique within the map.")
     block: tuple[int, int] | None = Field(description="Its block (i, j); null if it is not a single block.")
     n_added: int = Field(description="Number of layers minus that of the base.")
 
 
 class LayerMap(Frozen):
-    """The layer paths of one run over one base."""
+    """The layer paths of one run, or of all runs of a search, over one base."""
 
     n_layers: int = Field(description="Number of layers of the base.")
-    base: int = Field(description="Position of the base.")
+    base: int = Field(description="Position of the base in the first run.")
     places: tuple[Place, ...] = Field(description="The candidates that are layer paths of the base.")
+
+    @property
+    def runs(self) -> tuple[str, ...]:
+        """Ids of the runs that measured its paths."""
+        return tuple(dict.fromkeys(place.run_id for place in self.places))
 
     def place(self, label: str) -> Place | None:
         """The place of this label."""
         return next((p for p in self.places if p.label == label), None)
 
 
-def layer_map(candidates: Sequence[CandidateRecord], base: CandidateRecord) -> LayerMap | None:
-    """The layer paths among a run's candidates; None if there are none or the base's layers are unknown."""
+def layer_map(runs: Mapping[str, Sequence[CandidateRecord]], base: CandidateRecord) -> LayerMap | None:
+    """The layer paths among the candidates of some runs; None if there are none or the base's layers are unknown.
+
+    A path that several runs measured is taken from the first one.
+    """
     n_layers = base.layers
     if not n_layers:
         return None
     places: list[Place] = []
+    seen: set[tuple[int, ...]] = set()
     labels: set[str] = set()
-    for candidate in candidates:
-        if candidate.layer_path is None or candidate.position == base.position:
-            continue
-        if not candidate.layer_path or max(candidate.layer_path) >= n_layers:
-            continue
-        # The path was validated when planned; validating thousands of paths would delay the page.
-        path = LayerPath.model_construct(layers=candidate.layer_path, n_layers=n_layers)
-        label = path.label if path.label not in labels else f"{path.label} #{candidate.position}"
-        labels.add(label)
-        places.append(Place(candidate=candidate, label=label, block=path.block, n_added=path.n_added))
+    for number, (run_id, candidates) in enumerate(runs.items()):
+        for candidate in candidates:
+            layers = candidate.layer_path
+            if not layers or candidate.is_base or max(layers) >= n_layers or (number and layers in seen):
+                continue
+            seen.add(layers)
+            # The path was validated when planned; validating thousands of paths would delay the page.
+            path = LayerPath.model_construct(layers=layers, n_layers=n_layers)
+            label = path.label if path.label not in labels else f"{path.label} #{candidate.position}"
+            labels.add(label)
+            places.append(
+                Place(run_id=run_id, candidate=candidate, label=label, block=path.block, n_added=path.n_added)
+            )
     return LayerMap(n_layers=n_layers, base=base.position, places=tuple(places)) if places else None
 
 
 def scan_of(
-    pages: Pages, run_id: str, name: str, paths: LayerMap, columns: Sequence[Column]
+    pages: Pages,
+    name: str,
+    paths: LayerMap,
+    columns: Sequence[Column],
+    *,
+    ranking: Ranking | None = None,
+    confirmed: Mapping[tuple[int, ...], Meaning] | None = None,
 ) -> tuple[Scan | None, str | None]:
-    """The scan of some columns, or the reason why there is none."""
-    values = {title(c): pages.column_scores(run_id, c) for c in columns}
-    for text, by_position in values.items():
-        if paths.base not in by_position:
+    """The scan of all columns of one suite, or the reason why there is none.
+
+    With more than one column its first measure combines them: probes in spreads of the `ranking`'s paths,
+    benchmarks as their mean.
+    """
+    values = {title(c): _values(pages, paths, c) for c in columns}
+    first = paths.runs[0]
+    base: dict[str, float] = {}
+    for text, by_place in values.items():
+        if (first, paths.base) not in by_place:
             return None, f"The base has no score of {text} yet; differences need one."
-    failed = frozenset().union(*(pages.unscored(run_id, c) for c in columns))
+        base[text] = by_place[first, paths.base]
+    failed = frozenset(
+        (run_id, position) for run_id in paths.runs for c in columns for position in pages.unscored(run_id, c)
+    )
+    measures = [measure_of(c) for c in columns]
+    together = _together(columns, base, ranking)
+    if together is not None:
+        measures.insert(0, together)
+        base[TOGETHER] = 0.0 if ranking is not None else statistics.fmean(base.values())
+    found = confirmed or {}
+    weights = {title(c): ranking.weights[probe_key(c.benchmark)] for c in columns} if ranking else None
     scan = Scan(
         title=name,
         n_layers=paths.n_layers,
-        measures=tuple(measure_of(c) for c in columns),
-        base={text: by_position[paths.base] for text, by_position in values.items()},
-        points=tuple(_point(place, values, failed) for place in paths.places),
+        measures=tuple(measures),
+        base=base,
+        points=tuple(
+            _point(place, values, failed, base if together else None, weights, found)
+            for place in paths.places
+        ),
+        warning=warning_of(columns[0].suite),
     )
     return scan, None
+
+
+def _values(pages: Pages, paths: LayerMap, column: Column) -> dict[tuple[str, int], float]:
+    return {
+        (run_id, position): value
+        for run_id in paths.runs
+        for position, value in pages.column_scores(run_id, column).items()
+    }
+
+
+def warning_of(suite: str) -> str | None:
+    """What a suite's values must not be taken for; None if nothing."""
+    if suite == PROBE_SUITE:
+        return PROBE_WARNING
+    known = known_suite(suite)
+    return SMOKE_WARNING if known is not None and known.smoke else None
+
+
+def _together(
+    columns: Sequence[Column], base: Mapping[str, float], ranking: Ranking | None
+) -> Measure | None:
+    """The measure that combines the columns; None for one column, or for probes without a ranking."""
+    if len(columns) < 2:
+        return None
+    if columns[0].suite == PROBE_SUITE:
+        if ranking is None:
+            return None
+        return Measure(name=TOGETHER, title="All probes together, in spreads", decimals=2)
+    return Measure(name=TOGETHER, title=f"Mean of {len(columns)} benchmarks", ceiling=100.0, decimals=1)
 
 
 def measure_of(column: Column) -> Measure:
     """The chart measure of a column; probes have null levels and a ceiling."""
     name = title(column)
     if column.suite != PROBE_SUITE:
-        return Measure(name=name, title=name, ceiling=100.0, decimals=2)
+        return Measure(name=name, title=name, ceiling=100.0, decimals=1)
     levels = probe_levels(column)
     return Measure(
         name=name,
@@ -112,13 +194,21 @@ def probe_levels(column: Column) -> tuple[Level, ...]:
     return tuple(level for level in probe.levels() if level.scoring is Scoring.CORRECTED)
 
 
-def _point(place: Place, values: dict[str, dict[int, float]], failed: frozenset[int]) -> ScanPoint:
-    position = place.candidate.position
-    measured = {
-        text: by_position[position] for text, by_position in values.items() if position in by_position
-    }
+def _point(
+    place: Place,
+    values: Mapping[str, Mapping[tuple[str, int], float]],
+    failed: frozenset[tuple[str, int]],
+    base: Mapping[str, float] | None,
+    weights: Mapping[str, float] | None,
+    confirmed: Mapping[tuple[int, ...], Meaning],
+) -> ScanPoint:
+    """A path with its values; with `base` also their combination, if it has all of them."""
+    at = (place.run_id, place.candidate.position)
+    measured = {text: by_place[at] for text, by_place in values.items() if at in by_place}
+    if base is not None and len(measured) == len(values):
+        measured = {TOGETHER: _combined(measured, base, weights), **measured}
     status = PointStatus.MEASURED if measured else PointStatus.PENDING
-    if not measured and position in failed:
+    if not measured and at in failed:
         status = PointStatus.FAILED
     return ScanPoint(
         label=place.label,
@@ -126,5 +216,15 @@ def _point(place: Place, values: dict[str, dict[int, float]], failed: frozenset[
         n_added=place.n_added,
         status=status,
         values=measured,
-        reason="The evaluation failed." if status is PointStatus.FAILED else None,
+        reason=FAILED if at in failed else None,
+        confirmed=confirmed.get(place.candidate.layer_path or ()),
     )
+
+
+def _combined(
+    measured: Mapping[str, float], base: Mapping[str, float], weights: Mapping[str, float] | None
+) -> float:
+    """Sum of the differences to the base in spreads of each probe, or the mean of the benchmarks."""
+    if weights is None:
+        return statistics.fmean(measured.values())
+    return sum(weights[text] * (value - base[text]) for text, value in measured.items())

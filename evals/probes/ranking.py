@@ -9,6 +9,7 @@ probe units.
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
@@ -54,6 +55,21 @@ class Ranking(Frozen):
     spreads: dict[str, float] = Field(description="Population standard deviation of each probe's deltas.")
     paths: tuple[RankedPath, ...] = Field(description="The ranked paths, best first.")
     left_out: int = Field(ge=0, description="Paths without a value in every probe; they are not ranked.")
+
+    def in_spreads(self, path: RankedPath) -> float:
+        """All probes of a path together: the sum of its deltas, each in spreads of its probe; 0 is the base."""
+        return sum(
+            delta / (self.spreads[name] if self.spreads[name] > _MIN_SPREAD else 1.0)
+            for name, delta in path.deltas.items()
+        )
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Probe weights (one over each spread) for which the mean gain ranks paths as the balanced z does."""
+        return {
+            name: 1.0 / spread if spread > _MIN_SPREAD and math.isfinite(spread) else 1.0
+            for name, spread in self.spreads.items()
+        }
 
 
 def find_base(table: Sequence[PathValues], n_layers: int) -> tuple[PathValues, str | None]:

@@ -5,16 +5,32 @@ from orchestrator.charts.files import Picture, image_bytes, write_html, write_im
 from orchestrator.charts.grid import ColourScale, HeatGrid, heat_grid
 from orchestrator.charts.heatmap import heatmap, heatmap_image
 from orchestrator.charts.pareto import pareto, pareto_front, pareto_image
-from orchestrator.charts.records import ChartError, DeltaBar, Measure, NullLine, PointStatus, Scan, ScanPoint
+from orchestrator.charts.records import (
+    MEANINGS,
+    PROBE_WARNING,
+    SMOKE_WARNING,
+    ChartError,
+    DeltaBar,
+    Measure,
+    NullLine,
+    PointStatus,
+    Scan,
+    ScanPoint,
+)
 from orchestrator.charts.scatter import scatter, scatter_image
 from orchestrator.charts.skyline import Skyline, skyline, skyline_image, skylines
-from orchestrator.charts.theme import Theme
+from orchestrator.charts.theme import LOOKS, Meaning, Theme, meaning_of
 
 __all__ = [
+    "LOOKS",
+    "MEANINGS",
+    "PROBE_WARNING",
+    "SMOKE_WARNING",
     "ChartError",
     "ColourScale",
     "DeltaBar",
     "HeatGrid",
+    "Meaning",
     "Measure",
     "NullLine",
     "Picture",
@@ -29,6 +45,7 @@ __all__ = [
     "heatmap",
     "heatmap_image",
     "image_bytes",
+    "meaning_of",
     "pareto",
     "pareto_front",
     "pareto_image",

@@ -1,24 +1,38 @@
-"""Heatmap of a layer scan as published: x is the end j, y the start i, downwards; red is better."""
+"""Heatmap of a layer scan: x is the end j, y the start i, downwards; blue is better, orange worse."""
 
 from __future__ import annotations
 
+import math
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from orchestrator.charts.grid import ColourScale, HeatGrid, heat_grid
 from orchestrator.charts.records import Measure, Scan
-from orchestrator.charts.theme import DIVERGING, LOOKS, Theme, headline, new_figure, plotly_layout
+from orchestrator.charts.theme import LOOKS, Meaning, Theme, headline, new_figure, plotly_layout
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
 
 
-def heatmap(scan: Scan, measure: str, theme: Theme, scale: ColourScale = ColourScale.OWN) -> go.Figure:
-    """Interactive (plotly); a cell's `text` is its path's label and `customdata` its value."""
+def heatmap(
+    scan: Scan,
+    measure: str,
+    theme: Theme,
+    scale: ColourScale = ColourScale.OWN,
+    *,
+    selected: tuple[int, int] | None = None,
+    titled: bool = True,
+) -> go.Figure:
+    """Interactive (plotly); a cell's `text` is its path's label and `customdata` its value.
+
+    Confirmed cells are outlined, and the `selected` one has a frame. If not `titled`, title and warning are left to
+    the page, and legend and colour bar lie above the map, which then fits the width of a phone.
+    """
     import plotly.graph_objects as go
 
     grid, quantity, look = heat_grid(scan, measure, scale), scan.measure(measure), LOOKS[theme]
@@ -28,22 +42,24 @@ def heatmap(scan: Scan, measure: str, theme: Theme, scale: ColourScale = ColourS
             figure.add_trace(_flat(cells, scan.n_layers, colour))
     figure.add_trace(_cells(scan, quantity, grid, theme))
     size = max(3.0, min(14.0, 420 / (scan.n_layers + 1)))
-    rings = [("Base", look.base, (0, 0), size)]
-    if grid.best is not None and grid.best.block is not None:
-        rings.append((f"Best: {grid.best.label}", look.best, grid.best.block, size + 3))
-    for name, colour, (i, j), width in rings:
-        ring = {
-            "symbol": "circle-open",
-            "size": width,
-            "color": colour,
-            "line": {"width": 2.5, "color": colour},
+    for mark in marks(grid, theme, selected):
+        marker = {
+            "symbol": mark.symbol,
+            "size": size * mark.size,
+            "color": mark.colour,
+            "line": {"width": 2.5, "color": mark.colour},
         }
+        x, y = [j for _, j in mark.cells], [i for i, _ in mark.cells]
+        halo = {**marker, "color": look.paper, "line": {"width": 5.5, "color": look.paper}}
         figure.add_trace(
-            go.Scatter(x=[j], y=[i], mode="markers", name=escape(name), marker=ring, hoverinfo="skip")
+            go.Scatter(x=x, y=y, mode="markers", marker=halo, hoverinfo="skip", showlegend=False)
+        )
+        figure.add_trace(
+            go.Scatter(x=x, y=y, mode="markers", name=escape(mark.name), marker=marker, hoverinfo="skip")
         )
     _key(figure, "Not measured", len(grid.missing), {"symbol": "square", "size": 11, "color": look.missing})
     if grid.failed:
-        mark = {
+        cross = {
             "symbol": "x-thin",
             "size": size * 0.7,
             "color": look.paper,
@@ -51,7 +67,7 @@ def heatmap(scan: Scan, measure: str, theme: Theme, scale: ColourScale = ColourS
         }
         figure.add_trace(
             go.Scatter(
-                x=[j for _, j in grid.failed], y=[i for i, _ in grid.failed], mode="markers", marker=mark,
+                x=[j for _, j in grid.failed], y=[i for i, _ in grid.failed], mode="markers", marker=cross,
                 showlegend=False, hoverinfo="skip",
             )
         )  # fmt: skip
@@ -60,14 +76,53 @@ def heatmap(scan: Scan, measure: str, theme: Theme, scale: ColourScale = ColourS
     figure.update_layout(
         plotly_layout(
             theme, escape(title(scan, quantity)), escape(subtitle(scan, quantity, grid)),
-            width=820, height=860,
+            warning=scan.warning, width=820, height=860,
             xaxis={"title": "End j of the repeated block [i, j)", "range": [-0.7, end], "showgrid": False, "constrain": "domain"},
             yaxis={
                 "title": "Start i", "range": [end, -0.7], "showgrid": False, "scaleanchor": "x", "constrain": "domain",
             },
         )
     )  # fmt: skip
+    if not titled:
+        bar = {
+            "orientation": "h", "yref": "container", "y": 0.86, "yanchor": "top", "x": 0.5, "len": 1.0, "thickness": 10,
+            "title": {"text": "difference to the base", "side": "top"},
+        }  # fmt: skip
+        figure.update_traces(colorbar=bar, selector={"type": "heatmap", "zmin": grid.low})
+        legend = {
+            "yref": "container", "y": 1.0, "yanchor": "top", "x": 0, "font": {"size": 11},
+            "entrywidthmode": "fraction", "entrywidth": 0.5,
+        }  # fmt: skip
+        figure.update_layout(title=None, legend=legend, margin={"l": 55, "r": 10, "t": 160, "b": 50})
     return figure
+
+
+class Mark(NamedTuple):
+    """Cells with a mark of their own; `symbol` is plotly's name, `size` in widths of a cell."""
+
+    name: str
+    colour: str
+    symbol: str
+    size: float
+    cells: tuple[tuple[int, int], ...]
+
+
+def marks(grid: HeatGrid, theme: Theme, selected: tuple[int, int] | None) -> list[Mark]:
+    """The marks of a heatmap, in the order of its legend: base, best, confirmed cells, selected cell."""
+    look = LOOKS[theme]
+    found = [Mark("Base", look.base, "circle-open", 1.0, ((0, 0),))]
+    if grid.best is not None and grid.best.block is not None:
+        found.append(Mark(f"Best: {grid.best.label}", look.base, "circle-open", 1.2, (grid.best.block,)))
+    for meaning, name in ((Meaning.BETTER, "Confirmed better"), (Meaning.WORSE, "Confirmed worse")):
+        cells = tuple(p.block for p in grid.outlined if p.confirmed is meaning and p.block is not None)
+        if cells:
+            text = f"{meaning.mark} {name} ({len(cells)})"
+            found.append(Mark(text, look.tone(meaning).text, "square-open", 1.25, cells))
+    if selected is not None:
+        found.append(
+            Mark(f"Selected: ({selected[0]}, {selected[1]})", look.selected, "diamond-open", 1.4, (selected,))
+        )
+    return found
 
 
 def title(scan: Scan, measure: Measure) -> str:
@@ -116,7 +171,7 @@ def _cells(scan: Scan, measure: Measure, grid: HeatGrid, theme: Theme) -> go.Hea
     middle = -grid.low / (grid.high - grid.low)
     ticks, texts = _ticks(scan, measure, grid)
     return go.Heatmap(
-        z=grid.deltas, zmin=grid.low, zmax=grid.high, colorscale=_plotly_scale(middle), xgap=1, ygap=1,
+        z=grid.deltas, zmin=grid.low, zmax=grid.high, colorscale=_plotly_scale(look.diverging, middle), xgap=1, ygap=1,
         text=labels, customdata=values, hoverongaps=False,
         hovertemplate="<b>%{text}</b><br>value %{customdata}<br>difference %{z:+.4f}<extra></extra>",
         colorbar={
@@ -126,11 +181,11 @@ def _cells(scan: Scan, measure: Measure, grid: HeatGrid, theme: Theme) -> go.Hea
     )  # fmt: skip
 
 
-def _plotly_scale(middle: float) -> list[list[Any]]:
+def _plotly_scale(diverging: tuple[str, ...], middle: float) -> list[list[Any]]:
     """The diverging colours with the middle colour at 0."""
-    half = len(DIVERGING) // 2
-    lower = [[middle * n / half, DIVERGING[n]] for n in range(half)]
-    upper = [[middle + (1 - middle) * n / half, DIVERGING[half + n]] for n in range(half + 1)]
+    half = len(diverging) // 2
+    lower = [[middle * n / half, diverging[n]] for n in range(half)]
+    upper = [[middle + (1 - middle) * n / half, diverging[half + n]] for n in range(half + 1)]
     return lower + upper
 
 
@@ -164,13 +219,20 @@ def _key(figure: go.Figure, name: str, count: int, marker: dict[str, Any]) -> No
 # --- as an image ----------------------------------------------------------------------------------------------------
 
 
-def heatmap_image(scan: Scan, measure: str, theme: Theme, scale: ColourScale = ColourScale.OWN) -> Figure:
-    """The heatmap as a matplotlib figure."""
+def heatmap_image(
+    scan: Scan,
+    measure: str,
+    theme: Theme,
+    scale: ColourScale = ColourScale.OWN,
+    *,
+    selected: tuple[int, int] | None = None,
+) -> Figure:
+    """The heatmap as a matplotlib figure, with the marks and the colour limits of the interactive one."""
     grid, quantity = heat_grid(scan, measure, scale), scan.measure(measure)
     figure, axes = new_figure(theme, 8.6, 8.2)
-    headline(figure, theme, title(scan, quantity), subtitle(scan, quantity, grid))
+    headline(figure, theme, title(scan, quantity), subtitle(scan, quantity, grid), warning=scan.warning)
     _draw_cells(figure, axes, scan, quantity, grid, theme)
-    _draw_marks(axes, grid, theme, scan.n_layers)
+    _draw_marks(axes, grid, theme, scan.n_layers, selected)
     axes.set_xlabel("End j of the repeated block [i, j)")
     axes.set_ylabel("Start i")
     return figure
@@ -183,7 +245,7 @@ def _draw_cells(
 
     look = LOOKS[theme]
     norm = TwoSlopeNorm(vmin=grid.low, vcenter=0.0, vmax=grid.high)
-    colours = LinearSegmentedColormap.from_list("diverging", DIVERGING)
+    colours = LinearSegmentedColormap.from_list("diverging", look.diverging)
     edges = np.arange(scan.n_layers + 2) - 0.5
     mesh = axes.pcolormesh(
         edges, edges, grid.deltas, cmap=colours, norm=norm,
@@ -200,8 +262,10 @@ def _draw_cells(
     bar.set_label("difference to the base", color=look.ink, fontsize=10)
 
 
-def _draw_marks(axes: Axes, grid: HeatGrid, theme: Theme, n_layers: int) -> None:
-    from matplotlib.patches import Circle, Patch, Rectangle
+def _draw_marks(
+    axes: Axes, grid: HeatGrid, theme: Theme, n_layers: int, selected: tuple[int, int] | None
+) -> None:
+    from matplotlib.patches import Patch, Rectangle
 
     look = LOOKS[theme]
     keys: list[Any] = []
@@ -222,13 +286,10 @@ def _draw_marks(axes: Axes, grid: HeatGrid, theme: Theme, n_layers: int) -> None
     if grid.failed:
         rows, columns = zip(*grid.failed, strict=True)
         axes.scatter(columns, rows, marker="x", s=(110 / n_layers) ** 2, c=look.paper, linewidths=1.2)
-    radius = max(0.75, n_layers / 45)
-    axes.add_patch(Circle((0, 0), radius, fill=False, color=look.base, linewidth=2))
-    keys.append(_ring("Base", look.base))
-    if grid.best is not None and grid.best.block is not None:
-        i, j = grid.best.block
-        axes.add_patch(Circle((j, i), radius * 1.15, fill=False, color=look.best, linewidth=2.4))
-        keys.append(_ring(f"Best: {grid.best.label}".replace("$", r"\$"), look.best))
+    for mark in marks(grid, theme, selected):
+        for i, j in mark.cells:
+            axes.add_patch(_outline(mark, i, j, max(0.6, n_layers / 45), look.paper))
+        keys.append(_key_of(mark))
     if grid.missing:
         keys.append(
             Patch(
@@ -247,8 +308,26 @@ def _draw_marks(axes: Axes, grid: HeatGrid, theme: Theme, n_layers: int) -> None
     )  # fmt: skip
 
 
-def _ring(name: str, colour: str) -> Any:
+_SHAPES = {"circle-open": "o", "square-open": "s", "diamond-open": "D"}
+
+
+def _outline(mark: Mark, i: int, j: int, radius: float, paper: str) -> Patch:
+    """A mark around cell (i, j), with a halo: circle, square or diamond."""
+    from matplotlib.patches import Circle, RegularPolygon
+    from matplotlib.patheffects import withStroke
+
+    halo = [withStroke(linewidth=4.5, foreground=paper)]
+    style: dict[str, Any] = {
+        "fill": False, "color": mark.colour, "linewidth": 2.2, "zorder": 4, "path_effects": halo,
+    }  # fmt: skip
+    if mark.symbol == "circle-open":
+        return Circle((j, i), radius * mark.size, **style)
+    turn = math.pi / 4 if mark.symbol == "square-open" else 0.0
+    return RegularPolygon((j, i), 4, radius=radius * mark.size * 1.1, orientation=turn, **style)
+
+
+def _key_of(mark: Mark) -> Any:
     from matplotlib.lines import Line2D
 
-    return Line2D([], [], linewidth=0, marker="o", markersize=11, markerfacecolor="none", markeredgecolor=colour,
-                  markeredgewidth=2.2, label=name)  # fmt: skip
+    return Line2D([], [], linewidth=0, marker=_SHAPES[mark.symbol], markersize=10, markerfacecolor="none",
+                  markeredgecolor=mark.colour, markeredgewidth=2.2, label=mark.name.replace("$", r"\$"))  # fmt: skip

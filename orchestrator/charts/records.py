@@ -7,7 +7,23 @@ from enum import StrEnum
 from pydantic import Field, model_validator
 
 from evals.engine import Frozen
+from evals.probes import Finding
+from orchestrator.charts.theme import Meaning, meaning_of
 from orchestrator.errors import MergeboardError
+
+PROBE_WARNING = "Probe values: not benchmark scores"
+"""Warning on everything that shows probe values."""
+SMOKE_WARNING = "Smoke test data: not leaderboard scores"
+"""Warning on everything that shows scores of a smoke suite."""
+
+
+MEANINGS = {
+    Finding.REAL: Meaning.BETTER,
+    Finding.SUGGESTIVE: Meaning.BETTER_UNCORRECTED,
+    Finding.NOT_CONFIRMED: Meaning.NEUTRAL,
+    Finding.WORSE: Meaning.WORSE,
+}
+"""What a confirmation's finding means, for its colour and mark."""
 
 
 class ChartError(MergeboardError):
@@ -33,6 +49,15 @@ class ScanPoint(Frozen):
     status: PointStatus = Field(default=PointStatus.MEASURED, description="Whether it was measured.")
     values: dict[str, float] = Field(default_factory=dict, description="Values by name of the measure.")
     reason: str | None = Field(default=None, description="Why the measurement failed; null if it did not.")
+    confirmed: Meaning | None = Field(
+        default=None,
+        description="What it shows where it counts: on held-out questions, or after the correction; null if not asked.",
+    )
+
+    @property
+    def outlined(self) -> bool:
+        """Whether it was confirmed to differ from the base: charts outline it."""
+        return self.confirmed in (Meaning.BETTER, Meaning.WORSE)
 
 
 class NullLine(Frozen):
@@ -65,6 +90,10 @@ class Scan(Frozen):
     measures: tuple[Measure, ...] = Field(description="The measured quantities.")
     base: dict[str, float] = Field(description="The base's value of each measure.")
     points: tuple[ScanPoint, ...] = Field(description="The layer paths without the base.")
+    warning: str | None = Field(
+        default=None,
+        description="What its values must not be taken for; shown in every chart. Null if nothing.",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Scan:
@@ -105,3 +134,12 @@ class DeltaBar(Frozen):
     incomparable: str | None = Field(
         default=None, description="Why the two must not be compared; null if they can be."
     )
+
+    @property
+    def meaning(self) -> Meaning:
+        """The meaning of the difference, which sets its colour and marker."""
+        return meaning_of(
+            None if self.incomparable else self.delta_points,
+            significant=self.significant,
+            excludes_zero=self.low > 0 or self.high < 0,
+        )

@@ -49,7 +49,7 @@ def scatter(scan: Scan, x: str, y: str, theme: Theme) -> go.Figure:
     figure.update_layout(
         plotly_layout(
             theme, escape(f"{up.title} against {across.title}"), escape(_subtitle(scan, len(points), across, up)), width=860, height=680,
-            xaxis={"title": escape(across.title)}, yaxis={"title": escape(up.title)},
+            warning=scan.warning, xaxis={"title": escape(across.title)}, yaxis={"title": escape(up.title)},
         )
     )  # fmt: skip
     return figure
@@ -78,7 +78,13 @@ def scatter_image(scan: Scan, x: str, y: str, theme: Theme) -> Figure:
     look, across, up = LOOKS[theme], scan.measure(x), scan.measure(y)
     points = scan.measured(x, y)
     figure, axes = new_figure(theme, 8.4, 6.4)
-    headline(figure, theme, f"{up.title} against {across.title}", _subtitle(scan, len(points), across, up))
+    headline(
+        figure,
+        theme,
+        f"{up.title} against {across.title}",
+        _subtitle(scan, len(points), across, up),
+        warning=scan.warning,
+    )
     axes.grid(color=look.grid, linewidth=0.8)
     axes.set_axisbelow(True)
     dots = axes.scatter(

@@ -58,7 +58,7 @@ def skyline(scan: Scan, measure: str, theme: Theme) -> go.Figure:
         rows=2, cols=1, shared_xaxes=True, shared_yaxes="all", vertical_spacing=0.12, subplot_titles=_TITLES
     )
     for row, line in enumerate(skylines(scan, measure), start=1):
-        colours = [look.better if m > 0 else look.worse for m in line.means]
+        colours = [look.better.text if m > 0 else look.worse.text for m in line.means]
         figure.add_trace(
             go.Bar(
                 x=line.positions, y=line.means, marker={"color": colours}, customdata=line.counts, showlegend=False,
@@ -68,7 +68,7 @@ def skyline(scan: Scan, measure: str, theme: Theme) -> go.Figure:
         )  # fmt: skip
         figure.add_hline(y=0, line={"color": look.faint, "width": 1}, row=row, col=1)
     layout = plotly_layout(
-        theme, escape(f"Skylines · {quantity.title} · {scan.title}"), escape(_subtitle(scan, quantity)), width=900, height=620,
+        theme, escape(f"Skylines · {quantity.title} · {scan.title}"), escape(_subtitle(scan, quantity)), warning=scan.warning, width=900, height=620,
         bargap=0.15,
     )  # fmt: skip
     layout |= {"xaxis2": {**layout["xaxis"], "title": "Layer"}, "yaxis2": dict(layout["yaxis"])}
@@ -89,7 +89,7 @@ def skyline_image(scan: Scan, measure: str, theme: Theme) -> Figure:
             line.positions,
             line.means,
             width=0.82,
-            color=[look.better if m > 0 else look.worse for m in line.means],
+            color=[look.better.text if m > 0 else look.worse.text for m in line.means],
         )
         axes.axhline(0, color=look.faint, linewidth=0.8)
         axes.grid(axis="y", color=look.grid, linewidth=0.8)
@@ -97,5 +97,11 @@ def skyline_image(scan: Scan, measure: str, theme: Theme) -> Figure:
         axes.text(0.0, 1.02, line.title, transform=axes.transAxes, fontsize=10, color=look.faint, va="bottom")
     lower.set_xlabel("Layer")
     lower.set_xlim(-0.8, scan.n_layers + 0.8)
-    headline(figure, theme, f"Skylines · {quantity.title} · {scan.title}", _subtitle(scan, quantity))
+    headline(
+        figure,
+        theme,
+        f"Skylines · {quantity.title} · {scan.title}",
+        _subtitle(scan, quantity),
+        warning=scan.warning,
+    )
     return figure

@@ -23,6 +23,7 @@ from evals.engine import (
 from evals.engines import installed_engine
 from evals.execution import default_execution, planned_attention, require_runnable
 from evals.live_paths import LIVE_FAMILIES
+from evals.probes import RankMethod
 from evals.quantization import engine_quantization
 from orchestrator.errors import SweepError
 from orchestrator.plan.benchmarks import MissingBenchmark, PlannedBenchmark, measures_of
@@ -56,6 +57,13 @@ Installed = Callable[[EngineKind], InstalledEngine]
 _PATHS_BUILT = "Layer paths are built as checkpoints: the execution mode compiled is asked for, and no layer path can be set in a compiled engine."
 
 
+class Confirms(Frozen):
+    """The search whose best paths a run confirms, so that both are shown as one."""
+
+    runs: tuple[str, ...] = Field(min_length=1, description="Ids of the search's runs, the first one first.")
+    rank: RankMethod = Field(description="How the search combined the probes of a path.")
+
+
 class Plan(Frozen):
     """All candidates and jobs of a run."""
 
@@ -78,6 +86,10 @@ class Plan(Frozen):
     )
     needs: dict[str, EngineNeed] = Field(
         default_factory=dict, description="Engine key to the memory need of its engine, for placement."
+    )
+    confirms: Confirms | None = Field(
+        default=None,
+        description="The search that it confirms; null for any other run. Not part of its identity.",
     )
 
     @property

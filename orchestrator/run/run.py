@@ -188,6 +188,7 @@ def register(store: Store, plan: Plan) -> str:
                 "engines": [engine.model_dump(mode="json") for engine in plan.engines],
                 "left_out": [[m.suite, m.benchmark] for m in plan.missing],
                 "missing": [f"{m.suite} {m.benchmark}: {m.reason}" for m in plan.missing],
+                **({"confirms": plan.confirms.model_dump(mode="json")} if plan.confirms else {}),
             }
         ),
     )

@@ -24,7 +24,7 @@ from evals.probes import Confirmation, Measured, Ranking, RankMethod, Split, con
 from evals.stats import Delta
 from orchestrator.compare.run_comparisons import results_of_run, run_comparisons
 from orchestrator.errors import RunError, SweepError
-from orchestrator.plan.plan import Plan
+from orchestrator.plan.plan import Confirms, Plan
 from orchestrator.run.run import stored_plan
 from orchestrator.search.grid_scan import (
     SCORING,
@@ -36,7 +36,6 @@ from orchestrator.search.grid_scan import (
     table_of,
 )
 from orchestrator.search.probe_answers import ProbesOfRun, probes_of_run
-from orchestrator.search.report import weights_of
 from orchestrator.search.request import ScanRequest
 from orchestrator.settings import Settings
 from orchestrator.store import Store
@@ -148,11 +147,13 @@ class _Search:
         self._gains: dict[Layers, float] = {}
         self._weights: Mapping[str, float] | None = None
         self._depths: list[Depth] = []
+        self._runs: list[str] = []
 
     def run(self) -> SearchReport:
         """Run the beam search, then the halving."""
         started = time.monotonic()
         first, seeds = self._seeds()
+        self._runs.append(seeds)
         self._n_layers = first.n_layers
         self._base = tuple(range(first.n_layers))
         self._take(first, 1, seeds)
@@ -229,7 +230,9 @@ class _Search:
     def _measure(self, what: str, paths: Sequence[Layers]) -> tuple[ProbesOfRun, str]:
         texts = tuple(LayerPath(layers=layers, n_layers=self._n_layers).canonical for layers in paths)
         scan = self._request.scan.model_copy(update={"grid": None, "paths": texts})
-        return self._run(what, self._ground.plan(scan.search_sweep()))
+        probes, run_id = self._run(what, self._ground.plan(scan.search_sweep()))
+        self._runs.append(run_id)
+        return probes, run_id
 
     def _run(self, what: str, plan: Plan) -> tuple[ProbesOfRun, str]:
         with self._reporting(what) as reporter:
@@ -241,7 +244,7 @@ class _Search:
 
     def _take(self, probes: ProbesOfRun, depth: int, run_id: str) -> None:
         if self._weights is None and self._request.scan.rank is RankMethod.BALANCED_Z:
-            self._weights = weights_of(self._ranking(probes))
+            self._weights = self._ranking(probes).weights
         self._keep(probes)
         paths = [path.layers for path in probes.paths if path.layers != self._base]
         if not paths:
@@ -277,7 +280,8 @@ class _Search:
         deltas: dict[Layers, dict[str, Delta]] = {}
         for what, scan in self._rungs():
             paths = [LayerPath(layers=layers, n_layers=self._n_layers) for layers in picked]
-            plan = self._ground.plan(scan.confirmation_sweep(paths))
+            confirms = Confirms(runs=tuple(dict.fromkeys(self._runs)), rank=scan.rank)
+            plan = self._ground.plan(scan.confirmation_sweep(paths)).model_copy(update={"confirms": confirms})
             probes, run_id = self._run(f"{what}: {len(paths)} layer paths", plan)
             rungs.append(Rung(what=what, run_id=run_id, paths=tuple(path.label for path in paths)))
             confirmed = confirmed or probes

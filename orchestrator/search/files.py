@@ -10,6 +10,8 @@ from pathlib import Path
 
 from evals.probes import Level, Scoring
 from orchestrator.charts import (
+    MEANINGS,
+    PROBE_WARNING,
     ChartError,
     ColourScale,
     Measure,
@@ -61,12 +63,23 @@ def write_scan(report: ScanReport, folder: Path, colours: ColourScale = ColourSc
 def chart_scan(report: ScanReport) -> Scan:
     """Convert a scan report to chart data."""
     base, path_values = report.table[0], report.table[1:]
-    scores = {path.layers: _together(report, path.deltas) for path in report.ranking.paths}
+    scores = {path.layers: report.ranking.in_spreads(path) for path in report.ranking.paths}
+    confirmed = (
+        {p.layers: MEANINGS[p.finding] for p in report.confirmation.paths} if report.confirmation else {}
+    )
     points = []
     for path in path_values:
         entry = report.path(path.layers)
         values = dict(path.values) | ({TOGETHER: scores[path.layers]} if path.layers in scores else {})
-        points.append(ScanPoint(label=entry.label, block=entry.block, n_added=entry.n_added, values=values))
+        points.append(
+            ScanPoint(
+                label=entry.label,
+                block=entry.block,
+                n_added=entry.n_added,
+                values=values,
+                confirmed=confirmed.get(path.layers),
+            )
+        )
     for failed in report.failed:
         entry = report.path(failed.layers)
         points.append(
@@ -86,12 +99,8 @@ def chart_scan(report: ScanReport) -> Scan:
         measures=(*measures, together),
         base={**base.values, TOGETHER: 0.0},
         points=tuple(points),
+        warning=PROBE_WARNING,
     )
-
-
-def _together(report: ScanReport, deltas: dict[str, float]) -> float:
-    spreads = report.ranking.spreads
-    return sum(delta / (spreads[key] if spreads[key] > 1e-12 else 1.0) for key, delta in deltas.items())
 
 
 def _measure(key: str, levels: tuple[Level, ...]) -> Measure:
@@ -149,6 +158,7 @@ def _ranking_csv(report: ScanReport, path: Path) -> Path:
                 *map(cell, probes),
                 *(f"delta {p}" for p in probes),
                 "score",
+                "data",
             ]
         )
         for ranked in report.ranking.paths:
@@ -156,7 +166,7 @@ def _ranking_csv(report: ScanReport, path: Path) -> Path:
             i, j = full.block or ("", "")
             writer.writerow(
                 [ranked.rank, cell(full.canonical), i, j, full.n_added, *(values[ranked.layers][p] for p in probes),
-                 *(ranked.deltas[p] for p in probes), ranked.score]
+                 *(ranked.deltas[p] for p in probes), ranked.score, PROBE_WARNING]
             )  # fmt: skip
     return path
 

@@ -23,12 +23,12 @@ from orchestrator.cluster import disconnect
 from orchestrator.compare import Comparison
 from orchestrator.compare.run_comparisons import results_of_run, run_comparisons
 from orchestrator.errors import RunError
-from orchestrator.plan.plan import Plan
+from orchestrator.plan.plan import Confirms, Plan
 from orchestrator.plan.sweep import SweepFile
 from orchestrator.run.run import cluster_for, execute, plan_for
 from orchestrator.run.scheduler import Reporter, RunSummary
 from orchestrator.search.probe_answers import ProbesOfRun, probes_of_run
-from orchestrator.search.report import FailedPath, ScanReport, weights_of
+from orchestrator.search.report import FailedPath, ScanReport
 from orchestrator.search.request import ScanRequest
 from orchestrator.settings import Settings
 from orchestrator.store import Store
@@ -85,7 +85,10 @@ def scan_with(request: ScanRequest, settings: Settings, reporting: Reporting, gr
     picked = [path.layers for path in ranking.paths[: request.top]]
     confirmation, confirm_id = None, None
     if picked:
-        confirmation, confirm_id = _confirm(request, searched, ranking, picked, settings, reporting, ground)
+        confirms = Confirms(runs=(summary.run_id,), rank=request.rank)
+        confirmation, confirm_id = _confirm(
+            request, searched, ranking, picked, settings, reporting, ground, confirms
+        )
     return ScanReport(
         request=request,
         run_id=summary.run_id,
@@ -108,10 +111,11 @@ def _confirm(
     settings: Settings,
     reporting: Reporting,
     ground: Ground,
+    confirms: Confirms,
 ) -> tuple[Confirmation, str]:
     """Evaluate the picked paths on probe items that were not used to pick them."""
     paths = [LayerPath(layers=layers, n_layers=searched.n_layers) for layers in picked]
-    plan = ground.plan(request.confirmation_sweep(paths))
+    plan = ground.plan(request.confirmation_sweep(paths)).model_copy(update={"confirms": confirms})
     with reporting(f"confirming the best {len(paths)}") as reporter:
         summary = ground.run(plan, reporter)
     with Store.open(settings.database_url, create=False) as store:
@@ -127,7 +131,7 @@ def _confirm(
         confirmed.paths,
         searched.n_layers,
         SCORING,
-        weights=weights_of(ranking) if request.rank is RankMethod.BALANCED_Z else None,
+        weights=ranking.weights if request.rank is RankMethod.BALANCED_Z else None,
         n_tried=len(searched.paths) - 1 + len(searched.lacking),
         benchmarks=benchmark_deltas(run_comparisons(results, settings.home), paths),
         levels=levels_of(searched, confirmed),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from pydantic import Field
 
 from evals.engine import Frozen
@@ -50,11 +48,3 @@ class ScanReport(Frozen):
     def path(self, layers: tuple[int, ...]) -> LayerPath:
         """A path of this scan."""
         return LayerPath.model_construct(layers=layers, n_layers=self.n_layers)
-
-
-def weights_of(ranking: Ranking) -> dict[str, float]:
-    """Probe weights (one over each spread) for which the mean gain ranks paths as the balanced z does."""
-    return {
-        name: 1.0 / spread if spread > 1e-12 and math.isfinite(spread) else 1.0
-        for name, spread in ranking.spreads.items()
-    }

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 
 from evals.engine import Frozen
 from orchestrator.plan.job import BuildJob, EvalJob, JobKind
-from orchestrator.store.records import AttemptRecord, CandidateRecord, JobState
+from orchestrator.store.records import AttemptRecord, CandidateRecord, FailureClass, JobState, Protocol
 
 
 class Column(Frozen):
@@ -22,6 +22,24 @@ class Column(Frozen):
         description="Digest of the same without the maximum length, in which suites of one run differ."
     )
     engine: str = Field(description="The engine in words.")
+
+
+class ProbeRun(Frozen):
+    """A run that asked probes, by what its base was asked: runs of one scan have these in common."""
+
+    run_id: str = Field(description="The run.")
+    created_at: AwareDatetime = Field(description="When it was stored.")
+    weights_digest: str = Field(description="Digest of the base's weights.")
+    engine_key: str = Field(description="Digest of the engine's settings without its maximum length.")
+    probes: frozenset[str] = Field(description="Names of the probes.")
+    n_paths: int = Field(description="Number of candidates besides the base.")
+    plan: str = Field(description="The plan's summary as JSON.")
+
+
+def engine_words(protocol: Protocol) -> str:
+    """The engine of a protocol for display: kind, version, dtype."""
+    engine = protocol.engine
+    return f"{engine.kind} {engine.version}, {engine.dtype}"
 
 
 class Pace(Frozen):
@@ -40,6 +58,18 @@ class Work(Frozen):
     candidate: str | None = Field(description="Name of the first candidate that needs it.")
     suite: str | None = Field(description="Suite of an evaluation.")
     benchmark: str | None = Field(description="Benchmark of an evaluation.")
+    engine: str | None = Field(default=None, description="The engine in words; null for a build.")
+
+
+class FailureGroup(Frozen):
+    """The attempts of a run that failed with one message."""
+
+    failure_class: FailureClass | None = Field(description="Class of the failures; null for lost attempts.")
+    message: str = Field(description="The latest message.")
+    log_tail: str | None = Field(description="Last lines of the log of the latest of them.")
+    attempts: int = Field(description="Number of failed attempts.")
+    jobs: int = Field(description="Number of jobs without a result among them.")
+    job_digest: str = Field(description="The job of the latest of them.")
 
 
 class Arrivals(Frozen):

@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from orchestrator.compare.scan_runs import scan_runs, stored_confirmation
 from orchestrator.errors import SweepError
 from orchestrator.run.scheduler import RunSummary
 from orchestrator.search.beam import Move, MoveKind, SearchReport, SearchRequest, run_search
 from orchestrator.search.grid_scan import scan_with
 from orchestrator.search.request import request_of
 from orchestrator.search.tables import print_search
+from orchestrator.store.pages import Pages
 from tests.orchestrator.search.test_grid_scan import settings_at
 from tests.support.in_process import ground_here, silently
 from tests.support.tiny_checkpoints import tiny_checkpoint
@@ -90,3 +92,20 @@ def test_any_scan_in_the_store_is_a_seed(searched: tuple[Path, SearchReport]) ->
     other = request.model_copy(update={"scan": scan.model_copy(update={"probes": ("emotion-easy-scored",)})})
     with pytest.raises(SweepError, match="emotion-easy-scored-search"):
         run_search(other, settings, silently, ground_here(settings))
+
+
+def test_every_run_of_a_search_shows_the_whole_search(searched: tuple[Path, SearchReport]) -> None:
+    folder, report = searched
+    home = folder / "home"
+    with Pages.open(f"sqlite:///{home}/store.sqlite", create=False, read_only=True) as pages:
+        scan = scan_runs(pages, report.depths[0].run_id)
+        assert scan is not None
+        for run_id in (*(d.run_id for d in report.depths), *(r.run_id for r in report.rungs)):
+            assert scan_runs(pages, run_id) == scan
+        stored = stored_confirmation(pages, scan, home)
+    assert {d.run_id for d in report.depths} <= set(scan.searches)
+    assert len(scan.searches) == len(report.depths) + 1, "the layers left out, one by one, were tried as well"
+    assert scan.confirmation == report.rungs[0].run_id
+    assert stored is not None
+    assert stored.conclusion == report.conclusion
+    assert stored.n_tried == report.confirmation.n_tried

@@ -11,6 +11,7 @@ import pytest
 from evals.probes import Finding, LevelKind, ProbeError, RankMethod
 from evals.probes.evaluate import ProbeRun
 from orchestrator.compare.run_comparisons import results_of_run
+from orchestrator.compare.scan_runs import scan_runs, search_ranking, stored_confirmation
 from orchestrator.errors import MergeboardError, RunError
 from orchestrator.run.scheduler import RunSummary
 from orchestrator.search import ScanReport
@@ -20,6 +21,7 @@ from orchestrator.search.request import request_of
 from orchestrator.search.tables import report_text
 from orchestrator.settings import Settings
 from orchestrator.store import Store
+from orchestrator.store.pages import Pages
 from tests.support.in_process import ground_here, silently
 from tests.support.runs_fixture import mergeboard
 from tests.support.tiny_checkpoints import tiny_checkpoint
@@ -254,3 +256,34 @@ def test_the_command_survives_kill_9(tmp_path: Path) -> None:
             states = [a.state for a in store.attempts(planned.job.digest)]
             assert states.count(AttemptState.SUCCEEDED) == 1
             assert len(states) == 1 or planned.job.digest not in done
+
+
+def test_the_store_tells_the_same_confirmation_from_either_run(scanned: tuple[Path, ScanReport]) -> None:
+    folder, report = scanned
+    home = folder / "home"
+    with Pages.open(f"sqlite:///{home}/store.sqlite", create=False, read_only=True) as pages:
+        scan = scan_runs(pages, report.run_id)
+        assert scan is not None
+        assert report.confirmation_run_id is not None
+        assert scan == scan_runs(pages, report.confirmation_run_id)
+        assert (scan.searches, scan.confirmation) == ((report.run_id,), report.confirmation_run_id)
+        stored = stored_confirmation(pages, scan, home)
+        ranking = search_ranking(pages, report.run_id, scan.rank)
+        # A store of an earlier version has no link: the paths tell.
+        _forget_links(pages)
+        assert scan_runs(pages, report.run_id) == scan
+    assert stored is not None
+    assert report.confirmation is not None
+    assert stored.conclusion == report.conclusion
+    for kept, shown in zip(report.confirmation.paths, stored.paths, strict=True):
+        assert (kept.layers, kept.finding) == (shown.layers, shown.finding)
+        assert kept.confirmation == shown.confirmation
+        assert (kept.p_tried, kept.p_worse_tried) == (shown.p_tried, shown.p_worse_tried)
+    assert ranking is not None
+    assert [(p.layers, p.rank) for p in ranking.paths] == [(p.layers, p.rank) for p in report.ranking.paths]
+
+
+def _forget_links(pages: Pages) -> None:
+    """Let the store answer as one written before runs named the search that they confirm."""
+    asked = pages.probe_runs()
+    pages.probe_runs = lambda: tuple(m.model_copy(update={"plan": "{}"}) for m in asked)  # type: ignore[method-assign]
