@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -20,8 +21,9 @@ from orchestrator.store.pages import JobDetail, JobRow, JobState, Pages
 from orchestrator.store.records import AttemptRecord, AttemptState, BuildOutcome, EvalOutcome, RunRecord
 
 _PER_PAGE = 15
+_MOST_REASONS = 40
 _REFRESH_S = 3.0
-_STATES = {
+STATES = {
     JobState.DONE: "✓ done",
     JobState.RUNNING: "● running",
     JobState.FAILED: "✗ failed",
@@ -51,7 +53,7 @@ def _list(pages: Pages, run: RunRecord, *, opened: bool) -> None:
         "State",
         "state",
         names,
-        label_of=lambda s: _STATES[JobState(s)] if s else "all",
+        label_of=lambda s: STATES[JobState(s)] if s else "all",
         resets=("jobs",),
     )
     job_state = JobState(state) if state else None
@@ -64,8 +66,16 @@ def _list(pages: Pages, run: RunRecord, *, opened: bool) -> None:
     if not rows:
         st.caption("No job of this run is in this state.")
         return
+    why = failure_messages(pages, run, rows)
     shown = [
-        {"Job": _label(r), "Kind": r.kind.value, "State": _STATES[r.state], "Digest": r.digest} for r in rows
+        {
+            "Job": job_name(r),
+            "State": STATES[r.state],
+            **({"Why": why.get(r.digest, "")} if why else {}),
+            "Kind": r.kind.value,
+            "Digest": r.digest,
+        }
+        for r in rows
     ]
     selected = widgets.table(
         shown,
@@ -82,7 +92,15 @@ def _list(pages: Pages, run: RunRecord, *, opened: bool) -> None:
         st.caption("Select a job to see its attempts, logs and results.")
 
 
-def _label(row: JobRow) -> str:
+def failure_messages(pages: Pages, run: RunRecord, rows: Sequence[JobRow]) -> dict[str, str]:
+    """Why the failed jobs among these failed, one line each, by digest."""
+    failed = [row.digest for row in rows if row.state is JobState.FAILED]
+    attempts = {digest: data.live(pages.attempts, digest) for digest in failed[:_MOST_REASONS]}
+    return {digest: line(tries[-1].message or "", 300) for digest, tries in attempts.items() if tries}
+
+
+def job_name(row: JobRow) -> str:
+    """Display text of what a job does."""
     name = line(row.candidate or "?", 60)
     return f"build {name}" if row.kind is JobKind.BUILD else f"{name}: {row.suite} {row.benchmark}"
 
@@ -118,13 +136,13 @@ def _summary(
     detail: JobDetail, attempts: tuple[AttemptRecord, ...], outcome: BuildOutcome | EvalOutcome | None
 ) -> None:
     if outcome is not None:
-        state = _STATES[JobState.DONE]
+        state = STATES[JobState.DONE]
     elif any(a.state is AttemptState.RUNNING for a in attempts):
-        state = _STATES[JobState.RUNNING]
+        state = STATES[JobState.RUNNING]
     elif attempts and attempts[-1].will_retry is False:
-        state = _STATES[JobState.FAILED]
+        state = STATES[JobState.FAILED]
     else:
-        state = _STATES[JobState.WAITING]
+        state = STATES[JobState.WAITING]
     shown = st.columns(5)
     shown[0].metric("State", state)
     shown[1].metric("Attempts", f"{len(attempts)}")

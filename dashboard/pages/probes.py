@@ -10,8 +10,11 @@ import streamlit as st
 from dashboard import address, data, widgets
 from dashboard.board import title
 from dashboard.pages import questions
+from dashboard.pages.questions import Asked
 from dashboard.pairing import questions_of
 from dashboard.scans import measure_of
+from evals.documents import MAX_QUESTION, Document
+from evals.engine import digest_of
 from evals.errors import EvaluationError, SamplesError
 from evals.probes import Gain, Scoring, get_probe, measure_gain
 from evals.probes.evaluate import result_of_samples
@@ -47,10 +50,14 @@ def show(left: CandidateScores, right: CandidateScores, columns: Sequence[Column
         f"not corrected for the {tried:,} layer paths of this run: the best of so many is best by luck as well. Only "
         "a confirmation on other questions tells (mergeboard scan makes one)."
     )
+    names = [c.benchmark for c in shared]
+    requested = address.value("bench")
+    if requested and requested not in names:
+        st.warning(f"Both have no probe called {escaped(requested, 60)}, which the address gives as bench.")
     name = address.segments(
         "Probe",
         "bench",
-        [c.benchmark for c in shared],
+        names,
         label_of=lambda b: escaped(next(title(c) for c in shared if c.benchmark == b), 60),
         resets=("subset", "doc", "questions"),
     )
@@ -60,7 +67,31 @@ def show(left: CandidateScores, right: CandidateScores, columns: Sequence[Column
             "No samples", "The answers to this probe are not on this machine: there are only values."
         )
         return
-    questions.show(questions_of(base, candidate), left.candidate.name, right.candidate.name, {})
+    gain = _gain(next(c for c in shared if c.benchmark == name), (base, candidate))
+    questions.show(
+        questions_of(base, candidate),
+        left.candidate.name,
+        right.candidate.name,
+        asked_by(name),
+        lost_first=gain is not None and gain.delta < 0,
+    )
+
+
+def asked_by(name: str) -> Asked:
+    """The questions of a probe, as this version defines it; empty for a probe that it does not have."""
+    try:
+        probe = get_probe(name)
+    except EvaluationError:
+        return {}
+    return {
+        (probe.name, number): Document(
+            subset=probe.name,
+            doc_id=number,
+            doc_hash=digest_of(item),
+            question="\n".join(dict.fromkeys(ask.question for ask in probe.asks(item)))[:MAX_QUESTION],
+        )
+        for number, item in enumerate(probe.items)
+    }
 
 
 def _answers(record: EvaluationRecord) -> _Samples:
