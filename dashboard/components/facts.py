@@ -11,7 +11,8 @@ from dashboard.components.colours import component_colours
 from orchestrator.display.text_safety import plain
 
 _CSS = """
-.mb-facts-list{display:grid;grid-template-columns:minmax(90px,max-content) minmax(0,1fr);gap:6px 16px;margin:0 !important;padding:0 !important;font-size:14px;color:%(ink)s}
+.mb-facts-list{display:grid;grid-template-columns:minmax(90px,max-content) minmax(0,1fr);gap:6px 16px;
+margin:0 !important;padding:0 !important;font-size:14px;color:%(ink)s}
 .mb-facts-list dt{color:%(faint)s;margin:0 !important;padding:0;font-weight:400}
 .mb-facts-list dd{margin:0 !important;overflow-wrap:anywhere}
 """

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import streamlit as st
 
 from dashboard.components.colours import component_colours
+from orchestrator.display.text_safety import plain
+
+_MOST_COMMAND = 100_000
 
 _JS = """
 export default function () {
@@ -38,3 +43,9 @@ def make_readable() -> None:
     st.html(_CSS % colours)
     with st.container(height=1, border=False, key="reachable"):
         _reachable(key="reachable_code", height=1)
+
+
+def show_command(text: str) -> None:
+    """Draw a shell command to copy; a long one scrolls, and hidden characters are made visible."""
+    tall: int | Literal["content"] = 250 if text.count("\n") > 12 else "content"
+    st.code(plain(text, _MOST_COMMAND), language="bash", wrap_lines=True, height=tall)

@@ -98,10 +98,12 @@ def show_table(
     on_open: Callable[[str], None],
     selected: str | None = None,
     wide: Collection[str] = (),
+    long: Collection[str] = (),
 ) -> None:
     """Draw texts as a table; `on_open` is called with the key of a row that is clicked.
 
-    The first column is the name of a row. Columns in `wide` are left out where there is no room.
+    The first column is the name of a row. Columns in `wide` are left out where there is no room,
+    those in `long` are wrapped.
     """
 
     def picked() -> None:
@@ -115,7 +117,10 @@ def show_table(
             "colours": component_colours(),
             "name": name,
             "opens": opens,
-            "columns": [{"title": t, "kind": "text", "wide": t in wide, "help": ""} for t in titles],
+            "columns": [
+                {"title": t, "kind": "long" if t in long else "text", "wide": t in wide, "help": ""}
+                for t in titles
+            ],
             "rows": [
                 {"key": row, "opens": True, "chosen": row == selected, "kind": "", "cells": list(texts)}
                 for row, texts in rows.items()

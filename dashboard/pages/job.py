@@ -10,7 +10,7 @@ import streamlit as st
 
 from dashboard import address, data, widgets
 from dashboard.address import View
-from dashboard.components.readable import make_readable
+from dashboard.components.readable import make_readable, show_command
 from dashboard.components.rows import show_table
 from dashboard.logs import log_tail
 from dashboard.repeat import base_of, repeat_command
@@ -87,6 +87,7 @@ def _list(pages: Pages, run: RunRecord, *, opened: bool) -> None:
         on_open=open_job,
         selected=address.value("job") or None,
         wide=("Digest",),
+        long=("Why",),
     )
     if not opened:
         st.caption("Select a job to see its attempts, logs and results.")
@@ -327,7 +328,7 @@ def _repeat(pages: Pages, run: RunRecord, detail: JobDetail) -> None:
             "In a home of its own, since a job that is done is not run again. It is the same job, digest and all, as long as "
             "the installed versions are those of the provenance below."
         )
-    st.code(command, language="bash", wrap_lines=True)
+    show_command(command)
 
 
 def base_place(pages: Pages, run: RunRecord) -> str | None:

@@ -9,6 +9,7 @@ import streamlit as st
 
 from dashboard import address, data
 from dashboard.address import View
+from dashboard.components.readable import show_command
 from dashboard.pages.job import base_place
 from dashboard.repeat import EvaluatedSide, together_command
 from orchestrator.compare import Comparison, ComparisonRow
@@ -33,19 +34,14 @@ def show_refusal(
             st.text(text)
         st.text(remedy(reasons))
         if one_sided:
-            st.code(f"mergeboard resume {run.id}", language="bash")
+            show_command(f"mergeboard resume {run.id}")
             missing = right if reasons[0].endswith("base has it") else left
             address.link(View.JOB, "Its jobs", run=run.id, of=missing.candidate.position)
             return
         command = _together(pages, run, left, right)
         if command is not None:
             st.caption("Both in one sweep, with the settings of the base:")
-            st.code(
-                command,
-                language="bash",
-                wrap_lines=True,
-                height=260 if command.count("\n") > 14 else "content",
-            )
+            show_command(command)
         force = shlex.join(
             [
                 "mergeboard",

@@ -10,7 +10,7 @@ from dashboard.board import known_suite
 from dashboard.comparisons import Broken, comparer, comparison_of
 from dashboard.components.colours import component_colours
 from dashboard.components.facts import show_facts
-from dashboard.components.readable import make_readable
+from dashboard.components.readable import make_readable, show_command
 from dashboard.components.rows import VERDICT_MEANING, show_rows, show_table
 from dashboard.pages.candidates import choose_one, first_recipe, requested_candidate
 from dashboard.pages.card import card_text
@@ -88,8 +88,7 @@ def _dossier(
     texts = commands(run, candidate, base, with_base, base_place(pages, run), suites, layers)
     for title, text in texts.items():
         st.caption(title)
-        tall: int | str = 240 if text.count("\n") > 12 else "content"
-        st.code(text, language="bash", wrap_lines=True, height=tall)  # type: ignore[arg-type] # "content" is allowed
+        show_command(text)
 
 
 def _scores(
@@ -238,6 +237,7 @@ def _jobs(pages: Pages, run: RunRecord, candidate: CandidateRecord) -> None:
             name="Jobs of this recipe",
             opens="Show its attempts, logs and results",
             on_open=opened,
+            long=("Why",),
         )
     if total > len(rows):
         st.caption(f"The first {len(rows)} of {total:,} jobs.")
