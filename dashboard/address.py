@@ -41,6 +41,7 @@ class View(StrEnum):
     OVERVIEW = ""
     LEADERBOARD = "leaderboard"
     COMPARE = "compare"
+    RECIPE = "recipe"
     LAYERS = "layers"
     CLAIMS = "claims"
     JOB = "job"

@@ -14,6 +14,7 @@ from dashboard.address import View
 from dashboard.comparisons import Comparer
 from dashboard.pages import card as card_view
 from dashboard.pages import claims, compare, job, layer_map, leaderboard, overview
+from dashboard.pages import recipe as recipe_view
 from dashboard.runs import parts_of_scans, run_labels
 from evals.errors import EvaluationError
 from orchestrator.errors import MergeboardError, RunError, StoreError
@@ -36,6 +37,7 @@ _PAGES: dict[View, tuple[str, str, Callable[[Pages, RunRecord | None], None]]] =
     View.OVERVIEW: ("Overview", ":material/monitoring:", overview.show),
     View.LEADERBOARD: ("Leaderboard", ":material/leaderboard:", leaderboard.show),
     View.COMPARE: ("Compare two", ":material/compare_arrows:", compare.show),
+    View.RECIPE: ("Recipe", ":material/receipt_long:", recipe_view.show),
     View.LAYERS: ("Layer map", ":material/grid_on:", layer_map.show),
     View.CLAIMS: ("Claims", ":material/fact_check:", claims.show),
     View.JOB: ("Job", ":material/manufacturing:", job.show),

@@ -49,7 +49,7 @@ def counted(pairs: Sequence[Pair]) -> dict[Flip, int]:
 
 
 def bars(comparison: Comparison) -> tuple[DeltaBar, ...]:
-    """The rows of a comparison as chart bars."""
+    """The rows of a comparison as chart bars, the averages last."""
     return tuple(
         DeltaBar(
             benchmark=row.title,
@@ -59,7 +59,7 @@ def bars(comparison: Comparison) -> tuple[DeltaBar, ...]:
             significant=row.significant,
             incomparable=None if row.delta else "; ".join(row.refused)[:120] or "no scores",
         )
-        for row in comparison.rows
+        for row in (*comparison.rows, *comparison.averages)
     )
 
 

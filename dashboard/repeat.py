@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import yaml
+from pydantic import Field
 
-from evals.engine import AUTO_ATTENTION, EngineSpec
+from evals.engine import AUTO_ATTENTION, EngineSpec, Frozen
 from evals.execution import CPU_ATTENTION
 from evals.scores import Seeds
 from orchestrator.plan.job import BuildJob, EvalJob
@@ -44,12 +45,46 @@ def repeat_command(
     if job.place.artifact is not None:
         if build is None or base is None:
             return None
-        sweep = _sweep(job, base, [{"name": name, "file": "recipe.yaml"}], build)
+        sweep = _sweep(job, base, [{"name": name, "file": "recipe.yaml"}], [build])
         return "\n".join([_file("recipe.yaml", build.recipe), _file("job.yaml", sweep), _at_home(job, _RUN)])
     # A layer path refers to the checkpoint it was applied to, which can differ from the sweep's base.
     recipes = [] if job.layer_path is None else [{"name": name, "layer_path": list(job.layer_path)}]
-    sweep = _sweep(job, job.place.label, recipes, None)
+    sweep = _sweep(job, job.place.label, recipes, [])
     return "\n".join([_file("job.yaml", sweep), _at_home(job, _RUN)])
+
+
+class EvaluatedSide(Frozen):
+    """A candidate with one of its evaluation jobs and, if its weights were built, the job that built them."""
+
+    candidate: CandidateRecord = Field(description="The candidate.")
+    job: EvalJob = Field(description="One of its evaluations.")
+    build: BuildJob | None = Field(default=None, description="The job that built its checkpoint, if any.")
+    benchmarks: tuple[str, ...] = Field(default=(), description="Benchmarks of the job's suite that it has.")
+
+
+def together_command(sides: Sequence[EvaluatedSide], base: str | None) -> str | None:
+    """A shell script that evaluates all sides in one sweep, with the settings of the first one's job.
+
+    `base` is the base of the run's sweep. None if no sweep can say it: no base, or a build without its job.
+    """
+    places = [side.job.place.name for side in sides if side.job.place.name is not None]
+    place = next(iter(places), base)
+    if place is None or any(side.job.place.artifact is not None and side.build is None for side in sides):
+        return None
+    texts: list[str] = []
+    recipes: list[dict[str, Any]] = []
+    for number, side in enumerate(sides, start=1):
+        name = side.candidate.name[:120]
+        if side.build is not None:
+            file = f"recipe-{number}.yaml"
+            texts.append(_file(file, side.build.recipe))
+            recipes.append({"name": name, "file": file})
+        elif side.job.layer_path is not None:
+            recipes.append({"name": name, "layer_path": path_text(side.candidate, None)})
+    builds = [side.build for side in sides if side.build is not None]
+    benchmarks = tuple(dict.fromkeys(name for side in sides for name in side.benchmarks))
+    sweep = _sweep(sides[0].job, place, recipes, builds, benchmarks=benchmarks, both=True)
+    return "\n".join([*texts, _file("sweep.yaml", sweep), "mergeboard run sweep.yaml"])
 
 
 def path_command(
@@ -68,16 +103,30 @@ def path_text(candidate: CandidateRecord, n_layers: int | None) -> str:
     """A candidate's layer path in its shortest notation."""
     if candidate.layer_path is None:
         return "baseline"
-    return LayerPath(layers=candidate.layer_path, n_layers=n_layers or max(candidate.layer_path) + 1).label
+    deepest = max(candidate.layer_path) + 1
+    path = LayerPath(layers=candidate.layer_path, n_layers=max(n_layers or 0, deepest))
+    # Without the number of layers, a block could be mistaken for one of a shallower checkpoint.
+    return path.label if n_layers is not None else path.canonical
 
 
-def _sweep(job: EvalJob, base: str, recipes: list[dict[str, Any]], build: BuildJob | None) -> str:
-    suite: dict[str, Any] = {"suite": job.suite, "benchmarks": [job.benchmark]}
+def _sweep(
+    job: EvalJob,
+    base: str,
+    recipes: list[dict[str, Any]],
+    builds: Sequence[BuildJob],
+    *,
+    benchmarks: Sequence[str] = (),
+    both: bool = False,
+) -> str:
+    """A sweep with the settings of a job; with `both`, the base is scored as well."""
+    suite: dict[str, Any] = {"suite": job.suite, "benchmarks": list(benchmarks) or [job.benchmark]}
     if job.settings.limit is not None:
         suite["limit"] = job.settings.limit
-    values: dict[str, Any] = {"name": f"repeat {job.digest}", "base": base}
+    values: dict[str, Any] = {"name": "both" if both else f"repeat {job.digest}", "base": base}
     if recipes:
-        values |= {"recipes": recipes, "score_base": False}
+        values |= {"recipes": recipes}
+        if not both:
+            values |= {"score_base": False}
     values |= {
         "suites": [suite],
         "engines": [_engine(job.engine)],
@@ -87,10 +136,10 @@ def _sweep(job: EvalJob, base: str, recipes: list[dict[str, Any]], build: BuildJ
         values["seeds"] = job.settings.seeds.model_dump()
     if job.engine.trust_remote_code:
         values["trust_remote_code"] = True
-    if build is not None:
-        values["sources"] = {s.name: s.place for s in build.sources if s.name != s.place}
-        values["build_seed"] = build.seed
-        values["allow_pickles"] = build.allow_pickles
+    if builds:
+        values["sources"] = {s.name: s.place for b in builds for s in b.sources if s.name != s.place}
+        values["build_seed"] = builds[0].seed
+        values["allow_pickles"] = any(build.allow_pickles for build in builds)
         values["materialize"] = job.layer_path is not None
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
 

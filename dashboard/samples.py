@@ -9,6 +9,8 @@ from pydantic import Field
 from evals.engine import Frozen
 from evals.scores import Sample
 
+_EQUAL = 1e-9
+
 
 class Flip(StrEnum):
     """How two sides answered one question."""
@@ -27,11 +29,16 @@ class Pair(Frozen):
 
     @property
     def flip(self) -> Flip:
-        """Which side was right; `correct` >= 0.5 counts as right."""
-        base, candidate = self.base.correct >= 0.5, self.candidate.correct >= 0.5
-        if base == candidate:
-            return Flip.BOTH_RIGHT if base else Flip.BOTH_WRONG
-        return Flip.GAINED if candidate else Flip.LOST
+        """Which side did better, as `Delta.gained` and `Delta.lost` count it; equal ones are right from 0.5."""
+        base, candidate = self.base.correct, self.candidate.correct
+        if abs(base - candidate) < _EQUAL:
+            return Flip.BOTH_RIGHT if base >= 0.5 else Flip.BOTH_WRONG
+        return Flip.GAINED if candidate > base else Flip.LOST
+
+    @property
+    def name(self) -> str:
+        """Subset and document, as an address names them."""
+        return f"{self.base.subset}:{self.base.doc_id}"
 
 
 def paired(base: tuple[Sample, ...], candidate: tuple[Sample, ...]) -> tuple[Pair, ...]:

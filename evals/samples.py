@@ -1,6 +1,7 @@
 """Samples as Parquet: one row per document.
 
-Columns are the fields of `evals.scores.Sample`; `metrics` and `weights` are maps from name to number.
+Columns are the fields of `evals.scores.Sample`; `metrics` and `weights` are maps from name to number. Files of earlier versions
+lack `items`.
 
 Samples that a store refers to are read through `StoredSamples`, which hashes the bytes that it parses. A cache by file time
 could be stale, and hashing takes a small part of the parsing time.
@@ -24,6 +25,7 @@ from evals.scores import Sample
 
 _TEXTS = pa.list_(pa.string())
 _NUMBERS = pa.map_(pa.string(), pa.float64())
+_ITEMS = pa.list_(pa.struct([("name", pa.string()), ("metric", pa.string()), ("value", pa.float64())]))
 
 SCHEMA = pa.schema(
     [
@@ -42,6 +44,7 @@ SCHEMA = pa.schema(
         ("metrics", _NUMBERS),
         ("correct", pa.float64()),
         ("weights", _NUMBERS),
+        ("items", _ITEMS),
     ]
 )
 
@@ -133,6 +136,8 @@ def _table(source: Path | pa.BufferReader, title: str, subset: str | None = None
     try:
         _check_size(source, title)
         table = pq.read_table(source, filters=[("subset", "=", subset)] if subset else None)
+        if "items" not in table.column_names:
+            table = table.append_column("items", pa.nulls(len(table), _ITEMS))
         if set(SCHEMA.names) <= set(table.column_names):
             return table.select(SCHEMA.names).cast(SCHEMA)
     except _BROKEN as error:
@@ -174,4 +179,5 @@ def _sample(row: dict[str, Any]) -> Sample:
     row["weights"] = dict(row["weights"])
     row["choices"] = tuple(row["choices"])
     row["logprobs"] = tuple(row["logprobs"])
+    row["items"] = tuple(row["items"] or ())
     return Sample(**row)

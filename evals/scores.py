@@ -100,6 +100,14 @@ class BenchmarkScore(Frozen):
     alarms: tuple[Alarm, ...] = Field(default=(), description="Alarms of any of its subsets.")
 
 
+class SampleItem(Frozen):
+    """One item of a document that is scored in several items, for example one instruction of IFEval."""
+
+    name: str = Field(description="Name of the item in the data set, or its number.")
+    metric: str = Field(description="Metric as lm-eval names it.")
+    value: float = Field(description="The item's value of this metric, 0 to 1.")
+
+
 class Sample(Frozen):
     """One document's answer, stored as a row of a Parquet file; one file per evaluation job."""
 
@@ -130,6 +138,10 @@ class Sample(Frozen):
     weights: dict[str, float] = Field(
         default_factory=dict,
         description="For metrics over several items of a document (IFEval's instructions), the number of items.",
+    )
+    items: tuple[SampleItem, ...] = Field(
+        default=(),
+        description="For such metrics, every item's value; empty in samples of earlier versions and of imports.",
     )
 
 

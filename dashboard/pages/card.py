@@ -10,8 +10,12 @@ import streamlit as st
 from dashboard import address, data, widgets
 from dashboard.board import Row, flat, known_suite
 from dashboard.comparisons import comparer, comparison_of
-from dashboard.pages.compare import choose_one
+from dashboard.components.readable import make_readable
+from dashboard.pages.candidates import choose_one, first_recipe, requested_candidate
+from dashboard.pages.job import base_place
 from dashboard.pages.leaderboard import scope, scores_of
+from dashboard.repeat import path_command
+from evals.scores import PROBE_SUITE
 from orchestrator.cards.candidate import CardRequest, written
 from orchestrator.compare.run_comparisons import result_of_candidate
 from orchestrator.display.text_safety import line
@@ -29,30 +33,63 @@ _FORMS = {
 
 def show(pages: Pages, run: RunRecord | None) -> None:
     """Draw the page."""
+    make_readable()
     widgets.heading("Card", line(run.name, 100) if run else "")
     if run is None:
         widgets.show_message(
             "No runs yet", "There is nothing to put in a card.", command="mergeboard run SWEEP.yaml"
         )
         return
-    columns = data.fixed(pages.columns, run.id)
-    base = data.fixed(pages.base_of, run.id)
+    all_columns = data.fixed(pages.columns, run.id)
+    columns = tuple(column for column in all_columns if column.suite != PROBE_SUITE)
+    base = requested_candidate(pages, run, "base") or data.fixed(pages.base_of, run.id)
+    if all_columns and not columns:
+        _probes_only(pages, run)
+        return
     if not columns or base is None:
         widgets.show_message("No evaluations", "This run scores nothing that a card could take.")
         return
     with st.container(horizontal=True, vertical_alignment="bottom"):
         scoped = scope(columns)
-        candidate = choose_one(pages, run, "Candidate", "cand", _first(pages, run, base))
+        candidate = choose_one(pages, run, "Candidate", "cand", first_recipe(pages, run, base))
     name = address.search("Name in the card", "name", candidate.name) or candidate.name
     form = address.segments("Form", "form", list(_FORMS), label_of=lambda f: _FORMS[f][0])
     _preview(pages, run, candidate, base, scoped, form, name)
     _numbers(pages, run, candidate, base, scoped)
 
 
-def _first(pages: Pages, run: RunRecord, base: CandidateRecord) -> CandidateRecord:
-    """The first candidate that is not the base; the base if there is no other."""
-    some = data.fixed(pages.search_candidates, run.id, "", 2)
-    return next((c for c in some if c.position != base.position), base)
+def _probes_only(pages: Pages, run: RunRecord) -> None:
+    """Say why a run of probes has no card, and how to get one."""
+    chosen = requested_candidate(pages, run, "cand")
+    suite = ("leaderboard-v2",)
+    base = data.fixed(pages.base_of, run.id)
+    command = "mergeboard eval CHECKPOINT --suite leaderboard-v2"
+    if chosen is not None and chosen.layer_path is not None:
+        layers = base.layers if base is not None and base.layer_path is None else None
+        command = path_command(chosen, base_place(pages, run), layers, suite).splitlines()[-1]
+    widgets.show_message(
+        "Probes only: no card",
+        "A card states benchmark scores, and this run asked probes, which only screen layer paths. "
+        "Evaluate the recipe on a suite, and its card is here:",
+        command=command,
+    )
+
+
+def card_text(
+    pages: Pages,
+    run: RunRecord,
+    candidate: CandidateRecord,
+    base: CandidateRecord,
+    columns: tuple[Column, ...],
+    form: str,
+    name: str,
+) -> str:
+    """The output of `mergeboard card`. Raises CardError if there are no scores, or not those that the form needs."""
+    result = result_of_candidate(pages, run.id, candidate, columns[0].engine_key)
+    if result is None or columns[0].suite not in result.suites:
+        raise CardError(f"{line(candidate.name)} has no scores in this run so far.")
+    other = result_of_candidate(pages, run.id, base, columns[0].engine_key)
+    return written(CardRequest(result=result, base=other, suite=columns[0].suite, name=name), form)
 
 
 def _preview(
@@ -65,18 +102,12 @@ def _preview(
     name: str,
 ) -> None:
     """Draw the output of `mergeboard card`, or its error."""
-    result = result_of_candidate(pages, run.id, candidate, columns[0].engine_key)
-    if result is None or columns[0].suite not in result.suites:
-        widgets.show_message("No scores yet", f"{line(candidate.name)} has no scores in this run so far.")
-        return
-    other = result_of_candidate(pages, run.id, base, columns[0].engine_key)
     suite = known_suite(columns[0].suite)
     if suite is not None and suite.smoke:
         st.badge("smoke test data: not leaderboard scores", color="orange")
-    request = CardRequest(result=result, base=other, suite=columns[0].suite, name=name)
     _, language, file, mime = _FORMS[form]
     try:
-        text = written(request, form)
+        text = card_text(pages, run, candidate, base, columns, form, name)
     except CardError as error:
         widgets.show_message("Not written", str(error), icon=":material/block:")
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -9,6 +10,8 @@ import streamlit as st
 
 from dashboard import address, data, widgets
 from dashboard.address import View
+from dashboard.components.readable import make_readable, show_command
+from dashboard.components.rows import show_table
 from dashboard.logs import log_tail
 from dashboard.repeat import base_of, repeat_command
 from evals.claims.facts import NOT_RECORDED
@@ -20,8 +23,9 @@ from orchestrator.store.pages import JobDetail, JobRow, JobState, Pages
 from orchestrator.store.records import AttemptRecord, AttemptState, BuildOutcome, EvalOutcome, RunRecord
 
 _PER_PAGE = 15
+_MOST_REASONS = 40
 _REFRESH_S = 3.0
-_STATES = {
+STATES = {
     JobState.DONE: "✓ done",
     JobState.RUNNING: "● running",
     JobState.FAILED: "✗ failed",
@@ -31,6 +35,7 @@ _STATES = {
 
 def show(pages: Pages, run: RunRecord | None) -> None:
     """Draw the page."""
+    make_readable()
     widgets.heading("Job", line(run.name, 100) if run else "")
     if run is None:
         widgets.show_message(
@@ -51,7 +56,7 @@ def _list(pages: Pages, run: RunRecord, *, opened: bool) -> None:
         "State",
         "state",
         names,
-        label_of=lambda s: _STATES[JobState(s)] if s else "all",
+        label_of=lambda s: STATES[JobState(s)] if s else "all",
         resets=("jobs",),
     )
     job_state = JobState(state) if state else None
@@ -64,25 +69,39 @@ def _list(pages: Pages, run: RunRecord, *, opened: bool) -> None:
     if not rows:
         st.caption("No job of this run is in this state.")
         return
-    shown = [
-        {"Job": _label(r), "Kind": r.kind.value, "State": _STATES[r.state], "Digest": r.digest} for r in rows
-    ]
-    selected = widgets.table(
-        shown,
-        "jobs_table",
-        select=("single-row", "single-cell"),
-        height=widgets.table_height(len(shown)),
+    why = failure_messages(pages, run, rows)
+    titles = ["Job", "State", *(["Why"] if why else []), "Digest"]
+
+    def open_job(digest: str) -> None:
+        address.put(job=digest)
+
+    show_table(
+        {
+            r.digest: [job_name(r), STATES[r.state], *([why.get(r.digest, "")] if why else []), r.digest]
+            for r in rows
+        },
+        titles,
+        key="jobs_table",
         name="Jobs",
+        opens="Show its attempts, logs and results",
+        on_open=open_job,
+        selected=address.value("job") or None,
+        wide=("Digest",),
+        long=("Why",),
     )
-    for index in widgets.picked(selected, len(rows)):
-        if rows[index].digest != address.value("job"):
-            address.put(job=rows[index].digest)
-            st.rerun()
     if not opened:
         st.caption("Select a job to see its attempts, logs and results.")
 
 
-def _label(row: JobRow) -> str:
+def failure_messages(pages: Pages, run: RunRecord, rows: Sequence[JobRow]) -> dict[str, str]:
+    """Why the failed jobs among these failed, one line each, by digest."""
+    failed = [row.digest for row in rows if row.state is JobState.FAILED]
+    attempts = {digest: data.live(pages.attempts, digest) for digest in failed[:_MOST_REASONS]}
+    return {digest: line(tries[-1].message or "", 300) for digest, tries in attempts.items() if tries}
+
+
+def job_name(row: JobRow) -> str:
+    """Display text of what a job does."""
     name = line(row.candidate or "?", 60)
     return f"build {name}" if row.kind is JobKind.BUILD else f"{name}: {row.suite} {row.benchmark}"
 
@@ -118,13 +137,13 @@ def _summary(
     detail: JobDetail, attempts: tuple[AttemptRecord, ...], outcome: BuildOutcome | EvalOutcome | None
 ) -> None:
     if outcome is not None:
-        state = _STATES[JobState.DONE]
+        state = STATES[JobState.DONE]
     elif any(a.state is AttemptState.RUNNING for a in attempts):
-        state = _STATES[JobState.RUNNING]
+        state = STATES[JobState.RUNNING]
     elif attempts and attempts[-1].will_retry is False:
-        state = _STATES[JobState.FAILED]
+        state = STATES[JobState.FAILED]
     else:
-        state = _STATES[JobState.WAITING]
+        state = STATES[JobState.WAITING]
     shown = st.columns(5)
     shown[0].metric("State", state)
     shown[1].metric("Attempts", f"{len(attempts)}")
@@ -309,7 +328,7 @@ def _repeat(pages: Pages, run: RunRecord, detail: JobDetail) -> None:
             "In a home of its own, since a job that is done is not run again. It is the same job, digest and all, as long as "
             "the installed versions are those of the provenance below."
         )
-    st.code(command, language="bash", wrap_lines=True)
+    show_command(command)
 
 
 def base_place(pages: Pages, run: RunRecord) -> str | None:

@@ -10,15 +10,18 @@ import streamlit as st
 from dashboard import address, data, widgets
 from dashboard.board import title
 from dashboard.pages import questions
+from dashboard.pages.questions import Asked
 from dashboard.pairing import questions_of
 from dashboard.scans import measure_of
+from evals.documents import MAX_QUESTION, Document
+from evals.engine import digest_of
 from evals.errors import EvaluationError, SamplesError
 from evals.probes import Gain, Scoring, get_probe, measure_gain
 from evals.probes.evaluate import result_of_samples
 from evals.samples import StoredSamples
 from evals.scores import Sample
 from orchestrator.compare.run_comparisons import stored_samples
-from orchestrator.display.text_safety import escaped
+from orchestrator.display.text_safety import escaped, line
 from orchestrator.store.leaderboard import CandidateScores, EvaluationRecord
 from orchestrator.store.pages import Column
 
@@ -41,16 +44,18 @@ def show(left: CandidateScores, right: CandidateScores, columns: Sequence[Column
     rows = [
         _row(c, left_results[c.benchmark], right_results[c.benchmark], answers[c.benchmark]) for c in shared
     ]
+    st.markdown(f"##### {escaped(_sentence(left, right, rows), 900)}")
     widgets.table(rows, "probes_compared", height=widgets.table_height(len(rows)), name="Comparison by probe")
     st.caption(
         "Probe values, 0 to 1, which are no benchmark's scores. The interval is paired over the questions and "
         f"not corrected for the {tried:,} layer paths of this run: the best of so many is best by luck as well. Only "
         "a confirmation on other questions tells (mergeboard scan makes one)."
     )
+    names = [c.benchmark for c in shared]
     name = address.segments(
         "Probe",
         "bench",
-        [c.benchmark for c in shared],
+        names,
         label_of=lambda b: escaped(next(title(c) for c in shared if c.benchmark == b), 60),
         resets=("subset", "doc", "questions"),
     )
@@ -60,7 +65,39 @@ def show(left: CandidateScores, right: CandidateScores, columns: Sequence[Column
             "No samples", "The answers to this probe are not on this machine: there are only values."
         )
         return
-    questions.show(questions_of(base, candidate), left.candidate.name, right.candidate.name, {})
+    gain = _gain(next(c for c in shared if c.benchmark == name), (base, candidate))
+    questions.show(
+        questions_of(base, candidate),
+        left.candidate.name,
+        right.candidate.name,
+        asked_by(name),
+        lost_first=gain is not None and gain.delta < 0,
+    )
+
+
+def _sentence(left: CandidateScores, right: CandidateScores, rows: Sequence[dict[str, Any]]) -> str:
+    """What the probes say, before any correction."""
+    names = f"{line(right.candidate.name, 60)} minus {line(left.candidate.name, 60)}"
+    parts = [f"{row['Difference']} {row['95 % interval']} on {row['Probe']}" for row in rows[:3]]
+    more = f" and {len(rows) - 3} more" if len(rows) > 3 else ""
+    return f"{names}: {'; '.join(parts)}{more}. Not corrected, and no benchmark score."
+
+
+def asked_by(name: str) -> Asked:
+    """The questions of a probe, as this version defines it; empty for a probe that it does not have."""
+    try:
+        probe = get_probe(name)
+    except EvaluationError:
+        return {}
+    return {
+        (probe.name, number): Document(
+            subset=probe.name,
+            doc_id=number,
+            doc_hash=digest_of(item),
+            question="\n".join(dict.fromkeys(ask.question for ask in probe.asks(item)))[:MAX_QUESTION],
+        )
+        for number, item in enumerate(probe.items)
+    }
 
 
 def _answers(record: EvaluationRecord) -> _Samples:

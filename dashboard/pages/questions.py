@@ -1,129 +1,155 @@
-"""Question view: how both sides answered, and one question with both responses side by side."""
+"""Questions that two sides answered: a list with keys, and at its right a reader with both responses."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any
 
 import streamlit as st
 
 from dashboard import address, widgets
+from dashboard.components.colours import component_colours
+from dashboard.components.reader import LONG_RESPONSE, Names, reader_html
 from dashboard.pairing import counted
 from dashboard.samples import Flip, Pair
 from evals.documents import Document, question_of
 from evals.scores import Sample
-from orchestrator.display.text_safety import LONG, escaped, line, plain
+from orchestrator.display.text_safety import escaped, line
 
 Asked = dict[tuple[str, int], Document]
-_QUESTIONS_PER_PAGE = 12
+WINDOW = 100
+"""Number of questions that the list holds at a time; the keys go on beyond them."""
+_HERE = Path(__file__).parents[1] / "components"
+_list = st.components.v2.component(
+    "mergeboard_questions",
+    html='<div class="questions"></div>',
+    css=(_HERE / "question_list.css").read_text(encoding="utf-8"),
+    js=(_HERE / "question_list.js").read_text(encoding="utf-8"),
+)
 _FLIPS = {
-    Flip.GAINED: "Gained: only the candidate is right",
-    Flip.LOST: "Lost: only the base is right",
+    Flip.GAINED: "Gained",
+    Flip.LOST: "Lost",
     Flip.BOTH_RIGHT: "Both right",
     Flip.BOTH_WRONG: "Both wrong",
 }
+_MEANING = {
+    Flip.GAINED: "The candidate did better than the base.",
+    Flip.LOST: "The base did better than the candidate.",
+    Flip.BOTH_RIGHT: "Both did equally well.",
+    Flip.BOTH_WRONG: "Neither was right.",
+}
 
 
-def show(pairs: Sequence[Pair], base: str, candidate: str, asked: Asked) -> None:
-    """Draw the questions that both sides answered, and the selected one; `base`, `candidate` are names."""
+def show(pairs: Sequence[Pair], base: str, candidate: str, asked: Asked, *, lost_first: bool = False) -> None:
+    """Draw the questions that both sides answered; `base`, `candidate` are names.
+
+    The page opens with the lost questions if `lost_first`, else with the gained ones.
+    """
     counts = counted(pairs)
-    default = next((f for f in (Flip.LOST, Flip.GAINED) if counts[f]), Flip.BOTH_WRONG)
-    flip = address.segments(
-        "Questions",
-        "flips",
-        [f.value for f in Flip],
-        default=default.value,
-        label_of=lambda f: f"{_FLIPS[Flip(f)]} ({counts[Flip(f)]:,})",
-        resets=("doc", "questions"),
+    order = (Flip.LOST, Flip.GAINED) if lost_first else (Flip.GAINED, Flip.LOST)
+    default = next((f for f in (*order, Flip.BOTH_WRONG, Flip.BOTH_RIGHT) if counts[f]), Flip.GAINED)
+    named = _named_pair(pairs)
+    if named is not None and not address.value("flips"):
+        default = named.flip
+    flip = Flip(
+        address.segments(
+            "Show",
+            "flips",
+            [f.value for f in Flip],
+            default=default.value,
+            label_of=lambda f: f"{_FLIPS[Flip(f)]} ({counts[Flip(f)]:,})",
+            resets=("doc",),
+        )
     )
-    matching = [p for p in pairs if p.flip == flip]
+    matching = [p for p in pairs if p.flip is flip]
     if not matching:
-        st.caption("There is no such question.")
+        st.caption(f"No question is of this kind. {_MEANING[flip]}")
         return
-    first = address.pager("questions", len(matching), _QUESTIONS_PER_PAGE, "questions")
-    page = matching[first : first + _QUESTIONS_PER_PAGE]
-    selected = widgets.table(
-        [_cells(p, asked) for p in page],
-        "flipped",
-        select=("single-row", "single-cell"),
-        columns={
-            "Document": st.column_config.NumberColumn(width=90),
-            "Question": st.column_config.TextColumn(width="large"),
+    index = next((n for n, p in enumerate(matching) if named is not None and p.name == named.name), 0)
+    if named is not None and named.flip is not flip:
+        st.warning(
+            f"The question of the address, {escaped(named.name, 80)}, is not in this list but in "
+            f"“{_FLIPS[named.flip]}”: the first of this list is shown."
+        )
+    _draw(matching, index, flip, Names(base, candidate), asked)
+
+
+def _named_pair(pairs: Sequence[Pair]) -> Pair | None:
+    """The question that the address names; None, with a sentence on the page, if it names none of these."""
+    name = address.value("doc")
+    if not name:
+        return None
+    pair = next((p for p in pairs if p.name == name), None)
+    if pair is None:
+        address.say_unknown("question", name, "the first one")
+    return pair
+
+
+def _draw(matching: Sequence[Pair], index: int, flip: Flip, names: Names, asked: Asked) -> None:
+    left, right = st.columns([4, 7], gap="medium")
+    with left:
+        _question_list(matching, index, flip, asked)
+        st.caption(f"{_MEANING[flip]} Keys in the list: ↓ or j next, ↑ or k previous, Home, End.")
+    pair = matching[index]
+    with right, st.container(border=True, key="side_by_side"):
+        st.html(reader_html(pair, names, question_of(pair.base, asked), component_colours()))
+        for name, sample in zip(names, (pair.base, pair.candidate), strict=True):
+            if len(sample.response) > LONG_RESPONSE:
+                _whole_response(name, sample)
+
+
+def _question_list(matching: Sequence[Pair], index: int, flip: Flip, asked: Asked) -> None:
+    first = index // WINDOW * WINDOW
+    several = len({pair.base.subset for pair in matching}) > 1
+
+    def picked() -> None:
+        chosen = st.session_state["question_list"].get("picked")
+        if isinstance(chosen, int | float) and 0 <= int(chosen) < len(matching):
+            address.put(doc=matching[int(chosen)].name)
+
+    _list(
+        key="question_list",
+        data={
+            "colours": component_colours(),
+            "name": f"Questions: {_FLIPS[flip]}",
+            "of": f"{flip.value} {len(matching)} {matching[0].name}",
+            "first": first,
+            "total": len(matching),
+            "index": index,
+            "items": [_item(pair, flip, asked, several) for pair in matching[first : first + WINDOW]],
         },
-        height=widgets.table_height(len(page)),
-        name="Questions",
+        on_picked_change=picked,
     )
-    for index in widgets.picked(selected, len(page)):
-        address.put(doc=f"{page[index].base.subset}:{page[index].base.doc_id}")
-    wanted_doc = address.value("doc")
-    chosen = next((p for p in pairs if f"{p.base.subset}:{p.base.doc_id}" == wanted_doc), page[0])
-    _side_by_side(chosen, (base, candidate), question_of(chosen.base, asked))
 
 
-def _cells(pair: Pair, asked: Asked) -> dict[str, Any]:
+def _item(pair: Pair, flip: Flip, asked: Asked, several: bool) -> dict[str, Any]:
     question = question_of(pair.base, asked)
+    subset = f"{line(pair.base.subset.removeprefix('leaderboard_'), 50)}, " if several else ""
     return {
-        "Subset": line(pair.base.subset, 60),
-        "Document": pair.base.doc_id,
-        **({"Question": line(question or "–", 200)} if asked else {}),
-        "Right answer": line(pair.base.target, 80),
-        "Base": f"{_tick(pair.base)} {line(_answer(pair.base), 120)}",
-        "Candidate": f"{_tick(pair.candidate)} {line(_answer(pair.candidate), 120)}",
+        "kind": flip.value.replace(" ", "-"),
+        "marks": f"{mark(pair.base)} {'→' if flip in (Flip.GAINED, Flip.LOST) else ' '} {mark(pair.candidate)}",
+        "meaning": flip.value,
+        "title": line(question or _answer(pair.candidate) or "–", 160),
+        "about": f"{subset}document {pair.base.doc_id}",
     }
 
 
-def _side_by_side(pair: Pair, names: tuple[str, str], question: str | None) -> None:
-    with st.container(border=True, key="side_by_side"):
-        st.markdown(f"**{escaped(pair.base.subset, 80)}, document {pair.base.doc_id}: {pair.flip.value}**")
-        if question is not None:
-            st.caption("Question")
-            tall: int | Literal["content"] = 260 if _is_long(question) else "content"
-            st.code(plain(question, LONG), language=None, wrap_lines=True, height=tall)
-        st.caption("Right answer")
-        st.code(plain(pair.base.target, 4000), language=None, wrap_lines=True)
-        left, right = st.columns(2)
-        for column, name, sample in zip((left, right), names, (pair.base, pair.candidate), strict=True):
-            with column:
-                _answer_box(name, sample)
-
-
-def _answer_box(name: str, sample: Sample) -> None:
-    st.markdown(f"{_tick(sample)} **{escaped(name, 60)}** · {sample.correct:.2f}")
-    tall: int | Literal["content"] = 320 if _is_long(sample.response) else "content"
-    st.code(plain(sample.response, LONG) or " ", language=None, wrap_lines=True, height=tall)
-    facts = [f"found in it: {line(sample.extracted, 120)}"] if sample.extracted is not None else []
-    if sample.truncated:
-        facts.append("cut at its length limit")
-    if sample.n_tokens:
-        facts.append(f"{sample.n_tokens:,} tokens")
-    facts.append(f"prompt {sample.prompt_hash}")
-    st.caption(escaped(" · ".join(facts), 400))
-    if sample.choices:
-        widgets.table(
-            [
-                {"Choice": line(c, 200), "Log-probability": round(p, 4)}
-                for c, p in zip(sample.choices, sample.logprobs, strict=False)
-            ],
-            f"choices_{name}_{id(sample)}",
-            name="Choices",
-        )
-    if len(sample.response) > LONG:
-        widgets.download(
-            "Whole response",
-            "response.txt",
-            lambda: sample.response.encode("utf-8", "replace"),
-            "text/plain",
-            f"response_{id(sample)}",
-        )
-
-
-def _is_long(text: str) -> bool:
-    return len(text) > 1200 or text.count("\n") > 14
+def mark(sample: Sample) -> str:
+    """✓ for right, ✗ for wrong, ◐ for an answer that is right in part."""
+    return "✓" if sample.correct > 0.999 else "✗" if sample.correct < 0.001 else "◐"
 
 
 def _answer(sample: Sample) -> str:
     return sample.extracted if sample.extracted is not None else sample.response[:400]
 
 
-def _tick(sample: Sample) -> str:
-    return "✓" if sample.correct >= 0.5 else "✗"
+def _whole_response(name: str, sample: Sample) -> None:
+    st.caption(f"Whole response of {escaped(name, 60)}: {len(sample.response):,} characters")
+    widgets.download(
+        "Whole response",
+        "response.txt",
+        lambda: sample.response.encode("utf-8", "replace"),
+        "text/plain",
+        f"response_{id(sample)}",
+    )

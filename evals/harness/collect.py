@@ -12,7 +12,7 @@ from lm_eval.api.task import Task
 
 from evals.alarms import find_alarms
 from evals.harness.adapter import Written
-from evals.scores import Sample, Score
+from evals.scores import Sample, SampleItem, Score
 from evals.suite import Benchmark, Extraction, Subset
 
 NO_FILTER = "none"
@@ -95,7 +95,36 @@ def _sample(
         metrics=metrics,
         correct=fmean(metrics[m] for m in benchmark.metrics),
         weights=weights,
+        items=_items(entries),
     )
+
+
+def _items(entries: list[Mapping[str, Any]]) -> tuple[SampleItem, ...]:
+    """The values of the metrics that score a document in several items, such as IFEval's instructions.
+
+    An item's name is its text in the only field of the document that lists as many texts, else its number.
+    """
+    items: list[SampleItem] = []
+    for entry in entries:
+        for metric in entry["metrics"]:
+            values = entry[metric]
+            if isinstance(values, list | tuple):
+                names = _item_names(entry.get("doc"), len(values))
+                label = metric_label(metric, entry["filter"])
+                items += [
+                    SampleItem(name=n, metric=label, value=float(v))
+                    for n, v in zip(names, values, strict=True)
+                ]
+    return tuple(items)
+
+
+def _item_names(doc: object, count: int) -> list[str]:
+    lists = [
+        list(value)
+        for value in (doc.values() if isinstance(doc, Mapping) else ())
+        if isinstance(value, list | tuple) and len(value) == count and all(isinstance(v, str) for v in value)
+    ]
+    return lists[0] if len(lists) == 1 else [f"item {number}" for number in range(1, count + 1)]
 
 
 def _metrics(entries: list[Mapping[str, Any]]) -> tuple[dict[str, float], dict[str, float]]:
