@@ -45,7 +45,7 @@ def report(
     questions: Annotated[
         int,
         typer.Option("--questions", min=0, max=200, metavar="N", help="Flipped questions to show, at most."),
-    ] = 24,
+    ] = 12,
     force: Annotated[
         bool, typer.Option("--force", help="Show differences that are not like for like; stays visible.")
     ] = False,

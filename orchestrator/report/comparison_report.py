@@ -11,7 +11,7 @@ from orchestrator.compare.sides import compare_names, named_sides
 from orchestrator.compare.verdict import run_verdict
 from orchestrator.display.text_safety import line
 from orchestrator.errors import RunError
-from orchestrator.report.deltas import delta_line, notes_of
+from orchestrator.report.deltas import details_of
 from orchestrator.report.methods import (
     benchmark_facts,
     known_facts,
@@ -24,7 +24,6 @@ from orchestrator.report.methods import (
 )
 from orchestrator.report.notices import forced_notices, run_notices, score_notices
 from orchestrator.report.page import (
-    DeltaTable,
     LineList,
     QuestionList,
     ReportFact,
@@ -114,13 +113,8 @@ def _verdict(comparisons: Sequence[Comparison], verdicts: Sequence[ReportVerdict
 
 def _details(comparison: Comparison, verdict: ReportVerdict | None, number: int) -> ReportSection:
     rows = (*comparison.averages, *comparison.rows)
-    table = DeltaTable(
-        caption=f"{comparison.candidate} against {comparison.base}",
-        headings=("Base", "Candidate"),
-        rows=tuple(delta_line(row) for row in rows),
-        p_heading="p corrected",
-        notes=(*notes_of(rows), *_detectable(comparison)),
-    )
+    details = details_of(comparison, comparison.base)
+    table = details.model_copy(update={"notes": (*details.notes, *_detectable(comparison))})
     refused = dict.fromkeys(reason for row in rows if row.delta is None for reason in row.refused)
     advice = tuple(ReportLine(text=reason_with_remedy(reason)) for reason in refused)
     key, title = ("benchmarks", "Benchmarks")

@@ -90,12 +90,16 @@ def delta_line(row: ComparisonRow, label: str | None = None) -> DeltaLine:
 
 
 def details_of(comparison: Comparison, base: str) -> DeltaTable:
-    """All benchmarks of a candidate, its averages first."""
+    """All benchmarks of a candidate, its averages first; a reason that holds for all of them is said once."""
     rows = (*comparison.averages, *comparison.rows)
+    lines = tuple(delta_line(row) for row in rows)
+    notes = notes_of(rows)
+    reasons = {entry.note for entry in lines}
+    if len(lines) > 1 and len(reasons) == 1 and (reason := next(iter(reasons))):
+        lines = tuple(entry.model_copy(update={"note": ""}) for entry in lines)
+        notes = (f"Not compared: {reason}.", *notes)
     return DeltaTable(
-        caption=f"{comparison.candidate} against {base}",
-        rows=tuple(delta_line(row) for row in rows),
-        notes=notes_of(rows),
+        caption=f"{comparison.candidate} against {base}", rows=lines, p_heading="p corrected", notes=notes
     )
 
 

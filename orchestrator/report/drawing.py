@@ -42,10 +42,10 @@ class ForestScale:
         self._low, self._high = limits(table.rows)
         self._decimals = table.decimals
 
-    def x(self, value: float) -> float:
+    def x(self, value: float) -> int:
         """Position of a value, in units of the plot."""
         share = (value - self._low) / (self._high - self._low)
-        return round(_MARGIN + share * (WIDTH - 2 * _MARGIN), 1)
+        return round(_MARGIN + share * (WIDTH - 2 * _MARGIN))
 
     def axis(self) -> Markup:
         """The axis: both ends and 0."""
@@ -60,11 +60,11 @@ class ForestScale:
 
     def row(self, row: DeltaLine) -> Markup:
         """One difference: its interval and a mark; an empty plot without one."""
-        zero = Markup('<path class=z d="M{} 0V{}"/>').format(_number(self.x(0.0)), HEIGHT)
+        zero = Markup("<path class=z d=M{},0V{} />").format(_number(self.x(0.0)), HEIGHT)
         if row.delta is None or row.low is None or row.high is None:
             return _svg(zero, "f")
         at, low, high = self.x(row.delta), self.x(row.low), self.x(row.high)
-        line = Markup('<path d="M{} {}H{}"/>').format(_number(low), _MIDDLE, _number(high))
+        line = Markup("<path d=M{},{}H{} />").format(_number(low), _MIDDLE, _number(high))
         body = zero + line + _mark(row, at)
         return _svg(body, f"f {_CLASSES[row.tone]}")
 
@@ -75,7 +75,7 @@ class ForestScale:
 def heat_map(heat: ReportMap) -> Markup:
     """The heatmap; rows are the start i, downwards, columns the end j. A large one names each cell."""
     size = heat.n_layers + 1
-    parts = [_cells(heat), _marks(heat), _axes(heat)]
+    parts = [_ground(size), _cells(heat), _marks(heat), _axes(heat)]
     box = f"-{_label_room(size)} -0.5 {size + _label_room(size) + 0.5} {size + 1 + _label_room(size)}"
     label = f"{heat.title}: difference to the base by block; {heat.subtitle}"
     return Markup('<svg class="heat{}" viewBox="{}" role=img aria-label="{}">{}</svg>').format(
@@ -89,7 +89,7 @@ def heat_scale(heat: ReportMap) -> Markup:
         Markup('<rect x={} width=6 height=10 fill="{}"/>').format(6 * n, shade(step / _STEPS))
         for n, step in enumerate(range(-_STEPS, _STEPS + 1, 2))
     ]
-    return Markup('<svg class=key viewBox="0 0 {} 10" aria-hidden=true>{}</svg>').format(
+    return Markup('<svg class=key viewBox="0 0 {} 10" preserveAspectRatio=none aria-hidden=true>{}</svg>').format(
         6 * len(stops), Markup("").join(stops)
     )
 
@@ -104,6 +104,12 @@ def shade(share: float) -> str:
         round(int(left[k : k + 2], 16) * (1 - part) + int(right[k : k + 2], 16) * part) for k in (1, 3, 5)
     )
     return "#" + "".join(f"{value:02x}" for value in mixed)
+
+
+def _ground(size: int) -> Markup:
+    """The area of all blocks, in the colour of cells that were not measured."""
+    steps = Markup("").join(Markup("v1h1") for _ in range(size - 2))
+    return Markup('<path class=none d="M1 0{}v1H{}V0z"/>').format(steps, size)
 
 
 def _cells(heat: ReportMap) -> Markup:
@@ -192,12 +198,12 @@ def _label_room(size: int) -> float:
 def _mark(row: DeltaLine, at: float) -> Markup:
     x, y = at, _MIDDLE
     if row.tone in (ReportTone.BETTER, ReportTone.HINT) and (row.delta or 0.0) > 0:
-        path = f"M{_number(x - 5)} {y + 4}h10l-5-9z"
+        path = f"M{_number(x - 5)},{y + 4}h10l-5-9z"
     elif row.tone in (ReportTone.WORSE, ReportTone.HINT):
-        path = f"M{_number(x - 5)} {y - 4}h10l-5 9z"
+        path = f"M{_number(x - 5)},{y - 4}h10l-5,9z"
     else:
         return Markup("<circle class=m cx={} cy={} r=3.5 />").format(_number(x), y)
-    return Markup('<path class=m d="{}"/>').format(path)
+    return Markup("<path class=m d={} />").format(path)
 
 
 def _svg(body: Markup, name: str) -> Markup:

@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from orchestrator.charts.theme import LOOKS, Look, Theme
 from orchestrator.display.text_safety import LONG, plain
@@ -53,7 +53,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"visible": _visible, "signed": signed}
+    environment.filters |= {"visible": _visible, "prose": _prose, "signed": signed}
     environment.globals |= {
         "Tone": ReportTone,
         "scale_of": ForestScale,
@@ -68,6 +68,17 @@ def _environment() -> Environment:
 def _visible(text: str) -> str:
     """Foreign text with hidden and direction-changing characters made visible."""
     return plain(text, LONG)
+
+
+def _prose(text: str) -> Markup:
+    """A sentence whose parts between backticks are commands."""
+    parts = _visible(text).split("`")
+    if len(parts) % 2 == 0:
+        return escape(_visible(text))
+    wrapped = (
+        Markup("<code>{}</code>").format(part) if at % 2 else escape(part) for at, part in enumerate(parts)
+    )
+    return Markup("").join(wrapped)
 
 
 def _text(name: str) -> str:

@@ -100,7 +100,8 @@ def board_table(board: BoardData, caption: str) -> ReportTable:
     rows = [_row(board, result, by_name.get(result.candidate.name), columns) for result in board.results]
     rows += [_unscored(candidate, len(columns)) for candidate in board.unscored]
     kept, notes = _kept(rows, board)
-    kept = _with_details(kept, board, by_name)
+    kept, shared = _with_details(kept, board, by_name)
+    notes += shared
     if board.base is not None:
         kept = [_base_row(board, board.base, columns), *kept]
     if len(titles) > len(columns):
@@ -257,18 +258,30 @@ def _kept(rows: list[ReportRow], board: BoardData) -> tuple[list[ReportRow], lis
 
 def _with_details(
     rows: Sequence[ReportRow], board: BoardData, comparisons: Mapping[str, Comparison]
-) -> list[ReportRow]:
-    """The rows with their details; those with a shown difference first where there are too many."""
+) -> tuple[list[ReportRow], tuple[str, ...]]:
+    """The rows with their details, those with a shown difference first where there are too many; and the remarks of all."""
     names = {line(name, _NAME): comparison for name, comparison in comparisons.items()}
     order = sorted(range(len(rows)), key=lambda at: (not _is_real(rows[at]), at))
-    detailed, printed = set(order[:MOST_DETAILS]), set(order[:_PRINTED])
+    printed = set(order[:_PRINTED])
     base = board.base.candidate.name if board.base is not None else "the base"
-    return [
-        row.model_copy(update={"details": details_of(names[row.name], base), "printed": at in printed})
-        if at in detailed and row.name in names
+    details = {
+        at: details_of(names[rows[at].name], base) for at in order[:MOST_DETAILS] if rows[at].name in names
+    }
+    shared = set.intersection(*(set(table.notes) for table in details.values())) if len(details) > 1 else set()
+    kept = [
+        row.model_copy(
+            update={
+                "details": details[at].model_copy(
+                    update={"notes": tuple(note for note in details[at].notes if note not in shared)}
+                ),
+                "printed": at in printed and row.group != _REFUSED,
+            }
+        )
+        if at in details
         else row
         for at, row in enumerate(rows)
     ]
+    return kept, tuple(sorted(shared))
 
 
 def _is_real(row: ReportRow) -> bool:
@@ -285,9 +298,10 @@ def _marks(score: BenchmarkScore) -> str:
     return (_PARTIAL if score.partial else "") + (_ALARM if score.alarms else "")
 
 
+_REFUSED = Standing.REFUSED.name.lower()
 LEGEND = (
     f"{SHAPES[ReportTone.BETTER]} better and {SHAPES[ReportTone.WORSE]} worse than the base after the correction for all tests; "
     "△ ▽ only before it: of so many tests some look like this by chance; ⊘ not compared; ◔ a part of the questions; ⚠ doubtful "
-    "responses. Number below: difference to the base in points."
+    "responses. Small number: difference to the base in points."
 )
 """What the signs of a leaderboard mean."""

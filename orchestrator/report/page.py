@@ -46,6 +46,7 @@ class ReportLine(Frozen):
 
     text: str = Field(description="The sentence.")
     tone: ReportTone = Field(default=ReportTone.PLAIN, description="What it says.")
+    strong: bool = Field(default=False, description="Whether it heads the lines below it.")
 
 
 class ReportVerdict(Frozen):

@@ -24,6 +24,8 @@ LONGEST_RESPONSE = 900
 """Characters of a question and of a response that are shown; a longer one is cut with a note of its length."""
 _MOST_WORDS = 160
 """Words whose differences are found; beyond them a response is shown unmarked, since the method is not linear."""
+_MOST_CHARACTERS = 400_000
+"""Characters of all questions and responses together; where many are shown, each is cut shorter."""
 _MOST_GROUPS = 40
 _WORD = re.compile(r"\s+|[^\s]+")
 
@@ -80,7 +82,7 @@ def choose_questions(
             continue
         base, candidate = (_side(sides, group.key) for sides in sides_of(group.candidate))
         if base is not None and candidate is not None:
-            queues.append(_flips(group, base, candidate, documents))
+            queues.append(_flips(group, base, candidate, documents, _MOST_CHARACTERS // (4 * count)))
     chosen: list[FlippedQuestion] = []
     while queues and len(chosen) < count:
         remaining = []
@@ -121,7 +123,7 @@ def _side(sides: Sequence[Side], key: Key) -> Side | None:
 
 
 def _flips(
-    group: FlipGroup, base: Side, candidate: Side, documents: Documents
+    group: FlipGroup, base: Side, candidate: Side, documents: Documents, room: int
 ) -> Iterator[FlippedQuestion]:
     answers = {(s.subset, s.doc_id): s for s in candidate.samples}
     pairs = [
@@ -131,17 +133,18 @@ def _flips(
     ]
     flipped = [pair for pair in pairs if _flip(*pair) is group.gained]
     title = base.measurement.result.title
+    longest = min(LONGEST_RESPONSE, room)
     for left, right in _spread(flipped):
         asked = question_of(left, dict(documents(base)))
         parts = marked_difference(
-            plain(left.response, LONGEST_RESPONSE), plain(right.response, LONGEST_RESPONSE)
+            plain(left.response, longest), plain(right.response, longest)
         )
         yield FlippedQuestion(
             candidate=group.candidate,
             place=f"{title} · {left.subset}, document {left.doc_id}",
             gained=group.gained,
-            question=None if asked is None else plain(asked, LONGEST_QUESTION),
-            target=plain(left.target, LONGEST_RESPONSE),
+            question=None if asked is None else plain(asked, min(LONGEST_QUESTION, room)),
+            target=plain(left.target, longest),
             base=parts[0],
             response=parts[1],
         )

@@ -10,7 +10,7 @@ from orchestrator.errors import RunError
 from orchestrator.store import Store
 from orchestrator.store.claim_records import CardSummary
 
-DEFAULT_QUESTIONS = 24
+DEFAULT_QUESTIONS = 12
 _MOST_CARDS = 10_000
 
 

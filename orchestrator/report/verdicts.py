@@ -10,7 +10,7 @@ from orchestrator.report.deltas import interval_text, signed
 from orchestrator.report.page import ReportLine, ReportTone, ReportVerdict
 from orchestrator.report.remarks import reason_with_remedy
 
-_MOST_EFFECTS = 6
+_MOST_EFFECTS = 4
 _MOST_NAMES = 3
 _MOST_REFUSALS = 6
 
@@ -43,23 +43,25 @@ def run_text(verdict: RunVerdict, *, ended: bool) -> ReportVerdict:
     if not compared:
         reason = f"None of the {_recipes(refused + pending)} could be compared with {verdict.base}."
         return ReportVerdict(headline=reason, tone=ReportTone.REFUSED, lines=tuple(lines))
-    parts = [
-        f"{count} {'is' if count == 1 else 'are'} {what}"
+    left = refused + pending
+    rest = f" {left:,} more {'was' if left == 1 else 'were'} not compared." if left else ""
+    counts = [
+        (count, what)
         for count, what in (
-            (better, "better"),
-            (worse, "worse"),
+            (better, f"better than {verdict.base}"),
+            (worse, f"worse than {verdict.base}" if not better else "worse"),
             (mixed, "better on some benchmarks and worse on others"),
         )
         if count
     ]
-    of = _recipes(compared) + (" compared" if refused or pending else "")
-    if not parts:
-        headline = f"No difference is shown: none of the {of} is better or worse than {verdict.base}."
+    if not counts:
+        headline = f"No difference is shown: none of {_recipes(compared)} is better or worse than {verdict.base}.{rest}"
         return ReportVerdict(headline=headline, lines=tuple(lines))
-    none_better = "none is better" if not better and not mixed else ""
-    headline = f"Of {of}, {'; '.join([*parts, *([none_better] if none_better else [])])} than {verdict.base}."
-    if none_better:
-        headline = f"Of {of}, {parts[0]} than {verdict.base}; none is better."
+    (first, what), *others = counts
+    parts = [f"{first:,} of {_recipes(compared)} {_is(first)} {what}"]
+    parts += [f"{count:,} {_is(count)} {what}" for count, what in others]
+    none_better = "; none is better" if not better and not mixed else ""
+    headline = f"{', '.join(parts)}{none_better}.{rest}"
     tone = ReportTone.BETTER if better else ReportTone.WORSE if worse else ReportTone.HINT
     return ReportVerdict(headline=headline, tone=tone, lines=tuple(lines))
 
@@ -113,17 +115,17 @@ def _averages(verdict: RunVerdict) -> list[ReportLine]:
         return []
     better = sum(effect.delta_points > 0 for effect in verdict.average_effects)
     worse = len(verdict.average_effects) - better
-    lines = [ReportLine(text=f"Average: {better} of {verdict.n_averages} better, {worse} worse.")]
+    lines = [ReportLine(text=f"Average: {better} of {verdict.n_averages} better, {worse} worse.", strong=True)]
     return [*lines, *_shown(verdict.average_effects)]
 
 
 def _benchmarks(verdict: RunVerdict) -> list[ReportLine]:
     effects = verdict.benchmark_effects
     if not effects:
-        return [ReportLine(text="Single benchmarks: no difference is shown.")] if verdict.standings else []
+        return [ReportLine(text="Single benchmarks: no difference is shown.", strong=True)] if verdict.standings else []
     better = sum(effect.delta_points > 0 for effect in effects)
     text = f"Single benchmarks: {better} better, {len(effects) - better} worse."
-    return [ReportLine(text=text), *_shown(effects)]
+    return [ReportLine(text=text, strong=True), *_shown(effects)]
 
 
 def _shown(effects: Sequence[Effect]) -> list[ReportLine]:
@@ -154,6 +156,10 @@ def _names(names: Sequence[str]) -> str:
     shown = ", ".join(names[:_MOST_NAMES])
     more = len(names) - _MOST_NAMES
     return shown + (f" and {more:,} more" if more > 0 else "")
+
+
+def _is(count: int) -> str:
+    return "is" if count == 1 else "are"
 
 
 def _recipes(count: int) -> str:

@@ -65,6 +65,15 @@ for (const board of document.querySelectorAll(".board")) {
     const button = body.querySelector(".open");
     if (button) button.addEventListener("click", () => set(body, button.getAttribute("aria-expanded") !== "true"));
   }
+  const spans = [...table.querySelectorAll("tr.detail > td")];
+  const fit = () => {
+    const shown = heads.filter((head) => getComputedStyle(head).display !== "none").length;
+    for (const cell of spans) cell.colSpan = shown;
+  };
+  fit();
+  matchMedia("screen and (max-width: 700px)").addEventListener("change", fit);
+  addEventListener("beforeprint", () => spans.forEach((cell) => { cell.colSpan = heads.length; }));
+  addEventListener("afterprint", fit);
   const all = board.querySelector(".all");
   if (all) {
     all.addEventListener("click", () => {
