@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
+from evals.claims.facts import Fact
 from orchestrator.compare import Comparison, Side
 from orchestrator.compare.sides import compare_names, named_sides
 from orchestrator.compare.verdict import run_verdict
@@ -70,10 +71,7 @@ def comparison_report(
         for number, (comparison, verdict) in enumerate(zip(comparisons, verdicts, strict=True), start=1)
     ]
     sections += _questions(comparisons, named, request.questions, home)
-    keys = [
-        (suite, side.measurement.result.benchmark)
-        for (suite, _), side in zip(known_facts(sides), sides, strict=False)
-    ]
+    keys = [(s.measurement.facts.get(Fact.SUITE) or "", s.measurement.result.benchmark) for s in sides]
     sections.append(
         methods_section(
             benchmark_facts(dict.fromkeys(keys)),

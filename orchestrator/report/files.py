@@ -37,7 +37,9 @@ class WrittenReport(Frozen):
 def format_of(path: Path, chosen: ReportFormat | None) -> ReportFormat:
     """The chosen format, or that of the file's suffix. Raises MergeboardError for another suffix or for a folder."""
     if path.is_dir():
-        raise MergeboardError(f"--out: {path} is a folder; name a file in it, for example {path / 'report.html'}.")
+        raise MergeboardError(
+            f"--out: {path} is a folder; name a file in it, for example {path / 'report.html'}."
+        )
     if chosen is not None:
         return chosen
     suffix = _SUFFIXES.get(path.suffix.lower())
