@@ -22,7 +22,7 @@ from orchestrator.report.page import (
 )
 from orchestrator.report.scan_runs import labels_of
 
-MOST_PATHS = 200
+MOST_PATHS = 50
 """Most paths of the ranking that are shown; the map has all blocks."""
 _TOGETHER = "together"
 _TONES = {
