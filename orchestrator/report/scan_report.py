@@ -27,12 +27,10 @@ from orchestrator.compare.run_comparisons import results_of_run, run_comparisons
 from orchestrator.display.text_safety import line
 from orchestrator.errors import RunError
 from orchestrator.report.methods import (
-    known_facts,
     methods_section,
     provenance_facts,
     repeat_section,
     run_facts,
-    setting_facts,
 )
 from orchestrator.report.notices import run_notices
 from orchestrator.report.page import (

@@ -59,9 +59,7 @@ def _run(
             )
         )  # fmt: skip
         for key in KEYS:
-            planned.append(
-                PlannedJob(job=_job(get_probe(f"{key}-{split}"), layers), candidates=(position,))
-            )
+            planned.append(PlannedJob(job=_job(get_probe(f"{key}-{split}"), layers), candidates=(position,)))
             answers.append(share)
     part = "" if split == "search" else " confirmation"
     run = NewRun(

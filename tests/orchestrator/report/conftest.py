@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from evals.claims.facts import Fact, Facts
 from orchestrator import cli
 from orchestrator.store import Store
 from orchestrator.store.pages import Pages
 from tests.dashboard.conftest import browser
+from tests.support.claim_store import imported
 from tests.support.demo_stores import Maker, demo_store, load_suite, store_url
 from tests.support.made_results import DEMO, HOSTILE, Made
 from tests.support.scan_store import scan_store
@@ -46,9 +48,21 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Stored:
         lease, planned = maker.create(DEMO[:1] + DEMO[3:5])
         for item in planned[:12]:
             maker.execute(lease, item, (DEMO[:1] + DEMO[3:5])[item.candidates[0]])
+        _import(store)
     search, confirmation = scan_store(home, confirmed=CONFIRMED)
     assert confirmation is not None
     return Stored(home, demo, hostile, lease.run_id, search, confirmation)
+
+
+def _import(store: Store) -> None:
+    """A result file of somebody else's checkpoint with one benchmark, without samples."""
+    run = imported(store, "someone/other-7B")
+    (result,) = store.imported_results([run.id])[run.id]
+    benchmark = load_suite("smoke").benchmark("bbh")
+    facts = Facts(known={Fact.SUITE: "smoke", Fact.BENCHMARK: "bbh"})
+    measurement = result.measurement.model_copy(update={"facts": facts})
+    fitting = {"benchmark_digest": benchmark.digest, "measurement": measurement}
+    store.put_import(run.model_copy(update={"id": "07e40001"}), [result.model_copy(update=fitting)])
 
 
 @pytest.fixture
@@ -72,5 +86,3 @@ def call(
         return int(caught.value.code or 0), output.out, output.err
 
     return run
-
-

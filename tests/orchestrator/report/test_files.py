@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.charts.theme import LOOKS, Theme
+from orchestrator.compare.run_comparisons import results_of_run
 from orchestrator.compare.verdict import run_verdict
 from orchestrator.report import ReportRequest, build_report
 from orchestrator.report.html import contrast, readable, render_html
@@ -18,7 +19,6 @@ from orchestrator.report.markdown import render_markdown
 from orchestrator.report.page import FlippedQuestion, QuestionList, ReportSection, ResponsePart
 from orchestrator.report.questions import LONGEST_QUESTION, LONGEST_RESPONSE
 from orchestrator.report.run_report import _boards, _compared
-from orchestrator.compare.run_comparisons import results_of_run
 from orchestrator.store.pages import Pages
 from tests.orchestrator.report.conftest import Stored
 
@@ -29,7 +29,9 @@ MOST_BYTES = 3_000_000
 def test_one_file_that_names_nothing_outside(pages: Pages, stored: Stored) -> None:
     for name in (stored.demo, stored.hostile, stored.search, "ca4d0001"):
         text = render_html(build_report(pages, ReportRequest(names=(name,)), stored.home))
-        assert not re.search(r"""(?:src|href|srcset|action|data|poster)\s*=\s*["']?(?!#|data:,)[^"'>]""", _tags(text))
+        assert not re.search(
+            r"""(?:src|href|srcset|action|data|poster)\s*=\s*["']?(?!#|data:,)[^"'>]""", _tags(text)
+        )
         assert "@import" not in text
         assert "url(" not in text
         assert " style=" not in _tags(text)
@@ -77,8 +79,9 @@ def test_markdown_draws_the_forest_as_text(pages: Pages, stored: Stored) -> None
 
 
 def test_500_recipes_fit_into_three_megabytes(pages: Pages, stored: Stored) -> None:
-    board, page = _board(pages, stored, 100), build_report(
-        pages, ReportRequest(names=(stored.demo,)), stored.home
+    board, page = (
+        _board(pages, stored, 100),
+        build_report(pages, ReportRequest(names=(stored.demo,)), stored.home),
     )
     assert len(board.results) == 500
     table, plot = board_table(board, "Leaderboard"), forest(board)
@@ -90,7 +93,8 @@ def test_500_recipes_fit_into_three_megabytes(pages: Pages, stored: Stored) -> N
     )  # fmt: skip
     questions = QuestionList(base="base", questions=(question,) * 100)
     sections = tuple(
-        ReportSection(key=f"s{n}", title="s", blocks=(block,)) for n, block in enumerate((plot, table, questions))
+        ReportSection(key=f"s{n}", title="s", blocks=(block,))
+        for n, block in enumerate((plot, table, questions))
     )
     text = render_html(page.model_copy(update={"sections": (*sections, *page.sections[-2:])}))
     assert len(table.rows) == 501
@@ -152,13 +156,13 @@ def test_the_command_writes_and_says_what(call: Call, stored: Stored, tmp_path: 
         ("nothing --out r.html", "There is no run, card, candidate or imported result"),
         ("{demo} --out {folder}", "is a folder; name a file in it"),
         ("{demo} --out r.txt", "ends neither in .html nor in .md"),
-        ("{demo} --out /proc/none/r.html", "r.html"),
+        ("{demo} --out /proc/none/r.html", "/proc/none cannot be used"),
         ("{demo} --out r.html --questions 900", "--questions"),
         ("{demo} --out r.html --format pdf", "--format"),
         ("{demo} --out - --json", "choose one of them"),
         ("{demo}", "--out"),
         ("base --run none --out r.html", "There is no run 'none'"),
-        ("someone/else-7B --out r.html", "--base names what to compare"),
+        ("07e40001 --base nobody --out r.html", "There are no scores of nobody"),
     ],
 )
 def test_bad_input_is_one_sentence(

@@ -119,9 +119,10 @@ def test_a_comparison_of_one_candidate(pages: Pages, stored: Stored) -> None:
 
 
 def test_an_imported_result_against_a_candidate(pages: Pages, stored: Stored) -> None:
-    page = report(pages, stored, "someone/else-7B", base="whole stack twice")
-    assert page.title == "someone/else-7B against whole stack twice"
-    assert page.verdict.tone is ReportTone.REFUSED
+    page = report(pages, stored, "07e40001", base="whole stack twice")
+    assert page.title == "someone/other-7B against whole stack twice"
+    assert page.verdict.headline == "someone/other-7B is better than whole stack twice."
+    assert "unpaired" in facts(page)["Test"]
     assert any("Evaluate the candidate on it too" in line.text for line in page.verdict.lines)
 
 

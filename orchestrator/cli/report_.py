@@ -1,4 +1,4 @@
-"""mergeboard report"""
+"""mergeboard report; `orchestrator.cli.report` is the function that prints an error."""
 
 from __future__ import annotations
 
