@@ -24,7 +24,8 @@ from evals.claims.arithmetic import (
 from evals.claims.board import BoardRow, board_rows, confounds, find_row, rows_of
 from evals.claims.build import claims_of
 from evals.claims.facts import Facts
-from evals.claims.labels import card_suites, match_label
+from evals.claims.known import match_any
+from evals.claims.labels import card_suites
 from evals.claims.records import CardCheck, CheckKind, CheckOutcome, Claim, Figure
 from evals.engine import Frozen
 from evals.suite import Suite
@@ -39,6 +40,7 @@ from orchestrator.cards.front_matter import (
     in_code,
 )
 from orchestrator.cards.grid import Grid, grids
+from orchestrator.cards.orientation import Context, context_of
 from orchestrator.cards.stated import stated_facts
 from orchestrator.cards.subjects import Names, find_names, headings
 from orchestrator.cards.tables import figures_of_grid
@@ -125,7 +127,7 @@ def read_card(
     checkpoint = _checkpoint(figures)
     stated_own = [n for n in (*names[:1], checkpoint) if n]
     first_group = max((f.group for f in figures), default=-1) + 1
-    tables = grids(body, lambda label: match_label(label, suites) is not None)
+    tables = grids(body, lambda label: match_any(label, suites) is not None)
     cells = len(figures) + sum(len(row) for table in tables for row in table.rows)
     if cells > _MAX_CELLS:
         raise CardError(
@@ -142,8 +144,8 @@ def read_card(
     lines = body.splitlines()
     above = headings(lines)
     for group, grid in enumerate(tables, start=first_group):
-        owner = _owner(grid, lines, above, model)
-        figures += figures_of_grid(grid, group, model, owner, suites)
+        owner, context = _owner(grid, lines, above, model)
+        figures += figures_of_grid(grid, group, model, owner, suites, context)
     model = model.with_others(f.subject for f in figures if f.subject is not None)
     index = data.get(KEY)
     return Card(
@@ -217,13 +219,17 @@ def _row_check(row: BoardRow) -> CardCheck:
     )
 
 
-def _owner(grid: Grid, lines: Sequence[str], above: Sequence[str | None], names: Names) -> str | None:
-    """The model named in the line above a table, else in its heading."""
+def _owner(
+    grid: Grid, lines: Sequence[str], above: Sequence[str | None], names: Names
+) -> tuple[str | None, Context]:
+    """The model named in the line above a table, else in its heading; and what these two announce."""
     at = grid.start - 2
     while at >= 0 and (not lines[at].strip() or lines[at].lstrip().startswith(("```", "~~~"))):
         at -= 1
     caption = lines[at] if at >= 0 and "|" not in lines[at] and len(lines[at]) < 300 else ""
-    return names.owner(caption) or (names.owner(above[at] or "") if at >= 0 else None)
+    heading = above[at] if at >= 0 else None
+    owner = names.owner(caption) or (names.owner(heading or "") if at >= 0 else None)
+    return owner, context_of(caption, heading)
 
 
 def _about_own(

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from evals.claims.known import tokens_of
 from evals.claims.labels import plain
 from orchestrator.cards.front_matter import in_code
 
@@ -40,6 +41,7 @@ class Names:
     others: frozenset[str]
     owned: frozenset[str] = frozenset()  # the own names with an owner, `org/name`
     heading: str | None = None  # the name in the first heading, if it looks like a model's
+    words: frozenset[frozenset[str]] = frozenset()  # the words of each own name
 
     def is_own(self, label: str) -> bool:
         """Whether a row's or column's label is the card's own model."""
@@ -49,6 +51,13 @@ class Names:
         ):
             return plain(repository) in self.owned
         return bool(self.own.intersection(_forms(label)))
+
+    def is_near(self, label: str) -> bool:
+        """Whether a label is a part of an own name, or contains all of it, and is no other model's name."""
+        said = frozenset(tokens_of(_ASIDE.sub(" ", without_markup(label)).rpartition("/")[2]))
+        if not said or self.others.intersection(_forms(label)) or not any(len(w) > 3 for w in said):
+            return False
+        return any(said <= own or (len(own) > 1 and own <= said) for own in self.words)
 
     def with_others(self, labels: Iterable[str]) -> Names:
         """These names with labels of further rows and columns that are other models."""
@@ -104,7 +113,9 @@ def find_names(
     owned = frozenset(
         plain(r) for n in (*stated, *title, *detailed) if n and (r := _repository(n)) is not None
     )
-    return Names(own=own, others=(sources | others) - own, owned=owned & own, heading=model)
+    said = [n.rpartition("/")[2] for n in (*stated, model) if n]
+    own_words = frozenset(frozenset(tokens_of(n)) for n in said if tokens_of(n))
+    return Names(own=own, others=(sources | others) - own, owned=owned & own, heading=model, words=own_words)
 
 
 def headings(lines: Sequence[str]) -> list[str | None]:
