@@ -146,6 +146,7 @@ class VerdictKind(StrEnum):
     REPRODUCED = "reproduced"
     NOT_REPRODUCED = "not reproduced"
     NOT_COMPARABLE = "not comparable"
+    IMPOSSIBLE = "impossible"  # no run on that many questions can give it
 
 
 class Verdict(Frozen):

@@ -29,6 +29,7 @@ from evals.claims.labels import card_suites
 from evals.claims.records import CardCheck, CheckKind, CheckOutcome, Claim, Figure
 from evals.engine import Frozen
 from evals.suite import Suite
+from orchestrator.cards.boards import of_boards
 from orchestrator.cards.figures import figures_of_index
 from orchestrator.cards.front_matter import (
     KEY,
@@ -146,6 +147,7 @@ def read_card(
     for group, grid in enumerate(tables, start=first_group):
         owner, context = _owner(grid, lines, above, model)
         figures += figures_of_grid(grid, group, model, owner, suites, context)
+    figures = of_boards(figures)
     model = model.with_others(f.subject for f in figures if f.subject is not None)
     index = data.get(KEY)
     return Card(

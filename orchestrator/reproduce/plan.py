@@ -105,6 +105,8 @@ def wanted_benchmarks(claims: Sequence[Claim]) -> dict[str, list[str]]:
     """Claimed benchmarks by suite, in the suite's order; all of a suite if only its average is claimed."""
     claimed: dict[str, list[str]] = {}
     for claim in claims:
+        if claim.suite is None:
+            continue
         claimed.setdefault(claim.suite, []).extend([claim.benchmark] if claim.benchmark else [])
     return {
         suite: [b.name for b in load_suite(suite).benchmarks if not names or b.name in names]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from evals.claims.facts import Fact
-from evals.claims.judge import judge, judge_average
+from evals.claims.judge import judge, judge_average, no_suite
 from evals.claims.records import CardCheck, CheckKind, CheckOutcome, Claim, Measurement, Verdict, VerdictKind
 from evals.suite import load_suite
 from orchestrator.compare import Side, suite_measurement
@@ -75,6 +75,8 @@ def verdicts_of(
 def _verdict(
     claim: Claim, by_key: Mapping[Key, list[Side]], missing: Mapping[Key, str], force: bool
 ) -> Verdict:
+    if claim.suite is None:
+        return no_suite(claim)
     if claim.benchmark is None:
         suite = load_suite(claim.suite)
         main = [by_key[suite.name, b.name][0] for b in suite.benchmarks if (suite.name, b.name) in by_key]
