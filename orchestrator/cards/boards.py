@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
+from evals.claims.labels import match_label
 from evals.claims.records import Figure, Where
+from evals.suite import Suite
 
 _MIN_SCORES = 3
 
 
-def of_boards(figures: Sequence[Figure]) -> list[Figure]:
+def of_boards(figures: Sequence[Figure], suites: Sequence[Suite]) -> list[Figure]:
     """The figures; those of a suite that are no leaderboard's lose the suite.
 
     A table is of a leaderboard if it shows none but its benchmarks, or at least three of them and no more others: "MATH" beside
@@ -19,7 +21,9 @@ def of_boards(figures: Sequence[Figure]) -> list[Figure]:
     names: dict[int, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     for figure in figures:
         if figure.known_as is not None or figure.suite is not None:
-            names[figure.group][figure.suite or ""].add(figure.name)
+            match = match_label(figure.name, suites) if figure.suite is None else None
+            suite = match.suite if match is not None else figure.suite
+            names[figure.group][suite or ""].add(figure.name)
     return [
         figure.model_copy(update={"suite": None, "benchmark": None})
         if figure.suite is not None and figure.where is not Where.MODEL_INDEX and _is_other(figure, names)

@@ -147,7 +147,7 @@ def read_card(
     for group, grid in enumerate(tables, start=first_group):
         owner, context = _owner(grid, lines, above, model)
         figures += figures_of_grid(grid, group, model, owner, suites, context)
-    figures = of_boards(figures)
+    figures = of_boards(figures, suites)
     model = model.with_others(f.subject for f in figures if f.subject is not None)
     index = data.get(KEY)
     return Card(
