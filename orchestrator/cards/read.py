@@ -30,6 +30,7 @@ from evals.claims.records import CardCheck, CheckKind, CheckOutcome, Claim, Figu
 from evals.engine import Frozen
 from evals.suite import Suite
 from orchestrator.cards.boards import of_boards
+from orchestrator.cards.data_blocks import figures_of_blocks
 from orchestrator.cards.figures import figures_of_index
 from orchestrator.cards.front_matter import (
     KEY,
@@ -41,7 +42,9 @@ from orchestrator.cards.front_matter import (
     in_code,
 )
 from orchestrator.cards.grid import Grid, grids
+from orchestrator.cards.lists import Above, figures_of_lists
 from orchestrator.cards.orientation import Context, context_of
+from orchestrator.cards.prose import figures_of_prose
 from orchestrator.cards.stated import stated_facts
 from orchestrator.cards.subjects import Names, find_names, headings
 from orchestrator.cards.tables import figures_of_grid
@@ -147,6 +150,7 @@ def read_card(
     for group, grid in enumerate(tables, start=first_group):
         owner, context = _owner(grid, lines, above, model)
         figures += figures_of_grid(grid, group, model, owner, suites, context)
+    figures += _of_text(lines, tables, above, figures, model, bases, suites)
     figures = of_boards(figures, suites)
     model = model.with_others(f.subject for f in figures if f.subject is not None)
     index = data.get(KEY)
@@ -232,6 +236,31 @@ def _owner(
     heading = above[at] if at >= 0 else None
     owner = names.owner(caption) or (names.owner(heading or "") if at >= 0 else None)
     return owner, context_of(caption, heading)
+
+
+def _of_text(
+    lines: Sequence[str],
+    tables: Sequence[Grid],
+    headings_above: Sequence[str | None],
+    figures: Sequence[Figure],
+    names: Names,
+    bases: Sequence[str],
+    suites: Sequence[Suite],
+) -> list[Figure]:
+    """The scores outside tables: in JSON and YAML blocks, lists and sentences."""
+    context = {heading: context_of(None, heading) for heading in {*headings_above}}
+    owner = {heading: names.owner(heading or "") for heading in {*headings_above}}
+    above = [Above(h, context[h], owner[h]) for h in headings_above]
+    of_tables = {n for t in tables for n in range(t.start, t.lines[-1] + 1)}
+    fenced = {n for n, inside in enumerate(in_code(lines), start=1) if inside}
+    names = names.with_others(f.subject for f in figures if f.subject is not None)
+    group = max((f.group for f in figures), default=-1) + 1 + len(tables)
+    found = figures_of_blocks(lines, [a.context for a in above], group, names, suites)
+    group += len(found) + 1
+    skip = frozenset(of_tables | fenced)
+    listed, read = figures_of_lists(lines, skip, above, group, names, suites)
+    group += len(lines) + 1
+    return [*found, *listed, *figures_of_prose(lines, skip | read, above, group, names, bases, suites)]
 
 
 def _about_own(

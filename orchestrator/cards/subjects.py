@@ -52,6 +52,10 @@ class Names:
             return plain(repository) in self.owned
         return bool(self.own.intersection(_forms(label)))
 
+    def is_other(self, label: str) -> bool:
+        """Whether a label is a known other model."""
+        return bool(self.others.intersection(_forms(label)))
+
     def is_near(self, label: str) -> bool:
         """Whether a label is a part of an own name, or contains all of it, and is no other model's name."""
         said = frozenset(tokens_of(_ASIDE.sub(" ", without_markup(label)).rpartition("/")[2]))
@@ -109,7 +113,7 @@ def find_names(
     if len(detailed) == 1:
         own |= frozenset(_forms(next(iter(detailed)))) - sources
     others = frozenset(f for n in mentioned if re.search(r"\d", n) for f in _forms(n))
-    model = next((t for t in title if _is_model(t) and own.intersection(_forms(t))), None)
+    model = next((t for t in title if is_model_name(t) and own.intersection(_forms(t))), None)
     owned = frozenset(
         plain(r) for n in (*stated, *title, *detailed) if n and (r := _repository(n)) is not None
     )
@@ -153,14 +157,14 @@ def _title_names(text: str) -> list[str]:
     if card_for:
         names.append(card_for["name"])
     token = _TOKEN.search(first)
-    if token and not re.search(r"[A-Za-z0-9]", first[: token.start()]) and _is_model(token[0]):
+    if token and not re.search(r"[A-Za-z0-9]", first[: token.start()]) and is_model_name(token[0]):
         rest = first[token.end() :]
         if not re.search(r"[+&]|\b(?:and|with|x)\b", rest, re.IGNORECASE):
             names.append(token[0])
     return [n for n in dict.fromkeys(names) if plain(n)]
 
 
-def _is_model(name: str) -> bool:
+def is_model_name(name: str) -> bool:
     """Whether it looks like a model's name: one word with a hyphen, a slash or a digit."""
     letter = re.search(r"[A-Za-z]", name)
     return (
