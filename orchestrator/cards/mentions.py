@@ -119,7 +119,7 @@ def models_in(sentence: str, names: Names, mentions: list[Mention]) -> list[Ment
         if any(m.start < match.start() + len(text) and match.start() < m.end for m in mentions):
             continue
         own = names.is_own(text)
-        if own or names.is_other(text) or (is_model_name(text) and re.search(r"\d[bB]\b|-", text)):
+        if own or names.is_other(text) or (is_model_name(text) and re.search(r"\d", text)):
             found.append(Mention(match.start(), match.start() + len(text), "" if own else text, text))
     return found
 
@@ -154,6 +154,8 @@ def _stands_alone(sentence: str, start: int, end: int) -> bool:
 
 def _is_written(written: str, name: str, size: int) -> bool:
     """Whether a single common word is written as the benchmark is: "DROP" and not "Drop"."""
+    if written.islower() and not any(c.isdigit() for c in written):
+        return False
     if size > 1 or any(c.isdigit() for c in written) or "+" in written:
         return True
     known = known_benchmarks()[name]

@@ -31,16 +31,19 @@ _BOUNDARY = re.compile(
     r",?\s(?:while|whereas|whilst|compared|versus|vs\.?|against|w\u00e4hrend|tandis)\s", re.IGNORECASE
 )
 _CHANGE = re.compile(
-    r"\b(?:improv\w{0,6}|gain\w{0,3}|increas\w{0,4}|boost\w{0,3}|drop\w{0,4}|decreas\w{0,4}|los\w{1,3}|rais\w{1,3}|up|better|higher|lower|worse|deltas?|ahead|uplift)\b",
+    r"\b(?:improv\w{0,6}|gain\w{0,3}|increas\w{0,4}|jump\w{0,3}|boost\w{0,3}|drop\w{0,4}|decreas\w{0,4}|los\w{1,3}|rais\w{1,3}|up|better|higher|lower|worse|deltas?|ahead|uplift)\b",
     re.IGNORECASE,
 )
 _BY = re.compile(r"\b(?:by|of|a|an|about|around|roughly|over|with|up|um)\s?[~\u2248]?$", re.IGNORECASE)
 _CHANGE_AFTER = re.compile(
     r"\s?(?:%|percent|points?|pts|pp)?\s?(?:age )?(?:points?\s)?"
-    r"(?:improv\w{0,6}|gain|increase|boost|drop|decrease|better|higher|lower|worse|more|over)\b",
+    r"(?:improv\w{0,6}|gain|increase|boost|drop|decrease|jump|better|higher|lower|worse|more|over)\b",
     re.IGNORECASE,
 )
 _POINTS_AFTER = re.compile(r"\s?(?:percentage )?(?:points?|pts|pp)\b", re.IGNORECASE)
+_LOSS = re.compile(
+    r"\b(?:drop\w{0,4}|decreas\w{0,4}|los\w{1,3}|lower\w{0,3}|worse\w{0,3}|down)\b", re.IGNORECASE
+)
 _OLD_VALUE = re.compile(r"\b(?:from|von|de|desde|up from|down from)\s$", re.IGNORECASE)
 _TO_OR_FROM = re.compile(r"\b(?:to|from)\b")
 _OF_MODEL = re.compile(
@@ -83,6 +86,24 @@ def figures_of_prose(
             break
         figures += _of_sentence(sentence, first_group + number, names, bases, suites)
     return figures
+
+
+def without_repeats(figures: Sequence[Figure], prose: Sequence[Figure]) -> list[Figure]:
+    """The figures of the sentences that no table, list or other sentence of the card has."""
+    seen = {key for f in figures for key in _keys(f)}
+    kept = []
+    for figure in prose:
+        keys = _keys(figure)
+        if not seen.intersection(keys):
+            kept.append(figure)
+        seen.update(keys)
+    return kept
+
+
+def _keys(figure: Figure) -> list[tuple[object, ...]]:
+    """What makes a figure the same as another; the names of the board and of the table of benchmarks both count."""
+    rest = (figure.subject, figure.unit is Unit.CHANGE, round(figure.points, 6))
+    return [(name, *rest) for name in {figure.name, figure.benchmark} if name is not None]
 
 
 def _sentences(lines: Sequence[str], skip: frozenset[int], above: Sequence[Above]) -> Iterator[_Sentence]:
@@ -176,6 +197,8 @@ def _figure(
     known = known_benchmarks().get(match.known_as or "")
     change = _is_change(text, number)
     value, digits = number.value, number.digits
+    if change and not number.signed and _LOSS.search(text[max(0, number.start - 40) : number.end + 20]):
+        value = -value
     percent = number.percent
     if number.of is not None and (known is None or known.high != number.of):
         value, digits, percent = round(100 * value / max(number.of, 1), 2), 2, True
@@ -197,8 +220,8 @@ def _figure(
         line=sentence.line,
         subject=None,
         label=label,
-        suite=None if change else match.suite,
-        benchmark=None if change else match.benchmark,
+        suite=match.suite,
+        benchmark=match.benchmark,
         known_as=match.known_as,
         written=number.text,
         value=value,
@@ -228,6 +251,10 @@ def _is_change(text: str, number: Written) -> bool:
         is not None
     )
     points = _POINTS_AFTER.match(after) is not None
+    if re.search(
+        r"\b(?:improvement|gain|increase|jump|boost|drop|decrease|loss)\sof\s?$", before, re.IGNORECASE
+    ):
+        return True
     return bool(_CHANGE.search(text)) and (by or (points and _BY.search(before) is not None))
 
 

@@ -44,7 +44,7 @@ from orchestrator.cards.front_matter import (
 from orchestrator.cards.grid import Grid, grids
 from orchestrator.cards.lists import Above, figures_of_lists
 from orchestrator.cards.orientation import Context, context_of
-from orchestrator.cards.prose import figures_of_prose
+from orchestrator.cards.prose import figures_of_prose, without_repeats
 from orchestrator.cards.stated import stated_facts
 from orchestrator.cards.subjects import Names, find_names, headings
 from orchestrator.cards.tables import figures_of_grid
@@ -260,7 +260,8 @@ def _of_text(
     skip = frozenset(of_tables | fenced)
     listed, read = figures_of_lists(lines, skip, above, group, names, suites)
     group += len(lines) + 1
-    return [*found, *listed, *figures_of_prose(lines, skip | read, above, group, names, bases, suites)]
+    prose = figures_of_prose(lines, skip | read, above, group, names, bases, suites)
+    return [*found, *listed, *without_repeats([*figures, *found, *listed], prose)]
 
 
 def _about_own(
