@@ -69,7 +69,10 @@ def _blocks(lines: Sequence[str]) -> Iterator[tuple[int, str]]:
         if i < len(lines) and fenced[i]:
             continue
         if i > start and count < _MAX_BLOCKS:
-            block = lines[start:i]
+            # The closing line counts as inside.
+            block = (
+                lines[start : i - 1] if lines[i - 1].lstrip().startswith(("```", "~~~")) else lines[start:i]
+            )
             text = "\n".join(block)
             if any(map(str.strip, block)) and len(text) <= _MAX_BLOCK:
                 count += 1

@@ -69,6 +69,8 @@ def numbers_in(cell: str) -> list[Number]:
 
 def counted(number: Number, known: KnownBenchmark | None) -> Number:
     """The number as a score: 101/164 becomes 61.59 %, 8.3/10 stays 8.3 on a range that ends at 10."""
+    if known is not None and known.high != 100 and re.fullmatch(r"\d{1,3},\d{3}", number.written):
+        return replace(number, value=float(number.written.replace(",", "")), digits=0)
     if number.of is None or (known is not None and known.high == number.of) or number.of == 0:
         return number
     if number.of == 100:

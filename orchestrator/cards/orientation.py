@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from evals.claims.known import is_metric, is_setting, joined, label_words, match_any, words
+from evals.claims.known import is_metric, is_setting, joined, label_words, match_any, match_known, words
 from evals.claims.labels import LabelMatch
 from evals.suite import Suite
 from orchestrator.cards.figures import number_in
@@ -51,12 +51,16 @@ class Orientation:
     column: int
 
 
-def context_of(caption: str | None, heading: str | None) -> Context:
-    """What the line above numbers announces, else their heading. A line of prose announces scores or speeds only."""
+def context_of(caption: str | None, heading: str | None, *, is_title: bool = False) -> Context:
+    """What the line above numbers announces, else their heading. A line of prose and a card's title announce no other numbers."""
     for text in (caption, heading):
         said = label_words(text or "")
         if said & words().score_headings:
             return Context.OTHER if said & words().speed_headings else Context.SCORES
+        if text and match_known(text) is not None:
+            return Context.SCORES
+    if is_title:
+        return Context.NONE
     return Context.OTHER if label_words(heading or "") & words().other_headings else Context.NONE
 
 
@@ -78,7 +82,8 @@ def orientation(grid: Grid, suites: Sequence[Suite], names: Names, context: Cont
         return Orientation(across=len(matches) > len(labels), column=column)
     if (matches or labels) and not (header & _FILES):
         return Orientation(len(matches) > len(labels), column) if _says_model(grid, names) else None
-    if context is not Context.SCORES or header & _FILES:
+    harness = "metric" in header and "value" in header
+    if (context is not Context.SCORES and not harness) or header & _FILES:
         return None
     return _by_structure(grid, names)
 
@@ -123,15 +128,16 @@ def _by_structure(grid: Grid, names: Names) -> Orientation | None:
         own = any(names.is_own(h) or says_ours(h) for h in grid.header[1:])
         if not (own or any(headers)):
             return None
-        column = max((i for i, is_benchmark in enumerate(headers) if is_benchmark), default=0)
+        labels = [i for i, is_benchmark in enumerate(headers) if is_benchmark]
+        column = max([i for i in labels if not joined(grid.header[i]).startswith("metric")] or labels or [0])
     return Orientation(across, column) if _mostly_scores(grid, column) else None
 
 
 def _mostly_scores(grid: Grid, column: int) -> bool:
     """Whether most cells beside the labels are numbers that can be scores, and few are settings."""
-    headers = [i for i, h in enumerate(grid.header) if i > column]
+    headers = [i for i in range(column + 1, len(grid.header)) if _has_numbers(grid, i)]
     settings = [i for i in headers if is_setting(grid.header[i]) and not is_metric(grid.header[i])]
-    if not headers or 2 * len(settings) > len(headers):
+    if len(settings) == len(headers) or 2 * len(settings) > len(headers) + 1:
         return False
     rows = [row for row in grid.rows if row and not is_setting(row[column] if len(row) > column else "")]
     cells = [row[i] for row in rows for i in headers if i < len(row) and i not in settings]
@@ -143,3 +149,7 @@ def _mostly_scores(grid: Grid, column: int) -> bool:
         and 2 * len(exact) >= len(numbers)
         and all(-100 <= n.value <= 100 for n in numbers)
     )
+
+
+def _has_numbers(grid: Grid, column: int) -> bool:
+    return any(column < len(row) and number_in(row[column]) is not None for row in grid.rows)

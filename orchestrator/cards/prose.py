@@ -23,7 +23,7 @@ _DATA = re.compile(
     re.IGNORECASE,
 )
 _FORWARD = re.compile(
-    r"\s?(?:\([^()]{0,40}\)\s?)?(?:points?\s|pts\s)?(?:[\w@-]{1,14}\s){0,3}?(?:on|in|for|at|auf|im|bei|beim|sur|en|no|na|su)\s(?:the\s|both\s|our\s|its\s|dem\s|le\s|la\s|el\s)?(?:[\w-]{1,14}\s){0,2}?$",
+    r"\)?\s?(?:\([^()]{0,40}\)\s?)?(?:points?\s|pts\s)?(?:[\w@-]{1,14}\s){0,3}?(?:on|in|for|at|auf|im|bei|beim|sur|en|no|na|su)\s(?:the\s|both\s|our\s|its\s|dem\s|le\s|la\s|el\s)?(?:[\w-]{1,14}\s){0,2}?$",
     re.IGNORECASE,
 )
 _ASIDE = re.compile(r"\s?\(?$")
@@ -56,6 +56,9 @@ _COMPARES = re.compile(
 _BASE_WORDS = re.compile(
     r"\b(?:the |its )?(?:base|original|parent|source|baseline|basismodell)(?: model| checkpoint)?\b",
     re.IGNORECASE,
+)
+_CLAUSE_OF = re.compile(
+    r"(?:'s|,? (?:which|that|at|gets?|scores?|reach(?:es)?|achieves?|has|had|obtains?|with))\s", re.IGNORECASE
 )
 _RESPECTIVELY = re.compile(r"\brespectively\b", re.IGNORECASE)
 _MAX_SENTENCE = 2000
@@ -280,15 +283,22 @@ def _subject(
             return model.name or None
     if _OLD_VALUE.search(text[: number.start]):
         return bases[0] if bases else "base"
+    model = _subject_of_clause(text, number, others)
+    if model is not None:
+        return model.name or None
+    return None if above.owner in (None, "own") else above.owner
+
+
+def _subject_of_clause(text: str, number: Written, models: Sequence[Mention]) -> Mention | None:
+    """The model that a clause is about: named before a comparison, or right before a verb such as "gets"."""
     start = max((m.end() for m in _BOUNDARY.finditer(text, 0, number.start)), default=0)
     opening = _COMPARES.search(text, start, number.start)
     end = opening.start() if opening is not None else number.start
-    subject = next((m for m in sorted(others, key=lambda m: m.start) if start <= m.start < end), None)
-    if subject is not None:
-        return subject.name or None
-    if start and (later := next((m for m in others if start <= m.start < number.start), None)) is not None:
-        return later.name or None
-    return None if above.owner in (None, "own") else above.owner
+    in_clause = sorted((m for m in models if start <= m.start < number.start), key=lambda m: m.start)
+    subject = next((m for m in in_clause if m.start < end), None)
+    if subject is None and in_clause and (start or _CLAUSE_OF.match(text, in_clause[-1].end)):
+        subject = in_clause[-1] if _CLAUSE_OF.match(text, in_clause[-1].end) else in_clause[0]
+    return subject
 
 
 def _base_mentions(text: str, models: Sequence[Mention], bases: Sequence[str]) -> list[Mention]:

@@ -235,7 +235,7 @@ def _owner(
     caption = lines[at] if at >= 0 and "|" not in lines[at] and len(lines[at]) < 300 else ""
     heading = above[at] if at >= 0 else None
     owner = names.owner(caption) or (names.owner(heading or "") if at >= 0 else None)
-    return owner, context_of(caption, heading)
+    return owner, context_of(caption, heading, is_title=heading == next(filter(None, above), None))
 
 
 def _of_text(
@@ -248,7 +248,8 @@ def _of_text(
     suites: Sequence[Suite],
 ) -> list[Figure]:
     """The scores outside tables: in JSON and YAML blocks, lists and sentences."""
-    context = {heading: context_of(None, heading) for heading in {*headings_above}}
+    title = next(filter(None, headings_above), None)
+    context = {h: context_of(None, h, is_title=h == title) for h in {*headings_above}}
     owner = {heading: names.owner(heading or "") for heading in {*headings_above}}
     above = [Above(h, context[h], owner[h]) for h in headings_above]
     of_tables = {n for t in tables for n in range(t.start, t.lines[-1] + 1)}
