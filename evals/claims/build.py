@@ -46,11 +46,13 @@ def claims_of(
     stated: Facts,
     suites: Sequence[Suite],
     rows: Sequence[BoardRow],
+    runs: int | None = None,
 ) -> tuple[Claim, ...]:
     """One claim for every distinct score and average that the card states for its own model, of a suite or not.
 
     The known circumstances come from the card's text (`stated`) and, if its figures equal those of a published row,
-    from that row. If the text contradicts the row, the text is kept and the claim is unclear.
+    from that row. If the text contradicts the row, the text is kept and the claim is unclear. `runs` is the number of runs that the card's
+    text says are averaged.
     """
     by_name = {suite.name: suite for suite in suites}
     row = find_row(figures, checkpoint, rows)
@@ -60,7 +62,7 @@ def claims_of(
     for figure in sorted(own_figures, key=lambda f: f.where is not Where.MODEL_INDEX):
         suite = by_name.get(figure.suite or context.suite_beside(figure) or "")
         if suite is None or (figure.benchmark is None and not figure.is_average):
-            claim = _of_no_suite(figure, checkpoint, source, stated)
+            claim = _of_no_suite(figure, checkpoint, source, stated, runs)
         else:
             claim = _make_claim(figure, suite, checkpoint, source, context)
         metric = None if claim.suite is not None else claim.metric
@@ -73,7 +75,9 @@ def claims_of(
     return tuple(sorted(claims, key=lambda c: order.get((c.suite, c.benchmark), len(order))))
 
 
-def _of_no_suite(figure: Figure, checkpoint: str | None, source: str, stated: Facts) -> Claim:
+def _of_no_suite(
+    figure: Figure, checkpoint: str | None, source: str, stated: Facts, runs: int | None
+) -> Claim:
     """The claim of a figure whose benchmark is in no suite."""
     facts = stated.plus(figure.facts.known)
     if figure.shots is not None and not figure.is_average:
@@ -87,6 +91,7 @@ def _of_no_suite(figure: Figure, checkpoint: str | None, source: str, stated: Fa
         known_as=figure.known_as,
         metric=figure.metric or (known.metric if known is not None else None),
         n=figure.n,
+        runs=_runs(facts, runs),
         in_percent=figure.unit is not Unit.OWN,
         value=figure.points,
         rounding_points=figure.rounding_points,
@@ -96,6 +101,15 @@ def _of_no_suite(figure: Figure, checkpoint: str | None, source: str, stated: Fa
         facts=facts,
         unclear=(figure.unclear,) if figure.unclear else (),
     )
+
+
+def _runs(facts: Facts, runs: int | None) -> int | None:
+    """The number of runs that a score averages: of its own protocol, such as avg@16, else of the card's text."""
+    for part in (facts.get(Fact.PROTOCOL) or "").split(", "):
+        kind, _, number = part.partition("@")
+        if number.isdecimal() and int(number) > 1:
+            return int(number) if kind in ("avg", "mean") else (0 if kind in ("pass", "best") else None)
+    return runs
 
 
 def _add_claim(claims: list[Claim], claim: Claim) -> None:

@@ -82,6 +82,13 @@ class Figure(Frozen):
         return "Average" if self.is_average else (self.known_as or self.label)
 
     @property
+    def key(self) -> str | None:
+        """What the figure is of: a suite's benchmark, a known benchmark, or the label as written; None for an average."""
+        if self.is_average:
+            return None
+        return self.benchmark or self.known_as or self.label
+
+    @property
     def points(self) -> float:
         """The figure as a score from 0 to 100, or on the benchmark's own range."""
         return round(self.value * 100, 10) if self.unit is Unit.FRACTION else self.value
@@ -108,6 +115,11 @@ class Claim(Frozen):
     )
     metric: str | None = Field(default=None, description="Metric, as the source names it.")
     n: int | None = Field(default=None, ge=1, description="Number of questions, if the source names it.")
+    runs: int | None = Field(
+        default=None,
+        ge=0,
+        description="Runs per question that it averages, if the source says; 0 for an unknown number of several.",
+    )
     in_percent: bool = Field(default=True, description="Whether the value is from 0 to 100.")
     value: float = Field(description="The claimed score, 0 to 100 unless the benchmark has another range.")
     rounding_points: float = Field(ge=0, description="Half a unit of the last written decimal, in points.")
@@ -177,6 +189,12 @@ class CheckKind(StrEnum):
     BOARD = "board"
     CONFOUND = "confound"
     READING = "reading"
+    IMPOSSIBLE = "impossible score"
+    SMALL_DIFFERENCE = "small difference"
+    MIXED_PROTOCOLS = "mixed protocols"
+    BASE_PROTOCOL = "protocol of the base"
+    LUCK = "best of many"
+    RECIPE = "recipe"
 
 
 class CheckOutcome(StrEnum):

@@ -151,7 +151,8 @@ def _of_sentence(
         figure = _figure(sentence, number, mention, group, suites)
         if figure is None:
             continue
-        subject = _subject(text, number, models, names, sentence.above, bases)
+        change = figure.unit is Unit.CHANGE
+        subject = None if change else _subject(text, number, models, names, sentence.above, bases)
         yield figure.model_copy(update={"subject": subject})
 
 
@@ -283,9 +284,9 @@ def _subject(
             return model.name or None
     if _OLD_VALUE.search(text[: number.start]):
         return bases[0] if bases else "base"
-    model = _subject_of_clause(text, number, others)
-    if model is not None:
-        return model.name or None
+    subject = _subject_of_clause(text, number, others)
+    if subject is not None:
+        return subject.name or None
     return None if above.owner in (None, "own") else above.owner
 
 

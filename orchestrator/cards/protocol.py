@@ -27,13 +27,27 @@ _QUESTIONS = re.compile(
     r"\bn\s?=\s?(?P<n>\d{1,6})\b|(?<![\w.,])(?P<many>\d{1,6}) (?:questions|problems|documents|tasks|prompts|items)\b",
     re.IGNORECASE,
 )
+_RUN_WORDS = r"(?:runs|seeds|trials|repetitions|generations|attempts|times)"
 _RUNS = re.compile(
-    r"\b(?:averag\w{0,4}|mean)\s(?:[\w-]{1,20}\s){0,4}?(?P<runs>\d{1,4})\s(?:[\w-]{1,20}\s)?(?:runs|samples|seeds|trials|repetitions|generations|attempts|times)\b"
-    r"|\b(?P<more>\d{1,4})\s(?:independent\s)?(?:runs|seeds|trials|repetitions|attempts)\b",
+    rf"\b(?:averag\w{{0,4}}|mean)\s(?:[\w-]{{1,20}}\s){{0,4}}?(?P<runs>\d{{1,4}})\s(?:[\w-]{{1,20}}\s)?(?:{_RUN_WORDS}|samples)\b"
+    rf"|\b(?P<more>\d{{1,4}})\s(?:independent\s|random\s)?(?:runs|seeds|trials|repetitions)\b"
+    r"|\b(?P<each>\d{1,4})\s(?:samples|responses|generations)\sper\s(?:question|problem|prompt|query)\b",
     re.IGNORECASE,
 )
 _SEVERAL = re.compile(
-    r"\b(?:averag(?:ed?|ing) (?:over|across|of)|multiple (?:runs|seeds|samples)|several (?:runs|seeds))\b",
+    r"\b(?:multiple|several|repeated|many)\s(?:independent\s|random\s)?(?:runs|seeds|trials|samples per)\b",
+    re.IGNORECASE,
+)
+_CONFIGURATIONS = (
+    r"(?:different |possible |candidate |layer |merge )?(?:configurations?|combinations?|merges|variants|candidates|recipes|settings|layouts|"
+    r"paths|checkpoints|trials|blocks|ratios|weightings)"
+)
+_FEW_WORDS = r"(?:[\w-]{1,12}\s){0,3}?"
+_TRIED = re.compile(
+    rf"\b(?:best|top|winner|picked|selected|chosen|chose)\s{_FEW_WORDS}(?:of|out of|among|from|between)\s"
+    rf"(?:all |over |the |about |some )?(?P<of>\d[\d,]{{0,9}})\s{_CONFIGURATIONS}\b"
+    rf"|\b(?:tried|tested|evaluated|scanned|swept|searched|explored|compared|benchmarked|scored)\s{_FEW_WORDS}"
+    rf"(?P<tried>\d[\d,]{{0,9}})\s{_CONFIGURATIONS}\b",
     re.IGNORECASE,
 )
 _MAX_TEXT = 1000
@@ -57,8 +71,13 @@ def questions_in(text: str) -> int | None:
 
 def runs_in(text: str) -> int | None:
     """The number of runs per question that a text says are averaged; 0 for an unknown number, None for one run."""
-    counts = [int(m[2]) for m in _ATTEMPTS.finditer(text) if int(m[2]) > 1]
-    counts += [int(m["runs"] or m["more"]) for m in _RUNS.finditer(text)]
+    counts = [int(m["runs"] or m["more"] or m["each"]) for m in _RUNS.finditer(text)]
     if counts:
         return max(counts)
     return 0 if _SEVERAL.search(text) else None
+
+
+def tried_in(text: str) -> int | None:
+    """The number of configurations among which a text says that the model is the best; None if it names none."""
+    counts = [int((m["of"] or m["tried"]).replace(",", "") or 0) for m in _TRIED.finditer(text)]
+    return max((c for c in counts if c > 1), default=None)

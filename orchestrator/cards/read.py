@@ -26,6 +26,7 @@ from evals.claims.build import claims_of
 from evals.claims.facts import Facts
 from evals.claims.known import match_any
 from evals.claims.labels import card_suites
+from evals.claims.plausible import check_differences, check_luck, check_possible, check_protocols
 from evals.claims.records import CardCheck, CheckKind, CheckOutcome, Claim, Figure
 from evals.engine import Frozen
 from evals.suite import Suite
@@ -45,6 +46,7 @@ from orchestrator.cards.grid import Grid, grids
 from orchestrator.cards.lists import Above, figures_of_lists
 from orchestrator.cards.orientation import Context, context_of
 from orchestrator.cards.prose import figures_of_prose, without_repeats
+from orchestrator.cards.protocol import runs_in, tried_in
 from orchestrator.cards.stated import stated_facts
 from orchestrator.cards.subjects import Names, find_names, headings
 from orchestrator.cards.tables import figures_of_grid
@@ -99,6 +101,13 @@ class Card(Frozen):
     bases: tuple[str, ...] = Field(description="Repositories that the model is made from, most likely first.")
     mentioned: tuple[str, ...] = Field(description="All repositories named in the card.")
     sizes: tuple[StatedSize, ...] = Field(description="Parameter counts stated in the card.")
+    runs: int | None = Field(
+        default=None,
+        description="Runs that its scores average; 0 for an unknown number, null if it names none.",
+    )
+    tried: int | None = Field(
+        default=None, description="Configurations among which its model is the best; null if it names none."
+    )
 
 
 def load_card(path: Path, suites: Sequence[Suite] | None = None) -> Card:
@@ -165,6 +174,8 @@ def read_card(
         bases=bases,
         mentioned=mentioned,
         sizes=_sizes(names[0] if names else None, body),
+        runs=runs_in(body),
+        tried=tried_in(body),
     )
 
 
@@ -179,6 +190,7 @@ def card_claims(
         stated=card.stated,
         suites=card_suites() if suites is None else suites,
         rows=board_rows() if rows is None else rows,
+        runs=card.runs,
     )
 
 
@@ -194,11 +206,16 @@ def card_checks(
     row = find_row(card.figures, card.checkpoint, rows)
     named_rows = [r for name in (*card.bases, *card.mentioned) for r in rows_of(name, rows)]
     options = [*bases_in(card.figures), *(base_of_row(r) for r in named_rows)]
+    claims = card_claims(card, suites, rows)
     checks = [
-        *check_readings(card.figures, card_claims(card, suites, rows)),
+        *check_readings(card.figures, claims),
         *check_averages(card.figures, suites),
         *check_contradictions(card.figures),
         *check_changes(card.figures, options),
+        *check_possible(claims),
+        *check_differences(card.figures, card.bases),
+        *check_protocols(card.figures, card.bases),
+        *check_luck(card.figures, card.bases, card.tried),
     ]
     if row is not None:
         checks.append(_row_check(row))
