@@ -11,9 +11,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from statistics import NormalDist
 
-from evals.claims.facts import Fact
+from evals.claims.facts import ALL_DOCUMENTS, Fact
 from evals.claims.known import KnownBenchmark, joined, known_benchmarks
 from evals.claims.records import CardCheck, CheckKind, CheckOutcome, Claim, Figure, Unit
+from evals.suite import Aggregation, load_suite
 
 _COUNTING = frozenset(
     map(joined, ("accuracy", "acc", "em", "exact match", "pass@1", "resolved", "strict accuracy"))
@@ -142,13 +143,28 @@ def check_luck(figures: Sequence[Figure], bases: Sequence[str], tried: int | Non
 
 def _question_counts(claim: Claim, known: KnownBenchmark | None) -> tuple[int, ...]:
     """Numbers of questions that the score may be a share of; empty if it is no count of correct answers."""
-    if not claim.in_percent or claim.suite is not None or claim.benchmark is None or claim.unclear:
+    if not claim.in_percent or claim.benchmark is None or claim.unclear or not _is_share(claim):
         return ()
-    if claim.metric is not None and joined(claim.metric.partition(",")[0]) not in _COUNTING:
+    if (
+        claim.suite is None
+        and claim.metric is not None
+        and joined(claim.metric.partition(",")[0]) not in _COUNTING
+    ):
         return ()
     if claim.n is not None:
         return (claim.n,)
     return known.n if known is not None else ()
+
+
+def _is_share(claim: Claim) -> bool:
+    """Whether the claim is a share of all questions: of no suite, or of a board that pools them and does not normalize."""
+    if claim.suite is None:
+        return True
+    suite = load_suite(claim.suite)
+    benchmark = suite.benchmark(claim.benchmark or "")
+    whole = claim.facts.get(Fact.LIMIT) in (None, ALL_DOCUMENTS)
+    pooled = benchmark.aggregation is Aggregation.POOLED and len(benchmark.metrics) == 1
+    return pooled and whole and not suite.smoke
 
 
 def _possible(value: float, rounding: float, n: int) -> bool:

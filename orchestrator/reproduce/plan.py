@@ -12,7 +12,7 @@ from pydantic import Field
 
 from evals.claims.arithmetic import RecipeSize
 from evals.claims.facts import Fact
-from evals.claims.records import CardCheck, Claim
+from evals.claims.records import CardCheck, CheckKind, Claim
 from evals.engine import EngineKind, Frozen
 from evals.errors import EvaluationError
 from evals.suite import load_suite
@@ -95,7 +95,7 @@ def plan_reproduction(
         plan=plan,
         cost=cost,
         sentence=_exact(card, cost, target) if cost is not None else _rough(card, options),
-        checks=card_checks(card.card, size) if size is not None else card.checks,
+        checks=_checks(card, size),
         problems=tuple(problems),
         notes=(*card.notes, *target.notes, *_hints(card.claims, plan)),
     )
@@ -172,6 +172,14 @@ def _size(plan: Plan | None, target: Target) -> RecipeSize | None:
         if added and extra > 0 and extra % added == 0
         else candidate.parameters,
     )
+
+
+def _checks(card: CardPlan, size: RecipeSize | None) -> tuple[CardCheck, ...]:
+    """The card's checks, with those of its sizes against the target if that is known."""
+    if size is None:
+        return card.checks
+    of_recipes = (check for check in card.checks if check.kind is CheckKind.RECIPE)
+    return (*card_checks(card.card, size), *of_recipes)
 
 
 def _exact(card: CardPlan, cost: PlanCost, target: Target) -> str:
