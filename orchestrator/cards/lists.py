@@ -20,8 +20,9 @@ from orchestrator.cards.subjects import Names, is_model_name
 
 _BULLET = re.compile(r"\s{0,12}(?:>\s?)?(?:[-*+\u2022]|\d{1,2}[.)])\s+(?=\S)")
 _ITEM = re.compile(
-    r"(?P<label>[^\s:=|][^:=|]{0,90}?)\s*(?:[:=\u2192]|\s[-\u2013\u2014]\s|\s)\s*(?P<number>[~\u2248]?[+\-\u2212]?\d{1,5}(?:[.,]\d{1,4})?\s?%?(?:\s?/\s?\d{1,4})?)"
-    r"(?P<rest>(?:\s?(?:points|pts)\b)?\s*(?:[(\[,;.\u00b1*\u2191\u2193\u2014\u2013-].{0,200}|\+/-.{0,60}|vs\.?\s.{0,100}|pass@\d.{0,40})?)$"
+    r"(?P<label>[^\s:=|][^:=|]{0,90}?)(?: ?[:=\u2192] ?| [-\u2013\u2014] | )"
+    r"(?P<number>[~\u2248]?[+\-\u2212]?\d{1,5}(?:[.,]\d{1,4})? ?%?(?: ?/ ?\d{1,4})?)"
+    r"(?P<rest>(?: ?(?:points|pts)\b)? ?(?:[(\[,;.\u00b1*\u2191\u2193\u2014\u2013-].{0,200}|\+/-.{0,60}|vs\.? .{0,100}|pass@\d.{0,40})?)$"
 )
 _MAX_LINE = 400
 _MAX_WORDS = 8
@@ -101,7 +102,7 @@ def _lists(
 def _item(number: int, line: str, above: Above, names: Names, suites: Sequence[Suite]) -> _Item | None:
     bullet = _BULLET.match(line)
     text = cell_text(line[bullet.end() :] if bullet is not None else line)
-    item = _ITEM.match(text)
+    item = _ITEM.match(" ".join(text.split()))
     if item is None:
         return None
     label = item["label"].strip(" -*\u2013\u2014")

@@ -40,7 +40,7 @@ class Mention:
 
 
 @dataclass(frozen=True)
-class Written:
+class TextNumber:
     """A number in a sentence that can be a score."""
 
     start: int
@@ -84,7 +84,7 @@ def benchmarks_in(sentence: str) -> list[Mention]:
     return sorted(mentions, key=lambda m: m.start)
 
 
-def numbers_in_text(sentence: str, mentions: list[Mention]) -> Iterator[Written]:
+def numbers_in_text(sentence: str, mentions: list[Mention]) -> Iterator[TextNumber]:
     """The numbers of a sentence that can be scores: no years, sizes, counts, versions, and no parts of names."""
     for match in _NUMBER.finditer(sentence):
         if any(m.start <= match.start() < m.end for m in mentions):
@@ -99,7 +99,7 @@ def numbers_in_text(sentence: str, mentions: list[Mention]) -> Iterator[Written]
         if digits == 0 and not percent and match["of"] is None and (value > 100 or _is_count(before)):
             continue
         minus = match["sign"] not in ("", "+")
-        yield Written(
+        yield TextNumber(
             start=match.start(),
             end=match.end(),
             text=match[0].strip(),

@@ -11,7 +11,7 @@ from evals.claims.labels import LabelMatch, shots_in
 from evals.claims.records import Figure, Unit, Where
 from evals.suite import Suite
 from orchestrator.cards.lists import Above
-from orchestrator.cards.mentions import Mention, Written, benchmarks_in, models_in, numbers_in_text
+from orchestrator.cards.mentions import Mention, TextNumber, benchmarks_in, models_in, numbers_in_text
 from orchestrator.cards.orientation import Context
 from orchestrator.cards.protocol import protocol_of, questions_in
 from orchestrator.cards.stated import facts_of_label
@@ -157,8 +157,8 @@ def _of_sentence(
 
 
 def _pairs(
-    text: str, numbers: Sequence[Written], mentions: Sequence[Mention]
-) -> list[tuple[Written, Mention]]:
+    text: str, numbers: Sequence[TextNumber], mentions: Sequence[Mention]
+) -> list[tuple[TextNumber, Mention]]:
     """Each number with its benchmark: the one after "on", else the one before it in its clause."""
     exact = [n for n in numbers if n.exact] or list(numbers)
     if _RESPECTIVELY.search(text) and len(exact) == len(mentions):
@@ -167,7 +167,7 @@ def _pairs(
     return [(number, mention) for number, mention in pairs if mention is not None]
 
 
-def _benchmark_of(text: str, number: Written, mentions: Sequence[Mention]) -> Mention | None:
+def _benchmark_of(text: str, number: TextNumber, mentions: Sequence[Mention]) -> Mention | None:
     after = next((m for m in mentions if m.start >= number.end), None)
     before = next((m for m in reversed(mentions) if m.end <= number.start), None)
     between = text[number.end : after.start][:60] if after is not None else ""
@@ -193,7 +193,7 @@ def _is_close(between: str) -> bool:
 
 
 def _figure(
-    sentence: _Sentence, number: Written, mention: Mention, group: int, suites: Sequence[Suite]
+    sentence: _Sentence, number: TextNumber, mention: Mention, group: int, suites: Sequence[Suite]
 ) -> Figure | None:
     text = sentence.text
     label = mention.written
@@ -242,7 +242,7 @@ def _next_boundary(text: str) -> int:
     return match.start() if match else len(text)
 
 
-def _is_change(text: str, number: Written) -> bool:
+def _is_change(text: str, number: TextNumber) -> bool:
     before, after = text[max(0, number.start - 40) : number.start], text[number.end : number.end + 40]
     if number.signed and number.text[0] == "+":
         return True
@@ -264,7 +264,7 @@ def _is_change(text: str, number: Written) -> bool:
 
 def _subject(
     text: str,
-    number: Written,
+    number: TextNumber,
     models: Sequence[Mention],
     names: Names,
     above: Above,
@@ -290,7 +290,7 @@ def _subject(
     return None if above.owner in (None, "own") else above.owner
 
 
-def _subject_of_clause(text: str, number: Written, models: Sequence[Mention]) -> Mention | None:
+def _subject_of_clause(text: str, number: TextNumber, models: Sequence[Mention]) -> Mention | None:
     """The model that a clause is about: named before a comparison, or right before a verb such as "gets"."""
     start = max((m.end() for m in _BOUNDARY.finditer(text, 0, number.start)), default=0)
     opening = _COMPARES.search(text, start, number.start)
