@@ -33,6 +33,10 @@ COMMANDS: Table = {
         "compare": CommandEntry(
             "Differences per benchmark with intervals and paired tests.", "compare:compare"
         ),
+        "report": CommandEntry(
+            "One self-contained page or Markdown about a run, a comparison, a scan or a card.",
+            "report:report",
+        ),
         "reproduce": CommandEntry("Check a model card claim by claim.", "reproduce:reproduce"),
         "card": CommandEntry("Scores as model-card metadata or as a table.", "card:card"),
         "import": CommandEntry("Import results made elsewhere, or a model card.", "import_:import_path"),

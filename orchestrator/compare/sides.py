@@ -61,6 +61,20 @@ def compare_names(
     return compare_sides(base_sides, named, force=force, tried=n_others)
 
 
+def named_sides(
+    store: Store, candidates: Sequence[str], base: str, home: Path, *, run_id: str | None = None
+) -> dict[str, tuple[list[Side], list[Side]]]:
+    """The sides of each candidate's base and of the candidate, by the candidate's name, as `compare_names` finds them."""
+    named = {}
+    for name in candidates:
+        result = _result(store, name, run_id)
+        reference = _reference(store, base, run_id, result)
+        base_group, group = _group(store, base, reference, home), _group(store, name, result, home)
+        base_sides, candidate_sides = with_known_defaults([base_group, group], home)
+        named[name] = (base_sides, candidate_sides)
+    return named
+
+
 def _each_against_its_base(
     store: Store,
     stored: Mapping[str, CandidateResult | None],
