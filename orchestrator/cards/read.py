@@ -358,6 +358,12 @@ def _sizes(name: str | None, body: str) -> tuple[StatedSize, ...]:
     return tuple(distinct.values())[:20]
 
 
+def size_in_name(name: str) -> StatedSize | None:
+    """The parameter count in a model's name, as in "Some-7B"; None if it has none."""
+    match = _SIZE_IN_NAME.search(name)
+    return _size(match, 0.1, f"the name {name}") if match is not None and float(match["number"]) > 0 else None
+
+
 def _before(line: str, at: int) -> str:
     """The words of the sentence before a position, at most 40 characters."""
     return re.split(r"[.;]", line[max(0, at - 40) : at])[-1]

@@ -38,6 +38,7 @@ _TONES = {
     VerdictKind.REPRODUCED: ReportTone.HOLDS,
     VerdictKind.NOT_REPRODUCED: ReportTone.FAILS,
     VerdictKind.NOT_COMPARABLE: ReportTone.REFUSED,
+    VerdictKind.IMPOSSIBLE: ReportTone.FAILS,
 }
 _CHECK_TONES = {
     CheckOutcome.HOLDS: ReportTone.HOLDS,
@@ -158,7 +159,7 @@ def _row(verdict: Verdict) -> ReportRow:
         ReportCell(text="–" if span is None else f"{span.low:.1f} to {span.high:.1f}"),
         ReportCell(text=str(claim.scale)),
     )
-    return ReportRow(name=line(claim.title), cells=cells, remark=line(claim.suite), group=_group(verdict.kind))
+    return ReportRow(name=line(claim.title), cells=cells, remark=line(claim.suite or "in no suite"), group=_group(verdict.kind))
 
 
 def _unchecked(claim: Claim) -> ReportRow:
@@ -169,7 +170,7 @@ def _unchecked(claim: Claim) -> ReportRow:
         ReportCell(text="–"),
         ReportCell(text=str(claim.scale)),
     )
-    return ReportRow(name=line(claim.title), cells=cells, remark=line(claim.suite))
+    return ReportRow(name=line(claim.title), cells=cells, remark=line(claim.suite or "in no suite"))
 
 
 def _forest(verdicts: Sequence[Verdict]) -> DeltaTable | None:

@@ -77,6 +77,8 @@ def plan_reproduction(
     record = card_record(path, card)
     target = find_target(path, card.card, record.text, options.sources)
     plan, problems = None, list(target.problems)
+    if card.claims and not wanted_benchmarks(card.claims):
+        problems.append("no suite of ours has a benchmark that this card names")
     if not problems:
         try:
             with _recipe_file(target, record.id, settings, dry=dry) as recipe:

@@ -92,6 +92,13 @@ def _verdict(
     return verdict
 
 
+def verdict_on(claim: Claim, measured: Sequence[Measurement]) -> Verdict | None:
+    """The verdict on one benchmark's claim by measurements of its checkpoint; None if they do not have the benchmark."""
+    key = (claim.suite, claim.benchmark)
+    matches = [m for m in measured if claim.benchmark is not None and _key(m) == key]
+    return judge(claim, matches) if matches else None
+
+
 def _of_another(verdict: Verdict, sentence: str) -> Verdict:
     """Change a verdict to "not comparable", because the measured file is not the claimed one; an impossible claim stays so."""
     if verdict.kind is VerdictKind.IMPOSSIBLE:
