@@ -18,6 +18,14 @@ _MAX_LABEL = 200
 _MAX_TOKENS = 16
 _TOKEN = re.compile(r"[^\W_]+\+?")
 _VERSION = re.compile(r"v?\d{1,8}k?")
+_GREEK = str.maketrans({"\u03b1": "alpha", "\u03b2": "beta", "\u03b3": "gamma", "\u03c4": "tau"})
+_METRIC = re.compile(
+    r"\b(?:pass|maj|avg|mean|cons)\s?@\s?\d{1,4}\b|\bacc[_ ]norm\b|\b(?:length[- ]controlled|LC)[- ]?win[- ]?rate\b|\bwin[- ]?rate\b"
+    r"|\bexact[_ ]match\b|\baccuracy\b|\bacc\b|\bEM\b|\bF1\b|\bROUGE(?:-[L12])?\b|\bBLEU\b|\bperplexity\b|\bPPL\b|\bBPB\b|\bElo\b|\brating\b"
+    r"|\bpercentile\b|\bresolved\b|\bmc[12]\b|\bWER\b|\bLC\b",
+    re.IGNORECASE,
+)
+_BRACKETS = re.compile(r"\(([^()]{2,60})\)")
 _NEUTRAL = re.compile(r"\d{1,4}|i?q\d[0-9a-z]{0,4}|\d{1,2}(?:bit|bpw)|\d{1,3}shots?")
 _LINK = re.compile(r"!?\[([^\[\]]{0,300})\]\([^()]{0,500}\)")
 
@@ -97,6 +105,13 @@ def match_any(label: str, suites: Sequence[Suite]) -> LabelMatch | None:
     return match if known is None else match.model_copy(update={"known_as": known.name})
 
 
+def topic_of(heading: str) -> str | None:
+    """The known benchmark that a heading names, alone or in brackets as in "Multilingual (MMLU)"."""
+    inside = _BRACKETS.search(heading[:_MAX_LABEL])
+    known = match_known(heading) or (match_known(inside[1]) if inside is not None else None)
+    return known.name if known is not None else None
+
+
 def names_in_text() -> tuple[dict[str, str], int]:
     """Names by joined tokens that may be looked for in running text, and the largest number of tokens in one."""
     return _names_in_text()
@@ -105,7 +120,7 @@ def names_in_text() -> tuple[dict[str, str], int]:
 def tokens_of(label: str) -> tuple[str, ...]:
     """The words and numbers of a label in lower case; a plus sign belongs to the word before it."""
     text = unicodedata.normalize("NFKC", _LINK.sub(r"\1", label[:_MAX_LABEL])).lower()
-    return tuple(_TOKEN.findall(text.replace("²", "2").replace("τ", "tau")))
+    return tuple(_TOKEN.findall(text.translate(_GREEK)))
 
 
 def joined(label: str) -> str:
@@ -121,6 +136,12 @@ def label_words(label: str) -> frozenset[str]:
 def is_metric(label: str) -> bool:
     """Whether a label is the name of a metric."""
     return joined(label) in words().metrics
+
+
+def metric_in(label: str) -> str | None:
+    """The metric that a label names beside the benchmark, as in "DROP (3-shot F1)"; None if it names none."""
+    match = _METRIC.search(label[:_MAX_LABEL])
+    return match[0] if match is not None else None
 
 
 def is_rate(metric: str | None) -> bool:

@@ -6,12 +6,20 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from evals.claims.known import is_metric, is_setting, known_benchmarks, match_any, match_known, tokens_of
+from evals.claims.known import (
+    is_metric,
+    is_setting,
+    known_benchmarks,
+    match_any,
+    metric_in,
+    tokens_of,
+)
 from evals.claims.labels import LabelMatch, shots_in
 from evals.claims.records import Figure, Unit, Where
 from evals.suite import Suite
 from orchestrator.cards.figures import Number, counted, in_percent, near_zero, number_in, unit_of
 from orchestrator.cards.grid import cell_text
+from orchestrator.cards.mentions import benchmarks_in, numbers_in_text
 from orchestrator.cards.orientation import Context
 from orchestrator.cards.protocol import protocol_of, questions_in
 from orchestrator.cards.scale import Entry, readings
@@ -21,7 +29,7 @@ from orchestrator.cards.subjects import Names, is_model_name
 _BULLET = re.compile(r"\s{0,12}(?:>\s?)?(?:[-*+\u2022]|\d{1,2}[.)])\s+(?=\S)")
 _ITEM = re.compile(
     r"(?P<label>[^\s:=|][^:=|]{0,90}?)(?: ?[:=\u2192] ?| [-\u2013\u2014] | )"
-    r"(?P<number>[~\u2248]?[+\-\u2212]?\d{1,5}(?:[.,]\d{1,4})? ?%?(?: ?/ ?\d{1,4})?)"
+    r"(?P<number>[~\u2248]?[+\-\u2212]?\d{1,5}(?:[.,]\d{1,4})?(?!\d|[.,]\d) ?%?(?: ?/ ?\d{1,4})?)"
     r"(?P<rest>(?: ?(?:points|pts)\b)? ?(?:[(\[,;.\u00b1*\u2191\u2193\u2014\u2013-].{0,200}|\+/-.{0,60}|vs\.? .{0,100}|pass@\d.{0,40})?)$"
 )
 _MAX_LINE = 400
@@ -105,12 +113,13 @@ def _item(number: int, line: str, above: Above, names: Names, suites: Sequence[S
     item = _ITEM.match(" ".join(text.split()))
     if item is None:
         return None
-    label = item["label"].strip(" -*\u2013\u2014")
+    label = item["label"].strip(" -*\u2013\u2014\u2192\u279c\u27a1>")
     value = number_in(item["number"])
     if value is None or not tokens_of(label) or len(tokens_of(label)) > _MAX_WORDS:
         return None
-    match = match_any(label, suites)
-    topic = match_known(above.heading or "")
+    match = match_any(label, suites) or (_within(label, text) if bullet is not None else None)
+    name = topic_of(above.heading or "")
+    topic = known_benchmarks()[name] if name is not None else None
     subject: str | None = None
     if match is not None and match.is_average and topic is not None:
         match, label = LabelMatch(suite=None, benchmark=None, known_as=topic.name), topic.name
@@ -119,11 +128,21 @@ def _item(number: int, line: str, above: Above, names: Names, suites: Sequence[S
     elif match is None and topic is not None and (names.is_own(label) or is_model_name(label)):
         subject = "own" if names.is_own(label) else label
         match, label = LabelMatch(suite=None, benchmark=None, known_as=topic.name), topic.name
-    if bullet is None and match is None:
-        return None
+    if match is None and (bullet is None or any(m.name for m in benchmarks_in(label))):
+        return None  # a sentence
     if match is not None and match.is_average and bullet is None and above.context is not Context.SCORES:
         return None
     return _Item(number, label, value, item["rest"], match, subject)
+
+
+def _within(label: str, text: str) -> LabelMatch | None:
+    """The one known benchmark that a longer label names, as in "GPT4All average is now", if the line has one number."""
+    mentions = benchmarks_in(text)
+    names = {m.name for m in mentions if m.name}
+    inside = len(names) == 1 and any(m.name for m in benchmarks_in(label))
+    if not inside or len(list(numbers_in_text(text, mentions))) != 1:
+        return None
+    return LabelMatch(suite=None, benchmark=None, known_as=names.pop())
 
 
 def _may_be_score(item: _Item) -> bool:
@@ -179,6 +198,7 @@ def _draft(item: _Item, group: int, owner: str | None) -> Figure:
         value=number.value,
         digits=number.digits,
         unit=Unit.POINTS,
+        metric=metric_in(said),
         shots=shots if shots is not None else shots_in(item.rest),
         n=questions_in(said),
         facts=protocol_of(said).plus(facts_of_label(said).known),

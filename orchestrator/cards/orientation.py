@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from evals.claims.known import is_metric, is_setting, joined, label_words, match_any, match_known, words
+from evals.claims.known import is_metric, is_setting, joined, label_words, match_any, topic_of, words
 from evals.claims.labels import LabelMatch
 from evals.suite import Suite
 from orchestrator.cards.figures import number_in
@@ -57,7 +57,7 @@ def context_of(caption: str | None, heading: str | None, *, is_title: bool = Fal
         said = label_words(text or "")
         if said & words().score_headings:
             return Context.OTHER if said & words().speed_headings else Context.SCORES
-        if text and match_known(text) is not None:
+        if text and topic_of(text) is not None:
             return Context.SCORES
     if is_title:
         return Context.NONE

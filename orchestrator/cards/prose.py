@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from evals.claims.known import known_benchmarks, match_any
+from evals.claims.known import known_benchmarks, match_any, metric_in
 from evals.claims.labels import LabelMatch, shots_in
 from evals.claims.records import Figure, Unit, Where
 from evals.suite import Suite
@@ -47,7 +47,7 @@ _LOSS = re.compile(
 _OLD_VALUE = re.compile(r"\b(?:from|von|de|desde|up from|down from)\s$", re.IGNORECASE)
 _TO_OR_FROM = re.compile(r"\b(?:to|from)\b")
 _OF_MODEL = re.compile(
-    r"\s?%?\)?\s?(?:points?\s)?(?:for|of|by|from|with)\s(?:the\s)?(?:original\s)?$", re.IGNORECASE
+    r"\s?%?\)?\s?(?:points?\s)?(?:for|of|by|from|with|on|in)\s(?:the\s)?(?:original\s)?$", re.IGNORECASE
 )
 _COMPARES = re.compile(
     r"\b(?:outperform\w{0,4}|surpass\w{0,4}|beat\w{0,3}|exceed\w{0,3}|than|over|compared|vs|versus|against|from)\b",
@@ -231,6 +231,7 @@ def _figure(
         value=value,
         digits=digits,
         unit=unit,
+        metric=metric_in(near),
         shots=shots_in(near),
         n=questions_in(near),
         facts=protocol_of(near).plus(facts_of_label(near).known),

@@ -24,7 +24,7 @@ from evals.claims.arithmetic import (
 from evals.claims.board import BoardRow, board_rows, confounds, find_row, rows_of
 from evals.claims.build import claims_of
 from evals.claims.facts import Facts
-from evals.claims.known import match_any
+from evals.claims.known import match_any, topic_of
 from evals.claims.labels import card_suites
 from evals.claims.plausible import check_differences, check_luck, check_possible, check_protocols
 from evals.claims.records import CardCheck, CheckKind, CheckOutcome, Claim, Figure
@@ -48,7 +48,7 @@ from orchestrator.cards.orientation import Context, context_of
 from orchestrator.cards.prose import figures_of_prose, without_repeats
 from orchestrator.cards.protocol import runs_in, tried_in
 from orchestrator.cards.stated import stated_facts
-from orchestrator.cards.subjects import Names, find_names, headings
+from orchestrator.cards.subjects import Names, find_names, headings, is_model_name
 from orchestrator.cards.tables import figures_of_grid
 from orchestrator.errors import CardError
 from recipes.outside_file import read_file
@@ -116,8 +116,11 @@ def load_card(path: Path, suites: Sequence[Suite] | None = None) -> Card:
 
 
 def repository_of(path: Path) -> str | None:
-    """The name of the folder of a README.md, which is the checkpoint's; None for other files."""
-    return path.absolute().parent.name or None if path.name.lower() == "readme.md" else None
+    """The checkpoint's name: that of the folder of a README.md, else of a file like "org__name-7B.card.md"; None if it is none."""
+    if path.name.lower() == "readme.md":
+        return path.absolute().parent.name or None
+    stem = path.name.rpartition(".")[0].removesuffix(".card").rpartition("__")[2]
+    return stem if is_model_name(stem) and any(c.isdigit() for c in stem) and not stem[0].isdigit() else None
 
 
 def read_bytes(path: Path) -> bytes:
@@ -157,8 +160,8 @@ def read_card(
     lines = body.splitlines()
     above = headings(lines)
     for group, grid in enumerate(tables, start=first_group):
-        owner, context = _owner(grid, lines, above, model)
-        figures += figures_of_grid(grid, group, model, owner, suites, context)
+        owner, context, topic = _owner(grid, lines, above, model)
+        figures += figures_of_grid(grid, group, model, owner, suites, context, topic)
     figures += _of_text(lines, tables, above, figures, model, bases, suites)
     figures = of_boards(figures, suites)
     model = model.with_others(f.subject for f in figures if f.subject is not None)
@@ -244,15 +247,16 @@ def _row_check(row: BoardRow) -> CardCheck:
 
 def _owner(
     grid: Grid, lines: Sequence[str], above: Sequence[str | None], names: Names
-) -> tuple[str | None, Context]:
-    """The model named in the line above a table, else in its heading; and what these two announce."""
+) -> tuple[str | None, Context, str | None]:
+    """The model named in the line above a table, else in its heading; what these two announce, and the benchmark they name."""
     at = grid.start - 2
     while at >= 0 and (not lines[at].strip() or lines[at].lstrip().startswith(("```", "~~~"))):
         at -= 1
     caption = lines[at] if at >= 0 and "|" not in lines[at] and len(lines[at]) < 300 else ""
     heading = above[at] if at >= 0 else None
     owner = names.owner(caption) or (names.owner(heading or "") if at >= 0 else None)
-    return owner, context_of(caption, heading, is_title=heading == next(filter(None, above), None))
+    context = context_of(caption, heading, is_title=heading == next(filter(None, above), None))
+    return owner, context, topic_of(caption) or topic_of(heading or "")
 
 
 def _of_text(

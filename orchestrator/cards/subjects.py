@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from evals.claims.known import tokens_of
+from evals.claims.known import joined, tokens_of
 from evals.claims.labels import plain
 from orchestrator.cards.front_matter import in_code
 
@@ -179,7 +179,7 @@ def _forms(name: str) -> frozenset[str]:
     """Normalized forms of a name: whole, without brackets and text after a comma, without the owner."""
     bare = _ASIDE.sub(" ", without_markup(name)).partition(",")[0]
     bare = _OURS.sub(" ", bare).strip()
-    forms = {plain(name), plain(bare)}
+    forms = {plain(name), plain(bare), joined(bare)}
     repository = _repository(bare)
     if repository is not None:
         forms.add(plain(repository.partition("/")[2]))

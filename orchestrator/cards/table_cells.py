@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from evals.claims.facts import Facts
-from evals.claims.known import is_metric, is_setting, joined, known_benchmarks, match_any
+from evals.claims.known import is_metric, is_setting, joined, known_benchmarks, match_any, metric_in
 from evals.claims.labels import LabelMatch, shots_in
 from evals.suite import Suite
 from orchestrator.cards.figures import Number, counted, number_in, numbers_in
@@ -161,8 +161,10 @@ def _cell(
         named=match,
         series=series,
         place=place,
-        metric=metric,
-        shots=shots if own_shots is None else own_shots,
+        metric=metric or metric_in(label),
+        shots=own_shots
+        if own_shots is not None
+        else (shots if shots is not None else shots_in(metric or "")),
         n=questions_in(label),
         facts=protocol_of(label).plus(facts.known),
         number=counted(number, known),

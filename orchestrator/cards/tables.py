@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+from evals.claims.known import is_metric, joined, known_benchmarks
 from evals.claims.labels import LabelMatch
 from evals.claims.records import Figure, Unit, Where
 from evals.suite import Suite
@@ -25,16 +27,17 @@ def figures_of_grid(
     owner: str | None,
     suites: Sequence[Suite],
     context: Context = Context.NONE,
+    topic: str | None = None,
 ) -> list[Figure]:
     """The scores and changes of one table, with benchmarks in rows or in columns.
 
     `owner` is the model named in the text above the table: "own" for the card's, None if it names none; `context` is what that
-    text announces.
+    text announces, and `topic` the known benchmark that it names.
     """
     place = orientation(grid, suites, names, context)
     if place is None:
         return []
-    cells = cells_of(grid, place, suites)
+    cells = _about(topic, cells_of(grid, place, suites))
     drafts = [_figure(cell, group, suites) for cell in cells]
     cell_readings = readings([_entry(c, d, suites) for c, d in zip(cells, drafts, strict=True)])
     subjects = _subjects(cells, cell_readings, grid, names, owner)
@@ -46,6 +49,25 @@ def figures_of_grid(
         for cell, draft, reading in zip(cells, drafts, cell_readings, strict=True)
     ]
     return sorted(_mark_ambiguous(figures), key=lambda f: f.line)
+
+
+def _about(topic: str | None, cells: list[Cell]) -> list[Cell]:
+    """The cells of a table below a benchmark's name that names no benchmark itself: they are parts of that one."""
+    if topic is None or any(c.named is not None and not c.named.is_average for c in cells):
+        return cells
+    known = known_benchmarks()[topic]
+    part = None if known.in_percent else LabelMatch(suite=None, benchmark=None, known_as=topic)
+    whole = LabelMatch(suite=None, benchmark=None, known_as=topic)
+    return [
+        replace(cell, label=topic, named=whole)
+        if cell.named is not None or is_metric(cell.label)
+        else replace(
+            cell,
+            label=cell.label if joined(topic) in joined(cell.label) else f"{topic} {cell.label}",
+            named=part,
+        )
+        for cell in cells
+    ]
 
 
 def _settled(figure: Figure, reading: Reading) -> dict[str, Any]:
