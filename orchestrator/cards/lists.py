@@ -13,6 +13,7 @@ from evals.claims.known import (
     match_any,
     metric_in,
     tokens_of,
+    topic_of,
 )
 from evals.claims.labels import LabelMatch, shots_in
 from evals.claims.records import Figure, Unit, Where
