@@ -7,6 +7,7 @@ many configurations gives by luck.
 from __future__ import annotations
 
 import math
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from statistics import NormalDist
@@ -16,6 +17,7 @@ from evals.claims.known import KnownBenchmark, joined, known_benchmarks
 from evals.claims.records import CardCheck, CheckKind, CheckOutcome, Claim, Figure, Unit
 from evals.suite import Aggregation, load_suite
 
+_ASIDE = re.compile(r"\([^()]{0,100}\)")
 _COUNTING = frozenset(
     map(joined, ("accuracy", "acc", "em", "exact match", "pass@1", "resolved", "strict accuracy"))
 )
@@ -210,7 +212,7 @@ def _sides(group: Sequence[Figure]) -> tuple[dict[str, Figure], dict[str, dict[s
 
 
 def _is_base(subject: str, bases: Sequence[str]) -> bool:
-    name = joined(subject.rpartition("/")[2])
+    name = joined(_ASIDE.sub(" ", subject[:200]).rpartition("/")[2])
     return name == "base" or any(joined(b.rpartition("/")[2]) == name for b in bases)
 
 

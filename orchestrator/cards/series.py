@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 
 from evals.claims.known import is_neutral, tokens_of
@@ -61,6 +62,13 @@ def subjects_of(
 def title_of(series: str) -> str:
     """The name of a series without the mark for duplicates."""
     return series.partition(DUPLICATE)[0]
+
+
+def subject_of(series: str) -> str:
+    """The name of a model without pictographs, such as those of links beside it."""
+    title = title_of(series)
+    shown = "".join(c for c in title if unicodedata.category(c) != "So" and c != "\ufe0f")
+    return " ".join(shown.split()) or title
 
 
 def is_general(title: str) -> bool:

@@ -15,7 +15,7 @@ from orchestrator.cards.figures import in_percent, metric_fits, near_zero, unit_
 from orchestrator.cards.grid import Grid
 from orchestrator.cards.orientation import Context, orientation
 from orchestrator.cards.scale import Entry, Reading, readings
-from orchestrator.cards.series import scale_of, subjects_of, title_of
+from orchestrator.cards.series import scale_of, subject_of, subjects_of, title_of
 from orchestrator.cards.subjects import Names
 from orchestrator.cards.table_cells import Cell, cells_of
 
@@ -44,7 +44,7 @@ def figures_of_grid(
     figures = [
         draft.model_copy(
             update=_settled(draft, reading)
-            | {"subject": None if (subject := subjects[cell.series]) is None else title_of(subject)}
+            | {"subject": None if (subject := subjects[cell.series]) is None else subject_of(subject)}
         )
         for cell, draft, reading in zip(cells, drafts, cell_readings, strict=True)
     ]
