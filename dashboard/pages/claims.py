@@ -12,7 +12,7 @@ from dashboard.address import View
 from dashboard.board import known_suite
 from evals.claims.records import CardCheck, CheckOutcome, Claim, Scale, Verdict, VerdictKind
 from evals.errors import EvaluationError
-from orchestrator.display.format import moment
+from orchestrator.display.format import UNKNOWN, moment
 from orchestrator.display.text_safety import escaped, line, plain
 from orchestrator.store.claim_records import CardRecord, CardSummary, ReproductionRecord
 from orchestrator.store.pages import Pages
@@ -23,6 +23,7 @@ _MARKS = {
     VerdictKind.REPRODUCED: "✓ reproduced",
     VerdictKind.NOT_REPRODUCED: "✗ not reproduced",
     VerdictKind.NOT_COMPARABLE: "⊘ not comparable",
+    VerdictKind.IMPOSSIBLE: "⚠ impossible",
 }
 _CHECKS = {CheckOutcome.HOLDS: "✓", CheckOutcome.NOTE: "○", CheckOutcome.FAILS: "✗"}
 
@@ -116,6 +117,7 @@ def _verdicts(verdicts: Sequence[Verdict]) -> None:
         VerdictKind.REPRODUCED: better,
         VerdictKind.NOT_REPRODUCED: worse,
         VerdictKind.NOT_COMPARABLE: forbidden,
+        VerdictKind.IMPOSSIBLE: worse,
     }
 
     def colour(index: int, name: str) -> str:
@@ -180,14 +182,14 @@ def _claims(claims: Sequence[Claim]) -> None:
         {
             "Benchmark": _title(claim),
             "Claimed": _claimed(claim),
-            "Suite": line(claim.suite, 40),
+            "Suite": line(claim.suite or UNKNOWN, 40),
             "Subject": line(claim.subject or "the card's own", 60),
             "Source": line(claim.source, 120),
         }
         for claim in claims
     ]
     if not rows:
-        st.caption("No figure of this card names a benchmark of a suite.")
+        st.caption("No figure of this card is a score.")
         return
     widgets.table(rows, "claims_of_card", height=widgets.table_height(min(len(rows), 20)), name="Claims")
 
@@ -208,7 +210,7 @@ def _title(claim: Claim) -> str:
     if claim.benchmark is None:
         return "Average"
     try:
-        suite = known_suite(claim.suite)
+        suite = known_suite(claim.suite) if claim.suite is not None else None
         return suite.benchmark(claim.benchmark).title if suite else line(claim.title, 40)
     except EvaluationError:
         return line(claim.title, 40)

@@ -9,10 +9,11 @@ from statistics import fmean
 from pydantic import Field
 
 from evals.claims.board import BoardRow
-from evals.claims.records import CardCheck, CheckKind, CheckOutcome, Claim, Figure, Unit
+from evals.claims.records import CardCheck, CheckKind, CheckOutcome, Claim, Figure, Unit, Where
 from evals.engine import Frozen
 from evals.suite import Suite
 
+_MARKED = " marked '%'"
 _MOST_BESIDE = 200  # most figures that an average is checked against; no board has as many
 Key = str | None  # a benchmark, or None for the average
 
@@ -49,9 +50,8 @@ def bases_in(figures: Sequence[Figure]) -> tuple[Base, ...]:
     """The scores of other checkpoints that the card shows, by checkpoint."""
     by_subject: dict[str, dict[str, tuple[float, ...]]] = defaultdict(dict)
     for figure in figures:
-        is_score = figure.benchmark is not None or figure.is_average
-        if figure.subject is not None and is_score and figure.unit is not Unit.CHANGE:
-            by_subject[figure.subject].setdefault(figure.benchmark or "", (figure.points,))
+        if figure.subject is not None and _is_known(figure) and figure.unit is not Unit.CHANGE:
+            by_subject[figure.subject].setdefault(figure.key or "", (figure.points,))
     return tuple(Base(name=name, values=values) for name, values in by_subject.items())
 
 
@@ -59,7 +59,9 @@ def check_averages(figures: Sequence[Figure], suites: Sequence[Suite]) -> tuple[
     """Check every average against the mean of the figures of its table."""
     checks = []
     tables: dict[tuple[int, str | None, Unit], list[Figure]] = defaultdict(list)
+    columns: dict[tuple[int, str | None], list[Figure]] = defaultdict(list)
     for figure in figures:
+        columns[figure.group, figure.subject].append(figure)
         if not figure.is_average:
             tables[figure.group, figure.subject, figure.unit].append(figure)
     for average in figures:
@@ -72,6 +74,9 @@ def check_averages(figures: Sequence[Figure], suites: Sequence[Suite]) -> tuple[
         # A table may hold numbers that are not part of the average.
         if len(board_scores) >= 2 and _is_mean(average, board_scores):
             beside = board_scores
+        column = columns[average.group, average.subject]
+        section = None if _is_mean(average, beside) else _section(average, column)
+        beside = beside if section is None else section
         mean, holds = fmean(f.points for f in beside), _is_mean(average, beside)
         size = _board_size(beside, suites)
         text = f"{_subject_prefix(average)}{average.label} {average.written}"
@@ -90,7 +95,7 @@ def check_averages(figures: Sequence[Figure], suites: Sequence[Suite]) -> tuple[
             )
         else:
             sentence = f"{text} is not the mean of the {len(beside)} figures beside it, which is {mean:.2f}."
-            outcome = CheckOutcome.FAILS
+            outcome = CheckOutcome.FAILS if _is_plain(average, beside, column) else CheckOutcome.NOTE
         checks.append(
             CardCheck(kind=CheckKind.AVERAGE, outcome=outcome, sentence=sentence, line=average.line)
         )
@@ -116,7 +121,7 @@ def check_readings(figures: Sequence[Figure], claims: Sequence[Claim]) -> tuple[
     own_groups = {f.group for f in figures if f.subject is None}
     subjects_by_group: dict[int, dict[str, int]] = defaultdict(dict)
     for f in figures:
-        if f.subject is not None and f.group not in own_groups and (f.benchmark is not None or f.is_average):
+        if f.subject is not None and f.group not in own_groups and _is_known(f) and f.where is Where.TABLE:
             subjects_by_group[f.group].setdefault(f.subject, f.line)
     for subjects in subjects_by_group.values():
         line = min(subjects.values())
@@ -125,6 +130,39 @@ def check_readings(figures: Sequence[Figure], claims: Sequence[Claim]) -> tuple[
         text = f"The table at line {line} gives scores of {', '.join(names[:3])}{more}: none is known to be the card's own model."
         checks.append(_reading(CheckOutcome.NOTE, text, line))
     return tuple(checks)
+
+
+def _section(average: Figure, column: Sequence[Figure]) -> list[Figure] | None:
+    """The scores of the same model between an average and the one before or after it in its table, if it is their mean."""
+    column = [f for f in column[:_MOST_BESIDE] if f.unit is average.unit]
+    if not any(f is average for f in column):
+        return None
+    at = next(i for i, f in enumerate(column) if f is average)
+    for step in (-1, 1):
+        scores: list[Figure] = []
+        i = at + step
+        while 0 <= i < len(column) and not column[i].is_average and len(scores) < _MOST_BESIDE:
+            scores.append(column[i])
+            i += step
+        if len(scores) >= 2 and _is_mean(average, scores):
+            return scores
+    return None
+
+
+def _is_plain(average: Figure, beside: Sequence[Figure], column: Sequence[Figure]) -> bool:
+    """Whether an average can only be meant as the mean of its table: of a board, the only average, or outside of all scores."""
+    if all(f.suite is not None for f in beside):
+        return True
+    points = [f.points for f in beside]
+    if not min(points) <= average.points <= max(points):
+        return True
+    own_range = any(f.unit is not average.unit for f in column[:_MOST_BESIDE])
+    return sum(f.is_average for f in column[:_MOST_BESIDE]) == 1 and not own_range
+
+
+def _is_known(figure: Figure) -> bool:
+    """Whether a figure is of a known benchmark or an average."""
+    return figure.is_average or figure.benchmark is not None or figure.known_as is not None
 
 
 def _reading(outcome: CheckOutcome, sentence: str, line: int | None) -> CardCheck:
@@ -170,14 +208,14 @@ def check_changes(figures: Sequence[Figure], bases: Sequence[Base]) -> tuple[Car
     """Classify every list of signed percentages: relative changes, differences in points, or neither."""
     groups: dict[tuple[int, str | None], list[Figure]] = defaultdict(list)
     for figure in figures:
-        if figure.unit is Unit.CHANGE and (figure.benchmark is not None or figure.is_average):
+        if figure.unit is Unit.CHANGE and _is_known(figure):
             groups[figure.group, figure.subject].append(figure)
     return tuple(_check_group(group, _new_scores(figures, group[0]), bases) for group in groups.values())
 
 
 def fitting_base(figures: Sequence[Figure], bases: Sequence[Base]) -> Base | None:
     """The base whose scores explain all changes of a card, relative or in points; None if there is none."""
-    changes = [f for f in figures if f.unit is Unit.CHANGE and (f.benchmark is not None or f.is_average)]
+    changes = [f for f in figures if f.unit is Unit.CHANGE and _is_known(f)]
     if not changes:
         return None
     scores = _new_scores(figures, changes[0])
@@ -209,7 +247,8 @@ def _size(parameters_b: float) -> str:
 
 
 def _check_group(changes: Sequence[Figure], scores: Mapping[Key, float], bases: Sequence[Base]) -> CardCheck:
-    title = f"{_subject_prefix(changes[0])}{_count_text(changes)}"
+    percent = any("%" in change.written for change in changes)
+    title = f"{_subject_prefix(changes[0])}{_count_text(changes)}{_MARKED if percent else ''}"
     line = changes[0].line
     for base in bases:
         relative = [_fits(c, scores, base, relative=True) for c in changes]
@@ -218,11 +257,16 @@ def _check_group(changes: Sequence[Figure], scores: Mapping[Key, float], bases: 
             largest = max(changes, key=lambda c: abs(c.value))
             gain = _change(largest, scores, base, relative=False)
             sentence = (
-                f"{title} marked '%' follow from {base.name} as relative changes (score / base - 1); "
+                f"{title} follow from {base.name} as relative changes (score / base - 1); "
                 f"{largest.label} {largest.written} is {gain:+z.2f} points."
             )
+            if not percent:
+                sentence = f"{sentence[:-1]}, and the card does not mark it as relative."
             return CardCheck(
-                kind=CheckKind.RELATIVE_CHANGE, outcome=CheckOutcome.NOTE, sentence=sentence, line=line
+                kind=CheckKind.RELATIVE_CHANGE,
+                outcome=CheckOutcome.NOTE if percent else CheckOutcome.FAILS,
+                sentence=sentence,
+                line=line,
             )
         if all(points):
             sentence = f"{title} follow from {base.name} as differences in points."
@@ -231,9 +275,7 @@ def _check_group(changes: Sequence[Figure], scores: Mapping[Key, float], bases: 
             )
     comparable = [b for b in bases if any(_change(c, scores, b, relative=True) is not None for c in changes)]
     if not scores or not comparable:
-        sentence = (
-            f"{title} marked '%' cannot be checked: the scores that they are relative to are not known."
-        )
+        sentence = f"{title} cannot be checked: the scores that they are relative to are not known."
         return CardCheck(
             kind=CheckKind.RELATIVE_CHANGE, outcome=CheckOutcome.NOTE, sentence=sentence, line=line
         )
@@ -254,7 +296,7 @@ def _unexplained_changes(
     return CardCheck(
         kind=CheckKind.RELATIVE_CHANGE,
         outcome=CheckOutcome.FAILS,
-        sentence=f"{title} marked '%' do not follow from the scores: {detail}.",
+        sentence=f"{title} do not follow from the scores: {detail}.",
         line=mismatch.line,
     )
 
@@ -265,7 +307,7 @@ def _fits(change: Figure, scores: Mapping[Key, float], base: Base, relative: boo
         return False
     expected, from_value = closest
     # Scores are rounded to two decimals.
-    slack = 0.005 * (1 + abs(scores[change.benchmark]) / from_value) * 100 / from_value if relative else 0.01
+    slack = 0.005 * (1 + abs(scores[change.key]) / from_value) * 100 / from_value if relative else 0.01
     return abs(expected - change.value) <= change.rounding_points + slack + 1e-9
 
 
@@ -279,24 +321,22 @@ def _closest(
     change: Figure, scores: Mapping[Key, float], base: Base, relative: bool
 ) -> tuple[float, float] | None:
     """The computed change and the base's value; if several values were published, the one that fits best."""
-    if change.benchmark not in scores:
+    if change.key not in scores:
         return None
-    score = scores[change.benchmark]
-    options = [
-        ((score / v - 1) * 100 if relative else score - v, v) for v in base.of(change.benchmark) if v > 0
-    ]
+    score = scores[change.key]
+    options = [((score / v - 1) * 100 if relative else score - v, v) for v in base.of(change.key) if v > 0]
     return min(options, key=lambda o: abs(o[0] - change.value), default=None)
 
 
 def _new_scores(figures: Sequence[Figure], change: Figure) -> dict[Key, float]:
     """The scores after the change: from the same table first, then the card's own model, then the change's subject."""
-    scores = [f for f in figures if f.unit is not Unit.CHANGE and (f.benchmark is not None or f.is_average)]
+    scores = [f for f in figures if f.unit is not Unit.CHANGE and _is_known(f)]
     beside = [f for f in scores if f.group == change.group]
     values: dict[Key, float] = {}
     for subject in (None, change.subject):
         for figure in (*beside, *scores):
             if figure.subject == subject:
-                values.setdefault(figure.benchmark, figure.points)
+                values.setdefault(figure.key, figure.points)
     return values
 
 

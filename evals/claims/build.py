@@ -8,6 +8,7 @@ from statistics import fmean
 
 from evals.claims.board import BoardRow, find_row
 from evals.claims.facts import ALL_DOCUMENTS, Fact, Facts
+from evals.claims.known import known_benchmarks
 from evals.claims.records import Claim, Figure, Scale, Unit, Where
 from evals.suite import Suite
 
@@ -45,27 +46,70 @@ def claims_of(
     stated: Facts,
     suites: Sequence[Suite],
     rows: Sequence[BoardRow],
+    runs: int | None = None,
 ) -> tuple[Claim, ...]:
-    """One claim for every distinct score and average that the card states for its own model.
+    """One claim for every distinct score and average that the card states for its own model, of a suite or not.
 
     The known circumstances come from the card's text (`stated`) and, if its figures equal those of a published row,
-    from that row. If the text contradicts the row, the text is kept and the claim is unclear.
+    from that row. If the text contradicts the row, the text is kept and the claim is unclear. `runs` is the number of runs that the card's
+    text says are averaged.
     """
     by_name = {suite.name: suite for suite in suites}
     row = find_row(figures, checkpoint, rows)
-    by_number: dict[tuple[str, str | None, Scale, float], list[Claim]] = {}
+    by_number: dict[tuple[object, ...], list[Claim]] = {}
     own_figures = [f for f in figures if f.subject is None and f.error is None and f.unit is not Unit.CHANGE]
     context = _Context(figures, own_figures, stated, row)
     for figure in sorted(own_figures, key=lambda f: f.where is not Where.MODEL_INDEX):
         suite = by_name.get(figure.suite or context.suite_beside(figure) or "")
         if suite is None or (figure.benchmark is None and not figure.is_average):
-            continue
-        claim = _make_claim(figure, suite, checkpoint, source, context)
-        number = (suite.name, figure.benchmark, claim.scale, round(claim.value, 6))
+            claim = _of_no_suite(figure, checkpoint, source, stated, runs)
+        else:
+            claim = _make_claim(figure, suite, checkpoint, source, context)
+        metric = None if claim.suite is not None else claim.metric
+        number = (claim.suite, claim.benchmark, claim.scale, round(claim.value, 6), metric)
         _add_claim(by_number.setdefault(number, []), claim)
-    order = {(s.name, b): i for s in suites for i, b in enumerate([*(x.name for x in s.benchmarks), None])}
+    order: dict[tuple[str | None, str | None], int] = {
+        (s.name, b): i for s in suites for i, b in enumerate([*(x.name for x in s.benchmarks), None])
+    }
     claims = [claim for members in by_number.values() for claim in members]
-    return tuple(sorted(claims, key=lambda c: order.get((c.suite, c.benchmark), 0)))
+    return tuple(sorted(claims, key=lambda c: order.get((c.suite, c.benchmark), len(order))))
+
+
+def _of_no_suite(
+    figure: Figure, checkpoint: str | None, source: str, stated: Facts, runs: int | None
+) -> Claim:
+    """The claim of a figure whose benchmark is in no suite."""
+    facts = stated.plus(figure.facts.known)
+    if figure.shots is not None and not figure.is_average:
+        facts = facts.plus({Fact.SHOTS: str(figure.shots)})
+    known = known_benchmarks().get(figure.known_as or "")
+    return Claim(
+        subject=checkpoint,
+        suite=None,
+        benchmark=None if figure.is_average else figure.name,
+        title=figure.label,
+        known_as=figure.known_as,
+        metric=figure.metric or (known.metric if known is not None else None),
+        n=figure.n,
+        runs=_runs(facts, runs),
+        in_percent=figure.unit is not Unit.OWN,
+        value=figure.points,
+        rounding_points=figure.rounding_points,
+        scale=figure.scale or Scale.RAW,
+        source=f"{source}, {figure.where}, line {figure.line}",
+        source_url=figure.source_url,
+        facts=facts,
+        unclear=(figure.unclear,) if figure.unclear else (),
+    )
+
+
+def _runs(facts: Facts, runs: int | None) -> int | None:
+    """The number of runs that a score averages: of its own protocol, such as avg@16, else of the card's text."""
+    for part in (facts.get(Fact.PROTOCOL) or "").split(", "):
+        kind, _, number = part.partition("@")
+        if number.isdecimal() and int(number) > 1:
+            return int(number) if kind in ("avg", "mean") else (0 if kind in ("pass", "best") else None)
+    return runs
 
 
 def _add_claim(claims: list[Claim], claim: Claim) -> None:
@@ -114,6 +158,9 @@ def _make_claim(
         suite=suite.name,
         benchmark=figure.benchmark,
         title=figure.label,
+        known_as=figure.known_as,
+        metric=figure.metric,
+        n=figure.n,
         value=figure.points,
         rounding_points=figure.rounding_points,
         scale=figure.scale

@@ -29,6 +29,7 @@ class Fact(StrEnum):
     STAGE = "scoring stage"
     LIMIT = "number of documents"
     SHOTS = "few-shot examples"
+    PROTOCOL = "protocol"
     TEMPLATE = "chat template"
     TEMPLATE_TEXT = "text of the chat template"
     SYSTEM_PROMPT = "system prompt"

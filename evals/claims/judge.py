@@ -30,6 +30,11 @@ def judge(claim: Claim, measured: Sequence[Measurement], *, force: bool = False)
     )
 
 
+def no_suite(claim: Claim) -> Verdict:
+    """The verdict on a claim about a benchmark that no suite has."""
+    return _refuse(claim, f"no suite of ours has {claim.benchmark or claim.title}")
+
+
 def judge_average(claim: Claim, measured: SuiteMeasurement | None, *, force: bool = False) -> Verdict:
     """The verdict on a claim about a suite's average."""
     if measured is None or not measured.parts:

@@ -22,6 +22,7 @@ class LabelMatch(Frozen):
     suite: str | None = Field(description="Suite; null for an average without a suite.")
     benchmark: str | None = Field(description="Benchmark of the suite; null for an average.")
     is_average: bool = Field(default=False, description="Whether it is an average.")
+    known_as: str | None = Field(default=None, description="Its name in the table of known benchmarks.")
 
 
 class _Synonyms(Frozen):

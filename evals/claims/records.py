@@ -26,6 +26,7 @@ class Unit(StrEnum):
     POINTS = "points"  # a score, 0 to 100
     FRACTION = "fraction"  # a score, 0 to 1
     CHANGE = "change"  # a signed change, written with "%"
+    OWN = "own range"  # a score on the benchmark's own range, such as 0 to 10, an Elo rating, or a perplexity
 
 
 class Scale(StrEnum):
@@ -51,6 +52,9 @@ class Figure(Frozen):
     benchmark: str | None = Field(
         description="Benchmark that the label names; null for an average or if unknown."
     )
+    known_as: str | None = Field(
+        default=None, description="Name in the table of known benchmarks; null if it is in none of them."
+    )
     is_average: bool = Field(default=False, description="Whether the label names an average.")
     written: str = Field(description="The number as written.")
     value: float = Field(description="The number.")
@@ -58,6 +62,7 @@ class Figure(Frozen):
     unit: Unit = Field(description="Unit of the number.")
     metric: str | None = Field(default=None, description="Metric that the card names.")
     shots: int | None = Field(default=None, ge=0, description="Few-shot examples that the card names.")
+    n: int | None = Field(default=None, ge=1, description="Number of questions that the card names.")
     source_name: str | None = Field(default=None, description="Who measured it, according to the card.")
     source_url: str | None = Field(default=None, description="URL of the publication, according to the card.")
     facts: Facts = Field(default=Facts(), description="How it was measured, according to the card.")
@@ -72,8 +77,20 @@ class Figure(Frozen):
     )
 
     @property
+    def name(self) -> str:
+        """The benchmark: of the suite, else of the table of known benchmarks, else as the card writes it."""
+        return "Average" if self.is_average else (self.known_as or self.label)
+
+    @property
+    def key(self) -> str | None:
+        """What the figure is of: a suite's benchmark, a known benchmark, or the label as written; None for an average."""
+        if self.is_average:
+            return None
+        return self.benchmark or self.known_as or self.label
+
+    @property
     def points(self) -> float:
-        """The figure as a score from 0 to 100."""
+        """The figure as a score from 0 to 100, or on the benchmark's own range."""
         return round(self.value * 100, 10) if self.unit is Unit.FRACTION else self.value
 
     @property
@@ -86,10 +103,25 @@ class Claim(Frozen):
     """A published number with its source."""
 
     subject: str | None = Field(description="Checkpoint that the claim is about, if the source names it.")
-    suite: str = Field(description="Suite that the number belongs to.")
-    benchmark: str | None = Field(description="Benchmark; null for the suite's average.")
+    suite: str | None = Field(
+        description="Suite that the number belongs to; null if no suite has its benchmark."
+    )
+    benchmark: str | None = Field(
+        description="Benchmark: of the suite, else of the table of known benchmarks, else as written; null for an average."
+    )
     title: str = Field(description="Benchmark as the source writes it.")
-    value: float = Field(description="The claimed score, 0 to 100.")
+    known_as: str | None = Field(
+        default=None, description="Name in the table of known benchmarks; null if nobody knows it."
+    )
+    metric: str | None = Field(default=None, description="Metric, as the source names it.")
+    n: int | None = Field(default=None, ge=1, description="Number of questions, if the source names it.")
+    runs: int | None = Field(
+        default=None,
+        ge=0,
+        description="Runs per question that it averages, if the source says; 0 for an unknown number of several.",
+    )
+    in_percent: bool = Field(default=True, description="Whether the value is from 0 to 100.")
+    value: float = Field(description="The claimed score, 0 to 100 unless the benchmark has another range.")
     rounding_points: float = Field(ge=0, description="Half a unit of the last written decimal, in points.")
     scale: Scale = Field(description="Raw or normalized as the board normalizes.")
     source: str = Field(description="Location of the claim, for example 'card.md, model-index, line 20'.")
@@ -126,6 +158,7 @@ class VerdictKind(StrEnum):
     REPRODUCED = "reproduced"
     NOT_REPRODUCED = "not reproduced"
     NOT_COMPARABLE = "not comparable"
+    IMPOSSIBLE = "impossible"  # no run on that many questions can give it
 
 
 class Verdict(Frozen):
@@ -156,6 +189,12 @@ class CheckKind(StrEnum):
     BOARD = "board"
     CONFOUND = "confound"
     READING = "reading"
+    IMPOSSIBLE = "impossible score"
+    SMALL_DIFFERENCE = "small difference"
+    MIXED_PROTOCOLS = "mixed protocols"
+    BASE_PROTOCOL = "protocol of the base"
+    LUCK = "best of many"
+    RECIPE = "recipe"
 
 
 class CheckOutcome(StrEnum):

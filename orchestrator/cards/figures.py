@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from evals.claims.known import KnownBenchmark, is_metric, is_rate, known_benchmarks, match_any
 from evals.claims.labels import LabelMatch, match_label, plain, shots_in
 from evals.claims.records import Figure, Unit, Where
 from evals.suite import Aggregation, Benchmark, OutputKind, Suite
 from orchestrator.cards.front_matter import KEY, FrontMatter
-from orchestrator.cards.scale import Entry, readings
+from orchestrator.cards.protocol import protocol_of
+from orchestrator.cards.scale import Entry, Reading, readings
 from orchestrator.cards.stated import facts_of_args
 
 _NUMBER = re.compile(
-    r"(?P<sign>[+\-\u2212\u2013]?)\s?(?P<number>\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:[.,]\d+)?)\s*+(?P<percent>%?)"
-    r"\s*+(?:±.*|\(.*\)|[\u2191\u2193\u25b2\u25bc].*)?$"
+    r"[~\u2248]?(?P<sign>[+\-\u2212\u2013]?)\s?(?P<number>\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:[.,]\d+)?)\s*+(?P<percent>%?)"
+    r"(?:\s*+/\s*+(?P<of>\d{1,6})(?![\d.,]))?"
+    r"\s*+(?:p(?:oin)?ts?\b\.?)?\s*+[*\u2020\u2021\u00a7\u00b9\u00b2\u00b3\u2070]{0,3}"
+    r"\s*+(?:±.*|\+/-.*|\(.*\)|\[.*\]|[\u2191\u2193\u25b2\u25bc\U0001f3c6\U0001f947\u2b50\u2705].*)?$"
 )
+_SUPERSCRIPT = re.compile(r"<sup>[^<>]{0,20}</sup>", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,7 @@ class Number:
     digits: int
     signed: bool
     percent: bool
+    of: int | None = None  # the number after a slash, as in 101/164 or 8.3/10
 
 
 def number_in(cell: str) -> Number | None:
@@ -47,7 +53,30 @@ def number_in(cell: str) -> Number | None:
         digits=len(number.partition(".")[2]),
         signed=bool(match["sign"]),
         percent=bool(match["percent"]),
+        of=int(match["of"]) if match["of"] else None,
     )
+
+
+def numbers_in(cell: str) -> list[Number]:
+    """The numbers of a cell: one, or two with a slash between them, as in "71.2 / 68.0"."""
+    number = number_in(cell)
+    if number is not None and (number.of is None or number.value <= number.of):
+        return [number]
+    parts = cell.split("/") if len(cell) < 60 else []
+    numbers = [number_in(part) for part in parts]
+    return [n for n in numbers if n is not None] if len(parts) == 2 and all(numbers) else []
+
+
+def counted(number: Number, known: KnownBenchmark | None) -> Number:
+    """The number as a score: 101/164 becomes 61.59 %, 8.3/10 stays 8.3 on a range that ends at 10."""
+    if known is not None and known.high != 100 and re.fullmatch(r"\d{1,3},\d{3}", number.written):
+        return replace(number, value=float(number.written.replace(",", "")), digits=0)
+    if number.of is None or (known is not None and known.high == number.of) or number.of == 0:
+        return number
+    if number.of == 100:
+        return replace(number, percent=True)
+    points = round(100 * number.value / number.of, 2)
+    return replace(number, value=points, digits=2, percent=True, written=f"{number.written}/{number.of}")
 
 
 def figures_of_index(metadata: FrontMatter, suites: Sequence[Suite]) -> tuple[list[Figure], tuple[str, ...]]:
@@ -77,7 +106,7 @@ def _with_readings(figures: Sequence[Figure], suites: Sequence[Suite]) -> list[F
         Entry(
             series=f"{group} {suite}",
             label=f.label,
-            known=f.suite is not None,
+            known=in_percent(f),
             near_zero=near_zero(f.suite, f.benchmark, suites),
             written=f.written,
             value=f.value,
@@ -92,7 +121,7 @@ def _with_readings(figures: Sequence[Figure], suites: Sequence[Suite]) -> list[F
     for place in dict.fromkeys(lists):
         members = [i for i, other in enumerate(lists) if other == place]
         for i, reading in zip(members, readings([entries[i] for i in members]), strict=True):
-            update = {"unit": reading.unit, "unclear": reading.unclear, "error": reading.error}
+            update = unit_of(figures[i], reading)
             indexed.append((i, figures[i].model_copy(update=update)))
             if reading.unclear is None:
                 finest[place] = max(finest.get(place, 0), figures[i].digits)
@@ -100,6 +129,35 @@ def _with_readings(figures: Sequence[Figure], suites: Sequence[Suite]) -> list[F
         f.model_copy(update={"digits": max(f.digits, finest.get(lists[i], 0))})
         for i, f in sorted(indexed, key=lambda pair: pair[0])
     ]
+
+
+def in_percent(figure: Figure) -> bool:
+    """Whether a figure is known to be a share, 0 to 1 or 0 to 100: by its benchmark, else by its metric."""
+    if figure.suite is not None or figure.is_average:
+        return True
+    if figure.metric is not None and is_metric(figure.metric):
+        return is_rate(figure.metric)
+    known = known_benchmarks().get(figure.known_as or "")
+    return known.in_percent if known is not None else False
+
+
+def unit_of(figure: Figure, reading: Reading) -> dict[str, Any]:
+    """The unit, ambiguity and error of a figure; one that is no share keeps the benchmark's own range."""
+    known = known_benchmarks().get(figure.known_as or "")
+    own_range = (known is not None and not known.in_percent) or figure.value > 100
+    if (own_range or _other_metric(figure)) and figure.suite is None and reading.unit is not Unit.CHANGE:
+        return {"unit": Unit.OWN, "unclear": None, "error": None}
+    return {"unit": reading.unit, "unclear": reading.unclear, "error": reading.error}
+
+
+def _other_metric(figure: Figure) -> bool:
+    """Whether the metric is none of those that are shares."""
+    return (
+        figure.metric is not None
+        and is_metric(figure.metric)
+        and not is_rate(figure.metric)
+        and figure.value > 1
+    )
 
 
 def near_zero(suite: str | None, benchmark: str | None, suites: Sequence[Suite]) -> bool:
@@ -125,6 +183,7 @@ def _of_result(
         args = dataset.get("args")
         label = str(dataset.get("name", dataset.get("type", "")))
         match = _of_dataset(dataset, label, str(metric.get("type", "")), suites)
+        named = match_any(label, suites) or match_any(str(dataset.get("type", "")), suites)
         shots = args.get("num_few_shot") if isinstance(args, dict) else None
         figures.append(
             Figure(
@@ -135,6 +194,7 @@ def _of_result(
                 label=label,
                 suite=match.suite if match else None,
                 benchmark=match.benchmark if match else None,
+                known_as=named.known_as if named else None,
                 is_average=bool(match and match.is_average),
                 written=number.written,
                 value=number.value,
@@ -144,7 +204,9 @@ def _of_result(
                 shots=shots if isinstance(shots, int) and 0 <= shots < 1000 else shots_in(label),
                 source_name=_text(source, "name"),
                 source_url=_text(source, "url"),
-                facts=facts_of_args(args, metric.get("args")),
+                facts=protocol_of(f"{label} {metric.get('type', '')}").plus(
+                    facts_of_args(args, metric.get("args")).known
+                ),
             )
         )
     return figures

@@ -46,6 +46,7 @@ def cell_text(cell: str) -> str:
     """A cell without markup."""
     cell = re.sub(r"<[^<>]{0,500}>", " ", cell)
     cell = re.sub(r"!?\[([^\[\]]{0,500})\]\([^()]{0,500}\)", r"\1", cell)
+    cell = re.sub(r"\[([^\[\]]{1,300})\]\[[^\[\]]{0,300}\]", r"\1", cell)
     return html.unescape(re.sub(r"\*\*|__|[`~]", "", cell)).strip().strip("*_").strip()
 
 

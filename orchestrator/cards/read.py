@@ -24,10 +24,14 @@ from evals.claims.arithmetic import (
 from evals.claims.board import BoardRow, board_rows, confounds, find_row, rows_of
 from evals.claims.build import claims_of
 from evals.claims.facts import Facts
-from evals.claims.labels import card_suites, match_label
+from evals.claims.known import match_any, topic_of
+from evals.claims.labels import card_suites
+from evals.claims.plausible import check_differences, check_luck, check_possible, check_protocols
 from evals.claims.records import CardCheck, CheckKind, CheckOutcome, Claim, Figure
 from evals.engine import Frozen
 from evals.suite import Suite
+from orchestrator.cards.boards import of_boards
+from orchestrator.cards.data_blocks import figures_of_blocks
 from orchestrator.cards.figures import figures_of_index
 from orchestrator.cards.front_matter import (
     KEY,
@@ -39,8 +43,12 @@ from orchestrator.cards.front_matter import (
     in_code,
 )
 from orchestrator.cards.grid import Grid, grids
+from orchestrator.cards.lists import Above, figures_of_lists
+from orchestrator.cards.orientation import Context, context_of
+from orchestrator.cards.prose import figures_of_prose, without_repeats
+from orchestrator.cards.protocol import runs_in, tried_in
 from orchestrator.cards.stated import stated_facts
-from orchestrator.cards.subjects import Names, find_names, headings
+from orchestrator.cards.subjects import Names, find_names, headings, is_model_name
 from orchestrator.cards.tables import figures_of_grid
 from orchestrator.errors import CardError
 from recipes.outside_file import read_file
@@ -93,6 +101,13 @@ class Card(Frozen):
     bases: tuple[str, ...] = Field(description="Repositories that the model is made from, most likely first.")
     mentioned: tuple[str, ...] = Field(description="All repositories named in the card.")
     sizes: tuple[StatedSize, ...] = Field(description="Parameter counts stated in the card.")
+    runs: int | None = Field(
+        default=None,
+        description="Runs that its scores average; 0 for an unknown number, null if it names none.",
+    )
+    tried: int | None = Field(
+        default=None, description="Configurations among which its model is the best; null if it names none."
+    )
 
 
 def load_card(path: Path, suites: Sequence[Suite] | None = None) -> Card:
@@ -101,8 +116,11 @@ def load_card(path: Path, suites: Sequence[Suite] | None = None) -> Card:
 
 
 def repository_of(path: Path) -> str | None:
-    """The name of the folder of a README.md, which is the checkpoint's; None for other files."""
-    return path.absolute().parent.name or None if path.name.lower() == "readme.md" else None
+    """The checkpoint's name: that of the folder of a README.md, else of a file like "org__name-7B.card.md"; None if it is none."""
+    if path.name.lower() == "readme.md":
+        return path.absolute().parent.name or None
+    stem = path.name.rpartition(".")[0].removesuffix(".card").rpartition("__")[2]
+    return stem if is_model_name(stem) and any(c.isdigit() for c in stem) and not stem[0].isdigit() else None
 
 
 def read_bytes(path: Path) -> bytes:
@@ -125,7 +143,7 @@ def read_card(
     checkpoint = _checkpoint(figures)
     stated_own = [n for n in (*names[:1], checkpoint) if n]
     first_group = max((f.group for f in figures), default=-1) + 1
-    tables = grids(body, lambda label: match_label(label, suites) is not None)
+    tables = grids(body, lambda label: match_any(label, suites) is not None)
     cells = len(figures) + sum(len(row) for table in tables for row in table.rows)
     if cells > _MAX_CELLS:
         raise CardError(
@@ -142,8 +160,10 @@ def read_card(
     lines = body.splitlines()
     above = headings(lines)
     for group, grid in enumerate(tables, start=first_group):
-        owner = _owner(grid, lines, above, model)
-        figures += figures_of_grid(grid, group, model, owner, suites)
+        owner, context, topic = _owner(grid, lines, above, model)
+        figures += figures_of_grid(grid, group, model, owner, suites, context, topic)
+    figures += _of_text(lines, tables, above, figures, model, bases, suites)
+    figures = of_boards(figures, suites)
     model = model.with_others(f.subject for f in figures if f.subject is not None)
     index = data.get(KEY)
     return Card(
@@ -157,6 +177,8 @@ def read_card(
         bases=bases,
         mentioned=mentioned,
         sizes=_sizes(names[0] if names else None, body),
+        runs=runs_in(body),
+        tried=tried_in(body),
     )
 
 
@@ -171,6 +193,7 @@ def card_claims(
         stated=card.stated,
         suites=card_suites() if suites is None else suites,
         rows=board_rows() if rows is None else rows,
+        runs=card.runs,
     )
 
 
@@ -186,11 +209,16 @@ def card_checks(
     row = find_row(card.figures, card.checkpoint, rows)
     named_rows = [r for name in (*card.bases, *card.mentioned) for r in rows_of(name, rows)]
     options = [*bases_in(card.figures), *(base_of_row(r) for r in named_rows)]
+    claims = card_claims(card, suites, rows)
     checks = [
-        *check_readings(card.figures, card_claims(card, suites, rows)),
+        *check_readings(card.figures, claims),
         *check_averages(card.figures, suites),
         *check_contradictions(card.figures),
         *check_changes(card.figures, options),
+        *check_possible(claims),
+        *check_differences(card.figures, card.bases),
+        *check_protocols(card.figures, card.bases),
+        *check_luck(card.figures, card.bases, card.tried),
     ]
     if row is not None:
         checks.append(_row_check(row))
@@ -217,13 +245,45 @@ def _row_check(row: BoardRow) -> CardCheck:
     )
 
 
-def _owner(grid: Grid, lines: Sequence[str], above: Sequence[str | None], names: Names) -> str | None:
-    """The model named in the line above a table, else in its heading."""
+def _owner(
+    grid: Grid, lines: Sequence[str], above: Sequence[str | None], names: Names
+) -> tuple[str | None, Context, str | None]:
+    """The model named in the line above a table, else in its heading; what these two announce, and the benchmark they name."""
     at = grid.start - 2
     while at >= 0 and (not lines[at].strip() or lines[at].lstrip().startswith(("```", "~~~"))):
         at -= 1
     caption = lines[at] if at >= 0 and "|" not in lines[at] and len(lines[at]) < 300 else ""
-    return names.owner(caption) or (names.owner(above[at] or "") if at >= 0 else None)
+    heading = above[at] if at >= 0 else None
+    owner = names.owner(caption) or (names.owner(heading or "") if at >= 0 else None)
+    context = context_of(caption, heading, is_title=heading == next(filter(None, above), None))
+    return owner, context, topic_of(caption) or topic_of(heading or "")
+
+
+def _of_text(
+    lines: Sequence[str],
+    tables: Sequence[Grid],
+    headings_above: Sequence[str | None],
+    figures: Sequence[Figure],
+    names: Names,
+    bases: Sequence[str],
+    suites: Sequence[Suite],
+) -> list[Figure]:
+    """The scores outside tables: in JSON and YAML blocks, lists and sentences."""
+    title = next(filter(None, headings_above), None)
+    context = {h: context_of(None, h, is_title=h == title) for h in {*headings_above}}
+    owner = {heading: names.owner(heading or "") for heading in {*headings_above}}
+    above = [Above(h, context[h], owner[h]) for h in headings_above]
+    of_tables = {n for t in tables for n in range(t.start, t.lines[-1] + 1)}
+    fenced = {n for n, inside in enumerate(in_code(lines), start=1) if inside}
+    names = names.with_others(f.subject for f in figures if f.subject is not None)
+    group = max((f.group for f in figures), default=-1) + 1 + len(tables)
+    found = figures_of_blocks(lines, [a.context for a in above], group, names, suites)
+    group += len(found) + 1
+    skip = frozenset(of_tables | fenced)
+    listed, read = figures_of_lists(lines, skip, above, group, names, suites)
+    group += len(lines) + 1
+    prose = figures_of_prose(lines, skip | read, above, group, names, bases, suites)
+    return [*found, *listed, *without_repeats([*figures, *found, *listed], prose)]
 
 
 def _about_own(
@@ -300,6 +360,12 @@ def _sizes(name: str | None, body: str) -> tuple[StatedSize, ...]:
         sizes += [_size(m, 0.1, f"the name {name}") for m in _SIZE_IN_NAME.finditer(name)]
     distinct = {(s.parameters_b, s.rounding_b): s for s in sizes}
     return tuple(distinct.values())[:20]
+
+
+def size_in_name(name: str) -> StatedSize | None:
+    """The parameter count in a model's name, as in "Some-7B"; None if it has none."""
+    match = _SIZE_IN_NAME.search(name)
+    return _size(match, 0.1, f"the name {name}") if match is not None and float(match["number"]) > 0 else None
 
 
 def _before(line: str, at: int) -> str:

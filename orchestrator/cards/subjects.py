@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from evals.claims.known import joined, tokens_of
 from evals.claims.labels import plain
 from orchestrator.cards.front_matter import in_code
 
@@ -40,6 +41,7 @@ class Names:
     others: frozenset[str]
     owned: frozenset[str] = frozenset()  # the own names with an owner, `org/name`
     heading: str | None = None  # the name in the first heading, if it looks like a model's
+    words: frozenset[frozenset[str]] = frozenset()  # the words of each own name
 
     def is_own(self, label: str) -> bool:
         """Whether a row's or column's label is the card's own model."""
@@ -49,6 +51,17 @@ class Names:
         ):
             return plain(repository) in self.owned
         return bool(self.own.intersection(_forms(label)))
+
+    def is_other(self, label: str) -> bool:
+        """Whether a label is a known other model."""
+        return bool(self.others.intersection(_forms(label)))
+
+    def is_near(self, label: str) -> bool:
+        """Whether a label is a part of an own name, or contains all of it, and is no other model's name."""
+        said = frozenset(tokens_of(_ASIDE.sub(" ", without_markup(label)).rpartition("/")[2]))
+        if not said or self.others.intersection(_forms(label)) or not any(len(w) > 3 for w in said):
+            return False
+        return any(said <= own or (len(own) > 1 and own <= said) for own in self.words)
 
     def with_others(self, labels: Iterable[str]) -> Names:
         """These names with labels of further rows and columns that are other models."""
@@ -100,11 +113,13 @@ def find_names(
     if len(detailed) == 1:
         own |= frozenset(_forms(next(iter(detailed)))) - sources
     others = frozenset(f for n in mentioned if re.search(r"\d", n) for f in _forms(n))
-    model = next((t for t in title if _is_model(t) and own.intersection(_forms(t))), None)
+    model = next((t for t in title if is_model_name(t) and own.intersection(_forms(t))), None)
     owned = frozenset(
         plain(r) for n in (*stated, *title, *detailed) if n and (r := _repository(n)) is not None
     )
-    return Names(own=own, others=(sources | others) - own, owned=owned & own, heading=model)
+    said = [n.rpartition("/")[2] for n in (*stated, model) if n]
+    own_words = frozenset(frozenset(tokens_of(n)) for n in said if tokens_of(n))
+    return Names(own=own, others=(sources | others) - own, owned=owned & own, heading=model, words=own_words)
 
 
 def headings(lines: Sequence[str]) -> list[str | None]:
@@ -142,14 +157,14 @@ def _title_names(text: str) -> list[str]:
     if card_for:
         names.append(card_for["name"])
     token = _TOKEN.search(first)
-    if token and not re.search(r"[A-Za-z0-9]", first[: token.start()]) and _is_model(token[0]):
+    if token and not re.search(r"[A-Za-z0-9]", first[: token.start()]) and is_model_name(token[0]):
         rest = first[token.end() :]
         if not re.search(r"[+&]|\b(?:and|with|x)\b", rest, re.IGNORECASE):
             names.append(token[0])
     return [n for n in dict.fromkeys(names) if plain(n)]
 
 
-def _is_model(name: str) -> bool:
+def is_model_name(name: str) -> bool:
     """Whether it looks like a model's name: one word with a hyphen, a slash or a digit."""
     letter = re.search(r"[A-Za-z]", name)
     return (
@@ -164,7 +179,7 @@ def _forms(name: str) -> frozenset[str]:
     """Normalized forms of a name: whole, without brackets and text after a comma, without the owner."""
     bare = _ASIDE.sub(" ", without_markup(name)).partition(",")[0]
     bare = _OURS.sub(" ", bare).strip()
-    forms = {plain(name), plain(bare)}
+    forms = {plain(name), plain(bare), joined(bare)}
     repository = _repository(bare)
     if repository is not None:
         forms.add(plain(repository.partition("/")[2]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import Field
@@ -11,6 +12,7 @@ from evals.claims.records import CardCheck, Claim
 from evals.engine import Frozen
 from orchestrator.cards import Card, card_checks, card_claims, read_card
 from orchestrator.cards.read import read_bytes, repository_of
+from orchestrator.cards.recipe_checks import check_recipe
 from orchestrator.settings import Settings
 from recipes.catalog import load_catalog
 from recipes.errors import RecipeError
@@ -48,7 +50,10 @@ def plan_card(path: Path, settings: Settings, sources: dict[str, str]) -> CardPl
     data = read_bytes(path)
     card = read_card(data, path.name, repository=repository_of(path))
     text = data.decode("utf-8", errors="replace")
-    recipes = [_of_proposal(p, settings, sources) for p in find_proposals(text, origin=path.name)]
+    proposals = find_proposals(text, origin=path.name)
+    recipes = [_of_proposal(p, settings, sources) for p in proposals]
+    layers = _depths(recipes)
+    of_recipes = [c for p in proposals for c in check_recipe(p, layers)]
     notes = []
     if not recipes:
         names = find_catalog_names(text)
@@ -64,7 +69,7 @@ def plan_card(path: Path, settings: Settings, sources: dict[str, str]) -> CardPl
         card=card,
         claims=card_claims(card),
         recipes=tuple(recipes),
-        checks=card_checks(card, sizes[-1] if sizes else None),
+        checks=(*card_checks(card, sizes[-1] if sizes else None), *of_recipes),
         notes=tuple(notes),
     )
 
@@ -99,6 +104,17 @@ def _preflight(
         return preflight(recipe.with_sources(sources), home=settings.home), []
     except RecipeError as error:
         return None, [str(error)]
+
+
+def _depths(recipes: Sequence[RecipeInCard]) -> dict[str, int]:
+    """The number of layers of each source whose config is known."""
+    return {
+        source.name: source.facts.config.n_layers
+        for recipe in recipes
+        if recipe.preflight is not None
+        for source in recipe.preflight.sources
+        if source.facts is not None and source.facts.config.n_layers
+    }
 
 
 def _size(recipe: RecipeInCard) -> RecipeSize | None:

@@ -10,6 +10,7 @@ from rich.table import Table
 from orchestrator.cards.survey import CardPlan, plan_card
 from orchestrator.cli.console import wide_console
 from orchestrator.cli.preflight_view import show_preflight
+from orchestrator.display.format import UNKNOWN
 from orchestrator.run.build import parse_source
 from orchestrator.settings import Settings
 
@@ -45,5 +46,5 @@ def _claims(plan: CardPlan) -> Table:
         table.add_column(column, justify="right" if column == "claimed" else "left")
     for claim in plan.claims:
         scale = f"{claim.scale}, unclear" if claim.unclear else claim.scale.value
-        table.add_row(claim.suite, claim.title, f"{claim.value:g}", scale, claim.source)
+        table.add_row(claim.suite or UNKNOWN, claim.title, f"{claim.value:g}", scale, claim.source)
     return table

@@ -38,6 +38,7 @@ COMMANDS: Table = {
             "report_:report",
         ),
         "reproduce": CommandEntry("Check a model card claim by claim.", "reproduce:reproduce"),
+        "audit": CommandEntry("A board of verdicts on many cards, without running anything.", "audit:audit"),
         "card": CommandEntry("Scores as model-card metadata or as a table.", "card:card"),
         "import": CommandEntry("Import results made elsewhere, or a model card.", "import_:import_path"),
         "export": CommandEntry("Write scores and samples as Parquet.", "export:export"),

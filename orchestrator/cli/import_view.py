@@ -13,6 +13,7 @@ from evals.scores import SuiteScore
 from evals.suite import load_suite
 from orchestrator.cli.console import wide_console
 from orchestrator.cli.ending import ExitCode, error_key
+from orchestrator.display.format import UNKNOWN
 from orchestrator.exchange.imports import ImportResult, TakenRun
 from orchestrator.store.claim_records import CardRecord, ImportedResultRecord
 
@@ -115,7 +116,7 @@ def _show_card(card: CardRecord, console: Console) -> None:
         table.add_column(column, justify="right" if column == "claimed" else "left")
     for claim in card.claims:
         scale = f"{claim.scale}, unclear" if claim.unclear else claim.scale.value
-        cells = (claim.suite, claim.title, f"{claim.value:g}", scale, claim.source)
+        cells = (claim.suite or UNKNOWN, claim.title, f"{claim.value:g}", scale, claim.source)
         table.add_row(*cells)
     console.print(table)
     for check in card.checks:

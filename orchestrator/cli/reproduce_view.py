@@ -10,6 +10,7 @@ from rich.text import Text
 
 from evals.claims.facts import Fact
 from evals.claims.records import Claim, Verdict, VerdictKind
+from orchestrator.display.format import UNKNOWN
 from orchestrator.reproduce import ReproductionPlan
 from orchestrator.store.claim_records import ReproductionRecord, counted
 
@@ -17,6 +18,7 @@ _STYLES = {
     VerdictKind.REPRODUCED: "green",
     VerdictKind.NOT_REPRODUCED: "red",
     VerdictKind.NOT_COMPARABLE: "yellow",
+    VerdictKind.IMPOSSIBLE: "bold red",
 }
 
 
@@ -32,7 +34,7 @@ def show_reproduction_plan(plan: ReproductionPlan, console: Console) -> None:
     for claim, facts in zip(card.claims, told, strict=True):
         own = ", ".join(f"{fact} {value}" for fact, value in facts.items() if fact not in common)
         scale = f"{claim.scale}, unclear" if claim.unclear else claim.scale.value
-        cells = (claim.suite, claim.title, f"{claim.value:g}", scale, own)
+        cells = (claim.suite or UNKNOWN, claim.title, f"{claim.value:g}", scale, own)
         table.add_row(*cells)
     console.print(table)
     shared = ", ".join(f"{fact} {common[fact]}" for fact in Fact if fact in common)

@@ -86,10 +86,10 @@ def card_record(path: Path, plan: CardPlan) -> CardRecord:
     data = read_bytes(path)
     if not plan.claims:
         raise CardError(
-            f"{path} claims no score of a benchmark that a suite has; give a model card with a model-index or a table."
+            f"{path} claims no score of its model; give a model card with a model-index, a table or a list of scores."
         )
     return CardRecord(
-        id=_digest(data),
+        id=card_id(data),
         source=path.name,
         name=plan.card.name,
         checkpoint=plan.card.checkpoint,
@@ -98,6 +98,11 @@ def card_record(path: Path, plan: CardPlan) -> CardRecord:
         notes=plan.notes,
         claims=plan.claims,
     )
+
+
+def card_id(data: bytes) -> str:
+    """The id of a card in the store: the first digits of its sha256."""
+    return _digest(data)
 
 
 def _results(path: Path, settings: Settings) -> ImportResult:

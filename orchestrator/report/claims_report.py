@@ -38,6 +38,7 @@ _TONES = {
     VerdictKind.REPRODUCED: ReportTone.HOLDS,
     VerdictKind.NOT_REPRODUCED: ReportTone.FAILS,
     VerdictKind.NOT_COMPARABLE: ReportTone.REFUSED,
+    VerdictKind.IMPOSSIBLE: ReportTone.FAILS,
 }
 _CHECK_TONES = {
     CheckOutcome.HOLDS: ReportTone.HOLDS,
@@ -159,7 +160,10 @@ def _row(verdict: Verdict) -> ReportRow:
         ReportCell(text=str(claim.scale)),
     )
     return ReportRow(
-        name=line(claim.title), cells=cells, remark=line(claim.suite), group=_group(verdict.kind)
+        name=line(claim.title),
+        cells=cells,
+        remark=line(claim.suite or "in no suite"),
+        group=_group(verdict.kind),
     )
 
 
@@ -171,7 +175,7 @@ def _unchecked(claim: Claim) -> ReportRow:
         ReportCell(text="–"),
         ReportCell(text=str(claim.scale)),
     )
-    return ReportRow(name=line(claim.title), cells=cells, remark=line(claim.suite))
+    return ReportRow(name=line(claim.title), cells=cells, remark=line(claim.suite or "in no suite"))
 
 
 def _forest(verdicts: Sequence[Verdict]) -> DeltaTable | None:

@@ -23,6 +23,7 @@ class ReportKind(StrEnum):
     SCAN = "scan"
     SEARCH = "search"
     CLAIMS = "claims"
+    AUDIT = "audit"
 
 
 class ReportTone(StrEnum):

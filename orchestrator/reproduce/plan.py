@@ -12,7 +12,7 @@ from pydantic import Field
 
 from evals.claims.arithmetic import RecipeSize
 from evals.claims.facts import Fact
-from evals.claims.records import CardCheck, Claim
+from evals.claims.records import CardCheck, CheckKind, Claim
 from evals.engine import EngineKind, Frozen
 from evals.errors import EvaluationError
 from evals.suite import load_suite
@@ -77,6 +77,8 @@ def plan_reproduction(
     record = card_record(path, card)
     target = find_target(path, card.card, record.text, options.sources)
     plan, problems = None, list(target.problems)
+    if card.claims and not wanted_benchmarks(card.claims):
+        problems.append("no suite of ours has a benchmark that this card names")
     if not problems:
         try:
             with _recipe_file(target, record.id, settings, dry=dry) as recipe:
@@ -95,7 +97,7 @@ def plan_reproduction(
         plan=plan,
         cost=cost,
         sentence=_exact(card, cost, target) if cost is not None else _rough(card, options),
-        checks=card_checks(card.card, size) if size is not None else card.checks,
+        checks=_checks(card, size),
         problems=tuple(problems),
         notes=(*card.notes, *target.notes, *_hints(card.claims, plan)),
     )
@@ -105,6 +107,8 @@ def wanted_benchmarks(claims: Sequence[Claim]) -> dict[str, list[str]]:
     """Claimed benchmarks by suite, in the suite's order; all of a suite if only its average is claimed."""
     claimed: dict[str, list[str]] = {}
     for claim in claims:
+        if claim.suite is None:
+            continue
         claimed.setdefault(claim.suite, []).extend([claim.benchmark] if claim.benchmark else [])
     return {
         suite: [b.name for b in load_suite(suite).benchmarks if not names or b.name in names]
@@ -170,6 +174,14 @@ def _size(plan: Plan | None, target: Target) -> RecipeSize | None:
         if added and extra > 0 and extra % added == 0
         else candidate.parameters,
     )
+
+
+def _checks(card: CardPlan, size: RecipeSize | None) -> tuple[CardCheck, ...]:
+    """The card's checks, with those of its sizes against the target if that is known."""
+    if size is None:
+        return card.checks
+    of_recipes = (check for check in card.checks if check.kind is CheckKind.RECIPE)
+    return (*card_checks(card.card, size), *of_recipes)
 
 
 def _exact(card: CardPlan, cost: PlanCost, target: Target) -> str:

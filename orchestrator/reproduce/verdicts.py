@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from evals.claims.facts import Fact
-from evals.claims.judge import judge, judge_average
+from evals.claims.judge import judge, judge_average, no_suite
+from evals.claims.plausible import impossible
 from evals.claims.records import CardCheck, CheckKind, CheckOutcome, Claim, Measurement, Verdict, VerdictKind
 from evals.suite import load_suite
 from orchestrator.compare import Side, suite_measurement
@@ -75,6 +76,11 @@ def verdicts_of(
 def _verdict(
     claim: Claim, by_key: Mapping[Key, list[Side]], missing: Mapping[Key, str], force: bool
 ) -> Verdict:
+    reason = impossible(claim)
+    if reason is not None and not force:
+        return Verdict(claim=claim, kind=VerdictKind.IMPOSSIBLE, reason=reason)
+    if claim.suite is None:
+        return no_suite(claim)
     if claim.benchmark is None:
         suite = load_suite(claim.suite)
         main = [by_key[suite.name, b.name][0] for b in suite.benchmarks if (suite.name, b.name) in by_key]
@@ -86,8 +92,17 @@ def _verdict(
     return verdict
 
 
+def verdict_on(claim: Claim, measured: Sequence[Measurement]) -> Verdict | None:
+    """The verdict on one benchmark's claim by measurements of its checkpoint; None if they do not have the benchmark."""
+    key = (claim.suite, claim.benchmark)
+    matches = [m for m in measured if claim.benchmark is not None and _key(m) == key]
+    return judge(claim, matches) if matches else None
+
+
 def _of_another(verdict: Verdict, sentence: str) -> Verdict:
-    """Change a verdict to "not comparable", because the measured file is not the claimed one."""
+    """Change a verdict to "not comparable", because the measured file is not the claimed one; an impossible claim stays so."""
+    if verdict.kind is VerdictKind.IMPOSSIBLE:
+        return verdict
     reasons = [sentence.rstrip(".")]
     if verdict.kind is VerdictKind.NOT_COMPARABLE:
         reasons.append(verdict.reason)

@@ -24,6 +24,8 @@ from orchestrator.store.tables import cards, claims, imported_results, imports, 
 
 _CHECKS: TypeAdapter[tuple[CardCheck, ...]] = TypeAdapter(tuple[CardCheck, ...])
 _NOTES: TypeAdapter[tuple[str, ...]] = TypeAdapter(tuple[str, ...])
+NO_SUITE = ""
+"""Value of the column `suite` of a claim about a benchmark that no suite has."""
 _SPEC = {"facts", "ignored", "problems"}
 
 
@@ -189,8 +191,14 @@ def _result_row(import_id: str, position: int, result: ImportedResultRecord) -> 
 
 
 def _claim_row(card_id: str, position: int, claim: Claim) -> Row:
-    columns = claim.model_dump(include={"suite", "benchmark", "value"})
-    return {"card_id": card_id, "position": position, **columns, "spec": _json(claim)}
+    columns = claim.model_dump(include={"benchmark", "value"})
+    return {
+        "card_id": card_id,
+        "position": position,
+        "suite": claim.suite or NO_SUITE,
+        **columns,
+        "spec": _json(claim),
+    }
 
 
 def _verdict_row(reproduction_id: str, position: int, verdict: Verdict) -> Row:

@@ -352,7 +352,7 @@ def test_claims_without_a_row_know_what_the_card_says() -> None:
         suites=[V2],
         rows=ROWS,
     )
-    assert [c.benchmark for c in found] == ["bbh"]
+    assert [(c.suite, c.benchmark) for c in found] == [(V2.name, "bbh"), (None, "Elo")]
     assert found[0].facts.get(Fact.TEMPLATE) == "off"
     assert not found[0].of_board
 

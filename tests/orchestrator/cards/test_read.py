@@ -77,9 +77,10 @@ def test_the_model_index_is_read() -> None:
     assert card_claims(found)[0].of_board
 
 
-def test_a_metric_that_is_not_the_boards_is_no_claim() -> None:
+def test_a_metric_that_is_not_the_boards_is_no_claim_about_the_board() -> None:
     found = card(index=INDEX.replace("type: acc_norm\n      value: 24.5", "type: f1\n      value: 24.5"))
-    assert [c.benchmark for c in card_claims(found)] == ["musr"]
+    claims = [(c.suite, c.benchmark, c.metric) for c in card_claims(found)]
+    assert claims == [("leaderboard-v2", "musr", "acc_norm"), (None, "BBH", "f1")]
 
 
 def test_rows_may_be_benchmarks() -> None:
