@@ -62,8 +62,13 @@ def stamp_of(path: Path) -> str | None:
     return match["stamp"] if match else None
 
 
-def read_logged_samples(path: Path, benchmark: Benchmark, task: str) -> tuple[Sample, ...]:
-    """The samples of one task of a benchmark; ClaimError names the file and the invalid entry."""
+def read_logged_samples(
+    path: Path, benchmark: Benchmark, task: str, percent: frozenset[str] = frozenset()
+) -> tuple[Sample, ...]:
+    """The samples of one task of a benchmark; ClaimError names the file and the invalid entry.
+
+    The metrics in `percent` are from 0 to 100 in the file, and become fractions.
+    """
     by_doc: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
     n_characters = 0
     for number, entry in enumerate(entries(path), start=1):
@@ -82,7 +87,9 @@ def read_logged_samples(path: Path, benchmark: Benchmark, task: str) -> tuple[Sa
             )
     if not by_doc:
         raise ClaimError(f"{path} holds no samples; give the samples file as lm-eval wrote it.")
-    return tuple(_sample(benchmark, task, doc_id, by_doc[doc_id], path) for doc_id in sorted(by_doc))
+    return tuple(
+        _sample(benchmark, task, doc_id, by_doc[doc_id], path, percent=percent) for doc_id in sorted(by_doc)
+    )
 
 
 def entries(path: Path) -> Iterator[dict[str, Any]]:
@@ -191,10 +198,17 @@ def _prompt(arguments: Any) -> str:
 
 
 def _sample(
-    benchmark: Benchmark, task: str, doc_id: int, logged: list[Mapping[str, Any]], path: Path
+    benchmark: Benchmark,
+    task: str,
+    doc_id: int,
+    logged: list[Mapping[str, Any]],
+    path: Path,
+    *,
+    percent: frozenset[str],
 ) -> Sample:
     first = logged[0]
     metrics, weights = _metrics(task, logged)
+    metrics |= {m: metrics[m] / 100 for m in percent & metrics.keys()}
     missing = [m for m in benchmark.metrics if not 0 <= metrics.get(m, math.nan) <= 1]
     if missing:
         raise ClaimError(

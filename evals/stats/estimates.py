@@ -39,7 +39,7 @@ class SignificanceTest(StrEnum):
     UNPAIRED = "unpaired"
     """Two sets of scores without samples."""
     MCNEMAR = "exact McNemar"
-    """Written by older versions, for right or wrong answers."""
+    """Right or wrong answers to tasks that no suite contains; older versions wrote it for those of suites too."""
     BOOTSTRAP = "paired bootstrap"
     """Written by older versions, for all other answers."""
 

@@ -29,6 +29,8 @@ from evals.suite import Aggregation, Benchmark
 _FEW_DRAWS = 10
 # Points below which a delta is the rounding error of floating-point sums.
 _ROUNDING = 1e-9
+# Level at which an interval and its test agree.
+_ALPHA = 0.05
 
 _POOLED = (Aggregation.POOLED, Aggregation.POOLED_NORMALIZED, Aggregation.METRIC_MEAN)
 
@@ -60,6 +62,8 @@ class PairedDraws:
     spread_points: float
     parts: tuple[Part, ...]
     better: Floats
+    exact: bool = False
+    """Whether the answers are right or wrong, pooled and without a floor: the sign-flip test is the exact McNemar test."""
 
 
 def documents(sides: Sequence[Sequence[Sample]], benchmark: Benchmark) -> Documents:
@@ -109,8 +113,13 @@ def delta(docs: Documents, n_draws: int = N_DRAWS, seed: int = 0) -> Delta:
     return delta_of(paired_draws(docs, n_draws, seed))
 
 
-def paired_draws(docs: Documents, n_draws: int = N_DRAWS, seed: int = 0) -> PairedDraws:
-    """The draws of one benchmark's delta: base is side 0, the candidate side 1."""
+def paired_draws(
+    docs: Documents, n_draws: int = N_DRAWS, seed: int = 0, *, mcnemar: bool = False
+) -> PairedDraws:
+    """The draws of one benchmark's delta: base is side 0, the candidate side 1.
+
+    With `mcnemar`, the delta of right or wrong answers is tested by the exact McNemar test alone.
+    """
     errors, scaled = difference_draws(docs.subsets, docs.pooled, n_draws, seed)
     return PairedDraws(
         sides=measured(docs.subsets, docs.pooled),
@@ -118,6 +127,16 @@ def paired_draws(docs: Documents, n_draws: int = N_DRAWS, seed: int = 0) -> Pair
         spread_points=float(scaled.std()),
         parts=swap_parts(docs.subsets, docs.pooled),
         better=_per_document(docs),
+        exact=mcnemar and is_binary(docs),
+    )
+
+
+def is_binary(docs: Documents) -> bool:
+    """Whether every answer is right or wrong and the score is the share of right ones: no floor, one metric, pooled."""
+    plain = docs.pooled or len(docs.subsets) == 1
+    return plain and all(
+        s.lower_bound == 0 and s.values.shape[2] == 1 and bool(np.isin(s.values, (0.0, 1.0)).all())
+        for s in docs.subsets
     )
 
 
@@ -139,11 +158,19 @@ def delta_of(draws: PairedDraws) -> Delta:
     The test rejects if both the exact sign-flip test and the symmetric bootstrap reject: p is the larger of their p-values, and
     the interval is the wider of theirs. The sign-flip test keeps the error rate if base and candidate are exchangeable, for any
     number of flips and far out in the tail; the bootstrap if they are not, for example if the floor hides a change.
+
+    If the draws are `exact`, p is that of the exact McNemar test alone, and the interval is shortened to exclude 0 in the few
+    cases in which only the bootstrap does not reject.
     """
     base, candidate = float(draws.sides[0]), float(draws.sides[1])
     points = candidate - base if abs(candidate - base) > _ROUNDING else 0.0
     swaps = distribution(draws.parts)
     half = max(reach(draws.errors), swaps.reach())
+    p = swaps.p(points)
+    if not draws.exact:
+        p = max(p, bootstrap_p(draws.errors + points, points))
+    elif p < _ALPHA:
+        half = min(half, abs(points) * (1 - 1e-6))
     return Delta(
         base=base,
         candidate=candidate,
@@ -152,8 +179,8 @@ def delta_of(draws: PairedDraws) -> Delta:
         interval=symmetric(points, half),
         stderr_points=float(draws.errors.std()),
         detectable_points=detectable(max(float(draws.errors.std()), draws.spread_points)),
-        test=SignificanceTest.SIGN_FLIP,
-        p=max(swaps.p(points), bootstrap_p(draws.errors + points, points)),
+        test=SignificanceTest.MCNEMAR if draws.exact else SignificanceTest.SIGN_FLIP,
+        p=p,
         n=len(draws.better),
         gained=int((draws.better > 0).sum()),
         lost=int((draws.better < 0).sum()),

@@ -25,6 +25,14 @@ def compare(
     force: Annotated[
         bool, typer.Option("--force", help="Print differences that are not like for like; stays visible.")
     ] = False,
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            "--metric",
+            metavar="METRIC",
+            help="Metric of imported tasks that no suite has, e.g. acc_norm; their main one by default.",
+        ),
+    ] = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Per-benchmark differences with intervals and paired tests, from stored and imported samples.
@@ -45,7 +53,9 @@ def compare(
     with Store.open(settings.database_url, create=False, read_only=True) as store:
         run = store.find_run(run_id) if run_id is not None else None
         if candidate:
-            comparisons = compare_names(store, candidate, base, settings.home, run_id=run, force=force)
+            comparisons = compare_names(
+                store, candidate, base, settings.home, run_id=run, force=force, metric=metric
+            )
         elif run is None:
             raise MergeboardError(
                 "Name a candidate, or a whole run with --run; `mergeboard status` lists the runs."
