@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from evals.claims.facts import Fact
+from evals.rounding import points_text
 from evals.scores import SuiteScore
 from evals.suite import load_suite
 from orchestrator.cli.console import wide_console
@@ -109,8 +110,8 @@ def _table(taken: TakenRun) -> Table:
             f"{score.title}{stage}",
             f"{score.n:,}",
             f"{score.raw:.4f}",
-            f"{score.normalized:.2f}",
-            f"{span.low:.2f} … {span.high:.2f}",
+            points_text(score.normalized),
+            f"{points_text(span.low)} … {points_text(span.high)}",
             "yes" if result.samples_path else "no",
             " ".join(f"[{numbers[text]}]" for text in _texts(result)),
         )
@@ -139,9 +140,9 @@ def _remarks(taken: TakenRun) -> list[str]:
 def _average(score: SuiteScore) -> str:
     suite = load_suite(score.suite)
     if score.average is not None:
-        return f"{suite.title}: average {score.average:.2f}"
+        return f"{suite.title}: average {points_text(score.average)}"
     there = len(score.benchmarks)
-    mean = f"{score.partial_average:.2f}" if score.partial_average is not None else "unknown"
+    mean = points_text(score.partial_average) if score.partial_average is not None else "unknown"
     whole = f"{there} of {len(suite.benchmarks)} benchmarks" + (
         ", not all whole" if not score.missing else ""
     )

@@ -48,6 +48,15 @@ def find_runs(store: Store, text: str) -> tuple[ImportedRunRecord, ...]:
     return tuple(run for file in _files(path) for run in store.find_imports(import_id_of(file)))
 
 
+def one_run(store: Store, text: str) -> ImportedRunRecord | None:
+    """The imported run that a text names; None if there is none. Raises RunError, which lists them, if there are several."""
+    runs = find_runs(store, text)
+    if len(runs) > 1:
+        choices = "; ".join(_line(run) for run in runs[:4])
+        raise RunError(f"{len(runs)} imported runs are of {text}; name one by its id: {choices}.")
+    return runs[0] if runs else None
+
+
 def import_id_of(file: Path) -> str:
     """The id of an imported file: the first digits of its sha256."""
     with file.open("rb") as stream:

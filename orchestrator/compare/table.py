@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from evals.rounding import change_text, points_text
 from orchestrator.compare.comparison import SIGNIFICANT, Comparison, ComparisonRow
 from orchestrator.compare.correction import correction_text
 from orchestrator.display.format import p_value
@@ -59,12 +60,12 @@ def _table(comparison: Comparison) -> Table:
 def _cells(row: ComparisonRow, marks: dict[str, int]) -> list[str | Text]:
     numbers = "".join(f"[{marks[text]}]" for text in _texts(row))
     title = f"{row.title}{' ' + numbers if numbers else ''}"
-    base, candidate = (f"{v:.2f}" if v is not None else "–" for v in (row.base, row.candidate))
+    base, candidate = (points_text(v) if v is not None else "–" for v in (row.base, row.candidate))
     if row.delta is None:
         return [title, "", base, candidate, "", "", "", "", "", "refused"]
     d = row.delta
-    span = f"{d.interval.low:+z.2f} … {d.interval.high:+z.2f}"
-    percent = f"{d.delta_percent:+z.1f} %" if d.delta_percent is not None else "–"
+    span = f"{change_text(d.interval.low)} … {change_text(d.interval.high)}"
+    percent = f"{change_text(d.delta_percent, 1)} %" if d.delta_percent is not None else "–"
     flips = f"+{d.gained} −{d.lost}" if d.gained is not None else "–"
     word = _SIGNS[row.verdict] + Text(" !" if row.forced else "", "yellow")
     return [
@@ -72,7 +73,7 @@ def _cells(row: ComparisonRow, marks: dict[str, int]) -> list[str | Text]:
         f"{d.n:,}",
         base,
         candidate,
-        f"{d.delta_points:+z.2f}",
+        change_text(d.delta_points),
         span,
         percent,
         flips,
