@@ -11,6 +11,7 @@ from evals.alarms import find_alarms
 from evals.errors import ClaimError
 from evals.normalize import benchmark_score
 from evals.results_files.assemble import assemble_run
+from evals.results_files.foreign import is_foreign, read_foreign
 from evals.results_files.imported_run import ImportedBenchmark, ImportedRun
 from evals.results_files.parse import read_result_file
 from evals.results_files.rules import rename_key
@@ -26,6 +27,9 @@ _RESULTS = re.compile(r"results?[_-].*\.json$|results\.json$")
 
 def import_result(path: Path, suites: Sequence[Suite] | None = None, *, alone: bool = True) -> ImportedRun:
     """Import one result file and the samples files in its folder; `alone`: there is no other result file in it."""
+    other = read_foreign(path)
+    if other is not None:
+        return other
     return _with_samples(with_unlisted(assemble_run(read_result_file(path), suites)), path, alone=alone)
 
 
@@ -58,7 +62,7 @@ def result_files(path: Path) -> tuple[Path, ...]:
         raise ClaimError(f"{path} does not exist; give a results_*.json of lm-eval or a folder with some.")
     json_files = _json_files(path)
     matches = [p for p in json_files if _RESULTS.match(p.name)] or [
-        p for p in json_files if _holds_results(p)
+        p for p in json_files if p.suffix == ".eval" or _holds_results(p)
     ]
     if not matches:
         raise ClaimError(
@@ -73,7 +77,7 @@ def samples_of(
     """The samples of one benchmark of a run; empty if the run has none."""
     definition = definition_of(benchmark, suites)
     tasks = {s.task for s in definition.subsets}
-    samples: list[Sample] = []
+    samples: list[Sample] = [s for task in run.answers if task in tasks for s in run.answers[task]]
     for text in run.samples:
         task = rename_key(_task_in(Path(text), run) or "")
         if task in tasks:
@@ -94,6 +98,8 @@ def usable_samples(
     run: ImportedRun, benchmark: ImportedBenchmark, suites: Sequence[Suite] | None = None
 ) -> tuple[tuple[Sample, ...], tuple[str, ...]]:
     """The samples of one benchmark if they are complete, else the reason why they are not used."""
+    if benchmark.complete:
+        return tuple(s for answers in run.answers.values() for s in answers), ()
     try:
         samples = samples_of(run, benchmark, suites)
     except ClaimError as error:
@@ -119,6 +125,8 @@ def with_samples(
 ) -> ImportedBenchmark:
     """The benchmark with interval and alarms from its samples, and a problem if the samples give another score."""
     definition = definition_of(benchmark, (suite,) if suite is not None else None)
+    if benchmark.complete:
+        return benchmark
     if not benchmark.counted:
         benchmark = _counted(benchmark, samples, definition)
     metric = benchmark.measurement.result.metric
@@ -167,7 +175,7 @@ def _alarms(benchmark: Benchmark, samples: Sequence[Sample]) -> tuple[Alarm, ...
 
 def _json_files(folder: Path) -> list[Path]:
     paths: list[Path] = []
-    for path in sorted(folder.rglob("*.json")):
+    for path in sorted(p for p in folder.rglob("*") if p.suffix in (".json", ".eval")):
         if task_of(path) is None and path.is_file():
             paths.append(path)
         if len(paths) > _MAX_FILES:
@@ -179,7 +187,7 @@ def _json_files(folder: Path) -> list[Path]:
 
 def _holds_results(path: Path) -> bool:
     try:
-        return bool(read_result_file(path).tasks)
+        return is_foreign(path) or bool(read_result_file(path).tasks)
     except ClaimError:
         return False
 

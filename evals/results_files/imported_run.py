@@ -9,7 +9,7 @@ from pydantic import AwareDatetime, Field
 from evals.claims.facts import Facts
 from evals.claims.records import Measurement
 from evals.engine import Frozen
-from evals.scores import SuiteScore
+from evals.scores import Sample, SuiteScore
 from evals.suite import Benchmark, OutputKind
 
 
@@ -20,6 +20,9 @@ class FileFormat(StrEnum):
     DETAILS_CARD = "leaderboard details card"
     HARNESS_OLD = "lm-eval result before 0.4"
     HARNESS = "lm-eval result"
+    LIGHTEVAL = "lighteval result"
+    INSPECT = "Inspect log"
+    EVERY_EVAL = "Every Eval Ever result"
 
 
 class TaskResult(Frozen):
@@ -94,6 +97,14 @@ class ImportedBenchmark(Frozen):
         default=(),
         description="Metrics that the file gives from 0 to 100; scores and samples hold fractions.",
     )
+    digest: str | None = Field(
+        default=None,
+        description="Digest of the definition with which mergeboard measured it; null for other tools.",
+    )
+    complete: bool = Field(
+        default=False,
+        description="Whether the measurement is as mergeboard made it: samples add nothing to it.",
+    )
     counted: bool = Field(
         default=True, description="Whether the file says on how many documents the scores were measured."
     )
@@ -111,4 +122,8 @@ class ImportedRun(Frozen):
     )
     ignored: tuple[str, ...] = Field(description="Tasks that no suite contains.")
     problems: tuple[str, ...] = Field(description="Problems of the file, one sentence each.")
-    samples: tuple[str, ...] = Field(default=(), description="Files with its samples.")
+    samples: tuple[str, ...] = Field(default=(), description="Files with its samples, as lm-eval logs them.")
+    answers: dict[str, tuple[Sample, ...]] = Field(
+        default_factory=dict,
+        description="Samples by task that were read with the file (other tools than lm-eval).",
+    )

@@ -25,18 +25,17 @@ from evals.results_files import (
     usable_samples,
     with_samples,
 )
-from evals.results_files.parse import MAX_BYTES
 from evals.samples import write_samples
 from evals.scores import SuiteScore
 from evals.suite import Suite, load_suite, suite_names
 from orchestrator.cards.read import read_bytes
 from orchestrator.cards.survey import CardPlan, plan_card
+from orchestrator.compare.imported import import_id_of
 from orchestrator.errors import CardError, MergeboardError
 from orchestrator.settings import Settings
 from orchestrator.store import Store
 from orchestrator.store.claim_records import CardRecord, ImportedResultRecord, ImportedRunRecord
 from recipes.errors import RecipeError
-from recipes.outside_file import read_file
 
 CARD_SUFFIXES = (".md", ".markdown")
 
@@ -138,11 +137,12 @@ def _results(path: Path, settings: Settings) -> ImportResult:
     for file in files:
         try:
             run = import_result(file, suites, alone=is_alone(file, files))
+            taken = _taken(run, file, suites, settings.home) if run.benchmarks else None
         except EvaluationError as error:
             refused.append(str(error))
             continue
-        if run.benchmarks:
-            runs.append(_taken(run, file, suites, settings.home))
+        if taken is not None:
+            runs.append(taken)
         else:
             refused.append(_reason_unknown(run))
     if not runs:
@@ -165,7 +165,7 @@ def _cards(paths: Sequence[Path], settings: Settings) -> ImportResult:
 
 def _taken(run: ImportedRun, file: Path, suites: Sequence[Suite], home: Path) -> TakenRun:
     """Convert a run to records for the store and write its samples into the home folder."""
-    import_id = _digest(read_file(file, MAX_BYTES))
+    import_id = import_id_of(file)
     record = ImportedRunRecord(
         id=import_id,
         source=str(file.absolute()),
@@ -233,7 +233,7 @@ def _result(
         sha256 = hashlib.sha256((home / relative).read_bytes()).hexdigest()
     return ImportedResultRecord(
         suite=imported.suite,
-        benchmark_digest=definition.digest,
+        benchmark_digest=imported.digest or definition.digest,
         definition=imported.definition,
         measurement=imported.measurement,
         stage=imported.stage,
