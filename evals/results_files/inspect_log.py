@@ -67,9 +67,16 @@ def read_inspect_archive(path: Path) -> ImportedRun:
                 )
             header = _member(file, archive, infos["header.json"])
             read = [_reduced_sample(_member(file, archive, info)) for info in samples]
-    except OSError as error:
-        raise ClaimError(f"{path} cannot be read ({error.strerror}); give a log of Inspect.") from error
-    except (zipfile.BadZipFile, struct.error, pa.ArrowException, ValueError, NotImplementedError) as error:
+    except (
+        OSError,  # Arrow raises it for data that is no Zstandard, without a number of the system
+        zipfile.BadZipFile,
+        struct.error,
+        pa.ArrowException,
+        ValueError,
+        NotImplementedError,
+    ) as error:
+        if isinstance(error, OSError) and error.strerror:
+            raise ClaimError(f"{path} cannot be read ({error.strerror}); give a log of Inspect.") from error
         reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
         raise ClaimError(
             f"{path} is not a log of Inspect ({reason}); give an .eval file as Inspect wrote it."
