@@ -42,6 +42,7 @@ SCHEMA = pa.schema(
         ("metrics", _NUMBERS),
         ("correct", pa.float64()),
         ("weights", _NUMBERS),
+        ("cluster", pa.string()),
     ]
 )
 
@@ -133,6 +134,8 @@ def _table(source: Path | pa.BufferReader, title: str, subset: str | None = None
     try:
         _check_size(source, title)
         table = pq.read_table(source, filters=[("subset", "=", subset)] if subset else None)
+        if "cluster" not in table.column_names:  # files of earlier versions
+            table = table.append_column("cluster", pa.nulls(len(table), pa.string()))
         if set(SCHEMA.names) <= set(table.column_names):
             return table.select(SCHEMA.names).cast(SCHEMA)
     except _BROKEN as error:

@@ -131,6 +131,10 @@ class Sample(Frozen):
         default_factory=dict,
         description="For metrics over several items of a document (IFEval's instructions), the number of items.",
     )
+    cluster: str | None = Field(
+        default=None,
+        description="Hash of the passage, story or source that the question shares with others; null if unknown or none.",
+    )
 
 
 class Evaluation(Frozen):

@@ -13,6 +13,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, TextIO, TypeGuard
 
+from evals.clusters import clusters_of, field_hashes
 from evals.errors import ClaimError
 from evals.outside_file import MAX_JSON_VALUES, open_file, storable, values_in
 from evals.results_files.imported_run import TaskResult
@@ -46,6 +47,7 @@ _KNOWN = frozenset(
         "prompt_hash",
         "target_hash",
         "choices",
+        "fields",
     ]
 )
 
@@ -87,8 +89,12 @@ def read_logged_samples(
             )
     if not by_doc:
         raise ClaimError(f"{path} holds no samples; give the samples file as lm-eval wrote it.")
+    clusters = clusters_of(task, {doc_id: logged[0]["fields"] for doc_id, logged in by_doc.items()})
     return tuple(
-        _sample(benchmark, task, doc_id, by_doc[doc_id], path, percent=percent) for doc_id in sorted(by_doc)
+        _sample(benchmark, task, doc_id, by_doc[doc_id], path, percent=percent).model_copy(
+            update={"cluster": clusters.get(doc_id)}
+        )
+        for doc_id in sorted(by_doc)
     )
 
 
@@ -167,6 +173,7 @@ def _without_prompts(entry: Mapping[str, Any]) -> dict[str, Any]:
     """The entry without its prompts, which are most of a file."""
     reduced: dict[str, Any] = {k: v for k, v in entry.items() if k not in ("doc", "arguments")}
     reduced = storable({**reduced, "choices": _choices(entry.get("arguments"))})
+    reduced["fields"] = field_hashes(entry.get("doc"))
     if not isinstance(entry.get("doc_hash"), str):
         document = json.dumps(entry.get("doc"), indent=2, ensure_ascii=False, default=str)
         reduced["doc_hash"] = hashlib.sha256(document.encode("utf-8", "replace")).hexdigest()

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy
+from numpy.typing import NDArray
 
+from evals.clusters import LEAST_CLUSTERS
 from evals.errors import EvaluationError
 from evals.scores import Sample
 from evals.stats.estimates import Delta, Estimate, Flips, Interval, SignificanceTest
@@ -64,6 +66,8 @@ class PairedDraws:
     better: Floats
     exact: bool = False
     """Whether the answers are right or wrong, pooled and without a floor: the sign-flip test is the exact McNemar test."""
+    clusters: int | None = None
+    """Number of clusters that were drawn and swapped as wholes; None if documents are independent."""
 
 
 def documents(sides: Sequence[Sequence[Sample]], benchmark: Benchmark) -> Documents:
@@ -98,7 +102,8 @@ def pooled(benchmark: Benchmark) -> bool:
 def estimate(docs: Documents, n_draws: int = N_DRAWS, seed: int = 0) -> Estimate:
     """The normalized score of one side with its 95 % interval."""
     drawn = draws(docs.subsets, docs.pooled, n_draws, seed)[:, 0]
-    return make_estimate(float(measured(docs.subsets, docs.pooled)[0]), drawn, docs.n)
+    made = make_estimate(float(measured(docs.subsets, docs.pooled)[0]), drawn, docs.n)
+    return made.model_copy(update={"clusters": cluster_count(docs)})
 
 
 def average_estimate(benchmarks: Sequence[Documents], n_draws: int = N_DRAWS, seed: int = 0) -> Estimate:
@@ -128,6 +133,7 @@ def paired_draws(
         parts=swap_parts(docs.subsets, docs.pooled),
         better=_per_document(docs),
         exact=mcnemar and is_binary(docs),
+        clusters=cluster_count(docs),
     )
 
 
@@ -135,7 +141,10 @@ def is_binary(docs: Documents) -> bool:
     """Whether every answer is right or wrong and the score is the share of right ones: no floor, one metric, pooled."""
     plain = docs.pooled or len(docs.subsets) == 1
     return plain and all(
-        s.lower_bound == 0 and s.values.shape[2] == 1 and bool(np.isin(s.values, (0.0, 1.0)).all())
+        s.lower_bound == 0
+        and s.clusters is None
+        and s.values.shape[2] == 1
+        and bool(np.isin(s.values, (0.0, 1.0)).all())
         for s in docs.subsets
     )
 
@@ -149,7 +158,15 @@ def average_draws(benchmarks: Sequence[PairedDraws]) -> PairedDraws:
         spread_points=share * math.hypot(*(b.spread_points for b in benchmarks)),
         parts=tuple(part.scaled(share) for b in benchmarks for part in b.parts),
         better=np.concatenate([b.better for b in benchmarks]),
+        clusters=_sum_of_clusters(benchmarks),
     )
+
+
+def _sum_of_clusters(benchmarks: Sequence[PairedDraws]) -> int | None:
+    """Number of clusters of several benchmarks; a document without one counts as one. None if none has clusters."""
+    if all(b.clusters is None for b in benchmarks):
+        return None
+    return sum(len(b.better) if b.clusters is None else b.clusters for b in benchmarks)
 
 
 def delta_of(draws: PairedDraws) -> Delta:
@@ -184,6 +201,7 @@ def delta_of(draws: PairedDraws) -> Delta:
         n=len(draws.better),
         gained=int((draws.better > 0).sum()),
         lost=int((draws.better < 0).sum()),
+        clusters=draws.clusters,
     )
 
 
@@ -246,7 +264,31 @@ def _subset(
     chance = benchmark.subset(name).lower_bound
     values = np.array([[[_value(k[key], m) for m in benchmark.metrics] for k in keyed] for key in keys])
     weights = np.array([[keyed[0][key].weights.get(m, 1.0) for m in benchmark.metrics] for key in keys])
-    return SubsetDocuments(name, chance if benchmark.aggregation.normalizes else 0.0, values, weights)
+    bound = chance if benchmark.aggregation.normalizes else 0.0
+    return SubsetDocuments(name, bound, values, weights, _clusters(keys, keyed))
+
+
+def _clusters(
+    keys: list[tuple[str, int]], keyed: Sequence[dict[tuple[str, int], Sample]]
+) -> NDArray[np.int64] | None:
+    """The cluster of each document, from the first side that knows it; None if there are none or too few.
+
+    A document without a cluster is one of its own.
+    """
+    names = [next((c for side in keyed if (c := side[key].cluster) is not None), None) for key in keys]
+    distinct = {c for c in names if c is not None}
+    if len(distinct) < LEAST_CLUSTERS or len(distinct) == len(keys):
+        return None
+    labels = [c if c is not None else f"{key}" for c, key in zip(names, keys, strict=True)]
+    _, inverse = np.unique(labels, return_inverse=True)
+    return np.asarray(inverse, dtype=np.int64)
+
+
+def cluster_count(docs: Documents) -> int | None:
+    """Number of clusters of a benchmark's documents, those alone included; None if none of its subsets has clusters."""
+    if all(s.clusters is None for s in docs.subsets):
+        return None
+    return sum(s.n if s.clusters is None else int(s.clusters.max()) + 1 for s in docs.subsets)
 
 
 def _value(sample: Sample, metric: str) -> float:

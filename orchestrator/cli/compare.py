@@ -33,6 +33,16 @@ def compare(
             help="Metric of imported tasks that no suite has, e.g. acc_norm; their main one by default.",
         ),
     ] = None,
+    margin: Annotated[
+        float | None,
+        typer.Option(
+            "--margin",
+            min=0.01,
+            max=100,
+            metavar="M",
+            help="Test non-inferiority and equivalence within M points too.",
+        ),
+    ] = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Per-benchmark differences with intervals and paired tests, from stored and imported samples.
@@ -43,6 +53,7 @@ def compare(
     """
     from orchestrator.cli.console import wide_console
     from orchestrator.compare import print_comparisons
+    from orchestrator.compare.correction import with_margin
     from orchestrator.compare.run_comparisons import results_of_run, run_comparisons
     from orchestrator.compare.sides import compare_names
     from orchestrator.errors import MergeboardError
@@ -62,6 +73,8 @@ def compare(
             )
         else:
             comparisons = run_comparisons(results_of_run(store, run), settings.home, force=force)
+    if margin is not None:
+        comparisons = with_margin(comparisons, margin)
     if as_json:
         print(json.dumps([c.model_dump(mode="json") for c in comparisons], indent=2))
     else:

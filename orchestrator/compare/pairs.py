@@ -197,6 +197,12 @@ def _pair(
         return _Pair(row.model_copy(update={"refused": reasons}), None)
     draws, difference = _difference(benchmark, base, candidate, seed)
     notes = row.notes if draws else (*row.notes, "without samples: compared as if on different documents")
+    if difference.clusters is not None:
+        notes = (
+            *notes,
+            f"questions that share a passage, story or source are one cluster: {difference.clusters:,} clusters of "
+            f"{difference.n:,} questions; interval and test are by cluster",
+        )
     if draws and _same_answers(base.samples, candidate.samples):
         notes = (
             *notes,

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from evals.rounding import change_text, points_text
+from evals.stats import MarginOutcome
 from orchestrator.compare.comparison import SIGNIFICANT, Comparison, ComparisonRow
 from orchestrator.compare.correction import correction_text
 from orchestrator.display.format import p_value
@@ -93,6 +94,7 @@ def _below(comparison: Comparison) -> list[str]:
         lines.append(
             f"  Smallest true difference that would mostly have been found, in points: {detectable}."
         )
+    lines += _margin_lines(comparison)
     alone = [r.title for r in (*comparison.rows, *comparison.averages) if r.alone]
     if alone:
         lines.append(
@@ -104,6 +106,24 @@ def _below(comparison: Comparison) -> list[str]:
         "Intervals: each for its row alone."
     )
     return lines
+
+
+def _margin_lines(comparison: Comparison) -> list[str]:
+    """What is shown about the margin, one line per outcome."""
+    titles: dict[MarginOutcome, list[str]] = {}
+    margin = None
+    for row in (*comparison.rows, *comparison.averages):
+        if row.margin is not None:
+            margin = row.margin.margin_points
+            titles.setdefault(row.margin.outcome, []).append(row.title)
+    if margin is None:
+        return []
+    lines = [
+        f"  Margin {margin:g} points (one-sided 2.5 %, equivalence by two one-sided tests at 5 %, p corr.):"
+    ]
+    return lines + [
+        f"    {outcome}: {', '.join(titles[outcome])}." for outcome in MarginOutcome if outcome in titles
+    ]
 
 
 def _marks(comparison: Comparison) -> dict[str, int]:

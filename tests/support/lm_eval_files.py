@@ -26,6 +26,7 @@ class Task:
     extra: dict[str, float] = field(default_factory=dict)
     scale: float = 1.0
     n_documents: int = 0
+    passage_of: int = 0  # number of questions that share a passage; 0 for none
 
     @property
     def n(self) -> int:
@@ -114,6 +115,8 @@ def _entries(task: Task) -> list[dict[str, Any]]:
     kinds = dict.fromkeys(m.partition(",")[2] or "none" for m in task.answers)
     for number in range(task.n):
         document = {"question": f"{task.name} question {number}"}
+        if task.passage_of:
+            document["passage"] = f"{'A long passage. ' * 10}{number // task.passage_of}"
         prompt = f"Question: {document['question']}\nAnswer:"
         for kind in kinds:
             metrics = {
