@@ -17,7 +17,7 @@ from evals.scores import SuiteScore
 from evals.suite import Suite, load_suite, suite_names
 from orchestrator.cards.hub_results import HubValue, hub_yaml
 from orchestrator.cards.marked import marked_index
-from orchestrator.cards.splice import EVAL_RESULTS, MODEL_INDEX, Written
+from orchestrator.cards.splice import EVAL_RESULTS, MODEL_INDEX, CardText
 from orchestrator.cards.write import (
     circumstances,
     eval_results_yaml,
@@ -57,7 +57,7 @@ def written(request: CardRequest | ImportedCardRequest, form: str) -> str:
     return rendered(request, form).text
 
 
-def rendered(request: CardRequest | ImportedCardRequest, form: str) -> Written:
+def rendered(request: CardRequest | ImportedCardRequest, form: str) -> CardText:
     """The text in one of the forms, with what is left out and, for `model-index`, the metadata itself."""
     if isinstance(request, ImportedCardRequest):
         return _written_import(request, form)
@@ -69,7 +69,7 @@ def rendered(request: CardRequest | ImportedCardRequest, form: str) -> Written:
             raise CardError(f"{request.name} has no base in its run; an improvement table needs one.")
         loaded = load_suite(suite)
         table = improvement_table(loaded, score, request.base.suite_score(loaded), request.name)
-        return Written(form=form, text=table)
+        return CardText(form=form, text=table)
     return _of_suite(load_suite(suite), score, _facts(request.result, suite), (ended, request.name), form)
 
 
@@ -91,16 +91,16 @@ def _of_suite(
     facts: Facts,
     measured: tuple[Mapping[str, datetime.datetime], str],
     form: str,
-) -> Written:
+) -> CardText:
     ended, name = measured
     if form == "table":
-        return Written(form=form, text=markdown_table(suite, score, facts))
+        return CardText(form=form, text=markdown_table(suite, score, facts))
     if form == EVAL_RESULTS:
         text, refused = eval_results_yaml(suite, score, facts, ended)
-        return Written(form=form, text=text, refused=refused)
+        return CardText(form=form, text=text, refused=refused)
     index = marked_index(suite, score, name) if suite.smoke else model_index(suite, score, name)
     # Scores of smoke data are shown, but go into no file.
-    return Written(form=form, text=model_index_yaml(index), index=None if suite.smoke else index)
+    return CardText(form=form, text=model_index_yaml(index), index=None if suite.smoke else index)
 
 
 def _facts(result: CandidateResult, suite: str) -> Facts:
@@ -110,7 +110,7 @@ def _facts(result: CandidateResult, suite: str) -> Facts:
     return facts_of(outcome.evaluation).plus({Fact.QUANTIZATION: origin})
 
 
-def _written_import(request: ImportedCardRequest, form: str) -> Written:
+def _written_import(request: ImportedCardRequest, form: str) -> CardText:
     if form == "improvement":
         raise CardError(
             f"{request.name} is an imported run without a base of its own; `mergeboard compare {request.run.id} --base "
@@ -128,12 +128,12 @@ def _written_import(request: ImportedCardRequest, form: str) -> Written:
         return _of_suite(suite, score, facts, (dated, request.name), form)
     _require_whole(results)
     if form == "table":
-        return Written(form=form, text=_task_table(results, facts))
+        return CardText(form=form, text=_task_table(results, facts))
     if form == EVAL_RESULTS:
         text, refused = hub_yaml([_hub_value(request.run, r) for r in results])
-        return Written(form=form, text=text, refused=refused)
+        return CardText(form=form, text=text, refused=refused)
     index = _task_index(results, request.name)
-    return Written(form=form, text=model_index_yaml(index), index=index)
+    return CardText(form=form, text=model_index_yaml(index), index=index)
 
 
 def _require_whole(results: Sequence[ImportedResultRecord]) -> None:

@@ -16,14 +16,14 @@ from huggingface_hub.errors import (
 from pydantic import Field
 
 from evals.engine import Frozen
-from orchestrator.cards.splice import EVAL_RESULTS, Written, updated
+from orchestrator.cards.splice import EVAL_RESULTS, CardText, updated
 from orchestrator.errors import CardError
 
 _README, _RESULTS = "README.md", ".eval_results/mergeboard.yaml"
 _TIMEOUT_S = 30
 
 
-class Proposal(Frozen):
+class CardProposal(Frozen):
     """A change of one file of a model repository, not sent yet."""
 
     repository: str = Field(description="The model repository, org/name.")
@@ -41,7 +41,7 @@ class Proposal(Frozen):
         return "".join(line if line.endswith("\n") else f"{line}\n" for line in changed)
 
 
-def propose(repository: str, written: Written) -> Proposal:
+def propose(repository: str, written: CardText) -> CardProposal:
     """The change that a form of `mergeboard card` makes in a repository. Raises CardError if it cannot be read or changes nothing."""
     token = _token()
     name = _RESULTS if written.form == EVAL_RESULTS else _README
@@ -58,10 +58,10 @@ def propose(repository: str, written: Written) -> Proposal:
         after, kept = updated(path, written)
     if after == before:
         raise CardError(f"{name} of {repository} is so already; there is nothing to propose.")
-    return Proposal(repository=repository, path=name, parent=sha, before=before, after=after, kept=kept)
+    return CardProposal(repository=repository, path=name, parent=sha, before=before, after=after, kept=kept)
 
 
-def open_pull_request(proposal: Proposal, title: str) -> str:
+def open_pull_request(proposal: CardProposal, title: str) -> str:
     """Send a change as a pull request; returns its URL. Raises CardError if the hub does not take it."""
     api = HfApi(endpoint=constants.ENDPOINT, token=_token())
     addition = CommitOperationAdd(proposal.path, proposal.after.encode("utf-8"))
@@ -70,7 +70,7 @@ def open_pull_request(proposal: Proposal, title: str) -> str:
             proposal.repository,
             [addition],
             commit_message=title,
-            commit_description="Written by mergeboard from stored evaluations.",
+            commit_description="CardText by mergeboard from stored evaluations.",
             create_pr=True,
             parent_commit=proposal.parent,
         )

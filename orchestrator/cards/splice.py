@@ -20,7 +20,7 @@ _BEGIN, _END = "<!-- mergeboard: begin {form} -->", "<!-- mergeboard: end {form}
 _YAML = (".yaml", ".yml")
 
 
-class Written(Frozen):
+class CardText(Frozen):
     """What `card` writes in one form."""
 
     form: str = Field(description="model-index, eval-results, table or improvement.")
@@ -31,7 +31,7 @@ class Written(Frozen):
     refused: tuple[str, ...] = Field(default=(), description="Scores that are left out, and why.")
 
 
-def require_for_a_file(written: Written) -> None:
+def require_for_a_file(written: CardText) -> None:
     """Raise CardError for the metadata of smoke test scores, which is shown but goes into no file."""
     if written.form == MODEL_INDEX and written.index is None:
         raise CardError(
@@ -39,7 +39,7 @@ def require_for_a_file(written: Written) -> None:
         )
 
 
-def updated(path: Path, written: Written) -> tuple[str, tuple[str, ...]]:
+def updated(path: Path, written: CardText) -> tuple[str, tuple[str, ...]]:
     """The new text of a file, and the names of results in its model-index that are kept because they are of other data sets.
 
     A README without metadata gets a metadata block, a README that does not exist is begun; tables replace the ones that
@@ -99,7 +99,7 @@ def _dataset(result: dict[str, Any]) -> tuple[str, str]:
     return str(dataset.get("type") or ""), str(dataset.get("config") or "")
 
 
-def _with_table(text: str, written: Written) -> str:
+def _with_table(text: str, written: CardText) -> str:
     newline = "\r\n" if "\r\n" in text else "\n"
     begin, end = (mark.format(form=written.form) for mark in (_BEGIN, _END))
     block = f"{begin}\n{written.text.rstrip()}\n{end}".replace("\n", newline)

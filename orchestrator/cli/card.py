@@ -14,7 +14,7 @@ from orchestrator.cli import options
 
 if TYPE_CHECKING:
     from orchestrator.cards.candidate import CardRequest, ImportedCardRequest
-    from orchestrator.cards.splice import Written
+    from orchestrator.cards.splice import CardText
     from orchestrator.store import Store
 
 
@@ -116,7 +116,7 @@ def _request(
     return CardRequest(result=result, base=base, suite=suite, name=name or candidate)
 
 
-def _update(path: Path, text: Written, candidate: str, *, as_json: bool) -> None:
+def _update(path: Path, text: CardText, candidate: str, *, as_json: bool) -> None:
     from orchestrator.cards.splice import require_for_a_file, updated, write_text
 
     require_for_a_file(text)
@@ -129,7 +129,7 @@ def _update(path: Path, text: Written, candidate: str, *, as_json: bool) -> None
         typer.echo(json.dumps({"updated": str(path), "kept": list(kept)}))
 
 
-def _push(repository: str, text: Written, name: str, *, yes: bool, as_json: bool) -> None:
+def _push(repository: str, text: CardText, name: str, *, yes: bool, as_json: bool) -> None:
     from orchestrator.cards.push import open_pull_request, propose
     from orchestrator.cards.splice import require_for_a_file
     from orchestrator.display.text_safety import plain
