@@ -298,7 +298,7 @@ def _own_run(
     if not isinstance(text, str):
         return None
     try:
-        record = OwnRecord.model_validate_json(text)
+        record = OwnRecord.model_validate(json.loads(text))
         samples = [
             (Sample.model_validate(json.loads(str(section(row, "metadata").get(OWN)))), row)
             for row in instances

@@ -9,14 +9,13 @@ from pathlib import Path
 
 from evals.alarms import find_alarms
 from evals.errors import ClaimError
-from evals.normalize import benchmark_score
 from evals.results_files.assemble import assemble_run
 from evals.results_files.foreign import is_foreign, read_foreign
 from evals.results_files.imported_run import ImportedBenchmark, ImportedRun
 from evals.results_files.parse import read_result_file
 from evals.results_files.rules import rename_key
 from evals.results_files.samples import read_logged_samples, stamp_of, task_of
-from evals.results_files.unlisted import unlisted_benchmarks
+from evals.results_files.unlisted import unlisted_benchmarks, unlisted_score
 from evals.scores import Alarm, Sample
 from evals.stats import documents, estimate
 from evals.suite import Benchmark, OutputKind, Suite, load_suite
@@ -155,7 +154,7 @@ def _counted(
         for s in benchmark.measurement.scores
     )
     measurement = benchmark.measurement.model_copy(
-        update={"scores": scores, "result": benchmark_score(definition, scores)}
+        update={"scores": scores, "result": unlisted_score(definition, scores)}
     )
     return benchmark.model_copy(update={"measurement": measurement, "problems": (), "counted": True})
 

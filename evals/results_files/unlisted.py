@@ -14,13 +14,12 @@ from evals.claims.facts import Fact, limit_text, versions_text
 from evals.claims.records import Measurement
 from evals.normalize import benchmark_score
 from evals.results_files.imported_run import ImportedBenchmark, ResultFile, TaskResult
-from evals.scores import Score
+from evals.scores import BenchmarkScore, Score
 from evals.stats import estimate_from_scores
 from evals.suite import Aggregation, Benchmark, Dataset, Extraction, OutputKind, Subset
 
 HARNESS_SUITE = "lm-eval"
 """Suite name of lm-eval's tasks that no suite contains."""
-_REMARK = "in no suite, shown as the file gives it, without a lower bound"
 # Files before lm-eval 0.4.8 do not say which metrics are better when lower.
 _LOWER = re.compile(
     r"perplexity|(?:^|_)ppl|bits_per|(?:^|_)bpb|brier|(?:^|_)(?:ter|wer|cer|mse|mae|loss)(?:$|,|_)"
@@ -56,6 +55,11 @@ def unlisted_benchmarks(
         len(problems) > _MOST_PROBLEMS
     )
     return tuple(benchmarks), (*problems[:_MOST_PROBLEMS], *more)
+
+
+def unlisted_score(definition: Benchmark, scores: Sequence[Score]) -> BenchmarkScore:
+    """The score of a task that no suite contains; it is on no board."""
+    return benchmark_score(definition, scores).model_copy(update={"comparable_to_board": False})
 
 
 def usable_metrics(task: TaskResult) -> dict[str, float]:
@@ -149,7 +153,7 @@ def _benchmark(
         checkpoint=file.checkpoint,
         facts=facts,
         scores=scores,
-        result=benchmark_score(definition, scores),
+        result=unlisted_score(definition, scores),
         estimate=estimate_from_scores(scores, definition),
     )
     unknown = () if known else ("The file does not say on how many documents it was measured.",)
@@ -181,7 +185,6 @@ def _definition(named: TaskResult, parts: Sequence[TaskResult], main: str, divis
         extraction=extraction,
         dataset=Dataset(path=parts[0].dataset or "unknown"),
         subsets=tuple(Subset(task=part.key) for part in parts),
-        remark=_REMARK,
     )
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import os
 import tempfile
 from pathlib import Path
 
-from huggingface_hub import CommitOperationAdd, HfApi, constants, get_token
+from huggingface_hub import CommitOperationAdd, HfApi, constants
 from huggingface_hub.errors import (
     EntryNotFoundError,
     HfHubHTTPError,
@@ -91,7 +92,7 @@ def _text(api: HfApi, repository: str, name: str, sha: str) -> str:
 
 
 def _token() -> str:
-    token = get_token()
+    token = os.environ.get("HF_TOKEN")
     if not token:
         raise CardError("A pull request on the hub needs a token with write access: set HF_TOKEN.")
     return token

@@ -9,6 +9,7 @@ from evals.claims.facts import Fact, facts_of, stage_of
 from evals.claims.records import Measurement, SuiteMeasurement
 from evals.normalize import benchmark_score
 from evals.results_files import ImportedRun, samples_of
+from evals.results_files.unlisted import unlisted_score
 from evals.scores import BenchmarkScore, Evaluation, Sample
 from evals.stats import Estimate, Interval, average_estimate, documents, estimate, estimate_from_scores
 from evals.suite import Benchmark, Suite
@@ -135,7 +136,7 @@ def under_definition(side: Side, definition: Benchmark) -> Side:
     samples = side.samples if has_metric else ()
     measurement = side.measurement.model_copy(
         update={
-            "result": benchmark_score(definition, side.measurement.scores),
+            "result": unlisted_score(definition, side.measurement.scores),
             "estimate": estimate(documents([samples], definition))
             if samples
             else estimate_from_scores(side.measurement.scores, definition),

@@ -11,6 +11,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
+import math
 import re
 import uuid
 from collections.abc import Iterator, Sequence
@@ -215,7 +216,10 @@ def _record(item: _Item, evaluation_id: str, detailed: dict[str, Any] | None) ->
             "source_type": "evaluation_run",
             "source_organization_name": "unknown",
             "evaluator_relationship": "other",
-            "additional_details": {OWN: own.model_dump_json(), "mergeboard_version": version()},
+            "additional_details": {
+                OWN: json.dumps(own.model_dump(mode="json")),
+                "mergeboard_version": version(),
+            },
         },
         "eval_library": {
             "name": {"lm-eval": "lm_eval", "inspect": "inspect_ai"}.get(harness, harness),
@@ -288,7 +292,7 @@ def _results(item: _Item, evaluation_id: str, stamp: str | None) -> list[dict[st
 
 def _subset(item: _Item, score: Score, evaluation_id: str) -> dict[str, Any]:
     uncertainty: dict[str, Any] = {"num_samples": score.n}
-    if score.stderr is not None:
+    if score.stderr is not None and math.isfinite(score.stderr):
         uncertainty["standard_error"] = {"value": score.stderr, "method": "analytic"}
     generation: dict[str, str] = {}
     if Fact.SHOTS in item.measurement.facts.known:

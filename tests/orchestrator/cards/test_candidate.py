@@ -202,6 +202,5 @@ def test_a_pull_request_shows_the_change_and_needs_a_yes(
             code, _, error = call("--push", repo, "--yes")
             assert (code, words in error.replace("\n", " "), token in error) == (2, True, False), error
         monkeypatch.delenv("HF_TOKEN")
-        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "none"))
         code, _, error = call("--push", "org/model", "--yes")
         assert (code, "set HF_TOKEN" in error) == (2, True)

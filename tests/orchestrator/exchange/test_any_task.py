@@ -132,6 +132,27 @@ def test_what_has_no_samples_is_compared_unpaired_and_says_so(tmp_path: Path, se
     assert row.verdict == "better"
 
 
+def test_a_margin_is_tested_for_every_row(
+    tmp_path: Path, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = answers(1, 900, 0.5)
+    tasks = {"same": base, "little": flipped(base, 20, 24), "much": flipped(base, 0, 150)}
+    write_run(tmp_path / "a", [Task(name, {"acc": base}) for name in tasks])
+    write_run(tmp_path / "b", [Task(name, {"acc": v}) for name, v in tasks.items()], model="org/b")
+    import_paths([tmp_path / "a", tmp_path / "b"], settings)
+    command = ("compare", str(tmp_path / "b"), "--base", str(tmp_path / "a"), "--margin", "3")
+    assert run(*command, "--json") == 0
+    rows = json.loads(capsys.readouterr().out)[0]["rows"]
+    assert [row["margin"]["outcome"] for row in rows] == [
+        "equivalent within the margin",
+        "equivalent within the margin",
+        "worse by more than the margin",
+    ]
+    assert run(*command) == 0
+    assert "equivalent within the margin: same acc, little acc." in capsys.readouterr().out
+    assert run(*command[:-1], "0") == 2
+
+
 def test_other_questions_or_another_metric_are_refused(tmp_path: Path, settings: Settings) -> None:
     base = answers(1, 50, 0.3)
     write_run(tmp_path / "a", [Task("x", {"acc": base}), Task("y", {"acc": base})])
