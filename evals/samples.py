@@ -45,6 +45,7 @@ SCHEMA = pa.schema(
         ("correct", pa.float64()),
         ("weights", _NUMBERS),
         ("items", _ITEMS),
+        ("cluster", pa.string()),
     ]
 )
 
@@ -138,6 +139,8 @@ def _table(source: Path | pa.BufferReader, title: str, subset: str | None = None
         table = pq.read_table(source, filters=[("subset", "=", subset)] if subset else None)
         if "items" not in table.column_names:
             table = table.append_column("items", pa.nulls(len(table), _ITEMS))
+        if "cluster" not in table.column_names:  # files of earlier versions
+            table = table.append_column("cluster", pa.nulls(len(table), pa.string()))
         if set(SCHEMA.names) <= set(table.column_names):
             return table.select(SCHEMA.names).cast(SCHEMA)
     except _BROKEN as error:

@@ -143,6 +143,10 @@ class Sample(Frozen):
         default=(),
         description="For such metrics, every item's value; empty in samples of earlier versions and of imports.",
     )
+    cluster: str | None = Field(
+        default=None,
+        description="Hash of the passage, story or source that the question shares with others; null if unknown or none.",
+    )
 
 
 class Evaluation(Frozen):

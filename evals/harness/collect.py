@@ -11,6 +11,7 @@ import numpy as np
 from lm_eval.api.task import Task
 
 from evals.alarms import find_alarms
+from evals.clusters import with_clusters
 from evals.harness.adapter import Written
 from evals.scores import Sample, SampleItem, Score
 from evals.suite import Benchmark, Extraction, Subset
@@ -35,7 +36,8 @@ def collect_samples(
     by_doc: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
     for entry in logged:
         by_doc[entry["doc_id"]].append(entry)
-    return tuple(_sample(benchmark, task, entries, written) for _, entries in sorted(by_doc.items()))
+    samples = [_sample(benchmark, task, entries, written) for _, entries in sorted(by_doc.items())]
+    return with_clusters(samples, {doc_id: entries[0].get("doc") for doc_id, entries in by_doc.items()})
 
 
 def collect_scores(

@@ -2,6 +2,7 @@
 
 from evals.results_files.assemble import assemble_run
 from evals.results_files.find import (
+    definition_of,
     import_result,
     is_alone,
     result_files,
@@ -26,6 +27,7 @@ __all__ = [
     "ResultFile",
     "TaskResult",
     "assemble_run",
+    "definition_of",
     "import_result",
     "is_alone",
     "parse_results",

@@ -9,7 +9,8 @@ from pydantic import AwareDatetime, Field
 from evals.claims.facts import Facts
 from evals.claims.records import Measurement
 from evals.engine import Frozen
-from evals.scores import SuiteScore
+from evals.scores import Sample, SuiteScore
+from evals.suite import Benchmark, OutputKind
 
 
 class FileFormat(StrEnum):
@@ -19,6 +20,9 @@ class FileFormat(StrEnum):
     DETAILS_CARD = "leaderboard details card"
     HARNESS_OLD = "lm-eval result before 0.4"
     HARNESS = "lm-eval result"
+    LIGHTEVAL = "lighteval result"
+    INSPECT = "Inspect log"
+    EVERY_EVAL = "Every Eval Ever result"
 
 
 class TaskResult(Frozen):
@@ -41,6 +45,14 @@ class TaskResult(Frozen):
         default=None, description="lm-eval's hash over the task's documents and prompts."
     )
     nan_metrics: tuple[str, ...] = Field(default=(), description="Metrics whose value is not a number.")
+    preferred: tuple[str, ...] = Field(
+        default=(), description="Metrics in the order of the task's own definition, if the file has it."
+    )
+    lower_is_better: tuple[str, ...] = Field(
+        default=(), description="Metrics of which a lower value is better, according to the file."
+    )
+    output: OutputKind | None = Field(default=None, description="Kind of output; null if the file has none.")
+    dataset: str | None = Field(default=None, description="Data set of the task, if the file has it.")
 
 
 class ResultFile(Frozen):
@@ -56,6 +68,9 @@ class ResultFile(Frozen):
     groups: tuple[str, ...] = Field(default=(), description="Keys of tasks that are means of others.")
     limit: int | None = Field(
         default=None, ge=1, description="Maximum number of documents per task; null for all or if unknown."
+    )
+    members: dict[str, tuple[str, ...]] = Field(
+        default_factory=dict, description="Tasks and groups of each group, by key."
     )
 
 
@@ -74,6 +89,25 @@ class ImportedBenchmark(Frozen):
         default=None,
         description="Why the score must not be compared although the board shows it; null if it may.",
     )
+    definition: Benchmark | None = Field(
+        default=None,
+        description="Definition made from the file for tasks that no suite contains; null for a suite's benchmark.",
+    )
+    percent: tuple[str, ...] = Field(
+        default=(),
+        description="Metrics that the file gives from 0 to 100; scores and samples hold fractions.",
+    )
+    digest: str | None = Field(
+        default=None,
+        description="Digest of the definition with which mergeboard measured it; null for other tools.",
+    )
+    complete: bool = Field(
+        default=False,
+        description="Whether the measurement is as mergeboard made it: samples add nothing to it.",
+    )
+    counted: bool = Field(
+        default=True, description="Whether the file says on how many documents the scores were measured."
+    )
 
 
 class ImportedRun(Frozen):
@@ -88,4 +122,8 @@ class ImportedRun(Frozen):
     )
     ignored: tuple[str, ...] = Field(description="Tasks that no suite contains.")
     problems: tuple[str, ...] = Field(description="Problems of the file, one sentence each.")
-    samples: tuple[str, ...] = Field(default=(), description="Files with its samples.")
+    samples: tuple[str, ...] = Field(default=(), description="Files with its samples, as lm-eval logs them.")
+    answers: dict[str, tuple[Sample, ...]] = Field(
+        default_factory=dict,
+        description="Samples by task that were read with the file (other tools than lm-eval).",
+    )

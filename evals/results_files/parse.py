@@ -17,6 +17,7 @@ from evals.claims.facts import NOT_QUANTIZED, TOKENIZERS_DEFAULT, Fact, Facts, l
 from evals.errors import ClaimError
 from evals.outside_file import parse_json, read_file
 from evals.results_files.imported_run import FileFormat, ResultFile, TaskResult
+from evals.results_files.task_config import task_fields, text_list
 
 MAX_BYTES = 64_000_000
 """Maximum size of a result file; lm-eval's files with all configs have a few MB."""
@@ -89,14 +90,20 @@ def _harness(data: Mapping[str, Any], results: Mapping[str, Any], source: str) -
     versions, shots, hashes, counts = (
         _section(data, k) for k in ("versions", "n-shot", "task_hashes", "n-samples")
     )
-    configs = _section(data, "configs")
+    configs, directions = _section(data, "configs"), _section(data, "higher_is_better")
     tasks = tuple(
         _task(
             key,
             value,
             version=versions.get(key),
             shots=_shots(shots.get(key), _section(configs, key), config),
-        ).model_copy(update={**_counts(counts.get(key), value), "prompts_hash": _text(hashes.get(key))})
+        ).model_copy(
+            update={
+                **_counts(counts.get(key), value),
+                "prompts_hash": _text(hashes.get(key)),
+                **task_fields(_section(configs, key), _section(directions, key)),
+            }
+        )
         for key, value in results.items()
         if isinstance(value, dict)
     )
@@ -118,6 +125,7 @@ def _harness(data: Mapping[str, Any], results: Mapping[str, Any], source: str) -
         tasks=tasks,
         groups=tuple(k for k, v in subtasks.items() if v),
         limit=_limit(config.get("limit")),
+        members={k: names for k, v in subtasks.items() if (names := text_list(v))},
     )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, TextIO, TypeGuard
 
+from evals.clusters import clusters_of, field_hashes
 from evals.errors import ClaimError
 from evals.outside_file import MAX_JSON_VALUES, open_file, storable, values_in
 from evals.results_files.imported_run import TaskResult
@@ -46,6 +47,7 @@ _KNOWN = frozenset(
         "prompt_hash",
         "target_hash",
         "choices",
+        "fields",
     ]
 )
 
@@ -62,8 +64,13 @@ def stamp_of(path: Path) -> str | None:
     return match["stamp"] if match else None
 
 
-def read_logged_samples(path: Path, benchmark: Benchmark, task: str) -> tuple[Sample, ...]:
-    """The samples of one task of a benchmark; ClaimError names the file and the invalid entry."""
+def read_logged_samples(
+    path: Path, benchmark: Benchmark, task: str, percent: frozenset[str] = frozenset()
+) -> tuple[Sample, ...]:
+    """The samples of one task of a benchmark; ClaimError names the file and the invalid entry.
+
+    The metrics in `percent` are from 0 to 100 in the file, and become fractions.
+    """
     by_doc: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
     n_characters = 0
     for number, entry in enumerate(entries(path), start=1):
@@ -82,7 +89,13 @@ def read_logged_samples(path: Path, benchmark: Benchmark, task: str) -> tuple[Sa
             )
     if not by_doc:
         raise ClaimError(f"{path} holds no samples; give the samples file as lm-eval wrote it.")
-    return tuple(_sample(benchmark, task, doc_id, by_doc[doc_id], path) for doc_id in sorted(by_doc))
+    clusters = clusters_of(task, {doc_id: logged[0]["fields"] for doc_id, logged in by_doc.items()})
+    return tuple(
+        _sample(benchmark, task, doc_id, by_doc[doc_id], path, percent=percent).model_copy(
+            update={"cluster": clusters.get(doc_id)}
+        )
+        for doc_id in sorted(by_doc)
+    )
 
 
 def entries(path: Path) -> Iterator[dict[str, Any]]:
@@ -160,6 +173,7 @@ def _without_prompts(entry: Mapping[str, Any]) -> dict[str, Any]:
     """The entry without its prompts, which are most of a file."""
     reduced: dict[str, Any] = {k: v for k, v in entry.items() if k not in ("doc", "arguments")}
     reduced = storable({**reduced, "choices": _choices(entry.get("arguments"))})
+    reduced["fields"] = field_hashes(entry.get("doc"))
     if not isinstance(entry.get("doc_hash"), str):
         document = json.dumps(entry.get("doc"), indent=2, ensure_ascii=False, default=str)
         reduced["doc_hash"] = hashlib.sha256(document.encode("utf-8", "replace")).hexdigest()
@@ -191,10 +205,17 @@ def _prompt(arguments: Any) -> str:
 
 
 def _sample(
-    benchmark: Benchmark, task: str, doc_id: int, logged: list[Mapping[str, Any]], path: Path
+    benchmark: Benchmark,
+    task: str,
+    doc_id: int,
+    logged: list[Mapping[str, Any]],
+    path: Path,
+    *,
+    percent: frozenset[str],
 ) -> Sample:
     first = logged[0]
     metrics, weights = _metrics(task, logged)
+    metrics |= {m: metrics[m] / 100 for m in percent & metrics.keys()}
     missing = [m for m in benchmark.metrics if not 0 <= metrics.get(m, math.nan) <= 1]
     if missing:
         raise ClaimError(

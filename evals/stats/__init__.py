@@ -11,6 +11,7 @@ from evals.stats.estimates import (
     SignificanceTest,
 )
 from evals.stats.many import corrected, expected_after_search, shrinkage
+from evals.stats.margins import MarginOutcome, MarginTest, margin_test
 from evals.stats.paired import (
     Documents,
     PairedDraws,
@@ -32,6 +33,8 @@ __all__ = [
     "Estimate",
     "Flips",
     "Interval",
+    "MarginOutcome",
+    "MarginTest",
     "PairedDraws",
     "Shrinkage",
     "Shrunk",
@@ -48,6 +51,7 @@ __all__ = [
     "estimate_from_scores",
     "expected_after_search",
     "flips",
+    "margin_test",
     "paired_draws",
     "shrinkage",
     "unpaired_delta",

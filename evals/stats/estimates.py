@@ -29,6 +29,10 @@ class Estimate(Frozen):
     interval: Interval = Field(description="95 % interval of the score, in points.")
     stderr_points: float = Field(ge=0, description="Standard error of the score, in points.")
     n: int = Field(ge=1, description="Number of documents.")
+    clusters: int | None = Field(
+        default=None,
+        description="Number of clusters that the interval is by: questions that share a passage, story or source; null for none.",
+    )
 
 
 class SignificanceTest(StrEnum):
@@ -39,7 +43,7 @@ class SignificanceTest(StrEnum):
     UNPAIRED = "unpaired"
     """Two sets of scores without samples."""
     MCNEMAR = "exact McNemar"
-    """Written by older versions, for right or wrong answers."""
+    """Right or wrong answers to tasks that no suite contains; older versions wrote it for those of suites too."""
     BOOTSTRAP = "paired bootstrap"
     """Written by older versions, for all other answers."""
 
@@ -84,6 +88,10 @@ class Delta(Frozen):
         ge=0, description="Documents on which the candidate is better; null without samples."
     )
     lost: int | None = Field(ge=0, description="Documents on which the base is better; null without samples.")
+    clusters: int | None = Field(
+        default=None,
+        description="Number of clusters that interval and test are by: questions that share a passage, story or source; null for none.",
+    )
 
 
 class Shrinkage(Frozen):

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy
+from numpy.typing import NDArray
 
+from evals.clusters import LEAST_CLUSTERS
 from evals.errors import EvaluationError
 from evals.scores import Sample
 from evals.stats.estimates import Delta, Estimate, Flips, Interval, SignificanceTest
@@ -29,6 +31,8 @@ from evals.suite import Aggregation, Benchmark
 _FEW_DRAWS = 10
 # Points below which a delta is the rounding error of floating-point sums.
 _ROUNDING = 1e-9
+# Level at which an interval and its test agree.
+_ALPHA = 0.05
 
 _POOLED = (Aggregation.POOLED, Aggregation.POOLED_NORMALIZED, Aggregation.METRIC_MEAN)
 
@@ -60,6 +64,10 @@ class PairedDraws:
     spread_points: float
     parts: tuple[Part, ...]
     better: Floats
+    exact: bool = False
+    """Whether the answers are right or wrong, pooled and without a floor: the sign-flip test is the exact McNemar test."""
+    clusters: int | None = None
+    """Number of clusters that were drawn and swapped as wholes; None if documents are independent."""
 
 
 def documents(sides: Sequence[Sequence[Sample]], benchmark: Benchmark) -> Documents:
@@ -94,7 +102,8 @@ def pooled(benchmark: Benchmark) -> bool:
 def estimate(docs: Documents, n_draws: int = N_DRAWS, seed: int = 0) -> Estimate:
     """The normalized score of one side with its 95 % interval."""
     drawn = draws(docs.subsets, docs.pooled, n_draws, seed)[:, 0]
-    return make_estimate(float(measured(docs.subsets, docs.pooled)[0]), drawn, docs.n)
+    made = make_estimate(float(measured(docs.subsets, docs.pooled)[0]), drawn, docs.n)
+    return made.model_copy(update={"clusters": cluster_count(docs)})
 
 
 def average_estimate(benchmarks: Sequence[Documents], n_draws: int = N_DRAWS, seed: int = 0) -> Estimate:
@@ -109,8 +118,13 @@ def delta(docs: Documents, n_draws: int = N_DRAWS, seed: int = 0) -> Delta:
     return delta_of(paired_draws(docs, n_draws, seed))
 
 
-def paired_draws(docs: Documents, n_draws: int = N_DRAWS, seed: int = 0) -> PairedDraws:
-    """The draws of one benchmark's delta: base is side 0, the candidate side 1."""
+def paired_draws(
+    docs: Documents, n_draws: int = N_DRAWS, seed: int = 0, *, mcnemar: bool = False
+) -> PairedDraws:
+    """The draws of one benchmark's delta: base is side 0, the candidate side 1.
+
+    With `mcnemar`, the delta of right or wrong answers is tested by the exact McNemar test alone.
+    """
     errors, scaled = difference_draws(docs.subsets, docs.pooled, n_draws, seed)
     return PairedDraws(
         sides=measured(docs.subsets, docs.pooled),
@@ -118,6 +132,20 @@ def paired_draws(docs: Documents, n_draws: int = N_DRAWS, seed: int = 0) -> Pair
         spread_points=float(scaled.std()),
         parts=swap_parts(docs.subsets, docs.pooled),
         better=_per_document(docs),
+        exact=mcnemar and is_binary(docs),
+        clusters=cluster_count(docs),
+    )
+
+
+def is_binary(docs: Documents) -> bool:
+    """Whether every answer is right or wrong and the score is the share of right ones: no floor, one metric, pooled."""
+    plain = docs.pooled or len(docs.subsets) == 1
+    return plain and all(
+        s.lower_bound == 0
+        and s.clusters is None
+        and s.values.shape[2] == 1
+        and bool(np.isin(s.values, (0.0, 1.0)).all())
+        for s in docs.subsets
     )
 
 
@@ -130,7 +158,15 @@ def average_draws(benchmarks: Sequence[PairedDraws]) -> PairedDraws:
         spread_points=share * math.hypot(*(b.spread_points for b in benchmarks)),
         parts=tuple(part.scaled(share) for b in benchmarks for part in b.parts),
         better=np.concatenate([b.better for b in benchmarks]),
+        clusters=_sum_of_clusters(benchmarks),
     )
+
+
+def _sum_of_clusters(benchmarks: Sequence[PairedDraws]) -> int | None:
+    """Number of clusters of several benchmarks; a document without one counts as one. None if none has clusters."""
+    if all(b.clusters is None for b in benchmarks):
+        return None
+    return sum(len(b.better) if b.clusters is None else b.clusters for b in benchmarks)
 
 
 def delta_of(draws: PairedDraws) -> Delta:
@@ -139,11 +175,19 @@ def delta_of(draws: PairedDraws) -> Delta:
     The test rejects if both the exact sign-flip test and the symmetric bootstrap reject: p is the larger of their p-values, and
     the interval is the wider of theirs. The sign-flip test keeps the error rate if base and candidate are exchangeable, for any
     number of flips and far out in the tail; the bootstrap if they are not, for example if the floor hides a change.
+
+    If the draws are `exact`, p is that of the exact McNemar test alone, and the interval is shortened to exclude 0 in the few
+    cases in which only the bootstrap does not reject.
     """
     base, candidate = float(draws.sides[0]), float(draws.sides[1])
     points = candidate - base if abs(candidate - base) > _ROUNDING else 0.0
     swaps = distribution(draws.parts)
     half = max(reach(draws.errors), swaps.reach())
+    p = swaps.p(points)
+    if not draws.exact:
+        p = max(p, bootstrap_p(draws.errors + points, points))
+    elif p < _ALPHA:
+        half = min(half, abs(points) * (1 - 1e-6))
     return Delta(
         base=base,
         candidate=candidate,
@@ -152,11 +196,12 @@ def delta_of(draws: PairedDraws) -> Delta:
         interval=symmetric(points, half),
         stderr_points=float(draws.errors.std()),
         detectable_points=detectable(max(float(draws.errors.std()), draws.spread_points)),
-        test=SignificanceTest.SIGN_FLIP,
-        p=max(swaps.p(points), bootstrap_p(draws.errors + points, points)),
+        test=SignificanceTest.MCNEMAR if draws.exact else SignificanceTest.SIGN_FLIP,
+        p=p,
         n=len(draws.better),
         gained=int((draws.better > 0).sum()),
         lost=int((draws.better < 0).sum()),
+        clusters=draws.clusters,
     )
 
 
@@ -219,7 +264,31 @@ def _subset(
     chance = benchmark.subset(name).lower_bound
     values = np.array([[[_value(k[key], m) for m in benchmark.metrics] for k in keyed] for key in keys])
     weights = np.array([[keyed[0][key].weights.get(m, 1.0) for m in benchmark.metrics] for key in keys])
-    return SubsetDocuments(name, chance if benchmark.aggregation.normalizes else 0.0, values, weights)
+    bound = chance if benchmark.aggregation.normalizes else 0.0
+    return SubsetDocuments(name, bound, values, weights, _clusters(keys, keyed))
+
+
+def _clusters(
+    keys: list[tuple[str, int]], keyed: Sequence[dict[tuple[str, int], Sample]]
+) -> NDArray[np.int64] | None:
+    """The cluster of each document, from the first side that knows it; None if there are none or too few.
+
+    A document without a cluster is one of its own.
+    """
+    names = [next((c for side in keyed if (c := side[key].cluster) is not None), None) for key in keys]
+    distinct = {c for c in names if c is not None}
+    if len(distinct) < LEAST_CLUSTERS or len(distinct) == len(keys):
+        return None
+    labels = [c if c is not None else f"{key}" for c, key in zip(names, keys, strict=True)]
+    _, inverse = np.unique(labels, return_inverse=True)
+    return np.asarray(inverse, dtype=np.int64)
+
+
+def cluster_count(docs: Documents) -> int | None:
+    """Number of clusters of a benchmark's documents, those alone included; None if none of its subsets has clusters."""
+    if all(s.clusters is None for s in docs.subsets):
+        return None
+    return sum(s.n if s.clusters is None else int(s.clusters.max()) + 1 for s in docs.subsets)
 
 
 def _value(sample: Sample, metric: str) -> float:

@@ -102,7 +102,7 @@ def _parts_of_unit(unit: Sequence[SubsetDocuments], share: float) -> list[Part]:
     """The parts of a unit to which the floor applies: one subset, or all documents of a pooled benchmark."""
     items = np.sum([s.weights.sum(axis=0) for s in unit], axis=0)
     answers = np.concatenate([(s.values * s.weights[:, None, :] / items).mean(axis=2) for s in unit])
-    changes = np.abs(answers[:, 1] - answers[:, 0])
+    changes = np.abs(_changes(unit, answers[:, 1] - answers[:, 0]))
     sizes, counts = np.unique(np.round(changes[changes > 0], 13), return_counts=True)
     if not len(sizes):
         return []
@@ -125,6 +125,18 @@ def _parts_of_unit(unit: Sequence[SubsetDocuments], share: float) -> list[Part]:
     up, down = (normalized((total + sign * values) / 2, bound) for sign in (1, -1))
     floored = np.asarray(share * (up - down), dtype=np.float64)
     return [Part(floored, chances, square * scale**2)]
+
+
+def _changes(unit: Sequence[SubsetDocuments], differences: Floats) -> Floats:
+    """The change of each unit that is swapped as a whole: a document, or a cluster of documents."""
+    if all(s.clusters is None for s in unit):
+        return differences
+    changes, start = [], 0
+    for subset in unit:
+        own = differences[start : start + subset.n]
+        changes.append(own if subset.clusters is None else np.bincount(subset.clusters, weights=own))
+        start += subset.n
+    return np.concatenate(changes)
 
 
 def _binomial(size: float, count: int) -> Part:

@@ -126,6 +126,22 @@ def with_model_index(text: str, model_index: list[dict[str, Any]], source: str) 
     return result
 
 
+def new_front_matter(text: str, model_index: list[dict[str, Any]], source: str) -> str:
+    """The card with a new metadata block at its start; all other bytes are unchanged.
+
+    Raises CardError if the card has a block that is not closed, or a `model-index` outside of one.
+    """
+    mark = _BOM if text.startswith(_BOM) else ""
+    body = text[len(mark) :]
+    if body.lstrip().startswith("---") or find_pasted(text, source) is not None:
+        raise CardError(
+            f"{source} has metadata that does not stand between two '---' lines; put it there, then update it."
+        )
+    newline = "\r\n" if "\r\n" in text else "\n"
+    block = yaml_dump({KEY: model_index}, sort_keys=False).rstrip("\n").replace("\n", newline)
+    return f"{mark}---{newline}{block}{newline}---{newline}{body}"
+
+
 def _mapping(block: str, source: str) -> YamlDocument:
     try:
         documents = load_yaml_documents(block, f"the metadata of {source}")

@@ -7,15 +7,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import EvalResult, EvalResultEntry, ModelCardData, eval_result_entries_to_yaml
+from huggingface_hub import EvalResult, ModelCardData
 from huggingface_hub.utils import yaml_dump
 from pydantic import Field
 
 from evals.claims.facts import Fact, Facts
 from evals.engine import Frozen
+from evals.rounding import change_text, points_text, rounded
 from evals.scores import BenchmarkScore, SuiteScore
 from evals.suite import Benchmark, CardEntry, Suite
 from orchestrator.cards.front_matter import KEY, decoded, with_model_index
+from orchestrator.cards.hub_results import HubValue, hub_yaml
 from orchestrator.cards.read import read_bytes
 from orchestrator.errors import CardError
 from recipes.atomic_file import write_file
@@ -99,7 +101,7 @@ def entry(
         dataset_args={"num_few_shot": card.num_few_shot},
         metric_type=card.metric_type,
         metric_name=card.metric_name,
-        metric_value=round(normalized, 2),
+        metric_value=rounded(normalized),
         source_name=source.name if source else None,
         source_url=source.url if source else None,
     )
@@ -117,58 +119,53 @@ def eval_results_yaml(
     facts: Facts,
     measured_at: Mapping[str, datetime.datetime],
     source: CardSource | None = None,
-) -> str:
-    """The content of a file in `.eval_results/`: one entry per benchmark, with measuring conditions as notes.
+) -> tuple[str, tuple[str, ...]]:
+    """The content of a file in `.eval_results/`, and why scores are not in it: only what a benchmark of the hub defines.
 
     `measured_at` is the end of each benchmark's evaluation by benchmark name. For an entry without a date, the
-    hub uses the day on which the file was added.
+    hub uses the day on which the file was added. Raises CardError if no score is accepted.
     """
-    entries = []
-    for result in writable(suite, score):
-        benchmark = suite.benchmark(result.benchmark)
-        notes = [f"{suite.title}, {benchmark.shots}-shot, normalized score", *_circumstances(facts)]
-        if result.remark:
-            notes.append(result.remark.rstrip("."))
-        entries.append(
-            EvalResultEntry(
-                dataset_id=benchmark.dataset.path,
-                task_id=benchmark.name,
-                value=round(result.normalized, 2),
-                date=_utc(measured_at.get(result.benchmark)),
-                source_url=source.url if source else None,
-                source_name=source.name if source else None,
-                notes="; ".join(notes),
-            )
+    values = [
+        HubValue(
+            result=result,
+            definition=suite.benchmark(result.benchmark),
+            facts=facts.plus({Fact.SHOTS: str(suite.benchmark(result.benchmark).shots)}),
+            of_suite=True,
+            measured_at=measured_at.get(result.benchmark),
+            source_name=source.name if source else None,
+            source_url=source.url if source else None,
+            notes=(*circumstances(facts), *([result.remark.rstrip(".")] if result.remark else [])),
         )
-    text: str = yaml_dump(eval_result_entries_to_yaml(entries), sort_keys=False)
-    return text
+        for result in writable(suite, score)
+    ]
+    return hub_yaml(values)
 
 
 def markdown_table(suite: Suite, score: SuiteScore, facts: Facts) -> str:
     """The table for a card's body in the leaderboard bot's form, with the measuring conditions below."""
     results = writable(suite, score)
-    rows = [(_label(suite.benchmark(r.benchmark)), f"{r.normalized:.2f}") for r in results]
+    rows = [(_label(suite.benchmark(r.benchmark)), points_text(r.normalized)) for r in results]
     if score.average is not None:
-        rows.insert(0, ("Avg.", f"{score.average:.2f}"))
+        rows.insert(0, ("Avg.", points_text(score.average)))
     elif score.partial_average is not None:
         missing = ", ".join(suite.benchmark(m).title for m in score.missing)
-        rows.append((f"Mean of these {len(results)}, without {missing}", f"{score.partial_average:.2f}"))
+        rows.append((f"Mean of these {len(results)}, without {missing}", points_text(score.partial_average)))
     remarks = [f"- {r.title}: {r.remark}" for r in results if r.remark]
-    below = [f"Measured with mergeboard: {'; '.join([suite.title, *_circumstances(facts)])}.", *remarks]
-    return "\n".join([*_table(("Metric", "Value"), rows, right=(1,)), "", *below]) + "\n"
+    below = [f"Measured with mergeboard: {'; '.join([suite.title, *circumstances(facts)])}.", *remarks]
+    return "\n".join([*padded_table(("Metric", "Value"), rows, right=(1,)), "", *below]) + "\n"
 
 
 def improvement_table(suite: Suite, candidate: SuiteScore, base: SuiteScore, name: str) -> str:
     """Relative changes to the base per benchmark, with the difference in points below.
 
-    Computed from scores rounded to two decimals as a card shows them, so that readers can reproduce them.
+    Computed from the unrounded scores and rounded once, as `mergeboard compare` shows them.
     """
     pairs = _pairs(suite, candidate, base)
     header = ("", *(title for title, _, _ in pairs))
-    relative = [f"{(c / b - 1) * 100:+z.2f}%" if b > 0 else "n/a" for _, c, b in pairs]
-    points = [f"{c - b:+z.2f}" for _, c, b in pairs]
+    relative = [f"{change_text((c / b - 1) * 100)}%" if b > 0 else "n/a" for _, c, b in pairs]
+    points = [change_text(c - b) for _, c, b in pairs]
     rows = [(f"{name}, relative change", *relative), (f"{name}, points", *points)]
-    return "\n".join(_table(header, rows, right=tuple(range(1, len(header))))) + "\n"
+    return "\n".join(padded_table(header, rows, right=tuple(range(1, len(header))))) + "\n"
 
 
 def update_readme(card: str | bytes, index: list[dict[str, Any]], source: str = "README.md") -> str:
@@ -194,30 +191,22 @@ def _pairs(suite: Suite, candidate: SuiteScore, base: SuiteScore) -> list[tuple[
         raise CardError(
             f"Candidate and base have no benchmark of {suite.title} in common; evaluate both first."
         )
-    pairs = [
-        (b.title, round(candidate_scores[b.name].normalized, 2), round(base_scores[b.name].normalized, 2))
-        for b in common
-    ]
+    pairs = [(b.title, candidate_scores[b.name].normalized, base_scores[b.name].normalized) for b in common]
     if candidate.average is not None and base.average is not None:
-        pairs.insert(0, ("Average", round(candidate.average, 2), round(base.average, 2)))
+        pairs.insert(0, ("Average", candidate.average, base.average))
     return pairs
-
-
-def _utc(moment: datetime.datetime | None) -> str | None:
-    """A timestamp as ISO 8601 in UTC, to the second."""
-    return None if moment is None else moment.astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _label(benchmark: Benchmark) -> str:
     return benchmark.card.dataset_name if benchmark.card is not None else benchmark.title
 
 
-def _circumstances(facts: Facts) -> list[str]:
+def circumstances(facts: Facts) -> list[str]:
     """The measuring conditions as text that `read_card` can parse."""
     return [f"{fact} {facts.known[fact]}" for fact in _SHOWN if fact in facts.known]
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int]) -> list[str]:
+def padded_table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int]) -> list[str]:
     """A Markdown table with padded columns; the columns in `right` are right-aligned."""
     clean = [[c.replace("|", "\\|") for c in row] for row in (header, *rows)]
     widths = [max(map(len, column)) for column in zip(*clean, strict=True)]

@@ -41,7 +41,7 @@ COMMANDS: Table = {
         "audit": CommandEntry("A board of verdicts on many cards, without running anything.", "audit:audit"),
         "card": CommandEntry("Scores as model-card metadata or as a table.", "card:card"),
         "import": CommandEntry("Import results made elsewhere, or a model card.", "import_:import_path"),
-        "export": CommandEntry("Write scores and samples as Parquet.", "export:export"),
+        "export": CommandEntry("Write scores and samples as Parquet or Every Eval Ever.", "export:export"),
         "dashboard": CommandEntry("Open the Streamlit app on the store.", "dashboard:dashboard"),
     },
     "What there is": {

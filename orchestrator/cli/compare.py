@@ -31,6 +31,24 @@ def compare(
     force: Annotated[
         bool, typer.Option("--force", help="Print differences that are not like for like; stays visible.")
     ] = False,
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            "--metric",
+            metavar="METRIC",
+            help="Metric of imported tasks that no suite has, e.g. acc_norm; their main one by default.",
+        ),
+    ] = None,
+    margin: Annotated[
+        float | None,
+        typer.Option(
+            "--margin",
+            min=0.01,
+            max=100,
+            metavar="M",
+            help="Test non-inferiority and equivalence within M points too.",
+        ),
+    ] = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Per-benchmark differences with intervals and paired tests, from stored and imported samples.
@@ -41,6 +59,7 @@ def compare(
     """
     from orchestrator.cli.console import wide_console
     from orchestrator.compare import print_comparisons
+    from orchestrator.compare.correction import with_margin
     from orchestrator.compare.run_comparisons import results_of_run, run_comparisons
     from orchestrator.compare.sides import compare_names
     from orchestrator.errors import MergeboardError
@@ -51,7 +70,9 @@ def compare(
     with Store.open(settings.database_url, create=False, read_only=True) as store:
         run = store.find_run(run_id) if run_id is not None else None
         if candidate:
-            comparisons = compare_names(store, candidate, base, settings.home, run_id=run, force=force)
+            comparisons = compare_names(
+                store, candidate, base, settings.home, run_id=run, force=force, metric=metric
+            )
         elif run is None:
             raise MergeboardError(
                 "Name a candidate, or a whole run with --run; `mergeboard status` lists the runs."
@@ -60,7 +81,8 @@ def compare(
             comparisons = run_comparisons(results_of_run(store, run), settings.home, force=True)
         else:
             comparisons = _of_run(store, run, settings)
-
+    if margin is not None:
+        comparisons = with_margin(comparisons, margin)
     if as_json:
         print(json.dumps([c.model_dump(mode="json") for c in comparisons], indent=2))
     else:

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from evals.claims.facts import Fact
+from evals.rounding import points_text
 from evals.scores import SuiteScore
 from evals.suite import load_suite
 from orchestrator.cli.console import wide_console
 from orchestrator.cli.ending import ExitCode, error_key
 from orchestrator.display.format import UNKNOWN
 from orchestrator.exchange.imports import ImportResult, TakenRun
+from orchestrator.exchange.stored import StoredImport
 from orchestrator.store.claim_records import CardRecord, ImportedResultRecord
 
 _SHOWN = (Fact.TEMPLATE, Fact.DTYPE, Fact.QUANTIZATION, Fact.LIMIT, Fact.ENGINE, Fact.HARNESS_VERSION)
+
+_LISTED = 6
 
 
 def show_taken(taken: ImportResult, *, as_json: bool, failure: str | None = None) -> None:
@@ -33,6 +38,40 @@ def show_taken(taken: ImportResult, *, as_json: bool, failure: str | None = None
         _show_card(card, console)
     for sentence in taken.refused:
         console.print(f"Not imported: {sentence}", markup=False, soft_wrap=True)
+
+
+def show_imports(imported: Sequence[StoredImport], *, as_json: bool) -> None:
+    """Print the imported runs of the store, one per line."""
+    if as_json:
+        print(json.dumps([_stored_data(item) for item in imported], indent=2))
+        return
+    console = wide_console()
+    if not imported:
+        console.print("There is no imported run; `mergeboard import PATH` imports result files.")
+        return
+    table = Table(box=None, header_style="bold")
+    for column in ("id", "checkpoint", "measured", "benchmarks", "samples", "format"):
+        table.add_column(column, overflow="fold")
+    for item in imported:
+        primary = [r for r in item.results if r.primary]
+        titles = ", ".join(r.measurement.result.title for r in primary[:_LISTED])
+        more = f" and {len(primary) - _LISTED} more" if len(primary) > _LISTED else ""
+        table.add_row(
+            item.run.id,
+            item.run.checkpoint,
+            f"{item.run.measured_at:%Y-%m-%d}" if item.run.measured_at else "–",
+            f"{titles}{more}",
+            f"{sum(r.samples_path is not None for r in primary)} of {len(primary)}",
+            item.run.format.value,
+        )
+    console.print(table)
+
+
+def _stored_data(item: StoredImport) -> dict[str, Any]:
+    return {
+        **item.run.model_dump(mode="json"),
+        "benchmarks": [_result_data(result) for result in item.results],
+    }
 
 
 def _show_run(taken: TakenRun, console: Console) -> None:
@@ -51,7 +90,9 @@ def _show_run(taken: TakenRun, console: Console) -> None:
     if run.ignored:
         more = f" and {len(run.ignored) - 8} more" if len(run.ignored) > 8 else ""
         console.print(
-            f"  Tasks of no suite: {', '.join(run.ignored[:8])}{more}.", markup=False, soft_wrap=True
+            f"  Tasks without a usable metric: {', '.join(run.ignored[:8])}{more}.",
+            markup=False,
+            soft_wrap=True,
         )
 
 
@@ -70,8 +111,8 @@ def _table(taken: TakenRun) -> Table:
             f"{score.title}{stage}",
             f"{score.n:,}",
             f"{score.raw:.4f}",
-            f"{score.normalized:.2f}",
-            f"{span.low:.2f} … {span.high:.2f}",
+            points_text(score.normalized),
+            f"{points_text(span.low)} … {points_text(span.high)}",
             "yes" if result.samples_path else "no",
             " ".join(f"[{numbers[text]}]" for text in _texts(result)),
         )
@@ -79,7 +120,7 @@ def _table(taken: TakenRun) -> Table:
 
 
 def _has_stages(result: ImportedResultRecord) -> bool:
-    return bool(load_suite(result.suite).benchmark(result.benchmark).stages)
+    return result.definition is None and bool(load_suite(result.suite).benchmark(result.benchmark).stages)
 
 
 def _texts(result: ImportedResultRecord) -> list[str]:
@@ -100,9 +141,9 @@ def _remarks(taken: TakenRun) -> list[str]:
 def _average(score: SuiteScore) -> str:
     suite = load_suite(score.suite)
     if score.average is not None:
-        return f"{suite.title}: average {score.average:.2f}"
+        return f"{suite.title}: average {points_text(score.average)}"
     there = len(score.benchmarks)
-    mean = f"{score.partial_average:.2f}" if score.partial_average is not None else "unknown"
+    mean = points_text(score.partial_average) if score.partial_average is not None else "unknown"
     whole = f"{there} of {len(suite.benchmarks)} benchmarks" + (
         ", not all whole" if not score.missing else ""
     )

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from evals.claims.facts import Fact
 from evals.claims.records import Claim, Verdict, VerdictKind
+from evals.rounding import points_text
 from orchestrator.display.format import UNKNOWN
 from orchestrator.reproduce import ReproductionPlan
 from orchestrator.store.claim_records import ReproductionRecord, counted
@@ -96,8 +97,8 @@ def _cells(number: int, verdict: Verdict) -> list[str | Text]:
         str(number),
         claim.title,
         f"{claim.value:.{digits}f}",
-        f"{verdict.measured:.2f}" if verdict.measured is not None else "–",
+        points_text(verdict.measured) if verdict.measured is not None else "–",
         f"{verdict.difference_points:+z.2f}" if verdict.difference_points is not None else "–",
-        f"{span.low:.2f} … {span.high:.2f}" if span is not None else "–",
+        f"{points_text(span.low)} … {points_text(span.high)}" if span is not None else "–",
         Text(f"{verdict.kind}{mark}", style),
     ]

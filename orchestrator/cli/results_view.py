@@ -6,6 +6,7 @@ import json
 
 from rich.table import Table
 
+from evals.rounding import points_text
 from orchestrator.cli.console import wide_console
 from orchestrator.cli.ending import error_key
 from orchestrator.compare import Comparison, ComparisonRow, print_comparisons
@@ -61,7 +62,7 @@ def score_table(result: CandidateResult) -> Table:
         if score.remark:
             remarks.append(score.remark)
         table.add_row(
-            score.title, str(score.n), f"{score.raw:.4f}", f"{score.normalized:.2f}", "; ".join(remarks)
+            score.title, str(score.n), f"{score.raw:.4f}", points_text(score.normalized), "; ".join(remarks)
         )
     return table
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from evals.engine import Frozen
-from evals.stats import Delta
+from evals.stats import Delta, MarginTest
 
 SIGNIFICANT = 0.05
 
@@ -26,6 +26,10 @@ class ComparisonRow(Frozen):
     p_corrected: float | None = Field(
         default=None,
         description="p-value, Holm-corrected over all benchmarks and averages of all candidates tried.",
+    )
+    margin: MarginTest | None = Field(
+        default=None,
+        description="Non-inferiority and equivalence with --margin, p-values Holm-corrected; null without.",
     )
     refused: tuple[str, ...] = Field(default=(), description="Reasons why the two must not be compared.")
     forced: bool = Field(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from evals.stats import corrected
+from evals.stats import MarginTest, corrected, margin_test
+from evals.stats.margins import with_corrected
 from orchestrator.compare.comparison import Comparison, ComparisonRow
 
 
@@ -35,6 +36,37 @@ def correct(
         )
         for c in comparisons
     )
+
+
+def with_margin(comparisons: Sequence[Comparison], margin_points: float) -> tuple[Comparison, ...]:
+    """Add the tests against a margin to every compared row, Holm-corrected over all rows of all comparisons as the others are.
+
+    Tests of further candidates that only `n_tests` counts are assumed to show nothing.
+    """
+    rows = [row for c in comparisons for row in (*c.rows, *c.averages)]
+    tests = [margin_test(row.delta, margin_points) if row.delta is not None else None for row in rows]
+    counted = max((c.n_tests for c in comparisons), default=0)
+    others = max(0, counted - sum(test is not None for test in tests))
+    non_inferior = corrected([t.p_non_inferior if t is not None else None for t in tests], others)
+    equivalent = corrected([t.p_equivalent if t is not None else None for t in tests], others)
+    tested = iter(zip(tests, non_inferior, equivalent, strict=True))
+
+    def rows_with_margin(rows: Sequence[ComparisonRow]) -> tuple[ComparisonRow, ...]:
+        return tuple(_with_margin(row, *next(tested)) for row in rows)
+
+    return tuple(
+        c.model_copy(update={"rows": rows_with_margin(c.rows), "averages": rows_with_margin(c.averages)})
+        for c in comparisons
+    )
+
+
+def _with_margin(
+    row: ComparisonRow, test: MarginTest | None, p_non_inferior: float | None, p_equivalent: float | None
+) -> ComparisonRow:
+    if test is None or row.delta is None or p_non_inferior is None or p_equivalent is None:
+        return row
+    margin = with_corrected(test, row.delta, p_non_inferior, p_equivalent)
+    return row.model_copy(update={"margin": margin})
 
 
 def correction_text(n_tests: int, n_candidates: int) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from evals.claims.facts import Fact, facts_of, stage_of
 from evals.claims.records import Measurement, SuiteMeasurement
 from evals.normalize import benchmark_score
 from evals.results_files import ImportedRun, samples_of
+from evals.results_files.unlisted import unlisted_score
 from evals.scores import BenchmarkScore, Evaluation, Sample, Score
 from evals.stats import Estimate, Interval, average_estimate, documents, estimate, estimate_from_scores
 from evals.suite import Benchmark, Suite
@@ -20,7 +21,8 @@ class Side:
     """The result of one checkpoint on one benchmark; without samples only its scores can be compared.
 
     `definition` is the digest of the benchmark definition with which an imported run was read, `notes` are
-    remarks for the reader, and `unfit` is the reason why the result must not be compared.
+    remarks for the reader, and `unfit` is the reason why the result must not be compared. `benchmark` is the
+    definition itself for an imported task that no suite contains.
     """
 
     measurement: Measurement
@@ -28,6 +30,7 @@ class Side:
     definition: str | None = None
     notes: tuple[str, ...] = ()
     unfit: str | None = None
+    benchmark: Benchmark | None = None
 
     def outdated(self, benchmark: Benchmark) -> bool:
         """Whether it was measured with another definition of the benchmark than the current one."""
@@ -111,6 +114,57 @@ def all_stages(
     return tuple(stages)
 
 
+def shared_definition(base: Side | None, candidate: Side | None) -> Benchmark | None:
+    """The definition under which two imported results of a task that no suite contains can be compared.
+
+    It is the base's, with a metric that both have; of one side alone it is that side's. None if neither has one or they share
+    no metric.
+    """
+    sides = [side for side in (base, candidate) if side is not None and side.benchmark is not None]
+    if len(sides) < 2:
+        return sides[0].benchmark if sides else None
+    metrics = [_metrics_of(side) for side in sides]
+    chosen = [side.benchmark.metrics for side in sides if side.benchmark is not None]
+    first = sides[0].benchmark
+    for names in (*chosen, *((name,) for name in metrics[0])):
+        if first is not None and all(set(names) <= set(available) for available in metrics):
+            return first.model_copy(update={"metrics": names})
+    return None
+
+
+def under_definition(side: Side, definition: Benchmark) -> Side:
+    """An imported side scored under another definition of its task: another metric or aggregation."""
+    if side.benchmark is None or side.benchmark == definition or side.unfit:
+        return side
+    has_metric = all(m in s.metrics for s in side.samples for m in definition.metrics)
+    samples = side.samples if has_metric else ()
+    measurement = side.measurement.model_copy(
+        update={
+            "result": unlisted_score(definition, side.measurement.scores),
+            "estimate": estimate(documents([samples], definition))
+            if samples
+            else estimate_from_scores(side.measurement.scores, definition),
+        }
+    )
+    return replace(side, measurement=measurement, samples=samples, benchmark=definition)
+
+
+def with_metric(side: Side, metric: str) -> Side:
+    """An imported side scored by another of its metrics; a side of a suite, or without the metric, is unchanged."""
+    if side.benchmark is None or metric not in _metrics_of(side):
+        return side
+    return under_definition(side, side.benchmark.model_copy(update={"metrics": (metric,)}))
+
+
+def _metrics_of(side: Side) -> tuple[str, ...]:
+    """The metrics that every subset of a side has, in the order of its scores."""
+    by_subset: dict[str, list[str]] = {}
+    for score in side.measurement.scores:
+        by_subset.setdefault(score.subset, []).append(score.metric)
+    first, *others = by_subset.values() or [[]]
+    return tuple(m for m in first if all(m in other for other in others))
+
+
 def suite_measurement(suite: Suite, sides: Sequence[Side]) -> SuiteMeasurement | None:
     """The mean over a suite's benchmarks; None if no benchmark was measured."""
     parts = {s.measurement.result.benchmark: s for s in sides}
@@ -133,7 +187,11 @@ def sides_of_import(run: ImportedRun, suites: Iterable[Suite]) -> tuple[Side, ..
     all_suites = list(suites)
     return tuple(
         Side(
-            result.measurement, samples_of(run, result, all_suites), notes=result.problems, unfit=result.unfit
+            result.measurement,
+            samples_of(run, result, all_suites),
+            notes=result.problems,
+            unfit=result.unfit,
+            benchmark=result.definition,
         )
         for result in run.benchmarks
         if result.primary

@@ -20,7 +20,7 @@ from evals.stats import (
 from evals.suite import Benchmark, Suite
 from orchestrator.compare.comparison import Comparison, ComparisonRow
 from orchestrator.compare.correction import correct
-from orchestrator.compare.measurement import Side
+from orchestrator.compare.measurement import Side, shared_definition, under_definition
 
 Key = tuple[str, str]  # suite and benchmark
 
@@ -127,10 +127,25 @@ def _pairs(
                 pairs.append(_pair(suite.name, benchmark, sides, force, seed))
     defined = {(suite.name, benchmark.name) for suite in suites for benchmark in suite.benchmarks}
     undefined = [key for key in dict.fromkeys([*left, *right]) if key not in defined]
-    main_sides = {
-        key: (next(iter(left.get(key, [])), None), next(iter(right.get(key, [])), None)) for key in undefined
-    }
-    return [*pairs, *(_pair(key[0], None, sides, force, seed) for key, sides in main_sides.items())]
+    return [*pairs, *(_pair_of_undefined(key, left, right, force, seed) for key in undefined)]
+
+
+def _pair_of_undefined(
+    key: Key,
+    left: Mapping[Key, Sequence[Side]],
+    right: Mapping[Key, Sequence[Side]],
+    force: bool,
+    seed: int,
+) -> _Pair:
+    """Compare a benchmark that no suite defines, under the definition that imported results bring."""
+    base, candidate = next(iter(left.get(key, [])), None), next(iter(right.get(key, [])), None)
+    definition = shared_definition(base, candidate)
+    if definition is None:
+        return _pair(key[0], None, (base, candidate), force, seed)
+    base, candidate = (under_definition(s, definition) if s is not None else None for s in (base, candidate))
+    metric = definition.metrics[0]
+    named = definition.model_copy(update={"title": f"{definition.title} {metric}"})
+    return _pair(key[0], named, (base, candidate), force, seed)
 
 
 def _same_stage(base: Sequence[Side], candidate: Sequence[Side]) -> tuple[Side | None, Side | None]:
@@ -182,6 +197,12 @@ def _pair(
         return _Pair(row.model_copy(update={"refused": reasons}), None)
     draws, difference = _difference(benchmark, base, candidate, seed)
     notes = row.notes if draws else (*row.notes, "without samples: compared as if on different documents")
+    if difference.clusters is not None:
+        notes = (
+            *notes,
+            f"questions that share a passage, story or source are one cluster: {difference.clusters:,} clusters of "
+            f"{difference.n:,} questions; interval and test are by cluster",
+        )
     if draws and _same_answers(base.samples, candidate.samples):
         notes = (
             *notes,
@@ -193,8 +214,13 @@ def _pair(
 
 def _outdated(base: Side, candidate: Side, benchmark: Benchmark | None) -> tuple[str, ...]:
     """Why a stored score does not fit the benchmark's current definition; `force` does not apply."""
+    if benchmark is None and any(side.benchmark is not None for side in (base, candidate)):
+        metrics = [side.measurement.result.metric for side in (base, candidate)]
+        return (f"metric: {metrics[0]} (base), {metrics[1]} (candidate), and they share none",)
     if benchmark is None:
         return (f"{Fact.DEFINITION}: no suite has it any more; the scores are shown as they were stored",)
+    if base.benchmark is not None and candidate.benchmark is not None:
+        return ()
     old = [name for name, side in (("base", base), ("candidate", candidate)) if side.outdated(benchmark)]
     if not old:
         return ()
@@ -219,7 +245,9 @@ def _difference(
     if metric not in benchmark.metrics and len(benchmark.metrics) == 1:  # scored at another stage
         benchmark = benchmark.model_copy(update={"metrics": (metric,)})
     if base.samples and candidate.samples:
-        draws = paired_draws(documents([base.samples, candidate.samples], benchmark), seed=seed)
+        unlisted = base.benchmark is not None and candidate.benchmark is not None
+        docs = documents([base.samples, candidate.samples], benchmark)
+        draws = paired_draws(docs, seed=seed, mcnemar=unlisted)
         return draws, delta_of(draws)
     return None, unpaired_delta(base.measurement.scores, candidate.measurement.scores, benchmark, seed=seed)
 

@@ -9,6 +9,7 @@ from orchestrator.compare import Comparison, Side
 from orchestrator.compare.bos import Group, with_known_defaults
 from orchestrator.compare.imported import imported_sides
 from orchestrator.compare.lookup import find_result
+from orchestrator.compare.measurement import with_metric
 from orchestrator.compare.run_comparisons import (
     CandidateResult,
     compare_sides,
@@ -29,8 +30,12 @@ def compare_names(
     *,
     run_id: str | None = None,
     force: bool = False,
+    metric: str | None = None,
 ) -> tuple[Comparison, ...]:
-    """Compare candidates with a base; each name is a candidate of a run or an imported run."""
+    """Compare candidates with a base; each name is a candidate of a run or an imported run.
+
+    `metric` chooses one of the metrics of imported tasks that no suite contains; their main one by default.
+    """
     stored = {name: _result(store, name, run_id) for name in candidates}
     # Read first, so that an unknown name is reported before any other error.
     imported = {n: _group(store, n, None, home) for n, result in stored.items() if result is None}
@@ -51,11 +56,16 @@ def compare_names(
     reference = _reference(store, base, run_id, first)
     results = [result for result in stored.values() if result is not None]
     n_others = max(0, _tried(store, runs) - len(results))
-    if reference is not None and len(results) == len(stored):
+    if reference is not None and len(results) == len(stored) and metric is None:
         return comparisons(reference, results, home, force=force, tried=n_others)
     groups = [_group(store, base, reference, home)]
     groups += [imported.get(n) or _group(store, n, result, home) for n, result in stored.items()]
     base_sides, *candidate_sides = with_known_defaults(groups, home)
+    if metric is not None:
+        _require_metric(metric, base_sides)
+        base_sides, *candidate_sides = (
+            [with_metric(side, metric) for side in group] for group in (base_sides, *candidate_sides)
+        )
     named = dict(zip(stored, candidate_sides, strict=True))
     require_fit(base_sides, [side for group in named.values() for side in group])
     return compare_sides(base_sides, named, force=force, tried=n_others)
@@ -73,6 +83,14 @@ def named_sides(
         base_sides, candidate_sides = with_known_defaults([base_group, group], home)
         named[name] = (base_sides, candidate_sides)
     return named
+
+
+def _require_metric(metric: str, sides: Sequence[Side]) -> None:
+    """Raise RunError if no task of these sides has the metric."""
+    available = {s.metric for side in sides if side.benchmark is not None for s in side.measurement.scores}
+    if metric not in available:
+        names = ", ".join(sorted(available)) or "none: --metric chooses among those of imported tasks"
+        raise RunError(f"No imported task of the base has the metric {metric}; it has {names}.")
 
 
 def _each_against_its_base(

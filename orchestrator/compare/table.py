@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from evals.rounding import change_text, points_text
+from evals.stats import MarginOutcome
 from orchestrator.compare.comparison import SIGNIFICANT, Comparison, ComparisonRow
 from orchestrator.compare.correction import correction_text
 from orchestrator.display.format import p_value
@@ -59,12 +61,12 @@ def _table(comparison: Comparison) -> Table:
 def _cells(row: ComparisonRow, marks: dict[str, int]) -> list[str | Text]:
     numbers = "".join(f"[{marks[text]}]" for text in _texts(row))
     title = f"{row.title}{' ' + numbers if numbers else ''}"
-    base, candidate = (f"{v:.2f}" if v is not None else "–" for v in (row.base, row.candidate))
+    base, candidate = (points_text(v) if v is not None else "–" for v in (row.base, row.candidate))
     if row.delta is None:
         return [title, "", base, candidate, "", "", "", "", "", "refused"]
     d = row.delta
-    span = f"{d.interval.low:+z.2f} … {d.interval.high:+z.2f}"
-    percent = f"{d.delta_percent:+z.1f} %" if d.delta_percent is not None else "–"
+    span = f"{change_text(d.interval.low)} … {change_text(d.interval.high)}"
+    percent = f"{change_text(d.delta_percent, 1)} %" if d.delta_percent is not None else "–"
     flips = f"+{d.gained} −{d.lost}" if d.gained is not None else "–"
     word = _SIGNS[row.verdict] + Text(" !" if row.forced else "", "yellow")
     return [
@@ -72,7 +74,7 @@ def _cells(row: ComparisonRow, marks: dict[str, int]) -> list[str | Text]:
         f"{d.n:,}",
         base,
         candidate,
-        f"{d.delta_points:+z.2f}",
+        change_text(d.delta_points),
         span,
         percent,
         flips,
@@ -92,6 +94,7 @@ def _below(comparison: Comparison) -> list[str]:
         lines.append(
             f"  Smallest true difference that would mostly have been found, in points: {detectable}."
         )
+    lines += _margin_lines(comparison)
     alone = [r.title for r in (*comparison.rows, *comparison.averages) if r.alone]
     if alone:
         lines.append(
@@ -103,6 +106,24 @@ def _below(comparison: Comparison) -> list[str]:
         "Intervals: each for its row alone."
     )
     return lines
+
+
+def _margin_lines(comparison: Comparison) -> list[str]:
+    """What is shown about the margin, one line per outcome."""
+    titles: dict[MarginOutcome, list[str]] = {}
+    margin = None
+    for row in (*comparison.rows, *comparison.averages):
+        if row.margin is not None:
+            margin = row.margin.margin_points
+            titles.setdefault(row.margin.outcome, []).append(row.title)
+    if margin is None:
+        return []
+    lines = [
+        f"  Margin {margin:g} points (one-sided 2.5 %, equivalence by two one-sided tests at 5 %, p corr.):"
+    ]
+    return lines + [
+        f"    {outcome}: {', '.join(titles[outcome])}." for outcome in MarginOutcome if outcome in titles
+    ]
 
 
 def _marks(comparison: Comparison) -> dict[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -15,24 +16,26 @@ from evals.errors import ClaimError, EvaluationError
 from evals.results_files import (
     ImportedBenchmark,
     ImportedRun,
+    assemble_run,
+    definition_of,
     import_result,
     is_alone,
+    read_result_file,
     result_files,
     usable_samples,
     with_samples,
 )
-from evals.results_files.parse import MAX_BYTES
 from evals.samples import write_samples
 from evals.scores import SuiteScore
 from evals.suite import Suite, load_suite, suite_names
 from orchestrator.cards.read import read_bytes
 from orchestrator.cards.survey import CardPlan, plan_card
+from orchestrator.compare.imported import import_id_of
 from orchestrator.errors import CardError, MergeboardError
 from orchestrator.settings import Settings
 from orchestrator.store import Store
 from orchestrator.store.claim_records import CardRecord, ImportedResultRecord, ImportedRunRecord
 from recipes.errors import RecipeError
-from recipes.outside_file import read_file
 
 CARD_SUFFIXES = (".md", ".markdown")
 
@@ -56,6 +59,24 @@ class ImportResult(Frozen):
     cards: tuple[CardRecord, ...] = Field(default=(), description="Imported model cards.")
     refused: tuple[str, ...] = Field(
         default=(), description="Why files were not imported, one sentence each."
+    )
+
+
+def import_paths(paths: Sequence[Path], settings: Settings) -> ImportResult:
+    """Import everything at several paths. Raises ClaimError or CardError if nothing can be read at any of them."""
+    parts: list[ImportResult] = []
+    errors: list[EvaluationError | MergeboardError] = []
+    for path in paths:
+        try:
+            parts.append(import_path(path, settings))
+        except (EvaluationError, MergeboardError) as error:
+            errors.append(error)
+    if not parts:
+        raise errors[0]
+    return ImportResult(
+        runs=tuple(run for part in parts for run in part.runs),
+        cards=tuple(card for part in parts for card in part.cards),
+        refused=(*(text for part in parts for text in part.refused), *map(str, errors)),
     )
 
 
@@ -121,11 +142,12 @@ def _results(path: Path, settings: Settings) -> ImportResult:
     for file in files:
         try:
             run = import_result(file, suites, alone=is_alone(file, files))
+            taken = _taken(run, file, suites, settings.home) if run.benchmarks else None
         except EvaluationError as error:
             refused.append(str(error))
             continue
-        if run.benchmarks:
-            runs.append(_taken(run, file, suites, settings.home))
+        if taken is not None:
+            runs.append(taken)
         else:
             refused.append(_reason_unknown(run))
     if not runs:
@@ -148,8 +170,7 @@ def _cards(paths: Sequence[Path], settings: Settings) -> ImportResult:
 
 def _taken(run: ImportedRun, file: Path, suites: Sequence[Suite], home: Path) -> TakenRun:
     """Convert a run to records for the store and write its samples into the home folder."""
-    import_id = _digest(read_file(file, MAX_BYTES))
-    by_name = {suite.name: suite for suite in suites}
+    import_id = import_id_of(file)
     record = ImportedRunRecord(
         id=import_id,
         source=str(file.absolute()),
@@ -161,7 +182,7 @@ def _taken(run: ImportedRun, file: Path, suites: Sequence[Suite], home: Path) ->
         ignored=run.ignored,
         problems=run.problems,
     )
-    results = [_result(run, b, by_name[b.suite], import_id, home) for b in run.benchmarks]
+    results = [_result(run, b, suites, import_id, home) for b in run.benchmarks]
     return TakenRun(run=record, results=tuple(results), suites=run.suites, notes=tuple(_published(run)))
 
 
@@ -200,23 +221,25 @@ def _is_published(benchmark: ImportedBenchmark, row: BoardRow) -> bool:
 
 
 def _result(
-    run: ImportedRun, imported: ImportedBenchmark, suite: Suite, import_id: str, home: Path
+    run: ImportedRun, imported: ImportedBenchmark, suites: Sequence[Suite], import_id: str, home: Path
 ) -> ImportedResultRecord:
-    samples, problems = usable_samples(run, imported, (suite,))
+    definition = definition_of(imported, suites)
+    suite = next((s for s in suites if s.name == imported.suite), None)
+    samples, problems = usable_samples(run, imported, suites)
     relative = sha256 = None
     if samples:
         try:
             imported = with_samples(imported, samples, suite)
         except EvaluationError as error:
             samples, problems = (), (f"The samples are not used: {error}",)
-    name = imported.measurement.result.benchmark
     if samples:
-        relative = f"imports/{import_id}/{suite.name}-{name}.parquet"
+        relative = f"imports/{import_id}/{_file_name(imported)}.parquet"
         write_samples(home / relative, samples)
         sha256 = hashlib.sha256((home / relative).read_bytes()).hexdigest()
     return ImportedResultRecord(
-        suite=suite.name,
-        benchmark_digest=suite.benchmark(name).digest,
+        suite=imported.suite,
+        benchmark_digest=imported.digest or definition.digest,
+        definition=imported.definition,
         measurement=imported.measurement,
         stage=imported.stage,
         stage_reason=imported.stage_reason,
@@ -228,10 +251,18 @@ def _result(
     )
 
 
+def _file_name(imported: ImportedBenchmark) -> str:
+    """Name of a samples file; that of a task that no suite has is foreign text, and is reduced to safe characters."""
+    name = imported.measurement.result.benchmark
+    if imported.definition is None:
+        return f"{imported.suite}-{name}"
+    digest = hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()[:8]
+    return f"{imported.suite}-{re.sub(r'[^A-Za-z0-9_-]+', '_', name)[:60]}-{digest}"
+
+
 def _reason_unknown(run: ImportedRun) -> str:
-    tasks = ", ".join(run.ignored[:5]) + (" and others" if len(run.ignored) > 5 else "")
-    detail = f"no suite knows its tasks ({tasks})" if tasks else " ".join(run.problems) or "it has no result"
-    return f"{run.file.source} holds nothing of a leaderboard: {detail.rstrip('.')}. The suites are {', '.join(suite_names())}."
+    detail = " ".join(run.problems) or "it has no result"
+    return f"{run.file.source} has no score to import: {detail.rstrip('.')}."
 
 
 def _is_details_card(path: Path) -> bool:
@@ -239,7 +270,7 @@ def _is_details_card(path: Path) -> bool:
     if not path.is_file():
         return False
     try:
-        return bool(import_result(path).benchmarks)
+        return bool(assemble_run(read_result_file(path)).benchmarks)
     except ClaimError:
         return False
 

@@ -10,6 +10,7 @@ from evals.claims.facts import Facts
 from evals.claims.records import CardCheck, Claim, Measurement, Verdict, VerdictKind
 from evals.engine import Frozen
 from evals.results_files import FileFormat
+from evals.suite import Benchmark
 from orchestrator.display.text_safety import ForeignText
 from orchestrator.store.records import new_id
 
@@ -28,6 +29,10 @@ class ImportedResultRecord(Frozen):
     )
     unfit: str | None = Field(
         default=None, description="Why the result must not be compared, although the leaderboard shows it."
+    )
+    definition: Benchmark | None = Field(
+        default=None,
+        description="Definition made from the file for tasks that no suite contains; null for a suite's benchmark.",
     )
     samples_path: str | None = Field(
         default=None, description="Parquet file of its samples, relative to MERGEBOARD_HOME; null for none."

@@ -73,6 +73,21 @@ class Claims(StorePart):
 
         return self._database.read(work)
 
+    def remove_import(self, import_id: str) -> tuple[str, ...]:
+        """Delete an imported run; returns the samples files, relative to MERGEBOARD_HOME, that no other import uses."""
+
+        def work(connection: sa.Connection) -> tuple[str, ...]:
+            path, owner = imported_results.c.samples_path, imported_results.c.import_id
+            paths = sa.select(path).where(owner == import_id, path.is_not(None)).distinct()
+            own = set(connection.scalars(paths))
+            shared = sa.select(path).where(owner != import_id, among(connection, path, sorted(own)))
+            kept = set(connection.scalars(shared)) if own else set()
+            connection.execute(sa.delete(imported_results).where(owner == import_id))
+            connection.execute(sa.delete(imports).where(imports.c.id == import_id))
+            return tuple(sorted(own - kept))
+
+        return self._database.write(work)
+
     def put_card(self, card: CardRecord) -> None:
         """Store a card with its claims; replaces an earlier import of the same card."""
         children = [_claim_row(card.id, position, claim) for position, claim in enumerate(card.claims)]

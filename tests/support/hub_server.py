@@ -1,13 +1,16 @@
-"""A hub on this machine: enough of its protocol for huggingface_hub to find, describe and download checkpoints."""
+"""A hub on this machine: enough of its protocol for huggingface_hub to find, describe and download checkpoints, and to open
+pull requests."""
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -15,10 +18,22 @@ from urllib.parse import unquote, urlsplit
 COMMIT = "c0ffee" * 6 + "c0ff"
 
 
+@dataclass
+class Commit:
+    """A commit that the hub received."""
+
+    repository: str
+    create_pr: bool
+    parent: str | None
+    title: str
+    files: dict[str, str] = field(default_factory=dict)
+
+
 class HubServer:
-    """Serves directories as repositories `org/name` at one commit; gated ones need the token."""
+    """Serves directories as repositories `org/name` at one commit; gated ones and commits need the token `hf_good`."""
 
     def __init__(self) -> None:
+        self.commits: list[Commit] = []
         self.repositories: dict[str, Path] = {}
         self.gated: set[str] = set()
         self.requests: list[str] = []
@@ -59,6 +74,44 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self._answer(body=True)
+
+    def do_POST(self) -> None:
+        path, _, query = unquote(self.path).partition("?")
+        data = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.hub.requests.append(f"POST {path}")
+        call = re.fullmatch(r"/api/models/([^/]+/[^/]+)/(preupload|commit)/([^/]+)", path)
+        if path == "/api/validate-yaml":
+            self._json({"errors": [], "warnings": []})
+        elif call and call[1] not in self.hub.repositories:
+            self._error(404, "RepoNotFound", body=True)
+        elif call and self.headers.get("Authorization") != "Bearer hf_good":
+            self._send(403, b'{"error": "Forbidden"}', {"Content-Type": "application/json"}, body=True)
+        elif call and call[2] == "preupload":
+            paths = [item["path"] for item in json.loads(data)["files"]]
+            modes = [{"path": p, "uploadMode": "regular", "shouldIgnore": False, "oid": None} for p in paths]
+            self._json({"files": modes})
+        elif call:
+            self._commit(call[1], data, create_pr="create_pr=1" in query)
+        else:
+            self._error(404, "EntryNotFound", body=True)
+
+    def _commit(self, repository: str, data: bytes, *, create_pr: bool) -> None:
+        lines = [json.loads(line) for line in data.splitlines() if line.strip()]
+        header = next(line["value"] for line in lines if line["key"] == "header")
+        files = {
+            line["value"]["path"]: base64.b64decode(line["value"]["content"]).decode()
+            for line in lines
+            if line["key"] == "file"
+        }
+        commit = Commit(repository, create_pr, header.get("parentCommit"), header["summary"], files)
+        self.hub.commits.append(commit)
+        url = f"{self.hub.endpoint}/{repository}"
+        pr_url = f"{url}/discussions/{len(self.hub.commits)}"
+        answer = {"commitUrl": f"{url}/commit/{COMMIT}", "commitOid": COMMIT, "hookOutput": ""}
+        self._json({**answer, "pullRequestUrl": pr_url} if create_pr else answer)
+
+    def _json(self, value: object) -> None:
+        self._send(200, json.dumps(value).encode(), {"Content-Type": "application/json"}, body=True)
 
     def _answer(self, body: bool) -> None:
         path = unquote(urlsplit(self.path).path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import os
 import random
 import re
@@ -11,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from huggingface_hub import ModelCard, parse_eval_result_entries
+from huggingface_hub import ModelCard
 from huggingface_hub.repocard_data import eval_results_to_model_index, model_index_to_eval_results
 
 from evals.claims.facts import Fact, Facts
@@ -175,7 +174,7 @@ def test_the_improvement_table_says_points_too() -> None:
     table = improvement_table(V2, scores(RYS), scores(CALME), "RYS")
     relative, points = (line.split("|")[2:-1] for line in table.splitlines()[2:])
     assert [c.strip() for c in relative] == [
-        "+2.61%",
+        "+2.63%",
         "-2.05%",
         "+2.51%",
         "+8.16%",
@@ -183,7 +182,7 @@ def test_the_improvement_table_says_points_too() -> None:
         "+17.72%",
         "+0.31%",
     ]
-    assert [c.strip() for c in points] == ["+1.14", "-1.67", "+1.44", "+2.94", "+0.45", "+3.57", "+0.15"]
+    assert [c.strip() for c in points] == ["+1.15", "-1.67", "+1.44", "+2.94", "+0.45", "+3.57", "+0.15"]
     nothing = improvement_table(V2, scores((1.0,)), scores((0.0,)), "x")
     assert "n/a" in nothing
     assert "Average" not in nothing
@@ -192,18 +191,17 @@ def test_the_improvement_table_says_points_too() -> None:
         improvement_table(V2, other, scores(CALME[:2]), "x")
 
 
-def test_eval_results_are_what_the_hub_library_reads() -> None:
-    when = datetime.datetime(2026, 11, 21, 12, 0, tzinfo=datetime.timezone(datetime.timedelta(hours=1)))
-    ended = {b.name: when + i * datetime.timedelta(days=1) for i, b in enumerate(V2.benchmarks)}
-    text = eval_results_yaml(V2, scores(RYS, remark="Own order."), FACTS, ended, board_source(V2, "me/x"))
-    entries = parse_eval_result_entries(yaml.safe_load(text))
-    assert [e.value for e in entries] == list(RYS)
-    assert entries[0].date == "2026-11-21T11:00:00Z"
-    assert entries[5].date == "2026-11-26T11:00:00Z", "each evaluation has its own"
-    assert entries[1].task_id == "bbh"
-    assert "chat template off" in (entries[1].notes or "")
-    assert "Own order" in (entries[1].notes or "")
-    assert "date: '2026" in text, "quoted, so that it stays text"
+def test_eval_results_of_the_boards_are_refused_with_the_reason() -> None:
+    """No column of either board is in the metric and protocol of a benchmark of the hub."""
+    with pytest.raises(CardError) as caught:
+        eval_results_yaml(V2, scores(RYS), FACTS, {}, board_source(V2, "me/x"))
+    reasons = str(caught.value)
+    assert "BBH: SaylorTwift/bbh is not registered" in reasons
+    assert "GPQA: a normalized score; Idavidrein/gpqa `gpqa_diamond` takes the accuracy" in reasons
+    assert "MMLU-PRO: a normalized score; TIGER-Lab/MMLU-Pro `mmlu_pro` takes the accuracy" in reasons
+    v1 = load_suite("leaderboard-v1")
+    with pytest.raises(CardError, match="GSM8K: another protocol than that of openai/gsm8k"):
+        eval_results_yaml(v1, scores(RYS, v1), FACTS, {})
 
 
 INDEX = model_index(V2, scores(RYS), "Little-1B")

@@ -43,6 +43,21 @@ def test_imported_runs_are_found_by_id_checkpoint_and_file(store: Store) -> None
         assert len(store.find_imports(text)) == n, text
 
 
+def test_a_removed_import_leaves_the_files_that_others_use(store: Store) -> None:
+    shared, own = (
+        imported_result(samples_path="imports/x.parquet"),
+        imported_result(samples_path="imports/y.parquet"),
+    )
+    first, second = imported_run(1 << 60), imported_run(2 << 60)
+    store.put_import(first, [shared, own])
+    store.put_import(second, [shared])
+    assert store.remove_import(first.id) == ("imports/y.parquet",)
+    assert [run.id for run in store.imports()] == [second.id]
+    assert store.imported_results([first.id]) == {}
+    assert store.remove_import(second.id) == ("imports/x.parquet",)
+    assert store.remove_import(second.id) == ()
+
+
 def test_text_that_no_database_takes_is_mended(store: Store) -> None:
     store.put_import(imported_run(checkpoint="a\0b"), [])
     store.put_card(card_record().model_copy(update={"text": "a\0b"}))
