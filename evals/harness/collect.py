@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from statistics import fmean
 from typing import Any
 
@@ -16,6 +17,14 @@ from evals.scores import Sample, Score
 from evals.suite import Benchmark, Extraction, Subset
 
 NO_FILTER = "none"
+_OF_LOGPROBS: Mapping[str, Callable[[float, float], float]] = {
+    "bits_per_byte": lambda logprob, size: -logprob / size / math.log(2),
+    "weighted_perplexity": lambda logprob, size: math.exp(-logprob / size),
+    "weighted_mean": lambda logprob, size: logprob / size,
+}
+"""lm-eval's aggregations of (log-probability, words or bytes): the value of one document."""
+_OF_ALL_DOCUMENTS = ("f1_score", "matthews_corrcoef", "bleu", "chrf", "ter", "brier_score")
+"""lm-eval's aggregations that are defined over all documents only."""
 NO_MATCH = "[invalid]"
 """Output of lm-eval's regex filter if nothing matches."""
 
@@ -75,9 +84,9 @@ def _sample(
 ) -> Sample:
     first = entries[0]
     name = task.config.task
-    metrics, weights = _metrics(entries)
+    metrics, weights = _metrics(task, entries)
     choices, logprobs = _choices(task, first)
-    response = choices[_pick(benchmark, choices, logprobs)] if choices else str(first["resps"][0][0])
+    response = _response(benchmark, first, choices, logprobs)
     length = written.get((name, first["doc_id"]), Written(n_tokens=0, truncated=False))
     return Sample(
         benchmark=benchmark.name,
@@ -98,13 +107,22 @@ def _sample(
     )
 
 
-def _metrics(entries: list[Mapping[str, Any]]) -> tuple[dict[str, float], dict[str, float]]:
+def _metrics(task: Task, entries: list[Mapping[str, Any]]) -> tuple[dict[str, float], dict[str, float]]:
+    """Metrics of one document, and their weights; those that only exist over all documents (F1, BLEU) are left out."""
+    aggregations = {name: getattr(f, "__name__", "") for name, f in task.aggregation().items()}
     metrics: dict[str, float] = {}
     weights: dict[str, float] = {}
     for entry in entries:
         for metric in entry["metrics"]:
             label, value = metric_label(metric, entry["filter"]), entry[metric]
-            if isinstance(value, list | tuple):  # several items per document, such as IFEval's instructions
+            aggregation = aggregations.get(metric, "mean")
+            if aggregation in _OF_LOGPROBS:
+                logprob, weight = value
+                metrics[label] = _OF_LOGPROBS[aggregation](logprob, weight)
+                weights[label] = float(weight)
+            elif aggregation in _OF_ALL_DOCUMENTS or not isinstance(value, list | tuple | int | float):
+                continue
+            elif isinstance(value, list | tuple):  # several items per document, such as IFEval's instructions
                 metrics[label] = fmean(map(float, value)) if value else 0.0
                 weights[label] = float(len(value))
             else:
@@ -113,10 +131,23 @@ def _metrics(entries: list[Mapping[str, Any]]) -> tuple[dict[str, float], dict[s
 
 
 def _choices(task: Task, entry: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[float, ...]]:
+    if task.OUTPUT_TYPE == "loglikelihood":
+        return (str(entry["arguments"][0][1]),), (float(entry["resps"][0][0][0]),)
+    if task.OUTPUT_TYPE == "loglikelihood_rolling":
+        return (), (float(entry["resps"][0][0]),)
     if task.OUTPUT_TYPE != "multiple_choice":
         return (), ()
     choices = tuple(str(choice) for choice in task.doc_to_choice(entry["doc"]))
     return choices, tuple(float(resps[0][0]) for resps in entry["resps"][: len(choices)])
+
+
+def _response(
+    benchmark: Benchmark, entry: Mapping[str, Any], choices: tuple[str, ...], logprobs: tuple[float, ...]
+) -> str:
+    """The chosen continuation, or the generated text; empty for the log-probability of a document."""
+    if choices:
+        return choices[_pick(benchmark, choices, logprobs)]
+    return "" if logprobs else str(entry["resps"][0][0])
 
 
 def _pick(benchmark: Benchmark, choices: tuple[str, ...], logprobs: tuple[float, ...]) -> int:

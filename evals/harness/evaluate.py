@@ -55,7 +55,9 @@ def evaluate(
     claims = StretchLocks(journal_dir)
     with Journal(journal_dir, journal_identity(engine, benchmark, settings, job)) as journal:
         claims.clear()
-        lm = EngineLM(engine, _tokenization(engine, settings), journal, tracker, claims)
+        lm = EngineLM(
+            engine, _tokenization(engine, settings), journal, tracker, claims, seed=settings.seeds.torch
+        )
         results = _run(lm, tasks, settings)
     scores: list[Score] = []
     samples: list[Sample] = []
@@ -104,7 +106,15 @@ def help_out(
     # The folder is removed when the evaluation ends.
     with contextlib.suppress(FileNotFoundError, Helped), Journal(journal_dir, identity) as journal:
         tracker = ProgressTracker(benchmark.name, None)
-        lm = EngineLM(engine, _tokenization(engine, settings), journal, tracker, claims, leads=False)
+        lm = EngineLM(
+            engine,
+            _tokenization(engine, settings),
+            journal,
+            tracker,
+            claims,
+            leads=False,
+            seed=settings.seeds.torch,
+        )
         _run(lm, load_tasks(benchmark, settings, mirror), settings)
     return timed_out()
 
