@@ -14,6 +14,7 @@ from pathlib import Path
 
 from evals.engine import DeviceKind, InstalledEngine, digest_of
 from evals.engines import installed_engine
+from evals.suite_file import SuiteRequest
 from orchestrator.cluster import Growth, RayExecutor, cluster_facts, connect, disconnect, gpus_awaited, survey
 from orchestrator.cluster.metrics import RunMetrics
 from orchestrator.cluster.software import EnginesOf, require_same
@@ -183,11 +184,13 @@ def register(store: Store, plan: Plan) -> str:
                 "jobs": len(plan.jobs),
                 "tensor_parallel": plan.tensor_parallel,
                 "engines": [engine.model_dump(mode="json") for engine in plan.engines],
+                "suites": [[request.model_dump(mode="json"), suite.digest] for request, suite in plan.suites],
                 "left_out": [[m.suite, m.benchmark] for m in plan.missing],
                 "missing": [f"{m.suite} {m.benchmark}: {m.reason}" for m in plan.missing],
             }
         ),
     )
+    store.keep_suites([suite for _, suite in plan.suites])
     store.create_run(run, _candidates(plan), _jobs(plan))
     return run_id
 
@@ -202,7 +205,13 @@ def stored_plan(run_id: str, settings: Settings) -> Plan:
     """Recreate the plan of a stored run from its sweep; RunError if the plan has changed."""
     with Store.open(settings.database_url, create=False) as store:
         record = store.run(run_id)
+        stored = {suite.digest: suite for suite in store.suites()}
     summary = json.loads(record.plan)
+    suites = {
+        SuiteRequest.model_validate(request): stored[digest]
+        for request, digest in summary.get("suites", ())
+        if digest in stored
+    }
     folder = Path(summary.get("folder", "."))
     file = parse_sweep(record.sweep.encode(), origin=f"run {run_id}", folder=folder)
     recorded = {e.kind: e for e in map(InstalledEngine.model_validate, summary.get("engines", ()))}
@@ -211,6 +220,7 @@ def stored_plan(run_id: str, settings: Settings) -> Plan:
         settings,
         tensor_parallel=summary.get("tensor_parallel", 1),
         installed=lambda kind: recorded.get(kind) or installed_engine(kind),
+        suites=suites,
     )
     # Benchmarks that were missing when the run was planned stay excluded, even if available now.
     missing_keys = {(m.suite, m.benchmark) for m in plan.missing}
