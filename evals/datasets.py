@@ -245,6 +245,12 @@ def _data_files(location: Path, mapping: dict[str, Any]) -> list[str]:
     return selected or names
 
 
+def data_patterns(readme: Path, benchmark: Benchmark) -> list[str]:
+    """Patterns of the data files that a benchmark's tasks read, as a data set's README declares them; empty if it does not."""
+    mapping = _mapping(readme, benchmark)
+    return [p.removeprefix("./") for config in mapping.values() for p in _patterns(config.get("data_files"))]
+
+
 def _file_state(file: Path) -> tuple[int, int, int, int]:
     stat = file.stat()
     return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino

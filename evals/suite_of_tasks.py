@@ -8,7 +8,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from evals.benchmark import FILES_PREFIX, Aggregation, Benchmark, Dataset, Extraction, OutputKind, Subset
+from evals.benchmark import (
+    FILES_PREFIX,
+    Aggregation,
+    Benchmark,
+    CardEntry,
+    Dataset,
+    Extraction,
+    OutputKind,
+    Subset,
+)
 from evals.errors import SuiteError
 from evals.suite import BoardSettings, Suite
 from evals.task_files import lm_eval_tasks
@@ -87,7 +96,7 @@ def suite_of_tasks(
         name=name,
         title=name,
         settings=BoardSettings(),
-        benchmarks=tuple(_benchmark(column, allowed) for column in columns),
+        benchmarks=tuple(_with_cards([_benchmark(column, allowed) for column in columns])),
     )
 
 
@@ -103,6 +112,12 @@ def travelling_files(
     code = tuple(leaf.file.name for leaf in leaves if _needs_permission(leaf, set(allow_code), ""))
     dataset, files = _dataset(leaves, own=True)
     return dataset.files, files, code
+
+
+def metrics_of_tasks(names: Sequence[str], include: Path | None = None) -> dict[str, tuple[str, ...]]:
+    """Every metric that is a mean over documents, by benchmark of `suite_of_tasks`."""
+    index = with_folder(lm_eval_index(), include) if include else lm_eval_index()
+    return {c.name: metric_labels(c.leaves[0].fields) for task in names for c in _columns(task, index)}
 
 
 def folder_tasks(folder: Path) -> list[str]:
@@ -223,6 +238,27 @@ def _benchmark(column: _Column, allowed: set[str]) -> Benchmark:
         files=files,
         code=tuple(code),
     )
+
+
+def _with_cards(benchmarks: Sequence[Benchmark]) -> Iterator[Benchmark]:
+    """The benchmarks with the entries that cards name them by, which are unique."""
+    entries: set[tuple[str, str | None]] = set()
+    for benchmark in benchmarks:
+        configs = {subset.data for subset in benchmark.subsets}
+        kind = benchmark.name if benchmark.files else benchmark.dataset.path
+        config = configs.pop() if len(configs) == 1 else None
+        if (kind, config) in entries:
+            config = benchmark.name
+        entries.add((kind, config))
+        card = CardEntry(
+            dataset_name=benchmark.title,
+            dataset_type=kind,
+            dataset_config=config,
+            num_few_shot=benchmark.shots,
+            metric_type=benchmark.metrics[0],
+            metric_name=benchmark.metrics[0],
+        )
+        yield benchmark.model_copy(update={"card": card})
 
 
 def _needs_permission(leaf: _Leaf, allowed: set[str], column: str) -> bool:

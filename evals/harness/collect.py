@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
-from statistics import fmean
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,8 @@ from lm_eval.api.task import Task
 
 from evals.alarms import find_alarms
 from evals.harness.adapter import Written
-from evals.scores import Sample, Score
+from evals.harness.repeats import repeat_metric, value_of
+from evals.scores import Alarm, Sample, Score
 from evals.suite import Benchmark, Extraction, Subset
 
 NO_FILTER = "none"
@@ -73,7 +74,31 @@ def collect_scores(
                 alarms=alarms,
             )
         )
-    return tuple(scores)
+    return (*scores, *_repeat_scores(benchmark, subset, results, samples, alarms))
+
+
+def _repeat_scores(
+    benchmark: Benchmark,
+    subset: Subset,
+    results: Mapping[str, Any],
+    samples: Sequence[Sample],
+    alarms: tuple[Alarm, ...],
+) -> Iterator[Score]:
+    """Metrics over several answers to one question: means over questions, with the error of that mean."""
+    for metric in filter(None, map(repeat_metric, benchmark.metrics)):
+        values = [sample.metrics[metric.label] for sample in samples]
+        yield Score(
+            benchmark=benchmark.name,
+            subset=subset.task,
+            metric=metric.label,
+            value=fmean(values),
+            stderr=stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None,
+            n=len(values),
+            n_full=results["n-samples"][subset.task]["original"],
+            lower_bound=subset.lower_bound,
+            task_version=str(results["versions"][subset.task]),
+            alarms=alarms,
+        )
 
 
 def _sample(
@@ -85,6 +110,8 @@ def _sample(
     first = entries[0]
     name = task.config.task
     metrics, weights = _metrics(task, entries)
+    for repeated in filter(None, map(repeat_metric, benchmark.metrics)):
+        metrics[repeated.label] = value_of(repeated, task, first)
     choices, logprobs = _choices(task, first)
     response = _response(benchmark, first, choices, logprobs)
     length = written.get((name, first["doc_id"]), Written(n_tokens=0, truncated=False))
@@ -171,7 +198,7 @@ def _extracted(benchmark: Benchmark, entries: list[Mapping[str, Any]], response:
         case Extraction.CHOICE | Extraction.CHOICE_PER_CHARACTER:
             return response
         case Extraction.FILTER:
-            filters = {m.partition(",")[2] or NO_FILTER for m in benchmark.metrics}
+            filters = {m.partition(",")[2] or NO_FILTER for m in benchmark.metrics}  # of pass@k too
             answer = next((str(e["filtered_resps"][0]) for e in entries if e["filter"] in filters), NO_MATCH)
             return None if answer == NO_MATCH else answer
         case Extraction.MATH:

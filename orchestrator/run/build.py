@@ -18,6 +18,8 @@ from orchestrator.store.records import Failure
 from orchestrator.worker.worker import run_build
 from recipes.artifact import ArtifactStore
 from recipes.artifact_manifest import Artifact
+from recipes.atomic_file import write_file
+from recipes.build_readme import CONFIG_NAME, README_NAME, config_text, readme_text
 from recipes.byte_copy import copy_file
 from recipes.catalog import catalog_names, load_catalog
 from recipes.checkpoint import Checkpoint
@@ -57,6 +59,7 @@ def build_to(recipe: str, out: Path, settings: Settings, *, base: str | None, so
     with store.lease(job.digest):
         artifact = store.verify(job.digest)
         _copy(artifact, out)
+    _describe(job, out)
     return _report(
         out, artifact, "built" if existing is None else "was built before", time.monotonic() - started
     )
@@ -131,6 +134,21 @@ def _copy(artifact: Artifact, out: Path) -> None:
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _describe(job: BuildJob, out: Path) -> None:
+    """Write the recipe and a README beside the weights, as mergekit-yaml does; files that are there stay."""
+    recipe = Recipe.parse(job.recipe, origin=f"recipe {job.digest}")
+    checkpoint = Checkpoint.open(out)
+    texts = {
+        CONFIG_NAME: config_text(recipe),
+        README_NAME: readme_text(
+            recipe, out.resolve().name, layers=checkpoint.n_layers, parameters=checkpoint.parameters or 0
+        ),
+    }
+    for name, text in texts.items():
+        if not (out / name).exists():
+            write_file(out / name, text.encode())
 
 
 def _report(out: Path, artifact: Artifact, how: str, duration_s: float) -> Built:
