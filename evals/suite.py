@@ -118,6 +118,11 @@ class Suite(Frozen):
         """Digest of the definition."""
         return digest_of(self.model_dump(mode="json", exclude_defaults=True))
 
+    @property
+    def has_average(self) -> bool:
+        """Whether a mean over the benchmarks means anything: in all of them a larger value is better."""
+        return not any(benchmark.lower_is_better for benchmark in self.benchmarks)
+
     def benchmark(self, name: str) -> Benchmark:
         """The benchmark with this name; SuiteError if there is none."""
         for benchmark in self.benchmarks:

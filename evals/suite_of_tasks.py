@@ -215,8 +215,8 @@ def _benchmark(column: _Column, allowed: set[str]) -> Benchmark:
             f"The tasks of {column.name} ask for different kinds of answers; name them one by one."
         )
     fields = leaves[0].fields
-    labels = metric_labels(fields)
-    metrics = main_metrics(labels, column.metric)
+    metrics = main_metrics(metric_labels(fields), column.metric)
+    lower = lower_is_better(metrics[0], fields)
     own = not leaves[0].file.path.is_relative_to(lm_eval_tasks())
     dataset, files = _dataset(leaves, own)
     size_weighted = column.metric is None or bool(column.metric.get("weight_by_size", True))
@@ -224,7 +224,7 @@ def _benchmark(column: _Column, allowed: set[str]) -> Benchmark:
     shots = int(fields.get("num_fewshot") or 0)
     return Benchmark(
         name=column.name,
-        title=column.title,
+        title=f"{column.title} ↓" if lower else column.title,
         tasks=FILES_PREFIX if own else _common_folder(leaves),
         shots=shots,
         metrics=metrics,
@@ -234,7 +234,7 @@ def _benchmark(column: _Column, allowed: set[str]) -> Benchmark:
         dataset=dataset,
         subsets=tuple(_subset(leaf, shots) for leaf in leaves),
         remark=column.remark,
-        lower_is_better=lower_is_better(metrics[0], fields),
+        lower_is_better=lower,
         files=files,
         code=tuple(code),
     )

@@ -166,9 +166,13 @@ def symmetric(points: float, half: float) -> Interval:
 
 
 def make_estimate(value: float, drawn: Floats, n: int) -> Estimate:
-    """A score with the interval of its draws, clipped to [0, 100] and extended to contain the score."""
+    """A score with the interval of its draws, clipped to [0, 100] and extended to contain the score.
+
+    A score above 100 is no share (bits per byte), and has no upper limit.
+    """
     span = interval(drawn)
-    low, high = max(0.0, min(span.low, value)), min(100.0, max(span.high, value))
+    top = 100.0 if value <= 100.0 else math.inf
+    low, high = max(0.0, min(span.low, value)), min(top, max(span.high, value))
     clipped = span.model_copy(update={"low": low, "high": high})
     return Estimate(value=value, interval=clipped, stderr_points=float(drawn.std()), n=n)
 

@@ -25,11 +25,11 @@ def list_suites(as_json: options.AsJson = False) -> None:
     """
     from evals.probes import probe_keys
     from evals.scores import PROBE_SUITE
-    from evals.suite import defined_names, load_suite, suite_names
+    from evals.suite import load_suite, suite_names
     from orchestrator.cli.console import print_rows
 
-    _know_stored_suites()
-    suites = [load_suite(name) for name in (*suite_names(), *defined_names())]
+    stored = {suite.name: suite for suite in _stored_suites()}
+    suites = [*map(load_suite, suite_names()), *stored.values()]
     if as_json:
         data = [
             {"name": s.name, "title": s.title, "benchmarks": [b.name for b in s.benchmarks]} for s in suites
@@ -74,7 +74,7 @@ def show_suite(
     if suite == PROBE_SUITE:
         _show_probes(as_json)
         return
-    _know_stored_suites()
+    _stored_suites()
     request = SuiteRequest(
         suite=suite, include=str(include) if include else None, allow_code=tuple(allow_code or ())
     )
@@ -153,16 +153,17 @@ def init_suite(
     )
 
 
-def _know_stored_suites() -> None:
-    """Make the users' suites of the store known, where there is a store."""
-    import contextlib
-
+def _stored_suites() -> tuple[Suite, ...]:
+    """The users' suites of the store, which are known by name from now on; none where there is no store."""
     from orchestrator.errors import StoreError
     from orchestrator.settings import Settings
     from orchestrator.store import Store
 
-    with contextlib.suppress(StoreError):
-        Store.open(Settings.from_environment().database_url, create=False, read_only=True).close()
+    try:
+        with Store.open(Settings.from_environment().database_url, create=False, read_only=True) as store:
+            return store.suites()
+    except StoreError:
+        return ()
 
 
 def _benchmark_rows(suite: Suite) -> list[tuple[str, ...]]:

@@ -84,7 +84,7 @@ def standing(comparison: Comparison) -> Standing:
     rows = (*comparison.rows, *comparison.averages)
     if all(row.delta is None for row in rows):
         return Standing.REFUSED
-    signs = {row.delta.delta_points > 0 for row in rows if row.significant and row.delta is not None}
+    signs = {row.improved for row in rows if row.significant and row.delta is not None}
     if len(signs) == 2:
         return Standing.MIXED
     if not signs:

@@ -155,7 +155,7 @@ def _compare_one(ours: Sample, theirs: dict[str, Any], found: Parity) -> None:
             value = -logprob / size / nats if nats else math.exp(-logprob / size)
         stock = sum(value) / len(value) if isinstance(value, list) else float(value)
         mine = ours.metrics[metric_label(metric, theirs["filter"])]
-        if abs(mine - stock) > (1e-9 if stock in (0.0, 1.0) else 1e-4):
+        if abs(mine - stock) > (1e-9 if stock in (0.0, 1.0) else 1e-4 * max(1.0, abs(stock))):
             found.differing.append(f"{where}: {metric} {mine} here, {stock} there")
     if ours.logprobs:
         for mine, response in zip(ours.logprobs, theirs["resps"], strict=True):
@@ -171,7 +171,11 @@ def _compare_scores(ours: Evaluation, theirs: dict[str, Any], found: Parity) -> 
         metric, _, name = score.metric.partition(",")
         stock = theirs["results"][score.subset]
         value, stderr = stock[f"{metric},{name or 'none'}"], stock[f"{metric}_stderr,{name or 'none'}"]
-        same_stderr = score.stderr is None if stderr == "N/A" else abs((score.stderr or 0.0) - stderr) < 1e-4
-        if abs(score.value - value) > 1e-4 or not same_stderr:
+        same_stderr = (
+            score.stderr is None
+            if stderr == "N/A"
+            else abs((score.stderr or 0.0) - stderr) < 1e-4 * max(1.0, stderr)
+        )
+        if abs(score.value - value) > 1e-4 * max(1.0, abs(value)) or not same_stderr:
             found.differing.append(f"{score.subset} {score.metric}: {score.value} here, {value} there")
         found.n_scores += 1
