@@ -54,7 +54,7 @@ def _resolve(request: SuiteRequest, folder: Path) -> Suite:
     path = (folder / text).expanduser()
     if path.suffix in _SUFFIXES and path.is_file():
         return read_suite_file(path, request.allow_code, request.name)
-    if text in suite_names() or (text in defined_names() and include is None):
+    if text in suite_names():
         return load_suite(text)
     if path.is_dir():
         name = request.name or path.resolve().name
@@ -70,6 +70,8 @@ def _resolve(request: SuiteRequest, folder: Path) -> Suite:
     except SuiteError as error:
         if "There is no lm-eval task" not in str(error):
             raise
+        if text in defined_names():  # of an earlier run, whose file is not here
+            return load_suite(text)
         known = ", ".join(suite_names())
         raise SuiteError(
             f"There is no suite, file, folder or lm-eval task '{text}'; the suites are {known}. {str(error).partition('; ')[2]}"

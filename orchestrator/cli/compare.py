@@ -51,7 +51,13 @@ def compare(
                 "Name a candidate, or a whole run with --run; `mergeboard status` lists the runs."
             )
         else:
-            comparisons = run_comparisons(results_of_run(store, run), settings.home, force=force)
+            results = results_of_run(store, run)
+            comparisons = run_comparisons(results, settings.home, force=force)
+            scored = list(dict.fromkeys(result.candidate.name for result in results))
+            if len(scored) == 1:
+                raise MergeboardError(
+                    f"Run {run} scored {scored[0]} alone: name what to compare it with, `mergeboard compare {scored[0]} --base OTHER`."
+                )
     if as_json:
         print(json.dumps([c.model_dump(mode="json") for c in comparisons], indent=2))
     else:

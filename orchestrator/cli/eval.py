@@ -56,6 +56,8 @@ def evaluate(
     from orchestrator.plan.sweep import sweep_of_values
     from orchestrator.settings import Settings
 
+    if not (suite or tasks):
+        raise typer.BadParameter("Missing option '--suite' or '--tasks'.", param_hint="--suite")
     settings = Settings.from_environment()
     file = sweep_of_values(
         {

@@ -11,7 +11,7 @@ from evals.datasets import check, content_digest
 from evals.engine import Frozen
 from evals.probes import SCAN_KEYS, Split, get_probe, natural_template
 from evals.scores import PROBE_SUITE, ChatTemplate, EvalSettings
-from evals.suite import Suite
+from evals.suite import Suite, define_suite
 from evals.suite_file import SuiteRequest, resolve_suite
 from evals.task_files import task_digest
 from orchestrator.errors import PlanError, SweepError
@@ -68,7 +68,10 @@ def resolve_suites(
         request = entry.request
         if entry.suite == PROBE_SUITE or request in suites:
             continue
-        suite = suites[request] = planned.get(request) or resolve_suite(request, folder)
+        kept = planned.get(request)
+        suite = suites[request] = kept or resolve_suite(request, folder)
+        if kept is not None:
+            define_suite(kept)
         if by_name.setdefault(suite.name, suite) != suite:
             raise SweepError(
                 f"Two suites of the sweep are called '{suite.name}'; give one of them another `name`."

@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from evals.engine import DeviceKind, InstalledEngine, digest_of
 from evals.engines import installed_engine
+from evals.suite import Suite
 from evals.suite_file import SuiteRequest
 from orchestrator.cluster import Growth, RayExecutor, cluster_facts, connect, disconnect, gpus_awaited, survey
 from orchestrator.cluster.metrics import RunMetrics
@@ -133,7 +134,12 @@ def usable_nodes(settings: Settings, address: str | None) -> ClusterFacts:
 
 
 def plan_for(
-    file: SweepFile, settings: Settings, cluster: ClusterFacts, *, tensor_parallel: int | None = None
+    file: SweepFile,
+    settings: Settings,
+    cluster: ClusterFacts,
+    *,
+    tensor_parallel: int | None = None,
+    suites: Mapping[SuiteRequest, Suite] | None = None,
 ) -> Plan:
     """Plan a sweep for the engines and data of the nodes that will run it.
 
@@ -141,7 +147,12 @@ def plan_for(
     """
     require_same(cluster, {entry.kind for entry in file.sweep.engines})
     plan = make_plan(
-        file, settings, cluster=cluster, tensor_parallel=tensor_parallel, installed=EnginesOf(cluster)
+        file,
+        settings,
+        cluster=cluster,
+        tensor_parallel=tensor_parallel,
+        installed=EnginesOf(cluster),
+        suites=suites,
     )
     return with_data_on_nodes(plan, settings, cluster)
 

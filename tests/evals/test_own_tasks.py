@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from itertools import combinations
 from pathlib import Path
 from statistics import fmean, stdev
@@ -19,6 +20,11 @@ from evals.suite import OutputKind, Suite
 from evals.suite_file import SuiteRequest, read_suite_file, resolve_suite
 from tests.support.own_tasks import GREEDY, write_own_tasks
 from tests.support.parity import SideBySide, spec_of
+
+MIRROR = os.environ.get("MERGEBOARD_DATASETS")
+OF_LM_EVAL = (
+    "gsm8k_cot", "truthfulqa_mc1", "mmlu_anatomy", "mmlu_virology_generative", "arc_challenge_chat", "mmlu_pro_math",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +74,21 @@ def test_ten_kinds_of_tasks_equal_stock_lm_eval_on_vllm(
     first.stock = stock(first.engine)  # type: ignore[arg-type]  # one vLLM engine fits into a process
     assert _differences(folder, first, suite, tmp_path) == {}
     first.engine.close()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not MIRROR, reason="MERGEBOARD_DATASETS names no mirror of the benchmark data")
+def test_tasks_of_lm_eval_by_name_equal_stock_lm_eval(tiny_llama: Path, tmp_path: Path) -> None:
+    """Tasks that are in no suite of ours, on the mirror's data."""
+    suite = resolve_suite(SuiteRequest(tasks=OF_LM_EVAL, name="of-lm-eval"), tmp_path)
+    suite = suite.model_copy(update={"settings": suite.settings.model_copy(update={"max_length": 1024})})
+    both = SideBySide(suite, tiny_llama)
+    for benchmark in suite.benchmarks:
+        settings = suite.eval_settings(ChatTemplate.OFF, limit=2)
+        found = both.compare(benchmark, settings, Path(MIRROR or ""), tmp_path)
+        assert (benchmark.name, found.differing) == (benchmark.name, [])
+        assert found.worst_logprob < 1e-3
+    both.engine.close()
 
 
 def test_answers_drawn_at_random(folder: Path, tiny_llama: Path, tmp_path: Path) -> None:

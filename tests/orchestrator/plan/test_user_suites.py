@@ -11,8 +11,11 @@ import yaml
 
 from evals.errors import SuiteError
 from evals.suite import Suite, define_suite, load_suite, suite_with
+from orchestrator.cluster.submit import _pack
 from orchestrator.errors import SweepError
+from orchestrator.plan.durations import _work
 from orchestrator.plan.plan import Plan, make_plan
+from orchestrator.plan.suite_texts import read_suites
 from orchestrator.plan.sweep import SweepFile, load_sweep, sweep_of_values
 from orchestrator.run.run import register, stored_plan
 from orchestrator.settings import Settings
@@ -145,3 +148,41 @@ def test_a_definition_survives_its_text(tmp_path: Path, home: Path) -> None:
     assert json.loads(suite.text)["name"] == "text"
     define_suite(again)
     assert load_suite("text") == suite
+
+
+def test_every_kind_of_task_has_an_estimate(tmp_path: Path, home: Path) -> None:
+    tasks = ["own_choice", "own_last_word", "own_pages", "own_written", "own_sampled"]
+    plan = plan_of(sweep_in(tmp_path, [{"tasks": tasks, "include": "tasks", "name": "kinds"}]))
+    work = {e.job.benchmark: _work("kinds", e.job.benchmark, None) for e in plan.evals}
+    assert all(documents > 0 and read > 0 for documents, read, _ in work.values())
+    assert work["own_written"][2] > 0
+
+
+def test_a_submitted_sweep_takes_its_definitions_along(tmp_path: Path, home: Path) -> None:
+    file = sweep_in(
+        tmp_path,
+        [
+            "smoke",
+            {"tasks": ["own_scored"], "include": "tasks", "name": "sent", "allow_code": ["own_scored"]},
+        ],
+    )
+    packed = tmp_path / "packed"
+    packed.mkdir()
+    _pack(file, packed)
+    assert sorted(path.name for path in packed.iterdir()) == ["suites.json", "sweep.yaml"]
+    sent = plan_of(file)
+    shutil.rmtree(tmp_path / "tasks")
+    there = make_plan(
+        load_sweep(packed / "sweep.yaml"), Settings.from_environment(), suites=read_suites(packed)
+    )
+    assert set(there.jobs) == set(sent.jobs)
+    (packed / "suites.json").write_text("[[1, 2]]")
+    with pytest.raises(SweepError, match="holds no definitions of suites"):
+        read_suites(packed)
+
+
+def test_a_checkpoint_that_only_this_machine_has_is_not_submitted(tmp_path: Path, home: Path) -> None:
+    sweep_in(tmp_path, ["smoke"])
+    file = sweep_in(tmp_path, ["smoke"], recipes=[{"checkpoint": "other"}])
+    with pytest.raises(SweepError, match="checkpoint: other is a folder of this machine"):
+        _pack(file, tmp_path)
