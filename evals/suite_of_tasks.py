@@ -264,20 +264,21 @@ def _with_cards(benchmarks: Sequence[Benchmark]) -> Iterator[Benchmark]:
 def _needs_permission(leaf: _Leaf, allowed: set[str], column: str) -> bool:
     """Whether the task brings Python that was allowed; SuiteError where it was not, or the model's own code would run."""
     task, permitted = leaf.file.name, bool(allowed & {leaf.file.name, column})
-    if leaf.fields.get("unsafe_code"):
+    unsafe = bool(leaf.fields.get("unsafe_code"))
+    if unsafe and not permitted:
         raise SuiteError(
-            f"The task '{task}' executes code that the model writes (unsafe_code); mergeboard does not run such code yet: leave "
-            "the task out."
+            f"The task '{task}' executes code that the model writes, in a process without rights and network: allow it by name with "
+            f"`allow_code: [{task}]` in the suite, or --allow-code {task}."
         )
     if leaf.file.path.is_relative_to(lm_eval_tasks()):
-        return False
+        return unsafe
     code = python_of(leaf.fields)
     if code and not permitted:
         raise SuiteError(
             f"The task '{task}' brings Python of its own ({', '.join(code[:3])}), which runs with your rights on every node: read it, "
             f"then allow it by name with `allow_code: [{task}]` in the suite, or --allow-code {task}."
         )
-    return bool(code)
+    return bool(code) or unsafe
 
 
 def _output(leaf: _Leaf) -> OutputKind:

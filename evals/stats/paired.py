@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -221,14 +222,17 @@ def _subset(
     benchmark: Benchmark,
 ) -> SubsetDocuments:
     chance = benchmark.subset(name).lower_bound
-    values = np.array([[[_value(k[key], m) for m in benchmark.metrics] for k in keyed] for key in keys])
+    values = np.array(
+        [[[_value(k[key], m, benchmark) for m in benchmark.metrics] for k in keyed] for key in keys]
+    )
     weights = np.array([[keyed[0][key].weights.get(m, 1.0) for m in benchmark.metrics] for key in keys])
     return SubsetDocuments(name, chance if benchmark.aggregation.normalizes else 0.0, values, weights)
 
 
-def _value(sample: Sample, metric: str) -> float:
+def _value(sample: Sample, metric: str, benchmark: Benchmark) -> float:
     value = sample.metrics.get(metric, math.nan)
-    if not 0.0 <= value <= 1.0:
+    # Bits per byte, of which fewer are better, have no upper limit.
+    if not 0.0 <= value <= (sys.float_info.max if benchmark.lower_is_better else 1.0):
         raise EvaluationError(
             f"Document {sample.doc_id} of {sample.subset} has no {metric} between 0 and 1: evaluate it again."
         )

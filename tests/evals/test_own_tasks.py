@@ -177,6 +177,50 @@ def test_python_of_a_task_needs_its_name(folder: Path, tmp_path: Path) -> None:
         )
 
 
+def test_code_of_the_model_runs_without_rights(folder: Path, tiny_llama: Path, tmp_path: Path) -> None:
+    """What it may not: read a secret, reach the network, fill memory, run for ever; what does not end has not passed."""
+    from evals.harness.code_process import CodeProcess
+    from evals.harness.tasks import load_tasks
+
+    with pytest.raises(SuiteError, match=r"executes code that the model writes.*--allow-code own_program"):
+        resolve_suite(SuiteRequest(tasks=("own_program",), include=str(folder)), tmp_path)
+    suite = resolve_suite(
+        SuiteRequest(
+            tasks=("own_program",), include=str(folder), allow_code=("own_program",), name="programs"
+        ),
+        tmp_path,
+    )
+    (benchmark,) = suite.benchmarks
+    settings = suite.eval_settings(ChatTemplate.OFF)
+    tasks = load_tasks(benchmark, settings, None)
+    with pytest.raises(EvaluationError, match="does not allow it by name"):
+        CodeProcess(benchmark.model_copy(update={"code": ()}), tasks, settings, None)
+    if os.geteuid() != 0:
+        pytest.skip("becoming another user takes root")
+    secret = tmp_path / "secret"
+    secret.write_text("x")
+    secret.chmod(0o600)
+    programs = {
+        "passed = 1 + 1 == 2": 1.0,
+        "passed = False": 0.0,
+        "import os; passed = os.getuid() == 65534 and os.getgroups() == []": 1.0,
+        "import os; passed = 'MERGEBOARD_TEST_SECRET' in os.environ": 0.0,
+        f"passed = False\ntry:\n    open({str(secret)!r})\nexcept PermissionError:\n    passed = True": 1.0,
+        "import socket\ntry:\n    socket.create_connection(('127.0.0.1', PORT), 1)\n    passed = False\nexcept OSError:\n    passed = True": 1.0,
+        "x = bytearray(20 * 2**30)": 0.0,
+        "import os; os._exit(0)": 0.0,
+        "import os, signal; os.kill(os.getpid(), signal.SIGKILL)": 0.0,
+        "import os\nfor _ in range(500):\n    os.fork()": 0.0,
+    }
+    import socket
+
+    os.environ["MERGEBOARD_TEST_SECRET"] = "s"
+    with socket.create_server(("127.0.0.1", 0)) as server, CodeProcess(benchmark, tasks, settings, None):
+        for program, passed in programs.items():
+            text = program.replace("PORT", str(server.getsockname()[1]))
+            assert tasks["own_program"].process_results({"q": "?"}, [text]) == {"passed": passed}, program
+
+
 def test_a_definition_that_lost_its_permission_runs_no_code(folder: Path) -> None:
     from evals.harness.tasks import load_tasks
 
@@ -204,7 +248,7 @@ def test_a_suite_file_names_tasks_or_holds_benchmarks(folder: Path, tmp_path: Pa
         ("- a", "a suite file is a mapping"),
         ("name: x", "give `tasks: "),
         ("tasks: 3", "give a list of task names"),
-        ("tasks: [humaneval]", "executes code that the model writes"),
+        ("tasks: [humaneval]", "executes code that the model writes.*--allow-code humaneval"),
         ("tasks: [own_choice]\ninclude: nowhere", "There is no folder"),
         ("benchmarks: [{name: a}]", "benchmarks.0.title: Field required"),
     ],

@@ -134,6 +134,20 @@ generation_kwargs: {until: ["\\n"], max_gen_toks: 8}
 metric_list:
   - {metric: digits, aggregation: mean, higher_is_better: true}
 """,
+    "program.yaml": """
+task: own_program
+dataset_path: json
+dataset_kwargs: {data_files: {test: data/sums.jsonl}}
+unsafe_code: true
+output_type: generate_until
+test_split: test
+doc_to_text: "{{q}}"
+doc_to_target: "{{options[0]}}"
+process_results: !function own_code.run
+generation_kwargs: {until: ["\\n\\n"], max_gen_toks: 8}
+metric_list:
+  - {metric: passed, aggregation: mean, higher_is_better: true}
+""",
     "own_code.py": '''"""Python that a task brings."""
 
 
@@ -143,6 +157,15 @@ def even(docs):
 
 def digits(doc, results):
     return {"digits": sum(c.isdigit() for c in results[0]) / max(1, len(results[0]))}
+
+
+def run(doc, results):
+    names = {}
+    try:
+        exec(results[0], names)
+    except Exception:
+        return {"passed": 0.0}
+    return {"passed": float(bool(names.get("passed")))}
 ''',
     "few.yaml": """
 task: own_few

@@ -121,7 +121,7 @@ class SideBySide:
                 limit=settings.limit,
                 apply_chat_template=settings.chat_template is ChatTemplate.ON,
                 fewshot_as_multiturn=settings.fewshot_as_multiturn,
-                bootstrap_iters=100,
+                bootstrap_iters=1000,
             )
         found = Parity()
         _compare_samples(read_samples(samples_path), theirs, found)

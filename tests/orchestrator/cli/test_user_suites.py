@@ -11,6 +11,7 @@ import yaml
 from huggingface_hub import constants
 from typer.testing import CliRunner, Result
 
+from evals.errors import SuiteError
 from evals.suite_file import read_suite_file
 from orchestrator import cli
 from orchestrator.cli.sweep import reference_page
@@ -32,8 +33,8 @@ def test_a_suite_is_written_explained_and_the_same(
     write_own_tasks(tmp_path / "tasks")
     tasks = "own_choice,own_letters,own_pages,own_written,own_group,own_scored"
     refused = called("suite", "init", "my.yaml", "--tasks", tasks, "--include", "tasks")
-    assert refused.exit_code == 2
-    assert "--allow-code own_scored" in str(refused.output)
+    assert isinstance(refused.exception, SuiteError)
+    assert "--allow-code own_scored" in str(refused.exception)
     made = called(
         "suite", "init", "my.yaml", "--tasks", tasks, "--include", "tasks", "--allow-code", "own_scored"
     )
@@ -48,7 +49,7 @@ def test_a_suite_is_written_explained_and_the_same(
     assert pages.lower_is_better
     assert [s.overrides for s in group.subsets] == [{}, {"num_fewshot": 1}]
     assert scored.code == ("own_scored",)
-    assert called("suite", "init", "my.yaml", "--tasks", tasks).exit_code == 2
+    assert "replace it with --force" in str(called("suite", "init", "my.yaml", "--tasks", tasks).exception)
     explained = called("suite", "show", "my.yaml")
     assert "own_pages = 100 * mean over every byte of bits_per_byte (lower is better)" in explained.output
     assert "own_group = 100 * mean over 2 subsets of the mean of acc" in explained.output
@@ -97,10 +98,9 @@ def test_data_is_fetched_from_the_hub(tmp_path: Path, home: Path, monkeypatch: p
         hub.gated.add("openai/gsm8k")
         hub.repositories["openai/gsm8k"] = source
         gated = called("data", "get", "gsm8k")
-        assert gated.exit_code == 2
         assert (
             "openai/gsm8k is gated: accept its terms at https://huggingface.co/datasets/openai/gsm8k"
-            in " ".join(gated.output.split())
+            in str(gated.exception)
         )
 
 
