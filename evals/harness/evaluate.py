@@ -30,7 +30,6 @@ from evals.scores import ChatTemplate, EvalSettings, Evaluation, Sample, Score
 from evals.sharing import StretchLocks, deadline, has_leader
 from evals.suite import Benchmark, Suite
 
-
 _BOOTSTRAP = 1000
 
 
