@@ -13,29 +13,26 @@ from evals.benchmark import (
     Aggregation,
     Benchmark,
     CardEntry,
-    Dataset,
     Extraction,
     OutputKind,
     Subset,
 )
 from evals.errors import SuiteError
 from evals.suite import BoardSettings, Suite
+from evals.task_data import dataset_of
 from evals.task_files import lm_eval_tasks
 from evals.task_metrics import lower_is_better, main_metrics, metric_labels
 from evals.task_yaml import (
     FunctionReference,
     TaskFile,
     TaskIndex,
+    TaskLeaf,
     lm_eval_index,
     python_of,
     read_task,
     with_folder,
 )
 
-MAX_FILES_BYTES = 8_000_000
-"""Most bytes of task and data files that travel with a benchmark."""
-
-_LOADERS = ("json", "csv", "text")
 _OUTPUTS = {
     "multiple_choice": OutputKind.MULTIPLE_CHOICE,
     "generate_until": OutputKind.GENERATION,
@@ -45,28 +42,13 @@ _OUTPUTS = {
 _GROUP_FIELDS = {"group", "group_alias", "task", "aggregate_metric_list", "metadata", "tag", "include"}
 
 
-@dataclass(frozen=True)
-class _Leaf:
-    """A task with the fields that its groups replace."""
-
-    file: TaskFile
-    fields: dict[str, Any]
-    overrides: dict[str, Any]
-    read: tuple[Path, ...]
-
-    @property
-    def dataset(self) -> str:
-        """Its data set as the task names it."""
-        return str(self.fields.get("dataset_path") or "")
-
-
 @dataclass
 class _Column:
     """The tasks of one benchmark, and the aggregation of their group if it has one."""
 
     name: str
     title: str
-    leaves: list[_Leaf]
+    leaves: list[TaskLeaf]
     metric: Mapping[str, Any] | None = None
     remark: str | None = field(default=None)
 
@@ -110,7 +92,7 @@ def travelling_files(
             raise SuiteError(f"{include} has no task '{task}'; {index.names_like(task)}")
     leaves = [_leaf(index.files[task], {}) for task in tasks]
     code = tuple(leaf.file.name for leaf in leaves if _needs_permission(leaf, set(allow_code), ""))
-    dataset, files = _dataset(leaves, own=True)
+    dataset, files = dataset_of(leaves, own=True)
     return dataset.files, files, code
 
 
@@ -172,15 +154,15 @@ def _columns(name: str, index: TaskIndex) -> Iterator[_Column]:
         )
 
 
-def _leaf(file: TaskFile, overrides: dict[str, Any]) -> _Leaf:
+def _leaf(file: TaskFile, overrides: dict[str, Any]) -> TaskLeaf:
     seen: list[Path] = []
     fields = read_task(file.path, file.root, seen)
-    return _Leaf(file, fields | overrides, overrides, tuple(seen))
+    return TaskLeaf(file, fields | overrides, overrides, tuple(seen))
 
 
 def _leaves(
     group: Mapping[str, Any], inherited: dict[str, Any], index: TaskIndex, file: TaskFile
-) -> Iterator[_Leaf]:
+) -> Iterator[TaskLeaf]:
     """The tasks below a group, each once, with the fields that the groups replace."""
     shared = {k: v for k, v in group.items() if k not in _GROUP_FIELDS} | inherited
     members = group.get("task") or ()
@@ -218,7 +200,7 @@ def _benchmark(column: _Column, allowed: set[str]) -> Benchmark:
     metrics = main_metrics(metric_labels(fields), column.metric)
     lower = lower_is_better(metrics[0], fields)
     own = not leaves[0].file.path.is_relative_to(lm_eval_tasks())
-    dataset, files = _dataset(leaves, own)
+    dataset, files = dataset_of(leaves, own)
     size_weighted = column.metric is None or bool(column.metric.get("weight_by_size", True))
     output = kinds.pop()
     shots = int(fields.get("num_fewshot") or 0)
@@ -261,7 +243,7 @@ def _with_cards(benchmarks: Sequence[Benchmark]) -> Iterator[Benchmark]:
         yield benchmark.model_copy(update={"card": card})
 
 
-def _needs_permission(leaf: _Leaf, allowed: set[str], column: str) -> bool:
+def _needs_permission(leaf: TaskLeaf, allowed: set[str], column: str) -> bool:
     """Whether the task brings Python that was allowed; SuiteError where it was not, or the model's own code would run."""
     task, permitted = leaf.file.name, bool(allowed & {leaf.file.name, column})
     unsafe = bool(leaf.fields.get("unsafe_code"))
@@ -281,7 +263,7 @@ def _needs_permission(leaf: _Leaf, allowed: set[str], column: str) -> bool:
     return bool(code) or unsafe
 
 
-def _output(leaf: _Leaf) -> OutputKind:
+def _output(leaf: TaskLeaf) -> OutputKind:
     kind = leaf.fields.get("output_type", "generate_until")
     if "class" in leaf.fields and "output_type" not in leaf.fields:
         raise SuiteError(
@@ -300,12 +282,12 @@ def _extraction(output: OutputKind, metric: str) -> Extraction:
     return Extraction.FILTER if output is OutputKind.GENERATION else Extraction.NONE
 
 
-def _common_folder(leaves: Sequence[_Leaf]) -> str:
+def _common_folder(leaves: Sequence[TaskLeaf]) -> str:
     folders = [str(leaf.file.path.parent) for leaf in leaves]
     return Path(os.path.commonpath(folders)).relative_to(lm_eval_tasks()).as_posix()
 
 
-def _subset(leaf: _Leaf, shots: int) -> Subset:
+def _subset(leaf: TaskLeaf, shots: int) -> Subset:
     choices = leaf.fields.get("doc_to_choice")
     n_choices = len(choices) if isinstance(choices, list | dict) and len(choices) > 1 else None
     own_shots = int(leaf.fields.get("num_fewshot") or 0)
@@ -321,80 +303,3 @@ def _subset(leaf: _Leaf, shots: int) -> Subset:
         data=None if data is None else str(data),
         overrides=overrides | ({} if own_shots == shots else {"num_fewshot": own_shots}),
     )
-
-
-def _dataset(leaves: Sequence[_Leaf], own: bool) -> tuple[Dataset, dict[str, str]]:
-    """The data set of a benchmark's tasks, and the files that travel with it."""
-    first = leaves[0]
-    paths = {leaf.dataset for leaf in leaves}
-    if paths == {""}:
-        raise SuiteError(
-            f"The task '{first.file.name}' names no dataset_path, so that its data cannot be checked."
-        )
-    if len(paths) > 1:
-        raise SuiteError(
-            f"The tasks of '{first.file.name}' read several data sets ({', '.join(sorted(paths)[:3])})."
-        )
-    if not own:
-        return Dataset(path=first.dataset), {}
-    root = first.file.root.resolve()
-    files = {path for leaf in leaves for path in leaf.read}
-    if any(python_of(leaf.fields) for leaf in leaves):
-        files |= {path for path in root.rglob("*.py") if "__pycache__" not in path.parts}
-    dataset = Dataset(path=first.dataset)
-    if first.dataset in _LOADERS:
-        if len(leaves) > 1 and len({str(leaf.fields.get("dataset_kwargs")) for leaf in leaves}) > 1:
-            raise SuiteError(
-                f"The tasks of one group ({first.file.name}, ...) have data files of their own; name them one by one."
-            )
-        splits = _data_files(first)
-        files |= {root / name for names in splits.values() for name in names}
-        dataset = Dataset(path=first.dataset, files=splits)
-    return dataset, {str(path.relative_to(root)): _text(path) for path in sorted(files)} if _fits(
-        files
-    ) else {}
-
-
-def _data_files(leaf: _Leaf) -> dict[str, tuple[str, ...]]:
-    """Split -> data files below the task's folder, relative to it; as `data_files` of a task names them."""
-    given = (leaf.fields.get("dataset_kwargs") or {}).get("data_files")
-    by_split = given if isinstance(given, dict) else {"train": given}
-    root = leaf.file.root.resolve()
-    return {
-        str(split): tuple(str(_data_file(leaf, str(name), root).relative_to(root)) for name in _listed(names))
-        for split, names in by_split.items()
-    }
-
-
-def _listed(names: Any) -> list[Any]:
-    return list(names) if isinstance(names, list) else [names]
-
-
-def _data_file(leaf: _Leaf, name: str, root: Path) -> Path:
-    """A data file of a task: beside the task's file, else relative to the current folder as in lm-eval."""
-    for place in (leaf.file.path.parent / name, Path(name)):
-        if place.is_file() and place.resolve().is_relative_to(root):
-            return place.resolve()
-    raise SuiteError(
-        f"The data file {name!r} of the task '{leaf.file.name}' is not below {root}; put it beside the task's file, so that it travels with "
-        "the suite."
-    )
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_bytes().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise SuiteError(
-            f"{path} is not UTF-8 text and cannot travel with the suite: give it as JSON, CSV or text."
-        ) from error
-
-
-def _fits(files: Collection[Path]) -> bool:
-    size = sum(path.stat().st_size for path in files)
-    if size > MAX_FILES_BYTES:
-        raise SuiteError(
-            f"The files of a task have {size:,} bytes, more than the {MAX_FILES_BYTES:,} that travel with a suite: put the data into a "
-            "folder ORG/NAME of MERGEBOARD_DATASETS on every node, and name it as dataset_path."
-        )
-    return True

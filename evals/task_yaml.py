@@ -40,6 +40,21 @@ class TaskFile:
     is_group: bool
 
 
+@dataclass(frozen=True)
+class TaskLeaf:
+    """A task with the fields that its groups replace."""
+
+    file: TaskFile
+    fields: dict[str, Any]
+    overrides: dict[str, Any]
+    read: tuple[Path, ...]
+
+    @property
+    def dataset(self) -> str:
+        """Its data set as the task names it."""
+        return str(self.fields.get("dataset_path") or "")
+
+
 @dataclass
 class TaskIndex:
     """Tasks, groups and tags by name, of lm-eval's folder and of a user's, whose names come first."""

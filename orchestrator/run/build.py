@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from pydantic import Field
@@ -29,6 +32,9 @@ from recipes.layer_path import LayerPathSpec
 from recipes.recipe import Recipe, SourceRef
 from recipes.sources import describe
 
+Watched = Callable[[str, Path], AbstractContextManager[None]]
+"""Digest of a build and the folder of journals -> what shows its progress."""
+
 
 class Built(Frozen):
     """Result of `mergeboard build`."""
@@ -41,10 +47,18 @@ class Built(Frozen):
     duration_s: float = Field(description="Wall-clock seconds.")
 
 
-def build_to(recipe: str, out: Path, settings: Settings, *, base: str | None, sources: list[str]) -> Built:
+def build_to(
+    recipe: str,
+    out: Path,
+    settings: Settings,
+    *,
+    base: str | None,
+    sources: list[str],
+    watched: Watched = lambda digest, journals: contextlib.nullcontext(),
+) -> Built:
     """Build a recipe (file, catalogue name, or layer path of `base`) and copy it to `out`.
 
-    A second call reuses the artifact. Raises SweepError, RecipeError or BuildError.
+    A second call reuses the artifact. `watched` is entered while it builds. Raises SweepError, RecipeError or BuildError.
     """
     started = time.monotonic()
     job = build_job(recipe, settings, base=base, sources=sources)
@@ -53,7 +67,8 @@ def build_to(recipe: str, out: Path, settings: Settings, *, base: str | None, so
     _check_out(out, existing, settings.home / "cache")
     if existing is None:
         context = WorkerContext(home=str(settings.home), datasets=None)
-        outcome = run_build(context, f"build-{job.digest}-{os.getpid()}", job)
+        with watched(job.digest, settings.journals):
+            outcome = run_build(context, f"build-{job.digest}-{os.getpid()}", job)
         if isinstance(outcome, Failure):
             raise BuildError(outcome.message)
     with store.lease(job.digest):
