@@ -48,7 +48,7 @@ def evaluate(
     """Score one checkpoint, or one layer path of it; the base of the path is scored beside it.
 
     \b
-    Examples:
+    Example:
       mergeboard eval demo/SmolLM2-135M-Instruct --suite smoke --layer-path "(3, 5)"
       mergeboard eval org/name@commit --tasks arc_easy,gsm8k_cot --limit 100
     """

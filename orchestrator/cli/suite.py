@@ -60,7 +60,7 @@ def show_suite(
     """Explain a suite: shots, metrics, documents, data, and how each column is computed; or list all probes.
 
     \b
-    Examples:
+    Example:
       mergeboard suite show leaderboard-v2
       mergeboard suite show my-suite.yaml
     """

@@ -35,10 +35,11 @@ def list_fields(as_json: options.AsJson = False) -> None:
 def schema() -> None:
     """Print the JSON schema of a sweep file; an editor completes and checks fields with it.
 
+    A sweep that begins with `# yaml-language-server: $schema=sweep.schema.json` is checked while it is written.
+
     \b
     Example:
       mergeboard sweep schema > sweep.schema.json
-      (then begin the sweep with: # yaml-language-server: $schema=sweep.schema.json)
     """
     from orchestrator.plan.sweep_schema import sweep_schema
 
