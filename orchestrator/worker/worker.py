@@ -80,12 +80,12 @@ class EngineHost:
             return (self._broken,) * len(tasks)
         logs = [self._context.home_path / "logs" / f"{task.attempt_id}.log" for task in tasks]
         jobs = [task.job for task in tasks if isinstance(task.job, EvalJob)]
-        for suite in {task.suite.digest: task.suite for task in tasks if task.suite}.values():
-            define_suite(suite)
         started = False
         try:
             with _captured(logs[0]):
                 _share_log(logs)
+                for suite in {task.suite.digest: task.suite for task in tasks if task.suite}.values():
+                    define_suite(suite)
                 begun_at = datetime.now(UTC)
                 report = _ProgressFile(self._context.home_path / "journals" / jobs[0].digest)
                 engine = self._engine_for(jobs[0], report.engine_start)
