@@ -158,7 +158,7 @@ def _table(comparison: Comparison) -> None:
             return f"background-color: {forbidden}" if name == "Verdict" else ""
         if not row.significant or name not in ("Verdict", "delta_points"):
             return ""
-        return f"background-color: {better if row.improved else worse}"
+        return f"background-color: {better if row.delta.delta_points > 0 else worse}"
 
     selected = widgets.table(
         [_cells(row) for row in rows],

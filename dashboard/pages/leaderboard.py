@@ -200,7 +200,11 @@ def _finding(view: _View, rows: Sequence[Row]) -> None:
     for row in rows:
         if not isinstance(row.result, Comparison):
             continue
-        signs = {r.improved for r in (*row.result.rows, *row.result.averages) if r.significant and r.delta}
+        signs = {
+            r.delta.delta_points > 0
+            for r in (*row.result.rows, *row.result.averages)
+            if r.significant and r.delta
+        }
         kind = "▲▼ better and worse" if len(signs) == 2 else "▲ better" if True in signs else "▼ worse"
         names_by_kind[kind if signs else "no difference shown"].append(row.scores.candidate.name)
     if any(names_by_kind.values()):
