@@ -160,7 +160,7 @@ def tint(row: Row, column: Column | None, suite: str) -> Tint:
         return Tint.FORBIDDEN if column is not None and row.score(column) is not None else Tint.NONE
     if comparison is None or comparison.delta is None or not comparison.significant:
         return Tint.NONE
-    return Tint.BETTER if comparison.improved else Tint.WORSE
+    return Tint.BETTER if comparison.delta.delta_points > 0 else Tint.WORSE
 
 
 def reasons(rows: Sequence[Row]) -> tuple[str, ...]:
@@ -219,7 +219,7 @@ def _difference(comparison: PairResult | None, row: ComparisonRow | None, shown:
         return FORBIDDEN
     sign = ""
     if row.significant:
-        sign = "▲ " if row.improved else "▼ "
+        sign = "▲ " if row.delta.delta_points > 0 else "▼ "
     forced = " (forced)" if row.forced else ""
     if shown is Shown.PERCENT:
         percent = row.delta.delta_percent
