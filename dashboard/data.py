@@ -30,7 +30,9 @@ def settings() -> Settings:
 def open_pages() -> Pages:
     """Open the configured store. Raises StoreError if it cannot be opened."""
     url = settings().database_url
-    return _opened(url, _file_number(url))
+    pages = _opened(url, _file_number(url))
+    slow(pages.define_suites)  # runs of other processes bring suites of their own
+    return pages
 
 
 def live(question: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

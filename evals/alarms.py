@@ -29,7 +29,7 @@ def find_alarms(benchmark: Benchmark, samples: Sequence[Sample]) -> tuple[Alarm,
         return ()
     shares = (
         _choice_shares(samples)
-        if benchmark.output is OutputKind.MULTIPLE_CHOICE
+        if benchmark.output is not OutputKind.GENERATION
         else _text_shares(benchmark, samples)
     )
     return tuple(

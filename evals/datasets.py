@@ -14,9 +14,10 @@ from typing import Any
 import yaml
 from pydantic import Field
 
-from evals.engine import Frozen
+from evals.benchmark import OWN_TASKS_DIR, Benchmark
+from evals.engine import Frozen, digest_of
 from evals.errors import DatasetChanged, DatasetError
-from evals.suite import OWN_TASKS_DIR, Benchmark
+from evals.task_files import files_folder
 
 DATA_SUFFIXES = (".parquet", ".csv", ".jsonl", ".json", ".arrow", ".zip", ".gz", ".zst")
 
@@ -56,6 +57,14 @@ class DataOnNode(Frozen):
 def check(benchmark: Benchmark, mirror: Path | None, home: Path | None = None) -> DatasetStatus:
     """Look for the documents; `home` is Hugging Face's folder, by default $HF_HOME."""
     dataset = benchmark.dataset
+    if dataset.files:
+        return DatasetStatus(
+            benchmark=benchmark.name,
+            dataset=dataset.path,
+            state=DatasetState.AVAILABLE,
+            location=files_folder(benchmark),
+            command=None,
+        )
     if dataset.shipped:
         places = [OWN_TASKS_DIR / dataset.path]
     else:
@@ -188,6 +197,9 @@ def content_digest(location: Path, benchmark: Benchmark) -> str:
     It covers the names and bytes of the files of the subsets' configurations, and README.md's mapping of files to splits;
     every data file if the README has no mapping. Other configurations and prose do not count.
     """
+    if benchmark.dataset.files:
+        texts = {s: [benchmark.files[n] for n in names] for s, names in benchmark.dataset.files.items()}
+        return digest_of(texts)
     digest = hashlib.sha256()
     mapping = _mapping(location / "README.md", benchmark)
     digest.update(json.dumps(mapping, sort_keys=True).encode())
@@ -231,6 +243,12 @@ def _data_files(location: Path, mapping: dict[str, Any]) -> list[str]:
     ]
     selected = [name for name in names if any(fnmatch.fnmatch(name, pattern) for pattern in patterns)]
     return selected or names
+
+
+def data_patterns(readme: Path, benchmark: Benchmark) -> list[str]:
+    """Patterns of the data files that a benchmark's tasks read, as a data set's README declares them; empty if it does not."""
+    mapping = _mapping(readme, benchmark)
+    return [p.removeprefix("./") for config in mapping.values() for p in _patterns(config.get("data_files"))]
 
 
 def _file_state(file: Path) -> tuple[int, int, int, int]:

@@ -187,14 +187,26 @@ class ScoreResult(Frozen):
     )
 
 
+class Sampling(Frozen):
+    """How tokens are drawn; the same seed draws the same tokens on the same engine, whatever else is in the batch."""
+
+    temperature: float = Field(gt=0, description="Divides the logits.")
+    top_p: float = Field(
+        default=1.0, gt=0, le=1, description="Share of probability that tokens are drawn from."
+    )
+    top_k: int = Field(default=0, ge=0, description="Number of likeliest tokens to draw from; 0 for all.")
+    seed: int = Field(ge=0, description="Seed of this continuation.")
+
+
 class GenerateRequest(Frozen):
-    """Greedy (temperature 0) continuation of a prompt."""
+    """Continuation of a prompt: greedy (temperature 0), or drawn at random."""
 
     prompt: tuple[int, ...] = Field(description="Token ids of the prompt, at least one.")
     max_new_tokens: int = Field(ge=1, description="Most tokens to generate.")
     stop: tuple[str, ...] = Field(
         default=(), description="Strings that end the generation; not part of the text."
     )
+    sampling: Sampling | None = Field(default=None, description="How tokens are drawn; null for greedy.")
 
 
 class GenerateResult(Frozen):

@@ -43,6 +43,8 @@ def request_digest(request: Request) -> str:
         digest.update(b"generate")
         digest.update(array("q", request.prompt).tobytes())
         digest.update(json.dumps([request.max_new_tokens, *request.stop]).encode())
+        if request.sampling is not None:
+            digest.update(request.sampling.model_dump_json().encode())
     return digest.hexdigest()[:32]
 
 

@@ -86,7 +86,7 @@ def suite_score(suite: Suite, results: Sequence[BenchmarkScore]) -> SuiteScore:
     present = tuple(by_name[b.name] for b in suite.benchmarks if b.name in by_name)
     missing = tuple(b.name for b in suite.benchmarks if b.name not in by_name)
     complete = not missing and not any(r.partial for r in present)
-    mean = fmean(r.normalized for r in present) if present else None
+    mean = fmean(r.normalized for r in present) if present and suite.has_average else None
     return SuiteScore(
         suite=suite.name,
         benchmarks=present,

@@ -134,7 +134,10 @@ class Sample(Frozen):
     n_tokens: int = Field(default=0, description="Number of generated tokens.")
     truncated: bool = Field(default=False, description="Whether the response reached its length limit.")
     metrics: dict[str, float] = Field(description="Every metric of this document from lm-eval, 0 to 1.")
-    correct: float = Field(ge=0, le=1, description="The benchmark's own metric for this document.")
+    correct: float = Field(
+        ge=0,
+        description="The benchmark's own metric for this document: 0 to 1, or of any size for perplexity (bits per byte).",
+    )
     weights: dict[str, float] = Field(
         default_factory=dict,
         description="For metrics over several items of a document (IFEval's instructions), the number of items.",

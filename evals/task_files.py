@@ -2,24 +2,57 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import importlib.util
+import os
+import shutil
+import tempfile
 from pathlib import Path
 
+from evals.benchmark import FILES_PREFIX, OWN_PREFIX, OWN_TASKS_DIR, Benchmark
+from evals.engine import digest_of
 from evals.errors import SuiteError
-from evals.suite import OWN_PREFIX, OWN_TASKS_DIR, Benchmark
 
 _SUFFIXES = (".yaml", ".yml", ".py", ".json", ".jsonl", ".txt")
 
 
 def task_folder(benchmark: Benchmark) -> Path:
     """Folder of the benchmark's task files; SuiteError if it is missing."""
+    if benchmark.tasks.startswith(FILES_PREFIX):
+        return files_folder(benchmark)
     is_shipped = benchmark.tasks.startswith(OWN_PREFIX)
     root = OWN_TASKS_DIR if is_shipped else lm_eval_tasks()
     folder = root / benchmark.tasks.removeprefix(OWN_PREFIX)
     if not folder.is_dir():
         raise SuiteError(f"Benchmark '{benchmark.name}' names the task folder {folder}, which is not there.")
+    return folder
+
+
+def files_folder(benchmark: Benchmark) -> Path:
+    """A private folder on this machine with the files that travel with the definition; written once per content."""
+    digest = digest_of(dict(benchmark.files))
+    root = Path(tempfile.gettempdir()) / f"mergeboard-tasks-{os.getuid()}"
+    root.mkdir(mode=0o700, exist_ok=True)
+    if root.is_symlink() or root.stat().st_uid != os.getuid():
+        raise SuiteError(f"{root} belongs to another user; set TMPDIR to a folder of your own.")
+    folder = root / digest
+    if not folder.is_dir() or any(
+        not (folder / name).is_file() or (folder / name).read_bytes() != text.encode()
+        for name, text in benchmark.files.items()
+    ):
+        made = Path(tempfile.mkdtemp(dir=root))
+        for name, text in benchmark.files.items():
+            path = made / name
+            if not path.resolve().is_relative_to(made.resolve()):
+                raise SuiteError(f"A suite's file is called {name!r}, which is outside of its folder.")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8", newline="")
+        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):  # another process was faster
+            made.rename(folder)
+        shutil.rmtree(made, ignore_errors=True)
     return folder
 
 
@@ -34,6 +67,8 @@ def lm_eval_tasks() -> Path:
 
 def task_digest(benchmark: Benchmark) -> str:
     """First 16 hex digits of a sha256 over the files of the task folder and the modules of `functions` and `prepare`."""
+    if benchmark.tasks.startswith(FILES_PREFIX):
+        return digest_of(dict(benchmark.files))
     folder = task_folder(benchmark)
     files = {
         path.relative_to(folder).as_posix(): path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,8 +13,18 @@ from typing import Any, cast
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import TemplateLM
 from lm_eval.models.utils import normalize_gen_kwargs
+from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
-from evals.engine import Engine, GenerateRequest, GenerateResult, RequestFilter, ScoreRequest, ScoreResult
+from evals.engine import (
+    Engine,
+    EngineKind,
+    GenerateRequest,
+    GenerateResult,
+    RequestFilter,
+    Sampling,
+    ScoreRequest,
+    ScoreResult,
+)
 from evals.errors import EngineError, EvaluationError
 from evals.harness.progress import ProgressTracker
 from evals.harness.tokenization import Tokenization
@@ -58,8 +69,9 @@ class EngineLM(TemplateLM):
         claims: StretchLocks,
         *,
         leads: bool = True,
+        seed: int = 0,
     ) -> None:
-        """With `leads` false it raises `Helped` when nothing is left to claim."""
+        """`seed` is that of sampled answers. With `leads` false it raises `Helped` when nothing is left to claim."""
         super().__init__()
         self.tokenizer = tokenization.tokenizer
         self._engine = engine
@@ -68,6 +80,7 @@ class EngineLM(TemplateLM):
         self._progress = progress
         self._claims = claims
         self._leads = leads
+        self._seed = seed
         self.written: dict[tuple[str, int], Written] = {}
 
     @property
@@ -165,9 +178,13 @@ class EngineLM(TemplateLM):
         return tuple(context_tokens), tuple(continuation_tokens)
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
-        """The greedy continuation of each prompt."""
+        """The continuation of each prompt, greedy or sampled; repeats of a request draw with seeds of their own."""
         self._tokenization.encode_batch(request.args[0] for request in requests)
-        generate_requests = [self._generate_request(*request.args) for request in requests]
+        repeats: Counter[int] = Counter()
+        generate_requests = []
+        for request in requests:
+            generate_requests.append(self._generate_request(request, repeats[id(request)]))
+            repeats[id(request)] += 1
         answers = cast("list[GenerateResult]", self._answers(generate_requests))
         for request, answer in zip(requests, answers, strict=True):
             self.written[request.task_name, request.doc_id] = Written(
@@ -175,24 +192,40 @@ class EngineLM(TemplateLM):
             )
         return [answer.text for answer in answers]
 
-    def _generate_request(self, prompt: str, gen_kwargs: dict[str, Any]) -> GenerateRequest:
+    def _generate_request(self, request: Instance, repeat: int) -> GenerateRequest:
+        prompt, gen_kwargs = request.args
         kwargs = normalize_gen_kwargs(gen_kwargs, DEFAULT_MAX_NEW_TOKENS)
-        if kwargs["do_sample"]:
-            raise EvaluationError(
-                "A task requires sampling; engines decode greedily: set do_sample to false in the task."
-            )
         tokens = self.tok_encode(prompt) or [self.prefix_token_id]
+        sampling = sampling_of(dict(kwargs), self._seed, prompt, repeat) if kwargs["do_sample"] else None
         return GenerateRequest(
             prompt=tuple(tokens),
             max_new_tokens=int(kwargs["max_gen_toks"]),
             stop=tuple(s for s in kwargs["until"] if s),
+            sampling=sampling,
         )
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
-        """Not supported: no leaderboard uses perplexity."""
-        raise EvaluationError(
-            "A task requires perplexity (loglikelihood_rolling); choose a task with choices or generated answers."
-        )
+        """Log-probability of each document, in windows of the engine's length as lm-eval's own model of the engine makes them."""
+        length = self._engine.max_length - (2 if self._engine.spec.kind is EngineKind.VLLM else 0)
+        score_requests: list[ScoreRequest] = []
+        counts = []
+        for request in requests:
+            windows = [
+                make_disjoint_window(window)
+                for window in get_rolling_token_windows(
+                    token_list=self.tok_encode(request.args[0]),
+                    prefix_token=self.prefix_token_id,
+                    max_seq_len=length,
+                    context_len=1,
+                )
+            ]
+            score_requests += [
+                ScoreRequest(context=tuple(context), continuations=(tuple(continuation),))
+                for context, continuation in windows
+            ]
+            counts.append(len(windows))
+        answers = iter(cast("list[ScoreResult]", self._answers(score_requests)))
+        return [sum(next(answers).logprobs[0] for _ in range(count)) for count in counts]
 
     def _loglikelihood_tokens(self, requests: list[Any], **kwargs: object) -> list[tuple[float, bool]]:
         raise NotImplementedError("`loglikelihood` calls the engine directly.")
@@ -282,6 +315,26 @@ class EngineLM(TemplateLM):
                 f"The {self._engine.spec.kind} engine left a request without an answer; run the same command again to resume."
             )
         return result
+
+
+def sampling_of(kwargs: Mapping[str, Any], seed: int, prompt: str, repeat: int) -> Sampling:
+    """How a task's `generation_kwargs` draw tokens; the seed is of the evaluation, the prompt and the repeat.
+
+    EvaluationError for an option that would change the draws and is not known.
+    """
+    unknown = set(kwargs) - {"do_sample", "temperature", "top_p", "top_k", "until", "max_gen_toks"}
+    if unknown:
+        raise EvaluationError(
+            f"A task samples with {', '.join(sorted(unknown))}; only temperature, top_p and top_k are supported: take it out of the task's "
+            "generation_kwargs."
+        )
+    digest = hashlib.sha256(f"{seed} {repeat} {prompt}".encode()).digest()
+    return Sampling(
+        temperature=float(kwargs.get("temperature") or 1.0),
+        top_p=float(kwargs.get("top_p") or 1.0),
+        top_k=max(0, int(kwargs.get("top_k") or 0)),
+        seed=int.from_bytes(digest[:4], "big"),
+    )
 
 
 def _schedule_key(request: Request) -> tuple[int, tuple[int, ...]]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from statistics import fmean
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,19 @@ from lm_eval.api.task import Task
 from evals.alarms import find_alarms
 from evals.clusters import with_clusters
 from evals.harness.adapter import Written
-from evals.scores import Sample, SampleItem, Score
+from evals.harness.repeats import repeat_metric, value_of
+from evals.scores import Alarm, Sample, SampleItem, Score
 from evals.suite import Benchmark, Extraction, Subset
 
 NO_FILTER = "none"
+_OF_LOGPROBS: Mapping[str, Callable[[float, float], float]] = {
+    "bits_per_byte": lambda logprob, size: -logprob / size / math.log(2),
+    "weighted_perplexity": lambda logprob, size: math.exp(-logprob / size),
+    "weighted_mean": lambda logprob, size: logprob / size,
+}
+"""lm-eval's aggregations of (log-probability, words or bytes): the value of one document."""
+_OF_ALL_DOCUMENTS = ("f1_score", "matthews_corrcoef", "bleu", "chrf", "ter", "brier_score")
+"""lm-eval's aggregations that are defined over all documents only."""
 NO_MATCH = "[invalid]"
 """Output of lm-eval's regex filter if nothing matches."""
 
@@ -66,7 +76,31 @@ def collect_scores(
                 alarms=alarms,
             )
         )
-    return tuple(scores)
+    return (*scores, *_repeat_scores(benchmark, subset, results, samples, alarms))
+
+
+def _repeat_scores(
+    benchmark: Benchmark,
+    subset: Subset,
+    results: Mapping[str, Any],
+    samples: Sequence[Sample],
+    alarms: tuple[Alarm, ...],
+) -> Iterator[Score]:
+    """Metrics over several answers to one question: means over questions, with the error of that mean."""
+    for metric in filter(None, map(repeat_metric, benchmark.metrics)):
+        values = [sample.metrics[metric.label] for sample in samples]
+        yield Score(
+            benchmark=benchmark.name,
+            subset=subset.task,
+            metric=metric.label,
+            value=fmean(values),
+            stderr=stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None,
+            n=len(values),
+            n_full=results["n-samples"][subset.task]["original"],
+            lower_bound=subset.lower_bound,
+            task_version=str(results["versions"][subset.task]),
+            alarms=alarms,
+        )
 
 
 def _sample(
@@ -77,9 +111,11 @@ def _sample(
 ) -> Sample:
     first = entries[0]
     name = task.config.task
-    metrics, weights = _metrics(entries)
+    metrics, weights = _metrics(task, entries)
+    for repeated in filter(None, map(repeat_metric, benchmark.metrics)):
+        metrics[repeated.label] = value_of(repeated, task, first)
     choices, logprobs = _choices(task, first)
-    response = choices[_pick(benchmark, choices, logprobs)] if choices else str(first["resps"][0][0])
+    response = _response(benchmark, first, choices, logprobs)
     length = written.get((name, first["doc_id"]), Written(n_tokens=0, truncated=False))
     return Sample(
         benchmark=benchmark.name,
@@ -129,13 +165,22 @@ def _item_names(doc: object, count: int) -> list[str]:
     return lists[0] if len(lists) == 1 else [f"item {number}" for number in range(1, count + 1)]
 
 
-def _metrics(entries: list[Mapping[str, Any]]) -> tuple[dict[str, float], dict[str, float]]:
+def _metrics(task: Task, entries: list[Mapping[str, Any]]) -> tuple[dict[str, float], dict[str, float]]:
+    """Metrics of one document, and their weights; those that only exist over all documents (F1, BLEU) are left out."""
+    aggregations = {name: getattr(f, "__name__", "") for name, f in task.aggregation().items()}
     metrics: dict[str, float] = {}
     weights: dict[str, float] = {}
     for entry in entries:
         for metric in entry["metrics"]:
             label, value = metric_label(metric, entry["filter"]), entry[metric]
-            if isinstance(value, list | tuple):  # several items per document, such as IFEval's instructions
+            aggregation = aggregations.get(metric, "mean")
+            if aggregation in _OF_LOGPROBS:
+                logprob, weight = value
+                metrics[label] = _OF_LOGPROBS[aggregation](logprob, weight)
+                weights[label] = float(weight)
+            elif aggregation in _OF_ALL_DOCUMENTS or not isinstance(value, list | tuple | int | float):
+                continue
+            elif isinstance(value, list | tuple):  # several items per document, such as IFEval's instructions
                 metrics[label] = fmean(map(float, value)) if value else 0.0
                 weights[label] = float(len(value))
             else:
@@ -144,10 +189,23 @@ def _metrics(entries: list[Mapping[str, Any]]) -> tuple[dict[str, float], dict[s
 
 
 def _choices(task: Task, entry: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[float, ...]]:
+    if task.OUTPUT_TYPE == "loglikelihood":
+        return (str(entry["arguments"][0][1]),), (float(entry["resps"][0][0][0]),)
+    if task.OUTPUT_TYPE == "loglikelihood_rolling":
+        return (), (float(entry["resps"][0][0]),)
     if task.OUTPUT_TYPE != "multiple_choice":
         return (), ()
     choices = tuple(str(choice) for choice in task.doc_to_choice(entry["doc"]))
     return choices, tuple(float(resps[0][0]) for resps in entry["resps"][: len(choices)])
+
+
+def _response(
+    benchmark: Benchmark, entry: Mapping[str, Any], choices: tuple[str, ...], logprobs: tuple[float, ...]
+) -> str:
+    """The chosen continuation, or the generated text; empty for the log-probability of a document."""
+    if choices:
+        return choices[_pick(benchmark, choices, logprobs)]
+    return "" if logprobs else str(entry["resps"][0][0])
 
 
 def _pick(benchmark: Benchmark, choices: tuple[str, ...], logprobs: tuple[float, ...]) -> int:
@@ -171,7 +229,7 @@ def _extracted(benchmark: Benchmark, entries: list[Mapping[str, Any]], response:
         case Extraction.CHOICE | Extraction.CHOICE_PER_CHARACTER:
             return response
         case Extraction.FILTER:
-            filters = {m.partition(",")[2] or NO_FILTER for m in benchmark.metrics}
+            filters = {m.partition(",")[2] or NO_FILTER for m in benchmark.metrics}  # of pass@k too
             answer = next((str(e["filtered_resps"][0]) for e in entries if e["filter"] in filters), NO_MATCH)
             return None if answer == NO_MATCH else answer
         case Extraction.MATH:

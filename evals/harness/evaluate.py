@@ -17,6 +17,7 @@ from evals.documents import documents_path, write_documents
 from evals.engine import Engine, digest_of
 from evals.errors import EvaluationError
 from evals.harness.adapter import EngineLM, Helped
+from evals.harness.code_process import CodeProcess
 from evals.harness.collect import collect_samples, collect_scores
 from evals.harness.progress import Progress, ProgressTracker
 from evals.harness.questions import questions
@@ -28,6 +29,8 @@ from evals.samples import write_samples
 from evals.scores import ChatTemplate, EvalSettings, Evaluation, Sample, Score
 from evals.sharing import StretchLocks, deadline, has_leader
 from evals.suite import Benchmark, Suite
+
+_BOOTSTRAP = 1000
 
 
 def evaluate(
@@ -53,18 +56,23 @@ def evaluate(
     tasks = load_tasks(benchmark, settings, mirror)
     tracker = ProgressTracker(benchmark.name, on_progress)
     claims = StretchLocks(journal_dir)
-    with Journal(journal_dir, journal_identity(engine, benchmark, settings, job)) as journal:
+    with (
+        CodeProcess(benchmark, tasks, settings, mirror),
+        Journal(journal_dir, journal_identity(engine, benchmark, settings, job)) as journal,
+    ):
         claims.clear()
-        lm = EngineLM(engine, _tokenization(engine, settings), journal, tracker, claims)
-        results = _run(lm, tasks, settings)
-    scores: list[Score] = []
-    samples: list[Sample] = []
-    for subset in benchmark.subsets:
-        subset_samples = collect_samples(
-            benchmark, tasks[subset.task], results["samples"][subset.task], lm.written
+        lm = EngineLM(
+            engine, _tokenization(engine, settings), journal, tracker, claims, seed=settings.seeds.torch
         )
-        samples += subset_samples
-        scores += collect_scores(benchmark, subset, results, subset_samples)
+        results = _run(lm, tasks, settings)
+        scores: list[Score] = []
+        samples: list[Sample] = []
+        for subset in benchmark.subsets:
+            subset_samples = collect_samples(
+                benchmark, tasks[subset.task], results["samples"][subset.task], lm.written
+            )
+            samples += subset_samples
+            scores += collect_scores(benchmark, subset, results, subset_samples)
     write_samples(samples_path, samples)
     if home is not None:
         store_questions(home, benchmark, tasks, mirror)
@@ -104,7 +112,15 @@ def help_out(
     # The folder is removed when the evaluation ends.
     with contextlib.suppress(FileNotFoundError, Helped), Journal(journal_dir, identity) as journal:
         tracker = ProgressTracker(benchmark.name, None)
-        lm = EngineLM(engine, _tokenization(engine, settings), journal, tracker, claims, leads=False)
+        lm = EngineLM(
+            engine,
+            _tokenization(engine, settings),
+            journal,
+            tracker,
+            claims,
+            leads=False,
+            seed=settings.seeds.torch,
+        )
         _run(lm, load_tasks(benchmark, settings, mirror), settings)
     return timed_out()
 
@@ -125,8 +141,12 @@ def _run(lm: EngineLM, tasks: Mapping[str, Task], settings: EvalSettings) -> Any
             lm,
             {"tasks": tasks, "groups": {}, "group_map": {}},
             limit=settings.limit,
+            # For the errors of metrics that are no means; lm-eval's 100,000 take minutes.
+            bootstrap_iters=_BOOTSTRAP,
             apply_chat_template=settings.chat_template is ChatTemplate.ON,
             fewshot_as_multiturn=settings.fewshot_as_multiturn,
+            # `CodeProcess` has checked that it was allowed by name, and runs it elsewhere.
+            confirm_run_unsafe_code=True,
         )
     if results is None:
         raise EvaluationError("lm-eval returned no results: LOCAL_RANK is set; unset it and run again.")

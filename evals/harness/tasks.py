@@ -18,8 +18,9 @@ from lm_eval.api.task import Task
 from evals.datasets import content_digest, find_dataset
 from evals.errors import DatasetError, EvaluationError, SuiteError
 from evals.scores import EvalSettings
-from evals.suite import OWN_TASKS_DIR, Benchmark, Extraction
+from evals.suite import FILES_PREFIX, OWN_TASKS_DIR, Benchmark, Extraction
 from evals.task_files import task_folder
+from evals.task_yaml import index_of, python_of, read_task
 
 NLTK_DATA = OWN_TASKS_DIR / "nltk_data"
 
@@ -41,12 +42,12 @@ def load_tasks(benchmark: Benchmark, settings: EvalSettings, mirror: Path | None
         raise SuiteError(
             f"Benchmark '{benchmark.name}' names the task '{missing[0]}', which {folder} does not have."
         )
+    _require_allowed_code(benchmark, folder)
     functions = {field: _import_function(name) for field, name in benchmark.functions.items()}
     members = [
         {
             "task": subset.task,
-            "dataset_path": str(location),
-            "dataset_kwargs": {"cache_dir": str(cache)},
+            **_data_fields(benchmark, location, cache, manager.task_index[subset.task].cfg),
             "num_fewshot": benchmark.shots,
             **functions,
             **benchmark.overrides,
@@ -69,6 +70,37 @@ def load_tasks(benchmark: Benchmark, settings: EvalSettings, mirror: Path | None
         if prepare is not None:
             prepare(task)
     return {subset.task: loaded[subset.task] for subset in benchmark.subsets}
+
+
+def _data_fields(
+    benchmark: Benchmark, location: Path, cache: Path, config: dict[str, Any] | None
+) -> dict[str, Any]:
+    """The fields of a task that say where its data is: a local data set, or files that came with the definition."""
+    kwargs = {
+        k: v for k, v in ((config or {}).get("dataset_kwargs") or {}).items() if k != "trust_remote_code"
+    }
+    if not benchmark.dataset.files:
+        return {"dataset_path": str(location), "dataset_kwargs": {**kwargs, "cache_dir": str(cache)}}
+    files = {
+        split: [str(location / name) for name in names] for split, names in benchmark.dataset.files.items()
+    }
+    return {
+        "dataset_path": benchmark.dataset.path,
+        "dataset_kwargs": {**kwargs, "data_files": files, "cache_dir": str(cache)},
+    }
+
+
+def _require_allowed_code(benchmark: Benchmark, folder: Path) -> None:
+    """Raise SuiteError if a task of the user's would run Python that its suite does not allow by name."""
+    if not benchmark.tasks.startswith(FILES_PREFIX):
+        return
+    files = index_of(folder).files
+    for subset in benchmark.subsets:
+        file = files.get(subset.task)
+        if file is not None and subset.task not in benchmark.code and python_of(read_task(file.path, folder)):
+            raise SuiteError(
+                f"The task '{subset.task}' brings Python of its own that its suite does not allow; allow it by name there."
+            )
 
 
 def set_seeds(settings: EvalSettings) -> None:

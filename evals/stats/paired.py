@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -211,9 +212,13 @@ def symmetric(points: float, half: float) -> Interval:
 
 
 def make_estimate(value: float, drawn: Floats, n: int) -> Estimate:
-    """A score with the interval of its draws, clipped to [0, 100] and extended to contain the score."""
+    """A score with the interval of its draws, clipped to [0, 100] and extended to contain the score.
+
+    A score above 100 is no share (bits per byte), and has no upper limit.
+    """
     span = interval(drawn)
-    low, high = max(0.0, min(span.low, value)), min(100.0, max(span.high, value))
+    top = 100.0 if value <= 100.0 else math.inf
+    low, high = max(0.0, min(span.low, value)), min(top, max(span.high, value))
     clipped = span.model_copy(update={"low": low, "high": high})
     return Estimate(value=value, interval=clipped, stderr_points=float(drawn.std()), n=n)
 
@@ -262,7 +267,9 @@ def _subset(
     benchmark: Benchmark,
 ) -> SubsetDocuments:
     chance = benchmark.subset(name).lower_bound
-    values = np.array([[[_value(k[key], m) for m in benchmark.metrics] for k in keyed] for key in keys])
+    values = np.array(
+        [[[_value(k[key], m, benchmark) for m in benchmark.metrics] for k in keyed] for key in keys]
+    )
     weights = np.array([[keyed[0][key].weights.get(m, 1.0) for m in benchmark.metrics] for key in keys])
     bound = chance if benchmark.aggregation.normalizes else 0.0
     return SubsetDocuments(name, bound, values, weights, _clusters(keys, keyed))
@@ -291,9 +298,10 @@ def cluster_count(docs: Documents) -> int | None:
     return sum(s.n if s.clusters is None else int(s.clusters.max()) + 1 for s in docs.subsets)
 
 
-def _value(sample: Sample, metric: str) -> float:
+def _value(sample: Sample, metric: str, benchmark: Benchmark) -> float:
     value = sample.metrics.get(metric, math.nan)
-    if not 0.0 <= value <= 1.0:
+    # Bits per byte, of which fewer are better, have no upper limit.
+    if not 0.0 <= value <= (sys.float_info.max if benchmark.lower_is_better else 1.0):
         raise EvaluationError(
             f"Document {sample.doc_id} of {sample.subset} has no {metric} between 0 and 1: evaluate it again."
         )

@@ -9,6 +9,7 @@ from evals.checkpoint_settings import GenerationSettings
 from evals.engine import GenerateRequest, GenerateResult
 from evals.text_stop import StopStrings, end_text_of, end_tokens, final_text
 from evals.transformers.rope import restore_rope
+from evals.transformers.sampling import RowSampler, RowSampling
 
 if TYPE_CHECKING:
     import torch
@@ -85,10 +86,19 @@ class Generator:
         stopped: list[int | None] = [None] * len(requests)
         stops = [StopStrings(self._tokenizer, request.stop) for request in requests]
         running = list(range(len(requests)))
+        samplers = [RowSampler.of(request.sampling) for request in requests]
         while running and ids.shape[1] < width + new:
             watch = _RowsStopped([stops[row] for row in running], width)
             n_left = width + new - ids.shape[1]
-            ids = self._extend(ids, mask, cache, n_left if cache is None else min(STEPS, n_left), pad, watch)
+            ids = self._extend(
+                ids,
+                mask,
+                cache,
+                n_left if cache is None else min(STEPS, n_left),
+                pad,
+                watch,
+                [samplers[row] for row in running],
+            )
             for place, (row, tokens) in enumerate(zip(running, ids[:, width:].tolist(), strict=True)):
                 rows[row], stopped[row] = tokens, watch.ended[place]
             unfinished = [
@@ -120,12 +130,17 @@ class Generator:
         new: int,
         pad: int,
         watch: _RowsStopped,
+        samplers: Sequence[RowSampler | None],
     ) -> torch.Tensor:
         """Generate up to `new` further tokens of each sequence: [sequences, tokens so far and new]."""
         import torch
         from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
-        penalty = [] if self._penalty == 1.0 else [_RepetitionPenalty(self._penalty, mask)]
+        processors = LogitsProcessorList(
+            [] if self._penalty == 1.0 else [_RepetitionPenalty(self._penalty, mask)]
+        )
+        if any(samplers):
+            processors.append(RowSampling(samplers))
         with torch.inference_mode():
             return self._model.generate(
                 input_ids=ids,
@@ -137,7 +152,7 @@ class Generator:
                     eos_token_id=sorted(self._ends) or None,
                     pad_token_id=pad,
                 ),
-                logits_processor=LogitsProcessorList(penalty),
+                logits_processor=processors,
                 stopping_criteria=StoppingCriteriaList([watch]),
             )
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from evals.engine import GenerateRequest, GenerateResult, RequestFilter, accept_all
+from evals.engine import GenerateRequest, GenerateResult, RequestFilter, Sampling, accept_all
 from evals.errors import EngineError
 from evals.text_stop import StopStrings, final_text
 from evals.vllm.path_generation import Text
@@ -70,6 +70,13 @@ class _Watched(Prompt):
         return _Watch()
 
 
+def _sampling(sampling: Sampling | None) -> dict[str, Any]:
+    """vLLM's names of how tokens are drawn."""
+    if sampling is None:
+        return {"temperature": 0}
+    return sampling.model_dump()
+
+
 def _prompts(
     requests: Sequence[GenerateRequest], max_length: int, text: Text, accepts: RequestFilter
 ) -> Iterator[Prompt]:
@@ -86,7 +93,7 @@ def _prompts(
         if not accepts(index):
             continue
         params = SamplingParams(
-            temperature=0,
+            **_sampling(request.sampling),
             max_tokens=request.max_new_tokens,
             repetition_penalty=text.repetition_penalty,
             detokenize=False,

@@ -31,18 +31,26 @@ def build(
     verbose: options.Verbose = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Write one recipe as an ordinary checkpoint directory.
+    """Write one recipe as an ordinary checkpoint directory, with its mergekit_config.yml and a README.
 
     \b
     Example:
       mergeboard build "(3, 5)" --base demo/SmolLM2-135M-Instruct --out my-checkpoint
     """
+    from orchestrator.cli.build_progress import build_progress
     from orchestrator.cli.interrupts import interruptible, same_command
     from orchestrator.run.build import build_to
     from orchestrator.settings import Settings
 
     with interruptible(lambda: f"Stopped; nothing was left at {out}. Start again with: {same_command()}"):
-        built = build_to(recipe, out, Settings.from_environment(), base=base, sources=source or [])
+        built = build_to(
+            recipe,
+            out,
+            Settings.from_environment(),
+            base=base,
+            sources=source or [],
+            watched=build_progress,
+        )
     if as_json:
         typer.echo(built.model_dump_json(indent=2))
         return

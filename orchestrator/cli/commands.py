@@ -49,7 +49,8 @@ COMMANDS: Table = {
             "Suites, their benchmarks, and the probes.",
             {
                 "list": CommandEntry("List the suites and the set of probes.", "suite:list_suites"),
-                "show": CommandEntry("List the benchmarks of a suite, or all probes.", "suite:show_suite"),
+                "show": CommandEntry("Explain a suite, or list all probes.", "suite:show_suite"),
+                "init": CommandEntry("Write a suite of lm-eval tasks as a file to edit.", "suite:init_suite"),
             },
         ),
         "recipe": CommandGroup(
@@ -63,7 +64,15 @@ COMMANDS: Table = {
         ),
         "sweep": CommandGroup(
             "What a sweep file may say.",
-            {"fields": CommandEntry("List the fields of a sweep file.", "sweep:list_fields")},
+            {
+                "fields": CommandEntry("List the fields of a sweep file.", "sweep:list_fields"),
+                "schema": CommandEntry("Print the JSON schema of a sweep file, for editors.", "sweep:schema"),
+                "reference": CommandEntry("Print the reference page of a sweep file.", "sweep:reference"),
+            },
+        ),
+        "data": CommandGroup(
+            "Data sets of benchmarks.",
+            {"get": CommandEntry("Fetch what a suite, a sweep or a card needs.", "data:get_data")},
         ),
         "cache": CommandGroup(
             "Built checkpoints on disk.",

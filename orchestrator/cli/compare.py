@@ -81,12 +81,26 @@ def compare(
             comparisons = run_comparisons(results_of_run(store, run), settings.home, force=True)
         else:
             comparisons = _of_run(store, run, settings)
+            if not comparisons:
+                _require_two(store, run)
     if margin is not None:
         comparisons = with_margin(comparisons, margin)
     if as_json:
         print(json.dumps([c.model_dump(mode="json") for c in comparisons], indent=2))
     else:
         print_comparisons(comparisons, wide_console())
+
+
+def _require_two(store: Store, run_id: str) -> None:
+    """Raise RunError if a run scored one candidate alone, so that it has nothing to compare with."""
+    from orchestrator.compare.run_comparisons import results_of_run
+    from orchestrator.errors import RunError
+
+    scored = list(dict.fromkeys(result.candidate.name for result in results_of_run(store, run_id)))
+    if len(scored) == 1:
+        raise RunError(
+            f"Run {run_id} scored {scored[0]} alone: name what to compare it with, `mergeboard compare {scored[0]} --base OTHER`."
+        )
 
 
 def _of_run(store: Store, run_id: str, settings: Settings) -> tuple[Comparison, ...]:

@@ -12,9 +12,16 @@ from orchestrator.cli import options
 def evaluate(
     checkpoint: options.Checkpoint,
     suite: Annotated[
-        str,
-        typer.Option("--suite", metavar="SUITE", help="Suite to score; `mergeboard suite list` names them."),
-    ],
+        str | None,
+        typer.Option(
+            "--suite",
+            metavar="SUITE",
+            help="Suite to score: a name of `mergeboard suite list`, a file, a folder of task files, or a task of lm-eval.",
+        ),
+    ] = None,
+    tasks: options.Tasks = None,
+    include: options.Include = None,
+    allow_code: options.AllowCode = None,
     benchmark: Annotated[
         list[str] | None,
         typer.Option(
@@ -43,20 +50,27 @@ def evaluate(
     \b
     Example:
       mergeboard eval demo/SmolLM2-135M-Instruct --suite smoke --layer-path "(3, 5)"
+      mergeboard eval org/name@commit --tasks arc_easy,gsm8k_cot --limit 100
     """
     from orchestrator.cli.execution import Execution
     from orchestrator.plan.sweep import sweep_of_values
     from orchestrator.settings import Settings
 
+    if not (suite or tasks):
+        raise typer.BadParameter("Missing option '--suite' or '--tasks'.", param_hint="--suite")
     settings = Settings.from_environment()
     file = sweep_of_values(
         {
-            "name": f"eval {checkpoint} {suite}",
+            "name": f"eval {checkpoint} {suite or tasks}"[:120],
             "base": checkpoint,
+            "base_name": checkpoint[-120:],
             "recipes": [{"layer_path": layer_path}] if layer_path else [],
             "suites": [
                 {
-                    "suite": suite,
+                    **({"suite": suite} if suite else {}),
+                    **({"tasks": tasks.split(",")} if tasks else {}),
+                    **({"include": str(include)} if include else {}),
+                    **({"allow_code": allow_code} if allow_code else {}),
                     **({"benchmarks": benchmark} if benchmark else {}),
                     **({"limit": limit} if limit else {}),
                 }
@@ -75,8 +89,11 @@ def evaluate(
         options={
             "name": "CHECKPOINT",
             "base": "CHECKPOINT",
+            "base_name": "CHECKPOINT",
             "recipes": "--layer-path",
-            "suites": "--suite",
+            "suites": "--suite or --tasks",
+            "suites.0.include": "--include",
+            "suites.0.allow_code": "--allow-code",
             "suites.0.benchmarks": "--benchmark",
             "suites.0.limit": "--limit",
             "engines": "--engine",

@@ -96,3 +96,23 @@ FromRun = Annotated[
     str | None,
     typer.Option("--run", metavar="RUN", help="Only this run, by its id or the beginning of its id."),
 ]
+
+Tasks = Annotated[
+    str | None,
+    typer.Option(
+        "--tasks",
+        metavar="TASK,TASK",
+        help="Tasks and groups of lm-eval, or of --include, instead of a suite.",
+    ),
+]
+Include = Annotated[
+    Path | None, typer.Option("--include", metavar="DIR", help="Folder of lm-eval task files of your own.")
+]
+AllowCode = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-code",
+        metavar="TASK",
+        help="Let this task of yours run the Python that it brings (repeatable).",
+    ),
+]

@@ -97,6 +97,10 @@ def show_tables(plan: Plan, settings: Settings, console: Console, *, digests: bo
 def show_notes(plan: Plan, console: Console) -> None:
     """What is not run here, and what to know of the plan and its candidates."""
     lines = [f"Not run here: {m.suite} {m.benchmark}: {m.reason}" for m in plan.missing]
+    if plan.missing:
+        lines.append(
+            "Fetch missing data with `mergeboard data get`, which takes the sweep file, a suite or a card."
+        )
     lines += [f"Note: {note}" for note in plan.notes]
     lines += [f"{c.name}: {remark}" for c in plan.candidates for remark in c.remarks]
     for line in lines:

@@ -1,4 +1,4 @@
-"""mergeboard sweep fields"""
+"""mergeboard sweep fields, mergeboard sweep schema, mergeboard sweep reference"""
 
 from __future__ import annotations
 
@@ -30,6 +30,54 @@ def list_fields(as_json: options.AsJson = False) -> None:
         ("field", "takes", "default", "what it is"),
         [(f["field"], f["takes"], f["default"], f["description"]) for f in fields],
     )
+
+
+def schema() -> None:
+    """Print the JSON schema of a sweep file; an editor completes and checks fields with it.
+
+    A sweep that begins with `# yaml-language-server: $schema=sweep.schema.json` is checked while it is written.
+
+    \b
+    Example:
+      mergeboard sweep schema > sweep.schema.json
+    """
+    from orchestrator.plan.sweep_schema import sweep_schema
+
+    print(json.dumps(sweep_schema(), indent=2))
+
+
+def reference() -> None:
+    """Print the reference page of a sweep file as Markdown, as docs/sweep.md holds it.
+
+    \b
+    Example:
+      mergeboard sweep reference > docs/sweep.md
+    """
+    print(reference_page(), end="")
+
+
+def reference_page() -> str:
+    """docs/sweep.md, made from the sweep's model."""
+    from orchestrator.plan.sweep import Sweep
+
+    head = """# The sweep file
+
+Made from the model by `mergeboard sweep reference`; a test compares the two. `mergeboard sweep schema` prints the JSON schema for editors.
+Shorthands: a recipe that is a plain text is a `layer_path`, a suite that is a plain text its `suite`, an engine its `kind`.
+
+| field | takes | default | what it is |
+| --- | --- | --- | --- |
+"""
+    rows = [
+        f"| `{f['field']}` | {_cell(f['takes'])} | `{_cell(f['default'])}` | {_cell(f['description'])} |"
+        for f in _fields(Sweep, "")
+    ]
+    return head + "\n".join(rows) + "\n"
+
+
+def _cell(text: str) -> str:
+    """A text inside a Markdown table."""
+    return text.replace("|", "\\|").replace("\n", " ")
 
 
 def _fields(model: type[BaseModel], prefix: str) -> Iterator[dict[str, str]]:

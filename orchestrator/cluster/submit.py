@@ -17,6 +17,7 @@ from pydantic import Field
 
 from evals.engine import Frozen
 from orchestrator.errors import ClusterError, MergeboardError, SweepError, TokenError
+from orchestrator.plan.suite_texts import write_suites
 from orchestrator.plan.sweep import SweepFile
 from orchestrator.settings import Settings
 from orchestrator.store import Store, label_of
@@ -103,15 +104,21 @@ def _has_run(settings: Settings, run_id: str) -> bool:
 
 
 def _pack(file: SweepFile, folder: Path) -> None:
-    """Copy the sweep and its recipe files to `folder`; SweepError for paths that only this machine has."""
-    base = file.sweep.base
-    if not Path(base).is_absolute() and Path(base).expanduser().is_dir():
-        raise SweepError(
-            f"{file.origin}: base: {base} is a folder of this machine; give an absolute path that every node of the cluster sees, "
-            "or the name of a published checkpoint."
-        )
-    (folder / SWEEP_NAME).write_text(file.text)
+    """Copy the sweep, its recipe files and the definitions of its suites to `folder`.
+
+    SweepError for paths that only this machine has.
+    """
     home = Path(file.folder).resolve()
+    checkpoints = [("base", file.sweep.base, Path.cwd())]
+    checkpoints += [("checkpoint", e.checkpoint, home) for e in file.sweep.recipes if e.checkpoint]
+    for field, name, place in checkpoints:
+        if not Path(name).is_absolute() and (place / Path(name).expanduser()).is_dir():
+            raise SweepError(
+                f"{file.origin}: {field}: {name} is a folder of this machine; give an absolute path that every node of the cluster sees, "
+                "or the name of a published checkpoint."
+            )
+    (folder / SWEEP_NAME).write_text(file.text)
+    write_suites(file, folder)
     for entry in file.sweep.recipes:
         if entry.file is None:
             continue

@@ -39,6 +39,15 @@ class ComparisonRow(Frozen):
         default=(), description="Remarks on the row: alarms, partial or unpaired samples."
     )
 
+    lower_is_better: bool = Field(
+        default=False, description="Whether a negative difference is an improvement, as for perplexity."
+    )
+
+    @property
+    def improved(self) -> bool:
+        """Whether the difference is in the better direction."""
+        return self.delta is not None and (self.delta.delta_points > 0) is not self.lower_is_better
+
     @property
     def significant(self) -> bool:
         """Whether the corrected p-value is below 0.05."""
@@ -56,7 +65,7 @@ class ComparisonRow(Frozen):
             return "not compared"
         if not self.significant:
             return "no difference shown"
-        return "better" if self.delta.delta_points > 0 else "worse"
+        return "better" if self.improved else "worse"
 
 
 class Comparison(Frozen):

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from evals.engine import digest_of
+from evals.errors import SuiteError
 from evals.stats import Interval, corrected
+from evals.suite import load_suite
 from orchestrator.compare.comparison import SIGNIFICANT, Comparison
-from orchestrator.compare.run_comparisons import loaded_suites
 from orchestrator.compare.verdict import Effect, Refusal, RunVerdict, Standing, standing_of
 from orchestrator.store.comparisons import ScoredCandidate
 
@@ -53,6 +54,12 @@ class RowTest(NamedTuple):
     refused: tuple[str, ...]
     forced: bool
     partial: bool
+    lower_is_better: bool
+
+    @property
+    def improved(self) -> bool | None:
+        """Whether the difference is in the better direction; None if the row was refused."""
+        return None if self.delta_points is None else (self.delta_points > 0) is not self.lower_is_better
 
 
 def pairs_of_run(scored: Iterable[ScoredCandidate], base: int) -> tuple[PairOfRun, ...]:
@@ -67,7 +74,7 @@ def pairs_of_run(scored: Iterable[ScoredCandidate], base: int) -> tuple[PairOfRu
             continue
         suites = tuple(dict.fromkeys((*reference.suites, *candidate.suites)))
         if suites not in definitions:
-            definitions[suites] = digest_of([s.model_dump(mode="json") for s in loaded_suites(suites)])
+            definitions[suites] = digest_of([_definition(name) for name in suites])
         parts = [STATISTICS, definitions[suites], reference.jobs, candidate.jobs]
         pairs.append(PairOfRun(reference, candidate, digest_of(parts)))
     engines = list(bases)
@@ -222,7 +229,7 @@ class Family:
         if at not in self._tests:
             return Standing.PENDING
         rows = [
-            (row.delta_points, p)
+            (row.improved, p)
             for row, p in zip(self._tests[at], self._adjusted[at], strict=True)
             if row.suite == suite
         ]
@@ -240,6 +247,13 @@ class Family:
         self._stale = False
 
 
+def _definition(suite: str) -> dict[str, Any]:
+    try:
+        return load_suite(suite).model_dump(mode="json")
+    except SuiteError:
+        return {}
+
+
 def _tests(spec: Mapping[str, Any]) -> Iterable[RowTest]:
     for row in (*spec["rows"], *spec["averages"]):
         delta = row["delta"] or {}
@@ -255,6 +269,7 @@ def _tests(spec: Mapping[str, Any]) -> Iterable[RowTest]:
             refused=tuple(row["refused"]),
             forced=row["forced"],
             partial=any(note.startswith(_PARTIAL) for note in row["notes"]),
+            lower_is_better=row.get("lower_is_better", False),
         )
 
 
@@ -268,4 +283,5 @@ def _effect(candidate: str, row: RowTest, delta_points: float, p: float) -> Effe
         interval=Interval(low=row.low, high=row.high),
         p_corrected=p,
         forced=row.forced,
+        lower_is_better=row.lower_is_better,
     )

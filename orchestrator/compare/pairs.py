@@ -175,6 +175,7 @@ def _pair(
         candidate=candidate.measurement.result.normalized if candidate else None,
         delta=None,
         notes=_notes(base, candidate),
+        lower_is_better=benchmark is not None and benchmark.lower_is_better,
     )
     if base is None or candidate is None:
         return _Pair(
@@ -258,7 +259,7 @@ def _averages(pairs: Sequence[_Pair], suites: Sequence[Suite]) -> list[Compariso
     for suite in suites:
         used = [p for p in pairs if p.row.suite == suite.name and p.draws is not None]
         draws = [p.draws for p in used if p.draws is not None]
-        if len(draws) < 2:
+        if len(draws) < 2 or not suite.has_average:
             continue
         complete = len(used) == len(suite.benchmarks) and not any(_is_partial(p.row) for p in used)
         mean = delta_of(average_draws(draws))

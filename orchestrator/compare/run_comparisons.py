@@ -16,7 +16,7 @@ from evals.errors import SamplesError, SuiteError
 from evals.normalize import suite_score
 from evals.samples import StoredSamples
 from evals.scores import BenchmarkScore, Sample, SuiteScore
-from evals.suite import Benchmark, Suite, load_suite, suite_names
+from evals.suite import Benchmark, Suite, suite_with
 from orchestrator.compare import Comparison, Side, all_stages, compare, correct, measurement_of
 from orchestrator.errors import RunError
 from orchestrator.plan.job import EvalJob
@@ -131,7 +131,7 @@ def _stages(
     with_interval: bool = True,
 ) -> tuple[Side, ...]:
     """The sides of one evaluation at every scoring stage that it has, the main stage first."""
-    benchmark = definition(job.suite, job.benchmark)
+    benchmark = definition(job.suite, job.benchmark, job.benchmark_digest)
     samples, unfit = _samples(job, outcome, home, contain)
     main = measurement_of(
         outcome.evaluation,
@@ -198,17 +198,25 @@ def weights_quantization(job: EvalJob, candidate: CandidateRecord) -> str | None
     )
 
 
-def definition(suite: str, benchmark: str) -> Benchmark | None:
-    """The current definition of a benchmark; None if it no longer exists."""
+def definition(suite: str, benchmark: str, digest: str = "") -> Benchmark | None:
+    """The definition of a benchmark with this digest, else the current one; None if it no longer exists."""
     try:
-        return load_suite(suite).benchmark(benchmark)
+        return suite_with(suite, benchmark, digest).benchmark(benchmark)
     except SuiteError:
         return None
 
 
-def loaded_suites(names: Iterable[str]) -> list[Suite]:
-    """Load the named suites without duplicates; unknown names are left out."""
-    return [load_suite(name) for name in dict.fromkeys(names) if name in suite_names()]
+def loaded_suites(sides: Iterable[Side]) -> list[Suite]:
+    """The suites of sides, each once and as the newest of its sides had it; unknown names are left out."""
+    suites: dict[str, Suite] = {}
+    for side in sides:
+        name = _suite(side)
+        digest = side.definition or side.measurement.facts.get(Fact.DEFINITION) or ""
+        try:
+            suites.setdefault(name, suite_with(name, side.measurement.result.benchmark, digest))
+        except SuiteError:
+            continue
+    return list(suites.values())
 
 
 def stored_samples(job_digest: str, outcome: EvalOutcome | EvaluationRecord, home: Path) -> StoredSamples:
@@ -242,7 +250,7 @@ def compare_sides(
     Used by commands and pages. P-values are corrected for the given candidates and `tried` further ones.
     """
     uncorrected = [
-        compare(base, {name: sides}, loaded_suites(_suite(side) for side in (*base, *sides)), force=force)[0]
+        compare(base, {name: sides}, loaded_suites((*base, *sides)), force=force)[0]
         for name, sides in candidates.items()
     ]
     return correct(uncorrected, other_candidates=tried)

@@ -106,12 +106,17 @@ def _each_against_its_base(
     compared: dict[tuple[str, str], Comparison] = {}
     for run in runs:
         results = [result for result in stored.values() if result is not None and result.run_id == run]
-        reference = find_result(store, BASE_NAME, run, results[0].engine)
+        reference = find_result(store, _base_of(store, run), run, results[0].engine)
         n_others = max(0, tried - len(results))
         for comparison in comparisons(reference, results, home, force=force, tried=n_others):
             named = comparison.model_copy(update={"base": f"{comparison.base} of run {run}"})
             compared[run, comparison.candidate] = named
     return tuple(compared[f.run_id, f.candidate.name] for f in stored.values() if f is not None)
+
+
+def _base_of(store: Store, run_id: str) -> str:
+    """Name of a run's base: `base`, or the checkpoint of `mergeboard eval`."""
+    return next((c.name for c in store.candidates(run_id) if c.is_base), BASE_NAME)
 
 
 def _tried(store: Store, runs: Sequence[str]) -> int:
@@ -124,6 +129,12 @@ def _reference(
 ) -> CandidateResult | None:
     """The base's result: in the given run, else in the first candidate's run, else in any run."""
     preferred_run = run_id or (first.run_id if first is not None else None)
+    if base == BASE_NAME and preferred_run is not None:
+        base = _base_of(store, preferred_run)
+        if first is not None and first.candidate.is_base and first.run_id == preferred_run:
+            raise RunError(
+                f"{first.candidate.name} was scored alone in run {preferred_run}: name by --base what to compare it with."
+            )
     if preferred_run is not None and (
         base == BASE_NAME or store.find_candidates(base, run_id=preferred_run, scored=True, limit=1)
     ):

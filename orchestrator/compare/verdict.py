@@ -36,6 +36,14 @@ class Effect(Frozen):
     interval: Interval = Field(description="95 % interval of the difference, in points, of this row alone.")
     p_corrected: float = Field(description="p-value, Holm-corrected over the whole run.")
     forced: bool = Field(default=False, description="Whether compared in spite of reasons against it.")
+    lower_is_better: bool = Field(
+        default=False, description="Whether a negative difference is an improvement, as for perplexity."
+    )
+
+    @property
+    def improved(self) -> bool:
+        """Whether the difference is in the better direction."""
+        return (self.delta_points > 0) is not self.lower_is_better
 
     @property
     def sentence(self) -> str:
@@ -83,14 +91,14 @@ class RunVerdict(Frozen):
 def standing(comparison: Comparison) -> Standing:
     """The standing of a candidate whose p-values are corrected."""
     rows = (*comparison.rows, *comparison.averages)
-    return standing_of([(row.delta.delta_points if row.delta else None, row.p_corrected) for row in rows])
+    return standing_of([(row.improved if row.delta else None, row.p_corrected) for row in rows])
 
 
-def standing_of(rows: Sequence[tuple[float | None, float | None]]) -> Standing:
-    """The standing that follows from a candidate's rows: delta in points (None if refused) and corrected p."""
-    if all(delta is None for delta, _ in rows):
+def standing_of(rows: Sequence[tuple[bool | None, float | None]]) -> Standing:
+    """The standing that follows from a candidate's rows: whether each improved (None if refused), and corrected p."""
+    if all(improved is None for improved, _ in rows):
         return Standing.REFUSED
-    signs = {delta > 0 for delta, p in rows if delta is not None and p is not None and p < SIGNIFICANT}
+    signs = {improved for improved, p in rows if improved is not None and p is not None and p < SIGNIFICANT}
     if len(signs) == 2:
         return Standing.MIXED
     if not signs:
@@ -148,7 +156,7 @@ def verdict_sentences(verdict: RunVerdict) -> tuple[str, ...]:
 
 
 def _directions(effects: Sequence[Effect], n: int) -> str:
-    better = sum(effect.delta_points > 0 for effect in effects)
+    better = sum(effect.improved for effect in effects)
     return f"{better:,} of {n:,} better, {len(effects) - better:,} worse"
 
 
@@ -158,7 +166,7 @@ def _named(effects: Sequence[Effect]) -> str:
         return "no difference shown"
     if len(effects) <= _MOST_NAMED + 1:
         return "; ".join(effect.sentence for effect in effects)
-    better = [effect for effect in effects if effect.delta_points > 0]
+    better = [effect for effect in effects if effect.improved]
     worse = [effect for effect in effects if effect.delta_points < 0]
     parts = []
     if better:
@@ -180,6 +188,7 @@ def _effects(rows: Sequence[tuple[str, ComparisonRow]]) -> tuple[Effect, ...]:
             interval=row.delta.interval,
             p_corrected=row.p_corrected,
             forced=row.forced,
+            lower_is_better=row.lower_is_better,
         )
         for candidate, row in rows
         if row.significant and row.delta is not None and row.p_corrected is not None

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+
 from pydantic import Field
 
 from evals.datasets import check, content_digest
 from evals.engine import Frozen
 from evals.probes import SCAN_KEYS, Split, get_probe, natural_template
 from evals.scores import PROBE_SUITE, ChatTemplate, EvalSettings
-from evals.suite import load_suite
+from evals.suite import Suite, define_suite
+from evals.suite_file import SuiteRequest, resolve_suite
 from evals.task_files import task_digest
 from orchestrator.errors import PlanError, SweepError
 from orchestrator.plan.job import BenchmarkIdentity
@@ -36,7 +40,7 @@ class PlannedBenchmark(BenchmarkIdentity):
 
 
 def measures_of(
-    sweep: Sweep, facts: SourceFacts, settings: Settings
+    sweep: Sweep, facts: SourceFacts, settings: Settings, suites: Mapping[SuiteRequest, Suite]
 ) -> tuple[list[PlannedBenchmark], list[MissingBenchmark]]:
     """Benchmarks whose data is available, and those whose data is missing; PlanError if none is available."""
     planned: list[PlannedBenchmark] = []
@@ -45,14 +49,39 @@ def measures_of(
         if entry.suite == PROBE_SUITE:
             planned += _probes(entry, sweep, facts)
         else:
-            _benchmarks(entry, sweep, facts, settings, planned, missing)
+            _benchmarks(entry, suites[entry.request], sweep, facts, settings, planned, missing)
     if not planned:
         raise PlanError(f"None of the benchmarks can run here: {missing[0].benchmark}: {missing[0].reason}")
     return planned, missing
 
 
+def resolve_suites(
+    sweep: Sweep, folder: Path, planned: Mapping[SuiteRequest, Suite]
+) -> dict[SuiteRequest, Suite]:
+    """The suites of a sweep by what names them; `planned` are those of an earlier plan of the run, which are kept.
+
+    SweepError if two suites have one name.
+    """
+    suites: dict[SuiteRequest, Suite] = {}
+    by_name: dict[str, Suite] = {}
+    for entry in sweep.suites:
+        request = entry.request
+        if entry.suite == PROBE_SUITE or request in suites:
+            continue
+        kept = planned.get(request)
+        suite = suites[request] = kept or resolve_suite(request, folder)
+        if kept is not None:
+            define_suite(kept)
+        if by_name.setdefault(suite.name, suite) != suite:
+            raise SweepError(
+                f"Two suites of the sweep are called '{suite.name}'; give one of them another `name`."
+            )
+    return suites
+
+
 def _benchmarks(
     entry: SuiteEntry,
+    suite: Suite,
     sweep: Sweep,
     facts: SourceFacts,
     settings: Settings,
@@ -60,7 +89,7 @@ def _benchmarks(
     missing: list[MissingBenchmark],
 ) -> None:
     """Append one suite's benchmarks to `planned` or `missing`; `auto` prefers the suite's chat template."""
-    suite, template = load_suite(entry.suite), _chat_template(sweep, facts)
+    template = _chat_template(sweep, facts)
     if sweep.chat_template == "auto" and suite.settings.chat_template is not None:
         template = suite.settings.chat_template
     eval_settings = suite.eval_settings(

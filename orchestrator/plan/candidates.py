@@ -133,6 +133,8 @@ class Expander:
         elif entry.layer_path is not None:
             path = LayerPathSpec.parse(entry.layer_path).resolve(self._facts.config.n_layers)
             yield self._from_path(path, entry.name or path.label)
+        elif entry.checkpoint is not None:
+            yield self._from_checkpoint(entry.checkpoint, entry.name or entry.checkpoint)
         else:
             yield self._from_recipe(*self._read(entry, position))
 
@@ -163,6 +165,21 @@ class Expander:
             parameters=facts.parameters_of(len(path.layers)),
             quantization=quantization_method(facts),
             stored_bytes=quantized_bytes(facts, len(path.layers)),
+        )
+
+    def _from_checkpoint(self, checkpoint: str, name: str) -> Candidate:
+        """A checkpoint as it is, of any architecture."""
+        name_of_source = self._sweep.sources.get(checkpoint, checkpoint)
+        source = pin(absolute_place(name_of_source, Path(self._file.folder)), None, home=self._settings.home)
+        facts = describe(source, home=self._settings.home, allow_pickles=self._sweep.allow_pickles)
+        return Candidate(
+            name=name,
+            place=CheckpointPlace(name=source.reference),
+            weights_digest=source.weights_digest,
+            layers=facts.config.n_layers,
+            parameters=facts.parameters,
+            quantization=quantization_method(facts),
+            stored_bytes=quantized_bytes(facts, facts.config.n_layers),
         )
 
     def _read(self, entry: RecipeEntry, position: int) -> tuple[Recipe, str]:

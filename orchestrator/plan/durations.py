@@ -18,7 +18,12 @@ from orchestrator.plan.remaining import robust_mean
 from orchestrator.provenance import hardware
 
 # Tokens (read, written) of a typical document, without the prompt prefix that it shares with others.
-_TOKENS = {OutputKind.MULTIPLE_CHOICE: (260.0, 0.0), OutputKind.GENERATION: (350.0, 300.0)}
+_TOKENS = {
+    OutputKind.MULTIPLE_CHOICE: (260.0, 0.0),
+    OutputKind.GENERATION: (350.0, 300.0),
+    OutputKind.LOGLIKELIHOOD: (100.0, 0.0),
+    OutputKind.PERPLEXITY: (1500.0, 0.0),
+}
 _PROBE_TOKENS = {OutputKind.MULTIPLE_CHOICE: (40.0, 0.0), OutputKind.GENERATION: (80.0, 40.0)}
 _DOCUMENTS = 250
 # Effective FLOP/s: measured with SmolLM2-135M in bf16 on a CPU; for a GPU, 40 % of an H100's dense bf16
@@ -183,4 +188,7 @@ def _work(suite: str, benchmark: str, limit: int | None) -> tuple[int, float, fl
         return len(probe.items), *_PROBE_TOKENS[form]
     definition = load_suite(suite).benchmark(benchmark)
     counts = (subset.n_documents or _DOCUMENTS for subset in definition.subsets)
-    return sum(min(count, limit) if limit else count for count in counts), *_TOKENS[definition.output]
+    documents = sum(min(count, limit) if limit else count for count in counts)
+    read, written = _TOKENS[definition.output]
+    repeats = definition.overrides.get("repeats", 1)
+    return documents, read, written * (repeats if isinstance(repeats, int) else 1)

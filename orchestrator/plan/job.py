@@ -15,6 +15,7 @@ from pydantic import Field, TypeAdapter
 
 from evals.engine import EngineSpec, EngineTuning, Frozen, digest_of
 from evals.scores import PROBE_SUITE, EvalSettings
+from evals.suite import Suite
 
 
 class JobKind(StrEnum):
@@ -164,3 +165,7 @@ class Task(Frozen):
 
     attempt_id: str = Field(description="Id of the attempt in the store.")
     job: BuildJob | EvalJob = Field(description="What to do.", discriminator="kind")
+    suite: Suite | None = Field(
+        default=None,
+        description="The definition of a user's suite; null for shipped suites, probes and builds.",
+    )

@@ -6,7 +6,7 @@ a plan holds pinned revisions, resolved layer paths, and a chat template that is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from pydantic import Field
@@ -25,8 +25,10 @@ from evals.execution import default_execution, planned_attention, require_runnab
 from evals.live_paths import LIVE_FAMILIES
 from evals.probes import RankMethod
 from evals.quantization import engine_quantization
+from evals.suite import Suite, suite_names
+from evals.suite_file import SuiteRequest
 from orchestrator.errors import SweepError
-from orchestrator.plan.benchmarks import MissingBenchmark, PlannedBenchmark, measures_of
+from orchestrator.plan.benchmarks import MissingBenchmark, PlannedBenchmark, measures_of, resolve_suites
 from orchestrator.plan.candidates import (
     BASE_NAME,
     Candidate,
@@ -84,6 +86,9 @@ class Plan(Frozen):
     engines: tuple[InstalledEngine, ...] = Field(
         default=(), description="The engines of the plan, as installed where its jobs run."
     )
+    suites: tuple[tuple[SuiteRequest, Suite], ...] = Field(
+        default=(), description="The users' suites of the plan, with what names them in the sweep."
+    )
     needs: dict[str, EngineNeed] = Field(
         default_factory=dict, description="Engine key to the memory need of its engine, for placement."
     )
@@ -105,6 +110,12 @@ class Plan(Frozen):
             jobs.setdefault(planned.job.digest, planned.job)
         return jobs
 
+    def suite_of(self, job: BuildJob | EvalJob) -> Suite | None:
+        """The definition that a job's worker needs; None for builds, probes and shipped suites."""
+        if isinstance(job, BuildJob):
+            return None
+        return next((suite for _, suite in self.suites if suite.name == job.suite), None)
+
     @property
     def digest(self) -> str:
         """Identity of the run: its candidates and jobs."""
@@ -118,17 +129,19 @@ def make_plan(
     cluster: ClusterFacts | None = None,
     tensor_parallel: int | None = None,
     installed: Installed = installed_engine,
+    suites: Mapping[SuiteRequest, Suite] | None = None,
 ) -> Plan:
     """Expand a sweep; raises SweepError, PlanError, EngineError or a RecipeError with one sentence.
 
     With a cluster, tensor parallelism follows from its GPUs, and a sweep that can never run on it is refused.
-    `tensor_parallel` is the choice of an earlier plan of the run, `installed` looks up the nodes' engines.
+    `tensor_parallel` is the choice of an earlier plan of the run, `installed` looks up the nodes' engines, and
+    `suites` are those that it resolved.
     """
     sweep = file.sweep
     base_pin = pin(absolute_place(sweep.base, Path.cwd()), None, home=settings.home)
     facts = describe(base_pin, home=settings.home, allow_pickles=sweep.allow_pickles)
     base = Candidate(
-        name=BASE_NAME,
+        name=sweep.base_name or BASE_NAME,
         is_base=True,
         place=CheckpointPlace(name=base_pin.reference),
         weights_digest=base_pin.weights_digest,
@@ -137,7 +150,8 @@ def make_plan(
         quantization=quantization_method(facts),
         stored_bytes=quantized_bytes(facts, facts.config.n_layers),
     )
-    measures, missing = measures_of(sweep, facts, settings)
+    resolved = resolve_suites(sweep, Path(file.folder), suites or {})
+    measures, missing = measures_of(sweep, facts, settings, resolved)
     engines = [(entry, installed(entry.kind)) for entry in sweep.engines]
     expander = Expander(file, settings, base, facts, live=_runs_live(sweep, facts))
     candidates = [base, *expander.candidates()]
@@ -164,6 +178,7 @@ def make_plan(
         ),
         tensor_parallel=tensor_parallel,
         engines=tuple(dict.fromkeys(engine for _, engine in engines)),
+        suites=tuple((r, s) for r, s in resolved.items() if s.name not in suite_names()),
         needs=needs,
     )
 

@@ -7,7 +7,8 @@ recipes:
   - grid: "all"                       # every (i, j) of the base; filters: "i=0:30:5 j=0:30:5 max_added=8"
   - {name: twice, layer_path: "(0, 30)"}
   - {name: merged, file: merge.yaml}  # a mergekit document; or inline under `mergekit:`; or `catalog: NAME`
-suites: [smoke]
+  - {name: theirs, checkpoint: org/name@commit}
+suites: [smoke]                       # or my-suite.yaml, a task of lm-eval, or {tasks: [arc_easy], limit: 100}
 engines: [vllm]                       # or {kind: vllm, dtype: float16, execution: eager, batch_invariant: true}
 ```
 All candidates of a sweep are scored by the same engines, each in one execution mode: on GPUs vLLM replays CUDA graphs without
@@ -24,6 +25,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 
 from evals.engine import EngineKind, ExecutionMode, Frozen
 from evals.scores import Seeds
+from evals.suite_file import SuiteRequest
 from orchestrator.display.text_safety import StorableText
 from orchestrator.errors import SweepError
 from recipes.errors import RecipeError
@@ -34,8 +36,13 @@ from recipes.yaml_text import YamlDocument, load_yaml
 _MAX_SWEEP_BYTES = 4_000_000
 
 
+def _is_unset(value: object) -> bool:
+    """Leaves a field out where it is unset, so that sweeps without it keep their digests."""
+    return not value
+
+
 class RecipeEntry(Frozen):
-    """One line of `recipes`: exactly one of the five ways to name a recipe."""
+    """One line of `recipes`: exactly one of the six ways to name a recipe."""
 
     name: StorableText | None = Field(
         default=None, min_length=1, max_length=120, description="How tables call it."
@@ -49,6 +56,11 @@ class RecipeEntry(Frozen):
         default=None, description="A file with a mergekit document, beside the sweep file."
     )
     catalog: StorableText | None = Field(default=None, description="Name of a recipe of the catalogue.")
+    checkpoint: StorableText | None = Field(
+        default=None,
+        exclude_if=_is_unset,
+        description="A checkpoint as it is: a directory, an embedded name, or `org/name@commit`.",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -58,13 +70,10 @@ class RecipeEntry(Frozen):
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
-        kinds = [
-            n for n in ("layer_path", "grid", "mergekit", "file", "catalog") if getattr(self, n) is not None
-        ]
+        names = ("layer_path", "grid", "mergekit", "file", "catalog", "checkpoint")
+        kinds = [name for name in names if getattr(self, name) is not None]
         if len(kinds) != 1:
-            raise ValueError(
-                f"give exactly one of layer_path, grid, mergekit, file, catalog (found {', '.join(kinds) or 'none'})"
-            )
+            raise ValueError(f"give exactly one of {', '.join(names)} (found {', '.join(kinds) or 'none'})")
         if self.grid is not None and self.name is not None:
             raise ValueError("a grid names its layer paths itself; leave `name` out")
         if self.layer_path is not None:
@@ -76,9 +85,24 @@ class RecipeEntry(Frozen):
 
 
 class SuiteEntry(Frozen):
-    """One suite to score, whole or in part."""
+    """One suite to score, whole or in part: by name or file, or as tasks of lm-eval."""
 
-    suite: StorableText = Field(description="Name of the suite.")
+    suite: StorableText = Field(
+        default="",
+        description="A suite's name or file, a folder of task files, or a task or group of lm-eval by name.",
+    )
+    name: StorableText | None = Field(
+        default=None, exclude_if=_is_unset, description="Name of a suite that is made of tasks."
+    )
+    tasks: tuple[StorableText, ...] = Field(
+        default=(), exclude_if=_is_unset, description="Tasks and groups of lm-eval, or of `include`, by name."
+    )
+    include: StorableText | None = Field(
+        default=None, exclude_if=_is_unset, description="Folder of task files of your own."
+    )
+    allow_code: tuple[StorableText, ...] = Field(
+        default=(), exclude_if=_is_unset, description="Tasks whose own Python may run, by name."
+    )
     benchmarks: tuple[str, ...] | None = Field(
         default=None, min_length=1, description="Only these benchmarks of it."
     )
@@ -89,6 +113,23 @@ class SuiteEntry(Frozen):
     def _short(cls, value: Any) -> Any:
         """A bare string is the suite's name."""
         return {"suite": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _suite_or_tasks(self) -> Self:
+        if bool(self.suite) == bool(self.tasks):
+            raise ValueError("give either `suite` or `tasks`")
+        return self
+
+    @property
+    def request(self) -> SuiteRequest:
+        """What names the suite, without what is scored of it."""
+        return SuiteRequest(
+            suite=self.suite or None,
+            tasks=self.tasks,
+            include=self.include,
+            allow_code=self.allow_code,
+            name=self.name,
+        )
 
 
 class EngineEntry(Frozen):
@@ -140,6 +181,13 @@ class Sweep(Frozen):
     )
     base: StorableText = Field(
         min_length=1, description="The checkpoint that all differences are taken against."
+    )
+    base_name: StorableText | None = Field(
+        default=None,
+        min_length=1,
+        max_length=120,
+        exclude_if=_is_unset,
+        description="How tables call the base; null is `base`.",
     )
     recipes: tuple[RecipeEntry, ...] = Field(default=(), description="What is compared with the base.")
     sources: dict[str, str] = Field(

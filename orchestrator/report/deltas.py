@@ -39,7 +39,7 @@ def tone_of(row: ComparisonRow) -> ReportTone:
     if row.delta is None:
         return ReportTone.REFUSED
     if row.significant:
-        return ReportTone.BETTER if row.delta.delta_points > 0 else ReportTone.WORSE
+        return ReportTone.BETTER if row.improved else ReportTone.WORSE
     return ReportTone.HINT if row.alone else ReportTone.PLAIN
 
 

@@ -86,7 +86,7 @@ def comparison_text(comparison: Comparison, verdict: RunVerdict) -> ReportVerdic
 def effect_line(effect: Effect) -> ReportLine:
     """An effect with its interval."""
     low, high = effect.interval.low, effect.interval.high
-    tone = ReportTone.BETTER if effect.delta_points > 0 else ReportTone.WORSE
+    tone = ReportTone.BETTER if effect.improved else ReportTone.WORSE
     text = effect.sentence.replace(" -", " \N{MINUS SIGN}")
     return ReportLine(text=f"{text}, 95 % interval {interval_text(low, high)}", tone=tone)
 
@@ -111,7 +111,7 @@ def _one_average(comparison: Comparison) -> list[ReportLine]:
 def _averages(verdict: RunVerdict) -> list[ReportLine]:
     if not verdict.n_averages:
         return []
-    better = sum(effect.delta_points > 0 for effect in verdict.average_effects)
+    better = sum(effect.improved for effect in verdict.average_effects)
     worse = len(verdict.average_effects) - better
     lines = [
         ReportLine(text=f"Average: {better} of {verdict.n_averages} better, {worse} worse.", strong=True)
@@ -127,14 +127,14 @@ def _benchmarks(verdict: RunVerdict) -> list[ReportLine]:
             if verdict.standings
             else []
         )
-    better = sum(effect.delta_points > 0 for effect in effects)
+    better = sum(effect.improved for effect in effects)
     text = f"Single benchmarks: {better} better, {len(effects) - better} worse."
     return [ReportLine(text=text, strong=True), *_shown(effects)]
 
 
 def _shown(effects: Sequence[Effect]) -> list[ReportLine]:
     """The largest gains and losses; the rest is counted."""
-    gains = [effect for effect in effects if effect.delta_points > 0]
+    gains = [effect for effect in effects if effect.improved]
     losses = [effect for effect in reversed(effects) if effect.delta_points <= 0]
     half = _MOST_EFFECTS // 2
     n_gains = min(len(gains), max(half, _MOST_EFFECTS - len(losses)))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from pydantic import Field
@@ -18,6 +21,8 @@ from orchestrator.store.records import Failure
 from orchestrator.worker.worker import run_build
 from recipes.artifact import ArtifactStore
 from recipes.artifact_manifest import Artifact
+from recipes.atomic_file import write_file
+from recipes.build_readme import CONFIG_NAME, README_NAME, config_text, readme_text
 from recipes.byte_copy import copy_file
 from recipes.catalog import catalog_names, load_catalog
 from recipes.checkpoint import Checkpoint
@@ -26,6 +31,9 @@ from recipes.file_hash import file_sha256
 from recipes.layer_path import LayerPathSpec
 from recipes.recipe import Recipe, SourceRef
 from recipes.sources import describe
+
+Watched = Callable[[str, Path], AbstractContextManager[None]]
+"""Digest of a build and the folder of journals -> what shows its progress."""
 
 
 class Built(Frozen):
@@ -39,10 +47,18 @@ class Built(Frozen):
     duration_s: float = Field(description="Wall-clock seconds.")
 
 
-def build_to(recipe: str, out: Path, settings: Settings, *, base: str | None, sources: list[str]) -> Built:
+def build_to(
+    recipe: str,
+    out: Path,
+    settings: Settings,
+    *,
+    base: str | None,
+    sources: list[str],
+    watched: Watched = lambda digest, journals: contextlib.nullcontext(),
+) -> Built:
     """Build a recipe (file, catalogue name, or layer path of `base`) and copy it to `out`.
 
-    A second call reuses the artifact. Raises SweepError, RecipeError or BuildError.
+    A second call reuses the artifact. `watched` is entered while it builds. Raises SweepError, RecipeError or BuildError.
     """
     started = time.monotonic()
     job = build_job(recipe, settings, base=base, sources=sources)
@@ -51,12 +67,14 @@ def build_to(recipe: str, out: Path, settings: Settings, *, base: str | None, so
     _check_out(out, existing, settings.home / "cache")
     if existing is None:
         context = WorkerContext(home=str(settings.home), datasets=None)
-        outcome = run_build(context, f"build-{job.digest}-{os.getpid()}", job)
+        with watched(job.digest, settings.journals):
+            outcome = run_build(context, f"build-{job.digest}-{os.getpid()}", job)
         if isinstance(outcome, Failure):
             raise BuildError(outcome.message)
     with store.lease(job.digest):
         artifact = store.verify(job.digest)
         _copy(artifact, out)
+    _describe(job, out)
     return _report(
         out, artifact, "built" if existing is None else "was built before", time.monotonic() - started
     )
@@ -131,6 +149,21 @@ def _copy(artifact: Artifact, out: Path) -> None:
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _describe(job: BuildJob, out: Path) -> None:
+    """Write the recipe and a README beside the weights, as mergekit-yaml does; files that are there stay."""
+    recipe = Recipe.parse(job.recipe, origin=f"recipe {job.digest}")
+    checkpoint = Checkpoint.open(out)
+    texts = {
+        CONFIG_NAME: config_text(recipe),
+        README_NAME: readme_text(
+            recipe, out.resolve().name, layers=checkpoint.n_layers, parameters=checkpoint.parameters or 0
+        ),
+    }
+    for name, text in texts.items():
+        if not (out / name).exists():
+            write_file(out / name, text.encode())
 
 
 def _report(out: Path, artifact: Artifact, how: str, duration_s: float) -> Built:

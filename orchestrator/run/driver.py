@@ -13,6 +13,7 @@ from evals.engine import digest_of
 from evals.errors import EvaluationError
 from orchestrator.cluster.submit import REFUSED_MARK, RUN_MARK, STORE_MARK, WAIT_MARK
 from orchestrator.errors import MergeboardError
+from orchestrator.plan.suite_texts import read_suites
 from orchestrator.plan.sweep import load_sweep
 from orchestrator.run.progress import RunProgress
 from orchestrator.run.run import cluster_for, execute, gpus_of, plan_for, register
@@ -56,9 +57,10 @@ def main() -> int:
     """Plan the sweep, print the run's id, and execute it; returns the exit code."""
     settings = Settings.from_environment()
     try:
-        file = load_sweep(keep(Path(sys.argv[1]).resolve(), settings.home))
+        sweep = keep(Path(sys.argv[1]).resolve(), settings.home)
+        file = load_sweep(sweep)
         cluster = cluster_for(settings, None, gpus=gpus_of(file.sweep), say=_say)
-        plan = plan_for(file, settings, cluster)
+        plan = plan_for(file, settings, cluster, suites=read_suites(sweep.parent))
         with Store.open(settings.database_url) as store:
             run_id = register(store, plan)
             sys.stdout.write(f"{STORE_MARK}{store.label}\n{RUN_MARK}{run_id}\n")

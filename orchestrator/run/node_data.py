@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from evals.datasets import DataOnNode, data_of
-from evals.suite import Benchmark, load_suite
+from evals.suite import Benchmark, suite_with
 from orchestrator.cluster import data_on_nodes
 from orchestrator.errors import PlanError
 from orchestrator.plan.benchmarks import MissingBenchmark
@@ -26,7 +26,8 @@ def with_data_on_nodes(plan: Plan, settings: Settings, cluster: ClusterFacts) ->
     nodes = [node for node in cluster.engine_nodes if node.node_id and node.software is not None]
     if not keys or not nodes:
         return plan
-    benchmarks = {key: load_suite(key[0]).benchmark(key[1]) for key in keys}
+    digests = {(e.job.suite, e.job.benchmark): e.job.benchmark_digest for e in plan.evals}
+    benchmarks = {key: suite_with(*key, digests[key]).benchmark(key[1]) for key in keys}
     reasons = absent_data(benchmarks, settings, cluster, nodes)
     return without(
         plan, [MissingBenchmark(suite=s, benchmark=b, reason=reason) for (s, b), reason in reasons.items()]

@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from evals.engine import DeviceKind, InstalledEngine, digest_of
 from evals.engines import installed_engine
+from evals.suite import Suite
+from evals.suite_file import SuiteRequest
 from orchestrator.cluster import Growth, RayExecutor, cluster_facts, connect, disconnect, gpus_awaited, survey
 from orchestrator.cluster.metrics import RunMetrics
 from orchestrator.cluster.software import EnginesOf, require_same
@@ -135,7 +137,12 @@ def usable_nodes(settings: Settings, address: str | None) -> ClusterFacts:
 
 
 def plan_for(
-    file: SweepFile, settings: Settings, cluster: ClusterFacts, *, tensor_parallel: int | None = None
+    file: SweepFile,
+    settings: Settings,
+    cluster: ClusterFacts,
+    *,
+    tensor_parallel: int | None = None,
+    suites: Mapping[SuiteRequest, Suite] | None = None,
 ) -> Plan:
     """Plan a sweep for the engines and data of the nodes that will run it.
 
@@ -143,7 +150,12 @@ def plan_for(
     """
     require_same(cluster, {entry.kind for entry in file.sweep.engines})
     plan = make_plan(
-        file, settings, cluster=cluster, tensor_parallel=tensor_parallel, installed=EnginesOf(cluster)
+        file,
+        settings,
+        cluster=cluster,
+        tensor_parallel=tensor_parallel,
+        installed=EnginesOf(cluster),
+        suites=suites,
     )
     return with_data_on_nodes(plan, settings, cluster)
 
@@ -186,12 +198,14 @@ def register(store: Store, plan: Plan) -> str:
                 "jobs": len(plan.jobs),
                 "tensor_parallel": plan.tensor_parallel,
                 "engines": [engine.model_dump(mode="json") for engine in plan.engines],
+                "suites": [[request.model_dump(mode="json"), suite.digest] for request, suite in plan.suites],
                 "left_out": [[m.suite, m.benchmark] for m in plan.missing],
                 "missing": [f"{m.suite} {m.benchmark}: {m.reason}" for m in plan.missing],
                 **({"confirms": plan.confirms.model_dump(mode="json")} if plan.confirms else {}),
             }
         ),
     )
+    store.keep_suites([suite for _, suite in plan.suites])
     store.create_run(run, _candidates(plan), _jobs(plan))
     return run_id
 
@@ -206,7 +220,13 @@ def stored_plan(run_id: str, settings: Settings) -> Plan:
     """Recreate the plan of a stored run from its sweep; RunError if the plan has changed."""
     with Store.open(settings.database_url, create=False) as store:
         record = store.run(run_id)
+        stored = {suite.digest: suite for suite in store.suites()}
     summary = json.loads(record.plan)
+    suites = {
+        SuiteRequest.model_validate(request): stored[digest]
+        for request, digest in summary.get("suites", ())
+        if digest in stored
+    }
     folder = Path(summary.get("folder", "."))
     file = parse_sweep(record.sweep.encode(), origin=f"run {run_id}", folder=folder)
     recorded = {e.kind: e for e in map(InstalledEngine.model_validate, summary.get("engines", ()))}
@@ -215,6 +235,7 @@ def stored_plan(run_id: str, settings: Settings) -> Plan:
         settings,
         tensor_parallel=summary.get("tensor_parallel", 1),
         installed=lambda kind: recorded.get(kind) or installed_engine(kind),
+        suites=suites,
     )
     # Benchmarks that were missing when the run was planned stay excluded, even if available now.
     missing_keys = {(m.suite, m.benchmark) for m in plan.missing}

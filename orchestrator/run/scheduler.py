@@ -241,7 +241,7 @@ class Scheduler:
             self._jobs[job.digest].attempt_id, self._jobs[job.digest].node = attempt.id, seat.node
             self._running.add(job.digest)
             self._frontier.started(job.digest)
-            tasks.append(Task(attempt_id=attempt.id, job=job))
+            tasks.append(Task(attempt_id=attempt.id, job=job, suite=self._plan.suite_of(job)))
         return tasks, None
 
     def _not_started(self, reason: NotStarted, digest: str) -> None:

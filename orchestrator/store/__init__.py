@@ -20,6 +20,7 @@ from orchestrator.store.outcomes import Results
 from orchestrator.store.queries import Queries
 from orchestrator.store.runs import Runs
 from orchestrator.store.snapshot import snapshot
+from orchestrator.store.suites import Suites
 from orchestrator.store.work import WorkQuestions
 
 __all__ = ["Store", "label_of", "upgrade_store"]
@@ -28,7 +29,7 @@ LEASE_S = 30.0
 _SMALLEST_BYTES = 1024 * 1024
 
 
-class Store(Runs, Attempts, Results, Queries, WorkQuestions, KeptComparisons, Claims):
+class Store(Runs, Attempts, Results, Queries, WorkQuestions, KeptComparisons, Claims, Suites):
     """An open store. Several processes may open the same store; threads may share this object."""
 
     @classmethod
@@ -59,7 +60,9 @@ class Store(Runs, Attempts, Results, Queries, WorkQuestions, KeptComparisons, Cl
         except StoreError:
             database.close()
             raise
-        return cls(database, lease_s=lease_s)
+        store = cls(database, lease_s=lease_s)
+        store.define_suites()
+        return store
 
     @property
     def label(self) -> str:

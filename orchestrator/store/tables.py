@@ -18,6 +18,7 @@
 | cards             | a model card as it was read                                                     |
 | claims            | one number that a card claims                                                   |
 | reproductions     | one check of a card's claims                                                    |
+| suites            | the definition of a user's suite, as the runs that scored it had it               |
 | verdicts          | what became of a claim in a reproduction                                        |
 
 Text has no length: a checkpoint of the hub is known by `repo@commit`, and names are whatever their owner wrote.
@@ -360,6 +361,15 @@ claims = sa.Table(
     sa.Column("benchmark", sa.Text),
     sa.Column("value", sa.Float(53), nullable=False),
     sa.Column("spec", sa.Text, nullable=False),
+)
+
+suites = sa.Table(
+    "suites",
+    metadata,
+    sa.Column("digest", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, nullable=False, index=True),
+    sa.Column("text", sa.Text, nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
 )
 
 reproductions = sa.Table(

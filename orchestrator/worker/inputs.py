@@ -6,7 +6,7 @@ from pathlib import Path
 
 from evals.datasets import find_dataset, require_content
 from evals.probes import get_probe
-from evals.suite import load_suite
+from evals.suite import suite_with
 from evals.task_files import task_digest
 from orchestrator.errors import PlanOutdated
 from orchestrator.plan.job import CheckpointPlace, EvalJob
@@ -46,7 +46,7 @@ class Inputs:
         if job.is_probe:
             self._require(job, get_probe(job.benchmark).digest, f"{job.suite} {libraries_identity()}")
             return
-        benchmark = load_suite(job.suite).benchmark(job.benchmark)
+        benchmark = suite_with(job.suite, job.benchmark, job.benchmark_digest).benchmark(job.benchmark)
         self._require(job, benchmark.digest, scorer_identity(task_digest(benchmark)))
         require_content(find_dataset(benchmark, mirror), benchmark, job.dataset_digest)
 

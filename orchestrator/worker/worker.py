@@ -27,7 +27,7 @@ from evals.probes import ProbeError
 from evals.probes.evaluate import ProbeRun
 from evals.samples import write_samples
 from evals.scores import Evaluation
-from evals.suite import load_suite
+from evals.suite import define_suite, suite_with
 from orchestrator.plan.job import BuildJob, EvalJob, Task
 from orchestrator.provenance import hardware
 from orchestrator.settings import WorkerContext
@@ -84,6 +84,8 @@ class EngineHost:
         try:
             with _captured(logs[0]):
                 _share_log(logs)
+                for suite in {task.suite.digest: task.suite for task in tasks if task.suite}.values():
+                    define_suite(suite)
                 begun_at = datetime.now(UTC)
                 report = _ProgressFile(self._context.home_path / "journals" / jobs[0].digest)
                 engine = self._engine_for(jobs[0], report.engine_start)
@@ -110,6 +112,8 @@ class EngineHost:
         assert isinstance(job, EvalJob)
         if self._broken is not None:
             raise EngineError(self._broken.message)
+        if task.suite is not None:
+            define_suite(task.suite)
         log = self._context.home_path / "logs" / f"{task.attempt_id}-help-{os.getpid()}.log"
         with _captured(log):
             engine = self._engine_for(job)
@@ -117,7 +121,7 @@ class EngineHost:
             engine.set_layer_path(job.live_layers)
             may_be_more = help_out(
                 engine,
-                load_suite(job.suite).benchmark(job.benchmark),
+                suite_with(job.suite, job.benchmark, job.benchmark_digest).benchmark(job.benchmark),
                 job.settings,
                 mirror=self._mirror,
                 journal_dir=self._context.home_path / "journals" / job.digest,
@@ -150,7 +154,7 @@ class EngineHost:
     ) -> EvalOutcome:
         self._require_planned(job)
         engine.set_layer_path(job.live_layers)
-        suite = load_suite(job.suite)
+        suite = suite_with(job.suite, job.benchmark, job.benchmark_digest)
         samples = self._samples_path(job)
         evaluation = evaluate(
             engine,

@@ -380,11 +380,11 @@ def test_a_choice_without_a_token_of_its_own_is_refused(
         lm.loglikelihood(requests)
 
 
-def test_sampling_is_refused(engine: PathEngine, tmp_path: Path) -> None:
+def test_sampling_with_an_unknown_option_is_refused(engine: PathEngine, tmp_path: Path) -> None:
     wild = SMOKE.benchmark("ifeval").model_copy(
-        update={"overrides": {"generation_kwargs": {"do_sample": True, "temperature": 1.0, "until": []}}}
+        update={"overrides": {"generation_kwargs": {"do_sample": True, "min_p": 0.1, "until": []}}}
     )
-    with pytest.raises(EvaluationError, match="engines decode greedily"):
+    with pytest.raises(EvaluationError, match="samples with min_p; only temperature, top_p and top_k"):
         evaluate(
             engine,
             SMOKE,

@@ -114,12 +114,12 @@ def test_the_digest_covers_what_affects_a_score_and_nothing_else() -> None:
 def test_own_data_is_part_of_the_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import shutil
 
-    import evals.suite
+    import evals.benchmark
 
     benchmark = load_suite("smoke").benchmark("musr")
     copy = tmp_path / "tasks"
-    shutil.copytree(evals.suite.OWN_TASKS_DIR / "smoke", copy / "smoke")
-    monkeypatch.setattr(evals.suite, "OWN_TASKS_DIR", copy)
+    shutil.copytree(evals.benchmark.OWN_TASKS_DIR / "smoke", copy / "smoke")
+    monkeypatch.setattr(evals.benchmark, "OWN_TASKS_DIR", copy)
     same = Benchmark.model_validate(benchmark.model_dump())
     assert same.digest == benchmark.digest
     with (copy / "smoke/data/musr/where.jsonl").open("a") as file:

@@ -1,5 +1,5 @@
-"""A hub on this machine: enough of its protocol for huggingface_hub to find, describe and download checkpoints, and to open
-pull requests."""
+"""A hub on this machine: enough of its protocol for huggingface_hub to find, describe and download checkpoints and data
+sets, and to open pull requests."""
 
 from __future__ import annotations
 
@@ -116,8 +116,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, body: bool) -> None:
         path = unquote(urlsplit(self.path).path)
         self.hub.requests.append(f"{self.command} {path}")
-        api = re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/(revision|tree)/([^/]+))?", path)
-        file = re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path)
+        api = re.fullmatch(r"/api/(?:models|datasets)/([^/]+/[^/]+)(?:/(revision|tree)/([^/]+))?", path)
+        file = re.fullmatch(r"(?:/datasets)?/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path)
         if api:
             self._api(api[1], api[2], api[3], body)
         elif file:
@@ -129,20 +129,27 @@ class _Handler(BaseHTTPRequestHandler):
         if self._refused(repo, revision, files=what == "tree", body=body):
             return
         if what == "tree":
-            paths = sorted(p for p in self.hub.repositories[repo].iterdir() if p.is_file())
             value: object = [
-                {"type": "file", "path": p.name, "size": p.stat().st_size, "oid": _sha1(p)} for p in paths
+                {"type": "file", "path": name, "size": p.stat().st_size, "oid": _sha1(p)}
+                for name, p in self._files(repo)
             ]
         else:
             value = {
                 "id": repo,
                 "modelId": repo,
                 "sha": COMMIT,
-                "siblings": [],
+                "siblings": [
+                    {"rfilename": name, "size": p.stat().st_size, "blobId": _sha1(p)}
+                    for name, p in (self._files(repo) if self.path.startswith("/api/datasets/") else ())
+                ],
                 "tags": [],
                 "private": False,
             }
         self._send(200, json.dumps(value).encode(), {"Content-Type": "application/json"}, body)
+
+    def _files(self, repo: str) -> list[tuple[str, Path]]:
+        root = self.hub.repositories[repo]
+        return sorted((p.relative_to(root).as_posix(), p) for p in root.rglob("*") if p.is_file())
 
     def _file(self, repo: str, revision: str, name: str, body: bool) -> None:
         if self._refused(repo, revision, files=True, body=body):

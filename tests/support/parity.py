@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -91,8 +92,14 @@ class SideBySide:
         )
 
     def compare(
-        self, benchmark: Benchmark, settings: EvalSettings, mirror: Path | None, folder: Path
+        self,
+        benchmark: Benchmark,
+        settings: EvalSettings,
+        mirror: Path | None,
+        folder: Path,
+        stock_folder: Path | None = None,
     ) -> Parity:
+        """With `stock_folder`, lm-eval itself reads the tasks from there, by name."""
         samples_path = folder / f"{benchmark.name}-{settings.chat_template}.parquet"
         ours = evaluate(
             self.engine,
@@ -106,12 +113,15 @@ class SideBySide:
         with quiet():
             theirs = lm_eval.evaluator.simple_evaluate(
                 self.stock,
-                tasks=list(load_tasks(benchmark, settings, mirror).values()),
-                task_manager=TaskManager(include_defaults=False),  # the default one reads 13,000 files
+                tasks=[benchmark.name]
+                if stock_folder
+                else list(load_tasks(benchmark, settings, mirror).values()),
+                # The default one reads 13,000 files.
+                task_manager=TaskManager(include_defaults=False, include_path=stock_folder),
                 limit=settings.limit,
                 apply_chat_template=settings.chat_template is ChatTemplate.ON,
                 fewshot_as_multiturn=settings.fewshot_as_multiturn,
-                bootstrap_iters=100,
+                bootstrap_iters=1000,
             )
         found = Parity()
         _compare_samples(read_samples(samples_path), theirs, found)
@@ -139,13 +149,18 @@ def _compare_one(ours: Sample, theirs: dict[str, Any], found: Parity) -> None:
         found.differing.append(f"{where}: another document or prompt")
     for metric in theirs["metrics"]:
         value = theirs[metric]
+        if isinstance(value, tuple):  # the log-probability and the words or bytes of a document
+            logprob, size = value
+            nats = {"bits_per_byte": math.log(2)}.get(metric)
+            value = -logprob / size / nats if nats else math.exp(-logprob / size)
         stock = sum(value) / len(value) if isinstance(value, list) else float(value)
         mine = ours.metrics[metric_label(metric, theirs["filter"])]
-        if abs(mine - stock) > (1e-9 if stock in (0.0, 1.0) else 1e-4):
+        if abs(mine - stock) > (1e-9 if stock in (0.0, 1.0) else 1e-4 * max(1.0, abs(stock))):
             found.differing.append(f"{where}: {metric} {mine} here, {stock} there")
     if ours.logprobs:
         for mine, response in zip(ours.logprobs, theirs["resps"], strict=True):
-            found.logprob_differences.append(abs(mine - response[0][0]))
+            logprob = response[0] if isinstance(response[0], float) else response[0][0]
+            found.logprob_differences.append(abs(mine - logprob))
             found.worst_logprob = max(found.worst_logprob, found.logprob_differences[-1])
     elif ours.response != theirs["resps"][0][0]:
         found.differing.append(f"{where}: {ours.response!r} here, {theirs['resps'][0][0]!r} there")
@@ -156,7 +171,11 @@ def _compare_scores(ours: Evaluation, theirs: dict[str, Any], found: Parity) -> 
         metric, _, name = score.metric.partition(",")
         stock = theirs["results"][score.subset]
         value, stderr = stock[f"{metric},{name or 'none'}"], stock[f"{metric}_stderr,{name or 'none'}"]
-        same_stderr = score.stderr is None if stderr == "N/A" else abs((score.stderr or 0.0) - stderr) < 1e-4
-        if abs(score.value - value) > 1e-4 or not same_stderr:
+        same_stderr = (
+            score.stderr is None
+            if stderr == "N/A"
+            else abs((score.stderr or 0.0) - stderr) < 1e-4 * max(1.0, stderr)
+        )
+        if abs(score.value - value) > 1e-4 * max(1.0, abs(value)) or not same_stderr:
             found.differing.append(f"{score.subset} {score.metric}: {score.value} here, {value} there")
         found.n_scores += 1

@@ -14,6 +14,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from evals.suite import load_suite
 from orchestrator.store import Store
 from orchestrator.store.comparisons import KeptComparison
 from orchestrator.store.records import AttemptRecord, Failure, FailureClass, RunState
@@ -26,6 +27,7 @@ FOLDER = Path(__file__).parent / "stored_rows"
 
 def fill(store: Store) -> None:
     """A run that is done, one that failed, one that goes on: rows in every table."""
+    store.keep_suites([load_suite("smoke").model_copy(update={"name": "of-a-user"})])
     failure = Failure(failure_class=FailureClass.OUT_OF_MEMORY, message="No memory.", log_tail="the\nlog")
     for name in ("done", "failed", "going on"):
         run, candidates, planned = demo_run(name)

@@ -20,6 +20,7 @@ def stock(engine: VllmEngine) -> Any:
     model.batch_size, model.data_parallel_size, model.lora_request = 1000, 1, None
     model._max_length, model.truncation_side, model.think_end_token = engine.max_length, "left", None
     model.add_bos_token, model.custom_prefix_token_id, model._max_gen_toks = None, None, 256
+    model.enable_thinking, model.hf_chat_template, model.chat_template_args = None, None, {}
     return model
 
 

@@ -107,7 +107,7 @@ def meaning_of(row: ComparisonRow | None) -> str:
         return "refused"
     if not row.significant and not row.alone:
         return ""
-    word = "better" if row.delta.delta_points > 0 else "worse"
+    word = "better" if row.improved else "worse"
     return word if row.significant else f"{word}-uncorrected"
 
 

@@ -13,6 +13,7 @@ from orchestrator import cli, doctor
 from orchestrator.doctor import Health
 from orchestrator.settings import Settings
 from recipes.artifact import ArtifactStore
+from recipes.recipe import Recipe
 from tests.support.tiny_checkpoints import tiny_checkpoint
 
 RECIPE = """\
@@ -66,6 +67,8 @@ def test_build_makes_a_directory_once(
     with safe_open(out / "model.safetensors", "pt") as file:
         layers = {name.split(".")[2] for name in file.keys() if "layers" in name}  # noqa: SIM118 - not a mapping
     assert layers == {"0", "1", "2", "3", "4"}
+    assert Recipe.load(out / "mergekit_config.yml").sources[0].name == str(source)
+    assert (out / "README.md").read_text().startswith("---\n")
     _, again, _ = run("build", "(1, 2)", "--base", str(source), "--out", str(out))
     assert "was built before" in again
     assert len(ArtifactStore(home / "artifacts").list()) == 1

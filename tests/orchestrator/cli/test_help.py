@@ -145,7 +145,7 @@ def test_the_shell_completes_commands_and_options() -> None:
         return ended.stdout.split()
 
     assert completed("mergeboard su") == ["submit", "suite"]
-    assert completed("mergeboard suite ") == ["list", "show"]
+    assert completed("mergeboard suite ") == ["list", "show", "init"]
     assert "--layer-path" in completed("mergeboard eval --la")
 
 
