@@ -120,19 +120,12 @@ def show_grid(
 def _colours() -> dict[str, str]:
     """The theme's colours as CSS variables."""
     look = LOOKS[widgets.theme()]
-    better_tint, worse_tint, _ = widgets.tints()
     return {
-        "better": _mixed(look.gain, look.ink, 0.8),
-        "worse": _mixed(look.loss, look.ink, 0.7),
-        "better-tint": better_tint,
-        "worse-tint": worse_tint,
+        "better": look.better.text,
+        "worse": look.worse.text,
+        "better-tint": look.better.tint,
+        "worse-tint": look.worse.tint,
         "faint": look.faint,
         "line": look.grid,
         "strong": look.missing_mark,
     }
-
-
-def _mixed(colour: str, other: str, share: float) -> str:
-    """`share` of a colour, the rest of another: the theme's own colours are too pale for small text."""
-    parts = ((int(colour[i : i + 2], 16), int(other[i : i + 2], 16)) for i in (1, 3, 5))
-    return "#" + "".join(f"{round(a * share + b * (1 - share)):02x}" for a, b in parts)

@@ -79,6 +79,7 @@ def report(
         Pages.open(settings.database_url, create=False, read_only=True) as store,
         comparing(quiet) as progress,
     ):
+        assert isinstance(store, Pages)
         page = build_report(store, request, settings.home, progress=progress)
     if printed:
         print(rendered(page, written_as))

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from orchestrator.charts.theme import DIVERGING
+from orchestrator.charts.theme import LOOKS, Theme
 from orchestrator.report.deltas import signed
 from orchestrator.report.page import DeltaLine, DeltaTable, ReportMap, ReportTone
 
 WIDTH, HEIGHT = 180, 18
+_DIVERGING = LOOKS[Theme.LIGHT].diverging
 _MARGIN = 8
 _MIDDLE = HEIGHT // 2
 _CLASSES = {
@@ -98,10 +99,10 @@ def heat_scale(heat: ReportMap) -> Markup:
 
 def shade(share: float) -> str:
     """The colour of a difference: -1 is the lower limit, 0 the base, 1 the upper limit."""
-    middle = (len(DIVERGING) - 1) / 2
-    at = min(len(DIVERGING) - 1.0, max(0.0, middle + max(-1.0, min(1.0, share)) * middle))
-    first = min(len(DIVERGING) - 2, math.floor(at))
-    left, right, part = DIVERGING[first], DIVERGING[first + 1], at - first
+    middle = (len(_DIVERGING) - 1) / 2
+    at = min(len(_DIVERGING) - 1.0, max(0.0, middle + max(-1.0, min(1.0, share)) * middle))
+    first = min(len(_DIVERGING) - 2, math.floor(at))
+    left, right, part = _DIVERGING[first], _DIVERGING[first + 1], at - first
     mixed = (
         round(int(left[k : k + 2], 16) * (1 - part) + int(right[k : k + 2], 16) * part) for k in (1, 3, 5)
     )

@@ -53,7 +53,7 @@ def flip_groups(comparisons: Sequence[Comparison]) -> tuple[FlipGroup, ...]:
     for name, row in chosen[:_MOST_GROUPS]:
         assert row.delta is not None
         key = (row.suite, row.benchmark or "")
-        groups += [FlipGroup(name, key, row.delta.delta_points > 0)]
+        groups += [FlipGroup(name, key, row.improved)]
     groups += [FlipGroup(group.candidate, group.key, not group.gained) for group in groups]
     return tuple(groups)
 

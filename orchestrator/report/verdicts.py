@@ -100,7 +100,7 @@ def _one_average(comparison: Comparison) -> list[ReportLine]:
         span = interval_text(delta.interval.low, delta.interval.high)
         text = f"{row.title}: {signed(delta.delta_points)} points, 95 % interval {span}"
         if row.significant:
-            tone = ReportTone.BETTER if delta.delta_points > 0 else ReportTone.WORSE
+            tone = ReportTone.BETTER if row.improved else ReportTone.WORSE
             lines.append(ReportLine(text=f"{text}.", tone=tone))
         else:
             missed = f"a true difference of less than about {delta.detectable_points:.1f} would mostly have been missed"

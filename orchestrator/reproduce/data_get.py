@@ -73,6 +73,8 @@ def _benchmarks(source: str, settings: Settings) -> Iterator[Benchmark]:
     if path.suffix.lower() in _CARD_SUFFIXES and path.is_file():
         claimed: dict[str, set[str]] = {}
         for claim in plan_card(path, settings, {}).claims:
+            if claim.suite is None:
+                continue
             claimed.setdefault(claim.suite, set()).update([claim.benchmark] if claim.benchmark else [])
         for name, names in claimed.items():
             yield from (b for b in load_suite(name).benchmarks if not names or b.name in names)
