@@ -98,7 +98,20 @@ def _choose_run(pages: Pages) -> RunRecord | None:
             list(runs),
             default=newest[0].id,
             label_of=lambda run_id: _label(runs[run_id]),
-            resets=("page", "base", "cand", "pins", "bench", "suite", "engine", "subset", "doc", "q"),
+            resets=(
+                "page",
+                "base",
+                "cand",
+                "pins",
+                "ticks",
+                "show",
+                "bench",
+                "suite",
+                "engine",
+                "subset",
+                "doc",
+                "q",
+            ),
         )
     address.keep("run", chosen)
     return runs[chosen]
