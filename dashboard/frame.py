@@ -45,6 +45,13 @@ _PAGES: dict[View, tuple[str, str, Callable[[Pages, RunRecord | None], None]]] =
 }
 
 
+_OF_ONE_RUN = (
+    *("page", "base", "cand", "pins", "ticks", "show", "bench"),
+    *("suite", "engine", "subset", "doc", "q"),
+)
+"""URL parameters that mean something within one run only."""
+
+
 def main() -> None:
     """Draw the page of the URL."""
     st.set_page_config(
@@ -104,7 +111,7 @@ def _choose_run(pages: Pages) -> RunRecord | None:
             listed,
             default=listed[0],
             label_of=lambda run_id: labels[run_id],
-            resets=("page", "base", "cand", "pins", "bench", "suite", "engine", "subset", "doc", "q"),
+            resets=_OF_ONE_RUN,
         )
     address.keep("run", chosen)
     return runs[chosen]

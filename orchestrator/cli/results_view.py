@@ -10,11 +10,11 @@ from evals.rounding import points_text
 from orchestrator.cli.console import wide_console
 from orchestrator.cli.ending import error_key
 from orchestrator.compare import Comparison, ComparisonRow, print_comparisons
+from orchestrator.compare.kept import family_of_run
 from orchestrator.compare.run_comparisons import (
     CandidateResult,
     benchmark_scores,
     results_of_run,
-    run_comparisons,
 )
 from orchestrator.plan.plan import Plan
 from orchestrator.run.scheduler import RunSummary
@@ -29,7 +29,7 @@ def show_results(
     with Store.open(settings.database_url, create=False, read_only=True) as store:
         results = results_of_run(store, summary.run_id)
         label = store.label
-    compared = run_comparisons(results, settings.home)
+        compared = family_of_run(store, summary.run_id, settings.home).comparisons()
     if as_json:
         print(json.dumps({**_data(summary, plan, results, compared), **error_key(failure)}, indent=2))
         return

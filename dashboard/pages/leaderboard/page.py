@@ -34,7 +34,8 @@ from orchestrator.store.records import ENDED, CandidateRecord, RunRecord
 
 _PER_PAGE = 25
 _REFRESH_S = 2.0
-_MOST_LISTED = 20
+_MOST_PINS = 20
+_MOST_TICKS = 200
 _ALL = "all"
 _PARTIAL = "partial"
 _SHOWN = {Shown.POINTS: "Δ points", Shown.PERCENT: "Δ %", Shown.SCORES: "Scores only"}
@@ -61,7 +62,7 @@ class _View:
     @property
     def pins(self) -> tuple[int, ...]:
         """Positions of the pinned recipes, without the base."""
-        return tuple(p for p in _numbers("pins") if p != self.base.position)
+        return tuple(p for p in _numbers("pins") if p != self.base.position)[:_MOST_PINS]
 
     @property
     def sort(self) -> str:
@@ -254,7 +255,7 @@ def _table(view: _View, rows: Sequence[Row]) -> None:
         ticks=_numbers("ticks"),
         on_sort=sorted_by,
         on_open=opened,
-        on_tick=lambda positions: address.put(ticks=",".join(map(str, positions[:_MOST_LISTED])) or None),
+        on_tick=lambda positions: address.put(ticks=",".join(map(str, positions[:_MOST_TICKS])) or None),
     )
 
 
@@ -279,7 +280,7 @@ def _actions(view: _View) -> None:
 
     def pin() -> None:
         pins = sorted(set(view.pins) ^ {p for p in ticked if p != view.base.position})
-        address.put(pins=",".join(map(str, pins[:_MOST_LISTED])) or None, ticks=None, page=None)
+        address.put(pins=",".join(map(str, pins[:_MOST_PINS])) or None, ticks=None, page=None)
 
     buttons: tuple[tuple[str, str, bool, Callable[..., None], tuple[object, ...]], ...] = (
         ("Compare", ":material/compare_arrows:", 0 < len(ticked) <= 2, _compare, (view, last, None, base)),
@@ -321,7 +322,7 @@ def _numbers(name: str) -> tuple[int, ...]:
     """A list of positions in the URL."""
     parts = address.value(name).split(",")
     return tuple(dict.fromkeys(int(p) for p in parts if p.isascii() and p.isdigit() and len(p) < 10))[
-        :_MOST_LISTED
+        :_MOST_TICKS
     ]
 
 
