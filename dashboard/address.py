@@ -14,6 +14,8 @@ from urllib.parse import urlencode
 import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
+from orchestrator.display.text_safety import escaped
+
 _PAGES = "mergeboard_pages"
 _KEPT = "mergeboard_kept"
 _WRITTEN = "mergeboard_written"
@@ -21,6 +23,7 @@ _FRESH = "mergeboard_fresh"
 _HERE = "mergeboard_here"
 _LEAVING = "mergeboard_leaving"
 _LEFT_BY_GO = "mergeboard_left_by_go"
+_CHANGED_HERE = "mergeboard_changed_here"
 _SETTLED_S = 8.0
 
 
@@ -53,6 +56,8 @@ def enter(view: View) -> None:
     """Set the current page; call this before drawing it."""
     fresh = st.session_state.get(_HERE) != view.value
     st.session_state[_FRESH] = fresh
+    if not st.session_state.pop(_CHANGED_HERE, False):
+        _follow_back()
     if fresh:
         st.session_state.pop(_LEAVING, None)
     st.session_state[_HERE] = view.value
@@ -75,6 +80,7 @@ def _draw_or_leave(draw: Callable[[], None]) -> None:
         return
     view, new = leaving
     now = time.monotonic()
+    st.session_state[_CHANGED_HERE] = True
     waiting: dict[str, _Written] = st.session_state.setdefault(_WRITTEN, {})
     for name in {*st.query_params, *new}:
         waiting[name] = _Written(new=new.get(name), old=st.query_params.get(name), at=now)
@@ -143,6 +149,19 @@ def _current(name: str) -> str | None:
     return written.new
 
 
+def _follow_back() -> None:
+    """Forget changes that the browser's Back button has undone.
+
+    A whole page that is drawn again without a change of ours has the URL that the reader went to. Only a part
+    that refreshes itself, or a second change, can still come with the URL from before a change.
+    """
+    waiting: dict[str, _Written] = st.session_state.get(_WRITTEN, {})
+    for name, written in list(waiting.items()):
+        text = st.query_params.get(name)
+        if text == written.old and text != written.new:
+            del waiting[name]
+
+
 def _write(name: str, text: str | None) -> None:
     if text is not None:
         st.query_params[name] = text
@@ -175,7 +194,7 @@ def choose(
     help_text: str | None = None,
 ) -> str:
     """Draw a select box. `resets` names URL parameters that a change removes."""
-    first = _fill_choice(name, options, default)
+    first = _fill_choice(label, name, options, default, label_of)
     chosen = st.selectbox(
         label,
         options,
@@ -198,7 +217,7 @@ def segments(
     resets: Sequence[str] = (),
 ) -> str:
     """Draw a segmented control; labels are Markdown."""
-    first = _fill_choice(name, options, default)
+    first = _fill_choice(label, name, options, default, label_of)
     chosen = st.segmented_control(
         label,
         options,
@@ -211,10 +230,23 @@ def segments(
     return first if chosen is None else str(chosen)
 
 
-def _fill_choice(name: str, options: Sequence[str], default: str | None) -> str:
-    """Set a widget to the URL's choice, or to the first where the URL names none of the options; that first one."""
+def say_unknown(what: str, text: str, shown: str) -> None:
+    """Say that the URL names something that is not there, and what is shown in its place."""
+    st.warning(
+        f"This address names {escaped(what.lower(), 40)} “{escaped(text, 60)}”, which is not here; "
+        f"{escaped(shown, 60)} is shown.",
+        icon=":material/link_off:",
+    )
+
+
+def _fill_choice(
+    label: str, name: str, options: Sequence[str], default: str | None, label_of: Callable[[str], str]
+) -> str:
+    """Set a widget to the URL's choice, or to the default if the URL names none of the options; that default."""
     first = default if default is not None else options[0]
     requested = value(name, first)
+    if requested not in options:
+        say_unknown(label, requested, label_of(first))
     _fill(name, requested if requested in options else first)
     return first
 
@@ -245,6 +277,8 @@ def pager(name: str, total: int, size: int, what: str) -> int:
     """Draw page buttons if there is more than one page; returns the index of the first row to show."""
     last = max(0, (total - 1) // size)
     page = min(number(name), last)
+    if value(name) and value(name) != str(page):
+        say_unknown("page", value(name), f"page {page + 1} of {last + 1}")
     if last == 0:
         st.caption(f"{total:,} {what}")
         return 0
@@ -263,9 +297,14 @@ def _step(label: str, name: str, page: int, disabled: bool, icon: str) -> None:
         key=f"{name}_{label}",
         icon=icon,
         disabled=disabled,
-        on_click=put,
-        kwargs={name: page or None},
+        on_click=_go_to_page,
+        args=(name, page),
     )
+
+
+def _go_to_page(name: str, page: int) -> None:
+    st.session_state[_CHANGED_HERE] = True
+    put(**{name: page or None})
 
 
 def _fill(name: str, new: str | bool) -> None:
@@ -286,6 +325,7 @@ def _changed(name: str, default: str, resets: tuple[str, ...]) -> None:
     text = ("1" if new else "") if isinstance(new, bool) else str(new if new is not None else "")
     if text == value(name, default):
         return
+    st.session_state[_CHANGED_HERE] = True
     put(**{name: None if text == default else text}, **dict.fromkeys(resets))
 
 
