@@ -7,7 +7,16 @@ most its limit.
 from __future__ import annotations
 
 from orchestrator.store import Store
-from orchestrator.store.pages.answers import Arrivals, Column, JobDetail, JobRow, Pace, ProbeRun, Work
+from orchestrator.store.pages.answers import (
+    Arrivals,
+    Column,
+    FailureGroup,
+    JobDetail,
+    JobRow,
+    Pace,
+    ProbeRun,
+    Work,
+)
 from orchestrator.store.pages.jobs import JobQuestions
 from orchestrator.store.pages.runs import RunQuestions
 from orchestrator.store.pages.scores import ScoreQuestions
@@ -16,6 +25,7 @@ from orchestrator.store.records import JobState
 __all__ = [
     "Arrivals",
     "Column",
+    "FailureGroup",
     "JobDetail",
     "JobRow",
     "JobState",

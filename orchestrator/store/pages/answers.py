@@ -8,7 +8,7 @@ from pydantic import AwareDatetime, Field
 
 from evals.engine import Frozen
 from orchestrator.plan.job import BuildJob, EvalJob, JobKind
-from orchestrator.store.records import AttemptRecord, CandidateRecord, JobState
+from orchestrator.store.records import AttemptRecord, CandidateRecord, FailureClass, JobState, Protocol
 
 
 class Column(Frozen):
@@ -36,6 +36,12 @@ class ProbeRun(Frozen):
     plan: str = Field(description="The plan's summary as JSON.")
 
 
+def engine_words(protocol: Protocol) -> str:
+    """The engine of a protocol for display: kind, version, dtype."""
+    engine = protocol.engine
+    return f"{engine.kind} {engine.version}, {engine.dtype}"
+
+
 class Pace(Frozen):
     """Rate of new outcomes."""
 
@@ -52,6 +58,18 @@ class Work(Frozen):
     candidate: str | None = Field(description="Name of the first candidate that needs it.")
     suite: str | None = Field(description="Suite of an evaluation.")
     benchmark: str | None = Field(description="Benchmark of an evaluation.")
+    engine: str | None = Field(default=None, description="The engine in words; null for a build.")
+
+
+class FailureGroup(Frozen):
+    """The attempts of a run that failed with one message."""
+
+    failure_class: FailureClass | None = Field(description="Class of the failures; null for lost attempts.")
+    message: str = Field(description="The latest message.")
+    log_tail: str | None = Field(description="Last lines of the log of the latest of them.")
+    attempts: int = Field(description="Number of failed attempts.")
+    jobs: int = Field(description="Number of jobs without a result among them.")
+    job_digest: str = Field(description="The job of the latest of them.")
 
 
 class Arrivals(Frozen):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,12 +14,12 @@ from orchestrator.plan.job import JobKind
 from orchestrator.store.base import StorePart
 from orchestrator.store.database import clock
 from orchestrator.store.joins import JOBS_OF_RUNS, first_candidate, protocols_of
-from orchestrator.store.pages.answers import Arrivals, Pace, ProbeRun, Work
+from orchestrator.store.pages.answers import Arrivals, FailureGroup, Pace, ProbeRun, Work, engine_words
 from orchestrator.store.records import (
     AttemptState,
     FailureClass,
 )
-from orchestrator.store.rows import AnyRow, attempt_record
+from orchestrator.store.rows import AnyRow, attempt_record, protocol_of
 from orchestrator.store.tables import (
     attempts,
     candidate_jobs,
@@ -107,7 +109,7 @@ class RunQuestions(StorePart):
                 .join(jobs, jobs.c.digest == candidate_jobs.c.job_digest)
                 .join(protocols, protocols.c.digest == jobs.c.protocol_digest)
             )
-            .where(candidates.c.is_base, protocols.c.suite == PROBE_SUITE)
+            .where(candidates.c.is_base, jobs.c.layer_path.is_(None), protocols.c.suite == PROBE_SUITE)
             .order_by(runs.c.created_at.desc(), runs.c.id)
         )  # fmt: skip
 
@@ -155,6 +157,48 @@ class RunQuestions(StorePart):
             condition &= attempts.c.failure_class == kind
         return self._work(condition, attempts.c.ended_at.desc(), limit, offset)
 
+    def failure_groups(self, run_id: str, limit: int = 500) -> tuple[FailureGroup, ...]:
+        """Failed and lost attempts of a run by class and message, those with the most jobs first.
+
+        Messages that differ in numbers alone are one group; of very many different ones, the latest `limit`.
+        """
+        bad = attempts.c.state.in_((AttemptState.FAILED, AttemptState.LOST))
+        done = sa.exists().where(outcomes.c.job_digest == attempts.c.job_digest)
+        latest = sa.func.max(attempts.c.id)
+        query = (
+            sa.select(
+                attempts.c.failure_class,
+                attempts.c.message,
+                latest.label("latest"),
+                sa.func.count().label("attempts"),
+                sa.func.count(sa.distinct(sa.case((~done, attempts.c.job_digest)))).label("jobs"),
+            )
+            .where(attempts.c.run_id == run_id, bad)
+            .group_by(attempts.c.failure_class, attempts.c.message)
+            .order_by(sa.desc("latest"))
+            .limit(limit)
+        )
+
+        def work(connection: sa.Connection) -> tuple[FailureGroup, ...]:
+            grouped: dict[tuple[FailureClass | None, str], list[AnyRow]] = {}
+            for row in connection.execute(query):
+                text = _NUMBERS.sub("#", row.message or "")
+                grouped.setdefault((row.failure_class, text), []).append(row)
+            groups = [_group(connection, rows) for rows in grouped.values()]
+            return tuple(sorted(groups, key=lambda group: (-group.jobs, -group.attempts)))
+
+        return self._database.read(work)
+
+    def confirming_plans(self) -> dict[str, str]:
+        """The plan summaries (JSON) of the runs that name the search that they confirm, by run."""
+        query = sa.select(runs.c.id, runs.c.plan).where(runs.c.plan.contains('"confirms"'))
+        return self._database.read(lambda c: {row.id: row.plan for row in c.execute(query)})
+
+    def run_ids(self) -> tuple[str, ...]:
+        """Ids of all runs, newest first."""
+        query = sa.select(runs.c.id).order_by(runs.c.created_at.desc(), runs.c.id.desc())
+        return self._database.read(lambda c: tuple(c.scalars(query)))
+
     def _work(
         self, condition: sa.ColumnElement[bool], order: sa.ColumnElement[Any], limit: int, offset: int
     ) -> tuple[Work, ...]:
@@ -165,6 +209,7 @@ class RunQuestions(StorePart):
                 jobs.c.kind,
                 protocols.c.suite,
                 protocols.c.benchmark,
+                protocols.c.spec.label("protocol"),
                 runs.c.name.label("run_name"),
                 first.label("candidate"),
             )
@@ -179,6 +224,23 @@ class RunQuestions(StorePart):
         return self._database.read(lambda c: tuple(_work_record(row) for row in c.execute(query)))
 
 
+# Digests, sizes and counts in which the messages of one fault differ.
+_NUMBERS = re.compile(r"\b[0-9a-f]{8,}\b|\d[\d.,]*")
+
+
+def _group(connection: sa.Connection, rows: Sequence[AnyRow]) -> FailureGroup:
+    """Rows of one message as a group; its text and log are those of the latest attempt."""
+    last = connection.execute(sa.select(attempts).where(attempts.c.id == max(r.latest for r in rows))).one()
+    return FailureGroup(
+        failure_class=last.failure_class,
+        message=last.message or "",
+        log_tail=last.log_tail,
+        attempts=sum(row.attempts for row in rows),
+        jobs=sum(row.jobs for row in rows),
+        job_digest=last.job_digest,
+    )
+
+
 def _work_record(row: AnyRow) -> Work:
     return Work(
         attempt=attempt_record(row),
@@ -187,4 +249,5 @@ def _work_record(row: AnyRow) -> Work:
         candidate=row.candidate,
         suite=row.suite,
         benchmark=row.benchmark,
+        engine=engine_words(protocol_of(row.protocol)) if row.protocol else None,
     )

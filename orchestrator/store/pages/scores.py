@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from evals.scores import PROBE_SUITE
 from orchestrator.store.base import StorePart
 from orchestrator.store.joins import JOBS_OF_RUNS, SCORED, job_state, protocols_of
-from orchestrator.store.pages.answers import Column
+from orchestrator.store.pages.answers import Column, engine_words
 from orchestrator.store.records import (
     CandidateRecord,
     JobState,
@@ -135,7 +135,7 @@ def _column(protocol: Protocol) -> Column:
         benchmark_digest=protocol.benchmark_digest,
         engine_digest=engine.digest,
         engine_key=engine.digest_without_length,
-        engine=f"{engine.kind} {engine.version}, {engine.dtype}",
+        engine=engine_words(protocol),
     )
 
 
