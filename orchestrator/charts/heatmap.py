@@ -26,10 +26,12 @@ def heatmap(
     scale: ColourScale = ColourScale.OWN,
     *,
     selected: tuple[int, int] | None = None,
+    titled: bool = True,
 ) -> go.Figure:
     """Interactive (plotly); a cell's `text` is its path's label and `customdata` its value.
 
-    Confirmed cells are outlined, and the `selected` one has a frame.
+    Confirmed cells are outlined, and the `selected` one has a frame. If not `titled`, title and warning are left to
+    the page, and legend and colour bar lie above the map, which then fits the width of a phone.
     """
     import plotly.graph_objects as go
 
@@ -48,12 +50,16 @@ def heatmap(
             "line": {"width": 2.5, "color": mark.colour},
         }
         x, y = [j for _, j in mark.cells], [i for i, _ in mark.cells]
+        halo = {**marker, "color": look.paper, "line": {"width": 5.5, "color": look.paper}}
+        figure.add_trace(
+            go.Scatter(x=x, y=y, mode="markers", marker=halo, hoverinfo="skip", showlegend=False)
+        )
         figure.add_trace(
             go.Scatter(x=x, y=y, mode="markers", name=escape(mark.name), marker=marker, hoverinfo="skip")
         )
     _key(figure, "Not measured", len(grid.missing), {"symbol": "square", "size": 11, "color": look.missing})
     if grid.failed:
-        mark = {
+        cross = {
             "symbol": "x-thin",
             "size": size * 0.7,
             "color": look.paper,
@@ -61,7 +67,7 @@ def heatmap(
         }
         figure.add_trace(
             go.Scatter(
-                x=[j for _, j in grid.failed], y=[i for i, _ in grid.failed], mode="markers", marker=mark,
+                x=[j for _, j in grid.failed], y=[i for i, _ in grid.failed], mode="markers", marker=cross,
                 showlegend=False, hoverinfo="skip",
             )
         )  # fmt: skip
@@ -77,6 +83,17 @@ def heatmap(
             },
         )
     )  # fmt: skip
+    if not titled:
+        bar = {
+            "orientation": "h", "yref": "container", "y": 0.86, "yanchor": "top", "x": 0.5, "len": 1.0, "thickness": 10,
+            "title": {"text": "difference to the base", "side": "top"},
+        }  # fmt: skip
+        figure.update_traces(colorbar=bar, selector={"type": "heatmap", "zmin": grid.low})
+        legend = {
+            "yref": "container", "y": 1.0, "yanchor": "top", "x": 0, "font": {"size": 11},
+            "entrywidthmode": "fraction", "entrywidth": 0.5,
+        }  # fmt: skip
+        figure.update_layout(title=None, legend=legend, margin={"l": 55, "r": 10, "t": 160, "b": 50})
     return figure
 
 
@@ -271,7 +288,7 @@ def _draw_marks(
         axes.scatter(columns, rows, marker="x", s=(110 / n_layers) ** 2, c=look.paper, linewidths=1.2)
     for mark in marks(grid, theme, selected):
         for i, j in mark.cells:
-            axes.add_patch(_outline(mark, i, j, max(0.6, n_layers / 45)))
+            axes.add_patch(_outline(mark, i, j, max(0.6, n_layers / 45), look.paper))
         keys.append(_key_of(mark))
     if grid.missing:
         keys.append(
@@ -294,11 +311,15 @@ def _draw_marks(
 _SHAPES = {"circle-open": "o", "square-open": "s", "diamond-open": "D"}
 
 
-def _outline(mark: Mark, i: int, j: int, radius: float) -> Patch:
-    """A mark around cell (i, j): circle, square or diamond."""
+def _outline(mark: Mark, i: int, j: int, radius: float, paper: str) -> Patch:
+    """A mark around cell (i, j), with a halo: circle, square or diamond."""
     from matplotlib.patches import Circle, RegularPolygon
+    from matplotlib.patheffects import withStroke
 
-    style: dict[str, Any] = {"fill": False, "color": mark.colour, "linewidth": 2.2, "zorder": 4}
+    halo = [withStroke(linewidth=4.5, foreground=paper)]
+    style: dict[str, Any] = {
+        "fill": False, "color": mark.colour, "linewidth": 2.2, "zorder": 4, "path_effects": halo,
+    }  # fmt: skip
     if mark.symbol == "circle-open":
         return Circle((j, i), radius * mark.size, **style)
     turn = math.pi / 4 if mark.symbol == "square-open" else 0.0
