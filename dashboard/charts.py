@@ -18,8 +18,8 @@ _WAIT_S = 0.8
 _FONT = '"Source Sans", sans-serif'
 _CONFIG = {
     "displaylogo": False,
-    "modeBarButtonsToRemove": ["lasso2d", "select2d"],
-    "toImageButtonOptions": {"scale": 2},
+    # The buttons below a chart download images with title and warning.
+    "modeBarButtonsToRemove": ["lasso2d", "select2d", "toImage"],
 }
 
 

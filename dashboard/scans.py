@@ -21,6 +21,7 @@ from orchestrator.charts import (
     Scan,
     ScanPoint,
 )
+from orchestrator.compare.scan_runs import probe_key
 from orchestrator.store.pages import Column, Pages
 from orchestrator.store.records import CandidateRecord
 from recipes.layer_path import LayerPath
@@ -114,13 +115,14 @@ def scan_of(
         measures.insert(0, together)
         base[TOGETHER] = 0.0 if ranking is not None else statistics.fmean(base.values())
     found = confirmed or {}
+    weights = {title(c): ranking.weights[probe_key(c.benchmark)] for c in columns} if ranking else None
     scan = Scan(
         title=name,
         n_layers=paths.n_layers,
         measures=tuple(measures),
         base=base,
         points=tuple(
-            _point(place, values, failed, base if together else None, ranking, found)
+            _point(place, values, failed, base if together else None, weights, found)
             for place in paths.places
         ),
         warning=warning_of(columns[0].suite),
@@ -153,7 +155,7 @@ def _together(
     if columns[0].suite == PROBE_SUITE:
         if ranking is None:
             return None
-        return Measure(name=TOGETHER, title=f"All {len(columns)} probes, in spreads", decimals=2)
+        return Measure(name=TOGETHER, title="All probes together, in spreads", decimals=2)
     return Measure(name=TOGETHER, title=f"Mean of {len(columns)} benchmarks", ceiling=100.0, decimals=1)
 
 
@@ -197,14 +199,14 @@ def _point(
     values: Mapping[str, Mapping[tuple[str, int], float]],
     failed: frozenset[tuple[str, int]],
     base: Mapping[str, float] | None,
-    ranking: Ranking | None,
+    weights: Mapping[str, float] | None,
     confirmed: Mapping[tuple[int, ...], Meaning],
 ) -> ScanPoint:
     """A path with its values; with `base` also their combination, if it has all of them."""
     at = (place.run_id, place.candidate.position)
     measured = {text: by_place[at] for text, by_place in values.items() if at in by_place}
     if base is not None and len(measured) == len(values):
-        measured = {TOGETHER: _combined(measured, base, ranking), **measured}
+        measured = {TOGETHER: _combined(measured, base, weights), **measured}
     status = PointStatus.MEASURED if measured else PointStatus.PENDING
     if not measured and at in failed:
         status = PointStatus.FAILED
@@ -219,12 +221,10 @@ def _point(
     )
 
 
-def _combined(measured: Mapping[str, float], base: Mapping[str, float], ranking: Ranking | None) -> float:
+def _combined(
+    measured: Mapping[str, float], base: Mapping[str, float], weights: Mapping[str, float] | None
+) -> float:
     """Sum of the differences to the base in spreads of each probe, or the mean of the benchmarks."""
-    if ranking is None:
+    if weights is None:
         return statistics.fmean(measured.values())
-    # The weights are one over each spread, in the order of the columns.
-    return sum(
-        weight * (value - base[text])
-        for weight, (text, value) in zip(ranking.weights.values(), measured.items(), strict=True)
-    )
+    return sum(weights[text] * (value - base[text]) for text, value in measured.items())

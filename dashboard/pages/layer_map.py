@@ -1,23 +1,28 @@
-"""Layer map page: heatmaps, skylines, scatter and Pareto front of a run's layer paths."""
+"""Layer map page: the verdict, then heatmap, skylines, scatter or Pareto front of a run's or a whole scan's layer paths."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 import streamlit as st
 
 from dashboard import address, charts, data, widgets
-from dashboard.address import View
-from dashboard.board import known_suite, title
-from dashboard.pages.leaderboard import scope, scores_of
-from dashboard.repeat import base_of, path_command
-from dashboard.scans import LayerMap, Place, layer_map, levels_text, measure_of, scan_of
+from dashboard.board import title
+from dashboard.pages.layer_paths import show_path, show_ranking
+from dashboard.pages.leaderboard import scope
+from dashboard.repeat import base_of
+from dashboard.scan_verdict import ScanVerdict, scan_of_run, scan_verdict, show_scan_verdict
+from dashboard.scans import TOGETHER, LayerMap, Place, layer_map, levels_text, scan_of
+from dashboard.verdict import WholeVerdict, show_verdict, verdict_of_run
 from evals.scores import PROBE_SUITE
 from orchestrator.charts import (
+    SMOKE_WARNING,
     ChartError,
     ColourScale,
+    Meaning,
     PointStatus,
     Scan,
     ScanPoint,
@@ -31,13 +36,14 @@ from orchestrator.charts import (
     skyline,
     skyline_image,
 )
-from orchestrator.display.format import parameters
-from orchestrator.display.text_safety import escaped, line
+from orchestrator.compare.scan_runs import ScanRuns, search_ranking
+from orchestrator.compare.verdict import Standing
+from orchestrator.display.text_safety import line
 from orchestrator.store.pages import Column, Pages
 from orchestrator.store.records import ENDED, RunRecord
 
-_PER_PAGE = 15
-_NEXT_SUITE = "leaderboard-v2"
+_REFRESH_S = 5.0
+_SPREADS = "Sum over the probes of the difference to the base, each divided by the spread (standard deviation) of all paths"
 
 
 class Picture(StrEnum):
@@ -53,10 +59,42 @@ _NAMES = {
     Picture.HEATMAP: "Heatmap",
     Picture.SKYLINE: "Skylines",
     Picture.SCATTER: "Two measures",
-    Picture.PARETO: "Added layers and Pareto front",
+    Picture.PARETO: "Pareto front",
 }
 _SCALES = {ColourScale.OWN: "Own", ColourScale.PUBLISHED: "As published", ColourScale.FULL: "Full"}
-_HEIGHTS = {Picture.HEATMAP: 660}
+_HEIGHTS = {Picture.HEATMAP: 700}
+_MEANINGS = {
+    Standing.BETTER: Meaning.BETTER,
+    Standing.WORSE: Meaning.WORSE,
+    Standing.UNSHOWN: Meaning.NEUTRAL,
+    Standing.REFUSED: Meaning.REFUSED,
+}
+
+
+@dataclass(frozen=True)
+class _Whole:
+    """What the page shows: the runs that belong together, their paths, and what is confirmed of them."""
+
+    runs: tuple[RunRecord, ...]
+    columns: tuple[Column, ...]
+    paths: LayerMap
+    scan: ScanRuns | None
+    verdict: ScanVerdict | None
+    standings: WholeVerdict | None
+
+    @property
+    def confirmed(self) -> dict[tuple[int, ...], Meaning]:
+        """What the confirmation, or the comparison of the whole run, shows of each path."""
+        if self.verdict is not None:
+            return self.verdict.meanings()
+        if self.standings is None or not self.standings.verdict.complete:
+            return {}
+        meanings = {at: _MEANINGS.get(standing) for at, standing in self.standings.standings.items()}
+        return {
+            place.candidate.layer_path: meaning
+            for place in self.paths.places
+            if (meaning := meanings.get(place.candidate.position)) and place.candidate.layer_path
+        }
 
 
 def show(pages: Pages, run: RunRecord | None) -> None:
@@ -66,90 +104,199 @@ def show(pages: Pages, run: RunRecord | None) -> None:
         widgets.show_message("No runs yet", "There are no layer paths.", command="mergeboard scan CHECKPOINT")
         return
     columns = data.fixed(pages.columns, run.id)
-    base = data.fixed(pages.base_of, run.id)
-    paths = data.fixed(_map_of, pages, run.id) if base is not None else None
-    if not columns or base is None or paths is None:
-        widgets.show_message(
-            "No layer paths in this run",
-            "A map needs candidates that are layer paths of the base, for example from a scan.",
-            command="mergeboard scan CHECKPOINT",
-        )
+    if not columns:
+        _nothing()
         return
     scoped = scope(columns)
-    picture, first, second = _controls(scoped)
-    measured = [first, second] if picture is Picture.SCATTER and second is not None else [first]
-    kept = data.fixed if run.state in ENDED else data.slow
-    scan, why = kept(_scan_of, pages, run.id, tuple(measured))
+    whole = _whole(pages, run, scoped)
+    if whole is None:
+        _nothing()
+        return
+    scan, why = _scan(pages, whole)
+    _verdict(whole, scan)
     if scan is None:
         widgets.show_message("Nothing to draw yet", why or "There are no scores.")
         return
-    _progress(scan, first)
-    left, right = st.columns([3, 2], gap="medium")
-    with left:
-        chosen = _picture(run, scan, picture, title(first), title(second) if second else None)
-        if chosen is not None and chosen != address.value("path"):
-            address.put(path=chosen)
-    with right:
-        _ranking(scan, title(first), paths)
-        place = paths.place(address.value("path")) or _best(scan, title(first), paths)
-        if place is not None and not charts.put_off():
-            _path(pages, run, paths, place, scoped)
+    picture, first, second = _controls(scan, whole)
+    _progress(scan, first, whole)
+    _body(pages, whole, scan, (picture, first, second))
 
 
-def _map_of(pages: Pages, run_id: str) -> LayerMap | None:
-    base = pages.base_of(run_id)
-    return None if base is None else layer_map(pages.candidates(run_id), base)
+def _nothing() -> None:
+    widgets.show_message(
+        "No layer paths in this run",
+        "A map needs candidates that are layer paths of the base, for example from a scan.",
+        command="mergeboard scan CHECKPOINT",
+    )
 
 
-def _scan_of(pages: Pages, run_id: str, columns: tuple[Column, ...]) -> tuple[Scan | None, str | None]:
-    """The scan of some columns. Arguments are part of the cache key and must be short."""
-    base, paths = data.fixed(pages.base_of, run_id), data.fixed(_map_of, pages, run_id)
-    assert base is not None
+def _whole(pages: Pages, run: RunRecord, scoped: tuple[Column, ...]) -> _Whole | None:
+    """The runs that belong together with this one; None if there is no layer path or no base."""
+    scan = scan_of_run(pages, run) if scoped[0].suite == PROBE_SUITE else None
+    ids = (scan.searches if scan else ()) or (run.id,)
+    columns = scoped
+    if ids[0] != run.id:
+        columns = tuple(c for c in data.fixed(pages.columns, ids[0]) if c.suite == PROBE_SUITE)
+        columns = tuple(c for c in columns if c.engine_key == scoped[0].engine_key)
+    paths = data.fixed(_map_of, pages, ids)
+    if paths is None or not columns:
+        return None
+    return _Whole(
+        runs=tuple(data.live(pages.run, run_id) for run_id in ids),
+        columns=columns,
+        paths=paths,
+        scan=scan,
+        verdict=scan_verdict(pages, scan) if scan else None,
+        standings=None if scan else verdict_of_run(pages, run, column=scoped[0]),
+    )
+
+
+def _map_of(pages: Pages, run_ids: tuple[str, ...]) -> LayerMap | None:
+    base = pages.base_of(run_ids[0])
+    runs = {run_id: pages.candidates(run_id) for run_id in run_ids}
+    return None if base is None else layer_map(runs, base)
+
+
+def _scan(pages: Pages, whole: _Whole) -> tuple[Scan | None, str | None]:
+    """The chart data, with what is confirmed."""
+    ended = all(run.state in ENDED for run in whole.runs)
+    ids = tuple(run.id for run in whole.runs)
+    scan, why = (data.fixed if ended else data.slow)(_scan_of, pages, ids, whole.columns, whole.scan)
+    if scan is None:
+        return None, why
+    confirmed = whole.confirmed
+    if not confirmed:
+        return scan, None
+    by_label = {place.label: confirmed.get(place.candidate.layer_path or ()) for place in whole.paths.places}
+    points = tuple(
+        p if by_label[p.label] is None else p.model_copy(update={"confirmed": by_label[p.label]})
+        for p in scan.points
+    )
+    return scan.model_copy(update={"points": points}), None
+
+
+def _scan_of(
+    pages: Pages, run_ids: tuple[str, ...], columns: tuple[Column, ...], scan: ScanRuns | None
+) -> tuple[Scan | None, str | None]:
+    """The scan of some runs. Arguments are part of the cache key and must be short."""
+    paths = data.fixed(_map_of, pages, run_ids)
     assert paths is not None
-    name = base_of(pages.run(run_id)) or base.name
-    return scan_of(pages, run_id, line(name, 60), paths, columns)
+    ranking = None
+    if columns[0].suite == PROBE_SUITE and scan is not None:
+        ranking = search_ranking(pages, run_ids[0], scan.rank)
+    name = base_of(pages.run(run_ids[0])) or "base"
+    return scan_of(pages, line(name, 60), paths, columns, ranking=ranking)
 
 
-def _controls(columns: Sequence[Column]) -> tuple[Picture, Column, Column | None]:
-    named = {c.benchmark: c for c in columns}
+def _verdict(whole: _Whole, scan: Scan | None) -> None:
+    if whole.verdict is not None:
+        show_scan_verdict(whole.verdict, scan.warning if scan else None)
+    elif whole.standings is not None:
+        smoke = bool(scan and scan.warning == SMOKE_WARNING)
+        show_verdict(
+            whole.standings.verdict,
+            n_waiting=whole.standings.n_waiting,
+            remaining_s=whole.standings.remaining_s,
+            smoke=smoke,
+            counts=True,
+        )
+
+
+def _controls(scan: Scan, whole: _Whole) -> tuple[Picture, str, str | None]:
+    """Draw the choice of measure and picture; returns them, and the second measure of a scatter."""
+    names = {c.benchmark: title(c) for c in whole.columns}
+    if any(m.name == TOGETHER for m in scan.measures):
+        names = {TOGETHER: TOGETHER, **names}
+    titles = {name: scan.measure(measure).title for name, measure in names.items()}
     with st.container(horizontal=True, vertical_alignment="bottom"):
+        first = address.choose(
+            "Measure",
+            "measure",
+            list(names),
+            label_of=lambda name: titles[name],
+            help_text="What the colours show; all probes or benchmarks together by default.",
+        )
         picture = Picture(
             address.segments(
                 "Picture", "picture", [p.value for p in Picture], label_of=lambda p: _NAMES[Picture(p)]
             )
         )
-        first = address.choose("Measure", "measure", list(named), label_of=lambda b: title(named[b]))
         second = None
-        others = [b for b in named if b != first]
+        others = [name for name in names if name != first]
         if picture is Picture.SCATTER and others:
-            second = address.choose("Against", "against", others, label_of=lambda b: title(named[b]))
-    return picture, named[first], named[second] if second else None
+            second = address.choose("Against", "against", others, label_of=lambda name: titles[name])
+        if picture is Picture.HEATMAP:
+            address.segments(
+                "Colours", "colours", list(ColourScale), label_of=lambda s: _SCALES[ColourScale(s)]
+            )
+    return picture, names[first], names[second] if second else None
 
 
-def _progress(scan: Scan, column: Column) -> None:
-    counts = {status: sum(p.status is status for p in scan.points) for status in PointStatus}
-    text = f"{counts[PointStatus.MEASURED]:,} of {len(scan.points):,} layer paths measured"
-    if counts[PointStatus.FAILED]:
-        text += f", {counts[PointStatus.FAILED]:,} failed"
-    what = "Normalized scores, 0 is random guessing"
-    if column.suite == PROBE_SUITE:
-        what = "Probe values, 0 to 1, which are no benchmark's scores"
-    st.caption(f"{text}. {what}. What stands out of thousands is picked by luck as well: confirm it.")
-    measure = scan.measure(title(column))
-    if measure.nulls:
-        st.caption(f"What the values mean: {levels_text(measure, scan.base[measure.name])}")
+def _progress(scan: Scan, measure: str, whole: _Whole) -> None:
+    """Draw one line: how many paths have a value, and what the values mean."""
+    shown = scan.measure(measure)
+    measured = len(scan.measured(measure))
+    failed = sum(p.status is PointStatus.FAILED for p in scan.points)
+    parts = [f"{measured:,} of {len(scan.points):,} layer paths measured"]
+    parts += [f"{failed:,} failed"] if failed else []
+    if measure == TOGETHER and whole.columns[0].suite == PROBE_SUITE:
+        parts.append(f"{_SPREADS}; 0 is the base")
+    else:
+        parts.append(levels_text(shown, scan.base[measure]))
+    if len(whole.runs) > 1:
+        parts.append(f"{len(whole.runs)} runs of one search")
+    st.caption(" · ".join(parts))
 
 
-def _picture(run: RunRecord, scan: Scan, picture: Picture, first: str, second: str | None) -> str | None:
-    """Draw the chart; returns the label of the clicked path."""
+def _body(pages: Pages, whole: _Whole, scan: Scan, shown: tuple[Picture, str, str | None]) -> None:
+    """Draw the picture beside the selected path and the ranking."""
+    picture, first, second = shown
+    requested = address.value("path")
+    selected = whole.paths.place(requested) if requested else None
+    if requested and selected is None:
+        st.warning(f"This map has no layer path {line(requested, 60)}; the best one is shown.")
+    place = selected or _best(scan, first, whole.paths)
+    left, right = st.columns([3, 2], gap="medium")
+    with right:
+        if place is not None:
+            label = "Selected" if selected else "Best"
+            show_path(pages, whole.paths, place, whole.columns, label, whole.verdict)
+        show_ranking(scan, first, whole.paths, whole.verdict)
+    with left:
+        chosen = _picture(whole, scan, picture, (first, second), selected)
+        if chosen is not None and chosen != requested:
+            address.put(path=chosen)
+            st.rerun()
+
+
+def _best(scan: Scan, measure: str, paths: LayerMap) -> Place | None:
+    """The best confirmed path, else the best one."""
+    measured = scan.measured(measure)
+    confirmed = [p for p in measured if p.confirmed is Meaning.BETTER]
+    points = confirmed or measured
+    return paths.place(max(points, key=lambda p: p.values[measure]).label) if points else None
+
+
+def _picture(
+    whole: _Whole,
+    scan: Scan,
+    picture: Picture,
+    measures: tuple[str, str | None],
+    selected: Place | None,
+) -> str | None:
+    """Draw the chart with its downloads; returns the label of the clicked path."""
+    first, second = measures
     if picture is Picture.SCATTER and second is None:
         st.caption("There is only one measure in this run; a scatter needs two.")
         return None
-    theme, scale = widgets.theme(), _scale() if picture is Picture.HEATMAP else ColourScale.OWN
-    drawn: dict[Picture, tuple[Callable[[], Any], Callable[[], Any]]] = {
+    theme, scale = widgets.theme(), ColourScale.OWN
+    if address.value("colours") in list(ColourScale):
+        scale = ColourScale(address.value("colours"))
+    block = selected.block if selected else None
+    drawn: Mapping[Picture, tuple[Callable[[], Any], Callable[[], Any]]] = {
         Picture.HEATMAP: (
-            lambda: _clickable(scan, first, theme, scale),
-            lambda: heatmap_image(scan, first, theme, scale),
+            lambda: _clickable(scan, first, theme, scale, block),
+            lambda: heatmap_image(scan, first, theme, scale, selected=block),
         ),
         Picture.SKYLINE: (lambda: skyline(scan, first, theme), lambda: skyline_image(scan, first, theme)),
         Picture.SCATTER: (
@@ -161,36 +308,38 @@ def _picture(run: RunRecord, scan: Scan, picture: Picture, first: str, second: s
     draw, image = drawn[picture]
 
     def selectable() -> Any:
-        return draw().update_layout(clickmode="event+select", dragmode=False)
+        figure = draw().update_layout(clickmode="event+select", dragmode=False)
+        # The page says what is shown, in lines that wrap; the images have the title.
+        return figure if picture is Picture.HEATMAP else figure.update_layout(title=None, margin_t=40)
 
     try:
-        selected = charts.plot(
+        clicked = charts.plot(
             selectable,
             f"map_{picture}",
             height=_HEIGHTS.get(picture, 620),
-            alt=f"{_NAMES[picture]} of the layer paths",
+            alt=f"{_NAMES[picture]} of the layer paths; the table beside it holds the same values",
             select=True,
         )
     except ChartError as error:
         widgets.show_message("This cannot be drawn", str(error))
         return None
-    charts.images(f"map_{picture}", f"{picture}-{run.id}", image)
-    return _clicked(selected) if selected is not None else None
+    charts.images(f"map_{picture}", file_name(scan, f"{picture}-{whole.runs[0].id}"), image)
+    return _clicked(clicked) if clicked is not None else None
 
 
-def _scale() -> ColourScale:
-    """Draw the choice of the colour scale."""
-    chosen = address.segments(
-        "Colours", "colours", list(ColourScale), label_of=lambda s: _SCALES[ColourScale(s)]
-    )
-    return ColourScale(chosen)
+def file_name(scan: Scan, name: str) -> str:
+    """A download's file name; what its values must not be taken for comes first."""
+    kind = "" if scan.warning is None else scan.warning.split(" ", 1)[0].lower() + "-"
+    return f"{kind}{name}"
 
 
-def _clickable(scan: Scan, measure: str, theme: Theme, scale: ColourScale) -> Any:
+def _clickable(
+    scan: Scan, measure: str, theme: Theme, scale: ColourScale, selected: tuple[int, int] | None
+) -> Any:
     """The heatmap with invisible markers over its cells, because heatmap cells cannot be selected."""
     import plotly.graph_objects as go
 
-    figure = heatmap(scan, measure, theme, scale)
+    figure = heatmap(scan, measure, theme, scale, selected=selected, titled=False)
     blocks = [p for p in scan.points if p.block is not None]
     figure.add_trace(
         go.Scatter(
@@ -213,129 +362,20 @@ def _clickable(scan: Scan, measure: str, theme: Theme, scale: ColourScale) -> An
 
 def _hover(scan: Scan, point: ScanPoint, measure: str) -> str:
     if measure not in point.values:
-        return point.status.value
+        return point.reason or point.status.value
     shown = scan.measure(measure)
-    return f"{shown.text(point.values[measure])}, {shown.text(scan.delta(point, measure), sign=True)} to the base"
+    text = f"{shown.text(point.values[measure])}, Δ {shown.text(scan.delta(point, measure), sign=True)}"
+    if point.confirmed is None:
+        return text
+    return f"{text}<br>{point.confirmed.mark} confirmed {point.confirmed.value}"
 
 
 def _clicked(selected: Any) -> str | None:
-    for point in selected.selection.points:
+    points: Sequence[Any] = selected.selection.points
+    for point in points:
         label = point.get("customdata")
         while isinstance(label, list) and label:
             label = label[0]
         if isinstance(label, str):
             return label
     return None
-
-
-def _ranking(scan: Scan, measure: str, paths: LayerMap) -> None:
-    """Draw all measured paths by value, best first."""
-    order = sorted(scan.measured(measure), key=lambda p: (-p.values[measure], p.label))
-    first = address.pager("rank", len(order), _PER_PAGE, "layer paths")
-    page = order[first : first + _PER_PAGE]
-    rows = [
-        {
-            "Rank": first + number,
-            "Layer path": line(p.label, 60),
-            "Value": scan.measure(measure).text(p.values[measure]),
-            "To the base": scan.measure(measure).text(scan.delta(p, measure), sign=True),
-            "Added": p.n_added,
-        }
-        for number, p in enumerate(page, start=1)
-    ]
-    selected = widgets.table(
-        rows,
-        "ranking",
-        select=("single-row", "single-cell"),
-        height=widgets.table_height(min(len(rows), 8)),
-        name="Ranking",
-    )
-    for index in widgets.picked(selected, len(page)):
-        if page[index].label != address.value("path"):
-            address.put(path=page[index].label)
-    widgets.download(
-        "Ranking as CSV",
-        "layer-paths.csv",
-        lambda: widgets.csv_of(_flat(scan, paths)),
-        "text/csv",
-        "ranking_csv",
-    )
-
-
-def _flat(scan: Scan, paths: LayerMap) -> list[dict[str, Any]]:
-    by_label = {place.label: place for place in paths.places}
-    return [
-        {
-            "layer_path": p.label,
-            "candidate": by_label[p.label].candidate.name,
-            "i": p.block[0] if p.block else None,
-            "j": p.block[1] if p.block else None,
-            "layers_added": p.n_added,
-            "status": p.status.value,
-            **p.values,
-        }
-        for p in scan.points
-    ]
-
-
-def _best(scan: Scan, measure: str, paths: LayerMap) -> Place | None:
-    measured = scan.measured(measure)
-    return paths.place(max(measured, key=lambda p: p.values[measure]).label) if measured else None
-
-
-def _path(pages: Pages, run: RunRecord, paths: LayerMap, place: Place, columns: Sequence[Column]) -> None:
-    """Draw one path: scores, link to its samples, and commands that build and evaluate it."""
-    with st.container(border=True, key="path_detail"):
-        candidate = place.candidate
-        also = f" · {escaped(candidate.name, 60)}" if candidate.name != place.label else ""
-        st.markdown(f"**{escaped(place.label)}**{also}")
-        size = f"{candidate.layers} layers, {parameters(candidate.parameters)}"
-        st.caption(f"{size}, {place.n_added:+d} against the base's {paths.n_layers}")
-        rows = _path_scores(pages, run, paths, place, columns)
-        if rows:
-            narrow = {"Benchmark": st.column_config.TextColumn(width=110)}
-            widgets.table(rows, "path_scores", columns=narrow, name="Scores of the path")
-        with st.container(horizontal=True):
-            address.link(
-                View.COMPARE,
-                "Compare with the base, down to the samples",
-                run=run.id,
-                cand=candidate.position,
-                suite=address.value("suite"),
-                engine=address.value("engine"),
-            )
-            address.link(View.JOB, "Its jobs", run=run.id, of=candidate.position)
-        suites = list(dict.fromkeys(c.suite for c in columns if known_suite(c.suite) is not None))
-        # A probe result has to be confirmed on a leaderboard's suite.
-        suites = suites or [_NEXT_SUITE]
-        st.code(
-            path_command(candidate, base_of(run), paths.n_layers, suites), language="bash", wrap_lines=True
-        )
-
-
-def _path_scores(
-    pages: Pages, run: RunRecord, paths: LayerMap, place: Place, columns: Sequence[Column]
-) -> list[dict[str, Any]]:
-    """One path's values beside the base's; for probes also the null level and the ceiling."""
-    path_results, base = (
-        {(e.suite, e.result.benchmark): e.result for e in scores_of(pages, run.id, at, columns).evaluations}
-        for at in (place.candidate.position, paths.base)
-    )
-    rows = []
-    for column in columns:
-        key = (column.suite, column.benchmark)
-        if key not in path_results:
-            continue
-        measure, probe = measure_of(column), column.suite == PROBE_SUITE
-        values = [
-            None if r is None else (r.raw if probe else r.normalized)
-            for r in (path_results[key], base.get(key))
-        ]
-        texts = ["–" if value is None else measure.text(value) for value in values]
-        row: dict[str, Any] = {"Benchmark": measure.title, "Path": texts[0], "Base": texts[1]}
-        if probe:
-            nulls = [null.value for null in measure.nulls]
-            row["Knowing nothing"] = measure.text(max(nulls)) if nulls else "–"
-            row["Ceiling"] = "–" if measure.ceiling is None else measure.text(measure.ceiling)
-        rows.append(row | {"n": path_results[key].n})
-    return rows

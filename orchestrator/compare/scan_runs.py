@@ -70,6 +70,11 @@ def scan_runs(pages: Pages, run_id: str) -> ScanRuns | None:
     )
 
 
+def probe_key(name: str) -> str:
+    """A probe's name without its split."""
+    return name.rsplit("-", 1)[0]
+
+
 def _split(member: ProbeRun) -> Split | None:
     """The split of a run's probes; None if it asked both."""
     splits = {split for name in member.probes for split in Split if name.endswith(f"-{split}")}
@@ -78,7 +83,7 @@ def _split(member: ProbeRun) -> Split | None:
 
 def _keys(member: ProbeRun) -> frozenset[str]:
     """The probes' names without their split."""
-    return frozenset(name.rsplit("-", 1)[0] for name in member.probes)
+    return frozenset(map(probe_key, member.probes))
 
 
 def _related(one: ProbeRun, other: ProbeRun) -> bool:
@@ -116,7 +121,7 @@ def search_ranking(pages: Pages, run_id: str, method: RankMethod) -> Ranking | N
     if base is None or not base.layers:
         return None
     columns = probe_columns(pages, run_id)
-    values = {c.benchmark.rsplit("-", 1)[0]: pages.column_scores(run_id, c) for c in columns}
+    values = {probe_key(c.benchmark): pages.column_scores(run_id, c) for c in columns}
     if not values or any(base.position not in by_position for by_position in values.values()):
         return None
     whole = tuple(range(base.layers))

@@ -1,12 +1,14 @@
-"""A small scan as the product writes one: a base and some layer paths, asked a probe; answers by rule, scored by the probe."""
+"""Small scans as the product writes them: a base and some layer paths, asked probes; answers by rule, scored by the probe."""
 
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from evals.probes import AnyProbe, LevelKind, ProbeResult, Result, Scoring, get_probe
+from evals.probes import AnyProbe, LevelKind, ProbeResult, Result, Scoring, Split, get_probe
 from evals.samples import write_samples
 from evals.scores import PROBE_SUITE, BenchmarkScore, ChatTemplate, EvalSettings, Evaluation, Score
 from orchestrator.plan.job import CheckpointPlace, EvalJob
@@ -23,41 +25,96 @@ from recipes.layer_path import LayerPath
 from tests.support.demo_stores import store_url
 from tests.support.made_results import BASE_DIGEST, ENGINE, HARDWARE, N_LAYERS, provenance
 
-PROBE = "reasoning-easy-scored-search"
-RIGHT = {None: 0.5, (3, 6): 0.8, (10, 14): 0.6, (0, 30): 0.0, (20, 25): 0.45}
+Block = tuple[int, int]
+Shares = Mapping[Block | None, float]
 """Share of the items that each block answers right; None is the base."""
+
+KEYS = ("reasoning-easy-scored", "emotion-easy-scored")
+PROBE = f"{KEYS[0]}-search"
+RIGHT: Shares = {None: 0.5, (3, 6): 0.8, (10, 14): 0.6, (0, 30): 0.0, (20, 25): 0.45}
+HELD_OUT: Shares = {None: 0.5, (3, 6): 0.9, (10, 14): 0.5, (0, 30): 0.0}
+"""The confirmation: one gain is real, one was luck, one loss is real."""
+LUCK: Shares = {None: 0.5, (3, 6): 0.5, (10, 14): 0.45}
+"""A confirmation of which nothing is real."""
 
 
 def probe_store(home: Path) -> str:
-    """A store with one finished scan; its id."""
+    """A store with one finished search by one probe; its id."""
     home.mkdir(parents=True, exist_ok=True)
-    probe = get_probe(PROBE)
-    paths = {b: None if b is None else LayerPath.of_block(*b, N_LAYERS).layers for b in RIGHT}
+    with Store.open(store_url(home)) as store:
+        return probe_run(store, home, RIGHT, [PROBE])
+
+
+def scan_store(
+    home: Path, held_out: Shares | None = HELD_OUT, *, name: str = "scan"
+) -> tuple[str, str | None]:
+    """A store with a scan by two probes: ids of its search, and of its confirmation unless there is none."""
+    home.mkdir(parents=True, exist_ok=True)
+    with Store.open(store_url(home)) as store:
+        search = probe_run(store, home, RIGHT, _names(Split.SEARCH), name=name)
+        if held_out is None:
+            return search, None
+        confirms = {"runs": [search], "rank": "balanced_z"}
+        names = _names(Split.CONFIRMATION)
+        return search, probe_run(store, home, held_out, names, name=f"{name} confirmation", confirms=confirms)
+
+
+def _names(split: Split) -> list[str]:
+    return [f"{key}-{split}" for key in KEYS]
+
+
+def probe_run(
+    store: Store,
+    home: Path,
+    shares: Shares,
+    probes: Sequence[str],
+    *,
+    name: str = "scan",
+    confirms: Mapping[str, object] | None = None,
+    end: RunState | None = RunState.DONE,
+) -> str:
+    """A run that asks its layer paths some probes; its id."""
+    paths = {b: None if b is None else LayerPath.of_block(*b, N_LAYERS).layers for b in shares}
     records, planned = [], []
     for position, (block, layers) in enumerate(paths.items()):
         n_layers = len(layers) if layers else N_LAYERS
-        name = "base" if block is None else f"({block[0]}, {block[1]})"
         records.append(
             CandidateRecord(
-                position=position, name=name, is_base=block is None, weights_digest=BASE_DIGEST,
-                layer_path=layers, layers=n_layers, parameters=28_311_552 + 3_540_000 * n_layers,
+                position=position, name="base" if block is None else f"({block[0]}, {block[1]})", is_base=block is None,
+                weights_digest=BASE_DIGEST, layer_path=layers, layers=n_layers,
+                parameters=28_311_552 + 3_540_000 * n_layers,
             )
         )  # fmt: skip
-        planned.append(PlannedJob(job=_job(probe, layers), candidates=(position,)))
+        planned += [
+            (
+                PlannedJob(job=_job(get_probe(probe), layers), candidates=(position,)),
+                get_probe(probe),
+                shares[block],
+            )
+            for probe in probes
+        ]
+    plan = {
+        "folder": "/sweeps",
+        "jobs": len(planned),
+        "missing": [],
+        **({"confirms": confirms} if confirms else {}),
+    }
     run = NewRun(
-        name="scan", sweep="name: scan\nbase: demo/SmolLM2-135M-Instruct\n", sweep_digest="5ca4",
-        provenance=provenance(), plan='{"folder": "/sweeps", "jobs": 5, "missing": []}',
+        name=name, sweep=f"name: {name}\nbase: demo/SmolLM2-135M-Instruct\nsuites: [probes]\n", sweep_digest="5ca4",
+        provenance=provenance().model_copy(update={"command": "mergeboard scan demo/SmolLM2-135M-Instruct"}),
+        plan=json.dumps(plan),
     )  # fmt: skip
-    with Store.open(store_url(home)) as store:
-        store.create_run(run, records, planned)
-        lease = store.take_lease(run.id, "host:1:00")
-        assert lease is not None
-        for item, share in zip(planned, RIGHT.values(), strict=True):
-            attempt = store.start_attempt(lease, item.job.digest, node="node-1", worker="actor-1")
-            assert isinstance(attempt, AttemptRecord)
-            assert isinstance(item.job, EvalJob)
-            store.finish_attempt(attempt.id, _outcome(home, probe, item.job, share))
-        store.finish_run(lease, RunState.DONE)
+    store.create_run(run, records, [item for item, _, _ in planned])
+    lease = store.take_lease(run.id, "host:1:00")
+    assert lease is not None
+    for item, probe, share in planned:
+        attempt = store.start_attempt(lease, item.job.digest, node="node-1", worker="actor-1")
+        if not isinstance(attempt, AttemptRecord):
+            continue  # another run has measured it
+        assert isinstance(item.job, EvalJob)
+        store.finish_attempt(attempt.id, _outcome(home, probe, item.job, share))
+    if end is not None:
+        store.finish_run(lease, end)
     return run.id
 
 
