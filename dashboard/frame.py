@@ -14,8 +14,8 @@ from dashboard.address import View
 from dashboard.comparisons import Comparer
 from dashboard.pages import card as card_view
 from dashboard.pages import claims, compare, job, layer_map, leaderboard, overview
+from dashboard.runs import parts_of_scans, run_labels
 from evals.errors import EvaluationError
-from orchestrator.display.text_safety import line
 from orchestrator.errors import MergeboardError, RunError, StoreError
 from orchestrator.store.pages import Pages
 from orchestrator.store.records import RunRecord
@@ -28,7 +28,9 @@ _ICON = str(Path(__file__).with_name("icon.svg"))
 # Reduce Streamlit's margins for wide tables; give the controls of a row the same height.
 _STYLE = (
     "<style>.stMainBlockContainer{padding:2.5rem 2.5rem 3rem}"
-    "[data-testid=stButtonGroup] button{min-height:2.5rem}</style>"
+    "[data-testid=stButtonGroup] button{min-height:2.5rem}"
+    # Streamlit's captions are too faint for WCAG AA.
+    "[data-testid=stCaptionContainer]{color:inherit!important;opacity:.8}</style>"
 )
 _PAGES: dict[View, tuple[str, str, Callable[[Pages, RunRecord | None], None]]] = {
     View.OVERVIEW: ("Overview", ":material/monitoring:", overview.show),
@@ -88,24 +90,22 @@ def _choose_run(pages: Pages) -> RunRecord | None:
     runs = {run.id: run for run in newest}
     if requested and requested not in runs:
         runs |= _other_run(pages, requested)
-    address.keep("run", requested if requested in runs else newest[0].id)
+    parts = data.live(parts_of_scans, pages)
+    # A scan's confirmation shows the same as its search: it is listed only where a link names it.
+    listed = [r for r in runs if r == requested or parts.get(r) not in runs]
+    address.keep("run", requested if requested in runs else listed[0])
+    labels = run_labels([runs[r] for r in listed])
     with st.sidebar:
         chosen = address.choose(
             "Run",
             "run",
-            list(runs),
-            default=newest[0].id,
-            label_of=lambda run_id: _label(runs[run_id]),
+            listed,
+            default=listed[0],
+            label_of=lambda run_id: labels[run_id],
             resets=("page", "base", "cand", "pins", "bench", "suite", "engine", "subset", "doc", "q"),
         )
     address.keep("run", chosen)
     return runs[chosen]
-
-
-def _label(run: RunRecord) -> str:
-    """Label of a run in the list; the time makes it unique, because sweeps are often run several times."""
-    when = f"{run.created_at:%m-%d %H:%M:%S}"
-    return f"{line(run.name, 40)} {widgets.STATE_MARKS[run.state][0]} {when}"
 
 
 def _other_run(pages: Pages, run_id: str) -> dict[str, RunRecord]:
