@@ -39,11 +39,11 @@ BOARD_ROWS = "table.board tbody th.name"
 VERDICT = ".st-key-run_verdict"
 CELLS = "[data-testid=stDataFrame] [role=gridcell]"
 PLOT = ".js-plotly-plot .main-svg"
-TITLE = ".js-plotly-plot .gtitle"
+AXIS = ".js-plotly-plot .xtitle, .js-plotly-plot .x2title"
 SIDES = ".st-key-side_by_side"
 CANDIDATE = 1500
 FIRST = {
-    "overview": ("", ("[data-testid=stMetricValue]",)),
+    "overview": ("", (".st-key-run_state",)),
     "leaderboard": ("leaderboard", (BOARD,)),
     "compare two": (f"compare?cand={CANDIDATE}", (GRID, PLOT)),
     "layer map": ("layers", (GRID, PLOT)),
@@ -212,13 +212,15 @@ class Clicks:
         self._timed("next page of its ranking", self._button("Next"), self._changed(CELLS))
         self._timed("a cell of the map", self._map_cell, self._changed(".st-key-path_detail"))
         for name, title in (
-            ("Skylines", "Skylines"),
-            ("Added layers and Pareto front", "against added layers"),
+            ("Skylines", "Layer"),
+            ("Pareto front", "Layers added"),
         ):
-            self._timed(f"picture {name}", self._word(name), self._seen(TITLE, title))
+            self._timed(f"picture {name}", self._word(name), self._seen(AXIS, title))
         page.get_by_role("combobox", name="Measure").click()
         another = page.get_by_role("option", name="MuSR")
-        self._timed("another measure", another.click, self._seen(TITLE, "MuSR"))
+        self._timed(
+            "another measure", another.click, self._changed(".stMain [data-testid=stCaptionContainer]")
+        )
 
     def _others(self) -> None:
         self._go("Claims", "[data-testid=stCode]")
@@ -226,7 +228,7 @@ class Clicks:
         self._timed("failed jobs", self._word("✗ failed"), self._changed(CELLS))
         self._go("Card", "[data-testid=stCode]")
         self._timed("a card's table", self._word("Markdown table"), self._seen("[data-testid=stCode]", "| "))
-        self._go("Overview", "[data-testid=stMetricValue]")
+        self._go("Overview", ".st-key-run_state")
 
     def _go(self, name: str, there: str = GRID) -> None:
         link = self.page.get_by_test_id("stSidebarNav").get_by_role("link", name=name, exact=True)
@@ -269,7 +271,7 @@ class Clicks:
         j = 40 + len(self.took["a cell of the map"]) if "a cell of the map" in self.took else 40
         at = self.page.locator(".js-plotly-plot").first.evaluate(
             f"p => {{ const l = p._fullLayout, b = p.getBoundingClientRect();"
-            f" return [b.x + l._size.l + l.xaxis.d2p({j}), b.y + l._size.t + l.yaxis.d2p(20)] }}"
+            f" return [b.x + l.xaxis._offset + l.xaxis.d2p({j}), b.y + l.yaxis._offset + l.yaxis.d2p(20)] }}"
         )
         self.page.mouse.click(*at)
 

@@ -138,4 +138,4 @@ def show_scan_verdict(verdict: ScanVerdict, warning: str | None) -> None:
         if verdict.details:
             st.caption(escaped(" ".join(verdict.details), 900))
         if verdict.command:
-            st.code(verdict.command, language="bash", wrap_lines=True)
+            st.code(verdict.command, language=None, wrap_lines=True)

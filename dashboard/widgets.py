@@ -117,7 +117,8 @@ def show_message(
         st.markdown(f"**{icon} {escaped(title)}**")
         st.text(sentence)
         if command:
-            st.code(command, language="bash")
+            # Coloured words of a command have too little contrast for WCAG AA.
+            st.code(command, language=None, wrap_lines=True)
 
 
 def notes(texts: Sequence[str]) -> None:

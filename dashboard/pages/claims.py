@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import streamlit as st
@@ -24,6 +25,23 @@ _MARKS = {
     VerdictKind.NOT_REPRODUCED: "✗ not reproduced",
     VerdictKind.NOT_COMPARABLE: "⊘ not comparable",
     VerdictKind.IMPOSSIBLE: "⚠ impossible",
+}
+_CARDS = {
+    "Card": "Name of the card, or its file.",
+    "Claims": "Figures of the card that name a benchmark of a suite.",
+    _MARKS[
+        VerdictKind.REPRODUCED
+    ]: "Claims within the 95 % interval of our own score, widened by their rounding.",
+    _MARKS[VerdictKind.NOT_REPRODUCED]: "Claims outside of it.",
+    _MARKS[VerdictKind.NOT_COMPARABLE]: "Claims that were measured otherwise, or of another checkpoint.",
+    "Checked": "When our own scores were compared with it.",
+}
+_VERDICTS = {
+    "Claimed": "The card's figure.",
+    "Measured": "Our normalized score, 0 to 100.",
+    "Δ": "Measured minus claimed, in points.",
+    "95 % interval": "Interval of our score.",
+    "Source": "Where in the card the figure is.",
 }
 _CHECKS = {CheckOutcome.HOLDS: "✓", CheckOutcome.NOTE: "○", CheckOutcome.FAILS: "✗"}
 
@@ -50,6 +68,7 @@ def _choose(cards: Sequence[CardSummary], requested: str) -> str:
     selected = widgets.table(
         [_summary(card) for card in cards],
         "cards",
+        columns=_helped(_CARDS),
         select=("single-row", "single-cell"),
         height=widgets.table_height(min(len(cards), 8)),
         name="Cards",
@@ -80,7 +99,7 @@ def _card(pages: Pages, card: CardRecord) -> None:
         _reproduced(reproductions, card)
     else:
         st.caption("Nothing has been measured for this card yet. Its claims are checked by:")
-        st.code("mergeboard reproduce CARD.md", language="bash")
+        st.code("mergeboard reproduce CARD.md", language=None)
         _claims(card.claims)
         _checks(card.checks)
         widgets.notes(card.notes)
@@ -102,6 +121,7 @@ def _reproduced(reproductions: Sequence[ReproductionRecord], card: CardRecord) -
         st.caption(escaped(f"{moment(chosen.made_at)}, measured as {chosen.candidate}", 200))
         if chosen.run_id is not None:
             address.link(View.LEADERBOARD, "The run that measured it", run=chosen.run_id)
+    st.markdown(f"**{_summed(chosen.verdicts)}**")
     _verdicts(chosen.verdicts)
     rows = [_flat(card, verdict) for verdict in chosen.verdicts]
     widgets.download(
@@ -127,13 +147,10 @@ def _verdicts(verdicts: Sequence[Verdict]) -> None:
         [_verdict(v) for v in verdicts],
         "verdicts",
         tint=colour,
-        columns={"Reason": st.column_config.TextColumn(width="large")},
+        columns=_helped(_VERDICTS)
+        | {"Reason": st.column_config.TextColumn(width="large", help="Why it has this verdict.")},
         height=widgets.table_height(min(len(verdicts), 20)),
         name="Verdicts",
-    )
-    st.caption(
-        "Reproduced: the claim lies in the 95 % interval of our own score, widened by the claim's rounding. "
-        "Difference: ours minus the claim, in points."
     )
     for verdict in verdicts:
         if verdict.kind is not VerdictKind.REPRODUCED:
@@ -145,10 +162,10 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
     return {
         "Benchmark": _title(verdict.claim),
         "Claimed": _claimed(verdict.claim),
-        "Measured": "–" if verdict.measured is None else f"{verdict.measured:.2f}",
-        "Difference": "–" if verdict.difference_points is None else f"{verdict.difference_points:+z.2f}",
-        "95 % interval": f"[{span.low:.2f}, {span.high:.2f}]" if span else "–",
         "Verdict": _MARKS[verdict.kind] + (" (forced)" if verdict.forced else ""),
+        "Measured": "–" if verdict.measured is None else f"{verdict.measured:.2f}",
+        "Δ": "–" if verdict.difference_points is None else f"{verdict.difference_points:+z.2f}",
+        "95 % interval": f"[{span.low:.2f}, {span.high:.2f}]" if span else "–",
         "Reason": line(verdict.reason, 500),
         "Source": line(verdict.claim.source, 120),
     }
@@ -174,6 +191,17 @@ def _flat(card: CardRecord, verdict: Verdict) -> dict[str, Any]:
         "reason": verdict.reason,
         "source": claim.source,
     }
+
+
+def _summed(verdicts: Sequence[Verdict]) -> str:
+    """The number of claims with each verdict, in one line."""
+    counts = Counter(verdict.kind for verdict in verdicts)
+    return " · ".join(f"{counts[kind]} {mark}" for kind, mark in _MARKS.items() if counts[kind])
+
+
+def _helped(helps: Mapping[str, str]) -> dict[str, Any]:
+    """Column settings with a tooltip each."""
+    return {name: st.column_config.Column(help=text) for name, text in helps.items()}
 
 
 def _claims(claims: Sequence[Claim]) -> None:

@@ -68,7 +68,7 @@ def _scores(pages: Pages, run: ImportedRunRecord) -> None:
             st.caption(escaped(f"Known of it: {facts}", 600))
         for text in _remarks(run, results):
             st.text(line(text, 400))
-        st.code(f"mergeboard compare {run.id} --base BASE", language="bash")
+        st.code(f"mergeboard compare {run.id} --base BASE", language=None)
 
 
 def _cells(result: ImportedResultRecord) -> dict[str, Any]:

@@ -108,7 +108,7 @@ def _result(pages: Pages, run: RunRecord, progress: JobCounts) -> None:
         scan = scan_of_run(pages, run)
         if scan is not None:
             show_scan_verdict(scan_verdict(pages, scan), warning_of(PROBE_SUITE))
-        links.append((View.LAYERS, "Layer map"))
+        links.append((View.LAYERS, "Map and best path"))
     benchmarks = [column for column in columns if column.suite != PROBE_SUITE]
     if benchmarks and PROBE_SUITE not in suites:
         whole = verdict_of_run(pages, run, column=benchmarks[0])
@@ -123,13 +123,13 @@ def _result(pages: Pages, run: RunRecord, progress: JobCounts) -> None:
         elif whole is not None:
             st.caption("One checkpoint was scored: there is nothing to compare it with in this run.")
     if benchmarks:
-        links.insert(0, (View.LEADERBOARD, "Leaderboard"))
+        links.insert(0, (View.LEADERBOARD, "All recipes and scores"))
     if not columns:
         st.caption(f"This run built {progress.done:,} checkpoints and scored nothing.")
     with st.container(horizontal=True):
         for view, label in links:
             address.link(view, label, run=run.id)
-        address.link(View.JOB, "Jobs", run=run.id)
+        address.link(View.JOB, "All jobs", run=run.id)
 
 
 def _runs(pages: Pages) -> None:

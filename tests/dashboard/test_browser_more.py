@@ -41,7 +41,7 @@ def test_a_click_on_the_map_opens_the_path(served: Served, browser: Browser) -> 
     expect(page.locator(PLOT).first).to_be_visible()
     at = page.locator(".js-plotly-plot").first.evaluate(
         "p => { const l = p._fullLayout, b = p.getBoundingClientRect();"
-        " return [b.x + l._size.l + l.xaxis.d2p(30), b.y + l._size.t + l.yaxis.d2p(0)] }"
+        " return [b.x + l.xaxis._offset + l.xaxis.d2p(30), b.y + l.yaxis._offset + l.yaxis.d2p(0)] }"
     )
     page.mouse.click(*at)
     detail = page.locator(".st-key-path_detail")
@@ -90,7 +90,7 @@ def _compare(page: Page) -> None:
 
 
 def _layers(page: Page) -> None:
-    page.get_by_text("Added layers and Pareto front").click()
+    page.get_by_text("Pareto front", exact=True).click()
 
 
 def _claims(page: Page) -> None:
@@ -206,7 +206,7 @@ def test_a_run_is_watched_while_it_is_written(tmp_path: Path, browser: Browser) 
                 page.on("pageerror", lambda error: errors.append(str(error)))
                 _watch(page, time.monotonic() + WATCH_S)
                 page.get_by_role("link", name="Overview").click()
-                expect(page.get_by_text("38 / 38")).to_be_visible()
+                expect(page.get_by_text("38 of 38 jobs")).to_be_visible()
                 served.no_error()
                 page.context.close()
         finally:
@@ -223,8 +223,8 @@ def _watch(page: Page, until: float) -> None:
             page.wait_for_timeout(4000)
             assert page.get_by_test_id("stException").count() == 0
             if name == "Overview":
-                text = page.get_by_test_id("stMetricValue").first.inner_text()
-                now = int(text.split("/")[0])
+                text = page.locator(".st-key-run_state").first.inner_text()
+                now = int(text.split(" of ")[0].rsplit(" ", 1)[-1])
                 assert now >= done
                 done = now
         picture(page, "watched")
