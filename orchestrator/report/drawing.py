@@ -144,7 +144,7 @@ def _share(heat: ReportMap, delta: float) -> float:
 
 
 def _marks(heat: ReportMap) -> Markup:
-    parts = [Markup("<circle class=base cx=.5 cy=.5 r={} />").format(_number(max(0.7, heat.n_layers / 50)))]
+    parts = [Markup("<circle class=base cx=.5 cy=.5 r={} />").format(_number(max(0.42, heat.n_layers / 60)))]
     if heat.best is not None:
         i, j = heat.best
         parts.append(
@@ -156,9 +156,9 @@ def _marks(heat: ReportMap) -> Markup:
         if cell.mark is not None:
             dash = "" if cell.mark in (ReportTone.BETTER, ReportTone.WORSE) else " dashed"
             parts.append(
-                Markup('<rect class="found {}{}" x={} y={} width=1 height=1 />').format(
-                    _CLASSES[cell.mark], dash, cell.j, cell.i
-                )
+                Markup(
+                    '<rect class=halo x={1} y={2} width=1 height=1 /><rect class="found{0}" x={1} y={2} width=1 height=1 />'
+                ).format(dash, cell.j, cell.i)
             )
     return Markup("").join(parts)
 
