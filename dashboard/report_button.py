@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import streamlit as st
 
@@ -12,9 +13,12 @@ from evals.errors import EvaluationError
 from orchestrator.errors import MergeboardError
 from orchestrator.report import ReportFormat, ReportRequest, build_report, rendered
 from orchestrator.report.page import ReportKind, ReportPage, ReportVerdict
+from orchestrator.settings import Settings
 from orchestrator.store.pages import Pages
 
-_HELP = "One file that loads nothing from the network: verdict, tables, charts, flipped questions and methods."
+_HELP = (
+    "One file that loads nothing from the network: verdict, tables, charts, flipped questions and methods."
+)
 
 
 def report_button(
@@ -35,9 +39,10 @@ def report_button(
     if not names:
         return
     request = ReportRequest(names=names, base=base, run=run_id if candidates else None)
+    settings = data.settings()
     st.download_button(
         label,
-        data=lambda: report_bytes(request),
+        data=lambda: report_bytes(request, settings),
         file_name=f"{file_stem(name)}.html",
         mime="text/html",
         key=key,
@@ -47,9 +52,8 @@ def report_button(
     )
 
 
-def report_bytes(request: ReportRequest) -> bytes:
+def report_bytes(request: ReportRequest, settings: Settings) -> bytes:
     """The report as HTML in UTF-8, or a page with the reason why there is none."""
-    settings = data.settings()
     try:
         with Pages.open(settings.database_url, create=False, read_only=True) as store:
             page = build_report(store, request, settings.home)
@@ -64,8 +68,6 @@ def file_stem(name: str) -> str:
 
 
 def _without_report(reason: str) -> ReportPage:
-    from datetime import UTC, datetime
-
     return ReportPage(
         kind=ReportKind.RUN,
         title="No report",

@@ -157,6 +157,7 @@ def test_the_command_writes_and_says_what(call: Call, stored: Stored, tmp_path: 
         ("{demo} --out {folder}", "is a folder; name a file in it"),
         ("{demo} --out r.txt", "ends neither in .html nor in .md"),
         ("{demo} --out /proc/none/r.html", "/proc/none cannot be used"),
+        ("{demo} --out /dev/null/r.html", "since /dev/null is no folder"),
         ("{demo} --out r.html --questions 900", "--questions"),
         ("{demo} --out r.html --format pdf", "--format"),
         ("{demo} --out - --json", "choose one of them"),
