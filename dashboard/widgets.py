@@ -32,13 +32,9 @@ def theme() -> Theme:
 
 
 def tints() -> tuple[str, str, str]:
-    """Backgrounds of better, worse and not compared cells: pale versions of the charts' colours."""
-    look, share = LOOKS[theme()], 0.20 if theme() is Theme.LIGHT else 0.34
-    return (
-        _mixed(look.gain, look.paper, share),
-        _mixed(look.loss, look.paper, share),
-        _mixed(look.unsure, look.paper, share),
-    )
+    """Backgrounds of better, worse and not compared cells, as in charts and reports."""
+    look = LOOKS[theme()]
+    return look.better.tint, look.worse.tint, look.refused.tint
 
 
 def table(
@@ -135,12 +131,6 @@ def heading(title: str, subtitle: str = "") -> None:
     st.header(escaped(title), anchor=False)
     if subtitle:
         st.caption(escaped(subtitle, 300))
-
-
-def _mixed(colour: str, paper: str, share: float) -> str:
-    """Blend a colour with the background."""
-    pairs = ((int(colour[i : i + 2], 16), int(paper[i : i + 2], 16)) for i in (1, 3, 5))
-    return "#" + "".join(f"{round(c * share + p * (1 - share)):02x}" for c, p in pairs)
 
 
 def _tinted(frame: pd.DataFrame, tint: Callable[[int, str], str]) -> pd.DataFrame:

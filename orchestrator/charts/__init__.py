@@ -8,13 +8,15 @@ from orchestrator.charts.pareto import pareto, pareto_front, pareto_image
 from orchestrator.charts.records import ChartError, DeltaBar, Measure, NullLine, PointStatus, Scan, ScanPoint
 from orchestrator.charts.scatter import scatter, scatter_image
 from orchestrator.charts.skyline import Skyline, skyline, skyline_image, skylines
-from orchestrator.charts.theme import Theme
+from orchestrator.charts.theme import LOOKS, Meaning, Theme, meaning_of
 
 __all__ = [
+    "LOOKS",
     "ChartError",
     "ColourScale",
     "DeltaBar",
     "HeatGrid",
+    "Meaning",
     "Measure",
     "NullLine",
     "Picture",
@@ -29,6 +31,7 @@ __all__ = [
     "heatmap",
     "heatmap_image",
     "image_bytes",
+    "meaning_of",
     "pareto",
     "pareto_front",
     "pareto_image",

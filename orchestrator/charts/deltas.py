@@ -1,14 +1,14 @@
-"""Chart of candidate minus base per benchmark with intervals; significant differences have filled markers."""
+"""Chart of candidate minus base per benchmark with intervals; markers by meaning, filled if significant."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from orchestrator.charts.records import ChartError, DeltaBar
-from orchestrator.charts.theme import LOOKS, Look, Theme, headline, new_figure, plotly_layout
+from orchestrator.charts.theme import LOOKS, Look, Meaning, Theme, headline, new_figure, plotly_layout
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -16,21 +16,24 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _AXIS = "Candidate minus base, points (bar: 95 % interval)"
-_KEYS = (
-    ("Significantly better", "triangle-up", "^"),
-    ("Significantly worse", "triangle-down", "v"),
-    ("Not significant after correction", "circle-open", "o"),
-)
 
 
-def _kind(bar: DeltaBar) -> int:
-    if not bar.significant:
-        return 2
-    return 0 if bar.delta_points > 0 else 1
+class _Key(NamedTuple):
+    """Legend entry of a meaning, with its markers in plotly and matplotlib."""
+
+    name: str
+    symbol: str
+    marker: str
 
 
-def _colours(look: Look) -> tuple[str, str, str]:
-    return look.gain, look.loss, look.unsure
+_KEYS = {
+    Meaning.BETTER: _Key("Better", "triangle-up", "^"),
+    Meaning.WORSE: _Key("Worse", "triangle-down", "v"),
+    Meaning.BETTER_UNCORRECTED: _Key("Better before correction only", "triangle-up-open", "^"),
+    Meaning.WORSE_UNCORRECTED: _Key("Worse before correction only", "triangle-down-open", "v"),
+    Meaning.NEUTRAL: _Key("No difference shown", "circle-open", "o"),
+}
+_FILLED = (Meaning.BETTER, Meaning.WORSE)
 
 
 def _comparable(bars: Sequence[DeltaBar]) -> list[DeltaBar]:
@@ -44,14 +47,14 @@ def delta_bars(bars: Sequence[DeltaBar], title: str, theme: Theme, subtitle: str
     import plotly.graph_objects as go
 
     look, names, figure = LOOKS[theme], [escape(bar.benchmark) for bar in bars], go.Figure()
-    for kind, ((name, symbol, _), colour) in enumerate(zip(_KEYS, _colours(look), strict=True)):
-        group = [bar for bar in _comparable(bars) if _kind(bar) == kind]
+    for meaning, key in _KEYS.items():
+        group, colour = [bar for bar in _comparable(bars) if bar.meaning is meaning], look.tone(meaning).text
         if not group:
             continue
         figure.add_trace(
             go.Scatter(
-                x=[b.delta_points for b in group], y=[escape(b.benchmark) for b in group], mode="markers", name=name,
-                marker={"symbol": symbol, "size": 13, "color": colour, "line": {"width": 2, "color": colour}},
+                x=[b.delta_points for b in group], y=[escape(b.benchmark) for b in group], mode="markers", name=key.name,
+                marker={"symbol": key.symbol, "size": 13, "color": colour, "line": {"width": 2, "color": colour}},
                 error_x={
                     "type": "data", "symmetric": False, "thickness": 2.4, "width": 5, "color": colour,
                     "array": [b.high - b.delta_points for b in group], "arrayminus": [b.delta_points - b.low for b in group],
@@ -103,10 +106,10 @@ def delta_bars_image(bars: Sequence[DeltaBar], title: str, theme: Theme, subtitl
 
 
 def _draw_bar(axes: Axes, bar: DeltaBar, place: int, look: Look) -> None:
-    kind = _kind(bar)
-    colour, filled = _colours(look)[kind], kind < 2
+    key, filled = _KEYS[bar.meaning], bar.meaning in _FILLED
+    colour = look.tone(bar.meaning).text
     axes.errorbar(
-        bar.delta_points, place, xerr=[[bar.delta_points - bar.low], [bar.high - bar.delta_points]], fmt=_KEYS[kind][2],
+        bar.delta_points, place, xerr=[[bar.delta_points - bar.low], [bar.high - bar.delta_points]], fmt=key.marker,
         color=colour, markerfacecolor=colour if filled else look.paper, markersize=9, markeredgewidth=1.8, linewidth=2.2,
         capsize=3.5,
     )  # fmt: skip
@@ -120,12 +123,12 @@ def _draw_bar(axes: Axes, bar: DeltaBar, place: int, look: Look) -> None:
 def _draw_key(figure: Figure, bars: Sequence[DeltaBar], look: Look) -> None:
     from matplotlib.lines import Line2D
 
-    used = {_kind(bar) for bar in bars}
+    used = {bar.meaning for bar in bars}
     handles: list[Any] = [
-        Line2D([], [], marker=mark, color=colour, linewidth=0, markersize=8, label=name,
-               markerfacecolor=colour if kind < 2 else look.paper, markeredgewidth=1.8)
-        for kind, ((name, _, mark), colour) in enumerate(zip(_KEYS, _colours(look), strict=True))
-        if kind in used
+        Line2D([], [], marker=key.marker, color=look.tone(meaning).text, linewidth=0, markersize=8, label=key.name,
+               markerfacecolor=look.tone(meaning).text if meaning in _FILLED else look.paper, markeredgewidth=1.8)
+        for meaning, key in _KEYS.items()
+        if meaning in used
     ]  # fmt: skip
     if handles:
         figure.legend(

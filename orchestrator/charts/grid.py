@@ -44,8 +44,8 @@ class HeatGrid(Frozen):
     failed: tuple[tuple[int, int], ...] = Field(description="Cells (i, j) whose measurement failed.")
     missing: tuple[tuple[int, int], ...] = Field(description="Cells (i, j) without a measurement.")
     best: ScanPoint | None = Field(description="The point with the highest value; null if none is measured.")
-    low: float = Field(description="Lower colour limit (blue); below 0.")
-    high: float = Field(description="Upper colour limit (red); above 0.")
+    low: float = Field(description="Lower colour limit (orange, worse); below 0.")
+    high: float = Field(description="Upper colour limit (blue, better); above 0.")
     clipped: int = Field(description="Number of cells below the lower limit.")
 
 
@@ -88,8 +88,8 @@ def heat_grid(scan: Scan, measure: str, scale: ColourScale = ColourScale.OWN) ->
 def colour_limits(deltas: list[float], scale: ColourScale) -> tuple[float, float]:
     """Lower and upper colour limit; the base is in the middle.
 
-    own        a limit for each side: the best gain, and the 95th percentile of the losses, so that a few
-               layers which break the model do not use up the colours; each is at least a sixth of the other
+    own        the same limit on both sides, so that equal colours are equal differences: the larger of the best
+               gain and the 95th percentile of the losses, because a few layers break the model
     published  the upper limit is the best gain; the lower one is the largest of the best gain, three standard
                deviations of the gains, and the smaller of the 95th percentile of the losses and six times the
                best gain; at most the worst loss. If no path gains much, nearly all cells are below it
@@ -101,7 +101,8 @@ def colour_limits(deltas: list[float], scale: ColourScale) -> tuple[float, float
     worst = max(losses, default=0.0)
     within = losses[math.ceil(0.95 * len(losses)) - 1] if losses else 0.0
     if scale is ColourScale.OWN and (gains or losses):
-        return -max(within, high / MAX_ASYMMETRY), max(high, within / MAX_ASYMMETRY)
+        limit = max(high, within)
+        return -limit, limit
     if scale is not ColourScale.PUBLISHED or not gains or not losses:
         limit = max(high, worst) or 1.0
         return -limit, limit

@@ -1,4 +1,4 @@
-"""Heatmap of a layer scan as published: x is the end j, y the start i, downwards; red is better."""
+"""Heatmap of a layer scan: x is the end j, y the start i, downwards; blue is better, orange worse."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from orchestrator.charts.grid import ColourScale, HeatGrid, heat_grid
 from orchestrator.charts.records import Measure, Scan
-from orchestrator.charts.theme import DIVERGING, LOOKS, Theme, headline, new_figure, plotly_layout
+from orchestrator.charts.theme import LOOKS, Theme, headline, new_figure, plotly_layout
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -30,7 +30,7 @@ def heatmap(scan: Scan, measure: str, theme: Theme, scale: ColourScale = ColourS
     size = max(3.0, min(14.0, 420 / (scan.n_layers + 1)))
     rings = [("Base", look.base, (0, 0), size)]
     if grid.best is not None and grid.best.block is not None:
-        rings.append((f"Best: {grid.best.label}", look.best, grid.best.block, size + 3))
+        rings.append((f"Best: {grid.best.label}", look.base, grid.best.block, size + 3))
     for name, colour, (i, j), width in rings:
         ring = {
             "symbol": "circle-open",
@@ -116,7 +116,7 @@ def _cells(scan: Scan, measure: Measure, grid: HeatGrid, theme: Theme) -> go.Hea
     middle = -grid.low / (grid.high - grid.low)
     ticks, texts = _ticks(scan, measure, grid)
     return go.Heatmap(
-        z=grid.deltas, zmin=grid.low, zmax=grid.high, colorscale=_plotly_scale(middle), xgap=1, ygap=1,
+        z=grid.deltas, zmin=grid.low, zmax=grid.high, colorscale=_plotly_scale(look.diverging, middle), xgap=1, ygap=1,
         text=labels, customdata=values, hoverongaps=False,
         hovertemplate="<b>%{text}</b><br>value %{customdata}<br>difference %{z:+.4f}<extra></extra>",
         colorbar={
@@ -126,11 +126,11 @@ def _cells(scan: Scan, measure: Measure, grid: HeatGrid, theme: Theme) -> go.Hea
     )  # fmt: skip
 
 
-def _plotly_scale(middle: float) -> list[list[Any]]:
+def _plotly_scale(diverging: tuple[str, ...], middle: float) -> list[list[Any]]:
     """The diverging colours with the middle colour at 0."""
-    half = len(DIVERGING) // 2
-    lower = [[middle * n / half, DIVERGING[n]] for n in range(half)]
-    upper = [[middle + (1 - middle) * n / half, DIVERGING[half + n]] for n in range(half + 1)]
+    half = len(diverging) // 2
+    lower = [[middle * n / half, diverging[n]] for n in range(half)]
+    upper = [[middle + (1 - middle) * n / half, diverging[half + n]] for n in range(half + 1)]
     return lower + upper
 
 
@@ -183,7 +183,7 @@ def _draw_cells(
 
     look = LOOKS[theme]
     norm = TwoSlopeNorm(vmin=grid.low, vcenter=0.0, vmax=grid.high)
-    colours = LinearSegmentedColormap.from_list("diverging", DIVERGING)
+    colours = LinearSegmentedColormap.from_list("diverging", look.diverging)
     edges = np.arange(scan.n_layers + 2) - 0.5
     mesh = axes.pcolormesh(
         edges, edges, grid.deltas, cmap=colours, norm=norm,
@@ -227,8 +227,8 @@ def _draw_marks(axes: Axes, grid: HeatGrid, theme: Theme, n_layers: int) -> None
     keys.append(_ring("Base", look.base))
     if grid.best is not None and grid.best.block is not None:
         i, j = grid.best.block
-        axes.add_patch(Circle((j, i), radius * 1.15, fill=False, color=look.best, linewidth=2.4))
-        keys.append(_ring(f"Best: {grid.best.label}".replace("$", r"\$"), look.best))
+        axes.add_patch(Circle((j, i), radius * 1.15, fill=False, color=look.base, linewidth=2.4))
+        keys.append(_ring(f"Best: {grid.best.label}".replace("$", r"\$"), look.base))
     if grid.missing:
         keys.append(
             Patch(

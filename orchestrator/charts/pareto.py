@@ -55,14 +55,14 @@ def pareto(scan: Scan, measure: str, theme: Theme) -> go.Figure:
         go.Scatter(
             x=[p.n_added for p in points], y=[p.values[measure] for p in points], mode="markers", name="Layer paths",
             customdata=[escape(p.label) for p in points], hovertemplate=hover,
-            marker={"size": 7, "color": look.unsure, "opacity": 0.6},
+            marker={"size": 7, "color": look.neutral.text, "opacity": 0.6},
         )
     )  # fmt: skip
     figure.add_trace(
         go.Scatter(
             x=[p.n_added for p in front], y=[p.values[measure] for p in front], mode="lines+markers", name="Pareto front",
             customdata=[escape(p.label) for p in front], hovertemplate=hover,
-            line={"color": look.gain, "width": 2, "shape": "hv"}, marker={"size": 9, "color": look.gain},
+            line={"color": look.better.text, "width": 2, "shape": "hv"}, marker={"size": 9, "color": look.better.text},
         )
     )  # fmt: skip
     base = {
@@ -98,7 +98,7 @@ def pareto_image(scan: Scan, measure: str, theme: Theme) -> Figure:
     axes.grid(color=look.grid, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.scatter(
-        [p.n_added for p in points], [p.values[measure] for p in points], s=24, color=look.unsure, alpha=0.6, linewidths=0,
+        [p.n_added for p in points], [p.values[measure] for p in points], s=24, color=look.neutral.text, alpha=0.6, linewidths=0,
         label="Layer paths",
     )  # fmt: skip
     across, up = [p.n_added for p in front], [p.values[measure] for p in front]
@@ -106,7 +106,7 @@ def pareto_image(scan: Scan, measure: str, theme: Theme) -> Figure:
         across,
         up,
         where="post",
-        color=look.gain,
+        color=look.better.text,
         linewidth=1.8,
         marker="o",
         markersize=6,

@@ -7,6 +7,7 @@ from enum import StrEnum
 from pydantic import Field, model_validator
 
 from evals.engine import Frozen
+from orchestrator.charts.theme import Meaning, meaning_of
 from orchestrator.errors import MergeboardError
 
 
@@ -105,3 +106,12 @@ class DeltaBar(Frozen):
     incomparable: str | None = Field(
         default=None, description="Why the two must not be compared; null if they can be."
     )
+
+    @property
+    def meaning(self) -> Meaning:
+        """The meaning of the difference, which sets its colour and marker."""
+        return meaning_of(
+            None if self.incomparable else self.delta_points,
+            significant=self.significant,
+            excludes_zero=self.low > 0 or self.high < 0,
+        )

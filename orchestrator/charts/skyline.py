@@ -58,7 +58,7 @@ def skyline(scan: Scan, measure: str, theme: Theme) -> go.Figure:
         rows=2, cols=1, shared_xaxes=True, shared_yaxes="all", vertical_spacing=0.12, subplot_titles=_TITLES
     )
     for row, line in enumerate(skylines(scan, measure), start=1):
-        colours = [look.better if m > 0 else look.worse for m in line.means]
+        colours = [look.better.text if m > 0 else look.worse.text for m in line.means]
         figure.add_trace(
             go.Bar(
                 x=line.positions, y=line.means, marker={"color": colours}, customdata=line.counts, showlegend=False,
@@ -89,7 +89,7 @@ def skyline_image(scan: Scan, measure: str, theme: Theme) -> Figure:
             line.positions,
             line.means,
             width=0.82,
-            color=[look.better if m > 0 else look.worse for m in line.means],
+            color=[look.better.text if m > 0 else look.worse.text for m in line.means],
         )
         axes.axhline(0, color=look.faint, linewidth=0.8)
         axes.grid(axis="y", color=look.grid, linewidth=0.8)

@@ -1,4 +1,7 @@
-"""Chart themes, light and dark, with colours that are safe for colour-blind readers (Okabe and Ito)."""
+"""Colours and marks of pages, images and reports, light and dark: blue is better, orange worse, grey neither.
+
+Readers with any common kind of colour blindness can tell them apart; a mark says the same in shape.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +28,55 @@ class Theme(StrEnum):
     DARK = "dark"
 
 
+class Meaning(StrEnum):
+    """What a difference to the base means: each has its colour, its tint and its mark, everywhere."""
+
+    BETTER = "better"
+    WORSE = "worse"
+    BETTER_UNCORRECTED = "better before correction"
+    WORSE_UNCORRECTED = "worse before correction"
+    NEUTRAL = "no difference shown"
+    REFUSED = "not compared"
+
+    @property
+    def mark(self) -> str:
+        """The mark beside a number, so that colour is never the only sign; empty for no difference."""
+        return _MARKS[self]
+
+
+_MARKS = {
+    Meaning.BETTER: "\N{BLACK UP-POINTING TRIANGLE}",
+    Meaning.WORSE: "\N{BLACK DOWN-POINTING TRIANGLE}",
+    Meaning.BETTER_UNCORRECTED: "\N{WHITE UP-POINTING TRIANGLE}",
+    Meaning.WORSE_UNCORRECTED: "\N{WHITE DOWN-POINTING TRIANGLE}",
+    Meaning.NEUTRAL: "",
+    Meaning.REFUSED: "\N{CIRCLED DIVISION SLASH}",
+}
+
+
+def meaning_of(delta: float | None, *, significant: bool, excludes_zero: bool = False) -> Meaning:
+    """The meaning of a difference: significant after the correction, or only its own interval excludes 0.
+
+    `delta` is null if the two were not compared.
+    """
+    if delta is None:
+        return Meaning.REFUSED
+    if significant:
+        return Meaning.BETTER if delta > 0 else Meaning.WORSE
+    if excludes_zero:
+        return Meaning.BETTER_UNCORRECTED if delta > 0 else Meaning.WORSE_UNCORRECTED
+    return Meaning.NEUTRAL
+
+
+class Tone(Frozen):
+    """A text colour with the background that goes with it; both have WCAG AA contrast."""
+
+    text: str = Field(description="Colour of text, marks and bars, on paper or on the tint.")
+    tint: str = Field(description="Background of a cell, for this text colour or for ink.")
+
+
 class Look(Frozen):
-    """The colours of one theme."""
+    """The colours of one theme. Blue is better, orange is worse, grey is neither."""
 
     paper: str = Field(description="Background.")
     ink: str = Field(description="Text.")
@@ -36,14 +86,32 @@ class Look(Frozen):
     missing_mark: str = Field(description="Hatching of a cell without a measurement.")
     failed: str = Field(description="Cell whose measurement failed.")
     base: str = Field(description="Ring around the base.")
-    best: str = Field(description="Ring around the best cell.")
-    better: str = Field(description="Better than the base, as in the heatmaps.")
-    worse: str = Field(description="Worse than the base, as in the heatmaps.")
-    unsure: str = Field(description="Not significantly different.")
-    gain: str = Field(description="Significantly better benchmark.")
-    loss: str = Field(description="Significantly worse benchmark.")
+    selected: str = Field(description="Frame around the selected cell.")
+    better: Tone = Field(description="Better than the base.")
+    worse: Tone = Field(description="Worse than the base.")
+    neutral: Tone = Field(description="No difference shown.")
+    refused: Tone = Field(description="Not compared.")
+    diverging: tuple[str, ...] = Field(
+        description="Colours of a heatmap from worse to better; the one in the middle is the base."
+    )
     ramp: tuple[str, ...] = Field(description="Colours from few to many added layers.")
     null: str = Field(description="Null levels.")
+
+    def tone(self, meaning: Meaning) -> Tone:
+        """The colours of a meaning. A difference that does not survive the correction has no tint."""
+        match meaning:
+            case Meaning.BETTER:
+                return self.better
+            case Meaning.WORSE:
+                return self.worse
+            case Meaning.BETTER_UNCORRECTED:
+                return Tone(text=self.better.text, tint=self.paper)
+            case Meaning.WORSE_UNCORRECTED:
+                return Tone(text=self.worse.text, tint=self.paper)
+            case Meaning.NEUTRAL:
+                return Tone(text=self.neutral.text, tint=self.paper)
+            case Meaning.REFUSED:
+                return self.refused
 
 
 LOOKS = {
@@ -56,40 +124,40 @@ LOOKS = {
         missing_mark="#b9bec5",
         failed="#8b929b",
         base="#000000",
-        best="#009e4f",
-        better="#b2182b",
-        worse="#2166ac",
-        unsure="#9aa3ad",
-        gain="#00835f",
-        loss="#d55e00",
+        selected="#b3008f",
+        better=Tone(text="#005ea8", tint="#d3e7fb"),
+        worse=Tone(text="#a34300", tint="#ffe2c7"),
+        neutral=Tone(text="#59636e", tint="#eceef0"),
+        refused=Tone(text="#59636e", tint="#e3e6e9"),
+        diverging=(
+            "#7a3000", "#a84a00", "#d56f14", "#efa663", "#f9d7b5", "#f4f5f6",
+            "#c6def3", "#88bce6", "#4592cf", "#0f6ab0", "#053f74",
+        ),
         ramp=("#440154", "#414487", "#2a788e", "#22a884", "#7ad151"),
-        null="#b07d00",
+        null="#7d5900",
     ),
     Theme.DARK: Look(
         paper="#12161c",
         ink="#e8ecf1",
         faint="#9aa6b2",
         grid="#27303a",
-        missing="#2a313a",
+        missing="#1c2229",
         missing_mark="#4a5562",
         failed="#6b7683",
         base="#ffffff",
-        best="#35d07f",
-        better="#f4745f",
-        worse="#5aa9e6",
-        unsure="#77828e",
-        gain="#2fcf9f",
-        loss="#ff8a3d",
+        selected="#ff7be5",
+        better=Tone(text="#74bdff", tint="#123c66"),
+        worse=Tone(text="#ffa35c", tint="#5a3413"),
+        neutral=Tone(text="#a5b0bb", tint="#2b323b"),
+        refused=Tone(text="#a5b0bb", tint="#353d47"),
+        diverging=(
+            "#ffd3a6", "#ffad64", "#e58532", "#b05d14", "#6f4010", "#2b3138",
+            "#174a78", "#1f6fb2", "#3d97df", "#7bbdf7", "#bfe0ff",
+        ),
         ramp=("#4b6fb5", "#2a92a8", "#22b184", "#7ad151", "#fde725"),
         null="#f0b429",
     ),
-}
-
-# ColorBrewer's RdBu, reversed: blue is worse than the base, white the base, red better.
-DIVERGING = (
-    "#053061", "#2166ac", "#4393c3", "#92c5de", "#d1e5f0", "#f7f7f7",
-    "#fddbc7", "#f4a582", "#d6604d", "#b2182b", "#67001f",
-)  # fmt: skip
+}  # fmt: skip
 
 
 def plotly_layout(theme: Theme, title: str, subtitle: str = "", **more: Any) -> dict[str, Any]:

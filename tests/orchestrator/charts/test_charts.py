@@ -40,7 +40,7 @@ from orchestrator.charts import (
     write_image,
 )
 from orchestrator.charts.grid import colour_limits
-from orchestrator.charts.theme import DIVERGING, LOOKS
+from orchestrator.charts.theme import LOOKS
 
 NASTY = "<script>alert(1)</script> $x_1$ & Co"
 MEASURES = (
@@ -73,6 +73,7 @@ def make_scan(n: int = 6, title: str = "base") -> Scan:
 BARS = (
     DeltaBar(benchmark="IFEval", delta_points=-3.2, low=-5, high=-1.4, significant=True),
     DeltaBar(benchmark="MATH Lvl 5", delta_points=4, low=2, high=6, significant=True),
+    DeltaBar(benchmark="MuSR", delta_points=-1.5, low=-2.8, high=-0.2, significant=False),
     DeltaBar(benchmark="BBH", delta_points=0.5, low=-1, high=2, significant=False),
     DeltaBar(benchmark=NASTY, delta_points=0, low=0, high=0, significant=False, incomparable=NASTY),
 )
@@ -133,10 +134,11 @@ def test_own_colours_leave_no_more_than_a_twentieth_below_them() -> None:
     losing = [-0.01 * n for n in range(1, 100)]
     assert colour_limits([0.01, *losing, -50.0], ColourScale.OWN) == (
         pytest.approx(-0.95),
-        pytest.approx(0.95 / 6),
+        pytest.approx(0.95),
     )
-    assert colour_limits([0.3, -0.2], ColourScale.OWN) == (-0.2, 0.3)
-    assert colour_limits([0.6, 0.1], ColourScale.OWN) == (pytest.approx(-0.1), 0.6)
+    # Both sides end at the same difference: equal colours are equal differences.
+    assert colour_limits([0.3, -0.2], ColourScale.OWN) == (-0.3, 0.3)
+    assert colour_limits([0.6, 0.1], ColourScale.OWN) == (-0.6, 0.6)
     assert colour_limits([0.0], ColourScale.OWN) == (-1.0, 1.0)
     with pytest.raises(ChartError, match="own, published, full"):
         ColourScale.named("clipped")
@@ -147,8 +149,9 @@ def test_the_interactive_heatmap_has_rings_keys_and_nulls() -> None:
     cells = next(t for t in figure.data if t.type == "heatmap" and t.showscale is not False)
     assert cells.zmin == -cells.zmax
     middle = [colour for at, colour in cells.colorscale if math.isclose(at, 0.5)]
-    assert middle == [DIVERGING[5]]
-    assert cells.colorscale[-1][1] == "#67001f"  # red is better
+    colours = LOOKS[Theme.LIGHT].diverging
+    assert middle == [colours[5]]
+    assert cells.colorscale[-1][1] == colours[-1]  # blue is better
     # A null level is marked on the colours where it lies within them, and always named in the title.
     assert not any("random" in text for text in cells.colorbar.ticktext)
     rings = {
@@ -157,7 +160,7 @@ def test_the_interactive_heatmap_has_rings_keys_and_nulls() -> None:
         if t.type == "scatter" and t.x[0] is not None
     }
     assert rings["Base"] == (0, 0, "#000000")
-    assert rings["Best: (2, 4)"] == (4, 2, LOOKS[Theme.LIGHT].best)  # x is the end, y the start
+    assert rings["Best: (2, 4)"] == (4, 2, LOOKS[Theme.LIGHT].base)  # x is the end, y the start
     names = {t.name for t in figure.data}
     assert {"Not measured (1)", "Failed (1)"} <= names
     assert figure.layout.yaxis.range[0] > figure.layout.yaxis.range[1]  # downwards
@@ -247,14 +250,15 @@ def test_delta_bars_mark_what_is_significant_by_more_than_colour() -> None:
     figure = delta_bars(BARS, "candidate", Theme.LIGHT)
     symbols = {trace.name: trace.marker.symbol for trace in figure.data}
     assert symbols == {
-        "Significantly better": "triangle-up",
-        "Significantly worse": "triangle-down",
-        "Not significant after correction": "circle-open",
+        "Better": "triangle-up",
+        "Worse": "triangle-down",
+        "Worse before correction only": "triangle-down-open",
+        "No difference shown": "circle-open",
     }
     shown = [y for trace in figure.data for y in trace.y]
-    assert len(shown) == 3  # the incomparable one has its reason instead of a point
+    assert len(shown) == 4  # the incomparable one has its reason instead of a point
     assert any("not comparable" in a.text for a in figure.layout.annotations)
-    better = next(t for t in figure.data if t.name == "Significantly better")
+    better = next(t for t in figure.data if t.name == "Better")
     assert (better.error_x.array, better.error_x.arrayminus) == ((2,), (2,))
     with pytest.raises(ChartError, match="no benchmark to draw"):
         delta_bars((), "candidate", Theme.LIGHT)
