@@ -7,12 +7,10 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from orchestrator.charts.theme import LOOKS, Theme
 from orchestrator.report.deltas import signed
 from orchestrator.report.page import DeltaLine, DeltaTable, ReportMap, ReportTone
 
 WIDTH, HEIGHT = 180, 18
-_DIVERGING = LOOKS[Theme.LIGHT].diverging
 _MARGIN = 8
 _MIDDLE = HEIGHT // 2
 _CLASSES = {
@@ -25,7 +23,7 @@ _CLASSES = {
     ReportTone.REFUSED: "n",
     ReportTone.WARNING: "n",
 }
-_STEPS = 24
+STEPS = 24
 """Shades on each side of a heatmap's scale."""
 
 
@@ -89,20 +87,20 @@ def heat_map(heat: ReportMap) -> Markup:
 def heat_scale(heat: ReportMap) -> Markup:
     """The key of a heatmap's colours, from its lower limit by the base to the upper one."""
     stops = [
-        Markup('<rect x={} width=6 height=10 fill="{}"/>').format(6 * n, shade(step / _STEPS))
-        for n, step in enumerate(range(-_STEPS, _STEPS + 1, 2))
+        Markup("<rect x={} width=6 height=10 class=k{} />").format(6 * n, step)
+        for n, step in enumerate(range(-STEPS, STEPS + 1, 2))
     ]
     return Markup(
         '<svg class=key viewBox="0 0 {} 10" preserveAspectRatio=none aria-hidden=true>{}</svg>'
     ).format(6 * len(stops), Markup("").join(stops))
 
 
-def shade(share: float) -> str:
-    """The colour of a difference: -1 is the lower limit, 0 the base, 1 the upper limit."""
-    middle = (len(_DIVERGING) - 1) / 2
-    at = min(len(_DIVERGING) - 1.0, max(0.0, middle + max(-1.0, min(1.0, share)) * middle))
-    first = min(len(_DIVERGING) - 2, math.floor(at))
-    left, right, part = _DIVERGING[first], _DIVERGING[first + 1], at - first
+def shade(colours: Sequence[str], step: int) -> str:
+    """The colour of a step of a scale: -STEPS is the lower limit, 0 the base, STEPS the upper limit."""
+    middle = (len(colours) - 1) / 2
+    at = middle + step / STEPS * middle
+    first = min(len(colours) - 2, math.floor(at))
+    left, right, part = colours[first], colours[first + 1], at - first
     mixed = (
         round(int(left[k : k + 2], 16) * (1 - part) + int(right[k : k + 2], 16) * part) for k in (1, 3, 5)
     )
@@ -118,7 +116,7 @@ def _ground(size: int) -> Markup:
 def _cells(heat: ReportMap) -> Markup:
     by_shade: dict[str, list[Markup]] = {}
     for cell in heat.cells:
-        colour = "" if cell.delta is None else shade(_share(heat, cell.delta))
+        colour = "bad" if cell.delta is None else f"k{_step(heat, cell.delta)}"
         if heat.large:
             text = Markup("<path d=M{0}.04,{1}.04h.92v.92h-.92z><title>{2}</title></path>").format(
                 cell.j, cell.i, cell.text
@@ -128,7 +126,7 @@ def _cells(heat: ReportMap) -> Markup:
         by_shade.setdefault(colour, []).append(text)
     groups = []
     for colour, texts in by_shade.items():
-        fill = Markup('fill="{}"').format(colour) if colour else Markup("class=bad")
+        fill = Markup("class={}").format(colour)
         body = Markup("").join(texts)
         groups.append(
             Markup("<g {}>{}</g>").format(fill, body)
@@ -138,14 +136,14 @@ def _cells(heat: ReportMap) -> Markup:
     return Markup("").join(groups)
 
 
-def _share(heat: ReportMap, delta: float) -> float:
-    """The difference as a share of its side of the scale: quantized, so that few colours are written."""
+def _step(heat: ReportMap, delta: float) -> int:
+    """The step of the scale that is nearest to a difference; each side has a limit of its own."""
     share = delta / heat.high if delta > 0 else -delta / heat.low
-    return round(max(-1.0, min(1.0, share)) * _STEPS) / _STEPS
+    return round(max(-1.0, min(1.0, share)) * STEPS)
 
 
 def _marks(heat: ReportMap) -> Markup:
-    parts = [Markup("<circle class=base cx=.5 cy=.5 r={} />").format(_number(max(0.7, heat.n_layers / 50)))]
+    parts = [Markup("<circle class=base cx=.5 cy=.5 r={} />").format(_number(max(0.42, heat.n_layers / 60)))]
     if heat.best is not None:
         i, j = heat.best
         parts.append(
@@ -157,9 +155,9 @@ def _marks(heat: ReportMap) -> Markup:
         if cell.mark is not None:
             dash = "" if cell.mark in (ReportTone.BETTER, ReportTone.WORSE) else " dashed"
             parts.append(
-                Markup('<rect class="found {}{}" x={} y={} width=1 height=1 />').format(
-                    _CLASSES[cell.mark], dash, cell.j, cell.i
-                )
+                Markup(
+                    '<rect class=halo x={1} y={2} width=1 height=1 /><rect class="found{0}" x={1} y={2} width=1 height=1 />'
+                ).format(dash, cell.j, cell.i)
             )
     return Markup("").join(parts)
 

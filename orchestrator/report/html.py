@@ -13,7 +13,7 @@ from markupsafe import Markup, escape
 from orchestrator.charts.theme import LOOKS, Look, Theme
 from orchestrator.display.text_safety import LONG, plain
 from orchestrator.report.deltas import interval_text, shape_of, signed
-from orchestrator.report.drawing import ForestScale, heat_map, heat_scale
+from orchestrator.report.drawing import STEPS, ForestScale, heat_map, heat_scale, shade
 from orchestrator.report.page import ReportPage, ReportTone
 
 _FOLDER = Path(__file__).parent / "templates"
@@ -39,7 +39,7 @@ def render_html(page: ReportPage) -> str:
 def page_style() -> str:
     """The style sheet with the charts' colours, light and dark."""
     light, dark = (_variables(LOOKS[theme]) for theme in (Theme.LIGHT, Theme.DARK))
-    return f":root{{{light}}}\n@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}\n{_text('page.css')}"
+    return f":root{{{light}}}\n@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}\n{_text('page.css')}\n{_shades()}"
 
 
 @lru_cache(maxsize=1)
@@ -89,30 +89,34 @@ def _source(text: str) -> str:
 
 
 def _variables(look: Look) -> str:
+    better, worse, neutral = look.better, look.worse, look.neutral
     values = {
         "paper": look.paper,
         "ink": look.ink,
         "faint": readable(look.faint, look.paper, look.ink),
         "grid": look.grid,
         "missing": look.missing,
-        "unsure": look.neutral.text,
-        "better": look.better.text,
-        "worse": look.worse.text,
-        "better-text": look.better.text,
-        "worse-text": look.worse.text,
-        "better-tint": look.better.tint,
-        "worse-tint": look.worse.tint,
-        "quiet": mixed(look.neutral.text, look.paper, 0.12),
-        "mark-gain": mixed(look.better.text, look.paper, 0.3),
-        "mark-loss": mixed(look.worse.text, look.paper, 0.3),
+        "unsure": mixed(neutral.text, look.paper, 0.6),
+        "better": better.text,
+        "worse": worse.text,
+        "better-text": readable(better.text, better.tint, look.ink),
+        "worse-text": readable(worse.text, worse.tint, look.ink),
+        "better-tint": better.tint,
+        "worse-tint": worse.tint,
+        "quiet": mixed(neutral.tint, look.paper, 0.5),
         "link": readable("#1f6feb", look.paper, look.ink),
         "notice": mixed(look.null, look.paper, 0.16),
         "notice-line": look.null,
         "base": look.base,
-        "best": look.selected,
         "failed": look.failed,
     }
+    values |= {f"k{step}": shade(look.diverging, step) for step in range(-STEPS, STEPS + 1)}
     return ";".join(f"--{name}:{value}" for name, value in values.items())
+
+
+def _shades() -> str:
+    """The classes of a heatmap's cells, from worse to better."""
+    return "\n".join(f".k{step}{{fill:var(--k{step})}}" for step in range(-STEPS, STEPS + 1))
 
 
 def mixed(colour: str, paper: str, share: float) -> str:

@@ -60,7 +60,7 @@ def confirmation_block(found: Confirmation, n_layers: int) -> DeltaTable:
         flips="Questions",
         p_heading=f"p x {found.n_tried:,}",
         decimals=3,
-        unit="in fractions of 1",
+        unit="of 1",
         rows=rows,
         notes=(
             f"Mean gain of these paths: {kept}.".replace("-", "\N{MINUS SIGN}"),

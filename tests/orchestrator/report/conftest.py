@@ -79,7 +79,7 @@ def call(
 
     def run(*words: str) -> tuple[int, str, str]:
         monkeypatch.setenv("MERGEBOARD_HOME", str(stored.home))
-        monkeypatch.setattr("sys.argv", ["mergeboard", "report", *words])
+        monkeypatch.setattr("sys.argv", ["mergeboard", "report", "--quiet", *words])
         with pytest.raises(SystemExit) as caught:
             cli.main()
         output = capsys.readouterr()

@@ -130,8 +130,9 @@ def _board(pages: Pages, stored: Stored, times: int) -> BoardData:
 def test_coloured_text_can_be_read_in_both_themes() -> None:
     for theme in Theme:
         look = LOOKS[theme]
-        for colour in (look.gain, look.loss, look.unsure):
-            assert contrast(readable(colour, look.paper, look.ink), look.paper) >= 4.5
+        for tone in (look.better, look.worse, look.neutral):
+            for paper in (look.paper, tone.tint):
+                assert contrast(readable(tone.text, paper, look.ink), paper) >= 4.5
 
 
 def test_the_command_writes_and_says_what(call: Call, stored: Stored, tmp_path: Path) -> None:
@@ -157,6 +158,7 @@ def test_the_command_writes_and_says_what(call: Call, stored: Stored, tmp_path: 
         ("{demo} --out {folder}", "is a folder; name a file in it"),
         ("{demo} --out r.txt", "ends neither in .html nor in .md"),
         ("{demo} --out /proc/none/r.html", "/proc/none cannot be used"),
+        ("{demo} --out /dev/null/r.html", "since /dev/null is no folder"),
         ("{demo} --out r.html --questions 900", "--questions"),
         ("{demo} --out r.html --format pdf", "--format"),
         ("{demo} --out - --json", "choose one of them"),
