@@ -183,6 +183,10 @@ def test_samples_say_what_was_asked_and_answered(engine: PathEngine, tmp_path: P
         assert 0 < sample.n_tokens <= 40
         strict = sample.metrics["inst_level_strict_acc"] + sample.metrics["prompt_level_strict_acc"]
         assert sample.correct == strict / 2
+        items = [item for item in sample.items if item.metric == "inst_level_strict_acc"]
+        assert len(items) == sample.weights["inst_level_strict_acc"]
+        assert all(":" in item.name for item in items), "IFEval's own names of instructions"
+        assert sum(i.value for i in items) == sample.metrics["inst_level_strict_acc"] * len(items)
     run(engine, "musr", tmp_path / "m", SMOKE.eval_settings(ChatTemplate.ON, limit=4))
     for sample in read_samples(tmp_path / "m/samples.parquet"):
         per_character = [lp / len(c) for lp, c in zip(sample.logprobs, sample.choices, strict=True)]

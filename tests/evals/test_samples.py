@@ -9,7 +9,7 @@ import pytest
 
 from evals.errors import EvaluationError
 from evals.samples import read_samples, write_samples
-from evals.scores import Sample
+from evals.scores import Sample, SampleItem
 
 
 def sample(doc_id: int, subset: str = "task") -> Sample:
@@ -44,11 +44,22 @@ def test_samples_come_back_exactly(tmp_path: Path) -> None:
         metrics={"inst_level_strict_acc": 0.5},
         correct=0.5,
         weights={"inst_level_strict_acc": 2.0},
+        items=(
+            SampleItem(name="keywords:existence", metric="inst_level_strict_acc", value=1.0),
+            SampleItem(name="punctuation:no_comma", metric="inst_level_strict_acc", value=0.0),
+        ),
     )
     path = tmp_path / "deep" / "samples.parquet"
     write_samples(path, [sample(1), written])
     assert read_samples(path) == (sample(1), written)
     assert [p.name for p in path.parent.iterdir()] == ["samples.parquet"]
+
+
+def test_a_file_of_an_earlier_version_has_no_items(tmp_path: Path) -> None:
+    path = tmp_path / "samples.parquet"
+    write_samples(path, [sample(1)])
+    pq.write_table(pq.read_table(path).drop_columns(["items"]), path)
+    assert read_samples(path) == (sample(1),)
 
 
 def test_they_are_small_and_one_subset_can_be_read(tmp_path: Path) -> None:
