@@ -80,7 +80,7 @@ def together_command(sides: Sequence[EvaluatedSide], base: str | None) -> str | 
             texts.append(_file(file, side.build.recipe))
             recipes.append({"name": name, "file": file})
         elif side.job.layer_path is not None:
-            recipes.append({"name": name, "layer_path": list(side.job.layer_path)})
+            recipes.append({"name": name, "layer_path": path_text(side.candidate, None)})
     builds = [side.build for side in sides if side.build is not None]
     benchmarks = tuple(dict.fromkeys(name for side in sides for name in side.benchmarks))
     sweep = _sweep(sides[0].job, place, recipes, builds, benchmarks=benchmarks, both=True)
@@ -103,7 +103,10 @@ def path_text(candidate: CandidateRecord, n_layers: int | None) -> str:
     """A candidate's layer path in its shortest notation."""
     if candidate.layer_path is None:
         return "baseline"
-    return LayerPath(layers=candidate.layer_path, n_layers=n_layers or max(candidate.layer_path) + 1).label
+    deepest = max(candidate.layer_path) + 1
+    path = LayerPath(layers=candidate.layer_path, n_layers=max(n_layers or 0, deepest))
+    # Without the number of layers, a block could be mistaken for one of a shallower checkpoint.
+    return path.label if n_layers is not None else path.canonical
 
 
 def _sweep(

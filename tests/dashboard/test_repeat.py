@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dashboard.pages.job import base_place
-from dashboard.repeat import repeat_command
+from dashboard.repeat import EvaluatedSide, repeat_command, together_command
 from evals.scores import PROBE_SUITE
 from orchestrator.plan.job import BuildJob, EvalJob
 from orchestrator.plan.plan import Plan, make_plan
@@ -19,6 +19,7 @@ from orchestrator.run.run import register
 from orchestrator.settings import Settings
 from orchestrator.store import Store
 from orchestrator.store.pages import Pages
+from orchestrator.store.records import CandidateRecord
 from tests.support.tiny_checkpoints import tiny_checkpoint
 
 
@@ -144,3 +145,39 @@ def test_a_home_of_its_own_runs_what_is_done_here(plan: Plan) -> None:
     last = shlex.split(command.splitlines()[-1])
     assert last[:3] == ["env", "-u", "MERGEBOARD_DATABASE_URL"]
     assert last[3] == f"MERGEBOARD_HOME=$PWD/repeat-{digest}"
+
+
+def test_two_sides_are_put_into_one_sweep_with_the_settings_of_the_first(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a refused comparison advises: the base's own job is planned again, and the other side with its settings."""
+    first = {name: next(e for e in plan.evals if e.candidate == name) for name in ("base", "skips", "merged")}
+    sides = {
+        name: EvaluatedSide(
+            candidate=_record(number, name, planned.job),
+            job=planned.job,
+            build=next((b for b in plan.builds if b.digest == planned.job.place.artifact), None),
+            benchmarks=(planned.job.benchmark,),
+        )
+        for number, (name, planned) in enumerate(first.items())
+    }
+    place = first["base"].job.place.name
+    for name in ("skips", "merged"):
+        command = together_command([sides["base"], sides[name]], place)
+        assert command is not None
+        folder = tmp_path / name
+        assert obeyed(command, folder) == ["run", "sweep.yaml"]
+        monkeypatch.chdir(folder)
+        again = make_plan(load_sweep(folder / "sweep.yaml"), Settings.from_environment())
+        digests = [first["base"].job.digest, first[name].job.digest]
+        assert [e.job.digest for e in again.evals] == digests, command
+
+
+def _record(position: int, name: str, job: EvalJob) -> CandidateRecord:
+    return CandidateRecord(
+        position=position,
+        name=name,
+        is_base=not position,
+        weights_digest=job.weights_digest,
+        layer_path=job.layer_path,
+    )
