@@ -21,8 +21,12 @@ _NEEDED = (
 
 def main() -> None:
     """Start Streamlit."""
+    from streamlit.runtime.pages_manager import PagesManager
     from streamlit.web import cli
 
+    # Streamlit takes a folder "pages" for its older kind of app until st.navigation has run once: the first link
+    # after the start would be answered with "Page not found".
+    PagesManager.uses_pages_directory = False
     # A page's files are sent in about a hundred small steps; each can wait a switch interval (default 5 ms).
     sys.setswitchinterval(_SWITCH_S)
     threading.Thread(target=_warm, name="imports", daemon=True).start()

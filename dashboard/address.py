@@ -14,6 +14,8 @@ from urllib.parse import urlencode
 import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
+from orchestrator.display.text_safety import escaped
+
 _PAGES = "mergeboard_pages"
 _KEPT = "mergeboard_kept"
 _WRITTEN = "mergeboard_written"
@@ -176,7 +178,7 @@ def choose(
     help_text: str | None = None,
 ) -> str:
     """Draw a select box. `resets` names URL parameters that a change removes."""
-    first = _fill_choice(name, options, default)
+    first = _fill_choice(label, name, options, default, label_of)
     chosen = st.selectbox(
         label,
         options,
@@ -199,7 +201,7 @@ def segments(
     resets: Sequence[str] = (),
 ) -> str:
     """Draw a segmented control; labels are Markdown."""
-    first = _fill_choice(name, options, default)
+    first = _fill_choice(label, name, options, default, label_of)
     chosen = st.segmented_control(
         label,
         options,
@@ -212,10 +214,23 @@ def segments(
     return first if chosen is None else str(chosen)
 
 
-def _fill_choice(name: str, options: Sequence[str], default: str | None) -> str:
-    """Set a widget to the URL's choice, or to the first where the URL names none of the options; that first one."""
+def say_unknown(what: str, text: str, shown: str) -> None:
+    """Say that the URL names something that is not there, and what is shown in its place."""
+    st.warning(
+        f"This address names {escaped(what.lower(), 40)} “{escaped(text, 60)}”, which is not here; "
+        f"{escaped(shown, 60)} is shown.",
+        icon=":material/link_off:",
+    )
+
+
+def _fill_choice(
+    label: str, name: str, options: Sequence[str], default: str | None, label_of: Callable[[str], str]
+) -> str:
+    """Set a widget to the URL's choice, or to the default if the URL names none of the options; that default."""
     first = default if default is not None else options[0]
     requested = value(name, first)
+    if requested not in options:
+        say_unknown(label, requested, label_of(first))
     _fill(name, requested if requested in options else first)
     return first
 

@@ -1,16 +1,17 @@
-"""Colours of the comparison's own components, from the charts' theme."""
+"""Colours of the pages' own components as CSS values, from the charts' theme."""
 
 from __future__ import annotations
 
 from dashboard import widgets
-from orchestrator.charts import Theme
-from orchestrator.charts.theme import LOOKS
+from orchestrator.charts.theme import LOOKS, Theme
 
 _ACCENT = {Theme.LIGHT: "#0b5fa5", Theme.DARK: "#6cb4f5"}
+_DIFFERS = {Theme.LIGHT: "#f7e3a1", Theme.DARK: "#5c4a12"}
+_STRING = {Theme.LIGHT: "#0a6b33", Theme.DARK: "#7ee0a3"}
 
 
 def component_colours() -> dict[str, str]:
-    """CSS colours by name; `gain` and `loss` are dark (or bright) enough for text, WCAG AA."""
+    """CSS colours by name; those of text have WCAG AA contrast on `paper` and `chosen`."""
     theme = widgets.theme()
     look, accent = LOOKS[theme], _ACCENT[theme]
     return {
@@ -20,11 +21,12 @@ def component_colours() -> dict[str, str]:
         "grid": look.grid,
         "edge": _mixed(look.faint, look.paper, 0.5),
         "accent": accent,
-        "gain": _mixed(look.gain, look.ink, 0.8),
-        "loss": _mixed(look.loss, look.ink, 0.7),
+        "better": look.better.text,
+        "worse": look.worse.text,
         "chosen": _mixed(accent, look.paper, 0.10 if theme is Theme.LIGHT else 0.20),
         "hover": _mixed(look.faint, look.paper, 0.08),
-        "differs": _mixed("#e0a800", look.paper, 0.34 if theme is Theme.LIGHT else 0.30),
+        "differs": _DIFFERS[theme],
+        "string": _STRING[theme],
     }
 
 

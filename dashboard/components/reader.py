@@ -26,8 +26,8 @@ border-radius:6px;background:%(paper)s;font:13px/1.5 "Source Code Pro",ui-monosp
 .mb-reader td,.mb-reader th{border-bottom:1px solid %(grid)s;padding:3px 8px;text-align:left;font-weight:400}
 .mb-reader thead th{color:%(faint)s}
 .mb-reader .mb-number{text-align:right;font-variant-numeric:tabular-nums}
-.mb-reader .mb-right{color:%(gain)s;font-weight:600}
-.mb-reader .mb-wrong{color:%(loss)s;font-weight:600}
+.mb-reader .mb-right{color:%(better)s;font-weight:600}
+.mb-reader .mb-wrong{color:%(worse)s;font-weight:600}
 .mb-reader .mb-facts{color:%(faint)s;font-size:12.5px;margin-top:4px;overflow-wrap:anywhere}
 @container (min-width:520px){.mb-reader .mb-sides{grid-template-columns:minmax(0,1fr) minmax(0,1fr)}}
 """
@@ -143,9 +143,10 @@ def _choices(base: Sample, candidate: Sample, names: Names) -> str:
     """The choices with both sides' log-probabilities; the right one and the chosen ones are marked."""
     rows = []
     for number, choice in enumerate(base.choices[:40]):
-        right = ' <span class="mb-right">✓ right answer</span>' if choice == base.target else ""
+        is_right = choice.strip() == base.target.strip()
+        right = ' <span class="mb-right">✓ right answer</span>' if is_right else ""
         cells = "".join(
-            f'<td class="mb-number">{_logprob(s, number)}{" ◀" if choice == s.response else ""}</td>'
+            f'<td class="mb-number">{_logprob(s, number)}{" ◀" if _chose(s, choice) else ""}</td>'
             for s in (base, candidate)
         )
         rows.append(f'<tr><th scope="row">{_text(line(choice, 200))}{right}</th>{cells}</tr>')
@@ -154,6 +155,11 @@ def _choices(base: Sample, candidate: Sample, names: Names) -> str:
         '<div class="mb-label">Log-probability of each choice (◀ chosen)</div>'
         f'<table><thead><tr><th scope="col">Choice</th>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
     )
+
+
+def _chose(sample: Sample, choice: str) -> bool:
+    """Whether this choice is the answer; a probe's response lists all choices, and its answer is what was read of it."""
+    return choice == sample.response or choice.strip() == (sample.extracted or "").strip()
 
 
 def _logprob(sample: Sample, number: int) -> str:

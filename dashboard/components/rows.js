@@ -1,12 +1,10 @@
-// A forest plot and a table of the same rows. All text comes as data and is set as text, never as markup.
+// A table whose rows can be opened and, where its rows are differences, a forest plot of them. All text comes as data and is set as text, never as markup.
 const make = (tag, className, text) => {
   const node = document.createElement(tag);
   if (className) node.className = className;
   if (text !== undefined) node.textContent = text;
   return node;
 };
-
-const MARKS = { better: "▲", worse: "▼", unsure: "○", alone: "◇", refused: "⊘" };
 
 function forest(data, open) {
   const figure = make("figure", "forest");
@@ -16,7 +14,7 @@ function forest(data, open) {
   const at = (value) => `${(100 * (value - low)) / (high - low)}%`;
   for (const row of data.rows) {
     if (row.delta === null) continue;
-    const line = make("div", `line ${row.mark}${row.key === data.selected ? " chosen" : ""}${row.average ? " average" : ""}`);
+    const line = make("div", `line ${row.kind}${row.chosen ? " chosen" : ""}${row.average ? " average" : ""}`);
     line.append(make("span", "name", row.cells[0]));
     const track = make("span", "track");
     const zero = make("span", "zero");
@@ -24,10 +22,12 @@ function forest(data, open) {
     const bar = make("span", "bar");
     bar.style.left = at(row.low);
     bar.style.width = `${(100 * (row.high - row.low)) / (high - low)}%`;
-    const point = make("span", "point", MARKS[row.mark]);
+    const point = make("span", "point", row.mark);
     point.style.left = at(row.delta);
     track.append(zero, bar, point);
-    line.append(track, make("span", "value", row.value));
+    const value = make("span", "value");
+    value.append(make("span", "", `${row.value} `), make("span", "interval", row.interval));
+    line.append(track, value);
     line.title = row.hint;
     if (row.opens) {
       line.classList.add("opens");
@@ -65,9 +65,9 @@ function table(data, open) {
   top.append(head);
   const body = make("tbody");
   for (const row of data.rows) {
-    const chosen = row.key === data.selected;
-    const line = make("tr", `${row.mark}${row.average ? " average" : ""}${chosen ? " chosen" : ""}`);
-    line.dataset.key = row.key;
+    const chosen = row.chosen;
+    const line = make("tr", `${row.kind}${row.average ? " average" : ""}${chosen ? " chosen" : ""}`);
+    line.dataset.key = row.key ?? "";
     if (chosen) line.setAttribute("aria-current", "true");
     row.cells.forEach((text, index) => {
       const column = data.columns[index];
@@ -107,12 +107,12 @@ export default function (component) {
   const focused = active && active.closest("tr") ? active.closest("tr").dataset.key : undefined;
   const open = (key) => setTriggerValue("picked", key);
   root.replaceChildren();
-  if (data.rows.some((row) => row.delta !== null)) root.append(forest(data, open));
+  if (data.rows.some((row) => row.delta !== null && row.delta !== undefined)) root.append(forest(data, open));
   root.append(table(data, open));
   const rows = [...root.querySelectorAll("tr[data-key]")];
   if (focused !== undefined) rows.find((row) => row.dataset.key === focused)?.querySelector("button")?.focus();
   if (first && data.bring) {
-    const show = () => rows.find((row) => row.dataset.key === data.selected)?.scrollIntoView({ block: "nearest" });
+    const show = () => rows.find((row) => row.classList.contains("chosen"))?.scrollIntoView({ block: "nearest" });
     requestAnimationFrame(show);
     setTimeout(show, 400);
   }

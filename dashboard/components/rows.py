@@ -1,15 +1,16 @@
-"""Forest plot and table of a comparison: one row per benchmark and average, of which one can be opened."""
+"""Tables whose rows can be opened by click and by key; those of a comparison have a forest plot above them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
 from dashboard.components.colours import component_colours
+from orchestrator.charts import Meaning, meaning_of
 from orchestrator.compare import Comparison, ComparisonRow
 from orchestrator.display.format import p_value
 from orchestrator.display.text_safety import line
@@ -22,7 +23,7 @@ _rows = st.components.v2.component(
     js=(_HERE / "rows.js").read_text(encoding="utf-8"),
 )
 _COLUMNS = (
-    ("Benchmark", "text", False, ""),
+    ("Benchmark", "text", False, "Normalized as on its leaderboard"),
     ("Base", "number", False, "Normalized score of the base, 0 to 100"),
     ("Candidate", "number", False, "Normalized score of the candidate, 0 to 100"),
     ("Δ points", "number", False, "Candidate minus base, in points of the normalized score"),
@@ -32,16 +33,18 @@ _COLUMNS = (
     ("Lost", "number", True, "Questions that only the base answers right"),
     ("Verdict", "verdict", False, "After correction for everything that was tried"),
 )
-_VERDICTS = {
-    "better": "▲ better",
-    "worse": "▼ worse",
-    "unsure": "no difference shown",
-    "alone": "◇ not after correction",
-    "refused": "⊘ not compared",
+_KINDS = {
+    Meaning.BETTER: "better",
+    Meaning.WORSE: "worse",
+    Meaning.BETTER_UNCORRECTED: "better before",
+    Meaning.WORSE_UNCORRECTED: "worse before",
+    Meaning.NEUTRAL: "unsure",
+    Meaning.REFUSED: "refused",
 }
+"""CSS classes."""
 VERDICT_MEANING = (
-    "▲ ▼: better or worse after correction for everything that was tried. ◇: the interval excludes 0, but not after the "
-    "correction. ○: no difference shown. ⊘: not compared."
+    "▲ ▼ better or worse, after correction for everything that was tried. △ ▽ only before the correction: the "
+    "interval excludes 0. ○ no difference shown. ⊘ not compared."
 )
 
 
@@ -78,36 +81,81 @@ def show_rows(
                 {"title": title, "kind": kind, "wide": wide, "help": text}
                 for title, kind, wide, text in _COLUMNS
             ],
-            "rows": [_row(row) for row in rows],
-            "selected": selected,
+            "rows": [_row(row, selected) for row in rows],
             "bring": bring,
         },
         on_picked_change=picked,
     )
 
 
-def mark_of(row: ComparisonRow) -> str:
-    """The kind of a row: `better`, `worse`, `alone`, `unsure` or `refused`."""
-    if row.delta is None:
-        return "refused"
-    return "alone" if row.alone else row.verdict if row.significant else "unsure"
+def show_table(
+    rows: Mapping[str, Sequence[str]],
+    titles: Sequence[str],
+    *,
+    key: str,
+    name: str,
+    opens: str,
+    on_open: Callable[[str], None],
+    selected: str | None = None,
+    wide: Collection[str] = (),
+    long: Collection[str] = (),
+) -> None:
+    """Draw texts as a table; `on_open` is called with the key of a row that is clicked.
+
+    The first column is the name of a row. Columns in `wide` are left out where there is no room,
+    those in `long` are wrapped.
+    """
+
+    def picked() -> None:
+        chosen = st.session_state[key].get("picked")
+        if chosen in rows:
+            on_open(str(chosen))
+
+    _rows(
+        key=key,
+        data={
+            "colours": component_colours(),
+            "name": name,
+            "opens": opens,
+            "columns": [
+                {"title": t, "kind": "long" if t in long else "text", "wide": t in wide, "help": ""}
+                for t in titles
+            ],
+            "rows": [
+                {"key": row, "opens": True, "chosen": row == selected, "kind": "", "cells": list(texts)}
+                for row, texts in rows.items()
+            ],
+            "bring": False,
+        },
+        on_picked_change=picked,
+    )
 
 
-def _row(row: ComparisonRow) -> dict[str, Any]:
+def meaning_of_row(row: ComparisonRow) -> Meaning:
+    """What a row's difference means."""
+    return meaning_of(
+        row.delta.delta_points if row.delta else None, significant=row.significant, excludes_zero=row.alone
+    )
+
+
+def _row(row: ComparisonRow, selected: str | None) -> dict[str, Any]:
     delta = row.delta
-    mark = mark_of(row)
+    meaning = meaning_of_row(row)
     span = f"[{delta.interval.low:+z.1f}, {delta.interval.high:+z.1f}]" if delta else ""
     points = f"{delta.delta_points:+z.1f}" if delta else ""
     percent = f"{delta.delta_percent:+z.1f} %" if delta and delta.delta_percent is not None else ""
     return {
         "key": row.benchmark,
+        "chosen": selected is not None and row.benchmark == selected,
         "average": row.benchmark is None,
         "opens": row.benchmark is not None and row.base is not None and row.candidate is not None,
-        "mark": mark,
+        "kind": _KINDS[meaning],
+        "mark": meaning.mark or "○",
         "delta": delta.delta_points if delta else None,
         "low": delta.interval.low if delta else None,
         "high": delta.interval.high if delta else None,
-        "value": f"{points} {span}",
+        "value": points,
+        "interval": span,
         "hint": _hint(row),
         "cells": [
             line(row.title, 40),
@@ -118,7 +166,7 @@ def _row(row: ComparisonRow) -> dict[str, Any]:
             percent or "–",
             _count(delta.gained if delta else None),
             _count(delta.lost if delta else None),
-            _VERDICTS[mark] + (" (forced)" if row.forced else ""),
+            f"{meaning.mark} {meaning}".strip() + (" (forced)" if row.forced else ""),
         ],
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from dashboard import address, data
-from orchestrator.display.text_safety import escaped, line
+from orchestrator.display.text_safety import line
 from orchestrator.store.pages import Pages
 from orchestrator.store.records import CandidateRecord, RunRecord
 
@@ -14,18 +14,10 @@ MOST_NAMES = 300
 
 
 def requested_candidate(pages: Pages, run: RunRecord, name: str) -> CandidateRecord | None:
-    """The candidate that an address parameter names; None, with a sentence on the page, if it names none."""
+    """The candidate that an address parameter names; None if it names none of the run."""
     text = address.value(name)
-    if not text:
-        return None
     is_number = text.isascii() and text.isdigit() and len(text) < 10
-    chosen = data.fixed(pages.candidate, run.id, int(text)) if is_number else None
-    if chosen is None:
-        st.warning(
-            f"No recipe of this run has the number {escaped(text, 40)}, which the address gives as `{name}`: another "
-            "one is shown."
-        )
-    return chosen
+    return data.fixed(pages.candidate, run.id, int(text)) if is_number else None
 
 
 def choose_one(

@@ -10,9 +10,10 @@ import streamlit as st
 from dashboard import address, data, widgets
 from dashboard.board import Row, flat, known_suite
 from dashboard.comparisons import comparer, comparison_of
+from dashboard.components.readable import make_readable
 from dashboard.pages.candidates import choose_one, first_recipe, requested_candidate
 from dashboard.pages.job import base_place
-from dashboard.pages.leaderboard import base_candidate, scope, scores_of
+from dashboard.pages.leaderboard import scope, scores_of
 from dashboard.repeat import path_command
 from evals.scores import PROBE_SUITE
 from orchestrator.cards.candidate import CardRequest, written
@@ -32,6 +33,7 @@ _FORMS = {
 
 def show(pages: Pages, run: RunRecord | None) -> None:
     """Draw the page."""
+    make_readable()
     widgets.heading("Card", line(run.name, 100) if run else "")
     if run is None:
         widgets.show_message(
@@ -40,7 +42,7 @@ def show(pages: Pages, run: RunRecord | None) -> None:
         return
     all_columns = data.fixed(pages.columns, run.id)
     columns = tuple(column for column in all_columns if column.suite != PROBE_SUITE)
-    base = base_candidate(pages, run)
+    base = requested_candidate(pages, run, "base") or data.fixed(pages.base_of, run.id)
     if all_columns and not columns:
         _probes_only(pages, run)
         return

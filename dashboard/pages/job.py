@@ -10,6 +10,8 @@ import streamlit as st
 
 from dashboard import address, data, widgets
 from dashboard.address import View
+from dashboard.components.readable import make_readable, show_command
+from dashboard.components.rows import show_table
 from dashboard.logs import log_tail
 from dashboard.repeat import base_of, repeat_command
 from evals.claims.facts import NOT_RECORDED
@@ -33,6 +35,7 @@ STATES = {
 
 def show(pages: Pages, run: RunRecord | None) -> None:
     """Draw the page."""
+    make_readable()
     widgets.heading("Job", line(run.name, 100) if run else "")
     if run is None:
         widgets.show_message(
@@ -67,27 +70,25 @@ def _list(pages: Pages, run: RunRecord, *, opened: bool) -> None:
         st.caption("No job of this run is in this state.")
         return
     why = failure_messages(pages, run, rows)
-    shown = [
+    titles = ["Job", "State", *(["Why"] if why else []), "Digest"]
+
+    def open_job(digest: str) -> None:
+        address.put(job=digest)
+
+    show_table(
         {
-            "Job": job_name(r),
-            "State": STATES[r.state],
-            **({"Why": why.get(r.digest, "")} if why else {}),
-            "Kind": r.kind.value,
-            "Digest": r.digest,
-        }
-        for r in rows
-    ]
-    selected = widgets.table(
-        shown,
-        "jobs_table",
-        select=("single-row", "single-cell"),
-        height=widgets.table_height(len(shown)),
+            r.digest: [job_name(r), STATES[r.state], *([why.get(r.digest, "")] if why else []), r.digest]
+            for r in rows
+        },
+        titles,
+        key="jobs_table",
         name="Jobs",
+        opens="Show its attempts, logs and results",
+        on_open=open_job,
+        selected=address.value("job") or None,
+        wide=("Digest",),
+        long=("Why",),
     )
-    for index in widgets.picked(selected, len(rows)):
-        if rows[index].digest != address.value("job"):
-            address.put(job=rows[index].digest)
-            st.rerun()
     if not opened:
         st.caption("Select a job to see its attempts, logs and results.")
 
@@ -327,7 +328,7 @@ def _repeat(pages: Pages, run: RunRecord, detail: JobDetail) -> None:
             "In a home of its own, since a job that is done is not run again. It is the same job, digest and all, as long as "
             "the installed versions are those of the provenance below."
         )
-    st.code(command, language="bash", wrap_lines=True)
+    show_command(command)
 
 
 def base_place(pages: Pages, run: RunRecord) -> str | None:

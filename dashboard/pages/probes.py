@@ -21,7 +21,7 @@ from evals.probes.evaluate import result_of_samples
 from evals.samples import StoredSamples
 from evals.scores import Sample
 from orchestrator.compare.run_comparisons import stored_samples
-from orchestrator.display.text_safety import escaped
+from orchestrator.display.text_safety import escaped, line
 from orchestrator.store.leaderboard import CandidateScores, EvaluationRecord
 from orchestrator.store.pages import Column
 
@@ -44,6 +44,7 @@ def show(left: CandidateScores, right: CandidateScores, columns: Sequence[Column
     rows = [
         _row(c, left_results[c.benchmark], right_results[c.benchmark], answers[c.benchmark]) for c in shared
     ]
+    st.markdown(f"##### {escaped(_sentence(left, right, rows), 900)}")
     widgets.table(rows, "probes_compared", height=widgets.table_height(len(rows)), name="Comparison by probe")
     st.caption(
         "Probe values, 0 to 1, which are no benchmark's scores. The interval is paired over the questions and "
@@ -51,9 +52,6 @@ def show(left: CandidateScores, right: CandidateScores, columns: Sequence[Column
         "a confirmation on other questions tells (mergeboard scan makes one)."
     )
     names = [c.benchmark for c in shared]
-    requested = address.value("bench")
-    if requested and requested not in names:
-        st.warning(f"Both have no probe called {escaped(requested, 60)}, which the address gives as bench.")
     name = address.segments(
         "Probe",
         "bench",
@@ -75,6 +73,14 @@ def show(left: CandidateScores, right: CandidateScores, columns: Sequence[Column
         asked_by(name),
         lost_first=gain is not None and gain.delta < 0,
     )
+
+
+def _sentence(left: CandidateScores, right: CandidateScores, rows: Sequence[dict[str, Any]]) -> str:
+    """What the probes say, before any correction."""
+    names = f"{line(right.candidate.name, 60)} minus {line(left.candidate.name, 60)}"
+    parts = [f"{row['Difference']} {row['95 % interval']} on {row['Probe']}" for row in rows[:3]]
+    more = f" and {len(rows) - 3} more" if len(rows) > 3 else ""
+    return f"{names}: {'; '.join(parts)}{more}. Not corrected, and no benchmark score."
 
 
 def asked_by(name: str) -> Asked:

@@ -82,9 +82,7 @@ def _named_pair(pairs: Sequence[Pair]) -> Pair | None:
         return None
     pair = next((p for p in pairs if p.name == name), None)
     if pair is None:
-        st.warning(
-            f"No question here is called {escaped(name, 80)}, which the address gives as doc: the first is shown."
-        )
+        address.say_unknown("question", name, "the first one")
     return pair
 
 

@@ -24,7 +24,7 @@ from tests.support.probe_store import PROBE, probe_store
 pytestmark = pytest.mark.filterwarnings("ignore:.*was deleted while still open:ResourceWarning")
 
 APP = Path(__file__).parents[2] / "dashboard" / "app.py"
-PAGES = ("overview", "leaderboard", "compare", "layer_map", "claims", "job", "card")
+PAGES = ("overview", "leaderboard", "compare", "recipe", "layer_map", "claims", "job", "card")
 
 
 def page(name: str, **query: str) -> AppTest:
@@ -97,6 +97,9 @@ def test_leaderboard_refuses_what_may_not_be_compared(home: Path) -> None:
     app = page("compare", run=run, cand="1").run()
     assert not app.exception, app.exception
     assert any("chat template" in text.value for text in app.text)
+    assert any("chat_template: 'on'" in code.value for code in app.code), (
+        "the command that makes them comparable"
+    )
 
 
 def test_claims_are_shown_with_verdict_and_reason(demo: str) -> None:
@@ -208,4 +211,19 @@ def test_two_layer_paths_are_compared_by_their_probes_down_to_the_answers(home: 
     assert 0 < low < float(row["Difference"]) < high
     assert float(row["Knowing nothing"]) < float(row["Base"]) < float(row["Ceiling"])
     assert any("not corrected for the 4 layer paths" in c.value for c in app.caption)
-    assert all(text.startswith("✓") for text in app.dataframe[1].value["Candidate"])
+    reader = next(html.value for html in app.get("html") if "mb-sides" in html.value)
+    base, candidate = reader.split('class="mb-sides"')[1].split('class="mb-label"')[1:3]
+    assert "✗ wrong" in base
+    assert "✓ right" in candidate
+    assert "Question" in reader
+
+
+def test_the_card_of_a_run_of_probes_says_why_there_is_none(home: Path) -> None:
+    run = probe_store(home)
+    app = page("card", run=run, cand="1").run()
+    assert not app.exception, app.exception
+    assert any("benchmark scores" in text.value for text in app.text)
+    assert app.code[0].value.endswith("--layer-path '(3, 6)' --suite leaderboard-v2")
+    recipe = page("recipe", run=run, cand="1").run()
+    assert not recipe.exception, recipe.exception
+    assert any("Repeated: [3, 6) twice" in text.value for text in recipe.text)

@@ -85,9 +85,6 @@ def _subsets(row: ComparisonRow, base: Side, candidate: Side, name: str) -> str 
     if len(benchmark.subsets) < 2:
         return None
     tasks = [s.task for s in benchmark.subsets]
-    requested = address.value("subset")
-    if requested and requested not in tasks:
-        st.warning(f"{escaped(row.title, 40)} has no subset {escaped(requested, 60)}: all are shown.")
     chosen = address.choose(
         "Questions of",
         "subset",

@@ -10,13 +10,14 @@ from dashboard import address, data, widgets
 from dashboard.address import View
 from dashboard.board import known_suite
 from dashboard.comparisons import Broken, Comparer, comparer, comparison_of
+from dashboard.components.readable import make_readable
 from dashboard.components.rows import VERDICT_MEANING, show_rows
 from dashboard.pages import probes
 from dashboard.pages.candidates import MOST_NAMES, requested_candidate
 from dashboard.pages.compare.behind import show_questions
 from dashboard.pages.compare.details import show_details
 from dashboard.pages.compare.refused import show_refusal
-from dashboard.pages.leaderboard import base_candidate, scope, scores_of
+from dashboard.pages.leaderboard import scope, scores_of
 from evals.scores import PROBE_SUITE
 from orchestrator.compare import Comparison
 from orchestrator.compare.sentence import comparison_sentence
@@ -28,6 +29,7 @@ from orchestrator.store.records import CandidateRecord, RunRecord
 
 def show(pages: Pages, run: RunRecord | None) -> None:
     """Draw the page."""
+    make_readable()
     widgets.heading("Compare two", line(run.name, 100) if run else "")
     if run is None:
         widgets.show_message(
@@ -35,8 +37,7 @@ def show(pages: Pages, run: RunRecord | None) -> None:
         )
         return
     columns = data.fixed(pages.columns, run.id)
-    requested_base = requested_candidate(pages, run, "base")
-    base = requested_base or base_candidate(pages, run)
+    base = requested_candidate(pages, run, "base") or data.fixed(pages.base_of, run.id)
     if not columns or base is None:
         widgets.show_message(
             "No evaluations", "This run scores nothing, so that there is nothing to compare."
@@ -167,7 +168,5 @@ def _benchmark(comparison: Comparison) -> str | None:
         return None
     chosen = next((row for row in shared if row.significant), shared[0])
     if requested:
-        named = next((row.title for row in comparison.rows if row.benchmark == requested), None)
-        why = f"{named} is not scored on both sides" if named else f"No benchmark here is called {requested}"
-        st.warning(escaped(f"{why}, which the address gives as bench: {chosen.title} is shown.", 300))
+        address.say_unknown("benchmark", requested, chosen.title)
     return chosen.benchmark

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 
 import streamlit as st
 
 from dashboard import address, data
 from dashboard.address import View
+from dashboard.components.readable import show_command
 from dashboard.pages.job import base_place
 from dashboard.repeat import EvaluatedSide, together_command
-from orchestrator.compare import Comparison
+from orchestrator.compare import Comparison, ComparisonRow
 from orchestrator.compare.remedy import remedy
 from orchestrator.display.text_safety import escaped, line
 from orchestrator.plan.job import BuildJob, EvalJob
@@ -23,33 +25,23 @@ def show_refusal(
     pages: Pages, run: RunRecord, comparison: Comparison, left: CandidateScores, right: CandidateScores
 ) -> None:
     """Draw why benchmarks of this comparison are refused, and the remedy."""
-    benchmarks: dict[str, list[str]] = {}
-    for row in comparison.rows:
-        if row.delta is None:
-            for reason in row.refused:
-                benchmarks.setdefault(reason, []).append(row.title)
-    reasons = list(benchmarks)
+    refused = [row for row in comparison.rows if row.delta is None]
+    reasons = list(dict.fromkeys(reason for row in refused for reason in row.refused))
     one_sided = all(reason.startswith("only the ") for reason in reasons)
     with st.container(border=True, key="refused"):
         st.markdown("**:material/block: Not compared, and what to do**")
-        for reason, titles in benchmarks.items():
-            what = "all benchmarks" if len(titles) == len(comparison.rows) > 1 else ", ".join(titles)
-            st.text(f"⊘ {line(what, 120)}: {line(reason, 400)}")
+        for text in refusal_lines(refused, len(comparison.rows)):
+            st.text(text)
         st.text(remedy(reasons))
         if one_sided:
-            st.code(f"mergeboard resume {run.id}", language="bash")
+            show_command(f"mergeboard resume {run.id}")
             missing = right if reasons[0].endswith("base has it") else left
             address.link(View.JOB, "Its jobs", run=run.id, of=missing.candidate.position)
             return
         command = _together(pages, run, left, right)
         if command is not None:
             st.caption("Both in one sweep, with the settings of the base:")
-            st.code(
-                command,
-                language="bash",
-                wrap_lines=True,
-                height=260 if command.count("\n") > 14 else "content",
-            )
+            show_command(command)
         force = shlex.join(
             [
                 "mergeboard",
@@ -63,6 +55,22 @@ def show_refusal(
             ]
         )
         st.caption(f"To see the difference in spite of this, marked as forced: {escaped(force, 400)}")
+
+
+def refusal_lines(refused: Sequence[ComparisonRow], total: int) -> list[str]:
+    """A line per kind of reason, with the benchmarks that it concerns; `total` is the number of all benchmarks."""
+    first: dict[str, str] = {}
+    titles: dict[str, list[str]] = {}
+    for row in refused:
+        for reason in row.refused:
+            kind = reason.partition(":")[0]
+            first.setdefault(kind, reason)
+            titles.setdefault(kind, []).append(row.title)
+    whole = {kind: len(set(names)) == total > 1 for kind, names in titles.items()}
+    return [
+        f"⊘ {'All benchmarks' if whole[kind] else line(', '.join(dict.fromkeys(titles[kind])), 120)}: {line(reason, 400)}"
+        for kind, reason in first.items()
+    ]
 
 
 def _together(pages: Pages, run: RunRecord, left: CandidateScores, right: CandidateScores) -> str | None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import streamlit as st
 
 from dashboard import address, data, widgets
@@ -11,12 +9,14 @@ from dashboard.address import View
 from dashboard.board import known_suite
 from dashboard.comparisons import Broken, comparer, comparison_of
 from dashboard.components.colours import component_colours
-from dashboard.components.rows import VERDICT_MEANING, show_rows
+from dashboard.components.facts import show_facts
+from dashboard.components.readable import make_readable, show_command
+from dashboard.components.rows import VERDICT_MEANING, show_rows, show_table
 from dashboard.pages.candidates import choose_one, first_recipe, requested_candidate
 from dashboard.pages.card import card_text
 from dashboard.pages.compare.refused import evaluated_side, show_refusal
-from dashboard.pages.job import STATES, base_place, failure_messages, job_name
-from dashboard.pages.leaderboard import base_candidate, scope, scores_of
+from dashboard.pages.job import STATES, base_place, failure_messages
+from dashboard.pages.leaderboard import scope, scores_of
 from dashboard.pages.recipe.made_of import commands, made_of, read_recipe, recipe_text
 from dashboard.pages.recipe.path import diagram_html, diagram_of
 from dashboard.repeat import EvaluatedSide
@@ -25,8 +25,9 @@ from orchestrator.compare.sentence import comparison_sentence
 from orchestrator.display.format import parameters
 from orchestrator.display.text_safety import escaped, line, plain
 from orchestrator.errors import CardError
+from orchestrator.plan.job import JobKind
 from orchestrator.store.leaderboard import CandidateScores
-from orchestrator.store.pages import Column, Pages
+from orchestrator.store.pages import Column, JobRow, Pages
 from orchestrator.store.records import CandidateRecord, RunRecord
 
 _MOST_JOBS = 200
@@ -34,20 +35,22 @@ _MOST_JOBS = 200
 
 def show(pages: Pages, run: RunRecord | None) -> None:
     """Draw the page."""
+    make_readable()
     if run is None:
         widgets.heading("Recipe")
         widgets.show_message(
             "No runs yet", "There is no recipe to look at.", command="mergeboard run SWEEP.yaml"
         )
         return
-    requested_base = requested_candidate(pages, run, "base")
-    base = requested_base or base_candidate(pages, run)
+    base = requested_candidate(pages, run, "base") or data.fixed(pages.base_of, run.id)
     some = data.fixed(pages.search_candidates, run.id, "", 1)
     if base is None and not some:
         widgets.heading("Recipe", line(run.name, 100))
         widgets.show_message("No recipes", "This run has no recipe.")
         return
     base = base or some[0]
+    if address.value("base") not in ("", str(base.position)):
+        address.say_unknown("base", address.value("base"), base.name)
     heading = st.container()
     candidate = choose_one(pages, run, "Recipe", "cand", first_recipe(pages, run, base))
     with heading:
@@ -85,8 +88,7 @@ def _dossier(
     texts = commands(run, candidate, base, with_base, base_place(pages, run), suites, layers)
     for title, text in texts.items():
         st.caption(title)
-        tall: int | str = 240 if text.count("\n") > 12 else "content"
-        st.code(text, language="bash", wrap_lines=True, height=tall)  # type: ignore[arg-type] # "content" is allowed
+        show_command(text)
 
 
 def _scores(
@@ -209,7 +211,7 @@ def _contents(
     with right:
         st.subheader("Made of", anchor=False)
         source = own[0].job.place.name if own else None
-        widgets.facts(made_of(candidate, recipe, own[0].build if own else None, source or place), "made_of")
+        show_facts(made_of(candidate, recipe, own[0].build if own else None, source or place))
 
 
 def _jobs(pages: Pages, run: RunRecord, candidate: CandidateRecord) -> None:
@@ -219,29 +221,31 @@ def _jobs(pages: Pages, run: RunRecord, candidate: CandidateRecord) -> None:
         st.caption("It has no job in this run.")
         return
     why = failure_messages(pages, run, rows)
-    shown = [
-        {
-            "Job": job_name(row),
-            "State": STATES[row.state],
-            **({"Why": why.get(row.digest, "")} if why else {}),
-        }
-        for row in rows
-    ]
+    titles = ["Job", "State", *(["Why"] if why else [])]
 
-    def opened(selected: Any) -> None:
-        for index in widgets.picked(selected, len(rows)):
-            address.go(View.JOB, run=run.id, job=rows[index].digest, of=candidate.position)
+    def opened(digest: str) -> None:
+        address.go(View.JOB, run=run.id, job=digest, of=candidate.position)
 
-    widgets.table(
-        shown,
-        "recipe_jobs",
-        select="single-row",
-        height=widgets.table_height(min(len(shown), 9)),
-        name="Jobs",
-        on_pick=opened,
-    )
-    more = f" The first {len(rows)} of {total:,} are listed." if total > len(rows) else ""
-    st.caption(f"Tick a job to see its attempts, logs and results.{more}")
+    with st.container(height=330 if len(rows) > 9 else "content", border=False):
+        show_table(
+            {
+                row.digest: [_what(row), STATES[row.state], *([why.get(row.digest, "")] if why else [])]
+                for row in rows
+            },
+            titles,
+            key="recipe_jobs",
+            name="Jobs of this recipe",
+            opens="Show its attempts, logs and results",
+            on_open=opened,
+            long=("Why",),
+        )
+    if total > len(rows):
+        st.caption(f"The first {len(rows)} of {total:,} jobs.")
+
+
+def _what(row: JobRow) -> str:
+    """What a job of this recipe does."""
+    return "build" if row.kind is JobKind.BUILD else f"{row.suite} {row.benchmark}"
 
 
 def _card(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from html import escape
@@ -114,33 +115,47 @@ def _slices(recipe: Recipe) -> tuple[Stretch, ...]:
 
 
 def diagram_html(diagram: PathDiagram, colours: dict[str, str]) -> str:
-    """The diagram: layers upwards, steps of a forward pass to the right; repeated layers thicker and in another colour."""
-    width, height = max(1, diagram.visits), diagram.n_layers
-    parts = list(diagram.parts())
-    if len(parts) > _MOST_LINES:
-        points = " ".join(f"{step},{height - a} {step + b - a},{height - b}" for step, a, b, _ in parts)
-        shapes = [f'<polyline points="{points}" class="first"/>']
-    else:
-        shapes = [
-            f'<line x1="{step}" y1="{height - a}" x2="{step + b - a}" y2="{height - b}" class="{"again" if again else "first"}"/>'
-            for step, a, b, again in parts
-        ]
-        shapes += [
-            f'<line x1="{step}" y1="{height - before}" x2="{step}" y2="{height - a}" class="jump"/>'
-            for (_, _, before, _), (step, a, _, _) in pairwise(parts)
-            if before != a
-        ]
+    """The diagram: layers upwards, steps of a forward pass to the right; repeated layers in another colour and thicker."""
+    picture = base64.b64encode(_svg(diagram, colours).encode()).decode()
+    words = escape(line(diagram.words(), 600), quote=True)
     return (
         f"<style>{_CSS % colours}</style>"
-        f'<div class="mb-path" role="img" aria-label="{escape(line(diagram.words(), 600), quote=True)}">'
-        f'<span class="mb-y" style="bottom:calc(100%% - 8px)">{height}</span><span class="mb-y" style="bottom:-8px">0</span>'.replace(
-            "%%", "%"
-        )
-        + f'<div class="mb-plot">{_bands(diagram)}<svg viewBox="0 0 {width} {height}" preserveAspectRatio="none" aria-hidden="true">'
-        f"{''.join(shapes)}</svg>{_labels(diagram, width)}</div></div>"
+        f'<div class="mb-path"><span class="mb-y mb-top">{diagram.n_layers}</span><span class="mb-y">0</span>'
+        f'<div class="mb-plot">{_bands(diagram)}<img alt="{words}" src="data:image/svg+xml;base64,{picture}">'
+        f"{_labels(diagram)}</div></div>"
         f'<div class="mb-axis"><span>layer ↑, step of the forward pass →</span><span>{diagram.visits:,} steps</span></div>'
         '<div class="mb-key"><span><i class="first"></i>first visit</span><span><i class="again"></i>visited again</span>'
         '<span><i class="out"></i>left out</span></div>'
+    )
+
+
+def _svg(diagram: PathDiagram, colours: dict[str, str]) -> str:
+    """The lines alone, stretched to the size of the plot; labels are HTML, so that they keep their size."""
+    width, height = max(1, diagram.visits), diagram.n_layers
+    style = {
+        False: f'stroke="{colours["accent"]}" stroke-width="3"',
+        True: f'stroke="{colours["worse"]}" stroke-width="7"',
+    }
+    jump = f'stroke="{colours["faint"]}" stroke-width="1.2" stroke-dasharray="3 4"'
+    parts = list(diagram.parts())
+    shapes: list[str] = []
+    if len(parts) > _MOST_LINES:
+        points = " ".join(f"{step},{height - a} {step + b - a},{height - b}" for step, a, b, _ in parts)
+        shapes.append(f'<polyline points="{points}" {style[False]}/>')
+    else:
+        shapes += [
+            f'<line x1="{step}" y1="{height - before}" x2="{step}" y2="{height - a}" {jump}/>'
+            for (_, _, before, _), (step, a, _, _) in pairwise(parts)
+            if before != a
+        ]
+        shapes += [
+            f'<line x1="{step}" y1="{height - a}" x2="{step + b - a}" y2="{height - b}" {style[again]}/>'
+            for step, a, b, again in parts
+        ]
+    shapes = [shape.replace("/>", ' vector-effect="non-scaling-stroke"/>') for shape in shapes]
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" preserveAspectRatio="none" '
+        f'fill="none" stroke-linecap="round">{"".join(shapes)}</svg>'
     )
 
 
@@ -156,19 +171,20 @@ def _bands(diagram: PathDiagram) -> str:
     )
 
 
-def _labels(diagram: PathDiagram, width: int) -> str:
+def _labels(diagram: PathDiagram) -> str:
+    """The name of every stretch beside its line: to the right of it, or to the left where the line ends."""
     if len(diagram.stretches) > _MOST_LABELS:
         return ""
     texts, step = [], 0
     for s in diagram.stretches:
-        middle = step + (s.stop - s.start) / 2
-        left, bottom = 100 * middle / width, 100 * (s.start + s.stop) / 2 / diagram.n_layers
-        side = "right:calc(100% - " if left > 55 else "left:calc("
-        shift = f"{side}{left:.2f}% {'-' if left > 55 else '+'} 12px)"
-        texts.append(
-            f'<span class="mb-name" style="{shift};bottom:calc({bottom:.2f}% {"+ 4px" if left > 55 else "- 20px"})">'
-            f"{escape(line(_range(s), 48))}</span>"
+        across = 100 * (step + (s.stop - s.start) / 2) / max(1, diagram.visits)
+        up = 100 * (s.start + s.stop) / 2 / diagram.n_layers
+        place = (
+            f"right:calc({100 - across:.2f}% + 12px);bottom:calc({up:.2f}% + 4px)"
+            if across > 55
+            else f"left:calc({across:.2f}% + 12px);bottom:calc({up:.2f}% - 22px)"
         )
+        texts.append(f'<span class="mb-name" style="{place}">{escape(line(_range(s), 48))}</span>')
         step += s.stop - s.start
     return "".join(texts)
 
@@ -195,18 +211,15 @@ def _listed(texts: Sequence[str], none: str = "nothing") -> str:
 _CSS = """
 .mb-path{position:relative;height:210px;margin:12px 4px 0 34px;color:%(ink)s}
 .mb-plot{position:absolute;inset:0;border-left:1px solid %(edge)s;border-bottom:1px solid %(edge)s}
-.mb-plot svg{position:absolute;inset:0;width:100%%;height:100%%;overflow:visible}
-.mb-plot line,.mb-plot polyline{fill:none;vector-effect:non-scaling-stroke;stroke-linecap:round}
-.mb-plot .first{stroke:%(accent)s;stroke-width:3}
-.mb-plot .again{stroke:%(loss)s;stroke-width:7}
-.mb-plot .jump{stroke:%(faint)s;stroke-width:1.2;stroke-dasharray:3 4}
+.mb-plot img{position:absolute;inset:0;width:100%%;height:100%%;max-width:none}
 .mb-name{position:absolute;font-size:13px;white-space:nowrap;background:%(paper)s;padding:0 3px;border-radius:3px}
-.mb-y{position:absolute;right:calc(100%% + 8px);font-size:12px;line-height:16px;color:%(faint)s}
+.mb-y{position:absolute;bottom:-8px;right:calc(100%% + 8px);font-size:12px;line-height:16px;color:%(faint)s}
+.mb-y.mb-top{bottom:calc(100%% - 8px)}
 .mb-out{position:absolute;left:0;right:0;background:repeating-linear-gradient(45deg,%(grid)s 0 4px,transparent 4px 8px)}
 .mb-axis{display:flex;justify-content:space-between;flex-wrap:wrap;gap:0 16px;color:%(faint)s;font-size:12.5px;margin:4px 4px 0 34px}
 .mb-key{display:flex;gap:18px;flex-wrap:wrap;font-size:13px;color:%(ink)s;margin:6px 4px 0 34px}
 .mb-key span{display:flex;align-items:center;gap:7px}
 .mb-key i{display:inline-block;width:26px;height:3px;border-radius:3px;background:%(accent)s}
-.mb-key i.again{height:7px;background:%(loss)s}
+.mb-key i.again{height:7px;background:%(worse)s}
 .mb-key i.out{height:12px;background:repeating-linear-gradient(45deg,%(grid)s 0 4px,transparent 4px 8px);border:1px solid %(edge)s}
 """
