@@ -38,7 +38,7 @@ CELLS = "[data-testid=stDataFrame] [role=gridcell]"
 PLOT = ".js-plotly-plot .main-svg"
 TITLE = ".js-plotly-plot .gtitle"
 SIDES = ".st-key-side_by_side"
-SENTENCE = ".st-key-verdict h5"
+SENTENCE = ".st-key-verdict h3"
 JOBS = ".st-key-jobs_table"
 CANDIDATE = 1500
 FIRST = {
