@@ -41,14 +41,17 @@ CELLS = "[data-testid=stDataFrame] [role=gridcell]"
 PLOT = ".js-plotly-plot .main-svg"
 AXIS = ".js-plotly-plot .xtitle, .js-plotly-plot .x2title"
 SIDES = ".st-key-side_by_side"
+SENTENCE = ".st-key-verdict h3"
+JOBS = ".st-key-jobs_table"
 CANDIDATE = 1500
 FIRST = {
     "overview": ("", (".st-key-run_state",)),
     "leaderboard": ("leaderboard", (BOARD,)),
-    "compare two": (f"compare?cand={CANDIDATE}", (GRID, PLOT)),
+    "compare two": (f"compare?cand={CANDIDATE}", (SENTENCE, SIDES)),
+    "recipe": (f"recipe?cand={CANDIDATE}", (SENTENCE, "[data-testid=stCode]")),
     "layer map": ("layers", (GRID, PLOT)),
     "claims": ("claims", ("[data-testid=stCode]",)),
-    "jobs": ("job", (GRID,)),
+    "jobs": ("job", (JOBS,)),
     "card": (f"card?cand={CANDIDATE}", ("[data-testid=stCode]",)),
 }
 """Each view's address, what its first data are, and its chart where it has one."""
@@ -224,8 +227,9 @@ class Clicks:
 
     def _others(self) -> None:
         self._go("Claims", "[data-testid=stCode]")
-        self._go("Job")
-        self._timed("failed jobs", self._word("✗ failed"), self._changed(CELLS))
+        self._go("Recipe", SENTENCE)
+        self._go("Job", JOBS)
+        self._timed("failed jobs", self._word("✗ failed"), self._changed("[data-testid=stCaptionContainer]"))
         self._go("Card", "[data-testid=stCode]")
         self._timed("a card's table", self._word("Markdown table"), self._seen("[data-testid=stCode]", "| "))
         self._go("Overview", ".st-key-run_state")

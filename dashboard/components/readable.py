@@ -32,7 +32,7 @@ _CSS = """<style>
 .stCode .token.function,.stCode .token.builtin{color:%(better)s !important}
 .stCode .token.key,.stCode .token.atrule,.stCode .token.keyword{color:%(worse)s !important}
 .stCode .token.string{color:%(string)s !important}
-.st-key-verdict h5{font-size:1.22rem;line-height:1.4;font-weight:600;padding:0.2rem 0 0.3rem}
+.st-key-verdict h3{font-size:1.22rem;line-height:1.4;font-weight:600;padding:0.2rem 0 0.3rem}
 </style>"""
 _reachable = st.components.v2.component("mergeboard_reachable", html="<span></span>", js=_JS)
 

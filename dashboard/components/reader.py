@@ -33,14 +33,14 @@ border-radius:6px;background:%(paper)s;font:13px/1.5 "Source Code Pro",ui-monosp
 """
 
 
-class Names(NamedTuple):
+class SideNames(NamedTuple):
     """Display names of the two sides."""
 
     base: str
     candidate: str
 
 
-def reader_html(pair: Pair, names: Names, question: str | None, colours: dict[str, str]) -> str:
+def reader_html(pair: Pair, names: SideNames, question: str | None, colours: dict[str, str]) -> str:
     """The question, the right answer, and both responses, with a style sheet of their own."""
     base, candidate = pair.base, pair.candidate
     title = f"{line(base.subset, 80)}, document {base.doc_id}: {pair.flip.value}"
@@ -98,7 +98,7 @@ def _verdict(sample: Sample) -> tuple[str, str]:
     return "mb-label", f"◐ {sample.correct:.2f} of 1"
 
 
-def _items(base: Sample, candidate: Sample, names: Names) -> str:
+def _items(base: Sample, candidate: Sample, names: SideNames) -> str:
     """A document scored in several items: which ones each side kept; their number where that is all that is known."""
     metric = next(iter(sorted({item.metric for item in base.items}, key=_strict_first)), None)
     if metric is None:
@@ -139,7 +139,7 @@ def _count(sample: Sample) -> str | None:
     return f"{sample.metrics[metric] * total:.0f} of {total:.0f}"
 
 
-def _choices(base: Sample, candidate: Sample, names: Names) -> str:
+def _choices(base: Sample, candidate: Sample, names: SideNames) -> str:
     """The choices with both sides' log-probabilities; the right one and the chosen ones are marked."""
     rows = []
     for number, choice in enumerate(base.choices[:40]):

@@ -44,7 +44,7 @@ def show(left: CandidateScores, right: CandidateScores, columns: Sequence[Column
     rows = [
         _row(c, left_results[c.benchmark], right_results[c.benchmark], answers[c.benchmark]) for c in shared
     ]
-    st.markdown(f"##### {escaped(_sentence(left, right, rows), 900)}")
+    st.subheader(escaped(_sentence(left, right, rows), 900), anchor=False)
     widgets.table(rows, "probes_compared", height=widgets.table_height(len(rows)), name="Comparison by probe")
     st.caption(
         "Probe values, 0 to 1, which are no benchmark's scores. The interval is paired over the questions and "

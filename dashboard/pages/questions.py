@@ -10,7 +10,7 @@ import streamlit as st
 
 from dashboard import address, widgets
 from dashboard.components.colours import component_colours
-from dashboard.components.reader import LONG_RESPONSE, Names, reader_html
+from dashboard.components.reader import LONG_RESPONSE, SideNames, reader_html
 from dashboard.pairing import counted
 from dashboard.samples import Flip, Pair
 from evals.documents import Document, question_of
@@ -72,7 +72,7 @@ def show(pairs: Sequence[Pair], base: str, candidate: str, asked: Asked, *, lost
             f"The question of the address, {escaped(named.name, 80)}, is not in this list but in "
             f"“{_FLIPS[named.flip]}”: the first of this list is shown."
         )
-    _draw(matching, index, flip, Names(base, candidate), asked)
+    _draw(matching, index, flip, SideNames(base, candidate), asked)
 
 
 def _named_pair(pairs: Sequence[Pair]) -> Pair | None:
@@ -86,7 +86,7 @@ def _named_pair(pairs: Sequence[Pair]) -> Pair | None:
     return pair
 
 
-def _draw(matching: Sequence[Pair], index: int, flip: Flip, names: Names, asked: Asked) -> None:
+def _draw(matching: Sequence[Pair], index: int, flip: Flip, names: SideNames, asked: Asked) -> None:
     left, right = st.columns([4, 7], gap="medium")
     with left:
         _question_list(matching, index, flip, asked)

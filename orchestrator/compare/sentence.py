@@ -36,7 +36,9 @@ def comparison_sentence(comparison: Comparison) -> str:
         for kind, rows_of_kind in shown.items()
         if rows_of_kind
     ]
-    rest = f"; no difference shown on {_others(silent)}" if silent else ""
+    only_averages = not any(row.benchmark for rows_of_kind in shown.values() for row in rows_of_kind)
+    others = f"any of the {len(silent)} benchmarks" if only_averages else _others(silent) if silent else ""
+    rest = f"; no difference shown on {others}" if silent else ""
     return f"{candidate} is {' and '.join(verdicts)}{rest}{missing}."
 
 

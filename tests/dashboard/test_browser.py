@@ -31,12 +31,16 @@ def test_every_page_is_drawn(served: Served, browser: Browser, scheme: Scheme) -
         if name:
             page.goto(f"{served.address}/{name}?run={served.run}")
             settled(page)
-        if name in ("compare", "layers"):
+        if name == "layers":
             expect(page.locator(PLOT).first).to_be_visible()
-        if name in ("compare", "claims", "job"):
-            expect(page.locator(GRID).first).to_be_visible()
         if name == "leaderboard":
             expect(page.locator(BOARD)).to_be_visible()
+        if name == "claims":
+            expect(page.locator(GRID).first).to_be_visible()
+        if name in ("compare", "recipe"):
+            expect(page.locator(".st-key-verdict h3")).to_be_visible()
+        if name == "job":
+            expect(page.locator("table").first).to_be_visible()
         picture(page, f"{name or 'overview'}-{scheme}")
     page.context.close()
     served.no_error()
@@ -104,7 +108,7 @@ def test_hostile_text_does_nothing_in_the_browser(served: Served, browser: Brows
         page.get_by_role("button", name="Whole response").click()
     assert waiting.value.path().stat().st_size > 1_000_000
     picture(page, "hostile")
-    for name in ("leaderboard", "job", "card"):
+    for name in ("leaderboard", "recipe", "job", "card"):
         page.goto(f"{served.address}/{name}?run={run}&cand=1")
         settled(page)
         assert page.locator("b", has_text="</b>").count() == 0

@@ -58,7 +58,7 @@ def row_in_view(page: Page) -> Locator:
 def test_compare_says_one_sentence_and_reads_by_key(two: tuple[Served, str], browser: Browser) -> None:
     served, _ = two
     page = opened(browser, f"{served.address}/compare?run={served.run}&cand={BETTER}&bench=mmlu-pro")
-    sentence = page.locator(".st-key-verdict h5")
+    sentence = page.locator(".st-key-verdict h3")
     expect(sentence).to_contain_text(
         re.compile(r"^block \(10, 17\) is .*(better|worse) than base on .*\(\+?.+, p .+\)")
     )
@@ -102,7 +102,7 @@ def test_a_refused_comparison_has_a_reason_and_a_remedy_and_no_plot(
     served, _ = two
     page = opened(browser, f"{served.address}/compare?run={served.run}&cand={OTHER_TEMPLATE}")
     refused = page.locator(".st-key-refused")
-    expect(page.locator(".st-key-verdict h5")).to_contain_text(
+    expect(page.locator(".st-key-verdict h3")).to_contain_text(
         "is not compared with base: chat template: on (base), off"
     )
     expect(refused).to_contain_text("Evaluate both with the same chat template")
@@ -174,7 +174,7 @@ def test_addresses_that_name_nothing_say_so(two: tuple[Served, str], browser: Br
     served.no_error()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 def test_these_pages_are_accessible_and_fit_their_width(
     two: tuple[Served, str], browser: Browser, scheme: Scheme
 ) -> None:

@@ -25,7 +25,7 @@ SHOTS = ROOT / "test-output" / "screenshots"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
 PATIENCE_MS = 60_000
-PAGES = ("", "leaderboard", "compare", "layers", "claims", "job", "card")
+PAGES = ("", "leaderboard", "compare", "recipe", "layers", "claims", "job", "card")
 GRID = "[data-testid=stDataFrame] canvas"
 CELLS = "[data-testid=stDataFrame] [data-testid^=glide-cell]"
 BOARD = "table.board"

@@ -142,7 +142,7 @@ def _sentence(
 ) -> None:
     suite = known_suite(shown.suite)
     with st.container(key="verdict", gap="small"):
-        st.markdown(f"##### {escaped(comparison_sentence(comparison), 900)}")
+        st.subheader(escaped(comparison_sentence(comparison), 900), anchor=False)
         if suite is not None and suite.smoke:
             st.badge("smoke test data: not leaderboard scores", color="orange")
         with st.container(horizontal=True, gap="medium"):

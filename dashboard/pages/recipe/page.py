@@ -108,7 +108,7 @@ def _scores(
         widgets.show_message("It cannot be compared", comparison.reason, icon=":material/block:")
         return
     with st.container(key="verdict", gap="small"):
-        st.markdown(f"##### {escaped(comparison_sentence(comparison), 900)}")
+        st.subheader(escaped(comparison_sentence(comparison), 900), anchor=False)
         _smoke(columns[0])
         address.link(
             View.COMPARE, "Compare with the base", run=run.id, base=base.position, cand=candidate.position
@@ -154,7 +154,7 @@ def _plain_scores(
         "Probe values, 0 to 1, which are no benchmark's scores." if probes else "Normalized scores, 0 to 100."
     )
     is_base = base.position == scores.candidate.position
-    st.markdown("##### This is the base: the others are compared with it." if is_base else f"##### {what}")
+    st.subheader("This is the base: the others are compared with it." if is_base else what, anchor=False)
     if not probes:
         _smoke(columns[0])
     rows = [

@@ -34,6 +34,14 @@ def test_nothing_shown_is_said_as_such() -> None:
     )
 
 
+def test_an_average_alone_leaves_no_other_benchmark() -> None:
+    comparison = both(gain=25)
+    single = tuple(row.model_copy(update={"p_corrected": 0.2}) for row in comparison.rows)
+    text = comparison_sentence(comparison.model_copy(update={"rows": single}))
+    assert text.startswith("candidate is better than base on the mean 2 of 6 (+")
+    assert text.endswith("; no difference shown on any of the 2 benchmarks.")
+
+
 def test_worse_is_said() -> None:
     assert "candidate is worse than base on MuSR (-" in comparison_sentence(both(gain=0, lose=25))
 
