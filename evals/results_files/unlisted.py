@@ -66,7 +66,8 @@ def usable_metrics(task: TaskResult) -> dict[str, float]:
     """The divisor (1 or 100) of every metric that is a share and better when higher, the main one first."""
     lower = set(task.lower_is_better)
     names = [m for m in task.preferred if m in task.metrics]
-    names += [m for m in task.metrics if m not in names]
+    # lm-eval writes a metric named " " for a group without a value.
+    names += [m for m in task.metrics if m not in names and m.strip()]
     usable = {}
     for name in names:
         value = task.metrics[name]
