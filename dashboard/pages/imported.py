@@ -92,5 +92,5 @@ def _remarks(run: ImportedRunRecord, results: Sequence[ImportedResultRecord]) ->
         f"Not the board's: {r.measurement.result.remark}" for r in results if r.measurement.result.remark
     ]
     remarks += [f"Not to be compared: {result.unfit}." for result in results if result.unfit]
-    remarks += [f"Tasks of no suite: {', '.join(run.ignored[:8])}."] if run.ignored else []
+    remarks += [f"Tasks without a usable metric: {', '.join(run.ignored[:8])}."] if run.ignored else []
     return list(dict.fromkeys(remarks))

@@ -22,7 +22,9 @@ from evals.errors import ClaimError
 from evals.results_files.foreign_run import (
     answer,
     assemble_foreign,
+    document_count,
     document_ids,
+    is_file,
     items,
     moment,
     number,
@@ -171,7 +173,11 @@ def _task(
         stderr = number(section(uncertainty, "standard_error").get("value"))
         if stderr is not None:
             stderrs[metric] = scale.width(stderr)
-        n = n or _count(uncertainty.get("num_samples")) or _count(source.get("samples_number"))
+        n = (
+            n
+            or document_count(uncertainty.get("num_samples"))
+            or document_count(source.get("samples_number"))
+        )
     extra = section(generation, "additional_details")
     shots = text_of(extra.get("num_fewshot")) or text_of(extra.get("num_fewshots"))
     return TaskResult(
@@ -195,7 +201,7 @@ def _instances(data: Mapping[str, Any], path: Path) -> tuple[list[dict[str, Any]
     candidates = [path.with_name(f"{path.stem}_samples.jsonl")]
     if named is not None:
         candidates.insert(0, path.with_name(Path(named).name))
-    file = next((c for c in candidates if c.is_file()), None)
+    file = next((c for c in candidates if is_file(c)), None)
     if file is None:
         return [], [f"Its instances ({Path(named).name}) are not beside it."] if named is not None else []
     checksum = text_of(details.get("checksum"))
@@ -340,10 +346,6 @@ def _own_run(
         problems=(),
         answers={measurement.result.benchmark: tuple(sample for sample, _ in samples)},
     )
-
-
-def _count(value: Any) -> int | None:
-    return value if type(value) is int and 0 < value < 10_000_000 else None
 
 
 def _known(value: Any) -> str | None:

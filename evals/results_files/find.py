@@ -60,8 +60,8 @@ def result_files(path: Path) -> tuple[Path, ...]:
     if not path.is_dir():
         raise ClaimError(f"{path} does not exist; give a results_*.json of lm-eval or a folder with some.")
     json_files = _json_files(path)
-    matches = [p for p in json_files if _RESULTS.match(p.name)] or [
-        p for p in json_files if p.suffix == ".eval" or _holds_results(p)
+    matches = [p for p in json_files if p.suffix == ".eval" or _RESULTS.match(p.name)] or [
+        p for p in json_files if _holds_results(p)
     ]
     if not matches:
         raise ClaimError(

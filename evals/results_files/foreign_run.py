@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -102,6 +103,19 @@ def number(value: Any) -> float | None:
     if isinstance(value, bool | int | float) and abs(value) < 1e100 and math.isfinite(value):
         return float(value)
     return None
+
+
+def document_count(value: Any) -> int | None:
+    """A plausible number of documents: a whole number from 1 to below ten million; None for anything else."""
+    return value if type(value) is int and 0 < value < 10_000_000 else None
+
+
+def is_file(path: Path) -> bool:
+    """Whether a file exists under a name that another file gives, which no file may be able to have."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def text_of(value: Any) -> str | None:

@@ -17,6 +17,7 @@ from evals.outside_file import open_file, parse_json, storable
 from evals.results_files.foreign_run import (
     answer,
     assemble_foreign,
+    document_count,
     document_ids,
     items,
     moment,
@@ -122,8 +123,8 @@ def _run(log: Mapping[str, Any], samples: Sequence[Any], path: Path) -> Imported
     checkpoint = rest if provider in _LOCAL_PROVIDERS and rest else text_of(spec.get("model")) or "unknown"
     dataset = section(spec, "dataset")
     answers, problems = _answers(key, samples, lead, config, path)
-    n = len(answers) or _count(results.get("completed_samples"))
-    n_full = _count(dataset.get("samples"))
+    n = len(answers) or document_count(results.get("completed_samples"))
+    n_full = document_count(dataset.get("samples"))
     file = ResultFile(
         source=str(path),
         format=FileFormat.INSPECT,
@@ -252,7 +253,3 @@ def _facts(spec: Mapping[str, Any], config: Mapping[str, Any], provider: str, *,
             Fact.DTYPE: text_of(model_args.get("dtype")),
         }
     )
-
-
-def _count(value: Any) -> int | None:
-    return value if type(value) is int and 0 < value < 10_000_000 else None

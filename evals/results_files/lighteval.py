@@ -17,6 +17,8 @@ from evals.errors import ClaimError
 from evals.results_files.foreign_run import (
     answer,
     assemble_foreign,
+    document_count,
+    is_file,
     items,
     moment,
     number,
@@ -95,9 +97,12 @@ def _task(
             (stderrs if is_stderr else metrics)[name.removesuffix("_stderr")] = parsed
     entries = [m for m in items(config.get("metrics")) or items(config.get("metric")) if isinstance(m, dict)]
     categories = " ".join(str(m.get("category")) for m in entries)
-    effective = config.get("effective_num_docs")
-    original = config.get("original_num_docs")
-    documents = n or (effective if type(effective) is int and effective > 0 else None)
+    effective, original = (
+        document_count(config.get("effective_num_docs")),
+        document_count(config.get("original_num_docs")),
+    )
+    documents = n or effective
+    n_full = max(original, documents) if documents and original else documents
     repo, subset = text_of(config.get("hf_repo")), text_of(config.get("hf_subset"))
     return TaskResult(
         key=match["task"],
@@ -106,9 +111,7 @@ def _task(
         version=text_of(version) or text_of(config.get("version")),
         shots=int(match["shots"]),
         n=documents,
-        n_full=max(original, documents)
-        if documents and type(original) is int and original > 0
-        else documents,
+        n_full=n_full,
         preferred=tuple(name for name in _metric_names(config, values) if name in metrics),
         lower_is_better=tuple(
             str(m.get("metric_name")) for m in entries if m.get("higher_is_better") is False
@@ -168,7 +171,7 @@ def _details_file(path: Path, key: str) -> Path | None:
         return None
     name = f"details_{key}_{stamp['stamp']}.parquet"
     for folder in _details_folders(path, stamp["stamp"]):
-        if (folder / name).is_file():
+        if is_file(folder / name):
             return folder / name
     return None
 

@@ -27,6 +27,7 @@ _LOWER = re.compile(
 _PERCENT = re.compile(r"^(?:bleu|chrf|sacrebleu)(?:$|,)")
 _PER_CHARACTER = re.compile(r"^acc_norm(?:$|,)")
 _MOST_PROBLEMS = 8
+_MOST_DOCUMENTS = 10_000_000
 
 
 def unlisted_benchmarks(
@@ -66,7 +67,8 @@ def usable_metrics(task: TaskResult) -> dict[str, float]:
     """The divisor (1 or 100) of every metric that is a share and better when higher, the main one first."""
     lower = set(task.lower_is_better)
     names = [m for m in task.preferred if m in task.metrics]
-    names += [m for m in task.metrics if m not in names]
+    # lm-eval writes a metric named " " for a group without a value.
+    names += [m for m in task.metrics if m not in names and m.strip()]
     usable = {}
     for name in names:
         value = task.metrics[name]
@@ -236,7 +238,7 @@ def _score(file: ResultFile, benchmark: str, part: TaskResult, metric: str, divi
 def _documents(file: ResultFile, part: TaskResult, metric: str) -> tuple[int, int, bool]:
     """Evaluated and all documents of a task, and whether the number is known; 1 if nothing tells it."""
     n = part.n
-    if n is None and file.limit is not None:
+    if n is None and file.limit is not None and file.limit < _MOST_DOCUMENTS:
         n = min(file.limit, part.n_full or file.limit)
     if n is None:
         n = part.n_full or _implied(part.metrics[metric], part.stderrs.get(metric))
@@ -248,4 +250,4 @@ def _implied(value: float, stderr: float | None) -> int | None:
     if not stderr or not 0 < value < 1:
         return None
     n = round(value * (1 - value) / stderr**2 + 1)
-    return n if 1 < n < 10_000_000 and abs(value * n - round(value * n)) < 1e-3 * n**0.5 else None
+    return n if 1 < n < _MOST_DOCUMENTS and abs(value * n - round(value * n)) < 1e-3 * n**0.5 else None

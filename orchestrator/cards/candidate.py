@@ -70,7 +70,8 @@ def rendered(request: CardRequest | ImportedCardRequest, form: str) -> CardText:
         loaded = load_suite(suite)
         table = improvement_table(loaded, score, request.base.suite_score(loaded), request.name)
         return CardText(form=form, text=table)
-    return _of_suite(load_suite(suite), score, _facts(request.result, suite), (ended, request.name), form)
+    facts = _facts(request.result, suite)
+    return _of_suite(load_suite(suite), score, facts, (ended, request.name, "mergeboard"), form)
 
 
 def _chosen(name: str, wanted: str | None, available: Sequence[str]) -> str:
@@ -89,12 +90,12 @@ def _of_suite(
     suite: Suite,
     score: SuiteScore,
     facts: Facts,
-    measured: tuple[Mapping[str, datetime.datetime], str],
+    measured: tuple[Mapping[str, datetime.datetime], str, str],
     form: str,
 ) -> CardText:
-    ended, name = measured
+    ended, name, tool = measured
     if form == "table":
-        return CardText(form=form, text=markdown_table(suite, score, facts))
+        return CardText(form=form, text=markdown_table(suite, score, facts, tool))
     if form == EVAL_RESULTS:
         text, refused = eval_results_yaml(suite, score, facts, ended)
         return CardText(form=form, text=text, refused=refused)
@@ -125,7 +126,7 @@ def _written_import(request: ImportedCardRequest, form: str) -> CardText:
         score = suite_score(suite, [r.measurement.result for r in results])
         ended = dict.fromkeys((r.benchmark for r in results), request.run.measured_at)
         dated = {benchmark: moment for benchmark, moment in ended.items() if moment is not None}
-        return _of_suite(suite, score, facts, (dated, request.name), form)
+        return _of_suite(suite, score, facts, (dated, request.name, _tool(facts)), form)
     _require_whole(results)
     if form == "table":
         return CardText(form=form, text=_task_table(results, facts))
@@ -191,9 +192,12 @@ def _task_table(results: Sequence[ImportedResultRecord], facts: Facts) -> str:
         for r in results
     ]
     table = padded_table(("Task", "Metric", "Value"), rows, right=(2,))
-    tool = facts.get(Fact.HARNESS) or "another tool"
-    below = f"Measured with {tool}, read with mergeboard: {'; '.join(circumstances(facts)) or 'no circumstances stated'}."
+    below = f"Measured with {_tool(facts)}: {'; '.join(circumstances(facts)) or 'no circumstances stated'}."
     return "\n".join([*table, "", below]) + "\n"
+
+
+def _tool(facts: Facts) -> str:
+    return f"{facts.get(Fact.HARNESS) or 'another tool'}, read with mergeboard"
 
 
 def _shots(result: ImportedResultRecord) -> str | None:

@@ -141,8 +141,8 @@ def eval_results_yaml(
     return hub_yaml(values)
 
 
-def markdown_table(suite: Suite, score: SuiteScore, facts: Facts) -> str:
-    """The table for a card's body in the leaderboard bot's form, with the measuring conditions below."""
+def markdown_table(suite: Suite, score: SuiteScore, facts: Facts, measured_with: str = "mergeboard") -> str:
+    """The table for a card's body in the leaderboard bot's form, with the tool and the measuring conditions below."""
     results = writable(suite, score)
     rows = [(_label(suite.benchmark(r.benchmark)), points_text(r.normalized)) for r in results]
     if score.average is not None:
@@ -151,7 +151,7 @@ def markdown_table(suite: Suite, score: SuiteScore, facts: Facts) -> str:
         missing = ", ".join(suite.benchmark(m).title for m in score.missing)
         rows.append((f"Mean of these {len(results)}, without {missing}", points_text(score.partial_average)))
     remarks = [f"- {r.title}: {r.remark}" for r in results if r.remark]
-    below = [f"Measured with mergeboard: {'; '.join([suite.title, *circumstances(facts)])}.", *remarks]
+    below = [f"Measured with {measured_with}: {'; '.join([suite.title, *circumstances(facts)])}.", *remarks]
     return "\n".join([*padded_table(("Metric", "Value"), rows, right=(1,)), "", *below]) + "\n"
 
 

@@ -29,6 +29,13 @@ from recipes.recipe import Recipe
 from recipes.tensor_file import read_header
 from tests.support import fuzz_inputs as inputs
 from tests.support.demo_stores import demo_store
+from tests.support.other_tools import EVERY_EVAL, inspect_log, lighteval_results
+
+_OTHER_TOOLS = (
+    inspect_log("org/a", [1.0, 0.0]),
+    lighteval_results("org/a", {"squad_v2|0": [1.0, 0.0]}),
+    EVERY_EVAL,
+)
 
 
 class Readers:
@@ -90,7 +97,7 @@ class Readers:
     def results(self, rng: random.Random) -> None:
         """A result file."""
         data = (
-            inputs.json_input(rng, (inputs.RESULTS, inputs.BOARD_V1))
+            inputs.json_input(rng, (inputs.RESULTS, inputs.BOARD_V1, *_OTHER_TOOLS))
             if rng.random() < 0.85
             else inputs.text_input(rng, (inputs.DETAILS,))
         )
@@ -140,7 +147,8 @@ class Readers:
         """A result file or card, taken into a store."""
         if rng.random() < 0.5:
             path = self._file(
-                "results_2024-01-01T00-00-00.json", inputs.json_input(rng, (inputs.RESULTS, inputs.BOARD_V1))
+                "results_2024-01-01T00-00-00.json",
+                inputs.json_input(rng, (inputs.RESULTS, inputs.BOARD_V1, *_OTHER_TOOLS)),
             )
         else:
             path = self._file("card.md", inputs.text_input(rng, (inputs.CARD,)))

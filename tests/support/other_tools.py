@@ -13,13 +13,32 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+EVERY_EVAL: dict[str, Any] = {
+    "schema_version": "0.3.0",
+    "evaluation_id": "x/org/a/1",
+    "retrieved_timestamp": "1769000000",
+    "source_metadata": {"source_type": "evaluation_run", "additional_details": {"mergeboard": "{}"}},
+    "eval_library": {"name": "lm_eval", "version": "0.4.9"},
+    "model_info": {"name": "a", "id": "org/a", "additional_details": {"dtype": "bfloat16"}},
+    "evaluation_results": [
+        {
+            "evaluation_name": "x/strict",
+            "metric_config": {
+                "evaluation_description": "acc (filter: strict)",
+                "lower_is_better": False,
+                "min_score": 0,
+                "max_score": 1,
+            },
+            "score_details": {"score": 0.5, "uncertainty": {"num_samples": 10}},
+        }
+    ],
+    "detailed_evaluation_results": {"format": "jsonl", "file_path": "data/a/b/c/d_samples.jsonl"},
+}
 STAMP = "2026-08-10T17-22-11.385681"
 
 
-def write_lighteval(
-    folder: Path, model: str, answers: dict[str, Sequence[float]], *, details: bool = True
-) -> Path:
-    """`results/MODEL/results_STAMP.json` and `details/MODEL/STAMP/details_KEY_STAMP.parquet` below a folder."""
+def lighteval_results(model: str, answers: dict[str, Sequence[float]]) -> dict[str, Any]:
+    """A results file."""
     results: dict[str, Any] = {
         key: {"em": sum(v) / len(v), "em_stderr": 0.01, "f1": 0.5, "f1_stderr": 0.02}
         for key, v in answers.items()
@@ -41,7 +60,7 @@ def write_lighteval(
         }
         for key in answers
     }
-    data = {
+    return {
         "config_general": {
             "lighteval_sha": "?",
             "num_fewshot_seeds": 1,
@@ -61,6 +80,13 @@ def write_lighteval(
         "summary_tasks": {},
         "summary_general": {},
     }
+
+
+def write_lighteval(
+    folder: Path, model: str, answers: dict[str, Sequence[float]], *, details: bool = True
+) -> Path:
+    """`results/MODEL/results_STAMP.json` and `details/MODEL/STAMP/details_KEY_STAMP.parquet` below a folder."""
+    data = lighteval_results(model, answers)
     path = folder / "results" / model / f"results_{STAMP}.json"
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps(data))

@@ -208,3 +208,32 @@ def test_a_copy_under_another_path_is_found_by_its_content(tmp_path: Path, setti
     import_paths([a, b], settings)
     (row,) = compared(settings, a, b).rows
     assert "every answer is the same in both" in " ".join(row.notes)
+
+
+def test_nested_groups_are_one_benchmark_and_tags_are_none(tmp_path: Path, settings: Settings) -> None:
+    """As MMLU's: the outermost group with a value; a plain mean where only that gives the value; a group in itself ends."""
+    leaves = [
+        Task(f"q_{name}", {"acc": answers(i, 20 + 30 * i, 0.3 + 0.2 * i)}) for i, name in enumerate("abcd")
+    ]
+    means = [sum(t.answers["acc"]) / t.n for t in leaves]
+    groups = {
+        "quiz": ["quiz_left", "quiz_right"],
+        "quiz_left": ["q_a", "q_b"],
+        "quiz_right": ["q_c", "q_d", "quiz"],
+        "tagged": ["lone_a", "lone_b"],
+    }
+    values = {
+        "quiz": {"acc,none": sum(means) / 4},
+        "quiz_left": {"acc,none": 0.5},
+        "quiz_right": {"acc,none": 0.5},
+        "tagged": {" ": 0.0},
+    }
+    lone = [Task(f"lone_{name}", {"acc": answers(9, 30, 0.5)}) for name in "ab"]
+    write_run(tmp_path / "a", [*leaves, *lone], groups=groups, group_values=values)
+    (taken,) = import_path(tmp_path / "a", settings).runs
+    assert [r.benchmark for r in taken.results] == ["quiz", "lone_a", "lone_b"]
+    quiz = taken.results[0]
+    assert quiz.measurement.result.raw == pytest.approx(sum(means) / 4)
+    assert quiz.problems == ()
+    assert quiz.samples_path is not None
+    assert taken.run.ignored == ()
