@@ -29,7 +29,7 @@ from evals.benchmark import (
 )
 from evals.engine import Frozen, digest_of
 from evals.errors import SuiteError
-from evals.scores import ChatTemplate, EvalSettings
+from evals.scores import PROBE_SUITE, ChatTemplate, EvalSettings
 
 __all__ = [
     "FILES_PREFIX",
@@ -189,8 +189,8 @@ def defined_names() -> tuple[str, ...]:
 
 
 def define_suite(suite: Suite) -> None:
-    """Make a user's suite known in this process; SuiteError if a shipped suite has its name."""
-    if suite.name in suite_names():
+    """Make a user's suite known in this process; SuiteError if a shipped suite, or the set of probes, has its name."""
+    if suite.name in (*suite_names(), PROBE_SUITE):
         raise SuiteError(f"'{suite.name}' is the name of a shipped suite; give your suite another `name`.")
     versions = _defined.setdefault(suite.name, {})
     versions.pop(suite.digest, None)

@@ -23,7 +23,7 @@ from tests.support.parity import SideBySide, spec_of
 
 MIRROR = os.environ.get("MERGEBOARD_DATASETS")
 OF_LM_EVAL = (
-    "gsm8k_cot", "truthfulqa_mc1", "mmlu_anatomy", "mmlu_virology_generative", "arc_challenge_chat", "mmlu_pro_math",
+    "gsm8k_cot", "truthfulqa_mc1", "mmlu_anatomy", "mmlu_virology_generative", "arc_challenge_chat", "winogrande",
 )  # fmt: skip
 
 
@@ -64,13 +64,14 @@ def test_ten_kinds_of_tasks_equal_stock_lm_eval(
 
 @pytest.mark.slow
 def test_ten_kinds_of_tasks_equal_stock_lm_eval_on_vllm(
-    folder: Path, tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, demo_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A real language model: vLLM's own detokenizer holds back the broken characters that random weights write."""
     from tests.support.stock_vllm import stock
 
     monkeypatch.chdir(folder)
     suite = own_suite(folder, *GREEDY)
-    first = SideBySide(suite, tiny_llama, kind=EngineKind.VLLM, stock=object())  # type: ignore[arg-type]  # set below
+    first = SideBySide(suite, demo_checkpoint, kind=EngineKind.VLLM, stock=object())  # type: ignore[arg-type]  # set below
     first.stock = stock(first.engine)  # type: ignore[arg-type]  # one vLLM engine fits into a process
     assert _differences(folder, first, suite, tmp_path) == {}
     first.engine.close()

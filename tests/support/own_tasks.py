@@ -1,4 +1,7 @@
-"""Task files of a user, one of each kind that lm-eval knows, with data of their own."""
+"""Task files of a user, one of each kind that lm-eval knows, with data of their own.
+
+They say `do_sample: false`: lm-eval 0.4.13's own vLLM model draws at temperature 1 where a task leaves it out, its hf model does not.
+"""
 
 from __future__ import annotations
 
@@ -116,7 +119,7 @@ output_type: generate_until
 test_split: test
 doc_to_text: "{{q}}"
 doc_to_target: "{{a}}"
-generation_kwargs: {until: ["."], max_gen_toks: 9}
+generation_kwargs: {until: ["."], max_gen_toks: 9, do_sample: false}
 metric_list:
   - {metric: exact_match, aggregation: mean, higher_is_better: true, ignore_punctuation: true}
 """,
@@ -130,7 +133,7 @@ doc_to_text: "{{q}}"
 doc_to_target: "{{options[0]}}"
 process_docs: !function own_code.even
 process_results: !function own_code.digits
-generation_kwargs: {until: ["\\n"], max_gen_toks: 8}
+generation_kwargs: {until: ["\\n"], max_gen_toks: 8, do_sample: false}
 metric_list:
   - {metric: digits, aggregation: mean, higher_is_better: true}
 """,

@@ -53,11 +53,11 @@ def test_a_users_suite_on_two_nodes(tmp_path: Path) -> None:
     with Store.open(settings.database_url, create=False, read_only=True) as store:
         run = run_id_of(plan)
         outcomes = store.outcomes(plan.jobs)
-        nodes = {a.node for digest in plan.jobs for a in store.attempts(digest)}
+        workers = {a.worker for digest in plan.jobs for a in store.attempts(digest)}
         comparisons = run_comparisons(results_of_run(store, run), settings.home)
     assert len(outcomes) == 9
     assert all(isinstance(outcome, EvalOutcome) for outcome in outcomes.values())
-    assert len(nodes) == 2
+    assert len(workers) >= 2  # of one CPU each, so on both nodes
     assert [c.candidate for c in comparisons] == ["one", "two"]
     assert {row.benchmark for c in comparisons for row in c.rows} == {"own_choice", "own_pages", "own_scored"}
     assert all(not row.refused for c in comparisons for row in c.rows)

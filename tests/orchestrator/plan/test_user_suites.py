@@ -94,6 +94,7 @@ def test_an_older_definition_stays_that_of_its_scores(tmp_path: Path, home: Path
     [
         ([{"tasks": ["own_scored"], "include": "tasks"}], "allow_code: .own_scored."),
         ([{"tasks": ["own_free"], "include": "tasks", "name": "smoke"}], "'smoke' is the name of a shipped suite"),
+        ([{"tasks": ["own_free"], "include": "tasks", "name": "probes"}], "'probes' is the name of a shipped suite"),
         (["nothing-of-that-name"], "no suite, file, folder or lm-eval task 'nothing-of-that-name'"),
         (["missing.yaml"], "There is no suite file"),
         ([{"tasks": ["own_free"], "include": "nowhere"}], "There is no folder"),
