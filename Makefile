@@ -13,7 +13,7 @@ QUICK := tests/test_golden_digests.py tests/test_structure.py $(wildcard tests/r
 .PHONY: help setup demo check test lint check-all lock browser clean
 
 help:
-	@echo "make demo       set up, run the demo sweep, show its table, card and dashboard"
+	@echo "make demo       set up, run the demo sweep, show its table, card, report and dashboard"
 	@echo "make check      set up, lint, types, import rules, quick tests: under a minute"
 	@echo "make test       set up, lint, types, import rules, tests with coverage"
 	@echo "make setup      only set up .venv (TARGET=gpu for a CUDA machine)"

@@ -35,7 +35,7 @@ COMMANDS: Table = {
         ),
         "report": CommandEntry(
             "One self-contained page or Markdown about a run, a comparison, a scan or a card.",
-            "report:report",
+            "report_:report",
         ),
         "reproduce": CommandEntry("Check a model card claim by claim.", "reproduce:reproduce"),
         "audit": CommandEntry("A board of verdicts on many cards, without running anything.", "audit:audit"),

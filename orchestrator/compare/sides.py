@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from orchestrator.compare import Comparison
+from orchestrator.compare import Comparison, Side
 from orchestrator.compare.bos import Group, with_known_defaults
 from orchestrator.compare.imported import imported_sides
 from orchestrator.compare.lookup import find_result

@@ -15,11 +15,11 @@ from orchestrator.report.request import ReportRequest, find_subject
 from orchestrator.report.run_report import nothing_scored, run_report
 from orchestrator.report.scan_report import scan_report
 from orchestrator.report.scan_runs import asks_probes
-from orchestrator.store import Store
+from orchestrator.store.pages import Pages
 
 
 def build_report(
-    store: Store,
+    store: Pages,
     request: ReportRequest,
     home: Path,
     *,
@@ -35,9 +35,7 @@ def build_report(
     if subject.card_id is not None:
         return claims_report(store, subject.card_id, request, now=now)
     if subject.run_id is None:
-        return comparison_report(
-            store, subject.candidates, request.base or BASE_NAME, request, home, now=now
-        )
+        return comparison_report(store, subject.candidates, request.base or BASE_NAME, request, home, now=now)
     run = store.run(subject.run_id)
     if asks_probes(store, run.id):
         return scan_report(store, run, request, home, now=now)

@@ -57,9 +57,7 @@ def claims_report(store: Store, card_id: str, request: ReportRequest, *, now: da
     plot = _forest(verdicts)
     if plot is not None:
         intro = "Ours minus the claim, in points; the line is the 95 % interval of our score, widened by the claim's rounding."
-        sections.insert(
-            0, ReportSection(key="differences", title="Differences", intro=intro, blocks=(plot,))
-        )
+        sections.insert(0, ReportSection(key="differences", title="Differences", intro=intro, blocks=(plot,)))
     checks = dict.fromkeys((*card.checks, *(reproduction.checks if reproduction is not None else ())))
     sections += _checks(tuple(checks), card, reproduction)
     facts = [
@@ -135,7 +133,9 @@ def _claims_section(claims: Sequence[Claim], verdicts: Sequence[Verdict]) -> Rep
         filters=tuple(filters),
     )
     reasons = tuple(
-        ReportLine(text=f"{line(v.claim.title, 60)}: {v.reason} Source: {v.claim.source}.", tone=_tone(v.kind))
+        ReportLine(
+            text=f"{line(v.claim.title, 60)}: {v.reason} Source: {v.claim.source}.", tone=_tone(v.kind)
+        )
         for v in verdicts
     )
     blocks: list[ReportBlock] = [table]
@@ -159,7 +159,12 @@ def _row(verdict: Verdict) -> ReportRow:
         ReportCell(text="–" if span is None else f"{span.low:.1f} to {span.high:.1f}"),
         ReportCell(text=str(claim.scale)),
     )
-    return ReportRow(name=line(claim.title), cells=cells, remark=line(claim.suite or "in no suite"), group=_group(verdict.kind))
+    return ReportRow(
+        name=line(claim.title),
+        cells=cells,
+        remark=line(claim.suite or "in no suite"),
+        group=_group(verdict.kind),
+    )
 
 
 def _unchecked(claim: Claim) -> ReportRow:
@@ -233,5 +238,3 @@ def _group(kind: VerdictKind) -> str:
 
 def _listed(parts: Sequence[str]) -> str:
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
-
-

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
+from evals.claims.facts import Fact
 from orchestrator.compare import Comparison, Side
 from orchestrator.compare.sides import compare_names, named_sides
 from orchestrator.compare.verdict import run_verdict
@@ -43,6 +44,8 @@ from orchestrator.store.records import RunRecord
 from orchestrator.version import version_text
 
 _NAME = 80
+NamedSides = dict[str, tuple[list[Side], list[Side]]]
+"""The sides of a base and a candidate by the candidate's name."""
 
 
 def comparison_report(
@@ -58,6 +61,7 @@ def comparison_report(
     run_id = store.find_run(request.run) if request.run is not None else None
     comparisons = compare_names(store, candidates, base, home, run_id=run_id, force=request.force)
     named = named_sides(store, candidates, base, home, run_id=run_id)
+    comparisons, named = _with_checkpoints(comparisons, named)
     if not any(c.rows for c in comparisons):
         raise RunError(
             f"{line(candidates[0], _NAME)} and {line(base, _NAME)} have no benchmark; nothing can be compared."
@@ -70,10 +74,7 @@ def comparison_report(
         for number, (comparison, verdict) in enumerate(zip(comparisons, verdicts, strict=True), start=1)
     ]
     sections += _questions(comparisons, named, request.questions, home)
-    keys = [
-        (suite, side.measurement.result.benchmark)
-        for (suite, _), side in zip(known_facts(sides), sides, strict=False)
-    ]
+    keys = [(s.measurement.facts.get(Fact.SUITE) or "", s.measurement.result.benchmark) for s in sides]
     sections.append(
         methods_section(
             benchmark_facts(dict.fromkeys(keys)),
@@ -99,6 +100,22 @@ def comparison_report(
         verdict=_verdict(comparisons, verdicts),
         sections=tuple(sections),
         made_by=version_text(),
+    )
+
+
+def _with_checkpoints(
+    comparisons: tuple[Comparison, ...], named: NamedSides
+) -> tuple[tuple[Comparison, ...], NamedSides]:
+    """Both by the names of the checkpoints, where these tell the candidates apart: an imported result is named by its id or file."""
+    names = {
+        name: candidate[0].measurement.checkpoint if candidate else name
+        for name, (_, candidate) in named.items()
+    }
+    if len(set(names.values())) < len(names):
+        return comparisons, named
+    return (
+        tuple(c.model_copy(update={"candidate": names.get(c.candidate, c.candidate)}) for c in comparisons),
+        {names[name]: sides for name, sides in named.items()},
     )
 
 
@@ -142,7 +159,7 @@ def _detectable(comparison: Comparison) -> tuple[str, ...]:
 
 def _questions(
     comparisons: Sequence[Comparison],
-    named: dict[str, tuple[list[Side], list[Side]]],
+    named: NamedSides,
     count: int,
     home: Path,
 ) -> list[ReportSection]:
@@ -154,7 +171,7 @@ def _questions(
     return [questions_section(QuestionList(base=comparisons[0].base, questions=chosen), notes)]
 
 
-def _side_facts(named: dict[str, tuple[list[Side], list[Side]]], base: str) -> tuple[ReportFact, ...]:
+def _side_facts(named: NamedSides, base: str) -> tuple[ReportFact, ...]:
     """The circumstances that both sides share, and those in which a side differs, side by side."""
     by_side: dict[str, tuple[ReportFact, ...]] = {}
     for name, (base_sides, candidate_sides) in named.items():

@@ -53,7 +53,9 @@ class ForestScale:
         for value, anchor in ((self._low, "start"), (self._high, "end")):
             at = 0 if anchor == "start" else WIDTH
             if abs(self.x(value) - zero) > 34:
-                parts.append(Markup("<text x={} y=13 text-anchor={}>{}</text>").format(at, anchor, self._text(value)))
+                parts.append(
+                    Markup("<text x={} y=13 text-anchor={}>{}</text>").format(at, anchor, self._text(value))
+                )
         anchor = "start" if zero < 12 else "end" if zero > WIDTH - 12 else "middle"
         parts.append(Markup("<text x={} y=13 text-anchor={}>0</text>").format(_number(zero), anchor))
         return _svg(Markup("").join(parts), "f")
@@ -89,9 +91,9 @@ def heat_scale(heat: ReportMap) -> Markup:
         Markup('<rect x={} width=6 height=10 fill="{}"/>').format(6 * n, shade(step / _STEPS))
         for n, step in enumerate(range(-_STEPS, _STEPS + 1, 2))
     ]
-    return Markup('<svg class=key viewBox="0 0 {} 10" preserveAspectRatio=none aria-hidden=true>{}</svg>').format(
-        6 * len(stops), Markup("").join(stops)
-    )
+    return Markup(
+        '<svg class=key viewBox="0 0 {} 10" preserveAspectRatio=none aria-hidden=true>{}</svg>'
+    ).format(6 * len(stops), Markup("").join(stops))
 
 
 def shade(share: float) -> str:
@@ -142,7 +144,7 @@ def _share(heat: ReportMap, delta: float) -> float:
 
 
 def _marks(heat: ReportMap) -> Markup:
-    parts = [Markup('<circle class=base cx=.5 cy=.5 r={} />').format(_number(max(0.7, heat.n_layers / 50)))]
+    parts = [Markup("<circle class=base cx=.5 cy=.5 r={} />").format(_number(max(0.42, heat.n_layers / 60)))]
     if heat.best is not None:
         i, j = heat.best
         parts.append(
@@ -154,9 +156,9 @@ def _marks(heat: ReportMap) -> Markup:
         if cell.mark is not None:
             dash = "" if cell.mark in (ReportTone.BETTER, ReportTone.WORSE) else " dashed"
             parts.append(
-                Markup('<rect class="found {}{}" x={} y={} width=1 height=1 />').format(
-                    _CLASSES[cell.mark], dash, cell.j, cell.i
-                )
+                Markup(
+                    '<rect class=halo x={1} y={2} width=1 height=1 /><rect class="found{0}" x={1} y={2} width=1 height=1 />'
+                ).format(dash, cell.j, cell.i)
             )
     return Markup("").join(parts)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from enum import StrEnum
 from pathlib import Path
 
@@ -35,9 +36,17 @@ class WrittenReport(Frozen):
 
 
 def format_of(path: Path, chosen: ReportFormat | None) -> ReportFormat:
-    """The chosen format, or that of the file's suffix. Raises MergeboardError for another suffix or for a folder."""
+    """The chosen format, or that of the file's suffix. Raises MergeboardError for another suffix, a folder, or a place without
+    write access."""
     if path.is_dir():
-        raise MergeboardError(f"--out: {path} is a folder; name a file in it, for example {path / 'report.html'}.")
+        raise MergeboardError(
+            f"--out: {path} is a folder; name a file in it, for example {path / 'report.html'}."
+        )
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise MergeboardError(
+            f"--out: {path} cannot be written, since {folder} is no folder that this user may write to; choose another place."
+        )
     if chosen is not None:
         return chosen
     suffix = _SUFFIXES.get(path.suffix.lower())

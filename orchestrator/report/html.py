@@ -39,9 +39,7 @@ def render_html(page: ReportPage) -> str:
 def page_style() -> str:
     """The style sheet with the charts' colours, light and dark."""
     light, dark = (_variables(LOOKS[theme]) for theme in (Theme.LIGHT, Theme.DARK))
-    return (
-        f":root{{{light}}}\n@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}\n{_text('page.css')}"
-    )
+    return f":root{{{light}}}\n@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}\n{_text('page.css')}"
 
 
 @lru_cache(maxsize=1)

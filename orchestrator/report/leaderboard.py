@@ -154,7 +154,9 @@ def _columns(board: BoardData, titles: Mapping[str, str]) -> tuple[ReportColumn,
     ]
     for name, title in titles.items():
         shots = next((b.shots for b in definition.benchmarks if b.name == name), None) if definition else None
-        help_text = f"Normalized score, 0 to 100{'' if shots is None else f', {shots} examples in the prompt'}."
+        help_text = (
+            f"Normalized score, 0 to 100{'' if shots is None else f', {shots} examples in the prompt'}."
+        )
         columns.append(ReportColumn(title=title, help=help_text))
     return tuple(columns)
 
@@ -267,7 +269,9 @@ def _with_details(
     details = {
         at: details_of(names[rows[at].name], base) for at in order[:MOST_DETAILS] if rows[at].name in names
     }
-    shared = set.intersection(*(set(table.notes) for table in details.values())) if len(details) > 1 else set()
+    shared = (
+        set.intersection(*(set(table.notes) for table in details.values())) if len(details) > 1 else set()
+    )
     kept = [
         row.model_copy(
             update={
@@ -285,7 +289,11 @@ def _with_details(
 
 
 def _is_real(row: ReportRow) -> bool:
-    return row.group in (Standing.BETTER.name.lower(), Standing.WORSE.name.lower(), Standing.MIXED.name.lower())
+    return row.group in (
+        Standing.BETTER.name.lower(),
+        Standing.WORSE.name.lower(),
+        Standing.MIXED.name.lower(),
+    )
 
 
 def _scores(result: CandidateResult, suite: str) -> dict[str, BenchmarkScore]:

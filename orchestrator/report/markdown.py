@@ -164,9 +164,7 @@ def _line_list(block: LineList) -> str:
 
 
 def _lines(lines: Sequence[ReportLine]) -> str:
-    return "\n".join(
-        f"- {_sign(entry.tone)}{_text(entry.text, _LONG)}" for entry in lines
-    )
+    return "\n".join(f"- {_sign(entry.tone)}{_text(entry.text, _LONG)}" for entry in lines)
 
 
 def _code(block: CodeText) -> str:
@@ -208,4 +206,3 @@ def _number(text: str) -> str:
 def _plain(text: str, limit: int) -> str:
     """A label in a code block: one line without the fence's character."""
     return line(text, limit - 1).replace("`", "'")
-

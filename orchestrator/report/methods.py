@@ -53,7 +53,9 @@ def benchmark_facts(keys: Iterable[tuple[str, str]]) -> tuple[ReportFact, ...]:
         by_suite.setdefault(suite, []).append(
             f"{benchmark.title} ({shots}, {' and '.join(benchmark.metrics)})"
         )
-    return tuple(ReportFact(name=f"Suite {suite}", value="; ".join(texts)) for suite, texts in by_suite.items())
+    return tuple(
+        ReportFact(name=f"Suite {suite}", value="; ".join(texts)) for suite, texts in by_suite.items()
+    )
 
 
 def setting_facts(known: Known) -> tuple[ReportFact, ...]:
@@ -84,7 +86,8 @@ def test_facts(comparisons: Sequence[Comparison]) -> tuple[ReportFact, ...]:
     tests = dict.fromkeys(row.delta.test for row in rows if row.delta is not None)
     return (
         ReportFact(
-            name="Scores", value="normalized as the leaderboard shows them, 0 to 100; Δ is candidate minus base"
+            name="Scores",
+            value="normalized as the leaderboard shows them, 0 to 100; Δ is candidate minus base",
         ),
         *(ReportFact(name="Test", value=_TESTS[test]) for test in tests),
         ReportFact(

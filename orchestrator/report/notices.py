@@ -75,9 +75,7 @@ def forced_notices(comparisons: Sequence[Comparison]) -> tuple[ReportLine, ...]:
     forced = [c for c in comparisons if c.forced]
     if not forced:
         return ()
-    reasons = dict.fromkeys(
-        reason for c in forced for row in c.rows if row.forced for reason in row.refused
-    )
+    reasons = dict.fromkeys(reason for c in forced for row in c.rows if row.forced for reason in row.refused)
     text = f"Forced: compared although not like for like ({'; '.join(list(reasons)[:_MOST_REMARKS])})."
     return (ReportLine(text=text, tone=ReportTone.WARNING),)
 

@@ -136,9 +136,7 @@ def _flips(
     longest = min(LONGEST_RESPONSE, room)
     for left, right in _spread(flipped):
         asked = question_of(left, dict(documents(base)))
-        parts = marked_difference(
-            plain(left.response, longest), plain(right.response, longest)
-        )
+        parts = marked_difference(plain(left.response, longest), plain(right.response, longest))
         yield FlippedQuestion(
             candidate=group.candidate,
             place=f"{title} · {left.subset}, document {left.doc_id}",
@@ -161,9 +159,7 @@ def _spread(items: Sequence[tuple[Sample, Sample]]) -> Iterator[tuple[Sample, Sa
     return (items[at] for at in sorted(range(len(items)), key=lambda at: int(f"{at:032b}"[::-1], 2)))
 
 
-def marked_difference(
-    base: str, candidate: str
-) -> tuple[tuple[ResponsePart, ...], tuple[ResponsePart, ...]]:
+def marked_difference(base: str, candidate: str) -> tuple[tuple[ResponsePart, ...], tuple[ResponsePart, ...]]:
     """Both texts in parts; the words that the other does not have are marked as changed."""
     left, right = _WORD.findall(base), _WORD.findall(candidate)
     if base == candidate or max(len(left), len(right)) > 2 * _MOST_WORDS:

@@ -20,7 +20,9 @@ class ReportRequest(Frozen):
     names: tuple[str, ...] = Field(
         min_length=1, description="A run, a card, or candidates and imported results."
     )
-    base: str | None = Field(default=None, description="What candidates are compared with; null is their own.")
+    base: str | None = Field(
+        default=None, description="What candidates are compared with; null is their own."
+    )
     run: str | None = Field(default=None, description="Run that the names are candidates of.")
     force: bool = Field(default=False, description="Whether to show differences that are not like for like.")
     questions: int = Field(

@@ -143,7 +143,7 @@ def _against(
     total: int,
 ) -> list[Comparison]:
     base_sides = sides(base, home, contain=True)
-    compared = []
+    compared: list[Comparison] = []
     for done, result in enumerate(candidates, start=1):
         candidate_sides = sides(result, home, contain=True)
         require_fit(base_sides)

@@ -22,7 +22,7 @@ from orchestrator.report.page import (
 )
 from orchestrator.report.scan_runs import labels_of
 
-MOST_PATHS = 200
+MOST_PATHS = 50
 """Most paths of the ranking that are shown; the map has all blocks."""
 _TOGETHER = "together"
 _TONES = {
@@ -60,7 +60,7 @@ def confirmation_block(found: Confirmation, n_layers: int) -> DeltaTable:
         flips="Questions",
         p_heading=f"p x {found.n_tried:,}",
         decimals=3,
-        unit="in fractions of 1",
+        unit="of 1",
         rows=rows,
         notes=(
             f"Mean gain of these paths: {kept}.".replace("-", "\N{MINUS SIGN}"),
@@ -85,7 +85,11 @@ def benchmark_block(found: Confirmation, n_layers: int) -> list[ReportTable]:
                 continue
             delta, p = gains[name].delta, gains[name].p_corrected
             real = p < found.alpha
-            tone = (ReportTone.BETTER if delta.delta_points > 0 else ReportTone.WORSE) if real else ReportTone.PLAIN
+            tone = (
+                (ReportTone.BETTER if delta.delta_points > 0 else ReportTone.WORSE)
+                if real
+                else ReportTone.PLAIN
+            )
             cells.append(
                 ReportCell(
                     text=f"{delta.candidate:.1f}",
@@ -141,9 +145,7 @@ def chart_scan(measured: Sequence[Measured], ranking: Ranking, n_layers: int) ->
         spreads = {key: ranking.spreads[key] if ranking.spreads[key] > 1e-12 else 1.0 for key in base}
         values[_TOGETHER] = sum((values[key] - base[key]) / spreads[key] for key in base)
         label = labels[path.layers]
-        points.append(
-            ScanPoint(label=label.label, block=label.block, n_added=label.n_added, values=values)
-        )
+        points.append(ScanPoint(label=label.label, block=label.block, n_added=label.n_added, values=values))
     measures = [_measure(r.key, r.probe) for r in measured[0].results]
     return Scan(
         title="scan",
@@ -192,7 +194,10 @@ def ranking_block(
                 title="Confirmation", help="What the confirmation set showed.", numeric=False, narrow=True
             ),
             ReportColumn(title="Layers", help="Layers added."),
-            *(ReportColumn(title=key, help="Value, and difference to the checkpoint.") for key in ranking.probes),
+            *(
+                ReportColumn(title=key, help="Value, and difference to the checkpoint.")
+                for key in ranking.probes
+            ),
             ReportColumn(title="Score", help=f"Rank score, {ranking.method}.", narrow=True),
         ),
         rows=tuple(rows),

@@ -27,12 +27,10 @@ from orchestrator.compare.run_comparisons import results_of_run, run_comparisons
 from orchestrator.display.text_safety import line
 from orchestrator.errors import RunError
 from orchestrator.report.methods import (
-    known_facts,
     methods_section,
     provenance_facts,
     repeat_section,
     run_facts,
-    setting_facts,
 )
 from orchestrator.report.notices import run_notices
 from orchestrator.report.page import (
@@ -185,7 +183,7 @@ def scan_verdict(result: ScanResult) -> ReportVerdict:
             lines=(ReportLine(text=text),),
         )
     labels = labels_of((path.layers for path in found.paths), result.scan.n_layers)
-    lines = [ReportLine(text=found.conclusion.replace("-", "\N{MINUS SIGN}", 0))]
+    lines = [ReportLine(text=found.conclusion.replace(" -", " \N{MINUS SIGN}"))]
     for path in found.paths:
         if path.finding in (Finding.REAL, Finding.WORSE):
             tone = ReportTone.BETTER if path.finding is Finding.REAL else ReportTone.WORSE
@@ -223,7 +221,10 @@ def _sections(result: ScanResult, request: ReportRequest, checkpoint: str) -> li
         )
     maps = map_blocks(result.searched, result.ranking, found, n_layers)
     if maps:
-        intro = "Difference to the unmodified checkpoint on the search set; colours are centred on it. Outlined: confirmed paths, dashed where no gain is real."
+        intro = (
+            "Difference to the unmodified checkpoint on the search set; colours are centred on it. "
+            "Outlined: confirmed paths, dashed where no gain is real."
+        )
         sections.append(ReportSection(key="map", title="Map of all blocks", intro=intro, blocks=tuple(maps)))
     sections.append(
         ReportSection(
@@ -267,7 +268,8 @@ def _methods(result: ScanResult) -> list[Sequence[ReportFact]]:
                 value="t-test on the differences of single questions, stratified by probe; one-sided against 'no gain' (worse: 'no loss')",
             ),
             ReportFact(
-                name="Correction", value=f"Bonferroni: p times the {result.confirmation.n_tried:,} paths tried"
+                name="Correction",
+                value=f"Bonferroni: p times the {result.confirmation.n_tried:,} paths tried",
             ),
         ]
     engine = first.jobs[0].engine
@@ -288,7 +290,11 @@ def _build_command(result: ScanResult, checkpoint: str) -> CodeText | None:
         return None
     label = labels_of(paths[:1], result.scan.n_layers)[paths[0]].label
     command = f"mergeboard build {shlex.quote(label)} --base {shlex.quote(checkpoint)} --out path"
-    title = "Build the best real path" if real else "Build the first of the ranking (its gain is not shown to be real)"
+    title = (
+        "Build the best real path"
+        if real
+        else "Build the first of the ranking (its gain is not shown to be real)"
+    )
     return CodeText(title=title, text=command)
 
 

@@ -97,7 +97,9 @@ def scan_of_run(store: Pages, run: RunRecord) -> ProbeScan:
     """The scan or search that a run is a part of. Raises RunError if the layers of its checkpoint are unknown."""
     own = _probe_jobs(store, run)
     if own is None:
-        raise RunError(f"Run {run.id} measured no layer path of a checkpoint whose number of layers is known.")
+        raise RunError(
+            f"Run {run.id} measured no layer path of a checkpoint whose number of layers is known."
+        )
     others = _related(store, own)
     if own.split(Split.SEARCH):
         later = [

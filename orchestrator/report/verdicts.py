@@ -36,9 +36,7 @@ def run_text(verdict: RunVerdict, *, ended: bool) -> ReportVerdict:
     if verdict.partial:
         names = _names(verdict.partial)
         lines.append(
-            ReportLine(
-                text=f"Partial scores, on a part of the questions: {names}.", tone=ReportTone.WARNING
-            )
+            ReportLine(text=f"Partial scores, on a part of the questions: {names}.", tone=ReportTone.WARNING)
         )
     if not compared:
         reason = f"None of the {_recipes(refused + pending)} could be compared with {verdict.base}."
@@ -115,14 +113,20 @@ def _averages(verdict: RunVerdict) -> list[ReportLine]:
         return []
     better = sum(effect.delta_points > 0 for effect in verdict.average_effects)
     worse = len(verdict.average_effects) - better
-    lines = [ReportLine(text=f"Average: {better} of {verdict.n_averages} better, {worse} worse.", strong=True)]
+    lines = [
+        ReportLine(text=f"Average: {better} of {verdict.n_averages} better, {worse} worse.", strong=True)
+    ]
     return [*lines, *_shown(verdict.average_effects)]
 
 
 def _benchmarks(verdict: RunVerdict) -> list[ReportLine]:
     effects = verdict.benchmark_effects
     if not effects:
-        return [ReportLine(text="Single benchmarks: no difference is shown.", strong=True)] if verdict.standings else []
+        return (
+            [ReportLine(text="Single benchmarks: no difference is shown.", strong=True)]
+            if verdict.standings
+            else []
+        )
     better = sum(effect.delta_points > 0 for effect in effects)
     text = f"Single benchmarks: {better} better, {len(effects) - better} worse."
     return [ReportLine(text=text, strong=True), *_shown(effects)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from orchestrator.errors import StoreError, StoreMissing
 from orchestrator.store import schema
@@ -39,7 +40,7 @@ class Store(Runs, Attempts, Results, Queries, WorkQuestions, Claims):
         read_only: bool = False,
         lease_s: float = LEASE_S,
         patience_s: float = 60.0,
-    ) -> Store:
+    ) -> Self:
         """Open a store by its SQLAlchemy URL; with `create`, a missing one is created.
 
         Raises StoreError if it cannot be reached, is no store, or has another schema than this code. If the
@@ -77,7 +78,7 @@ class Store(Runs, Attempts, Results, Queries, WorkQuestions, Claims):
         """Close the connections."""
         self._database.close()
 
-    def __enter__(self) -> Store:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

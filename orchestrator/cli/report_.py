@@ -1,4 +1,4 @@
-"""mergeboard report"""
+"""mergeboard report; `orchestrator.cli.report` is the function that prints an error."""
 
 from __future__ import annotations
 
@@ -69,7 +69,9 @@ def report(
     chosen = ReportFormat(form.value) if form is not None else None
     printed = str(out) == "-"
     if printed and as_json:
-        raise MergeboardError("--out - prints the report, --json prints what was written: choose one of them.")
+        raise MergeboardError(
+            "--out - prints the report, --json prints what was written: choose one of them."
+        )
     written_as = (chosen or ReportFormat.MARKDOWN) if printed else format_of(out, chosen)
     request = ReportRequest(names=tuple(names), base=base, run=run_id, force=force, questions=questions)
     settings = Settings.from_environment()
