@@ -35,7 +35,9 @@ _ITEM = re.compile(
 )
 _SEPARATOR = re.compile(r"[,;|] | / ")
 _MAX_PARTS = 30
+_DIGIT = re.compile(r"[0-9]")
 _MAX_LINE = 400
+_MAX_LINES = 10_000  # lines with a digit that are tried; no card has as many
 _MAX_WORDS = 8
 
 
@@ -89,10 +91,13 @@ def _lists(
 ) -> Iterator[tuple[list[_Item], str | None]]:
     """Runs of list items below one heading, with the model that the line above them names."""
     run: list[_Item] = []
+    n_read = 0
     owner: str | None = None
     lead: str | None = None
     for number, line in enumerate(lines, start=1):
-        readable = number not in skip and len(line) <= _MAX_LINE
+        readable = number not in skip and len(line) <= _MAX_LINE and _DIGIT.search(line) is not None
+        n_read += readable
+        readable = readable and n_read <= _MAX_LINES
         items = _items(number, line, above[number - 1], names, suites) if readable else []
         if items:
             if not run:
