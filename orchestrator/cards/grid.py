@@ -15,6 +15,7 @@ _PASTED = re.compile(
     rf"(?P<label>\S.{{0,80}}?)[ \t]++(?P<numbers>{_NUMBER}(?:[ \t]++{_NUMBER}){{0,11}})\s*+$"
 )
 _BOLD = ("**", "__", "<b>", "<strong>")
+_EMPHASIS = {ord("`"): None, ord("~"): None}
 _MAX_CELLS = 200_000
 _MAX_SPAN = 20
 _MAX_WIDTH = 200  # columns that spanning cells may fill
@@ -44,10 +45,15 @@ def grids(text: str, knows: Callable[[str], bool]) -> list[Grid]:
 
 def cell_text(cell: str) -> str:
     """A cell without markup."""
-    cell = re.sub(r"<[^<>]{0,500}>", " ", cell)
-    cell = re.sub(r"!?\[([^\[\]]{0,500})\]\([^()]{0,500}\)", r"\1", cell)
-    cell = re.sub(r"\[([^\[\]]{1,300})\]\[[^\[\]]{0,300}\]", r"\1", cell)
-    return html.unescape(re.sub(r"\*\*|__|[`~]", "", cell)).strip().strip("*_").strip()
+    # Most cells have no markup; the searches cost time in tables of 200,000 cells.
+    if "<" in cell:
+        cell = re.sub(r"<[^<>]{0,500}>", " ", cell)
+    if "](" in cell:
+        cell = re.sub(r"!?\[([^\[\]]{0,500})\]\([^()]{0,500}\)", r"\1", cell)
+    if "][" in cell:
+        cell = re.sub(r"\[([^\[\]]{1,300})\]\[[^\[\]]{0,300}\]", r"\1", cell)
+    cell = cell.translate(_EMPHASIS).replace("**", "").replace("__", "")
+    return (html.unescape(cell) if "&" in cell else cell).strip().strip("*_").strip()
 
 
 def _markdown(lines: Sequence[str]) -> list[Grid]:
@@ -124,10 +130,24 @@ def _html(text: str) -> list[Grid]:
         reader.feed(block[: end.end()])
         reader.close()
         above = text.count("\n", 0, opening.start())
-        for rows, bold in reader.tables:
+        for found, bold in reader.tables:
+            rows = _one_header(found)
             lines = tuple(above + n for n, _ in rows[1:])
             tables.append(Grid(rows[0][1], tuple(r for _, r in rows[1:]), lines, above + rows[0][0], bold))
     return tables
+
+
+def _one_header(rows: list[tuple[int, tuple[str, ...]]]) -> list[tuple[int, tuple[str, ...]]]:
+    """The rows of a table; a second row that names the columns below spanning cells replaces the first."""
+    if len(rows) < 3 or len(rows[0][1]) != len(rows[1][1]):
+        return rows
+    first, second = rows[0][1], rows[1][1]
+    spans = any(not cell for cell in first[1:])
+    named = sum(bool(re.search(r"[A-Za-z]", cell)) for cell in second)
+    if not spans or 2 * named <= len(second) or any(re.fullmatch(r"[\d.,%\s-]+", cell) for cell in second):
+        return rows
+    header = tuple(below or above for above, below in zip(first, second, strict=True))
+    return [(rows[0][0], header), *rows[2:]]
 
 
 class _TableReader(HTMLParser):

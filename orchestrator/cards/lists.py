@@ -33,7 +33,11 @@ _ITEM = re.compile(
     r"(?P<number>[~\u2248]?[+\-\u2212]?\d{1,5}(?:[.,]\d{1,4})?(?!\d|[.,]\d) ?%?(?: ?/ ?\d{1,4})?)"
     r"(?P<rest>(?: ?(?:points|pts)\b)? ?(?:[(\[,;.\u00b1*\u2191\u2193\u2014\u2013-].{0,200}|\+/-.{0,60}|vs\.? .{0,100}|pass@\d.{0,40})?)$"
 )
+_SEPARATOR = re.compile(r"[,;|] | / ")
+_MAX_PARTS = 30
+_DIGIT = re.compile(r"[0-9]")
 _MAX_LINE = 400
+_MAX_LINES = 10_000  # lines with a digit that are tried; no card has as many
 _MAX_WORDS = 8
 
 
@@ -87,18 +91,18 @@ def _lists(
 ) -> Iterator[tuple[list[_Item], str | None]]:
     """Runs of list items below one heading, with the model that the line above them names."""
     run: list[_Item] = []
+    n_read = 0
     owner: str | None = None
     lead: str | None = None
     for number, line in enumerate(lines, start=1):
-        item = (
-            None
-            if number in skip or len(line) > _MAX_LINE
-            else _item(number, line, above[number - 1], names, suites)
-        )
-        if item is not None:
+        readable = number not in skip and len(line) <= _MAX_LINE and _DIGIT.search(line) is not None
+        n_read += readable
+        readable = readable and n_read <= _MAX_LINES
+        items = _items(number, line, above[number - 1], names, suites) if readable else []
+        if items:
             if not run:
                 owner = lead or above[number - 1].owner
-            run.append(item)
+            run += items
         elif line.strip():
             if run:
                 yield run, owner
@@ -108,17 +112,33 @@ def _lists(
         yield run, owner
 
 
-def _item(number: int, line: str, above: Above, names: Names, suites: Sequence[Suite]) -> _Item | None:
+def _items(number: int, line: str, above: Above, names: Names, suites: Sequence[Suite]) -> list[_Item]:
+    """The items of a line: several in "ARC: 58.9, HellaSwag: 81.2" or "GSM8K 48.2 / MMLU 52.1", else one or none."""
     bullet = _BULLET.match(line)
-    text = cell_text(line[bullet.end() :] if bullet is not None else line)
-    item = _ITEM.match(" ".join(text.split()))
+    text = " ".join(cell_text(line[bullet.end() :] if bullet is not None else line).split())
+    head, colon, rest = text.partition(": ")
+    for listed in (rest, text) if colon and match_any(head, suites) is None else (text,):
+        parts = [part.strip(" .") for part in _SEPARATOR.split(listed)]
+        if 2 <= len(parts) <= _MAX_PARTS:
+            items = [_item(number, part, above, names, suites, bulleted=True) for part in parts]
+            found = [item for item in items if item is not None and item.match is not None]
+            if len(found) == len(parts):
+                return found
+    item = _item(number, text, above, names, suites, bulleted=bullet is not None)
+    return [item] if item is not None else []
+
+
+def _item(
+    number: int, text: str, above: Above, names: Names, suites: Sequence[Suite], *, bulleted: bool
+) -> _Item | None:
+    item = _ITEM.match(text)
     if item is None:
         return None
     label = item["label"].strip(" -*\u2013\u2014\u2192\u279c\u27a1>")
     value = number_in(item["number"])
     if value is None or not tokens_of(label) or len(tokens_of(label)) > _MAX_WORDS:
         return None
-    match = match_any(label, suites) or (_within(label, text) if bullet is not None else None)
+    match = match_any(label, suites) or (_within(label, text) if bulleted else None)
     name = topic_of(above.heading or "")
     topic = known_benchmarks()[name] if name is not None else None
     subject: str | None = None
@@ -129,9 +149,9 @@ def _item(number: int, line: str, above: Above, names: Names, suites: Sequence[S
     elif match is None and topic is not None and (names.is_own(label) or is_model_name(label)):
         subject = "own" if names.is_own(label) else label
         match, label = LabelMatch(suite=None, benchmark=None, known_as=topic.name), topic.name
-    if match is None and (bullet is None or any(m.name for m in benchmarks_in(label))):
+    if match is None and (not bulleted or any(m.name for m in benchmarks_in(label))):
         return None  # a sentence
-    if match is not None and match.is_average and bullet is None and above.context is not Context.SCORES:
+    if match is not None and match.is_average and not bulleted and above.context is not Context.SCORES:
         return None
     return _Item(number, label, value, item["rest"], match, subject)
 

@@ -182,7 +182,9 @@ def _numbers(label: str, cell: str) -> Iterator[tuple[str, Number]]:
 
 def _facts_of_columns(grid: Grid, column: int) -> dict[int, Facts]:
     """Facts about each column's numbers, from the header and rows such as "Precision"."""
-    column_facts = {i: facts_of_label(h) for i, h in enumerate(grid.header) if i != column}
+    column_facts = {
+        i: protocol_of(h).plus(facts_of_label(h).known) for i, h in enumerate(grid.header) if i != column
+    }
     for row in grid.rows:
         label = row[column] if len(row) > column else ""
         for i, cell in enumerate(row):

@@ -66,7 +66,7 @@ def claims_report(store: Store, card_id: str, request: ReportRequest, *, now: da
         ReportFact(
             name="Rule",
             value="reproduced: the claim lies in the 95 % interval of our score, widened by the claim's rounding; not comparable: a "
-            "known circumstance of the measurement differs, or the claim is ambiguous",
+            "known circumstance of the measurement differs, or the claim is ambiguous; impossible: no run on that many questions can give it",
         ),
     ]
     if reproduction is not None:

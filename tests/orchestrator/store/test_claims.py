@@ -91,6 +91,7 @@ def test_verdicts_are_kept_and_counted_for_the_last_reproduction(store: Store) -
         VerdictKind.REPRODUCED: 0,
         VerdictKind.NOT_REPRODUCED: 0,
         VerdictKind.NOT_COMPARABLE: 1,
+        VerdictKind.IMPOSSIBLE: 0,
     }
     assert listed[card_record(2).id].reproduced_at is None
     # The card read anew keeps what was judged.
