@@ -1,4 +1,4 @@
-"""The dashboard: `mergeboard dashboard`, or `streamlit run dashboard/app.py`. Reads the store and writes nothing."""
+"""Streamlit's script of the dashboard, which `mergeboard dashboard` starts. Reads the store and writes nothing."""
 
 from dashboard.frame import main
 

@@ -18,6 +18,7 @@ from dashboard.pages.compare.behind import show_questions
 from dashboard.pages.compare.details import show_details
 from dashboard.pages.compare.refused import show_refusal
 from dashboard.pages.leaderboard import scope, scores_of
+from dashboard.report_button import report_button
 from evals.scores import PROBE_SUITE
 from orchestrator.compare import Comparison
 from orchestrator.compare.sentence import comparison_sentence
@@ -150,6 +151,9 @@ def _sentence(
             address.link(View.RECIPE, "The candidate's recipe", run=run.id, base=base.position, cand=position)
             address.link(View.CARD, "Its card", run=run.id, base=base.position, cand=position)
             address.link(View.JOB, "Its jobs", run=run.id, of=candidate.position)
+            report_button(
+                f"{candidate.name}-{base.name}", run_id=run.id, candidates=(candidate.name,), base=base.name
+            )
 
 
 def _open(benchmark: str) -> None:

@@ -24,6 +24,7 @@ from dashboard.comparisons import (
 from dashboard.components.grid import show_grid
 from dashboard.pages.leaderboard.scope import base_candidate, scope, scores_of
 from dashboard.pages.leaderboard.table import FACTS, MEAN_KEY, NAME_KEY, grid_columns, grid_rows
+from dashboard.report_button import report_button
 from dashboard.verdict import label_of, show_verdict
 from orchestrator.compare import SIGNIFICANT, Comparison, correction_text
 from orchestrator.compare.verdict import Standing
@@ -241,11 +242,15 @@ def _table(view: _View, rows: Sequence[Row]) -> None:
         address.put(sort=None if key == MEAN_KEY else key, worst="1" if again else None, page=None)
 
     def opened(position: int, column: str) -> None:
-        if position != view.base.position:
+        if not column:
+            address.go(View.RECIPE, **_destination(view, position, None))
+        elif position != view.base.position:
             _compare(view, position, column if column in benchmarks else None)
 
-    def link(position: int, bench: str | None) -> str:
-        return address.address(View.COMPARE, **_destination(view, position, bench))
+    def link(position: int, column: str) -> str:
+        bench = column if column in benchmarks else None
+        goal = View.COMPARE if column else View.RECIPE
+        return address.address(goal, **_destination(view, position, bench))
 
     show_grid(
         "board",
@@ -268,7 +273,7 @@ def _legend(view: _View, rows: Sequence[Row]) -> None:
     st.caption(
         f"▲ better, ▼ worse: p < {SIGNIFICANT} after correction ({correction_text(n_tests, n_candidates)}). "
         "△ ▽ the interval excludes 0, but not after correction. ⊘ not compared. ◆ base, ◔ partial, ⚠ alarm. "
-        "Click a number for the questions behind it, › for intervals."
+        "Click a number for the questions behind it, a name for its recipe, › for intervals."
     )
 
 
@@ -331,6 +336,7 @@ def _downloads(view: _View, rows: Sequence[Row]) -> None:
         st.text(f"⊘ {reason}")
     name = f"leaderboard-{view.run.id}"
     with st.container(horizontal=True):
+        report_button(view.run.name, run_id=view.run.id)
         widgets.download(
             "CSV", f"{name}.csv", lambda: widgets.csv_of(flat(rows, view.columns)), "text/csv", "board_csv"
         )

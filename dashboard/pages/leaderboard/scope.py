@@ -18,6 +18,7 @@ def base_candidate(pages: Pages, run: RunRecord) -> CandidateRecord | None:
         chosen = data.fixed(pages.candidate, run.id, address.number("base"))
         if chosen is not None:
             return chosen
+        address.say_unknown("base", address.value("base"), "the run's own base")
     return data.fixed(pages.base_of, run.id)
 
 

@@ -50,7 +50,7 @@ _HEAD = (
     "",
 )
 _NO_DELTA = "\N{NO-BREAK SPACE}"
-Link = Callable[[int, str | None], str]
+Link = Callable[[int, str], str]
 
 
 def grid_columns(
@@ -94,7 +94,7 @@ def grid_columns(
 def grid_rows(
     rows: Sequence[Row], columns: Sequence[Column], facts: Sequence[str], shown: Shown, *, link: Link
 ) -> list[GridRow]:
-    """The rows of the table; `link` gives the address of a candidate's comparison, of one benchmark or of all."""
+    """The rows of the table; `link` gives the address behind a candidate's number in a column, or its name ("")."""
     suite = known_suite(columns[0].suite)
     return [_grid_row(row, columns, facts, shown, suite, link) for row in rows]
 
@@ -123,7 +123,7 @@ def _grid_row(
     position = candidate.position
     cells = {}
     if suite is not None:
-        cells[MEAN_KEY] = _mean(row, suite, shown, "" if row.is_base else link(position, None))
+        cells[MEAN_KEY] = _mean(row, suite, shown, "" if row.is_base else link(position, MEAN_KEY))
     for column in columns:
         cells[column.benchmark] = _cell(
             row, column, shown, "" if row.is_base else link(position, column.benchmark)
@@ -140,7 +140,7 @@ def _grid_row(
         id=position,
         name=line(candidate.name, 90),
         cells=cells,
-        href="" if row.is_base else link(position, None),
+        href=link(position, ""),
         mark=mark,
         mark_title=mark_title,
         kind="base" if row.is_base else "pinned" if row.pinned else "",
@@ -224,7 +224,7 @@ def _detail(row: Row, columns: Sequence[Column], suite: Suite | None, link: Link
         notes[f"Not compared: {line(row.result.reason, 300)}"] = []
     mean = row.mean(suite.name) if suite is not None else None
     if mean is not None:
-        lines.append(DetailRow(MEAN_KEY, _detail_texts("Mean", mean), link(position, None)))
+        lines.append(DetailRow(MEAN_KEY, _detail_texts("Mean", mean), link(position, MEAN_KEY)))
     for column in columns:
         difference = row.difference(column)
         if difference is None:
