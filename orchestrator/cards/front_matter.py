@@ -201,8 +201,10 @@ def in_code(lines: Sequence[str]) -> list[bool]:
     """For each line, whether it is inside a fenced code block."""
     inside, fence, flags = False, "", []
     for line in lines:
-        mark = re.match(r" {0,3}(`{3,}|~{3,})", line)
         flags.append(inside)
+        if "```" not in line and "~~~" not in line:
+            continue
+        mark = re.match(r" {0,3}(`{3,}|~{3,})", line)
         if mark is not None and not inside:
             inside, fence = True, mark[1]
         elif mark is not None and line.strip().startswith(fence) and not line.strip().strip(fence[0]):
