@@ -58,6 +58,7 @@ def bars(comparison: Comparison) -> tuple[DeltaBar, ...]:
             high=row.delta.interval.high if row.delta else 0.0,
             significant=row.significant,
             incomparable=None if row.delta else "; ".join(row.refused)[:120] or "no scores",
+            lower_is_better=row.lower_is_better,
         )
         for row in (*comparison.rows, *comparison.averages)
     )

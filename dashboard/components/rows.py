@@ -134,7 +134,10 @@ def show_table(
 def meaning_of_row(row: ComparisonRow) -> Meaning:
     """What a row's difference means."""
     return meaning_of(
-        row.delta.delta_points if row.delta else None, significant=row.significant, excludes_zero=row.alone
+        row.delta.delta_points if row.delta else None,
+        significant=row.significant,
+        excludes_zero=row.alone,
+        lower_is_better=row.lower_is_better,
     )
 
 

@@ -134,6 +134,9 @@ class DeltaBar(Frozen):
     incomparable: str | None = Field(
         default=None, description="Why the two must not be compared; null if they can be."
     )
+    lower_is_better: bool = Field(
+        default=False, description="Whether a negative difference is an improvement, as for perplexity."
+    )
 
     @property
     def meaning(self) -> Meaning:
@@ -142,4 +145,5 @@ class DeltaBar(Frozen):
             None if self.incomparable else self.delta_points,
             significant=self.significant,
             excludes_zero=self.low > 0 or self.high < 0,
+            lower_is_better=self.lower_is_better,
         )

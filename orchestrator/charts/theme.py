@@ -54,17 +54,20 @@ _MARKS = {
 }
 
 
-def meaning_of(delta: float | None, *, significant: bool, excludes_zero: bool = False) -> Meaning:
+def meaning_of(
+    delta: float | None, *, significant: bool, excludes_zero: bool = False, lower_is_better: bool = False
+) -> Meaning:
     """The meaning of a difference: significant after the correction, or only its own interval excludes 0.
 
     `delta` is null if the two were not compared.
     """
     if delta is None:
         return Meaning.REFUSED
+    improved = (delta > 0) is not lower_is_better
     if significant:
-        return Meaning.BETTER if delta > 0 else Meaning.WORSE
+        return Meaning.BETTER if improved else Meaning.WORSE
     if excludes_zero:
-        return Meaning.BETTER_UNCORRECTED if delta > 0 else Meaning.WORSE_UNCORRECTED
+        return Meaning.BETTER_UNCORRECTED if improved else Meaning.WORSE_UNCORRECTED
     return Meaning.NEUTRAL
 
 

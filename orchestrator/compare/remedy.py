@@ -25,6 +25,8 @@ _VERSION = frozenset(
     {Fact.DEFINITION, Fact.TASK_VERSION, Fact.DATA, Fact.SCORER, Fact.HARNESS, Fact.HARNESS_VERSION}
 )
 
+_HAS_ADVICE = ("again", "restore", "import")
+
 
 def facts_of_refusal(reasons: Sequence[str]) -> tuple[Fact, ...]:
     """The circumstances that reasons name, in their order."""
@@ -52,6 +54,12 @@ def remedy(reasons: Sequence[str]) -> str:
     if one_sided and len(one_sided) == len(reasons):
         return "Evaluate the side that lacks the score: resume the run, or see why its job failed."
     return "Evaluate both again in one sweep."
+
+
+def reason_with_remedy(reason: str) -> str:
+    """A reason as a sentence, followed by what to do, unless the reason says it itself."""
+    sentence = reason if reason.endswith(".") else f"{reason}."
+    return sentence if any(word in reason for word in _HAS_ADVICE) else f"{sentence} {remedy((reason,))}"
 
 
 def _names(facts: Sequence[Fact]) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from evals.claims.facts import Fact
 from orchestrator.compare import Comparison, Side
+from orchestrator.compare.remedy import reason_with_remedy
 from orchestrator.compare.sides import compare_names, named_sides
 from orchestrator.compare.verdict import run_verdict
 from orchestrator.display.text_safety import line
@@ -35,7 +36,6 @@ from orchestrator.report.page import (
     ReportVerdict,
 )
 from orchestrator.report.questions import choose_questions, flip_groups, stored_documents
-from orchestrator.report.remarks import reason_with_remedy
 from orchestrator.report.request import ReportRequest
 from orchestrator.report.run_report import questions_section
 from orchestrator.report.verdicts import comparison_text, run_text

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +13,7 @@ from evals.scores import Sample
 from orchestrator.compare import Comparison, Side
 from orchestrator.compare.run_comparisons import definition
 from orchestrator.display.text_safety import plain
+from orchestrator.display.word_diff import Piece, word_diff
 from orchestrator.report.page import FlippedQuestion, ResponsePart
 
 MOST_QUESTIONS = 200
@@ -22,12 +21,9 @@ MOST_QUESTIONS = 200
 LONGEST_QUESTION = 1_200
 LONGEST_RESPONSE = 900
 """Characters of a question and of a response that are shown; a longer one is cut with a note of its length."""
-_MOST_WORDS = 160
-"""Words whose differences are found; beyond them a response is shown unmarked, since the method is not linear."""
 _MOST_CHARACTERS = 400_000
 """Characters of all questions and responses together; where many are shown, each is cut shorter."""
 _MOST_GROUPS = 40
-_WORD = re.compile(r"\s+|[^\s]+")
 
 Key = tuple[str, str]
 Documents = Callable[[Side], Mapping[tuple[str, int], Document]]
@@ -161,17 +157,9 @@ def _spread(items: Sequence[tuple[Sample, Sample]]) -> Iterator[tuple[Sample, Sa
 
 def marked_difference(base: str, candidate: str) -> tuple[tuple[ResponsePart, ...], tuple[ResponsePart, ...]]:
     """Both texts in parts; the words that the other does not have are marked as changed."""
-    left, right = _WORD.findall(base), _WORD.findall(candidate)
-    if base == candidate or max(len(left), len(right)) > 2 * _MOST_WORDS:
-        return _part(left), _part(right)
-    matcher = difflib.SequenceMatcher(None, left, right, autojunk=False)
-    marked_left: list[ResponsePart] = []
-    marked_right: list[ResponsePart] = []
-    for kind, a, b, c, d in matcher.get_opcodes():
-        marked_left += _part(left[a:b], kind != "equal")
-        marked_right += _part(right[c:d], kind != "equal")
-    return tuple(marked_left), tuple(marked_right)
+    left, right = word_diff(base, candidate)
+    return _parts(left), _parts(right)
 
 
-def _part(words: Sequence[str], changed: bool = False) -> tuple[ResponsePart, ...]:
-    return (ResponsePart(text="".join(words), changed=changed),) if words else ()
+def _parts(pieces: Sequence[Piece]) -> tuple[ResponsePart, ...]:
+    return tuple(ResponsePart(text=piece.text, changed=piece.differs) for piece in pieces)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from orchestrator.compare import Comparison
+from orchestrator.compare.remedy import reason_with_remedy
 from orchestrator.compare.verdict import Effect, Refusal, RunVerdict, Standing
 from orchestrator.report.deltas import interval_text, signed
 from orchestrator.report.page import ReportLine, ReportTone, ReportVerdict
-from orchestrator.report.remarks import reason_with_remedy
 
 _MOST_EFFECTS = 4
 _MOST_NAMES = 3
