@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from evals.errors import EvaluationError
 from orchestrator.compare import Side
-from orchestrator.compare.family import At, Family, PairOfRun, pairs_of_run
+from orchestrator.compare.family import At, RunFamily, PairOfRun, pairs_of_run
 from orchestrator.compare.kept import PairReader, fill_kept
 from orchestrator.compare.run_comparisons import SideReader, result_of_candidate
 from orchestrator.errors import MergeboardError
@@ -56,7 +56,7 @@ class _OpenFamily:
     def __init__(self, run_id: str, base: int) -> None:
         self.run_id = run_id
         self.base = base
-        self.family = Family(())
+        self.family = RunFamily(())
         self.read_at = float("-inf")
         self.asked_at = 0.0
         self.first: tuple[At, ...] = ()
@@ -65,7 +65,7 @@ class _OpenFamily:
 
     def take(self, pairs: Collection[PairOfRun], pages: Pages) -> None:
         """Replace the pairs: comparisons of unchanged ones stay, kept ones are read from the store."""
-        old, family = self.family, Family(tuple(pairs))
+        old, family = self.family, RunFamily(tuple(pairs))
         if family.pairs.keys() == old.pairs.keys() and all(
             pair.key == old.pairs[at].key for at, pair in family.pairs.items()
         ):
@@ -113,7 +113,7 @@ class Comparer:
         self._asked_at = 0.0
         threading.Thread(target=self._work, name="comparisons", daemon=True).start()
 
-    def ask(self, run_id: str, base: int, work: Callable[[Family], T], first: Collection[At] = ()) -> T:
+    def ask(self, run_id: str, base: int, work: Callable[[RunFamily], T], first: Collection[At] = ()) -> T:
         """What `work` says of a run's family; what is missing is computed meanwhile, those of `first` first."""
         with self._lock:
             opened = self._opened(run_id, base)
@@ -124,10 +124,10 @@ class Comparer:
             self._lock.notify()
             return work(opened.family)
 
-    def cached(self, run_id: str, base: int, name: object, work: Callable[[Family], T]) -> T:
+    def cached(self, run_id: str, base: int, name: object, work: Callable[[RunFamily], T]) -> T:
         """As `ask`, remembered under a name until a comparison is added."""
 
-        def answer(family: Family) -> T:
+        def answer(family: RunFamily) -> T:
             cache = self._opened(run_id, base).cached
             if name not in cache:
                 cache[name] = work(family)

@@ -16,7 +16,7 @@ from dashboard import data
 from dashboard.comparer import Comparer, Scored
 from evals.scores import PROBE_SUITE
 from orchestrator.compare import Comparison
-from orchestrator.compare.family import Family
+from orchestrator.compare.family import RunFamily
 from orchestrator.compare.verdict import RunVerdict, Standing
 from orchestrator.errors import RunError
 from orchestrator.store.leaderboard import CandidateScores
@@ -109,7 +109,7 @@ def comparisons_of_run(
     """
     places = {position: (position, shown.engine_key) for position in positions}
 
-    def results(family: Family) -> tuple[dict[int, PairResult], int]:
+    def results(family: RunFamily) -> tuple[dict[int, PairResult], int]:
         found = {p: r for p, at in places.items() if (r := _result(family, at)) is not None}
         return {p: in_suite(result, shown.suite) for p, result in found.items()}, len(family.missing)
 
@@ -152,7 +152,7 @@ def verdict_of_run(
     waiting = data.live(pages.open_candidates, run.id) if run.state in _LIVE else frozenset()
     comparing = comparer_of(pages)
 
-    def whole(family: Family) -> WholeVerdict:
+    def whole(family: RunFamily) -> WholeVerdict:
         standings = family.standings(shown.suite, shown.engine_key, others, waiting)
         verdict = family.verdict(shown.suite, shown.engine_key, others, base=names[position], waiting=waiting)
         n_pending = sum(standing is Standing.PENDING for standing in standings.values())
@@ -175,7 +175,7 @@ def benchmark_columns(pages: Pages, run_id: str) -> tuple[Column, ...]:
     return tuple(c for c in data.fixed(pages.columns, run_id) if c.suite != PROBE_SUITE)
 
 
-def _result(family: Family, at: tuple[int, str]) -> PairResult | None:
+def _result(family: RunFamily, at: tuple[int, str]) -> PairResult | None:
     reason = family.reason(at)
     return Broken(reason) if reason is not None else family.comparison(at)
 

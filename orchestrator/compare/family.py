@@ -81,7 +81,7 @@ def pairs_of_run(scored: Iterable[ScoredCandidate], base: int) -> tuple[PairOfRu
     return tuple(sorted(pairs, key=lambda pair: engines.index(pair.base.engine_key)))
 
 
-class Family:
+class RunFamily:
     """Comparisons of a run's candidates with one base; p-values are corrected over all pairs.
 
     Pairs without a comparison yet are assumed to show no effect, which is conservative: what is shown while they
@@ -109,7 +109,7 @@ class Family:
         self._broken[at] = reason
         self._stale = True
 
-    def carry_over(self, earlier: Family) -> None:
+    def carry_over(self, earlier: RunFamily) -> None:
         """Take the comparisons of another family for pairs that are the same."""
         for at, pair in self.pairs.items():
             if earlier.pairs.get(at) == pair and at in earlier._specs:

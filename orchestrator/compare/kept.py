@@ -8,7 +8,7 @@ from pathlib import Path
 
 from orchestrator.compare import Side
 from orchestrator.compare.comparison import Comparison
-from orchestrator.compare.family import Family, PairOfRun, pairs_of_run
+from orchestrator.compare.family import RunFamily, PairOfRun, pairs_of_run
 from orchestrator.compare.run_comparisons import SideReader, compare_sides, require_fit, result_of_candidate
 from orchestrator.store import Store
 from orchestrator.store.comparisons import KeptComparison, ScoredCandidate
@@ -44,7 +44,7 @@ class PairReader:
         return {candidate.position: candidate for candidate in self._store.candidates(run_id)}
 
 
-def fill_kept(store: Store, run_id: str, base: int, family: Family) -> int:
+def fill_kept(store: Store, run_id: str, base: int, family: RunFamily) -> int:
     """Add what the store keeps of a family's missing comparisons; returns how many."""
     missing = {pair.at: pair.key for pair in family.missing}
     if not missing:
@@ -80,7 +80,7 @@ def family_of_run(
     *,
     keep: Callable[[list[KeptComparison]], None] | None = None,
     show: Callable[[int, int], None] = lambda done, total: None,
-) -> Family:
+) -> RunFamily:
     """All comparisons of a run's candidates with its own base: those that the store keeps, and the rest computed.
 
     `keep` gets the computed ones, a few at a time; `show` is called with how many of how many there are.
@@ -88,7 +88,7 @@ def family_of_run(
     """
     base = next((c.position for c in store.candidates(run_id) if c.is_base), None)
     scored: tuple[ScoredCandidate, ...] = () if base is None else store.scored_candidates(run_id)
-    family = Family(pairs_of_run(scored, base if base is not None else 0))
+    family = RunFamily(pairs_of_run(scored, base if base is not None else 0))
     if base is None:
         return family
     fill_kept(store, run_id, base, family)

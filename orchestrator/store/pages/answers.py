@@ -24,7 +24,7 @@ class Column(Frozen):
     engine: str = Field(description="The engine in words.")
 
 
-class ProbeRun(Frozen):
+class ProbedRun(Frozen):
     """A run that asked probes, by what its base was asked: runs of one scan have these in common."""
 
     run_id: str = Field(description="The run.")

@@ -6,7 +6,7 @@ import pytest
 
 from orchestrator.compare import compare, correct
 from orchestrator.compare import family as family_module
-from orchestrator.compare.family import Family, pairs_of_run
+from orchestrator.compare.family import RunFamily, pairs_of_run
 from orchestrator.compare.verdict import Standing, run_verdict, verdict_sentences
 from orchestrator.store.comparisons import ScoredCandidate
 from tests.support.compared_sides import V2, answers, flipped, several, side
@@ -57,7 +57,7 @@ def test_a_family_says_of_kept_comparisons_what_their_records_say():
         ScoredCandidate(position=position, engine_key="e", suites=(V2.name,), jobs=(f"job {position}",))
         for position in range(5)
     ]
-    family = Family(pairs_of_run(scored, 0))
+    family = RunFamily(pairs_of_run(scored, 0))
     names = dict(enumerate(["base", *sides, "later", "never scored"]))
     others = {position: name for position, name in names.items() if position}
     for position, comparison in enumerate(uncorrected, start=1):

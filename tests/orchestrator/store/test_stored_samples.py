@@ -18,7 +18,7 @@ from evals.errors import SamplesError
 from evals.samples import SCHEMA, StoredSamples, write_samples
 from evals.suite import load_suite
 from orchestrator.compare import Comparison
-from orchestrator.compare.family import Family
+from orchestrator.compare.family import RunFamily
 from orchestrator.compare.run_comparisons import results_of_run, run_comparisons
 from orchestrator.compare.sides import compare_names
 from orchestrator.errors import RunError
@@ -156,7 +156,7 @@ def test_the_dashboard_refuses_the_same_row_until_the_file_is_back(
         def compared() -> tuple[Comparison, ...]:
             for position in (1, 2):
                 comparer.now(run_id, 0, (position, key))
-            return comparer.ask(run_id, 0, Family.comparisons)
+            return comparer.ask(run_id, 0, RunFamily.comparisons)
 
         found = compared()
         expect_one_refusal(found, benchmark, digest, words)
