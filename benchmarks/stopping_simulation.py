@@ -190,7 +190,9 @@ def _true_points(benchmark: Benchmark, effect: float, level: float) -> float:
         return float(50 * (whole + (turned - chances) @ shares))
     undecided = np.round(UNDECIDED * sizes)
     sure = sizes - undecided
-    right = np.clip(np.round((levels * sizes - 0.5 * undecided - (1 - SURE) * sure) / (2 * SURE - 1)), 0, sure)
+    right = np.clip(
+        np.round((levels * sizes - 0.5 * undecided - (1 - SURE) * sure) / (2 * SURE - 1)), 0, sure
+    )
     base = 0.5 * undecided + SURE * right + (1 - SURE) * (sure - right)
     change = effect * (sizes - base)
     if benchmark.aggregation in (Aggregation.SUBSET_MEAN, Aggregation.SUBSET_MEAN_NORMALIZED):
@@ -265,7 +267,9 @@ def nulls(scale: float) -> None:
         started = time.process_time()
         tally = null_tally(draw, n, 20)
         print(f"  {text:<36} {share_text(tally.wrong, tally.n)}", end="")
-        print(f"   fixed test {tally.fixed / tally.n:.1%}   ({time.process_time() - started:.0f} s)", flush=True)
+        print(
+            f"   fixed test {tally.fixed / tally.n:.1%}   ({time.process_time() - started:.0f} s)", flush=True
+        )
 
 
 def effects(scale: float) -> None:
@@ -273,15 +277,25 @@ def effects(scale: float) -> None:
     n = max(20, round(200 * scale))
     suite = load_suite("leaderboard-v2")
     parts = {b.title: part_of(suite, b.name) for b in suite.benchmarks} | {"Average of six": suite}
-    print("With a true difference (base 25 points of raw score above the lower bound; 12 % discordant by chance)")
-    print("  power: shown at any time, by the fixed test on the whole, by the exact e-process; saved: median share")
-    print(f"  {'':<15} {'points':>6} {'any time':>9} {'fixed':>7} {'wrong':>6} {'saved':>6} {'covered at all times':>32}"
-          f" {'e-process':>10} {'saved':>6}")
+    print(
+        "With a true difference (base 25 points of raw score above the lower bound; 12 % discordant by chance)"
+    )
+    print(
+        "  power: shown at any time, by the fixed test on the whole, by the exact e-process; saved: median share"
+    )
+    print(
+        f"  {'':<15} {'points':>6} {'any time':>9} {'fixed':>7} {'wrong':>6} {'saved':>6} {'covered at all times':>32}"
+        f" {'e-process':>10} {'saved':>6}"
+    )
     for title, part in parts.items():
         for points in (2.0, 5.0, 10.0):
             started = time.process_time()
             tally = effect_tally(part, points, n, 21)
-            exact = f"{tally.exact / n:>10.0%} {np.median(tally.exact_saved):>6.0%}" if tally.exact_saved else " " * 17
+            exact = (
+                f"{tally.exact / n:>10.0%} {np.median(tally.exact_saved):>6.0%}"
+                if tally.exact_saved
+                else " " * 17
+            )
             print(
                 f"  {title:<15} {points:>6.0f} {(tally.decided - tally.wrong) / n:>9.1%} {tally.fixed / n:>7.1%}"
                 f" {tally.wrong:>6} {np.median(tally.saved):>6.0%} {share_text(n - tally.uncovered, n):>32} {exact}"

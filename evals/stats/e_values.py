@@ -152,7 +152,9 @@ def document_points(subsets: Sequence[SubsetDocuments], pooled: bool) -> tuple[l
 
 def floored_interval(interval: Interval, lower_bound: float) -> Interval:
     """An interval of a raw score, 0 to 1, on the leaderboard's scale, 0 to 100: exact, because the floor is monotone."""
-    low, high = (max(0.0, (end - lower_bound) / (1 - lower_bound)) * 100 for end in (interval.low, interval.high))
+    low, high = (
+        max(0.0, (end - lower_bound) / (1 - lower_bound)) * 100 for end in (interval.low, interval.high)
+    )
     return Interval(low=low, high=high, level=interval.level)
 
 

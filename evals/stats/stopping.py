@@ -104,7 +104,9 @@ class Look(Frozen):
     """One look at a comparison whose documents are partly asked."""
 
     n: int = Field(ge=1, description="Documents compared so far.")
-    n_whole: int = Field(ge=1, description="Documents of the whole benchmark, or of all benchmarks of an average.")
+    n_whole: int = Field(
+        ge=1, description="Documents of the whole benchmark, or of all benchmarks of an average."
+    )
     delta_points: float = Field(description="Candidate minus base on these documents, in points.")
     p: float = Field(ge=0, le=1, description="Two-sided p-value of the fixed test on these documents.")
     level: float = Field(ge=0, le=1, description="Two-sided level at which it is tested now.")
@@ -139,8 +141,7 @@ def look_at(drawn: PairedDraws, n: int, n_whole: int, share: float, rule: Rule) 
     points = points if abs(points) > 1e-9 else 0.0
     level = rule.level(share)
     swaps = distribution(drawn.parts)
-    half = max(bootstrap_reach(drawn.errors, level), swaps.reach(level)) if level > 0 else 200.0
-    span = symmetric(points, half).model_copy(update={"level": 1 - max(level, 1e-15)})
+    span = interval_at(drawn, level) if level > 0 else Interval(low=-100.0, high=100.0, level=1 - 1e-15)
     p = max(swaps.p(points), bootstrap_p(drawn.errors + points, points))
     return Look(
         n=n,
@@ -153,22 +154,29 @@ def look_at(drawn: PairedDraws, n: int, n_whole: int, share: float, rule: Rule) 
     )
 
 
+def interval_at(drawn: PairedDraws, level: float) -> Interval:
+    """The fixed test's interval of the difference in points at a two-sided level other than 5 %, for example 0.01."""
+    points = float(drawn.sides[1] - drawn.sides[0])
+    half = max(bootstrap_reach(drawn.errors, level), distribution(drawn.parts).reach(level))
+    return symmetric(points if abs(points) > 1e-9 else 0.0, half).model_copy(
+        update={"level": 1 - max(level, 1e-15)}
+    )
+
+
 def decide(span: Interval, rule: Rule) -> Decision:
     """What an interval of the difference in points shows under a rule."""
     margin = rule.margin_points
+    above, below = span.low > margin, span.high < -margin
     if rule.aim is Aim.NON_INFERIORITY:
-        if span.low > -margin:
-            return Decision.NOT_WORSE
-        return Decision.WORSE if span.high < -margin else Decision.OPEN
+        return _first((span.low > -margin, Decision.NOT_WORSE), (below, Decision.WORSE))
     if rule.aim is Aim.SUPERIORITY:
-        if span.low > margin:
-            return Decision.BETTER
-        return Decision.NOT_BETTER if span.high < margin else Decision.OPEN
-    if rule.aim is Aim.EQUIVALENCE and -margin < span.low and span.high < margin:
-        return Decision.EQUIVALENT
-    if span.low > margin:
-        return Decision.BETTER
-    return Decision.WORSE if span.high < -margin else Decision.OPEN
+        return _first((above, Decision.BETTER), (span.high < margin, Decision.NOT_BETTER))
+    inside = rule.aim is Aim.EQUIVALENCE and -margin < span.low and span.high < margin
+    return _first((inside, Decision.EQUIVALENT), (above, Decision.BETTER), (below, Decision.WORSE))
+
+
+def _first(*cases: tuple[bool, Decision]) -> Decision:
+    return next((decision for holds, decision in cases if holds), Decision.OPEN)
 
 
 def score_look(docs: Documents, n_whole: int, error_rate: float = 0.05, *, seed: int = 0) -> Estimate:

@@ -33,6 +33,7 @@ COMMANDS: Table = {
         "compare": CommandEntry(
             "Differences per benchmark with intervals and paired tests.", "compare:compare"
         ),
+        "gate": CommandEntry("GO, NO-GO or INCONCLUSIVE by a policy, as exit code and report.", "gate:gate"),
         "reproduce": CommandEntry("Check a model card claim by claim.", "reproduce:reproduce"),
         "card": CommandEntry("Scores as model-card metadata or as a table.", "card:card"),
         "import": CommandEntry("Import results made elsewhere, or a model card.", "import_:import_path"),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.compare import Comparison
+from orchestrator.compare import Comparison, Side
 from orchestrator.compare.bos import Group, with_known_defaults
 from orchestrator.compare.imported import imported_sides
 from orchestrator.compare.lookup import find_result
@@ -59,6 +60,29 @@ def compare_names(
     named = dict(zip(stored, candidate_sides, strict=True))
     require_fit(base_sides, [side for group in named.values() for side in group])
     return compare_sides(base_sides, named, force=force, tried=n_others)
+
+
+@dataclass(frozen=True)
+class NamedSides:
+    """The sides of a base and of one candidate, and how many candidates were tried besides it."""
+
+    base: tuple[Side, ...]
+    candidate: tuple[Side, ...]
+    n_others: int
+
+
+def sides_of_names(
+    store: Store, candidate: str, base: str, home: Path, *, run_id: str | None = None
+) -> NamedSides:
+    """The sides that `compare_names` would compare. Raises RunError for unknown or ambiguous names."""
+    result = _result(store, candidate, run_id)
+    imported = _group(store, candidate, None, home) if result is None else None
+    reference = _reference(store, base, run_id, result)
+    groups = [_group(store, base, reference, home), imported or _group(store, candidate, result, home)]
+    base_sides, sides_of_candidate = with_known_defaults(groups, home)
+    require_fit(base_sides, sides_of_candidate)
+    n_others = max(0, _tried(store, (result.run_id,)) - 1) if result is not None else 0
+    return NamedSides(tuple(base_sides), tuple(sides_of_candidate), n_others)
 
 
 def _each_against_its_base(
