@@ -33,16 +33,10 @@ def render(report: GateReport, form: GateFormat) -> str:
 
 def _text(report: GateReport) -> str:
     rows = [("", "benchmark", "n", "Δ points", "interval", "requirement")]
-    rows += [(_word(r), r.title, *_figures(r), r.requirement) for r in report.results]
+    rows += [(_word(r), line(r.title, 40), *_figures(r), r.requirement) for r in report.results]
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
     lines = [line(f"{report.candidate} against {report.base}, {report.suite}", _LONGEST)]
-    lines += [
-        line(
-            "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[5]]),
-            _LONGEST,
-        )
-        for row in rows
-    ]
+    lines += ["  ".join([*map(str.ljust, row[:5], widths), row[5]]) for row in rows]
     lines += [line(f"{r.title}: {r.remedy}.", _LONGEST) for r in report.results if _open(r) and r.remedy]
     lines += [line(report.sentence, _LONGEST), _rates(report)]
     return "\n".join(text.rstrip() for text in lines) + "\n"
