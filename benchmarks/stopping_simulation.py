@@ -30,6 +30,7 @@ from evals.stats.stopping import Aim, Decision, Rule, look_at
 from evals.suite import Aggregation, Benchmark, Suite, load_suite
 
 N_SLICES = 50
+_POINTS = (2.0, 5.0, 10.0)
 N_DRAWS = 2_000
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(11)
 _QUADRATURE = _WEIGHTS / _WEIGHTS.sum()
@@ -254,9 +255,49 @@ def effect_tally(suite: Suite, points: float, n: int, seed: int, level: float = 
     for i in range(n):
         docs = draw(np.random.default_rng([seed, i]), effect)
         judge(path_of(docs, slices()), points, rule, tally, coverage=True)
-        if len(docs) == 1 and docs[0].subsets[0].values.shape[2] == 1:
+        if len(docs) == 1 and docs[0].pooled and docs[0].subsets[0].values.shape[2] == 1:
             judge_exactly(docs[0], slices(), rule.error_rate, tally)
     return tally
+
+
+def margin_tally(suite: Suite, rule: Rule, n: int, seed: int, level: float = 0.25) -> Tally:
+    """Candidates that are worse by exactly the margin, so that *not worse* and *equivalent* are wrong at any time."""
+    tally, margin = Tally(), rule.margin_points
+    draw, limit = drawer(suite, np.array([level])), boundary(rule.side_error_rate)
+    effect = float(scipy.optimize.brentq(lambda e: true_points(suite, e, level) - margin, 0.0, 0.9))
+    z = np.array([limit.z(t) for t in slices()])
+    for i in range(n):
+        docs = tuple(_exchanged(d) for d in draw(np.random.default_rng([seed, i]), effect))
+        path = path_of(docs, slices())
+        for k in np.flatnonzero((path.delta + margin) / np.maximum(path.spread, 1e-12) > z - _SLACK):
+            found = look_at(path.draws_at(k), 1, 1, path.cuts[k], rule)
+            if found.decision in (Decision.NOT_WORSE, Decision.EQUIVALENT):
+                tally.wrong += 1
+                break
+        tally.n += 1
+    return tally
+
+
+def _exchanged(docs: Documents) -> Documents:
+    """Base and candidate exchanged."""
+    return Documents(
+        tuple(SubsetDocuments(s.name, s.lower_bound, s.values[:, ::-1], s.weights) for s in docs.subsets),
+        docs.pooled,
+    )
+
+
+def margins(scale: float) -> None:
+    """Wrong claims about a margin."""
+    n = max(20, round(1000 * scale))
+    suite = load_suite("leaderboard-v2")
+    print(
+        "Worse by exactly the margin of 3 points, one-sided at 5 %: called not worse, or equivalent, at any time"
+    )
+    for name in ("gpqa", "ifeval", "bbh"):
+        for aim in (Aim.NON_INFERIORITY, Aim.EQUIVALENCE):
+            rule = Rule(aim=aim, margin_points=3.0, two_sided=False)
+            tally = margin_tally(part_of(suite, name), rule, n, 22)
+            print(f"  {name:<8} {aim:<16} {share_text(tally.wrong, tally.n)}", flush=True)
 
 
 def nulls(scale: float) -> None:
@@ -287,10 +328,13 @@ def effects(scale: float) -> None:
         f"  {'':<15} {'points':>6} {'any time':>9} {'fixed':>7} {'wrong':>6} {'saved':>6} {'covered at all times':>32}"
         f" {'e-process':>10} {'saved':>6}"
     )
+    all_saved: dict[float, Floats] = {points: np.zeros(n) for points in _POINTS}
     for title, part in parts.items():
-        for points in (2.0, 5.0, 10.0):
+        for points in _POINTS:
             started = time.process_time()
             tally = effect_tally(part, points, n, 21)
+            if len(part.benchmarks) == 1:
+                all_saved[points] += _size(part) / _size(suite) * np.array(tally.saved)
             exact = (
                 f"{tally.exact / n:>10.0%} {np.median(tally.exact_saved):>6.0%}"
                 if tally.exact_saved
@@ -302,9 +346,19 @@ def effects(scale: float) -> None:
                 f"   ({time.process_time() - started:.0f} s)",
                 flush=True,
             )
+    saved = ", ".join(
+        f"{np.median(shares):.0%} at {points:.0f} points" for points, shares in all_saved.items()
+    )
+    print(
+        f"  All six of a candidate, each until it is decided: median share of the {_size(suite):,} documents saved: {saved}"
+    )
 
 
-PARTS = {"null": nulls, "effect": effects}
+PARTS = {"null": nulls, "margin": margins, "effect": effects}
+
+
+def _size(suite: Suite) -> int:
+    return sum(s.n_documents or 100 for b in suite.benchmarks for s in b.subsets)
 
 
 def main() -> None:

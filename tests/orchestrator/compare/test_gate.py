@@ -39,7 +39,7 @@ def made_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with one run of the three candidates, and a second one of four documents a subset."""
     home = tmp_path_factory.mktemp("gate")
     with Store.open(f"sqlite:///{home / 'store.sqlite'}") as store:
-        Maker(store, home, SMOKE, n=300, name="whole").run(CANDIDATES)
+        Maker(store, home, SMOKE, n=200, name="whole").run(CANDIDATES)
         few = [
             replace(made, name=f"few-{made.name}" if number else "base")
             for number, made in enumerate(CANDIDATES)
