@@ -191,14 +191,14 @@ def _true_points(benchmark: Benchmark, effect: float, level: float) -> float:
         return float(50 * (whole + (turned - chances) @ shares))
     undecided = np.round(UNDECIDED * sizes)
     sure = sizes - undecided
-    right = np.clip(
+    known = np.clip(
         np.round((levels * sizes - 0.5 * undecided - (1 - SURE) * sure) / (2 * SURE - 1)), 0, sure
     )
-    base = 0.5 * undecided + SURE * right + (1 - SURE) * (sure - right)
+    base = 0.5 * undecided + SURE * known + (1 - SURE) * (sure - known)
     change = effect * (sizes - base)
     if benchmark.aggregation in (Aggregation.SUBSET_MEAN, Aggregation.SUBSET_MEAN_NORMALIZED):
-        gains = normalized((base + change) / sizes, bounds) - normalized(base / sizes, bounds)
-        return float(gains.mean())
+        scores = [np.maximum(0.0, (right / sizes - bounds) / (1 - bounds)) for right in (base, base + change)]
+        return float(100 * (scores[1] - scores[0]).mean())
     bound = float((bounds * sizes).sum() / sizes.sum())
     return float(100 * change.sum() / sizes.sum() / (1 - bound))
 

@@ -100,7 +100,7 @@ class Rule(Frozen):
         return 2 * self.side_error_rate if share >= 1 else 0.0
 
 
-class Look(Frozen):
+class InterimLook(Frozen):
     """One look at a comparison whose documents are partly asked."""
 
     n: int = Field(ge=1, description="Documents compared so far.")
@@ -121,29 +121,29 @@ class Look(Frozen):
         return self.n / self.n_whole
 
 
-def look(docs: Documents, n_whole: int, rule: Rule, *, n_draws: int = N_DRAWS, seed: int = 0) -> Look:
-    """Look at one benchmark after the first documents of its random order (`document_order`); base is side 0."""
+def look(docs: Documents, n_whole: int, rule: Rule, *, n_draws: int = N_DRAWS, seed: int = 0) -> InterimLook:
+    """InterimLook at one benchmark after the first documents of its random order (`document_order`); base is side 0."""
     return look_at(paired_draws(docs, n_draws, seed), docs.n, n_whole, docs.n / n_whole, rule)
 
 
 def average_look(
     benchmarks: Sequence[tuple[Documents, int]], rule: Rule, *, n_draws: int = N_DRAWS, seed: int = 0
-) -> Look:
-    """Look at the mean over benchmarks, each with its number of documents as a whole; its share is that of the least advanced."""
+) -> InterimLook:
+    """InterimLook at the mean over benchmarks, each with its number of documents as a whole; its share is that of the least advanced."""
     drawn = average_draws([paired_draws(docs, n_draws, seed) for docs, _ in benchmarks])
     share = min(docs.n / n_whole for docs, n_whole in benchmarks)
     return look_at(drawn, sum(d.n for d, _ in benchmarks), sum(n for _, n in benchmarks), share, rule)
 
 
-def look_at(drawn: PairedDraws, n: int, n_whole: int, share: float, rule: Rule) -> Look:
-    """Look at a delta from its draws."""
+def look_at(drawn: PairedDraws, n: int, n_whole: int, share: float, rule: Rule) -> InterimLook:
+    """InterimLook at a delta from its draws."""
     points = float(drawn.sides[1] - drawn.sides[0])
     points = points if abs(points) > 1e-9 else 0.0
     level = rule.level(share)
     swaps = distribution(drawn.parts)
     span = interval_at(drawn, level) if level > 0 else Interval(low=-100.0, high=100.0, level=1 - 1e-15)
     p = max(swaps.p(points), bootstrap_p(drawn.errors + points, points))
-    return Look(
+    return InterimLook(
         n=n,
         n_whole=n_whole,
         delta_points=points,

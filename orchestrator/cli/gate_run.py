@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from evals.suite import Benchmark
 from orchestrator.compare import Side
-from orchestrator.compare.gate import GateReport, Verdict
+from orchestrator.compare.gate import GateReport, GateVerdict
 from orchestrator.compare.gate_policy import Budget, Policy
 from orchestrator.compare.gate_stored import gate_of_sides, policy_suite
 from orchestrator.errors import PolicyError, RunError
@@ -72,9 +72,9 @@ def gate_with_runs(
             sides[checkpoint] += evaluations.sides(checkpoint, suite.name, benchmark)
         asked += missing[benchmark.name]
         report = gate_of_sides(policy, sides[base], candidate, sides[candidate], force=force)
-        if report.verdict is not Verdict.INCONCLUSIVE:
+        if report.verdict is not GateVerdict.INCONCLUSIVE:
             break
-    if ended is not None and report.verdict is Verdict.INCONCLUSIVE:
+    if ended is not None and report.verdict is GateVerdict.INCONCLUSIVE:
         return report.model_copy(update={"budget_ended": ended})
     return report
 

@@ -26,7 +26,7 @@ from orchestrator.errors import PolicyError
 GO_CODE, NO_GO_CODE, INCONCLUSIVE_CODE = 0, 1, 3
 
 
-class Verdict(StrEnum):
+class GateVerdict(StrEnum):
     """What a gate says."""
 
     GO = "GO"
@@ -72,7 +72,7 @@ class RequirementResult(Frozen):
 class GateReport(Frozen):
     """The verdict of a gate with its reasons."""
 
-    verdict: Verdict = Field(description="GO, NO-GO or INCONCLUSIVE.")
+    verdict: GateVerdict = Field(description="GO, NO-GO or INCONCLUSIVE.")
     exit_code: int = Field(description="0 for GO, 1 for NO-GO, 3 for INCONCLUSIVE.")
     candidate: str = Field(description="Display name of the candidate.")
     base: str = Field(description="Display name of the base.")
@@ -91,10 +91,10 @@ class GateReport(Frozen):
         """The verdict with its reasons in one sentence."""
         deciding = [r for r in self.results if r.critical]
         held = sum(r.outcome is Outcome.HELD for r in deciding)
-        if self.verdict is Verdict.GO:
+        if self.verdict is GateVerdict.GO:
             count = f"all {held} critical requirements hold" if held > 1 else "the critical requirement holds"
             return f"GO: {count} against {self.base}."
-        worst = Outcome.BROKEN if self.verdict is Verdict.NO_GO else None
+        worst = Outcome.BROKEN if self.verdict is GateVerdict.NO_GO else None
         named = [r for r in deciding if (r.outcome is worst if worst else r.outcome is not Outcome.HELD)]
         reasons = "; ".join(f"{r.title}: {r.reason}" for r in named)
         ended = f" {self.budget_ended}" if self.budget_ended and worst is None else ""
@@ -143,11 +143,11 @@ def gate_report(
     )
 
 
-def _verdict(results: Sequence[RequirementResult]) -> Verdict:
+def _verdict(results: Sequence[RequirementResult]) -> GateVerdict:
     deciding = [r.outcome for r in results if r.critical]
     if Outcome.BROKEN in deciding:
-        return Verdict.NO_GO
-    return Verdict.GO if all(o is Outcome.HELD for o in deciding) else Verdict.INCONCLUSIVE
+        return GateVerdict.NO_GO
+    return GateVerdict.GO if all(o is Outcome.HELD for o in deciding) else GateVerdict.INCONCLUSIVE
 
 
 def _required(
@@ -195,15 +195,15 @@ def _judge(
     """One requirement; `rates` are the one-sided error rates of *held* and of *broken*."""
     partial_average = name is None and row is not None and row.delta is not None and bool(row.notes)
     if row is None or row.delta is None or partial_average:
-        reason, remedy = _not_compared(suite_name, name, row, suite)
+        why, advice = _not_compared(suite_name, name, row, suite)
         return RequirementResult(
             benchmark=name, title=title, requirement=requirement.text, critical=requirement.critical, outcome=Outcome.NOT_COMPARED,
-            n=None, delta_points=None, interval=None, reason=reason, remedy=remedy,
+            n=None, delta_points=None, interval=None, reason=why, remedy=advice,
         )  # fmt: skip
     held, broken = (_interval(row, drawn, 2 * rate) for rate in rates)
     partial = is_partial(row)
     outcome, reason = _outcome(requirement, held, broken, whole=not partial)
-    remedy = None
+    remedy: str | None = None
     if outcome is Outcome.OPEN:
         remedy = (
             "evaluate the whole benchmark: the same `mergeboard eval` without --limit"

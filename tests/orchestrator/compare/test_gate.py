@@ -10,11 +10,11 @@ from xml.etree import ElementTree
 
 import pytest
 
-from evals.suite import load_suite
+from evals.suite import Benchmark, load_suite
 from orchestrator import cli
 from orchestrator.cli.gate_run import gate_with_runs
 from orchestrator.compare import Side
-from orchestrator.compare.gate import Outcome, Verdict
+from orchestrator.compare.gate import Outcome, GateVerdict
 from orchestrator.compare.gate_formats import GateFormat, render
 from orchestrator.compare.gate_policy import Budget, Policy, Requirement, load_policy
 from orchestrator.compare.gate_stored import gate_of_names, gate_of_sides
@@ -56,18 +56,18 @@ def open_store(made_home: Path) -> Store:
 @pytest.mark.parametrize(
     ("candidate", "policy", "verdict"),
     [
-        ("better", MAY_LOSE, Verdict.GO),
-        ("equal", MAY_LOSE, Verdict.GO),
-        ("worse", MAY_LOSE, Verdict.NO_GO),
-        ("better", MUST_GAIN, Verdict.GO),
-        ("equal", MUST_GAIN, Verdict.NO_GO),
-        ("worse", MUST_GAIN, Verdict.NO_GO),
-        ("few-equal", MAY_LOSE, Verdict.INCONCLUSIVE),
-        ("few-equal", MUST_GAIN, Verdict.INCONCLUSIVE),
+        ("better", MAY_LOSE, GateVerdict.GO),
+        ("equal", MAY_LOSE, GateVerdict.GO),
+        ("worse", MAY_LOSE, GateVerdict.NO_GO),
+        ("better", MUST_GAIN, GateVerdict.GO),
+        ("equal", MUST_GAIN, GateVerdict.NO_GO),
+        ("worse", MUST_GAIN, GateVerdict.NO_GO),
+        ("few-equal", MAY_LOSE, GateVerdict.INCONCLUSIVE),
+        ("few-equal", MUST_GAIN, GateVerdict.INCONCLUSIVE),
     ],
 )
 def test_three_candidates(
-    made_home: Path, open_store: Store, candidate: str, policy: Policy, verdict: Verdict
+    made_home: Path, open_store: Store, candidate: str, policy: Policy, verdict: GateVerdict
 ) -> None:
     with open_store as store:
         report = gate_of_names(store, policy, candidate, "base", made_home)
@@ -96,9 +96,9 @@ def test_the_average_and_advisory_requirements(made_home: Path, open_store: Stor
         worse = gate_of_names(store, policy.model_copy(update={"benchmarks": {}}), "worse", "base", made_home)
     assert [r.benchmark for r in equal.results] == [first, second, None]
     assert [r.outcome for r in equal.results] == [Outcome.HELD, Outcome.BROKEN, Outcome.HELD]
-    assert equal.verdict is Verdict.GO  # what is broken is advisory
+    assert equal.verdict is GateVerdict.GO  # what is broken is advisory
     assert equal.n_candidates == 1
-    assert worse.verdict is Verdict.NO_GO
+    assert worse.verdict is GateVerdict.NO_GO
     assert "Average" in worse.sentence
 
 
@@ -110,7 +110,9 @@ def test_a_looser_error_rate_and_margin_are_easier(made_home: Path, open_store: 
         report = gate_of_sides(
             MAY_LOSE.model_copy(update={"error_rate": rate}), named.base, "equal", named.candidate
         )
-        lows.append(report.results[0].interval.low)  # type: ignore[union-attr] # compared above
+        interval = report.results[0].interval
+        assert interval is not None
+        lows.append(interval.low)
     assert lows == sorted(lows)
     assert len(set(lows)) == 4
 
@@ -123,19 +125,19 @@ def test_what_is_missing_and_what_must_not_be_compared_is_inconclusive_with_a_re
     first = NAMES[0]
     without = [s for s in named.candidate if s.measurement.result.benchmark != first]
     report = gate_of_sides(MAY_LOSE, named.base, "better", without)
-    assert report.verdict is Verdict.INCONCLUSIVE
+    assert report.verdict is GateVerdict.INCONCLUSIVE
     assert report.results[0].outcome is Outcome.NOT_COMPARED
     assert "the candidate has not been evaluated" in report.sentence
     assert f"mergeboard eval CHECKPOINT --suite smoke --benchmark {first}" in str(report.results[0].remedy)
     unfit = [Side(s.measurement, s.samples, unfit="its samples are gone") for s in named.candidate]
     refused = gate_of_sides(MAY_LOSE, named.base, "better", unfit)
-    assert refused.verdict is Verdict.INCONCLUSIVE
+    assert refused.verdict is GateVerdict.INCONCLUSIVE
     assert "its samples are gone" in refused.sentence
     # A requirement that is broken decides, whatever is missing.
     with Store.open(f"sqlite:///{made_home / 'store.sqlite'}", create=False, read_only=True) as store:
         worse = sides_of_names(store, "worse", "base", made_home)
     some = [s for s in worse.candidate if s.measurement.result.benchmark != first]
-    assert gate_of_sides(MAY_LOSE, worse.base, "worse", some).verdict is Verdict.NO_GO
+    assert gate_of_sides(MAY_LOSE, worse.base, "worse", some).verdict is GateVerdict.NO_GO
     # The average of fewer benchmarks is not the average.
     mean = Policy(suite="smoke", average=Requirement(may_lose=5))
     assert "needs all" in gate_of_sides(mean, named.base, "better", without).sentence
@@ -148,7 +150,7 @@ def test_without_samples_the_scores_are_tested_as_if_on_different_documents(
         named = sides_of_names(store, "worse", "base", made_home)
     bare = [[Side(s.measurement) for s in side] for side in (named.base, named.candidate)]
     report = gate_of_sides(MAY_LOSE, bare[0], "worse", bare[1])
-    assert report.verdict is Verdict.NO_GO
+    assert report.verdict is GateVerdict.NO_GO
 
 
 class Fake:
@@ -159,11 +161,11 @@ class Fake:
         self.numbers = missing
         self.asked: list[tuple[str, str]] = []
 
-    def missing(self, checkpoint: str, suite: str, benchmark: object) -> int:
-        return self.numbers.get(benchmark.name, 100)  # type: ignore[attr-defined] # a Benchmark
+    def missing(self, checkpoint: str, suite: str, benchmark: Benchmark) -> int:
+        return self.numbers.get(benchmark.name, 100)
 
-    def sides(self, checkpoint: str, suite: str, benchmark: object) -> list[Side]:
-        name = benchmark.name  # type: ignore[attr-defined] # a Benchmark
+    def sides(self, checkpoint: str, suite: str, benchmark: Benchmark) -> list[Side]:
+        name = benchmark.name
         self.asked.append((checkpoint, name))
         return [s for s in self.stored[checkpoint] if s.measurement.result.benchmark == name]
 
@@ -173,11 +175,11 @@ def test_run_evaluates_what_is_missing_until_it_is_decided(made_home: Path, open
         good, bad = (sides_of_names(store, name, "base", made_home) for name in ("better", "worse"))
     fewest = NAMES[2]
     whole = Fake(good.base, good.candidate, {fewest: 5})
-    assert gate_with_runs(MAY_LOSE, "C", "B", whole).verdict is Verdict.GO
+    assert gate_with_runs(MAY_LOSE, "C", "B", whole).verdict is GateVerdict.GO
     assert whole.asked[:2] == [("B", fewest), ("C", fewest)]
     assert len(whole.asked) == 2 * len(NAMES)
     stopped = Fake(bad.base, bad.candidate, {fewest: 5})
-    assert gate_with_runs(MAY_LOSE, "C", "B", stopped).verdict is Verdict.NO_GO
+    assert gate_with_runs(MAY_LOSE, "C", "B", stopped).verdict is GateVerdict.NO_GO
     assert len(stopped.asked) < 2 * len(NAMES)
 
 
@@ -187,7 +189,7 @@ def test_a_budget_that_ends_first_is_inconclusive(made_home: Path, open_store: S
     by_questions = MAY_LOSE.model_copy(update={"budget": Budget(questions=450)})
     fake = Fake(good.base, good.candidate, {})
     report = gate_with_runs(by_questions, "C", "B", fake)
-    assert (report.verdict, report.exit_code) == (Verdict.INCONCLUSIVE, 3)
+    assert (report.verdict, report.exit_code) == (GateVerdict.INCONCLUSIVE, 3)
     assert len(fake.asked) == 4  # two benchmarks of 200 questions
     assert "600 questions are needed so far, the policy allows 450" in report.sentence
     times = iter([0.0, 1.0, 61.0])
@@ -198,7 +200,7 @@ def test_a_budget_that_ends_first_is_inconclusive(made_home: Path, open_store: S
     # What is stored costs nothing.
     stored = Fake(good.base, good.candidate, dict.fromkeys(NAMES, 0))
     broke = MAY_LOSE.model_copy(update={"budget": Budget(questions=0, seconds=0)})
-    assert gate_with_runs(broke, "C", "B", stored).verdict is Verdict.GO
+    assert gate_with_runs(broke, "C", "B", stored).verdict is GateVerdict.GO
 
 
 def test_formats_hold_hostile_names(made_home: Path, open_store: Store) -> None:
