@@ -122,21 +122,21 @@ class InterimLook(Frozen):
 
 
 def look(docs: Documents, n_whole: int, rule: Rule, *, n_draws: int = N_DRAWS, seed: int = 0) -> InterimLook:
-    """InterimLook at one benchmark after the first documents of its random order (`document_order`); base is side 0."""
+    """Look at one benchmark after the first documents of its random order (`document_order`); base is side 0."""
     return look_at(paired_draws(docs, n_draws, seed), docs.n, n_whole, docs.n / n_whole, rule)
 
 
 def average_look(
     benchmarks: Sequence[tuple[Documents, int]], rule: Rule, *, n_draws: int = N_DRAWS, seed: int = 0
 ) -> InterimLook:
-    """InterimLook at the mean over benchmarks, each with its number of documents as a whole; its share is that of the least advanced."""
+    """Look at the mean over benchmarks, each with its number of documents as a whole; its share is that of the least advanced."""
     drawn = average_draws([paired_draws(docs, n_draws, seed) for docs, _ in benchmarks])
     share = min(docs.n / n_whole for docs, n_whole in benchmarks)
     return look_at(drawn, sum(d.n for d, _ in benchmarks), sum(n for _, n in benchmarks), share, rule)
 
 
 def look_at(drawn: PairedDraws, n: int, n_whole: int, share: float, rule: Rule) -> InterimLook:
-    """InterimLook at a delta from its draws."""
+    """Look at a delta from its draws."""
     points = float(drawn.sides[1] - drawn.sides[0])
     points = points if abs(points) > 1e-9 else 0.0
     level = rule.level(share)

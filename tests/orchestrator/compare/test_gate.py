@@ -14,7 +14,7 @@ from evals.suite import Benchmark, load_suite
 from orchestrator import cli
 from orchestrator.cli.gate_run import gate_with_runs
 from orchestrator.compare import Side
-from orchestrator.compare.gate import Outcome, GateVerdict
+from orchestrator.compare.gate import GateVerdict, Outcome
 from orchestrator.compare.gate_formats import GateFormat, render
 from orchestrator.compare.gate_policy import Budget, Policy, Requirement, load_policy
 from orchestrator.compare.gate_stored import gate_of_names, gate_of_sides
