@@ -260,6 +260,22 @@ def effect_tally(suite: Suite, points: float, n: int, seed: int, level: float = 
     return tally
 
 
+def exact_error(n_discordant: int, error_rate: float = 0.05) -> float:
+    """Probability without an effect that McNemar's exact p-value is ever below the level, looked at after every discordant document.
+
+    Computed over all signs, not sampled; the discordant documents are spread evenly over the benchmark.
+    """
+    limit, alive, crossed = boundary(error_rate / 2), np.ones(1), 0.0
+    for n in range(1, n_discordant + 1):
+        alive = (np.append(alive, 0.0) + np.append(0.0, alive)) / 2
+        gained = np.arange(n + 1)
+        p = np.minimum(1.0, 2 * scipy.stats.binom.cdf(np.minimum(gained, n - gained), n, 0.5))
+        out = p < 2 * limit.level(n / n_discordant)
+        crossed += float(alive[out].sum())
+        alive[out] = 0.0
+    return crossed
+
+
 def margin_tally(suite: Suite, rule: Rule, n: int, seed: int, level: float = 0.25) -> Tally:
     """Candidates that are worse by exactly the margin, so that *not worse* and *equivalent* are wrong at any time."""
     tally, margin = Tally(), rule.margin_points
@@ -302,6 +318,10 @@ def margins(scale: float) -> None:
 
 def nulls(scale: float) -> None:
     """Wrong calls at any time."""
+    exact = ", ".join(f"{n:,}: {exact_error(n):.2%}" for n in (10, 30, 100, 300, 1000))
+    print(
+        f"Right or wrong without an effect, exact error at any time by the number of discordant documents: {exact}"
+    )
     n = max(20, round(1000 * scale))
     print(f"Without an effect, looked at after each of {N_SLICES} slices: called better or worse at any time")
     for text, draw in null_kinds(load_suite("leaderboard-v2")).items():

@@ -74,9 +74,11 @@ def gate_with_runs(
         report = gate_of_sides(policy, sides[base], candidate, sides[candidate], force=force)
         if report.verdict is not GateVerdict.INCONCLUSIVE:
             break
+    # In their own runs both are named "base".
+    named = report.model_copy(update={"base": base})
     if ended is not None and report.verdict is GateVerdict.INCONCLUSIVE:
-        return report.model_copy(update={"budget_ended": ended})
-    return report
+        return named.model_copy(update={"budget_ended": ended})
+    return named
 
 
 def _critical(policy: Policy, name: str) -> bool:
@@ -114,10 +116,14 @@ class Evaluator:
 
     def missing(self, checkpoint: str, suite: str, benchmark: Benchmark) -> int:
         """Questions of the jobs whose outcome is not in the store; all of them if there is no store yet."""
+        from orchestrator.cluster import disconnect
         from orchestrator.errors import StoreMissing
         from orchestrator.store import Store
 
-        plan, _ = self._plan(checkpoint, suite, benchmark)
+        try:
+            plan, _ = self._plan(checkpoint, suite, benchmark)
+        finally:
+            disconnect()
         digests = [planned.job.digest for planned in plan.evals]
         try:
             with Store.open(self.settings.database_url, create=False, read_only=True) as store:

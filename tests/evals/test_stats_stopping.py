@@ -11,6 +11,7 @@ import scipy
 from benchmarks.stopping_simulation import (
     drawer,
     effect_tally,
+    exact_error,
     margin_tally,
     null_kinds,
     null_tally,
@@ -109,6 +110,13 @@ def test_right_or_wrong_is_the_exact_mcnemar_test_at_every_look() -> None:
         assert at.p >= mcnemar - 1e-12
         # The boundary is on p: the interval excludes 0 where p is below the level of this share, and only there.
         assert (at.interval.low > 0) == (at.p < at.level) == (at.decision is Decision.BETTER)
+
+
+def test_the_error_of_right_or_wrong_at_any_time_is_exactly_at_most_five_per_cent() -> None:
+    """Over all signs of the discordant documents, looked at after each."""
+    for n_discordant in (5, 6, 10, 25, 60, 200):
+        assert 0.0 < exact_error(n_discordant) <= 0.05
+        assert exact_error(n_discordant, 0.01) <= 0.01
 
 
 def test_the_average_is_looked_at_with_the_share_of_the_least_advanced_benchmark() -> None:
