@@ -23,6 +23,8 @@ from orchestrator.compare.gate_policy import Policy, Requirement
 from orchestrator.compare.pairs import RowKey, is_partial
 from orchestrator.errors import PolicyError
 
+_NAMED = 3
+"""Requirements that the sentence names; the table has all."""
 GO_CODE, NO_GO_CODE, INCONCLUSIVE_CODE = 0, 1, 3
 
 
@@ -96,7 +98,8 @@ class GateReport(Frozen):
             return f"GO: {count} against {self.base}."
         worst = Outcome.BROKEN if self.verdict is GateVerdict.NO_GO else None
         named = [r for r in deciding if (r.outcome is worst if worst else r.outcome is not Outcome.HELD)]
-        reasons = "; ".join(f"{r.title}: {r.reason}" for r in named)
+        more = f"; and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
+        reasons = "; ".join(f"{r.title}: {r.reason}" for r in named[:_NAMED]) + more
         ended = f" {self.budget_ended}" if self.budget_ended and worst is None else ""
         return f"{self.verdict}: {reasons}.{ended}"
 
@@ -241,7 +244,7 @@ def _outcome(
         )
     if aim is Aim.SUPERIORITY and margin == 0 and whole:
         return Outcome.BROKEN, f"{requirement.text}, and the whole benchmark shows no gain: {span}"
-    return Outcome.OPEN, f"{requirement.text}, and too few answers show a difference of {span}"
+    return Outcome.OPEN, f"{requirement.text}, and the answers leave {span} open"
 
 
 def _interval(row: ComparisonRow, drawn: PairedDraws | None, level: float) -> Interval:
