@@ -269,9 +269,9 @@ def _not_compared(
         )
     command = f"`mergeboard eval CHECKPOINT --suite {suite_name} --benchmark {name}`"
     if row is None:
-        return "neither has been evaluated on it", f"evaluate both: {command}, or add --run"
+        return "neither has been evaluated on it", f"evaluate both: {command}"
     if row.base is None or row.candidate is None:
         side = "base" if row.base is None else "candidate"
-        return f"the {side} has not been evaluated on it", f"evaluate the {side}: {command}, or add --run"
+        return f"the {side} has not been evaluated on it", f"evaluate the {side}: {command}"
     reasons = "; ".join(row.refused)
     return reasons, f"evaluate both alike: {command}; --force compares in spite of it"
