@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from evals.errors import EvaluationError
 from orchestrator.compare import Side
-from orchestrator.compare.family import At, RunFamily, PairOfRun, pairs_of_run
+from orchestrator.compare.family import At, PairOfRun, RunFamily, pairs_of_run
 from orchestrator.compare.kept import PairReader, fill_kept
 from orchestrator.compare.run_comparisons import SideReader, result_of_candidate
 from orchestrator.errors import MergeboardError

@@ -9,6 +9,7 @@ MergeboardError            base: one sentence that says what, where and the next
 │   └── StoreLost          a store that does not answer, or whose disk is full: it may be back in a while
 ├── ClusterError           Ray cannot be reached or does not have what a job needs
 │   └── TokenError         Ray is there and rejected the connection: our token is missing, not sent, or not the cluster's
+├── PolicyError            a gate's policy file that does not parse or does not fit the suite
 ├── RunError               a run that is unknown, already driven by someone else, or ended with failures
 └── CardError              a model card that cannot be read or must not be written
 
@@ -83,6 +84,10 @@ def _token_source() -> str | None:
 
 class RunError(MergeboardError):
     """The run is unknown, driven by another process, or ended with failures."""
+
+
+class PolicyError(MergeboardError):
+    """The policy file of a gate does not parse, or does not fit the suite."""
 
 
 class CardError(MergeboardError):

@@ -61,7 +61,7 @@ def mergeboard(
     complete commands and options (bash, zsh, fish, PowerShell).
 
     \b
-    Exit codes: 0 done, 1 jobs failed, 2 bad input, 130 interrupted (Ctrl-C, SIGTERM).
+    Exit codes: 0 done, 1 jobs failed or NO-GO, 2 bad input, 3 INCONCLUSIVE, 130 interrupted (Ctrl-C, SIGTERM).
     With --json stdout holds one JSON document; an error is its key "error".
     """
     if context.invoked_subcommand is None:

@@ -37,6 +37,7 @@ COMMANDS: Table = {
             "One self-contained page or Markdown about a run, a comparison, a scan or a card.",
             "report_:report",
         ),
+        "gate": CommandEntry("GO, NO-GO or INCONCLUSIVE by a policy, as exit code and report.", "gate:gate"),
         "reproduce": CommandEntry("Check a model card claim by claim.", "reproduce:reproduce"),
         "audit": CommandEntry("A board of verdicts on many cards, without running anything.", "audit:audit"),
         "card": CommandEntry("Scores as model-card metadata or as a table.", "card:card"),

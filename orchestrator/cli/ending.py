@@ -3,8 +3,9 @@
 | exit code | meaning |
 | --- | --- |
 | 0 | done |
-| 1 | jobs of the run failed, or `doctor` or `db check` found something broken |
+| 1 | jobs of the run failed, `doctor` or `db check` found something broken, or `gate` says NO-GO |
 | 2 | bad input, or something that the user has to mend |
+| 3 | `gate` says INCONCLUSIVE |
 | 130 | interrupted by Ctrl-C or SIGTERM |
 | 141 | whoever read the output has gone |
 """

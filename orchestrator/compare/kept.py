@@ -8,7 +8,7 @@ from pathlib import Path
 
 from orchestrator.compare import Side
 from orchestrator.compare.comparison import Comparison
-from orchestrator.compare.family import RunFamily, PairOfRun, pairs_of_run
+from orchestrator.compare.family import PairOfRun, RunFamily, pairs_of_run
 from orchestrator.compare.run_comparisons import SideReader, compare_sides, require_fit, result_of_candidate
 from orchestrator.store import Store
 from orchestrator.store.comparisons import KeptComparison, ScoredCandidate

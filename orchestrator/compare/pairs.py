@@ -23,6 +23,8 @@ from orchestrator.compare.correction import correct
 from orchestrator.compare.measurement import Side, shared_definition, under_definition
 
 Key = tuple[str, str]  # suite and benchmark
+RowKey = tuple[str, str | None]
+"""Suite and benchmark of a row; no benchmark for the suite's average."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,30 @@ def compare(
         for name, sides in candidates.items()
     ]
     return correct(uncorrected, other_candidates=other_candidates, other_tests=other_tests)
+
+
+def compare_with_draws(
+    base: Sequence[Side],
+    candidate: str,
+    sides: Sequence[Side],
+    suites: Sequence[Suite],
+    *,
+    force: bool = False,
+    seed: int = 0,
+) -> tuple[Comparison, dict[RowKey, PairedDraws]]:
+    """One candidate compared with the base, uncorrected, and the draws of each row that was compared on samples.
+
+    The draws test other hypotheses than "no difference": margins, at any level.
+    """
+    pairs = _pairs(base, sides, suites, force, seed)
+    compared = _comparison(base[0].measurement.checkpoint if base else "base", candidate, pairs, suites)
+    draws: dict[RowKey, PairedDraws] = {}
+    for suite in suites:
+        used = {p.row.benchmark: p.draws for p in pairs if p.row.suite == suite.name and p.draws is not None}
+        draws |= {(suite.name, name): drawn for name, drawn in used.items()}
+        if len(used) > 1:
+            draws[suite.name, None] = average_draws(list(used.values()))
+    return compared, draws
 
 
 def _comparison(base: str, candidate: str, pairs: Sequence[_Pair], suites: Sequence[Suite]) -> Comparison:
@@ -261,7 +287,7 @@ def _averages(pairs: Sequence[_Pair], suites: Sequence[Suite]) -> list[Compariso
         draws = [p.draws for p in used if p.draws is not None]
         if len(draws) < 2 or not suite.has_average:
             continue
-        complete = len(used) == len(suite.benchmarks) and not any(_is_partial(p.row) for p in used)
+        complete = len(used) == len(suite.benchmarks) and not any(is_partial(p.row) for p in used)
         mean = delta_of(average_draws(draws))
         rows.append(
             ComparisonRow(
@@ -305,7 +331,8 @@ ROUNDING = (
 """Note on rows whose sides were evaluated with different engines."""
 
 
-def _is_partial(row: ComparisonRow) -> bool:
+def is_partial(row: ComparisonRow) -> bool:
+    """Whether a side of a row has only some of the benchmark's documents."""
     return any(note.startswith(_PARTIAL) for note in row.notes)
 
 

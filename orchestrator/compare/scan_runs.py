@@ -30,7 +30,7 @@ from evals.scores import PROBE_SUITE
 from orchestrator.compare.run_comparisons import stored_samples
 from orchestrator.plan.plan import Confirms
 from orchestrator.store.leaderboard import CandidateScores
-from orchestrator.store.pages import Column, Pages, ProbeRun
+from orchestrator.store.pages import Column, Pages, ProbedRun
 
 Layers = tuple[int, ...]
 
@@ -75,18 +75,18 @@ def probe_key(name: str) -> str:
     return name.rsplit("-", 1)[0]
 
 
-def _split(member: ProbeRun) -> Split | None:
+def _split(member: ProbedRun) -> Split | None:
     """The split of a run's probes; None if it asked both."""
     splits = {split for name in member.probes for split in Split if name.endswith(f"-{split}")}
     return splits.pop() if len(splits) == 1 else None
 
 
-def _keys(member: ProbeRun) -> frozenset[str]:
+def _keys(member: ProbedRun) -> frozenset[str]:
     """The probes' names without their split."""
     return frozenset(map(probe_key, member.probes))
 
 
-def _related(one: ProbeRun, other: ProbeRun) -> bool:
+def _related(one: ProbedRun, other: ProbedRun) -> bool:
     """Whether two runs asked the same probes of the same base on the same engine."""
     return (one.weights_digest, one.engine_key, _keys(one)) == (
         other.weights_digest,
@@ -95,7 +95,7 @@ def _related(one: ProbeRun, other: ProbeRun) -> bool:
     )
 
 
-def _confirms(pages: Pages, member: ProbeRun, members: Sequence[ProbeRun]) -> Confirms | None:
+def _confirms(pages: Pages, member: ProbedRun, members: Sequence[ProbedRun]) -> Confirms | None:
     """The search that a run confirms: as its plan says, else the newest one before it that tried all of its paths."""
     try:
         recorded = json.loads(member.plan).get("confirms")

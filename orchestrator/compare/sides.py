@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.compare import Comparison, Side
@@ -71,18 +72,35 @@ def compare_names(
     return compare_sides(base_sides, named, force=force, tried=n_others)
 
 
+@dataclass(frozen=True)
+class NamedSides:
+    """The sides of a base and of one candidate, and how many candidates were tried besides it."""
+
+    base: tuple[Side, ...]
+    candidate: tuple[Side, ...]
+    n_others: int
+
+
+def sides_of_names(
+    store: Store, candidate: str, base: str, home: Path, *, run_id: str | None = None
+) -> NamedSides:
+    """The sides that `compare_names` would compare. Raises RunError for unknown or ambiguous names."""
+    result = _result(store, candidate, run_id)
+    imported = _group(store, candidate, None, home) if result is None else None
+    reference = _reference(store, base, run_id, result)
+    groups = [_group(store, base, reference, home), imported or _group(store, candidate, result, home)]
+    base_sides, sides_of_candidate = with_known_defaults(groups, home)
+    require_fit(base_sides, sides_of_candidate)
+    n_others = max(0, _tried(store, (result.run_id,)) - 1) if result is not None else 0
+    return NamedSides(tuple(base_sides), tuple(sides_of_candidate), n_others)
+
+
 def named_sides(
     store: Store, candidates: Sequence[str], base: str, home: Path, *, run_id: str | None = None
 ) -> dict[str, tuple[list[Side], list[Side]]]:
     """The sides of each candidate's base and of the candidate, by the candidate's name, as `compare_names` finds them."""
-    named = {}
-    for name in candidates:
-        result = _result(store, name, run_id)
-        reference = _reference(store, base, run_id, result)
-        base_group, group = _group(store, base, reference, home), _group(store, name, result, home)
-        base_sides, candidate_sides = with_known_defaults([base_group, group], home)
-        named[name] = (base_sides, candidate_sides)
-    return named
+    named = {name: sides_of_names(store, name, base, home, run_id=run_id) for name in candidates}
+    return {name: (list(sides.base), list(sides.candidate)) for name, sides in named.items()}
 
 
 def _require_metric(metric: str, sides: Sequence[Side]) -> None:

@@ -14,7 +14,7 @@ from orchestrator.store.pages.answers import (
     JobDetail,
     JobRow,
     Pace,
-    ProbeRun,
+    ProbedRun,
     Work,
 )
 from orchestrator.store.pages.jobs import JobQuestions
@@ -31,7 +31,7 @@ __all__ = [
     "JobState",
     "Pace",
     "Pages",
-    "ProbeRun",
+    "ProbedRun",
     "Work",
 ]
 

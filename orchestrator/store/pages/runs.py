@@ -14,7 +14,7 @@ from orchestrator.plan.job import JobKind
 from orchestrator.store.base import StorePart
 from orchestrator.store.database import clock
 from orchestrator.store.joins import JOBS_OF_RUNS, first_candidate, protocols_of
-from orchestrator.store.pages.answers import Arrivals, FailureGroup, Pace, ProbeRun, Work, engine_words
+from orchestrator.store.pages.answers import Arrivals, FailureGroup, Pace, ProbedRun, Work, engine_words
 from orchestrator.store.records import (
     AttemptState,
     FailureClass,
@@ -85,7 +85,7 @@ class RunQuestions(StorePart):
 
         return self._database.read(work)
 
-    def probe_runs(self) -> tuple[ProbeRun, ...]:
+    def probe_runs(self) -> tuple[ProbedRun, ...]:
         """The runs whose base was asked probes, newest first; one for each engine of a run."""
         n_paths = (
             sa.select(sa.func.count() - 1)
@@ -113,7 +113,7 @@ class RunQuestions(StorePart):
             .order_by(runs.c.created_at.desc(), runs.c.id)
         )  # fmt: skip
 
-        def work(connection: sa.Connection) -> tuple[ProbeRun, ...]:
+        def work(connection: sa.Connection) -> tuple[ProbedRun, ...]:
             rows = connection.execute(query).all()
             specs = protocols_of(connection, {row.protocol for row in rows})
             grouped: dict[tuple[str, str], list[AnyRow]] = {}
@@ -121,7 +121,7 @@ class RunQuestions(StorePart):
                 key = specs[row.protocol].engine.digest_without_length
                 grouped.setdefault((row.id, key), []).append(row)
             return tuple(
-                ProbeRun(
+                ProbedRun(
                     run_id=run_id,
                     created_at=asked[0].created_at,
                     weights_digest=asked[0].weights_digest,

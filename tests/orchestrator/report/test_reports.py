@@ -47,7 +47,7 @@ def test_a_run_begins_with_what_its_comparisons_show(pages: Pages, stored: Store
     text = "\n".join(line.text for line in page.verdict.lines)
     assert "Average: 0 of 3 better, 2 worse." in text
     assert "Not compared: expanded-zeroed, slerp-with-noise. quantisation: Q4_1 (base), none" in text
-    assert "`mergeboard compare --force`" in text
+    assert "Evaluate both with the same quantisation" in text
     assert any("Smoke test data" in notice.text for notice in page.notices)
     (table,) = blocks(page, ReportTable)
     assert [column.title for column in table.columns[:3]] == ["Verdict", "Mean", "IFEval"]
@@ -118,7 +118,7 @@ def test_an_imported_result_against_a_candidate(pages: Pages, stored: Stored) ->
     assert page.title == "someone/other-7B against whole stack twice"
     assert page.verdict.headline == "someone/other-7B is better than whole stack twice."
     assert "unpaired" in facts(page)["Test"]
-    assert any("Evaluate the candidate on it too" in line.text for line in page.verdict.lines)
+    assert any("Evaluate the side that lacks the score" in line.text for line in page.verdict.lines)
 
 
 @pytest.mark.parametrize("part", ["search", "confirmation"])
