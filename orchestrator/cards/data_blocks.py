@@ -13,7 +13,6 @@ from evals.claims.records import Figure, Unit, Where
 from evals.outside_file import parse_json
 from evals.suite import Suite
 from orchestrator.cards.figures import Number, in_percent, near_zero, number_in, unit_of
-from orchestrator.cards.front_matter import in_code
 from orchestrator.cards.orientation import Context
 from orchestrator.cards.protocol import protocol_of, questions_in
 from orchestrator.cards.scale import Entry, readings
@@ -44,6 +43,7 @@ class _Leaf:
 
 def figures_of_blocks(
     lines: Sequence[str],
+    in_code: Sequence[bool],
     contexts: Sequence[Context],
     first_group: int,
     names: Names,
@@ -51,7 +51,7 @@ def figures_of_blocks(
 ) -> list[Figure]:
     """The scores in the fenced blocks of a card that are JSON or YAML; `contexts` is of the heading above each line."""
     figures: list[Figure] = []
-    for number, (start, text) in enumerate(_blocks(lines)):
+    for number, (start, text) in enumerate(_blocks(lines, in_code)):
         data = _parsed(text, suites)
         if not isinstance(data, Mapping):
             continue
@@ -61,12 +61,11 @@ def figures_of_blocks(
     return figures
 
 
-def _blocks(lines: Sequence[str]) -> Iterator[tuple[int, str]]:
+def _blocks(lines: Sequence[str], in_code: Sequence[bool]) -> Iterator[tuple[int, str]]:
     """The first line (from 0) and the text of each fenced block that can be data."""
-    fenced = in_code(lines)
     start, count = 0, 0
     for i in range(len(lines) + 1):
-        if i < len(lines) and fenced[i]:
+        if i < len(lines) and in_code[i]:
             continue
         if i > start and count < _MAX_BLOCKS:
             # The closing line counts as inside.

@@ -17,6 +17,10 @@ from recipes.yaml_text import LOADER, YamlDocument, load_yaml_documents
 
 KEY = "model-index"
 MAX_BYTES = 4_000_000
+MAX_LINES = 50_000
+"""Maximum number of lines of a card with its metadata."""
+MAX_BODY_LINES = 10_000
+"""Maximum number of lines below the metadata; each is read by every reader of scores."""
 _MAX_ABOVE = 500
 """Maximum number of lines before `model-index:` that are tried as the start of the metadata."""
 _BOM = "\ufeff"
@@ -45,7 +49,7 @@ class FrontMatter:
 
 
 def decoded(card: str | bytes, source: str) -> str:
-    """Decode a card with its line ends unchanged. Raises CardError if it is not text."""
+    """Decode a card with its line ends unchanged. Raises CardError if it is not text or too long."""
     if len(card) > MAX_BYTES:
         raise CardError(f"{source} has {len(card):,} bytes; a card of more than {MAX_BYTES:,} is not read.")
     if isinstance(card, bytes):
@@ -59,6 +63,8 @@ def decoded(card: str | bytes, source: str) -> str:
         raise CardError(f"{source} is not text (it holds a NUL character); give a Markdown file.")
     if not card.strip():
         raise CardError(f"{source} is empty; give a model card.")
+    if (count := len(card.splitlines())) > MAX_LINES:
+        raise CardError(f"{source} has {count:,} lines; a card of more than {MAX_LINES:,} is not read.")
     return card
 
 

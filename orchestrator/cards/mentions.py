@@ -75,19 +75,20 @@ def benchmarks_in(sentence: str) -> list[Mention]:
             i += size
         else:
             i += 1
-    taken = [(m.start, m.end) for m in mentions]
+    taken = {i for m in mentions for i in range(m.start, m.end)}
     mentions += [
         Mention(m.start(), m.end(), "", m[0])
         for m in _UNKNOWN.finditer(sentence)
-        if not any(s < m.end() and m.start() < e for s, e in taken)
+        if taken.isdisjoint(range(m.start(), m.end()))
     ]
     return sorted(mentions, key=lambda m: m.start)
 
 
 def numbers_in_text(sentence: str, mentions: list[Mention]) -> Iterator[TextNumber]:
     """The numbers of a sentence that can be scores: no years, sizes, counts, versions, and no parts of names."""
+    taken = {i for m in mentions for i in range(m.start, m.end)}
     for match in _NUMBER.finditer(sentence):
-        if any(m.start <= match.start() < m.end for m in mentions):
+        if match.start() in taken:
             continue
         percent = match["percent"] is not None
         if not percent and _UNITS.match(sentence, match.end()):
@@ -114,9 +115,10 @@ def numbers_in_text(sentence: str, mentions: list[Mention]) -> Iterator[TextNumb
 def models_in(sentence: str, names: Names, mentions: list[Mention]) -> list[Mention]:
     """The models that a sentence names; the name of the card's own model is empty."""
     found = []
+    taken = {i for m in mentions for i in range(m.start, m.end)}
     for match in _TOKEN.finditer(sentence):
         text = match[0].rstrip("./-")
-        if any(m.start < match.start() + len(text) and match.start() < m.end for m in mentions):
+        if not taken.isdisjoint(range(match.start(), match.start() + len(text))):
             continue
         own = names.is_own(text)
         if own or names.is_other(text) or (is_model_name(text) and re.search(r"\d", text)):

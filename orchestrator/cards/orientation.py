@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -30,6 +31,7 @@ MODEL_HEADERS = frozenset(
         "モデル名",
     )
 )
+_BENCHMARK_NAME = re.compile(r"(?<=[\w-])(?:Bench|bench|BENCH|Eval)$")
 _TRAINING = frozenset(("epoch", "epochs", "step", "steps"))
 _FILES = frozenset(("filename", "file", "files", "quant", "bpw", "branch"))
 _MIN_SHARE = 0.6  # of the cells of a table without a known benchmark that must be numbers
@@ -83,9 +85,19 @@ def orientation(grid: Grid, suites: Sequence[Suite], names: Names, context: Cont
     if (matches or labels) and not (header & _FILES):
         return Orientation(len(matches) > len(labels), column) if _says_model(grid, names) else None
     harness = "metric" in header and "value" in header
-    if (context is not Context.SCORES and not harness) or header & _FILES:
+    announced = context is Context.SCORES or harness or _named_as_benchmarks(grid)
+    if not announced or header & _FILES:
         return None
     return _by_structure(grid, names)
+
+
+def _named_as_benchmarks(grid: Grid) -> bool:
+    """Whether two columns or two rows have names such as "FooBench" and "Bar-Eval"."""
+    first = [row[0] for row in grid.rows if row]
+    return any(
+        sum(_BENCHMARK_NAME.search(label.strip()[-40:]) is not None for label in labels) >= 2
+        for labels in (grid.header, first)
+    )
 
 
 def may_score(header: str, no_scores: frozenset[str]) -> bool:

@@ -62,7 +62,7 @@ _CLAUSE_OF = re.compile(
 )
 _RESPECTIVELY = re.compile(r"\brespectively\b", re.IGNORECASE)
 _MAX_SENTENCE = 2000
-_MAX_SENTENCES = 5000
+_MAX_SENTENCES = 3000
 _MAX_PAIRS = 40
 
 
@@ -146,6 +146,7 @@ def _of_sentence(
         return
     numbers = list(numbers_in_text(text, mentions))[:_MAX_PAIRS]
     models = models_in(text, names, mentions)
+    models += _base_mentions(text, models, bases)
     pairs = _pairs(text, numbers, mentions)
     for number, mention in pairs:
         figure = _figure(sentence, number, mention, group, suites)
@@ -276,8 +277,7 @@ def _subject(
     It is the model named right behind the number ("71.0 for X") or before its bracket ("X (71.0)"), else the subject of its
     clause, else the card's own model.
     """
-    others = [*models, *_base_mentions(text, models, bases)]
-    for model in others:
+    for model in models:
         if 0 <= model.start - number.end < 30 and _OF_MODEL.fullmatch(text[number.end : model.start]):
             return model.name or None
         gap = text[model.end : number.start] if 0 <= number.start - model.end < 6 else None
@@ -285,7 +285,7 @@ def _subject(
             return model.name or None
     if _OLD_VALUE.search(text[: number.start]):
         return bases[0] if bases else "base"
-    subject = _subject_of_clause(text, number, others)
+    subject = _subject_of_clause(text, number, models)
     if subject is not None:
         return subject.name or None
     return None if above.owner in (None, "own") else above.owner

@@ -35,6 +35,7 @@ from orchestrator.cards.data_blocks import figures_of_blocks
 from orchestrator.cards.figures import figures_of_index
 from orchestrator.cards.front_matter import (
     KEY,
+    MAX_BODY_LINES,
     MAX_BYTES,
     FrontMatter,
     decoded,
@@ -139,6 +140,11 @@ def read_card(
     suites = card_suites() if suites is None else suites
     metadata = find_front_matter(text, source) or find_pasted(text, source)
     body = text if metadata is None else _blanked(text, metadata)
+    lines = body.splitlines()
+    if (count := len(text[metadata.end if metadata else 0 :].splitlines())) > MAX_BODY_LINES:
+        raise CardError(
+            f"{source} has {count:,} lines of text; a card of more than {MAX_BODY_LINES:,} is not read."
+        )
     figures, names = figures_of_index(metadata, suites) if metadata else ([], ())
     checkpoint = _checkpoint(figures)
     stated_own = [n for n in (*names[:1], checkpoint) if n]
@@ -156,13 +162,14 @@ def read_card(
         t for key in ("model_name", "model-name", "name", "title") if isinstance(t := data.get(key), str)
     ]
     stated_names = [*stated_own, repository, *titles]
-    model = find_names(body, stated=stated_names, bases=bases, mentioned=mentioned)
-    lines = body.splitlines()
-    above = headings(lines)
+    fenced = in_code(lines)
+    above = headings(lines, fenced)
+    title = next(filter(None, above), None)
+    model = find_names(body, title, stated=stated_names, bases=bases, mentioned=mentioned)
     for group, grid in enumerate(tables, start=first_group):
-        owner, context, topic = _owner(grid, lines, above, model)
+        owner, context, topic = _owner(grid, lines, above, title, model)
         figures += figures_of_grid(grid, group, model, owner, suites, context, topic)
-    figures += _of_text(lines, tables, above, figures, model, bases, suites)
+    figures += _of_text(lines, fenced, tables, above, figures, model, bases, suites)
     figures = of_boards(figures, suites)
     model = model.with_others(f.subject for f in figures if f.subject is not None)
     index = data.get(KEY)
@@ -173,7 +180,7 @@ def read_card(
         has_front_matter=metadata is not None and metadata.fenced,
         model_index=index if isinstance(index, list) else None,
         figures=tuple(figures),
-        stated=stated_facts(_about_own(lines, above, tables, model), model.of_others),
+        stated=stated_facts(_about_own(lines, fenced, above, tables, model), model.of_others),
         bases=bases,
         mentioned=mentioned,
         sizes=_sizes(names[0] if names else None, body),
@@ -246,7 +253,7 @@ def _row_check(row: BoardRow) -> CardCheck:
 
 
 def _owner(
-    grid: Grid, lines: Sequence[str], above: Sequence[str | None], names: Names
+    grid: Grid, lines: Sequence[str], above: Sequence[str | None], title: str | None, names: Names
 ) -> tuple[str | None, Context, str | None]:
     """The model named in the line above a table, else in its heading; what these two announce, and the benchmark they name."""
     at = grid.start - 2
@@ -255,12 +262,13 @@ def _owner(
     caption = lines[at] if at >= 0 and "|" not in lines[at] and len(lines[at]) < 300 else ""
     heading = above[at] if at >= 0 else None
     owner = names.owner(caption) or (names.owner(heading or "") if at >= 0 else None)
-    context = context_of(caption, heading, is_title=heading == next(filter(None, above), None))
+    context = context_of(caption, heading, is_title=heading == title)
     return owner, context, topic_of(caption) or topic_of(heading or "")
 
 
 def _of_text(
     lines: Sequence[str],
+    fenced: Sequence[bool],
     tables: Sequence[Grid],
     headings_above: Sequence[str | None],
     figures: Sequence[Figure],
@@ -270,16 +278,17 @@ def _of_text(
 ) -> list[Figure]:
     """The scores outside tables: in JSON and YAML blocks, lists and sentences."""
     title = next(filter(None, headings_above), None)
-    context = {h: context_of(None, h, is_title=h == title) for h in {*headings_above}}
-    owner = {heading: names.owner(heading or "") for heading in {*headings_above}}
-    above = [Above(h, context[h], owner[h]) for h in headings_above]
+    below = {
+        h: Above(h, context_of(None, h, is_title=h == title), names.owner(h or "")) for h in {*headings_above}
+    }
+    above = [below[h] for h in headings_above]
     of_tables = {n for t in tables for n in range(t.start, t.lines[-1] + 1)}
-    fenced = {n for n, inside in enumerate(in_code(lines), start=1) if inside}
+    of_code = {n for n, inside in enumerate(fenced, start=1) if inside}
     names = names.with_others(f.subject for f in figures if f.subject is not None)
     group = max((f.group for f in figures), default=-1) + 1 + len(tables)
-    found = figures_of_blocks(lines, [a.context for a in above], group, names, suites)
+    found = figures_of_blocks(lines, fenced, [a.context for a in above], group, names, suites)
     group += len(found) + 1
-    skip = frozenset(of_tables | fenced)
+    skip = frozenset(of_tables | of_code)
     listed, read = figures_of_lists(lines, skip, above, group, names, suites)
     group += len(lines) + 1
     prose = figures_of_prose(lines, skip | read, above, group, names, bases, suites)
@@ -287,7 +296,11 @@ def _of_text(
 
 
 def _about_own(
-    lines: Sequence[str], above: Sequence[str | None], tables: Sequence[Grid], names: Names
+    lines: Sequence[str],
+    fenced: Sequence[bool],
+    above: Sequence[str | None],
+    tables: Sequence[Grid],
+    names: Names,
 ) -> str:
     """The lines about the card's own model: without tables and sections whose heading names another model.
 
@@ -296,7 +309,6 @@ def _about_own(
     of_tables = {n for t in tables for n in range(t.start, t.lines[-1] + 1)}
     of_other_model = {heading: names.owner(heading) not in (None, "own") for heading in {*above} if heading}
     measured = {heading: _MEASURED.search(heading) is not None for heading in of_other_model}
-    fenced = in_code(lines)
     return "\n".join(
         f"{heading}: {line}" if heading and measured[heading] and not fenced[number - 1] else line
         for number, (line, heading) in enumerate(zip(lines, above, strict=True), start=1)

@@ -73,8 +73,8 @@ def _base(data: Mapping[str, Any]) -> Iterator[tuple[CheckOutcome, str]]:
     if base and names and base not in names and _text(data.get("merge_method")) in _BASE_AMONG_SOURCES:
         yield (
             CheckOutcome.FAILS,
-            f"The base {base} is no source of this {data['merge_method']} ({_join(sorted(set(names)))}): mergekit refuses it today, and "
-            "earlier versions took the second source as the base, so that t counts from there.",
+            f"The base {base} is no source of this {data['merge_method']} ({_join(sorted(set(names)))}): mergekit refuses it today; "
+            "that of 2023 took the second source as the base, so that t counts from there, and so it is built.",
         )
 
 
@@ -83,7 +83,8 @@ def _twice(data: Mapping[str, Any]) -> Iterator[tuple[CheckOutcome, str]]:
     for name in sorted({m for m in models if m and models.count(m) > 1}):
         yield (
             CheckOutcome.FAILS,
-            f"{name} is listed {models.count(name)} times under `models`: it is merged with itself.",
+            f"{name} is listed {models.count(name)} times under `models`: mergekit before 0.1.5 counted it once, with the "
+            "first entry's parameters, and so it is built.",
         )
 
 

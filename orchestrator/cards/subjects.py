@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 
 from evals.claims.known import joined, tokens_of
 from evals.claims.labels import plain
-from orchestrator.cards.front_matter import in_code
 
 _OURS = re.compile(r"\b(?:ours|this (?:model|merge|repo|repository)|our (?:model|merge))\b", re.IGNORECASE)
 _HEADING = re.compile(r"#{1,6}[ \t]+(?P<text>\S.{0,300})")
@@ -96,37 +95,41 @@ def says_ours(label: str) -> bool:
 
 
 def find_names(
-    body: str, *, stated: Sequence[str | None], bases: Iterable[str], mentioned: Iterable[str]
+    body: str,
+    title: str | None,
+    *,
+    stated: Sequence[str | None],
+    bases: Iterable[str],
+    mentioned: Iterable[str],
 ) -> Names:
     """The names of the models in a card.
 
-    `stated` are names of its own model from its metadata and folder; names from its first heading and from the
+    `title` is its first heading, `stated` are names of its own model from its metadata and folder; names from its first heading and from the
     link to the leaderboard's details are added. `mentioned` are repositories in the text; those with a digit
     are used.
     """
     stated_forms = frozenset(f for name in stated if name for f in _forms(name))
     sources = frozenset(f for name in bases for f in _forms(name)) - stated_forms
-    text = _first_heading(body)
-    title = _title_names(text) if text else []
+    titles = _title_names(title) if title else []
     detailed = {f"{org}/{name}" for org, name in _DETAILS.findall(body)}
-    own = stated_forms | frozenset(f for t in title for f in _forms(t)) - sources - _FORM_WORDS
+    own = stated_forms | frozenset(f for t in titles for f in _forms(t)) - sources - _FORM_WORDS
     if len(detailed) == 1:
         own |= frozenset(_forms(next(iter(detailed)))) - sources
     others = frozenset(f for n in mentioned if re.search(r"\d", n) for f in _forms(n))
-    model = next((t for t in title if is_model_name(t) and own.intersection(_forms(t))), None)
+    model = next((t for t in titles if is_model_name(t) and own.intersection(_forms(t))), None)
     owned = frozenset(
-        plain(r) for n in (*stated, *title, *detailed) if n and (r := _repository(n)) is not None
+        plain(r) for n in (*stated, *titles, *detailed) if n and (r := _repository(n)) is not None
     )
     said = [n.rpartition("/")[2] for n in (*stated, model) if n]
     own_words = frozenset(frozenset(tokens_of(n)) for n in said if tokens_of(n))
     return Names(own=own, others=(sources | others) - own, owned=owned & own, heading=model, words=own_words)
 
 
-def headings(lines: Sequence[str]) -> list[str | None]:
+def headings(lines: Sequence[str], in_code: Sequence[bool]) -> list[str | None]:
     """For each line, the text of the nearest heading at or above it; code blocks have no headings."""
     nearest: list[str | None] = []
     current: str | None = None
-    for line, fenced in zip(lines, in_code(lines), strict=True):
+    for line, fenced in zip(lines, in_code, strict=True):
         text = None if fenced else _heading(line)
         current = text or current
         nearest.append(current)
@@ -141,11 +144,6 @@ def without_markup(text: str) -> str:
 def _heading(line: str) -> str | None:
     match = _HEADING.match(line) or _HTML_HEADING.search(line[:_MAX_LINE])
     return without_markup(match["text"]).strip(" #") or None if match else None
-
-
-def _first_heading(body: str) -> str | None:
-    lines = body.splitlines()
-    return next((text for text in headings(lines) if text), None)
 
 
 def _title_names(text: str) -> list[str]:

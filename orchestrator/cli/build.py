@@ -39,6 +39,7 @@ def build(
     """
     from orchestrator.cli.build_progress import build_progress
     from orchestrator.cli.interrupts import interruptible, same_command
+    from orchestrator.display.text_safety import line
     from orchestrator.run.build import build_to
     from orchestrator.settings import Settings
 
@@ -58,3 +59,5 @@ def build(
         f"{built.path}: {built.layers} layers, {built.parameters:,} parameters, {built.size_bytes:,} bytes ({built.how}, "
         f"{built.duration_s:.1f} s)"
     )
+    for note in built.notes:
+        typer.echo(f"Note: {line(note)}")

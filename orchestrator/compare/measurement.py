@@ -32,6 +32,11 @@ class Side:
     unfit: str | None = None
     benchmark: Benchmark | None = None
 
+    @property
+    def suite(self) -> str | None:
+        """The suite of the result; None if an import does not say it."""
+        return self.measurement.facts.get(Fact.SUITE)
+
     def outdated(self, benchmark: Benchmark) -> bool:
         """Whether it was measured with another definition of the benchmark than the current one."""
         definition = self.definition or self.measurement.facts.get(Fact.DEFINITION)

@@ -25,6 +25,7 @@ from orchestrator.compare.measurement import Side, shared_definition, under_defi
 Key = tuple[str, str]  # suite and benchmark
 RowKey = tuple[str, str | None]
 """Suite and benchmark of a row; no benchmark for the suite's average."""
+_NO_SUITE = "unknown"
 
 
 @dataclass(frozen=True)
@@ -203,6 +204,9 @@ def _pair(
         notes=_notes(base, candidate),
         lower_is_better=benchmark is not None and benchmark.lower_is_better,
     )
+    unnamed = _without_suite(base, candidate)
+    if unnamed:
+        return _Pair(row.model_copy(update={"refused": unnamed}), None)
     if base is None or candidate is None:
         return _Pair(
             row.model_copy(
@@ -237,6 +241,18 @@ def _pair(
         )
     update = {"delta": difference, "refused": reasons, "forced": bool(reasons), "notes": notes}
     return _Pair(row.model_copy(update=update), draws)
+
+
+def _without_suite(base: Side | None, candidate: Side | None) -> tuple[str, ...]:
+    """Why a result cannot be compared whose suite is not recorded; `force` does not apply."""
+    names = [
+        n for n, side in (("base", base), ("candidate", candidate)) if side is not None and side.suite is None
+    ]
+    return (
+        (f"{Fact.SUITE}: that of the {' and '.join(names)} is not recorded; import its files again",)
+        if names
+        else ()
+    )
 
 
 def _outdated(base: Side, candidate: Side, benchmark: Benchmark | None) -> tuple[str, ...]:
@@ -346,6 +362,6 @@ def _by_key(sides: Sequence[Side]) -> dict[Key, list[Side]]:
     """Sides by suite and benchmark: one per scoring stage, the main stage first."""
     by_key: dict[Key, list[Side]] = {}
     for side in sides:
-        key = (side.measurement.facts.known[Fact.SUITE], side.measurement.result.benchmark)
+        key = (side.suite or _NO_SUITE, side.measurement.result.benchmark)
         by_key.setdefault(key, []).append(side)
     return by_key

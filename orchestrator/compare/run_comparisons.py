@@ -210,7 +210,9 @@ def loaded_suites(sides: Iterable[Side]) -> list[Suite]:
     """The suites of sides, each once and as the newest of its sides had it; unknown names are left out."""
     suites: dict[str, Suite] = {}
     for side in sides:
-        name = _suite(side)
+        name = side.suite
+        if name is None:
+            continue
         digest = side.definition or side.measurement.facts.get(Fact.DEFINITION) or ""
         try:
             suites.setdefault(name, suite_with(name, side.measurement.result.benchmark, digest))
@@ -283,10 +285,6 @@ def run_comparisons(
         if base is not None and candidates:
             uncorrected += comparisons(base, candidates, home, force=force)
     return correct(uncorrected)
-
-
-def _suite(side: Side) -> str:
-    return side.measurement.facts.known[Fact.SUITE]
 
 
 def benchmark_scores(result: CandidateResult) -> tuple[BenchmarkScore, ...]:

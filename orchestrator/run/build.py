@@ -45,6 +45,9 @@ class Built(Frozen):
     size_bytes: int = Field(description="Size on disk in bytes.")
     how: str = Field(description="Whether it was built now or earlier, as a phrase.")
     duration_s: float = Field(description="Wall-clock seconds.")
+    notes: tuple[str, ...] = Field(
+        default=(), description="What mergekit ignores in the recipe, or what an older one meant by it."
+    )
 
 
 def build_to(
@@ -61,7 +64,8 @@ def build_to(
     A second call reuses the artifact. `watched` is entered while it builds. Raises SweepError, RecipeError or BuildError.
     """
     started = time.monotonic()
-    job = build_job(recipe, settings, base=base, sources=sources)
+    parsed = read_recipe(recipe, base).with_sources(dict(parse_source(text) for text in sources))
+    job = build_job(parsed, settings)
     store = ArtifactStore(settings.artifacts)
     existing = store.lookup(job.digest)
     _check_out(out, existing, settings.home / "cache")
@@ -75,17 +79,15 @@ def build_to(
         artifact = store.verify(job.digest)
         _copy(artifact, out)
     _describe(job, out)
-    return _report(
-        out, artifact, "built" if existing is None else "was built before", time.monotonic() - started
-    )
+    how = "built" if existing is None else "was built before"
+    return _report(out, artifact, how, time.monotonic() - started, parsed.remarks)
 
 
-def build_job(recipe: str, settings: Settings, *, base: str | None, sources: list[str]) -> BuildJob:
+def build_job(recipe: Recipe, settings: Settings) -> BuildJob:
     """The build job of a recipe given on the command line."""
-    parsed = read_recipe(recipe, base).with_sources(dict(parse_source(text) for text in sources))
-    pins = pin_sources(parsed, Path.cwd(), settings)
+    pins = pin_sources(recipe, Path.cwd(), settings)
     layers = {name: describe(source, home=settings.home).config.n_layers for name, source in pins.items()}
-    return build_job_of(parsed.resolved(layers), pins)
+    return build_job_of(recipe.resolved(layers), pins)
 
 
 def read_recipe(recipe: str, base: str | None) -> Recipe:
@@ -166,7 +168,7 @@ def _describe(job: BuildJob, out: Path) -> None:
             write_file(out / name, text.encode())
 
 
-def _report(out: Path, artifact: Artifact, how: str, duration_s: float) -> Built:
+def _report(out: Path, artifact: Artifact, how: str, duration_s: float, notes: tuple[str, ...]) -> Built:
     checkpoint = Checkpoint.open(out)
     return Built(
         path=out,
@@ -175,4 +177,5 @@ def _report(out: Path, artifact: Artifact, how: str, duration_s: float) -> Built
         size_bytes=artifact.size_bytes,
         how=how,
         duration_s=duration_s,
+        notes=notes,
     )

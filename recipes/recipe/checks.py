@@ -37,7 +37,10 @@ def check_module(node: Node, module: Module, stage: Stage) -> None:
 def _check_inputs(node: Node, models: list[ModelRef], base: ModelRef | None, method: Method) -> None:
     duplicate = next((model for model in models if models.count(model) > 1), None)
     if duplicate is not None:
-        node.refuse(f"{duplicate} is merged with itself: each checkpoint may be an input once.")
+        node.refuse(
+            f"{duplicate} is merged with itself in different layers: each checkpoint may be an input once, and older versions of mergekit "
+            "differ on which layers count."
+        )
     if method.base is BasePolicy.IGNORED:
         base = None
     if base is None and method.base is BasePolicy.REQUIRED:

@@ -10,6 +10,7 @@ from recipes.layer_path import MAX_LAYERS
 from recipes.recipe.checks import check_module
 from recipes.recipe.methods import CHAT_TEMPLATES, DTYPES, METHODS, Method
 from recipes.recipe.node import Node, describe, quoted
+from recipes.recipe.older import with_older_meaning
 from recipes.recipe.refs import ModelRef, SourceRef
 from recipes.recipe.settings import read_parameters
 from recipes.recipe.stage import DEFAULT_MODULE, Input, Module, Slice, Stage
@@ -66,6 +67,7 @@ def read_stage(node: Node) -> Stage:
         dtype=_read_dtype(node.child("dtype")),
         out_dtype=_read_dtype(node.child("out_dtype")),
     )
+    stage = with_older_meaning(stage, node)
     for module in stage.modules:
         module_node = node.child("modules").child(module.name) if node.value.get("modules") else node
         check_module(module_node.child("slices" if module.slices else "models"), module, stage)
