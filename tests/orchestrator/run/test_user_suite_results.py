@@ -85,7 +85,9 @@ def test_from_the_files_to_comparison_card_and_leaderboard(
     names = [r["dataset"]["name"] for r in card["model-index"][0]["results"]]
     assert names == ["own_choice", "own_pages ↓"]
     drawn: list[tuple[Sequence[GridColumn], Sequence[GridRow]]] = []
-    monkeypatch.setattr(page, "show_grid", lambda key, caption, columns, rows, **_: drawn.append((columns, rows)))
+    monkeypatch.setattr(
+        page, "show_grid", lambda key, caption, columns, rows, **_: drawn.append((columns, rows))
+    )
     app = AppTest.from_function(_leaderboard, default_timeout=60)
     app.session_state[READY] = True
     app.run()
