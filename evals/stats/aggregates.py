@@ -82,7 +82,13 @@ def _draws(
         bound = benchmark.subset(name).lower_bound if benchmark.aggregation.normalizes else 0.0
         n, metrics = sizes[name], [scored[m] for m in benchmark.metrics]
         subsets.append(
-            SubsetDocuments(name, bound, np.zeros((n, 1, len(metrics))), np.ones((n, len(metrics))))
+            SubsetDocuments(
+                name,
+                bound,
+                np.zeros((n, 1, len(metrics))),
+                np.ones((n, len(metrics))),
+                weight=benchmark.weight(name),
+            )
         )
         rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
         values = np.stack(_drawn(metrics, n / total, n_draws, rng), axis=1)[:, None, :]

@@ -278,7 +278,9 @@ def _subset(
     )
     weights = np.array([[keyed[0][key].weights.get(m, 1.0) for m in benchmark.metrics] for key in keys])
     bound = chance if benchmark.aggregation.normalizes else 0.0
-    return SubsetDocuments(name, bound, values, weights, _clusters(keys, keyed))
+    return SubsetDocuments(
+        name, bound, values, weights, _clusters(keys, keyed), weight=benchmark.weight(name)
+    )
 
 
 def _clusters(
