@@ -195,7 +195,7 @@ def delta_of(draws: PairedDraws) -> Delta:
         candidate=candidate,
         delta_points=points,
         delta_percent=(candidate / base - 1) * 100 if base > 0 else None,
-        interval=symmetric(points, half, limit=_limit(base, candidate)),
+        interval=symmetric(points, half, limit=limit_of(base, candidate)),
         stderr_points=float(draws.errors.std()),
         detectable_points=detectable(max(float(draws.errors.std()), draws.spread_points)),
         test=SignificanceTest.MCNEMAR if draws.exact else SignificanceTest.SIGN_FLIP,
@@ -212,7 +212,7 @@ def symmetric(points: float, half: float, limit: float = 100.0) -> Interval:
     return Interval(low=max(-limit, points - half), high=min(limit, points + half))
 
 
-def _limit(base: float, candidate: float) -> float:
+def limit_of(base: float, candidate: float) -> float:
     """The largest difference: 100 points of a share; scores above 100 are none (bits per byte)."""
     return 100.0 if max(base, candidate) <= 100.0 else math.inf
 

@@ -7,9 +7,20 @@ import pytest
 from dashboard.components.rows import meaning_of_row
 from dashboard.pages.leaderboard.table import meaning_of as grid_meaning
 from dashboard.samples import Flip, paired
+from evals.errors import EvaluationError
 from evals.normalize import suite_score
-from evals.scores import BenchmarkScore, Sample
-from evals.stats import Delta, Interval, MarginOutcome, SignificanceTest, delta, documents, margin_test
+from evals.scores import BenchmarkScore, Sample, Score
+from evals.stats import (
+    Delta,
+    Interval,
+    MarginOutcome,
+    SignificanceTest,
+    delta,
+    documents,
+    estimate_from_scores,
+    margin_test,
+    unpaired_delta,
+)
 from evals.suite import load_suite
 from orchestrator.charts import Meaning
 from orchestrator.compare import Comparison, ComparisonRow
@@ -117,6 +128,32 @@ def test_documents_gained_and_lost_and_the_margin() -> None:
     assert margin_test(better, 2.0).outcome is MarginOutcome.WORSE
     assert flip_groups([_compared("c", row(-3.0, lower=True))]) == ()
     assert len(flip_groups([_compared("c", row(-3.0, lower=False))])) == 2
+
+
+def test_bits_per_byte_without_samples() -> None:
+    """No share: above 1 as well, normal with the recorded error, and no interval without one."""
+    suite = load_suite("smoke")
+    first = suite.benchmarks[0]
+    pages = first.model_copy(
+        update={"lower_is_better": True, "metrics": ("bits_per_byte",), "subsets": first.subsets[:1]}
+    )
+
+    def scores(value: float, stderr: float | None) -> list[Score]:
+        return [
+            Score(
+                benchmark=pages.name, subset=pages.subsets[0].task, metric="bits_per_byte", value=value, stderr=stderr,
+                n=50, n_full=50, lower_bound=0.0, task_version="1",
+            )
+        ]  # fmt: skip
+
+    found = estimate_from_scores(scores(1.5, 0.05), pages)
+    assert found.value == pytest.approx(150)
+    assert found.interval.low == pytest.approx(150 - 9.8, abs=0.5)
+    assert found.interval.high == pytest.approx(150 + 9.8, abs=0.5)
+    worse = unpaired_delta(scores(1.5, 0.05), scores(3.5, 0.05), pages)
+    assert worse.interval.low < 200 < worse.interval.high
+    with pytest.raises(EvaluationError, match="neither samples nor a standard error"):
+        estimate_from_scores(scores(0.9, None), pages)
 
 
 def test_a_suite_with_both_directions_has_no_average() -> None:
