@@ -33,10 +33,14 @@ def subset_rows(benchmark: Benchmark, base: Side, candidate: Side) -> tuple[Subs
 
 
 def questions_of(
-    base: Sequence[Sample], candidate: Sequence[Sample], subset: str | None = None
+    base: Sequence[Sample],
+    candidate: Sequence[Sample],
+    subset: str | None = None,
+    *,
+    lower_is_better: bool = False,
 ) -> tuple[Pair, ...]:
     """The questions that both sides answered, of one subset or of all."""
-    pairs = paired(tuple(base), tuple(candidate))
+    pairs = paired(tuple(base), tuple(candidate), lower_is_better=lower_is_better)
     return pairs if subset is None else tuple(p for p in pairs if p.base.subset == subset)
 
 

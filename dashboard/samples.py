@@ -26,6 +26,7 @@ class Pair(Frozen):
 
     base: Sample = Field(description="The base's answer.")
     candidate: Sample = Field(description="The candidate's answer.")
+    lower_is_better: bool = Field(default=False, description="Whether the lower value is the better one.")
 
     @property
     def flip(self) -> Flip:
@@ -33,7 +34,7 @@ class Pair(Frozen):
         base, candidate = self.base.correct, self.candidate.correct
         if abs(base - candidate) < _EQUAL:
             return Flip.BOTH_RIGHT if base >= 0.5 else Flip.BOTH_WRONG
-        return Flip.GAINED if candidate > base else Flip.LOST
+        return Flip.GAINED if (candidate > base) is not self.lower_is_better else Flip.LOST
 
     @property
     def name(self) -> str:
@@ -41,11 +42,13 @@ class Pair(Frozen):
         return f"{self.base.subset}:{self.base.doc_id}"
 
 
-def paired(base: tuple[Sample, ...], candidate: tuple[Sample, ...]) -> tuple[Pair, ...]:
+def paired(
+    base: tuple[Sample, ...], candidate: tuple[Sample, ...], *, lower_is_better: bool = False
+) -> tuple[Pair, ...]:
     """The questions that both sides answered, in the base's order."""
     by_document = {(s.subset, s.doc_id): s for s in candidate}
     return tuple(
-        Pair(base=s, candidate=by_document[s.subset, s.doc_id])
+        Pair(base=s, candidate=by_document[s.subset, s.doc_id], lower_is_better=lower_is_better)
         for s in base
         if (s.subset, s.doc_id) in by_document
     )

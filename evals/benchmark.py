@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, model_validator
 
 from evals.engine import Frozen, digest_of
 from evals.errors import SuiteError
@@ -42,6 +43,11 @@ class Aggregation(StrEnum):
     def normalizes(self) -> bool:
         """Whether scores are normalised by the lower bound."""
         return self in (Aggregation.SUBSET_MEAN_NORMALIZED, Aggregation.POOLED_NORMALIZED)
+
+    @property
+    def of_subsets(self) -> bool:
+        """Whether the column is a mean over subsets, each of them a mean over its documents."""
+        return self in (Aggregation.SUBSET_MEAN_NORMALIZED, Aggregation.SUBSET_MEAN)
 
 
 class OutputKind(StrEnum):
@@ -91,6 +97,11 @@ class Subset(Frozen):
     overrides: dict[str, JsonValue] = Field(
         default_factory=dict,
         description="Fields of the task that replace lm-eval's, to reproduce the board's procedure.",
+    )
+    files: dict[str, tuple[str, ...]] = Field(
+        default_factory=dict,
+        exclude_if=_is_unset,
+        description="Split -> data files of this task, where they are others than those of the benchmark's `dataset`.",
     )
 
     @property
@@ -195,6 +206,28 @@ class Benchmark(Frozen):
         exclude_if=_is_unset,
         description="Tasks whose own Python was allowed by name.",
     )
+    weights: dict[str, float] = Field(
+        default_factory=dict,
+        exclude_if=_is_unset,
+        description="Weight of every subset in the mean over subsets, by its task; without it they weigh the same.",
+    )
+
+    @model_validator(mode="after")
+    def _check_weights(self) -> Benchmark:
+        if not self.weights:
+            return self
+        tasks = [subset.task for subset in self.subsets]
+        if not self.aggregation.of_subsets:
+            raise ValueError(
+                f"weights need a mean over subsets: set `aggregation: {Aggregation.SUBSET_MEAN}` in {self.name}"
+            )
+        if wrong := [task for task in self.weights if task not in tasks]:
+            raise ValueError(f"weights name {wrong[0]}, which is none of {quoted_list(tasks)}")
+        if missing := [task for task in tasks if task not in self.weights]:
+            raise ValueError(f"weights lack {missing[0]}: give every subset of {self.name} a weight")
+        if bad := [task for task, value in self.weights.items() if not 0 < value < math.inf]:
+            raise ValueError(f"the weight of {bad[0]} is {self.weights[bad[0]]:g}: give a number above 0")
+        return self
 
     @functools.cached_property
     def digest(self) -> str:
@@ -203,6 +236,10 @@ class Benchmark(Frozen):
         return digest_of(
             {"benchmark": self.model_dump(mode="json", exclude=shown), "files": _project_file_hashes(self)}
         )
+
+    def weight(self, task: str) -> float:
+        """Weight of a subset in the mean over subsets; 1 where none is given."""
+        return self.weights.get(task, 1.0)
 
     def subset(self, task: str) -> Subset:
         """The subset with this lm-eval task; SuiteError if there is none."""

@@ -7,6 +7,7 @@ import functools
 import hashlib
 import json
 import os
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -198,8 +199,9 @@ def content_digest(location: Path, benchmark: Benchmark) -> str:
     every data file if the README has no mapping. Other configurations and prose do not count.
     """
     if benchmark.dataset.files:
-        texts = {s: [benchmark.files[n] for n in names] for s, names in benchmark.dataset.files.items()}
-        return digest_of(texts)
+        texts: dict[str, Any] = _texts(benchmark, benchmark.dataset.files)
+        own = {subset.task: _texts(benchmark, subset.files) for subset in benchmark.subsets if subset.files}
+        return digest_of(texts | ({"of tasks": own} if own else {}))
     digest = hashlib.sha256()
     mapping = _mapping(location / "README.md", benchmark)
     digest.update(json.dumps(mapping, sort_keys=True).encode())
@@ -207,6 +209,11 @@ def content_digest(location: Path, benchmark: Benchmark) -> str:
         digest.update(name.encode())
         digest.update(_file_sha256(location / name, _file_state(location / name)))
     return digest.hexdigest()[:16]
+
+
+def _texts(benchmark: Benchmark, files: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """Split -> texts of data files that travel with a benchmark."""
+    return {split: [benchmark.files[name] for name in names] for split, names in files.items()}
 
 
 def require_content(location: Path, benchmark: Benchmark, planned: str) -> None:

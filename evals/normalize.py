@@ -21,8 +21,8 @@ def raw_value(benchmark: Benchmark, scores: Sequence[Score], *, metric: str | No
     """The benchmark's raw value as in the board's raw column, 0 to 1."""
     metrics = benchmark.metrics if metric is None else (metric,)
     by_metric = [_scores_of_metric(benchmark, scores, m) for m in metrics]
-    if benchmark.aggregation in (Aggregation.SUBSET_MEAN_NORMALIZED, Aggregation.SUBSET_MEAN):
-        return fmean(fmean(s.value for s in group) for group in by_metric)
+    if benchmark.aggregation.of_subsets:
+        return fmean(_subset_mean(benchmark, group, [s.value for s in group]) for group in by_metric)
     return fmean(_pooled_mean([s.value for s in group], group) for group in by_metric)
 
 
@@ -34,7 +34,10 @@ def normalized_value(benchmark: Benchmark, scores: Sequence[Score], *, metric: s
     metrics = benchmark.metrics if metric is None else (metric,)
     by_metric = [_scores_of_metric(benchmark, scores, m) for m in metrics]
     if benchmark.aggregation is Aggregation.SUBSET_MEAN_NORMALIZED:
-        return fmean(fmean(normalized(s.value, s.lower_bound) for s in group) for group in by_metric)
+        return fmean(
+            _subset_mean(benchmark, group, [normalized(s.value, s.lower_bound) for s in group])
+            for group in by_metric
+        )
     return normalized(raw, _pooled_mean([s.lower_bound for s in by_metric[0]], by_metric[0]))
 
 
@@ -104,6 +107,13 @@ def _scores_of_metric(benchmark: Benchmark, scores: Sequence[Score], metric: str
             f"There is no score '{metric}' of benchmark '{benchmark.name}'; evaluate it first, or import results with it."
         )
     return [by_subset[task] for task in tasks if task in by_subset]
+
+
+def _subset_mean(benchmark: Benchmark, scores: Sequence[Score], values: Sequence[float]) -> float:
+    """The mean over subsets, weighted where the benchmark gives weights."""
+    if not benchmark.weights:
+        return fmean(values)
+    return fmean(values, [benchmark.weight(score.subset) for score in scores])
 
 
 def _pooled_mean(values: Sequence[float], scores: Sequence[Score]) -> float:

@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError
 
 from evals.engine import Frozen
 from evals.errors import SuiteError
-from evals.suite import FILES_PREFIX, Suite, define_suite, defined_names, load_suite, suite_names
+from evals.suite import FILES_PREFIX, Aggregation, Suite, define_suite, defined_names, load_suite, suite_names
 from evals.suite_of_tasks import folder_tasks, suite_of_tasks, travelling_files
 from evals.task_yaml import read_yaml
 
@@ -95,8 +95,11 @@ def read_suite_file(path: Path, allow_code: Collection[str] = (), name: str | No
             include=_folder(folder) if folder else None,
             allow_code=allowed,
         )
-        rest = {k: v for k, v in data.items() if k not in ("tasks", "include", "name")}
-        return _validated(made.model_dump(mode="json") | rest, path)
+        rest = {k: v for k, v in data.items() if k not in ("tasks", "include", "name", "weights")}
+        definition = made.model_dump(mode="json")
+        if data.get("weights"):
+            _add_weights(definition["benchmarks"], data["weights"], path)
+        return _validated(definition | rest, path)
     if "benchmarks" not in data:
         raise SuiteError(
             f"{path} holds no suite: give `tasks: [TASK, ...]`, or full `benchmarks` as `mergeboard suite init` writes them."
@@ -110,6 +113,23 @@ def read_suite_file(path: Path, allow_code: Collection[str] = (), name: str | No
     return _validated(data, path)
 
 
+def _add_weights(benchmarks: list[dict[str, Any]], weights: Any, path: Path) -> None:
+    """Put weights of tasks into the columns of their groups, which become weighted means over subsets."""
+    if not isinstance(weights, dict):
+        raise SuiteError(f"Suite file {path}: weights: give a mapping of tasks to numbers.")
+    left = dict(weights)
+    for benchmark in benchmarks:
+        tasks = [subset["task"] for subset in benchmark["subsets"]]
+        if len(tasks) > 1 and any(task in left for task in tasks):
+            benchmark["weights"] = {task: left.pop(task) for task in tasks if task in left}
+            benchmark["aggregation"] = Aggregation.SUBSET_MEAN
+    if left:
+        raise SuiteError(
+            f"Suite file {path}: weights: '{next(iter(left))}' is no subset of a group of `tasks`; name the group, "
+            "or give full `benchmarks` with subsets as `mergeboard suite init` writes them."
+        )
+
+
 def _add_files(benchmark: dict[str, Any], path: Path, include: Path | None, allowed: Collection[str]) -> None:
     """Put the user's task files into a benchmark that names them."""
     if include is None:
@@ -117,11 +137,13 @@ def _add_files(benchmark: dict[str, Any], path: Path, include: Path | None, allo
             f"{path} has a benchmark with `tasks: '{FILES_PREFIX}'` and no `include:`, the folder of its task files."
         )
     tasks = [str(s.get("task")) for s in benchmark.get("subsets") or () if isinstance(s, dict)]
-    data_files, files, code = travelling_files(tasks, _folder(include), allowed)
+    data, code = travelling_files(tasks, _folder(include), allowed)
     dataset = benchmark.get("dataset")
-    if isinstance(dataset, dict) and data_files:
-        dataset["files"] = data_files
-    benchmark |= {"files": files, "code": code}
+    if isinstance(dataset, dict) and data.dataset.files:
+        dataset["files"] = data.dataset.files
+        for subset in benchmark["subsets"]:
+            subset["files"] = data.of_task.get(str(subset.get("task")), {})
+    benchmark |= {"files": data.files, "code": code}
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,7 @@ from evals.benchmark import (
 )
 from evals.errors import SuiteError
 from evals.suite import BoardSettings, Suite
-from evals.task_data import dataset_of
+from evals.task_data import TaskData, dataset_of
 from evals.task_files import lm_eval_tasks
 from evals.task_metrics import lower_is_better, main_metrics, metric_labels
 from evals.task_yaml import (
@@ -74,6 +75,7 @@ def suite_of_tasks(
             f"allow_code names {sorted(unused)[0]}, which is none of the suite's tasks; correct the name."
         )
     allowed = set(allow_code)
+    _refuse_repeats(columns, names)
     return Suite(
         name=name,
         title=name,
@@ -82,18 +84,28 @@ def suite_of_tasks(
     )
 
 
+def _refuse_repeats(columns: Sequence[_Column], names: Sequence[str]) -> None:
+    """SuiteError if a task is in the suite twice: its score would have two meanings."""
+    tasks = Counter(leaf.file.name for column in columns for leaf in column.leaves)
+    for task, count in tasks.items():
+        if count > 1:
+            raise SuiteError(
+                f"The task '{task}' is {count} times in {', '.join(names)}: a suite has each task once. Leave out the name that repeats it, "
+                "or make a second suite."
+            )
+
+
 def travelling_files(
     tasks: Sequence[str], include: Path, allow_code: Collection[str]
-) -> tuple[dict[str, tuple[str, ...]], dict[str, str], tuple[str, ...]]:
-    """Data files by split, all files as text, and the tasks with Python, of tasks in a user's folder."""
+) -> tuple[TaskData, tuple[str, ...]]:
+    """The data and files of tasks in a user's folder, and which of them have Python."""
     index = with_folder(TaskIndex(), include)
     for task in tasks:
         if task not in index.files:
             raise SuiteError(f"{include} has no task '{task}'; {index.names_like(task)}")
     leaves = [_leaf(index.files[task], {}) for task in tasks]
     code = tuple(leaf.file.name for leaf in leaves if _needs_permission(leaf, set(allow_code), ""))
-    dataset, files = dataset_of(leaves, own=True)
-    return dataset.files, files, code
+    return dataset_of(leaves, own=True), code
 
 
 def metrics_of_tasks(names: Sequence[str], include: Path | None = None) -> dict[str, tuple[str, ...]]:
@@ -136,7 +148,8 @@ def _columns(name: str, index: TaskIndex) -> Iterator[_Column]:
         return
     fields = read_task(file.path, file.root)
     leaves = list(_leaves(fields, {}, index, file))
-    aggregated = next(iter(fields.get("aggregate_metric_list") or ()), None)
+    listed = fields.get("aggregate_metric_list") or ()
+    aggregated = listed if isinstance(listed, Mapping) else next(iter(listed), None)
     if aggregated is None:
         for leaf in leaves:
             yield _Column(leaf.file.name, str(leaf.fields.get("task_alias") or leaf.file.name), [leaf])
@@ -200,7 +213,7 @@ def _benchmark(column: _Column, allowed: set[str]) -> Benchmark:
     metrics = main_metrics(metric_labels(fields), column.metric)
     lower = lower_is_better(metrics[0], fields)
     own = not leaves[0].file.path.is_relative_to(lm_eval_tasks())
-    dataset, files = dataset_of(leaves, own)
+    data = dataset_of(leaves, own)
     size_weighted = column.metric is None or bool(column.metric.get("weight_by_size", True))
     output = kinds.pop()
     shots = int(fields.get("num_fewshot") or 0)
@@ -213,11 +226,11 @@ def _benchmark(column: _Column, allowed: set[str]) -> Benchmark:
         aggregation=Aggregation.POOLED if size_weighted else Aggregation.SUBSET_MEAN,
         output=output,
         extraction=_extraction(output, metrics[0]),
-        dataset=dataset,
-        subsets=tuple(_subset(leaf, shots) for leaf in leaves),
+        dataset=data.dataset,
+        subsets=tuple(_subset(leaf, shots, data) for leaf in leaves),
         remark=column.remark,
         lower_is_better=lower,
-        files=files,
+        files=data.files,
         code=tuple(code),
     )
 
@@ -287,7 +300,7 @@ def _common_folder(leaves: Sequence[TaskLeaf]) -> str:
     return Path(os.path.commonpath(folders)).relative_to(lm_eval_tasks()).as_posix()
 
 
-def _subset(leaf: TaskLeaf, shots: int) -> Subset:
+def _subset(leaf: TaskLeaf, shots: int, of: TaskData) -> Subset:
     choices = leaf.fields.get("doc_to_choice")
     n_choices = len(choices) if isinstance(choices, list | dict) and len(choices) > 1 else None
     own_shots = int(leaf.fields.get("num_fewshot") or 0)
@@ -302,4 +315,5 @@ def _subset(leaf: TaskLeaf, shots: int) -> Subset:
         choices=n_choices,
         data=None if data is None else str(data),
         overrides=overrides | ({} if own_shots == shots else {"num_fewshot": own_shots}),
+        files=of.of_task.get(leaf.file.name, {}),
     )

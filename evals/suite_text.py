@@ -22,16 +22,15 @@ def formula(benchmark: Benchmark) -> str:
     """How the column is computed from the scores, as a formula of one line."""
     names = " + ".join(benchmark.metrics)
     metric = names if len(benchmark.metrics) == 1 else f"({names}) / {len(benchmark.metrics)}"
-    n_subsets = len(benchmark.subsets)
     bounds = sorted({subset.choices for subset in benchmark.subsets if subset.choices})
     bound = f"1/{bounds[0]}" if len(bounds) == 1 else "1/(choices of the subset)" if bounds else "0"
     unit = "byte" if benchmark.metrics[0] == "bits_per_byte" else "document"
     over_all = f"mean over every {unit} of {metric}"
     match benchmark.aggregation:
         case Aggregation.SUBSET_MEAN_NORMALIZED:
-            text = f"100 * mean over {n_subsets} subsets of max(0, (m - b) / (1 - b)), m = mean of {metric}, b = {bound}"
+            text = f"100 * {_mean_over(benchmark)} of max(0, (m - b) / (1 - b)), m = mean of {metric}, b = {bound}"
         case Aggregation.SUBSET_MEAN:
-            text = f"100 * mean over {n_subsets} subsets of the mean of {metric}"
+            text = f"100 * {_mean_over(benchmark)} of the mean of {metric}"
         case Aggregation.POOLED_NORMALIZED:
             text = f"100 * max(0, (m - b) / (1 - b)), m = {over_all}, b = {bound}"
         case Aggregation.POOLED:
@@ -39,6 +38,14 @@ def formula(benchmark: Benchmark) -> str:
         case Aggregation.METRIC_MEAN:
             text = f"100 * mean of {len(benchmark.metrics)} metrics ({', '.join(benchmark.metrics)}), each over all documents"
     return text + (" (lower is better)" if benchmark.lower_is_better else "")
+
+
+def _mean_over(benchmark: Benchmark) -> str:
+    """For example `mean over 2 subsets`, or with weights `(3 * a + 1 * b) / 4, each`."""
+    if not benchmark.weights:
+        return f"mean over {len(benchmark.subsets)} subsets"
+    terms = [f"{benchmark.weights[subset.task]:g} * {subset.task}" for subset in benchmark.subsets]
+    return f"({' + '.join(terms)}) / {sum(benchmark.weights.values()):g}, each the value"
 
 
 def suite_text(
@@ -81,6 +88,12 @@ def _benchmark_lines(benchmark: Benchmark, others: Collection[str]) -> Iterator[
     normalized = _NORMALIZED.get(benchmark.aggregation)
     if normalized is not None and any(subset.choices for subset in benchmark.subsets):
         yield f"    # aggregation: {normalized}  # {formula(benchmark.model_copy(update={'aggregation': normalized}))}"
+    if benchmark.weights:
+        yield f"    weights: {_inline(benchmark.weights)}  # of the subsets in their mean"
+    elif len(benchmark.subsets) > 1:
+        tasks = [subset.task for subset in benchmark.subsets]
+        named = f"{{{tasks[0]}: 2, {tasks[1]}: 1{', ...' if len(tasks) > 2 else ''}}}"
+        yield f"    # weights: {named}  # of the subsets in their mean, with `aggregation: {Aggregation.SUBSET_MEAN}`"
     yield f"    output: {benchmark.output}"
     yield f"    extraction: {benchmark.extraction}"
     if benchmark.lower_is_better:
@@ -96,7 +109,7 @@ def _benchmark_lines(benchmark: Benchmark, others: Collection[str]) -> Iterator[
         yield f"    card: {_inline(benchmark.card.model_dump(mode='json', exclude_none=True))}"
     yield "    subsets:  # `choices`: number of choices, whose inverse is the lower bound"
     for subset in benchmark.subsets:
-        yield f"      - {_inline(subset.model_dump(mode='json', exclude_defaults=True))}"
+        yield f"      - {_inline(subset.model_dump(mode='json', exclude_defaults=True, exclude={'files'}))}"
 
 
 def _inline(value: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,18 @@ _LOADERS = ("json", "csv", "text")
 _BINARY_LOADERS = ("parquet", "arrow", "pandas", "webdataset", "xml")
 
 
-def dataset_of(leaves: Sequence[TaskLeaf], own: bool) -> tuple[Dataset, dict[str, str]]:
-    """The data set of a benchmark's tasks, and the files that travel with it."""
+@dataclass(frozen=True)
+class TaskData:
+    """The data set of a benchmark's tasks, and the task and data files that travel with it as text, by relative path."""
+
+    dataset: Dataset
+    files: dict[str, str]
+    of_task: dict[str, dict[str, tuple[str, ...]]]
+    """Split -> data files of the tasks that have others than `dataset`."""
+
+
+def dataset_of(leaves: Sequence[TaskLeaf], own: bool) -> TaskData:
+    """Where the data of these tasks is; SuiteError if it cannot travel or they read several data sets."""
     first = leaves[0]
     paths = {leaf.dataset for leaf in leaves}
     if paths == {""}:
@@ -30,7 +41,7 @@ def dataset_of(leaves: Sequence[TaskLeaf], own: bool) -> tuple[Dataset, dict[str
             f"The tasks of '{first.file.name}' read several data sets ({', '.join(sorted(paths)[:3])})."
         )
     if not own:
-        return Dataset(path=first.dataset), {}
+        return TaskData(Dataset(path=first.dataset), {}, {})
     if first.dataset in _BINARY_LOADERS or (first.file.path.parent / first.dataset).is_dir():
         raise SuiteError(
             f"The data of '{first.file.name}' ({first.dataset}) is neither text nor a data set of the hub, so that it cannot travel with the "
@@ -41,17 +52,17 @@ def dataset_of(leaves: Sequence[TaskLeaf], own: bool) -> tuple[Dataset, dict[str
     if any(python_of(leaf.fields) for leaf in leaves):
         files |= {path for path in root.rglob("*.py") if "__pycache__" not in path.parts}
     dataset = Dataset(path=first.dataset)
+    by_task: dict[str, dict[str, tuple[str, ...]]] = {}
     if first.dataset in _LOADERS:
-        if len(leaves) > 1 and len({str(leaf.fields.get("dataset_kwargs")) for leaf in leaves}) > 1:
-            raise SuiteError(
-                f"The tasks of one group ({first.file.name}, ...) have data files of their own; name them one by one."
-            )
-        splits = _data_files(first)
-        files |= {root / name for names in splits.values() for name in names}
-        dataset = Dataset(path=first.dataset, files=splits)
-    return dataset, {str(path.relative_to(root)): _text(path) for path in sorted(files)} if _fits(
-        files
-    ) else {}
+        by_task = {leaf.file.name: _data_files(leaf) for leaf in leaves}
+        files |= {root / name for of in by_task.values() for names in of.values() for name in names}
+        dataset = Dataset(path=first.dataset, files=by_task[first.file.name])
+    _require_size(files)
+    return TaskData(
+        dataset,
+        {str(path.relative_to(root)): _text(path) for path in sorted(files)},
+        {task: splits for task, splits in by_task.items() if splits != dataset.files},
+    )
 
 
 def _data_files(leaf: TaskLeaf) -> dict[str, tuple[str, ...]]:
@@ -89,11 +100,10 @@ def _text(path: Path) -> str:
         ) from error
 
 
-def _fits(files: Collection[Path]) -> bool:
+def _require_size(files: Collection[Path]) -> None:
     size = sum(path.stat().st_size for path in files)
     if size > MAX_FILES_BYTES:
         raise SuiteError(
             f"The files of a task have {size:,} bytes, more than the {MAX_FILES_BYTES:,} that travel with a suite: put the data into a "
             "folder ORG/NAME of MERGEBOARD_DATASETS on every node, and name it as dataset_path."
         )
-    return True

@@ -18,7 +18,7 @@ from lm_eval.api.task import Task
 from evals.datasets import content_digest, find_dataset
 from evals.errors import DatasetError, EvaluationError, SuiteError
 from evals.scores import EvalSettings
-from evals.suite import FILES_PREFIX, OWN_TASKS_DIR, Benchmark, Extraction
+from evals.suite import FILES_PREFIX, OWN_TASKS_DIR, Benchmark, Extraction, Subset
 from evals.task_files import task_folder
 from evals.task_yaml import index_of, python_of, read_task
 
@@ -47,7 +47,7 @@ def load_tasks(benchmark: Benchmark, settings: EvalSettings, mirror: Path | None
     members = [
         {
             "task": subset.task,
-            **_data_fields(benchmark, location, cache, manager.task_index[subset.task].cfg),
+            **_data_fields(benchmark, subset, location, cache, manager.task_index[subset.task].cfg),
             "num_fewshot": benchmark.shots,
             **functions,
             **benchmark.overrides,
@@ -73,17 +73,16 @@ def load_tasks(benchmark: Benchmark, settings: EvalSettings, mirror: Path | None
 
 
 def _data_fields(
-    benchmark: Benchmark, location: Path, cache: Path, config: dict[str, Any] | None
+    benchmark: Benchmark, subset: Subset, location: Path, cache: Path, config: dict[str, Any] | None
 ) -> dict[str, Any]:
     """The fields of a task that say where its data is: a local data set, or files that came with the definition."""
     kwargs = {
         k: v for k, v in ((config or {}).get("dataset_kwargs") or {}).items() if k != "trust_remote_code"
     }
-    if not benchmark.dataset.files:
+    by_split = subset.files or benchmark.dataset.files
+    if not by_split:
         return {"dataset_path": str(location), "dataset_kwargs": {**kwargs, "cache_dir": str(cache)}}
-    files = {
-        split: [str(location / name) for name in names] for split, names in benchmark.dataset.files.items()
-    }
+    files = {split: [str(location / name) for name in names] for split, names in by_split.items()}
     return {
         "dataset_path": benchmark.dataset.path,
         "dataset_kwargs": {**kwargs, "data_files": files, "cache_dir": str(cache)},

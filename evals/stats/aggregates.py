@@ -20,7 +20,7 @@ import scipy
 from evals.errors import EvaluationError
 from evals.scores import Score
 from evals.stats.estimates import Delta, Estimate, SignificanceTest
-from evals.stats.paired import bootstrap_p, detectable, make_estimate, pooled, symmetric
+from evals.stats.paired import bootstrap_p, detectable, limit_of, make_estimate, pooled, symmetric
 from evals.stats.resample import N_DRAWS, Floats, SubsetDocuments, combine, reach
 from evals.suite import Benchmark
 
@@ -50,7 +50,7 @@ def unpaired_delta(
         candidate=value,
         delta_points=difference,
         delta_percent=(value / value_base - 1) * 100 if value_base > 0 else None,
-        interval=symmetric(difference, reach(errors)),
+        interval=symmetric(difference, reach(errors), limit=limit_of(value_base, value)),
         stderr_points=float(errors.std()),
         detectable_points=detectable(float(errors.std())),
         test=SignificanceTest.UNPAIRED,
@@ -82,10 +82,19 @@ def _draws(
         bound = benchmark.subset(name).lower_bound if benchmark.aggregation.normalizes else 0.0
         n, metrics = sizes[name], [scored[m] for m in benchmark.metrics]
         subsets.append(
-            SubsetDocuments(name, bound, np.zeros((n, 1, len(metrics))), np.ones((n, len(metrics))))
+            SubsetDocuments(
+                name,
+                bound,
+                np.zeros((n, 1, len(metrics))),
+                np.ones((n, len(metrics))),
+                weight=benchmark.weight(name),
+            )
         )
         rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
-        values = np.stack(_drawn(metrics, n / total, n_draws, rng), axis=1)[:, None, :]
+        if benchmark.lower_is_better:
+            values = np.stack([_drawn_size(s, n_draws, rng) for s in metrics], axis=1)[:, None, :]
+        else:
+            values = np.stack(_drawn(metrics, n / total, n_draws, rng), axis=1)[:, None, :]
         drawn.append((values * n, np.full((n_draws, len(metrics)), float(n))))
         point = np.array([s.value for s in metrics])[None, None, :]
         at_value.append((point * n, np.full((1, len(metrics)), float(n))))
@@ -100,6 +109,16 @@ def _drawn(metrics: Sequence[Score], share: float, n_draws: int, rng: np.random.
         quantile = rng.uniform(size=n_draws)
         return [np.clip(_distribution(s, share).ppf(quantile), 0.0, 1.0) for s in metrics]
     return [np.clip(_distribution(metrics[0], share).rvs(size=n_draws, random_state=rng), 0.0, 1.0)]
+
+
+def _drawn_size(score: Score, n_draws: int, rng: np.random.Generator) -> Floats:
+    """Draws of a metric that is no share (bits per byte): normal with the recorded error."""
+    if score.stderr is None:
+        raise EvaluationError(
+            f"{score.metric} of {score.subset} has neither samples nor a standard error: evaluate with samples kept."
+        )
+    drawn: Floats = np.maximum(0.0, rng.normal(score.value, score.stderr, n_draws))
+    return drawn
 
 
 def _distribution(score: Score, share: float) -> Any:

@@ -45,37 +45,51 @@ class MarginTest(Frozen):
     outcome: MarginOutcome = Field(description="What is shown, by the p-values after their correction.")
 
 
-def margin_test(delta: Delta, margin_points: float) -> MarginTest:
-    """Test a delta against a margin in points; the p-values are not corrected. Raises ValueError for a margin of 0 or less."""
+def margin_test(delta: Delta, margin_points: float, *, lower_is_better: bool = False) -> MarginTest:
+    """Test a delta against a margin in points; the p-values are not corrected.
+
+    With `lower_is_better`, worse is above the base. Raises ValueError for a margin of 0 or less.
+    """
     if margin_points <= 0:
         raise ValueError(f"a margin is more than 0 points, not {margin_points:g}")
     p_lower = _p_above(delta, -margin_points)
     p_upper = _p_below(delta, margin_points)
+    p_non_inferior, p_equivalent = p_upper if lower_is_better else p_lower, max(p_lower, p_upper)
     return MarginTest(
         margin_points=margin_points,
-        p_non_inferior=p_lower,
-        p_equivalent=max(p_lower, p_upper),
-        outcome=_outcome(delta, margin_points, p_lower, max(p_lower, p_upper)),
+        p_non_inferior=p_non_inferior,
+        p_equivalent=p_equivalent,
+        outcome=_outcome(delta, margin_points, p_non_inferior, p_equivalent, lower_is_better),
     )
 
 
-def with_corrected(test: MarginTest, delta: Delta, p_non_inferior: float, p_equivalent: float) -> MarginTest:
+def with_corrected(
+    test: MarginTest,
+    delta: Delta,
+    p_non_inferior: float,
+    p_equivalent: float,
+    *,
+    lower_is_better: bool = False,
+) -> MarginTest:
     """The test with p-values that are corrected for further tests, and the outcome that follows from them."""
     return test.model_copy(
         update={
             "p_non_inferior": p_non_inferior,
             "p_equivalent": p_equivalent,
-            "outcome": _outcome(delta, test.margin_points, p_non_inferior, p_equivalent),
+            "outcome": _outcome(delta, test.margin_points, p_non_inferior, p_equivalent, lower_is_better),
         }
     )
 
 
-def _outcome(delta: Delta, margin_points: float, p_non_inferior: float, p_equivalent: float) -> MarginOutcome:
+def _outcome(
+    delta: Delta, margin_points: float, p_non_inferior: float, p_equivalent: float, lower_is_better: bool
+) -> MarginOutcome:
     if p_equivalent < EQUIVALENT_ALPHA:
         return MarginOutcome.EQUIVALENT
     if p_non_inferior < NON_INFERIOR_ALPHA:
         return MarginOutcome.NOT_WORSE
-    return MarginOutcome.WORSE if delta.interval.high < -margin_points else MarginOutcome.OPEN
+    best = -delta.interval.low if lower_is_better else delta.interval.high
+    return MarginOutcome.WORSE if best < -margin_points else MarginOutcome.OPEN
 
 
 def _p_above(delta: Delta, bound: float) -> float:

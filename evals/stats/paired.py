@@ -44,6 +44,7 @@ class Documents:
 
     subsets: tuple[SubsetDocuments, ...]
     pooled: bool
+    lower_is_better: bool = False
 
     @property
     def n(self) -> int:
@@ -56,8 +57,8 @@ class PairedDraws:
     """Inputs of a delta's test and interval.
 
     `sides` are the normalized scores of base and candidate, `errors` draws of the delta's error with mean 0, `spread_points` its
-    standard error without the floor, `parts` its parts under random swaps of base and candidate, `better` candidate minus base
-    of every document.
+    standard error without the floor, `parts` its parts under random swaps of base and candidate, `better` how much better the
+    candidate is on every document.
     """
 
     sides: Floats
@@ -92,7 +93,7 @@ def documents(sides: Sequence[Sequence[Sample]], benchmark: Benchmark) -> Docume
     for key in common:
         by_subset.setdefault(key[0], []).append(key)
     subsets = tuple(_subset(name, keys, keyed, benchmark) for name, keys in by_subset.items())
-    return Documents(subsets, pooled(benchmark))
+    return Documents(subsets, pooled(benchmark), benchmark.lower_is_better)
 
 
 def pooled(benchmark: Benchmark) -> bool:
@@ -194,7 +195,7 @@ def delta_of(draws: PairedDraws) -> Delta:
         candidate=candidate,
         delta_points=points,
         delta_percent=(candidate / base - 1) * 100 if base > 0 else None,
-        interval=symmetric(points, half),
+        interval=symmetric(points, half, limit=limit_of(base, candidate)),
         stderr_points=float(draws.errors.std()),
         detectable_points=detectable(max(float(draws.errors.std()), draws.spread_points)),
         test=SignificanceTest.MCNEMAR if draws.exact else SignificanceTest.SIGN_FLIP,
@@ -206,9 +207,14 @@ def delta_of(draws: PairedDraws) -> Delta:
     )
 
 
-def symmetric(points: float, half: float) -> Interval:
-    """The interval `points` ± `half`, clipped to [-100, 100]."""
-    return Interval(low=max(-100.0, points - half), high=min(100.0, points + half))
+def symmetric(points: float, half: float, limit: float = 100.0) -> Interval:
+    """The interval `points` ± `half`, clipped to [-`limit`, `limit`]."""
+    return Interval(low=max(-limit, points - half), high=min(limit, points + half))
+
+
+def limit_of(base: float, candidate: float) -> float:
+    """The largest difference: 100 points of a share; scores above 100 are none (bits per byte)."""
+    return 100.0 if max(base, candidate) <= 100.0 else math.inf
 
 
 def make_estimate(value: float, drawn: Floats, n: int) -> Estimate:
@@ -272,7 +278,9 @@ def _subset(
     )
     weights = np.array([[keyed[0][key].weights.get(m, 1.0) for m in benchmark.metrics] for key in keys])
     bound = chance if benchmark.aggregation.normalizes else 0.0
-    return SubsetDocuments(name, bound, values, weights, _clusters(keys, keyed))
+    return SubsetDocuments(
+        name, bound, values, weights, _clusters(keys, keyed), weight=benchmark.weight(name)
+    )
 
 
 def _clusters(
@@ -309,5 +317,8 @@ def _value(sample: Sample, metric: str, benchmark: Benchmark) -> float:
 
 
 def _per_document(docs: Documents) -> Floats:
-    """Candidate minus base of every document, its metrics averaged."""
-    return np.concatenate([(s.values[:, 1] - s.values[:, 0]).mean(axis=1) for s in docs.subsets])
+    """How much better the candidate is than the base on every document, its metrics averaged."""
+    differences: Floats = np.concatenate(
+        [(s.values[:, 1] - s.values[:, 0]).mean(axis=1) for s in docs.subsets]
+    )
+    return -differences if docs.lower_is_better else differences

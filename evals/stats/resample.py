@@ -49,6 +49,8 @@ class SubsetDocuments:
     weights: Floats
     clusters: NDArray[np.int64] | None = None
     """The cluster of each document, 0 to the number of clusters minus 1; None if documents are independent."""
+    weight: float = 1.0
+    """Weight of the subset in the mean over subsets; a pooled score has none."""
 
     @property
     def n(self) -> int:
@@ -220,5 +222,6 @@ def combine(
         normalized((values / items[:, None, :]).mean(axis=2), subset.lower_bound, floor=floor)
         for subset, (values, items) in zip(subsets, sums, strict=True)
     ]
-    averaged: Floats = np.mean(by_subset, axis=0)
-    return averaged
+    if len({subset.weight for subset in subsets}) == 1:
+        return np.asarray(np.mean(by_subset, axis=0))
+    return np.asarray(np.average(by_subset, axis=0, weights=[subset.weight for subset in subsets]))

@@ -78,8 +78,10 @@ class SwapDistribution:
 
 def swap_parts(subsets: Sequence[SubsetDocuments], pooled: bool) -> tuple[Part, ...]:
     """The parts of one benchmark's delta; `subsets` have two sides, base and candidate."""
-    units = [list(subsets)] if pooled else [[s] for s in subsets]
-    return tuple(part for unit in units for part in _parts_of_unit(unit, 1 / len(units)))
+    if pooled:
+        return tuple(_parts_of_unit(subsets, 1.0))
+    total = math.fsum(s.weight for s in subsets)
+    return tuple(part for s in subsets for part in _parts_of_unit([s], s.weight / total))
 
 
 def distribution(parts: Sequence[Part]) -> SwapDistribution:

@@ -44,7 +44,10 @@ def with_margin(comparisons: Sequence[Comparison], margin_points: float) -> tupl
     Tests of further candidates that only `n_tests` counts are assumed to show nothing.
     """
     rows = [row for c in comparisons for row in (*c.rows, *c.averages)]
-    tests = [margin_test(row.delta, margin_points) if row.delta is not None else None for row in rows]
+    tests = [
+        margin_test(row.delta, margin_points, lower_is_better=row.lower_is_better) if row.delta else None
+        for row in rows
+    ]
     counted = max((c.n_tests for c in comparisons), default=0)
     others = max(0, counted - sum(test is not None for test in tests))
     non_inferior = corrected([t.p_non_inferior if t is not None else None for t in tests], others)
@@ -65,7 +68,9 @@ def _with_margin(
 ) -> ComparisonRow:
     if test is None or row.delta is None or p_non_inferior is None or p_equivalent is None:
         return row
-    margin = with_corrected(test, row.delta, p_non_inferior, p_equivalent)
+    margin = with_corrected(
+        test, row.delta, p_non_inferior, p_equivalent, lower_is_better=row.lower_is_better
+    )
     return row.model_copy(update={"margin": margin})
 
 

@@ -199,7 +199,7 @@ class RunFamily:
                     effects.append(_effect(name, row, row.delta_points, p))
             if is_partial:
                 partial.append(name)
-        effects.sort(key=lambda effect: -effect.delta_points)
+        effects.sort(key=lambda effect: -effect.gain)
         return RunVerdict(
             base=base,
             standings={name: standings[position] for position, name in names.items()},

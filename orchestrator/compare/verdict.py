@@ -46,6 +46,11 @@ class Effect(Frozen):
         return (self.delta_points > 0) is not self.lower_is_better
 
     @property
+    def gain(self) -> float:
+        """The difference in points, positive where it is an improvement."""
+        return -self.delta_points if self.lower_is_better else self.delta_points
+
+    @property
     def sentence(self) -> str:
         """For example `slerp-with-noise +17.0 IFEval (p 0.045)`."""
         forced = ", forced" if self.forced else ""
@@ -69,9 +74,9 @@ class RunVerdict(Frozen):
 
     base: str = Field(description="Display name of the base.")
     standings: dict[str, Standing] = Field(description="The standing of every candidate, by name.")
-    average_effects: tuple[Effect, ...] = Field(description="Differences of the average, largest first.")
+    average_effects: tuple[Effect, ...] = Field(description="Differences of the average, largest gain first.")
     benchmark_effects: tuple[Effect, ...] = Field(
-        description="Differences of single benchmarks, largest first."
+        description="Differences of single benchmarks, largest gain first."
     )
     n_averages: int = Field(ge=0, description="Number of candidates whose average was compared.")
     partial: tuple[str, ...] = Field(default=(), description="Candidates with a partial score.")
@@ -167,7 +172,7 @@ def _named(effects: Sequence[Effect]) -> str:
     if len(effects) <= _MOST_NAMED + 1:
         return "; ".join(effect.sentence for effect in effects)
     better = [effect for effect in effects if effect.improved]
-    worse = [effect for effect in effects if effect.delta_points < 0]
+    worse = [effect for effect in effects if not effect.improved]
     parts = []
     if better:
         first = "; ".join(effect.sentence for effect in better[:_MOST_NAMED])
@@ -193,4 +198,4 @@ def _effects(rows: Sequence[tuple[str, ComparisonRow]]) -> tuple[Effect, ...]:
         for candidate, row in rows
         if row.significant and row.delta is not None and row.p_corrected is not None
     ]
-    return tuple(sorted(effects, key=lambda effect: -effect.delta_points))
+    return tuple(sorted(effects, key=lambda effect: -effect.gain))

@@ -39,8 +39,16 @@ class FlipGroup:
 
 
 def flip_groups(comparisons: Sequence[Comparison]) -> tuple[FlipGroup, ...]:
-    """The benchmarks to choose questions from: those with a shown difference; all of the candidates where there is none."""
-    rows = [(c.candidate, row) for c in comparisons for row in c.rows if row.delta is not None]
+    """The benchmarks to choose questions from: those with a shown difference; all of the candidates where there is none.
+
+    Documents of which only the log-probability is measured are neither right nor wrong: such benchmarks have none.
+    """
+    rows = [
+        (c.candidate, row)
+        for c in comparisons
+        for row in c.rows
+        if row.delta is not None and not row.lower_is_better
+    ]
     real = [(name, row) for name, row in rows if row.significant and row.delta is not None]
     chosen = real or sorted(
         rows, key=lambda item: -abs(item[1].delta.delta_points) if item[1].delta is not None else 0.0

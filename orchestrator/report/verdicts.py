@@ -135,7 +135,7 @@ def _benchmarks(verdict: RunVerdict) -> list[ReportLine]:
 def _shown(effects: Sequence[Effect]) -> list[ReportLine]:
     """The largest gains and losses; the rest is counted."""
     gains = [effect for effect in effects if effect.improved]
-    losses = [effect for effect in reversed(effects) if effect.delta_points <= 0]
+    losses = [effect for effect in reversed(effects) if not effect.improved]
     half = _MOST_EFFECTS // 2
     n_gains = min(len(gains), max(half, _MOST_EFFECTS - len(losses)))
     shown = [*gains[:n_gains], *losses[: _MOST_EFFECTS - n_gains]]

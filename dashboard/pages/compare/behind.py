@@ -39,8 +39,8 @@ def show_questions(
     digests = [e.job_digest for scored in (pair.base, pair.candidate) for e in _records(scored.scores, row)]
     subset = _subsets(row, base, candidate, "|".join(digests))
     asked = _asked(pages, pair.base.scores, row)
-    pairs = questions_of(base.samples, candidate.samples, subset)
-    worse = row.delta is not None and row.delta.delta_points < 0
+    pairs = questions_of(base.samples, candidate.samples, subset, lower_is_better=row.lower_is_better)
+    worse = row.delta is not None and row.delta.delta_points != 0 and not row.improved
     questions.show(pairs, comparison.base, comparison.candidate, asked, lost_first=worse)
 
 

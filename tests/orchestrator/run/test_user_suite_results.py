@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,12 @@ from streamlit.testing.v1 import AppTest
 from typer.testing import CliRunner
 
 from dashboard.charts import READY
+from dashboard.components.grid import GridColumn, GridRow
+from dashboard.pages.leaderboard import page
+from dashboard.pages.leaderboard.table import meaning_of
 from evals import suite as suites
 from orchestrator import cli
+from orchestrator.compare import ComparisonRow
 from tests.support.in_process import all_runs_here
 from tests.support.own_tasks import write_own_tasks
 from tests.support.tiny_checkpoints import tiny_checkpoint
@@ -79,11 +84,25 @@ def test_from_the_files_to_comparison_card_and_leaderboard(
     card = yaml.safe_load(called("card", "second"))
     names = [r["dataset"]["name"] for r in card["model-index"][0]["results"]]
     assert names == ["own_choice", "own_pages ↓"]
+    drawn: list[tuple[Sequence[GridColumn], Sequence[GridRow]]] = []
+    monkeypatch.setattr(
+        page, "show_grid", lambda key, caption, columns, rows, **_: drawn.append((columns, rows))
+    )
     app = AppTest.from_function(_leaderboard, default_timeout=60)
     app.session_state[READY] = True
     app.run()
     assert not app.exception
-    shown = str(app.main)
-    assert "own_choice" in shown
-    assert "theirs" in shown
+    columns, rows = drawn[-1]
+    assert {"own_choice", "own_pages ↓"} <= {column.label for column in columns}
+    base, theirs = rows
+    assert (base.name, theirs.name) == ("base", "theirs")
+    for compared in of_run["rows"]:
+        cell = theirs.cells[compared["benchmark"]]
+        assert cell.text == f"{compared['candidate']:.1f}"
+        assert base.cells[compared["benchmark"]].text == f"{compared['base']:.1f}"
+        assert f"{compared['delta']['delta_points']:+z.1f}" in cell.delta
+    # The direction is that of the metric, on the page as in the verdict.
+    judged = ComparisonRow.model_validate(pages)
+    assert judged.improved is (pages["candidate"] < pages["base"])
+    assert theirs.cells["own_pages"].meaning == meaning_of(judged)
     assert ran
