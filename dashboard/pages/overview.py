@@ -11,6 +11,7 @@ from dashboard import address, data, widgets
 from dashboard.address import View
 from dashboard.pages import live_run
 from dashboard.pages.imported import imported_runs
+from dashboard.report_button import report_button
 from dashboard.runs import parts_of_scans, run_end, seconds_between, suites_of
 from dashboard.scan_verdict import scan_of_run, scan_verdict, show_scan_verdict
 from dashboard.scans import warning_of
@@ -130,6 +131,8 @@ def _result(pages: Pages, run: RunRecord, progress: JobCounts) -> None:
         for view, label in links:
             address.link(view, label, run=run.id)
         address.link(View.JOB, "All jobs", run=run.id)
+        if columns:
+            report_button(run.name, run_id=run.id)
 
 
 def _runs(pages: Pages) -> None:
