@@ -127,7 +127,7 @@ def _result(pages: Pages, run: RunRecord, progress: JobCounts) -> None:
         links.insert(0, (View.LEADERBOARD, "All recipes and scores"))
     if not columns:
         st.caption(f"This run built {progress.done:,} checkpoints and scored nothing.")
-    with st.container(horizontal=True):
+    with st.container(horizontal=True, vertical_alignment="center"):
         for view, label in links:
             address.link(view, label, run=run.id)
         address.link(View.JOB, "All jobs", run=run.id)

@@ -93,7 +93,7 @@ def test_what_a_reader_comes_for_costs_few_clicks(two: tuple[Served, str], brows
         (overview, "worse than base|better than base"),
         (leaderboard, "worse than base|better than base"),
         (f"{served.address}/compare?run={served.run}&cand={BETTER}", r"block \(10, 17\)"),
-        (f"{served.address}/?run={scan}", "held-out"),
+        (f"{served.address}/?run={scan}", r"has a real gain: \(3, 6\)"),
     ):
         begin(page, address)
         with page.expect_download() as waiting:

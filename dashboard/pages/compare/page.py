@@ -144,7 +144,7 @@ def _sentence(
         st.subheader(escaped(comparison_sentence(comparison), 900), anchor=False)
         if suite is not None and suite.smoke:
             st.badge("smoke test data: not leaderboard scores", color="orange")
-        with st.container(horizontal=True, gap="medium"):
+        with st.container(horizontal=True, gap="medium", vertical_alignment="center"):
             position = candidate.position
             address.link(View.RECIPE, "The candidate's recipe", run=run.id, base=base.position, cand=position)
             address.link(View.CARD, "Its card", run=run.id, base=base.position, cand=position)
