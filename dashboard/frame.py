@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from dashboard import address, data, widgets
 from dashboard.address import View
 from dashboard.comparisons import Comparer
+from dashboard.components.readable import make_readable
 from dashboard.pages import card as card_view
 from dashboard.pages import claims, compare, job, layer_map, leaderboard, overview
 from dashboard.pages import recipe as recipe_view
@@ -29,9 +30,7 @@ _ICON = str(Path(__file__).with_name("icon.svg"))
 # Reduce Streamlit's margins for wide tables; give the controls of a row the same height.
 _STYLE = (
     "<style>.stMainBlockContainer{padding:2.5rem 2.5rem 3rem}"
-    "[data-testid=stButtonGroup] button{min-height:2.5rem}"
-    # Streamlit's captions are too pale for WCAG AA.
-    "[data-testid=stCaptionContainer]{color:inherit!important;opacity:.8}</style>"
+    "[data-testid=stButtonGroup] button{min-height:2.5rem}</style>"
 )
 _PAGES: dict[View, tuple[str, str, Callable[[Pages, RunRecord | None], None]]] = {
     View.OVERVIEW: ("Overview", ":material/monitoring:", overview.show),
@@ -69,6 +68,7 @@ def main() -> None:
     }
     address.register(pages)
     st.html(_STYLE)
+    make_readable()
     st.navigation(list(pages.values())).run()
 
 

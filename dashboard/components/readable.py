@@ -38,7 +38,7 @@ _reachable = st.components.v2.component("mergeboard_reachable", html="<span></sp
 
 
 def make_readable() -> None:
-    """Mend contrast and keyboard access on the page that calls it."""
+    """Mend contrast and keyboard access; called once, by the frame of all pages."""
     colours = component_colours()
     st.html(_CSS % colours)
     with st.container(height=1, border=False, key="reachable"):

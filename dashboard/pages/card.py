@@ -10,7 +10,6 @@ import streamlit as st
 from dashboard import address, data, widgets
 from dashboard.board import Row, flat, known_suite
 from dashboard.comparisons import comparer, comparison_of
-from dashboard.components.readable import make_readable
 from dashboard.pages.candidates import choose_one, first_recipe, requested_candidate
 from dashboard.pages.job import base_place
 from dashboard.pages.leaderboard import scope, scores_of
@@ -33,7 +32,6 @@ _FORMS = {
 
 def show(pages: Pages, run: RunRecord | None) -> None:
     """Draw the page."""
-    make_readable()
     widgets.heading("Card", line(run.name, 100) if run else "")
     if run is None:
         widgets.show_message(

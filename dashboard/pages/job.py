@@ -10,9 +10,10 @@ import streamlit as st
 
 from dashboard import address, data, widgets
 from dashboard.address import View
-from dashboard.components.readable import make_readable, show_command
+from dashboard.components.readable import show_command
 from dashboard.components.rows import show_table
 from dashboard.logs import log_tail
+from dashboard.pages.candidates import requested_candidate
 from dashboard.repeat import base_of, repeat_command
 from evals.claims.facts import NOT_RECORDED
 from orchestrator.display.format import duration, moment, parameters, size
@@ -35,7 +36,6 @@ STATES = {
 
 def show(pages: Pages, run: RunRecord | None) -> None:
     """Draw the page."""
-    make_readable()
     widgets.heading("Job", line(run.name, 100) if run else "")
     if run is None:
         widgets.show_message(
@@ -49,8 +49,13 @@ def show(pages: Pages, run: RunRecord | None) -> None:
 
 
 def _list(pages: Pages, run: RunRecord, *, opened: bool) -> None:
-    """Draw the list of the run's jobs."""
-    st.subheader("Jobs of this run", anchor=False)
+    """Draw the list of the run's jobs, or of one recipe's if the address names one."""
+    recipe = requested_candidate(pages, run, "of")
+    if recipe is None and address.value("of"):
+        address.say_unknown("recipe", address.value("of"), "every job of the run")
+    st.subheader(f"Jobs of {escaped(recipe.name, 90)}" if recipe else "Jobs of this run", anchor=False)
+    if recipe is not None:
+        address.link(View.JOB, "All jobs of this run", run=run.id)
     names = ["", *(s.value for s in JobState)]
     state = address.segments(
         "State",
@@ -60,7 +65,7 @@ def _list(pages: Pages, run: RunRecord, *, opened: bool) -> None:
         resets=("jobs",),
     )
     job_state = JobState(state) if state else None
-    position = address.number("of") if address.value("of") else None
+    position = recipe.position if recipe is not None else None
     total, _ = data.live(pages.job_list, run.id, state=job_state, position=position, limit=1)
     first = address.pager("jobs", total, _PER_PAGE, "jobs" if total != 1 else "job")
     _, rows = data.live(

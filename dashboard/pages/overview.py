@@ -11,6 +11,7 @@ from dashboard import address, data, widgets
 from dashboard.address import View
 from dashboard.pages import live_run
 from dashboard.pages.imported import imported_runs
+from dashboard.report_button import report_button
 from dashboard.runs import parts_of_scans, run_end, seconds_between, suites_of
 from dashboard.scan_verdict import scan_of_run, scan_verdict, show_scan_verdict
 from dashboard.scans import warning_of
@@ -126,10 +127,12 @@ def _result(pages: Pages, run: RunRecord, progress: JobCounts) -> None:
         links.insert(0, (View.LEADERBOARD, "All recipes and scores"))
     if not columns:
         st.caption(f"This run built {progress.done:,} checkpoints and scored nothing.")
-    with st.container(horizontal=True):
+    with st.container(horizontal=True, vertical_alignment="center"):
         for view, label in links:
             address.link(view, label, run=run.id)
         address.link(View.JOB, "All jobs", run=run.id)
+        if columns:
+            report_button(run.name, run_id=run.id)
 
 
 def _runs(pages: Pages) -> None:

@@ -14,6 +14,7 @@ from tests.support.demo_stores import Maker, demo_store, load_suite
 from tests.support.made_results import DEMO, HOSTILE, Made
 from tests.support.pg import postgres
 from tests.support.store_fixtures import store, url
+from tests.support.task_store import task_store
 
 __all__ = ["browser", "postgres", "served", "store", "url"]
 
@@ -41,6 +42,17 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     run = demo_store(home)
     with serving(home, run) as dashboard:
         yield dashboard
+
+
+@pytest.fixture(scope="session")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Served, str]]:
+    """A dashboard on a run with something of everything, and the id of a confirmed scan."""
+    if CHROMIUM is None:
+        pytest.skip("no Chromium here: `make browser` installs it")
+    home = tmp_path_factory.mktemp("two")
+    run, scan = task_store(home)
+    with serving(home, run) as dashboard:
+        yield dashboard, scan
 
 
 @pytest.fixture(autouse=True)

@@ -24,7 +24,7 @@ from tests.support.browser import (
 )
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 def test_every_page_is_drawn(served: Served, browser: Browser, scheme: Scheme) -> None:
     page = opened(browser, f"{served.address}/?run={served.run}", scheme)
     for name in PAGES:
@@ -46,7 +46,9 @@ def test_every_page_is_drawn(served: Served, browser: Browser, scheme: Scheme) -
     served.no_error()
 
 
+@pytest.mark.slow
 def test_three_clicks_lead_to_a_question_that_flipped(served: Served, browser: Browser) -> None:
+    """The pictures of the docs; tests/dashboard/test_clicks.py counts clicks on every run of the tests."""
     page = opened(browser, f"{served.address}/?run={served.run}")
     page.get_by_role("link", name="Leaderboard").click()
     expect(page.locator(BOARD)).to_contain_text("▼")

@@ -94,7 +94,7 @@ def test_keys_act_on_what_has_the_focus_and_never_leave_the_page(served: Served,
     page.wait_for_timeout(300)
     assert "/leaderboard" in page.url
     page.keyboard.press("Enter")
-    page.wait_for_url("**/compare?**cand=3**")
+    page.wait_for_url("**/recipe?**cand=3**")
     page.context.close()
     served.no_error()
 

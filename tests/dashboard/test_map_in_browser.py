@@ -2,38 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.support.accessibility import serious_findings
-from tests.support.browser import CHROMIUM, PLOT, Scheme, Served, opened, picture, serving, settled
-from tests.support.demo_stores import demo_store
-from tests.support.probe_store import scan_store
+from tests.support.browser import PLOT, Scheme, Served, opened, picture, settled
 
 WIDTHS = (390, 1100, 1440)
 
 
-@pytest.fixture(scope="module")
-def scanned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """The dashboard on a store with a confirmed scan and the demo."""
-    if CHROMIUM is None:
-        pytest.skip("no Chromium here: `make browser` installs it")
-    home = tmp_path_factory.mktemp("scanned")
-    demo_store(home)
-    search, _ = scan_store(home)
-    with serving(home, search) as dashboard:
-        yield dashboard
-
-
 @pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
-def test_pages_are_accessible_and_fit_a_phone(scanned: Served, browser: Browser, scheme: Scheme) -> None:
-    """On main axe finds captions below the contrast of WCAG AA on each of these pages."""
-    page = opened(browser, f"{scanned.address}/?run={scanned.run}", scheme)
+def test_pages_are_accessible_and_fit_a_phone(
+    two: tuple[Served, str], browser: Browser, scheme: Scheme
+) -> None:
+    """axe found captions below the contrast of WCAG AA on each of these pages."""
+    served, scan = two
+    page = opened(browser, f"{served.address}/?run={scan}", scheme)
     for name in ("overview", "layers", "claims"):
         if name != "overview":
-            page.goto(f"{scanned.address}/{name}?run={scanned.run}")
+            page.goto(f"{served.address}/{name}?run={scan}")
             settled(page)
         if name == "layers":
             expect(page.locator(PLOT).first).to_be_visible()
@@ -50,7 +37,7 @@ def test_pages_are_accessible_and_fit_a_phone(scanned: Served, browser: Browser,
                 assert box["y"] < 400, "the verdict is at the top"
             picture(page, f"{name}-scan-{width}-{scheme}")
     page.context.close()
-    scanned.no_error()
+    served.no_error()
 
 
 def _overflow(page: Page) -> int:
@@ -62,8 +49,9 @@ def _overflow(page: Page) -> int:
     )
 
 
-def test_the_best_block_and_its_command_are_one_click_away(scanned: Served, browser: Browser) -> None:
-    page = opened(browser, f"{scanned.address}/?run={scanned.run}")
+def test_the_best_block_and_its_command_are_one_click_away(two: tuple[Served, str], browser: Browser) -> None:
+    served, scan = two
+    page = opened(browser, f"{served.address}/?run={scan}")
     page.get_by_test_id("stMain").get_by_role("link", name="Map and best path").click()  # the only click
     detail = page.locator(".st-key-path_detail")
     expect(detail).to_contain_text("Best: (3, 6)")
@@ -85,4 +73,4 @@ def test_the_best_block_and_its_command_are_one_click_away(scanned: Served, brow
         page.get_by_role("button", name="Ranking as CSV").click()
     assert waiting.value.suggested_filename == "probe-layer-paths.csv"
     page.context.close()
-    scanned.no_error()
+    served.no_error()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+import shutil
+from pathlib import Path
+
 from playwright.sync_api import Browser, expect
 
 from orchestrator.store.pages import Pages
-from tests.support.browser import Served, opened, settled
+from tests.support.browser import Served, opened, serving, settled
 
 
 def test_back_undoes_one_change_after_another_and_two_tabs_keep_their_runs(
@@ -47,16 +49,34 @@ def test_back_undoes_one_change_after_another_and_two_tabs_keep_their_runs(
     served.no_error()
 
 
-@pytest.mark.parametrize(
-    ("address", "names"),
-    [
+def test_an_address_that_names_nothing_says_so(served: Served, browser: Browser) -> None:
+    page = opened(browser, served.address)
+    for address, names in (
         ("job?run={run}&state=lost&jobs=99", "state “lost”"),
+        ("job?run={run}&jobs=99", "page “99”"),
+        ("job?run={run}&of=999", "recipe “999”"),
+        ("leaderboard?run={run}&base=999", "base “999”"),
+        ("compare?run={run}&cand=999", "candidate “999”"),
+        ("compare?run={run}&base=x", "base “x”"),
+        ("recipe?run={run}&cand=999", "recipe “999”"),
+        ("card?run={run}&cand=77", "candidate “77”"),
+        ("layers?run={run}&path=(99, 100)", "(99, 100)"),
+        ("leaderboard?run=0000", "The run that this link names is not in this store"),
         ("nowhere?run={run}", "The page that you have requested does not seem to exist"),
-    ],
-)
-def test_an_address_that_names_nothing_says_so(
-    served: Served, browser: Browser, address: str, names: str
-) -> None:
-    page = opened(browser, f"{served.address}/{address.format(run=served.run)}")
-    expect(page.locator("body")).to_contain_text(names)
+    ):
+        page.goto(f"{served.address}/{address.format(run=served.run)}")
+        expect(page.locator("body")).to_contain_text(names)
     page.context.close()
+    served.no_error()
+
+
+def test_the_first_page_after_a_start_can_be_any(served: Served, browser: Browser, tmp_path: Path) -> None:
+    """Before the first page was drawn, Streamlit answered links to all but the overview with "Page not found"."""
+    shutil.copy(served.home / "store.sqlite", tmp_path)
+    with serving(tmp_path, served.run) as fresh:
+        page = opened(browser, f"{fresh.address}/job?run={fresh.run}")
+        expect(page.get_by_role("heading", name="Job", exact=True)).to_be_visible()
+        expect(page.get_by_text("Page not found")).to_have_count(0)
+        expect(page.locator("table", has_text="Digest")).to_contain_text("✓ done")
+        page.context.close()
+        fresh.no_error()

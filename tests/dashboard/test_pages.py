@@ -24,6 +24,8 @@ from tests.support.probe_store import PROBE, probe_store
 pytestmark = pytest.mark.filterwarnings("ignore:.*was deleted while still open:ResourceWarning")
 
 APP = Path(__file__).parents[2] / "dashboard" / "app.py"
+ON_SQLITE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+"""For what depends on no query of its own: every page is drawn from both databases by other tests."""
 PAGES = ("overview", "leaderboard", "compare", "recipe", "layer_map", "claims", "job", "card")
 
 
@@ -74,13 +76,14 @@ def demo(home: Path) -> str:
     return demo_store(home)
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_every_page_draws_the_demo(demo: str, name: str) -> None:
-    app = page(name, run=demo).run()
-    assert not app.exception, app.exception
-    assert app.header
+def test_every_page_draws_the_demo(demo: str) -> None:
+    for name in PAGES:
+        app = page(name, run=demo).run()
+        assert not app.exception, (name, app.exception)
+        assert app.header, name
 
 
+@ON_SQLITE
 def test_leaderboard_refuses_what_may_not_be_compared(home: Path) -> None:
     from evals.scores import ChatTemplate
     from orchestrator.store import Store
@@ -118,6 +121,7 @@ def test_imported_runs_stand_among_the_runs_and_are_marked(demo: str) -> None:
     assert any("data type" in text.value for text in app.text)
 
 
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)  # SQLite: test_broken_stores.py
 def test_empty_store_is_shown_kindly(home: Path) -> None:
     from orchestrator.store import Store
 
@@ -127,6 +131,7 @@ def test_empty_store_is_shown_kindly(home: Path) -> None:
         assert not app.exception, (name, app.exception)
 
 
+@ON_SQLITE
 def test_hostile_text_is_text(home: Path) -> None:
     from orchestrator.store import Store
 
@@ -152,6 +157,7 @@ def test_the_store_cannot_be_written(demo: str, home: Path) -> None:
         pages.cancel_run(demo)
 
 
+@ON_SQLITE
 def test_probes_stand_between_what_knowing_nothing_gets_and_the_ceiling(home: Path) -> None:
     run = probe_store(home)
     levels = {str(x.kind): x.value for x in get_probe(PROBE).levels() if x.scoring is Scoring.CORRECTED}
@@ -198,6 +204,7 @@ def test_outcomes_are_counted_in_whole_steps_of_time(demo: str, database: str) -
     assert steps == expected
 
 
+@ON_SQLITE
 def test_two_layer_paths_are_compared_by_their_probes_down_to_the_answers(home: Path) -> None:
     app = page("compare", run=probe_store(home), cand="1", flips="gained").run()
     assert not app.exception, app.exception
@@ -213,6 +220,7 @@ def test_two_layer_paths_are_compared_by_their_probes_down_to_the_answers(home: 
     assert "Question" in reader
 
 
+@ON_SQLITE
 def test_the_card_of_a_run_of_probes_says_why_there_is_none(home: Path) -> None:
     run = probe_store(home)
     app = page("card", run=run, cand="1").run()

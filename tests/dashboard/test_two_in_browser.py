@@ -6,41 +6,13 @@ One store, and few sessions, since each costs seconds.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from evals.scores import ChatTemplate
-from orchestrator.store import Store
-from orchestrator.store.records import FailureClass
 from tests.support.accessibility import serious_findings
-from tests.support.browser import CHROMIUM, Scheme, Served, opened, picture, serving, settled
-from tests.support.demo_stores import Maker, load_suite
-from tests.support.made_results import DEMO, HOSTILE, Made, block
-from tests.support.probe_store import probe_store
-
-BASE, OTHER_TEMPLATE, FAILED, BETTER, HOSTILE_PATH = range(5)
-CANDIDATES = (
-    DEMO[0],
-    Made("other template", template=ChatTemplate.OFF),
-    Made("broken merge", built=True, failure=FailureClass.BAD_CHECKPOINT),
-    block(10, 17, ability=0.95, by_benchmark={"gpqa": 0.2}),
-    block(3, 6, ability=0.4, response=HOSTILE + "word " * 30_000),
-)
-
-
-@pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Served, str]]:
-    """A dashboard on a run with something of everything, and the id of a scan."""
-    if CHROMIUM is None:
-        pytest.skip("no Chromium here: `make browser` installs it")
-    home = tmp_path_factory.mktemp("two")
-    scan = probe_store(home)
-    with Store.open(f"sqlite:///{home / 'store.sqlite'}") as store:
-        run = Maker(store, home, load_suite("smoke"), seed=3, name="<b>two</b>").run(CANDIDATES)
-    with serving(home, run) as dashboard:
-        yield dashboard, scan
+from tests.support.browser import Scheme, Served, opened, picture, settled
+from tests.support.task_store import BASE, BETTER, FAILED, HOSTILE_PATH, OTHER_TEMPLATE
 
 
 def visit(page: Page, served: Served, path: str) -> None:

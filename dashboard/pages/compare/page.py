@@ -10,7 +10,6 @@ from dashboard import address, data, widgets
 from dashboard.address import View
 from dashboard.board import known_suite
 from dashboard.comparisons import Broken, Comparer, comparer, comparison_of
-from dashboard.components.readable import make_readable
 from dashboard.components.rows import VERDICT_MEANING, show_rows
 from dashboard.pages import probes
 from dashboard.pages.candidates import MOST_NAMES, requested_candidate
@@ -30,7 +29,6 @@ from orchestrator.store.records import CandidateRecord, RunRecord
 
 def show(pages: Pages, run: RunRecord | None) -> None:
     """Draw the page."""
-    make_readable()
     widgets.heading("Compare two", line(run.name, 100) if run else "")
     if run is None:
         widgets.show_message(
@@ -146,7 +144,7 @@ def _sentence(
         st.subheader(escaped(comparison_sentence(comparison), 900), anchor=False)
         if suite is not None and suite.smoke:
             st.badge("smoke test data: not leaderboard scores", color="orange")
-        with st.container(horizontal=True, gap="medium"):
+        with st.container(horizontal=True, gap="medium", vertical_alignment="center"):
             position = candidate.position
             address.link(View.RECIPE, "The candidate's recipe", run=run.id, base=base.position, cand=position)
             address.link(View.CARD, "Its card", run=run.id, base=base.position, cand=position)

@@ -10,7 +10,7 @@ from dashboard.board import known_suite
 from dashboard.comparisons import Broken, comparer, comparison_of
 from dashboard.components.colours import component_colours
 from dashboard.components.facts import show_facts
-from dashboard.components.readable import make_readable, show_command
+from dashboard.components.readable import show_command
 from dashboard.components.rows import VERDICT_MEANING, show_rows, show_table
 from dashboard.pages.candidates import choose_one, first_recipe, requested_candidate
 from dashboard.pages.card import card_text
@@ -35,7 +35,6 @@ _MOST_JOBS = 200
 
 def show(pages: Pages, run: RunRecord | None) -> None:
     """Draw the page."""
-    make_readable()
     if run is None:
         widgets.heading("Recipe")
         widgets.show_message(
