@@ -205,6 +205,7 @@ def test_the_simulation_draws_what_it_says() -> None:
         assert np.mean(means) == pytest.approx(true_points(part, 0.08, 0.25), abs=4 * error)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", list(null_kinds(V2)))
 def test_without_an_effect_little_is_called_at_any_time(kind: str) -> None:
     # At 5 % more than 9 of 60 come with a probability of about 1 in 1,000; the whole 1,000 are the benchmark's.
@@ -217,6 +218,7 @@ def test_a_candidate_that_is_worse_by_the_margin_is_seldom_called_not_worse_at_a
         assert margin_tally(part_of(V2, "gpqa"), rule, 100, seed=32).wrong <= 12
 
 
+@pytest.mark.slow
 def test_five_points_are_found_with_the_fixed_tests_power_on_fewer_documents() -> None:
     for name, least_saved in (("mmlu-pro", 0.8), ("bbh", 0.6)):
         tally = effect_tally(part_of(V2, name), 5.0, 30, seed=31)
