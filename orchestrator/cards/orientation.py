@@ -31,7 +31,7 @@ MODEL_HEADERS = frozenset(
         "モデル名",
     )
 )
-_BENCHMARK_NAME = re.compile(r"(?<=[\w-])(?:Bench|bench|BENCH|Eval)$")
+_BENCHMARK_NAME = re.compile(r"[\w-](?:Bench|bench|BENCH|Eval)$")
 _TRAINING = frozenset(("epoch", "epochs", "step", "steps"))
 _FILES = frozenset(("filename", "file", "files", "quant", "bpw", "branch"))
 _MIN_SHARE = 0.6  # of the cells of a table without a known benchmark that must be numbers

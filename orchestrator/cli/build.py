@@ -60,4 +60,4 @@ def build(
         f"{built.duration_s:.1f} s)"
     )
     for note in built.notes:
-        typer.echo(f"Note: {line(note)}")
+        typer.echo(f"Note: {line(note, 1000)}")
