@@ -19,7 +19,7 @@ from evals.errors import SuiteError
 from evals.task_files import lm_eval_tasks
 
 _NAME = re.compile(rb"^[\"']?(task|group)[\"']?:[ \t]*[\"']?([^\s\"'#\[\]{}]+)[\"']?[ \t]*(?:#.*)?\r?$", re.M)
-_TAG = re.compile(rb"^[\"']?tag[\"']?:[ \t]*(.*?)[ \t]*\r?$((?:\n[ \t]*-[^\n]*)*)", re.M)
+_TAG = re.compile(rb"^[\"']?tag[\"']?:([^\r\n]*)\r?$((?:\n[ \t]*-[^\n]*)*)", re.M)
 _MOST_INCLUDES = 20
 
 

@@ -35,18 +35,19 @@ class Use:
     """One regular expression, and one method that is called on it."""
 
     place: str
-    pattern: re.Pattern[str]
+    pattern: re.Pattern[Any]
     method: str
 
     def run(self, text: str) -> None:
         """Apply the pattern as the product does."""
+        subject = text.encode() if isinstance(self.pattern.pattern, bytes) else text
         if self.method == "sub":
-            self.pattern.sub("", text)
+            self.pattern.sub(subject[:0], subject)
         elif self.method == "finditer":
-            for _ in self.pattern.finditer(text):
+            for _ in self.pattern.finditer(subject):
                 pass
         else:
-            getattr(self.pattern, self.method)(text)
+            getattr(self.pattern, self.method)(subject)
 
 
 @dataclass(frozen=True)
@@ -211,7 +212,7 @@ _OF_CLASS = {
 def _member(items: list[Any]) -> str:
     """A character of a class."""
     if items and items[0][0] is sre.NEGATE:
-        return next(c for c in "a1 -\n!" if not _excluded(items, c))
+        return next(c for c in "a1 -\n!\x01" if not _excluded(items, c))
     for kind, value in items:
         if kind is sre.LITERAL:
             return chr(value)
