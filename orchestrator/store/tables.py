@@ -18,7 +18,8 @@
 | cards             | a model card as it was read                                                     |
 | claims            | one number that a card claims                                                   |
 | reproductions     | one check of a card's claims                                                    |
-| suites            | the definition of a user's suite, as the runs that scored it had it               |
+| suites            | the definition of a user's suite, as the runs that scored it had it             |
+| comparisons       | a candidate compared with a base of its run, kept for pages and commands        |
 | verdicts          | what became of a claim in a reproduction                                        |
 
 Text has no length: a checkpoint of the hub is known by `repo@commit`, and names are whatever their owner wrote.
