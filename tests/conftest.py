@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,6 +16,9 @@ from tests.support.tiny_checkpoints import tiny_checkpoint
 # Nothing in a test may reach for the hub by accident; tests that want a hub start one and say so.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 DEMO_HOME = (
     Path(os.environ.get("MERGEBOARD_TEST_CACHE", Path(__file__).parent.parent / "test-output")) / "home"
@@ -32,6 +37,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             order[item.path],
         )
     )
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium, one at a time: playwright's synchronous interface allows no second one in a process."""
+    from playwright.sync_api import sync_playwright
+
+    from tests.support.browser import CHROMIUM, FLAGS
+
+    if CHROMIUM is None:
+        pytest.skip("no Chromium here: `make browser` installs it")
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield opened
+        opened.close()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What the browser tests share: one browser, and one dashboard on a store with two runs."""
+"""What the browser tests share: one dashboard on a store with two runs."""
 
 from __future__ import annotations
 
@@ -6,28 +6,16 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
 
 from orchestrator.store import Store
-from tests.support.browser import CHROMIUM, FLAGS, Served, serving
+from tests.support.browser import CHROMIUM, Served, serving
 from tests.support.demo_stores import Maker, demo_store, load_suite
 from tests.support.made_results import DEMO, HOSTILE, Made
 from tests.support.pg import postgres
 from tests.support.store_fixtures import store, url
 from tests.support.task_store import task_store
 
-__all__ = ["browser", "postgres", "served", "store", "url"]
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    """Chromium."""
-    if CHROMIUM is None:
-        pytest.skip("no Chromium here: `make browser` installs it")
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield opened
-        opened.close()
+__all__ = ["postgres", "served", "store", "url"]
 
 
 @pytest.fixture(scope="session")

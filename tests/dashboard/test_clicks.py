@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
 import yaml
 from playwright.sync_api import Browser, Page, expect
 
@@ -30,6 +31,7 @@ def clicks(page: Page) -> int:
     return int(page.evaluate("() => sessionStorage.clicks"))
 
 
+@pytest.mark.slow
 def test_what_a_reader_comes_for_costs_few_clicks(two: tuple[Served, str], browser: Browser) -> None:
     served, scan = two
     overview, leaderboard = (f"{served.address}/{view}?run={served.run}" for view in ("", "leaderboard"))

@@ -99,7 +99,7 @@ def test_keys_act_on_what_has_the_focus_and_never_leave_the_page(served: Served,
     served.no_error()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 def test_the_table_fits_and_can_be_read_by_all(served: Served, browser: Browser, scheme: Scheme) -> None:
     page = opened(browser, f"{served.address}/leaderboard?run={served.run}", scheme)
     scroller = page.locator(".grid .scroller")

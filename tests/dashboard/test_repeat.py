@@ -14,7 +14,7 @@ from evals.scores import PROBE_SUITE
 from orchestrator.plan.job import BuildJob, EvalJob
 from orchestrator.plan.plan import Plan, make_plan
 from orchestrator.plan.sweep import load_sweep, sweep_of_values
-from orchestrator.run.build import build_job
+from orchestrator.run.build import build_job, parse_source, read_recipe
 from orchestrator.run.run import register
 from orchestrator.settings import Settings
 from orchestrator.store import Store
@@ -130,7 +130,8 @@ def test_layer_paths_that_were_built_are_built_again(
         if isinstance(job, BuildJob):
             assert words[:2] == ["build", "recipe.yaml"]
             given = [words[n + 1] for n, word in enumerate(words) if word == "--source"]
-            again = build_job("recipe.yaml", Settings.from_environment(), base=None, sources=given)
+            recipe = read_recipe("recipe.yaml", None).with_sources(dict(map(parse_source, given)))
+            again = build_job(recipe, Settings.from_environment())
             assert again.digest == job.digest, command
         else:
             made = make_plan(load_sweep(folder / "job.yaml"), Settings.from_environment())

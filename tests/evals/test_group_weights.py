@@ -76,6 +76,7 @@ def _suite(folder: Path, name: str) -> Suite:
     return suite.model_copy(update={"settings": suite.settings.model_copy(update={"max_length": 256})})
 
 
+@pytest.mark.slow
 def test_groups_equal_lm_evals_own_aggregate(
     folder: Path, tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -43,6 +43,7 @@ def test_all_families_with_async_scheduling(tmp_path: Path) -> None:
     check_families(tmp_path, DENSE_FAMILIES, async_scheduling=True, tensor_parallel=1)
 
 
+@pytest.mark.slow
 def test_one_family_on_two_devices(tmp_path: Path) -> None:
     check_families(tmp_path, ("qwen3",), async_scheduling=True, tensor_parallel=2)
 

@@ -33,6 +33,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_checkpoint(tmp_path_factory.mktemp("llama"), layers=LAYERS, dtype="float32", hidden=128)
 
 
+@pytest.mark.slow
 def test_scores_behind_a_cached_prefix(checkpoint: Path) -> None:
     """V2 returns prompt log-probabilities of the uncached tokens alone: an index into the whole prompt fails."""
     runs = call(scheduler_scores, checkpoint, REQUESTS, (False, True), runner=ON_GPU)
@@ -43,13 +44,14 @@ def test_scores_behind_a_cached_prefix(checkpoint: Path) -> None:
                 check_scores(reference, scores)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("async_scheduling", "tensor_parallel"),
     [
         (True, 1),
-        pytest.param(False, 1, marks=pytest.mark.slow),
-        pytest.param(True, 2, marks=pytest.mark.slow),
-        pytest.param(False, 2, marks=pytest.mark.slow),
+        (False, 1),
+        (True, 2),
+        (False, 2),
     ],
 )
 def test_iterators_closed_midway_change_nothing(
@@ -84,6 +86,7 @@ def test_prompts_that_are_split_or_preempted(
                 assert score_difference(reference, many_requests(), scores) < TOLERANCE
 
 
+@pytest.mark.slow
 def test_a_path_that_is_not_finite_spoils_no_other(tmp_path: Path) -> None:
     checkpoint = tiny_checkpoint(tmp_path, layers=LAYERS, dtype="float32")
     weights = load_file(checkpoint / "model.safetensors")

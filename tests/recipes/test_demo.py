@@ -92,6 +92,7 @@ def test_weights_and_tokenizer_are_those_that_transformers_reads(demo_checkpoint
     assert mine.chat_template == other.chat_template
 
 
+@pytest.mark.slow
 def test_two_processes_and_two_homes_give_the_same_bytes(tmp_path: Path, demo_noise_checkpoint: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from recipes.demo import ensure_demo_checkpoint\n"

@@ -56,6 +56,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {n: tiny_checkpoint(root / n, layers=LAYERS, seed=seed) for seed, n in enumerate(names)}
 
 
+@pytest.mark.slow
 def test_what_is_built(sources: dict[str, Path], tmp_path: Path) -> None:
     one, two = (load_file(sources[name] / "model.safetensors") for name in ("org/one", "org/two"))
     for name, text in (("outside", OUTSIDE), ("twice", TWICE), ("same", SAME)):

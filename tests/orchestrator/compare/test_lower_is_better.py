@@ -24,7 +24,7 @@ from evals.stats import (
 from evals.suite import load_suite
 from orchestrator.charts import Meaning
 from orchestrator.compare import Comparison, ComparisonRow
-from orchestrator.compare.family import Family, pairs_of_run
+from orchestrator.compare.family import RunFamily, pairs_of_run
 from orchestrator.compare.verdict import Standing, run_verdict, standing, verdict_sentences
 from orchestrator.report.page import ReportTone
 from orchestrator.report.questions import flip_groups
@@ -81,7 +81,7 @@ def test_gains_and_losses_of_a_run_in_their_order() -> None:
         ScoredCandidate(position=n, engine_key="e", suites=("s",), jobs=(f"{n}",))
         for n in range(len(points) + 1)
     ]
-    family = Family(pairs_of_run(scored, 0))
+    family = RunFamily(pairs_of_run(scored, 0))
     for position, comparison in enumerate(uncorrected.values(), start=1):
         family.add((position, "e"), comparison.model_dump_json())
     names = dict(enumerate(points, start=1))

@@ -12,13 +12,10 @@ from evals.claims.facts import Fact, Facts
 from orchestrator import cli
 from orchestrator.store import Store
 from orchestrator.store.pages import Pages
-from tests.dashboard.conftest import browser
 from tests.support.claim_store import imported
 from tests.support.demo_stores import Maker, demo_store, load_suite, store_url
 from tests.support.made_results import DEMO, HOSTILE, Made
 from tests.support.scan_store import scan_store
-
-__all__ = ["browser"]
 
 CONFIRMED = {(3, 5): 0.97, (2, 4): 0.5, (4, 5): 0.1}
 

@@ -94,6 +94,7 @@ def stages(home: Path) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_between_an_outcome_and_its_commit(finished: Finished, tmp_path: Path) -> None:
     home = tmp_path / "home"
     process = start(finished.sweep, home, "-c", DIES_BEFORE_COMMIT, "3")

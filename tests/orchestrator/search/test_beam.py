@@ -72,6 +72,23 @@ def test_beam_then_halving_then_confirmation(searched: tuple[Path, SearchReport]
     assert "Nothing here is real" in buffer.getvalue()
 
 
+def test_every_run_of_a_search_shows_the_whole_search(searched: tuple[Path, SearchReport]) -> None:
+    folder, report = searched
+    home = folder / "home"
+    with Pages.open(f"sqlite:///{home}/store.sqlite", create=False, read_only=True) as pages:
+        scan = scan_runs(pages, report.depths[0].run_id)
+        assert scan is not None
+        for run_id in (*(d.run_id for d in report.depths), *(r.run_id for r in report.rungs)):
+            assert scan_runs(pages, run_id) == scan
+        stored = stored_confirmation(pages, scan, home)
+    assert {d.run_id for d in report.depths} <= set(scan.searches)
+    assert len(scan.searches) == len(report.depths) + 1, "the layers left out, one by one, were tried as well"
+    assert scan.confirmation == report.rungs[0].run_id
+    assert stored is not None
+    assert stored.conclusion == report.conclusion
+    assert stored.n_tried == report.confirmation.n_tried
+
+
 def test_a_search_goes_on_where_it_was(searched: tuple[Path, SearchReport]) -> None:
     folder, report = searched
     settings, seen = settings_at(folder / "home"), list[RunSummary]()
@@ -92,20 +109,3 @@ def test_any_scan_in_the_store_is_a_seed(searched: tuple[Path, SearchReport]) ->
     other = request.model_copy(update={"scan": scan.model_copy(update={"probes": ("emotion-easy-scored",)})})
     with pytest.raises(SweepError, match="emotion-easy-scored-search"):
         run_search(other, settings, silently, ground_here(settings))
-
-
-def test_every_run_of_a_search_shows_the_whole_search(searched: tuple[Path, SearchReport]) -> None:
-    folder, report = searched
-    home = folder / "home"
-    with Pages.open(f"sqlite:///{home}/store.sqlite", create=False, read_only=True) as pages:
-        scan = scan_runs(pages, report.depths[0].run_id)
-        assert scan is not None
-        for run_id in (*(d.run_id for d in report.depths), *(r.run_id for r in report.rungs)):
-            assert scan_runs(pages, run_id) == scan
-        stored = stored_confirmation(pages, scan, home)
-    assert {d.run_id for d in report.depths} <= set(scan.searches)
-    assert len(scan.searches) == len(report.depths) + 1, "the layers left out, one by one, were tried as well"
-    assert scan.confirmation == report.rungs[0].run_id
-    assert stored is not None
-    assert stored.conclusion == report.conclusion
-    assert stored.n_tried == report.confirmation.n_tried
