@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from pydantic import Field
 
-from dashboard.samples import Flip, Pair, paired
 from evals.engine import Frozen
 from evals.errors import EvaluationError
 from evals.scores import Sample
@@ -14,6 +13,7 @@ from evals.stats import Delta, corrected, delta, documents
 from evals.suite import Benchmark
 from orchestrator.charts import DeltaBar
 from orchestrator.compare import Comparison, Side
+from orchestrator.compare.answers import Flip, Pair, paired
 
 
 class SubsetRow(Frozen):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dashboard import widgets
+from orchestrator.charts.contrast import mixed
 from orchestrator.charts.theme import LOOKS, Theme
 
 _ACCENT = {Theme.LIGHT: "#0b5fa5", Theme.DARK: "#6cb4f5"}
@@ -19,18 +20,12 @@ def component_colours() -> dict[str, str]:
         "ink": look.ink,
         "faint": look.faint,
         "grid": look.grid,
-        "edge": _mixed(look.faint, look.paper, 0.5),
+        "edge": mixed(look.faint, look.paper, 0.5),
         "accent": accent,
         "better": look.better.text,
         "worse": look.worse.text,
-        "chosen": _mixed(accent, look.paper, 0.10 if theme is Theme.LIGHT else 0.20),
-        "hover": _mixed(look.faint, look.paper, 0.08),
+        "chosen": mixed(accent, look.paper, 0.10 if theme is Theme.LIGHT else 0.20),
+        "hover": mixed(look.faint, look.paper, 0.08),
         "differs": _DIFFERS[theme],
         "string": _STRING[theme],
     }
-
-
-def _mixed(colour: str, other: str, share: float) -> str:
-    """`share` of a colour, the rest of another."""
-    parts = ((int(colour[i : i + 2], 16), int(other[i : i + 2], 16)) for i in (1, 3, 5))
-    return "#" + "".join(f"{round(a * share + b * (1 - share)):02x}" for a, b in parts)

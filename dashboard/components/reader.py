@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from html import escape
 from typing import NamedTuple
 
-from dashboard.samples import Pair
 from evals.scores import Sample
+from orchestrator.compare.answers import Pair
 from orchestrator.display.text_safety import LONG, line, plain
 from orchestrator.display.word_diff import Piece, word_diff
 

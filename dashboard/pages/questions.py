@@ -12,9 +12,9 @@ from dashboard import address, widgets
 from dashboard.components.colours import component_colours
 from dashboard.components.reader import LONG_RESPONSE, SideNames, reader_html
 from dashboard.pairing import counted
-from dashboard.samples import Flip, Pair
 from evals.documents import Document, question_of
 from evals.scores import Sample
+from orchestrator.compare.answers import Flip, Pair
 from orchestrator.display.text_safety import escaped, line
 
 Asked = dict[tuple[str, int], Document]

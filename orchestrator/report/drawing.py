@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
+from orchestrator.charts.contrast import mixed
 from orchestrator.report.deltas import signed
 from orchestrator.report.page import DeltaLine, DeltaTable, ReportMap, ReportTone
 
@@ -101,10 +102,7 @@ def shade(colours: Sequence[str], step: int) -> str:
     at = middle + step / STEPS * middle
     first = min(len(colours) - 2, math.floor(at))
     left, right, part = colours[first], colours[first + 1], at - first
-    mixed = (
-        round(int(left[k : k + 2], 16) * (1 - part) + int(right[k : k + 2], 16) * part) for k in (1, 3, 5)
-    )
-    return "#" + "".join(f"{value:02x}" for value in mixed)
+    return mixed(right, left, part)
 
 
 def _ground(size: int) -> Markup:

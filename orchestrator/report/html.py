@@ -10,6 +10,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from orchestrator.charts.contrast import mixed, readable
 from orchestrator.charts.theme import LOOKS, Look, Theme
 from orchestrator.display.text_safety import LONG, plain
 from orchestrator.report.deltas import interval_text, shape_of, signed
@@ -17,8 +18,6 @@ from orchestrator.report.drawing import STEPS, ForestScale, heat_map, heat_scale
 from orchestrator.report.page import ReportPage, ReportTone
 
 _FOLDER = Path(__file__).parent / "templates"
-_CONTRAST = 4.6
-"""Contrast of coloured text with its background: WCAG's AA asks for 4.5."""
 
 
 def render_html(page: ReportPage) -> str:
@@ -117,30 +116,3 @@ def _variables(look: Look) -> str:
 def _shades() -> str:
     """The classes of a heatmap's cells, from worse to better."""
     return "\n".join(f".k{step}{{fill:var(--k{step})}}" for step in range(-STEPS, STEPS + 1))
-
-
-def mixed(colour: str, paper: str, share: float) -> str:
-    """A colour on paper, as strong as its share."""
-    pairs = ((int(colour[k : k + 2], 16), int(paper[k : k + 2], 16)) for k in (1, 3, 5))
-    return "#" + "".join(f"{round(c * share + p * (1 - share)):02x}" for c, p in pairs)
-
-
-def readable(colour: str, paper: str, ink: str) -> str:
-    """The colour, mixed with ink until text in it is readable on the paper."""
-    for tenth in range(11):
-        text = mixed(ink, colour, tenth / 10)
-        if contrast(text, paper) >= _CONTRAST:
-            return text
-    return ink
-
-
-def contrast(one: str, other: str) -> float:
-    """Contrast of two colours, 1 to 21, as WCAG defines it."""
-    light, dark = sorted((_luminance(one), _luminance(other)), reverse=True)
-    return (light + 0.05) / (dark + 0.05)
-
-
-def _luminance(colour: str) -> float:
-    parts = (int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5))
-    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts)
-    return 0.2126 * red + 0.7152 * green + 0.0722 * blue

@@ -9,8 +9,8 @@ from pathlib import Path
 from evals.claims.facts import Fact
 from evals.documents import Document, documents_path, question_of, read_documents
 from evals.errors import EvaluationError
-from evals.scores import Sample
 from orchestrator.compare import Comparison, Side
+from orchestrator.compare.answers import Flip, Pair, paired
 from orchestrator.compare.run_comparisons import definition
 from orchestrator.display.text_safety import plain
 from orchestrator.display.word_diff import Piece, word_diff
@@ -129,16 +129,12 @@ def _side(sides: Sequence[Side], key: Key) -> Side | None:
 def _flips(
     group: FlipGroup, base: Side, candidate: Side, documents: Documents, room: int
 ) -> Iterator[FlippedQuestion]:
-    answers = {(s.subset, s.doc_id): s for s in candidate.samples}
-    pairs = [
-        (sample, answers[sample.subset, sample.doc_id])
-        for sample in base.samples
-        if (sample.subset, sample.doc_id) in answers
-    ]
-    flipped = [pair for pair in pairs if _flip(*pair) is group.gained]
+    flip = Flip.GAINED if group.gained else Flip.LOST
+    flipped = [pair for pair in paired(base.samples, candidate.samples) if pair.flip is flip]
     title = base.measurement.result.title
     longest = min(LONGEST_RESPONSE, room)
-    for left, right in _spread(flipped):
+    for pair in _spread(flipped):
+        left, right = pair.base, pair.candidate
         asked = question_of(left, dict(documents(base)))
         parts = marked_difference(plain(left.response, longest), plain(right.response, longest))
         yield FlippedQuestion(
@@ -152,13 +148,7 @@ def _flips(
         )
 
 
-def _flip(base: Sample, candidate: Sample) -> bool | None:
-    """True if only the candidate is right, False if only the base is, None if both or neither are."""
-    left, right = base.correct >= 0.5, candidate.correct >= 0.5
-    return None if left == right else right
-
-
-def _spread(items: Sequence[tuple[Sample, Sample]]) -> Iterator[tuple[Sample, Sample]]:
+def _spread(items: Sequence[Pair]) -> Iterator[Pair]:
     """All items, far apart ones first: by the reversed bits of their index."""
     return (items[at] for at in sorted(range(len(items)), key=lambda at: int(f"{at:032b}"[::-1], 2)))
 

@@ -6,7 +6,6 @@ import pytest
 
 from dashboard.components.rows import meaning_of_row
 from dashboard.pages.leaderboard.table import meaning_of as grid_meaning
-from dashboard.samples import Flip, paired
 from evals.errors import EvaluationError
 from evals.normalize import suite_score
 from evals.scores import BenchmarkScore, Sample, Score
@@ -24,6 +23,7 @@ from evals.stats import (
 from evals.suite import load_suite
 from orchestrator.charts import Meaning
 from orchestrator.compare import Comparison, ComparisonRow
+from orchestrator.compare.answers import Flip, paired
 from orchestrator.compare.family import RunFamily, pairs_of_run
 from orchestrator.compare.verdict import Standing, run_verdict, standing, verdict_sentences
 from orchestrator.report.page import ReportTone

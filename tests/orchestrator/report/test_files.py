@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.charts.contrast import contrast, readable
 from orchestrator.charts.theme import LOOKS, Theme
 from orchestrator.compare.run_comparisons import results_of_run
 from orchestrator.compare.verdict import run_verdict
 from orchestrator.report import ReportRequest, build_report
-from orchestrator.report.html import contrast, readable, render_html
+from orchestrator.report.html import render_html
 from orchestrator.report.leaderboard import MOST_ROWS, BoardData, board_table, forest
 from orchestrator.report.markdown import render_markdown
 from orchestrator.report.page import FlippedQuestion, QuestionList, ReportSection, ResponsePart

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import UTC, datetime
 
 import pytest
@@ -14,10 +15,11 @@ from orchestrator.report import ReportKind, ReportPage, ReportRequest, build_rep
 from orchestrator.report.claims_report import claims_report
 from orchestrator.report.deltas import signed
 from orchestrator.report.page import DeltaTable, QuestionList, ReportMap, ReportTable, ReportTone
-from orchestrator.report.questions import marked_difference
+from orchestrator.report.questions import FlipGroup, choose_questions, marked_difference
 from orchestrator.report.scan_report import read_scan
 from orchestrator.store.pages import Pages
 from tests.orchestrator.report.conftest import CONFIRMED, Stored
+from tests.support.compared_sides import answers, side
 
 NOW = datetime(2026, 11, 29, tzinfo=UTC)
 
@@ -92,6 +94,20 @@ def test_flipped_questions_are_bounded_and_marked(pages: Pages, stored: Stored) 
     left, right = marked_difference("the answer is 7 today", "the answer is 8 today")
     assert [(p.text, p.changed) for p in left] == [("the answer is ", False), ("7", True), (" today", False)]
     assert [p.text for p in right if p.changed] == ["8"]
+
+
+def test_a_question_that_was_answered_in_part_counts_as_in_the_table() -> None:
+    whole = side("musr", answers("musr"))
+    base, candidate = (
+        dataclasses.replace(
+            whole, samples=tuple(s.model_copy(update={"correct": value}) for s in whole.samples[:3])
+        )
+        for value in (0.6, 0.9)
+    )
+    key = ("leaderboard-v2", "musr")
+    groups = [FlipGroup("candidate", key, gained) for gained in (True, False)]
+    chosen, _ = choose_questions(groups, lambda _: ([base], [candidate]), lambda _: {}, 9)
+    assert [question.gained for question in chosen] == [True, True, True]
 
 
 def test_a_live_run_says_so_and_concludes_nothing_of_what_is_missing(pages: Pages, stored: Stored) -> None:

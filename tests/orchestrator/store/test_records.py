@@ -11,9 +11,9 @@ import time
 from hypothesis import given
 from hypothesis import strategies as some
 
+from orchestrator.store.column_types import LayerPathText
 from orchestrator.store.owners import new_owner, owner_is_gone
 from orchestrator.store.records import new_id
-from orchestrator.store.tables import LayerPathText
 from tests.support.store_data import eval_job
 
 PATHS = some.none() | some.lists(some.integers(min_value=0, max_value=200), max_size=300).map(tuple)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from orchestrator.store.tables import UtcDateTime
+from orchestrator.store.column_types import UtcDateTime
 
 revision: str = "0005"
 down_revision: str | None = "0004"
