@@ -110,8 +110,8 @@ def comparisons_of_run(
     places = {position: (position, shown.engine_key) for position in positions}
 
     def results(family: RunFamily) -> tuple[dict[int, PairResult], int]:
-        found = {p: r for p, at in places.items() if (r := _result(family, at)) is not None}
-        return {p: in_suite(result, shown.suite) for p, result in found.items()}, len(family.missing)
+        shown_at = {p: r for p, at in places.items() if (r := _result(family, at)) is not None}
+        return {p: in_suite(result, shown.suite) for p, result in shown_at.items()}, len(family.missing)
 
     return comparing.ask(run_id, base, results, first=tuple(places.values()))
 

@@ -67,14 +67,14 @@ def _of_confirmation(pages: Pages, scan: ScanRuns, confirming: RunRecord, tried:
         title = f"Confirming {what}: {counts.done:,} of {counts.total:,} evaluations are done."
         return ScanVerdict(title=title, details=(_LUCK,))
     try:
-        found = data.fixed(stored_confirmation, pages, scan, data.settings().home)
+        stored = data.fixed(stored_confirmation, pages, scan, data.settings().home)
     except EvaluationError as error:
         return ScanVerdict(title=f"The confirmation cannot be read: {error}", details=(_LUCK,))
-    if found is None:
+    if stored is None:
         title = "The confirmation has no result: its evaluations failed."
         return ScanVerdict(title=title, details=(_LUCK,), command=f"mergeboard status {confirming.id}")
     base = data.fixed(pages.base_of, confirming.id)
-    return confirmed_verdict(found, (base.layers if base else None) or 0)
+    return confirmed_verdict(stored, (base.layers if base else None) or 0)
 
 
 def _unconfirmed(pages: Pages, runs: list[RunRecord], tried: int) -> ScanVerdict:

@@ -114,7 +114,7 @@ def scan_of(
     if together is not None:
         measures.insert(0, together)
         base[TOGETHER] = 0.0 if ranking is not None else statistics.fmean(base.values())
-    found = confirmed or {}
+    meanings = confirmed or {}
     weights = {title(c): ranking.weights[probe_key(c.benchmark)] for c in columns} if ranking else None
     scan = Scan(
         title=name,
@@ -122,7 +122,7 @@ def scan_of(
         measures=tuple(measures),
         base=base,
         points=tuple(
-            _point(place, values, failed, base if together else None, weights, found)
+            _point(place, values, failed, base if together else None, weights, meanings)
             for place in paths.places
         ),
         warning=warning_of(columns[0].suite),

@@ -89,14 +89,14 @@ def read_suite_file(path: Path, allow_code: Collection[str] = (), name: str | No
     if "benchmarks" not in data and "tasks" in data:
         tasks = _texts(data["tasks"], path, "tasks")
         folder = path.parent / str(data["include"]) if data.get("include") else None
-        made = suite_of_tasks(
+        of_tasks = suite_of_tasks(
             tasks,
             name=name or str(data.get("name") or path.stem),
             include=_folder(folder) if folder else None,
             allow_code=allowed,
         )
         rest = {k: v for k, v in data.items() if k not in ("tasks", "include", "name", "weights")}
-        definition = made.model_dump(mode="json")
+        definition = of_tasks.model_dump(mode="json")
         if data.get("weights"):
             _add_weights(definition["benchmarks"], data["weights"], path)
         return _validated(definition | rest, path)

@@ -53,13 +53,13 @@ def metric_labels(fields: Mapping[str, Any]) -> tuple[str, ...]:
 def main_metrics(labels: Sequence[str], group: Mapping[str, Any] | None = None) -> tuple[str, ...]:
     """The metric of a benchmark's column: the group's, else the preferred one of the first filter."""
     if group is not None:
-        wanted = str(group.get("metric"))
+        metric = str(group.get("metric"))
         kinds = group.get("filter_list") or [NO_FILTER]
         for kind in kinds if isinstance(kinds, list) else [kinds]:
-            label = wanted if kind == NO_FILTER else f"{wanted},{kind}"
+            label = metric if kind == NO_FILTER else f"{metric},{kind}"
             if label in labels:
                 return (label,)
-        matching = [label for label in labels if label.partition(",")[0] == wanted]
+        matching = [label for label in labels if label.partition(",")[0] == metric]
         if matching:
             return (matching[0],)
     first_filter = labels[0].partition(",")[2]

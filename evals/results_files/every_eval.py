@@ -210,8 +210,8 @@ def _instances(data: Mapping[str, Any], path: Path) -> tuple[list[dict[str, Any]
             digest = hashlib.file_digest(stream, str(details["hash_algorithm"])).hexdigest()
         if digest != checksum.lower():
             return [], [f"Its instances ({file.name}) are not used: their checksum is another."]
-    wanted = data.get("evaluation_id")
-    rows = [row for row in entries(file) if row.get("evaluation_id") == wanted]
+    evaluation_id = data.get("evaluation_id")
+    rows = [row for row in entries(file) if row.get("evaluation_id") == evaluation_id]
     return rows, [] if rows else [
         f"Its instances ({file.name}) are not used: they are of another evaluation."
     ]

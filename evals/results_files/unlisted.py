@@ -40,16 +40,16 @@ def unlisted_benchmarks(
     problems: list[str] = []
     grouped: set[str] = set()
     for key, members in _top_groups(file, tasks, leaves).items():
-        made = _benchmark(file, tasks[key], [tasks[m] for m in members], suite)
-        if isinstance(made, ImportedBenchmark):
-            benchmarks.append(made)
+        benchmark = _benchmark(file, tasks[key], [tasks[m] for m in members], suite)
+        if isinstance(benchmark, ImportedBenchmark):
+            benchmarks.append(benchmark)
             grouped |= set(members)
     for key in (key for key in tasks if key in leaves - grouped):
-        made = _benchmark(file, tasks[key], [tasks[key]], suite)
-        if isinstance(made, ImportedBenchmark):
-            benchmarks.append(made)
+        benchmark = _benchmark(file, tasks[key], [tasks[key]], suite)
+        if isinstance(benchmark, ImportedBenchmark):
+            benchmarks.append(benchmark)
         else:
-            problems.append(made)
+            problems.append(benchmark)
     order = {key: position for position, key in enumerate(tasks)}
     benchmarks.sort(key=lambda b: order[b.measurement.result.benchmark])
     more = [f"{len(problems) - _MOST_PROBLEMS} more tasks have no usable metric."] * (

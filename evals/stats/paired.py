@@ -104,8 +104,8 @@ def pooled(benchmark: Benchmark) -> bool:
 def estimate(docs: Documents, n_draws: int = N_DRAWS, seed: int = 0) -> Estimate:
     """The normalized score of one side with its 95 % interval."""
     drawn = draws(docs.subsets, docs.pooled, n_draws, seed)[:, 0]
-    made = make_estimate(float(measured(docs.subsets, docs.pooled)[0]), drawn, docs.n)
-    return made.model_copy(update={"clusters": cluster_count(docs)})
+    plain = make_estimate(float(measured(docs.subsets, docs.pooled)[0]), drawn, docs.n)
+    return plain.model_copy(update={"clusters": cluster_count(docs)})
 
 
 def average_estimate(benchmarks: Sequence[Documents], n_draws: int = N_DRAWS, seed: int = 0) -> Estimate:

@@ -121,9 +121,9 @@ def _items(number: int, line: str, above: Above, names: Names, suites: Sequence[
         parts = [part.strip(" .") for part in _SEPARATOR.split(listed)]
         if 2 <= len(parts) <= _MAX_PARTS:
             items = [_item(number, part, above, names, suites, bulleted=True) for part in parts]
-            found = [item for item in items if item is not None and item.match is not None]
-            if len(found) == len(parts):
-                return found
+            matched = [item for item in items if item is not None and item.match is not None]
+            if len(matched) == len(parts):
+                return matched
     item = _item(number, text, above, names, suites, bulleted=bullet is not None)
     return [item] if item is not None else []
 

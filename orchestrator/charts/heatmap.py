@@ -110,19 +110,19 @@ class Mark(NamedTuple):
 def marks(grid: HeatGrid, theme: Theme, selected: tuple[int, int] | None) -> list[Mark]:
     """The marks of a heatmap, in the order of its legend: base, best, confirmed cells, selected cell."""
     look = LOOKS[theme]
-    found = [Mark("Base", look.base, "circle-open", 1.0, ((0, 0),))]
+    marks = [Mark("Base", look.base, "circle-open", 1.0, ((0, 0),))]
     if grid.best is not None and grid.best.block is not None:
-        found.append(Mark(f"Best: {grid.best.label}", look.base, "circle-open", 1.2, (grid.best.block,)))
+        marks.append(Mark(f"Best: {grid.best.label}", look.base, "circle-open", 1.2, (grid.best.block,)))
     for meaning, name in ((Meaning.BETTER, "Confirmed better"), (Meaning.WORSE, "Confirmed worse")):
         cells = tuple(p.block for p in grid.outlined if p.confirmed is meaning and p.block is not None)
         if cells:
             text = f"{meaning.mark} {name} ({len(cells)})"
-            found.append(Mark(text, look.tone(meaning).text, "square-open", 1.25, cells))
+            marks.append(Mark(text, look.tone(meaning).text, "square-open", 1.25, cells))
     if selected is not None:
-        found.append(
+        marks.append(
             Mark(f"Selected: ({selected[0]}, {selected[1]})", look.selected, "diamond-open", 1.4, (selected,))
         )
-    return found
+    return marks
 
 
 def title(scan: Scan, measure: Measure) -> str:

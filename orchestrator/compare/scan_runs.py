@@ -54,19 +54,21 @@ def scan_runs(pages: Pages, run_id: str) -> ScanRuns | None:
     confirmations = [m for m in members if _split(m) is Split.CONFIRMATION and _related(m, member)]
     named = {m.run_id: _confirms(pages, m, members) for m in confirmations}
     if member.run_id in named:
-        found = named[member.run_id]
+        confirmed = named[member.run_id]
     else:
         matching = [c for c in named.values() if c is not None and run_id in c.runs]
-        found = matching[0] if matching else Confirms(runs=(run_id,), rank=RankMethod.BALANCED_Z)
-    if found is None:
+        confirmed = matching[0] if matching else Confirms(runs=(run_id,), rank=RankMethod.BALANCED_Z)
+    if confirmed is None:
         return ScanRuns(searches=(), confirmation=run_id, rank=RankMethod.BALANCED_Z)
-    own = [m for m in confirmations if (c := named[m.run_id]) is not None and set(c.runs) & set(found.runs)]
+    own = [
+        m for m in confirmations if (c := named[m.run_id]) is not None and set(c.runs) & set(confirmed.runs)
+    ]
     most = max(own, key=lambda m: (m.n_paths, m.created_at), default=None)
     stored = {m.run_id for m in members}
     return ScanRuns(
-        searches=tuple(r for r in found.runs if r in stored),
+        searches=tuple(r for r in confirmed.runs if r in stored),
         confirmation=most.run_id if most else None,
-        rank=found.rank,
+        rank=confirmed.rank,
     )
 
 

@@ -132,10 +132,10 @@ def _import_items(
     store: Store, home: Path, run: ImportedRunRecord, results: Sequence[ImportedResultRecord]
 ) -> Iterator[_Item]:
     try:
-        found = imported_sides(store, run.id, home) or []
+        sides = imported_sides(store, run.id, home) or []
     except RunError as error:
         raise StoreError(str(error)) from error
-    for result, side in zip(results, found, strict=True):
+    for result, side in zip(results, sides, strict=True):
         if result.samples_path is not None and not side.samples:
             reason = side.unfit or "they are gone"
             raise StoreError(

@@ -39,8 +39,8 @@ def render_markdown(page: ReportPage) -> str:
     for section in page.sections:
         parts += [f"## {_text(section.title)}", _text(section.intro) if section.intro else ""]
         parts += [_block(block) for block in section.blocks]
-    made = page.made_at.strftime("%Y-%m-%d %H:%M UTC")
-    parts.append(f"Made {made} by mergeboard {_text(page.made_by)}.")
+    made_on = page.made_at.strftime("%Y-%m-%d %H:%M UTC")
+    parts.append(f"Made {made_on} by mergeboard {_text(page.made_by)}.")
     return "\n\n".join(part for part in parts if part) + "\n"
 
 

@@ -173,18 +173,18 @@ def _weights(ranking: Ranking) -> dict[str, float]:
 
 def scan_verdict(result: ScanResult) -> ReportVerdict:
     """What a scan shows: nothing without a confirmation."""
-    found = result.confirmation
+    confirmation = result.confirmation
     n_tried = len(result.scan.tried)
-    if found is None:
+    if confirmation is None:
         text = "The best of so many paths is the best by luck as well; `mergeboard scan` confirms the best on other questions."
         return ReportVerdict(
             headline=f"Nothing is confirmed: {n_tried:,} paths were tried on the search set only.",
             tone=ReportTone.HINT,
             lines=(ReportLine(text=text),),
         )
-    labels = labels_of((path.layers for path in found.paths), result.scan.n_layers)
-    lines = [ReportLine(text=found.conclusion.replace(" -", " \N{MINUS SIGN}"))]
-    for path in found.paths:
+    labels = labels_of((path.layers for path in confirmation.paths), result.scan.n_layers)
+    lines = [ReportLine(text=confirmation.conclusion.replace(" -", " \N{MINUS SIGN}"))]
+    for path in confirmation.paths:
         if path.finding in (Finding.REAL, Finding.WORSE):
             tone = ReportTone.BETTER if path.finding is Finding.REAL else ReportTone.WORSE
             gain = path.confirmation
@@ -193,15 +193,15 @@ def scan_verdict(result: ScanResult) -> ReportVerdict:
                 f"{gain.interval.low:+z.3f} to {gain.interval.high:+z.3f}"
             )
             lines.append(ReportLine(text=text.replace(" -", " \N{MINUS SIGN}"), tone=tone))
-    if not found.real:
+    if not confirmation.real:
         return ReportVerdict(
-            headline=f"Nothing here is real: none of the {len(found.paths)} best of {n_tried:,} paths keeps its gain.",
+            headline=f"Nothing here is real: none of the {len(confirmation.paths)} best of {n_tried:,} paths keeps its gain.",
             lines=tuple(lines),
         )
-    count = len(found.real)
+    count = len(confirmation.real)
     headline = (
-        f"{count} of the {len(found.paths)} best of {n_tried:,} paths {'has' if count == 1 else 'have'} a real gain: "
-        f"{', '.join(labels[path.layers].label for path in found.real[:4])}{', …' if count > 4 else ''}."
+        f"{count} of the {len(confirmation.paths)} best of {n_tried:,} paths {'has' if count == 1 else 'have'} a real gain: "
+        f"{', '.join(labels[path.layers].label for path in confirmation.real[:4])}{', …' if count > 4 else ''}."
     )
     return ReportVerdict(headline=headline, tone=ReportTone.BETTER, lines=tuple(lines))
 
@@ -283,8 +283,8 @@ def _methods(result: ScanResult) -> list[Sequence[ReportFact]]:
 
 def _build_command(result: ScanResult, checkpoint: str) -> CodeText | None:
     """The command that builds the best path: of the real ones, else of the ranking."""
-    found = result.confirmation
-    real = found.real if found is not None else ()
+    confirmation = result.confirmation
+    real = confirmation.real if confirmation is not None else ()
     paths = [path.layers for path in real] or [path.layers for path in result.ranking.paths[:1]]
     if not paths:
         return None

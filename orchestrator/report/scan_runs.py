@@ -122,9 +122,9 @@ def read_measured(store: Store, parts: Iterable[ProbeJobs], split: Split, home: 
     results: dict[Layers, dict[str, ProbeResult]] = {}
     names: dict[str, None] = {}
     for part in parts:
-        wanted = [job for job in part.jobs if job.benchmark.endswith(f"-{split}")]
-        outcomes = store.outcomes(job.digest for job in wanted)
-        for job in wanted:
+        of_split = [job for job in part.jobs if job.benchmark.endswith(f"-{split}")]
+        outcomes = store.outcomes(job.digest for job in of_split)
+        for job in of_split:
             names[job.benchmark] = None
             outcome = outcomes.get(job.digest)
             by_probe = results.setdefault(part.layers(job), {})
