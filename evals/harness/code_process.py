@@ -143,6 +143,6 @@ def _require_allowed(benchmark: Benchmark, task: str) -> None:
         )
     if os.geteuid() != 0:
         raise EvaluationError(
-            f"The task '{task}' executes code that the model writes, as the user nobody without network: that takes a worker that runs as root, "
+            f"The task '{task}' executes code that the model writes, as the user nobody: that takes a worker that runs as root, "
             "as in a container; or leave the task out."
         )

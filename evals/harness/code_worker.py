@@ -38,7 +38,7 @@ def main() -> None:
     _answer(answers, {"ready": True})
     for line in sys.stdin:
         request = json.loads(line)
-        _answer(answers, _in_child(tasks[request["task"]], request))
+        _answer(answers, _in_child(tasks[request["task"]], request, answers.fileno()))
 
 
 def _answer(stream: TextIO, value: dict[str, Any]) -> None:
@@ -91,14 +91,16 @@ def _limit() -> None:
         resource.setrlimit(kind, (value, value))
 
 
-def _in_child(task: Any, request: dict[str, Any]) -> dict[str, Any]:
-    """Score one document in a child with limits; `out_of_limits` if it ran out of one of them."""
+def _in_child(task: Any, request: dict[str, Any], answers: int) -> dict[str, Any]:
+    """Score one document in a child with limits, which cannot write to `answers`; `out_of_limits` if it ran out of one."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         with contextlib.suppress(BaseException):
             os.setsid()
             os.close(reader)
+            os.close(answers)
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # stdin brings the next requests
             _limit()
             os.write(writer, _scored(task, request).encode())
         os._exit(0)

@@ -71,7 +71,7 @@ def open_pull_request(proposal: CardProposal, title: str) -> str:
             proposal.repository,
             [addition],
             commit_message=title,
-            commit_description="CardText by mergeboard from stored evaluations.",
+            commit_description="Card by mergeboard, from stored evaluations.",
             create_pr=True,
             parent_commit=proposal.parent,
         )

@@ -205,6 +205,8 @@ def test_code_of_the_model_runs_without_rights(folder: Path, tiny_llama: Path, t
     secret.write_text("x")
     secret.chmod(0o600)
     programs = {
+        "import os\nfor fd in range(3, 64):\n    try:\n        os.write(fd, b'{}\\n')\n    except OSError:\n        pass": 0.0,
+        "import sys; passed = sys.stdin.read() == ''": 1.0,
         "passed = 1 + 1 == 2": 1.0,
         "passed = False": 0.0,
         "import os; passed = os.getuid() == 65534 and os.getgroups() == []": 1.0,
