@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-import time
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -34,6 +33,7 @@ from recipes.tensor_file import read_header
 from recipes.yaml_text import load_yaml
 from tests.support.demo_stores import demo_store
 from tests.support.fuzz_campaign import Trial, run, summary
+from tests.support.time_bound import cpu_bound
 from tests.support.tiny_checkpoints import tiny_checkpoint
 
 
@@ -120,10 +120,8 @@ def test_only_ordinary_files_are_read(tmp_path: Path) -> None:
     "text", ["[" * 100_000, "[" + "{}," * MAX_JSON_VALUES + "0]", "1" * 5_000, '{"a": "\xed\xa0\x80"', "NaN,"]
 )
 def test_json_is_bounded(text: str) -> None:
-    start = time.process_time()
-    with pytest.raises(ValueError, match=r"values|deep|limit|Expecting|Extra|char"):
+    with cpu_bound(2), pytest.raises(ValueError, match=r"values|deep|limit|Expecting|Extra|char"):
         parse_json(text)
-    assert time.process_time() - start < 2
 
 
 def test_half_of_a_surrogate_pair_becomes_a_mark() -> None:
@@ -136,10 +134,8 @@ def test_half_of_a_surrogate_pair_becomes_a_mark() -> None:
     ids=["items", "brackets", "keys", "questions", "aliases"],
 )  # fmt: skip
 def test_yaml_of_four_megabytes_is_refused_quickly(text: str) -> None:
-    start = time.process_time()
-    with pytest.raises(RecipeSyntaxError):
+    with cpu_bound(5), pytest.raises(RecipeSyntaxError):
         load_yaml(text[:4_000_000], "x.yaml")
-    assert time.process_time() - start < 5
 
 
 def test_layer_paths_and_grids_have_bounds() -> None:
@@ -169,9 +165,8 @@ def test_a_header_of_four_megabytes_is_read_in_a_second(tmp_path: Path) -> None:
     text = json.dumps(header, separators=(",", ":")).encode()
     assert len(text) > 4_000_000
     (tmp_path / "m.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + b"\0" * n)
-    start = time.process_time()
-    assert len(read_header(tmp_path, "m.safetensors")) == n
-    assert time.process_time() - start < 2  # 0.5 s on a quiet machine
+    with cpu_bound(2):
+        assert len(read_header(tmp_path, "m.safetensors")) == n
 
 
 @pytest.mark.parametrize(
@@ -271,9 +266,8 @@ def test_many_short_entries_are_read_in_linear_time(tmp_path: Path) -> None:
         "resps": [[["-1", "True"]], [["-2", "False"]]],
     }
     path = samples_file(tmp_path, [{**entry, "doc_id": n} for n in range(20_000)])
-    start = time.process_time()
-    assert read(path) == 20_000
-    assert time.process_time() - start < 10
+    with cpu_bound(10):
+        assert read(path) == 20_000
 
 
 @pytest.mark.parametrize(

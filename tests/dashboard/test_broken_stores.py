@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from streamlit.testing.v1 import AppTest
 from dashboard.address import View
 from orchestrator.store import Store
 from tests.support.demo_stores import demo_store
+from tests.support.time_bound import wall_bound
 
 
 def framed(view: View) -> AppTest:
@@ -96,10 +96,9 @@ def test_a_locked_store_is_given_up_soon_and_shown_when_it_is_free_again(home: P
     holder = sqlite3.connect(home / "store.sqlite", isolation_level=None)
     holder.execute("PRAGMA locking_mode = EXCLUSIVE")
     holder.execute("BEGIN IMMEDIATE")
-    began = time.monotonic()
-    app = framed(View.OVERVIEW).run()
-    _explained(app, "is held by another process")
-    assert time.monotonic() - began < 20
+    with wall_bound(20):
+        app = framed(View.OVERVIEW).run()
+        _explained(app, "is held by another process")
     holder.execute("ROLLBACK")
     holder.close()
     again = app.run()

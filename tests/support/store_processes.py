@@ -140,5 +140,6 @@ def hold_the_store(url: str, duration_s: float, report: Connection) -> None:
         def work(connection: object) -> None:
             report.send("held")
             time.sleep(duration_s)
+            report.send("ending")
 
         store._database.write(work)
