@@ -14,6 +14,7 @@ from evals.claims.known import (
     metric_in,
     tokens_of,
     topic_of,
+    unqualified,
 )
 from evals.claims.labels import LabelMatch, shots_in
 from evals.claims.records import Figure, Unit, Where
@@ -210,7 +211,7 @@ def _draft(item: _Item, group: int, owner: str | None) -> Figure:
         group=group,
         line=item.line,
         subject=None if subject in (None, "own") else subject,
-        label=item.label,
+        label=item.label if match is not None else unqualified(item.label),
         suite=match.suite if match else None,
         benchmark=match.benchmark if match else None,
         known_as=match.known_as if match else None,

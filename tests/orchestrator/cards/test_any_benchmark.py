@@ -1,4 +1,4 @@
-"""Cards of benchmarks beyond the two boards, with the figures that a reader counts: 30 that the reader was made with, 10 held out."""
+"""Cards of benchmarks beyond the two boards, with the figures that a reader counts: 30 that the reader was made with, 26 held out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from evals.claims.records import CheckOutcome, Unit
 from orchestrator.cards import card_checks, card_claims, load_card, read_card
 from tests.support.card_truth import compare, counted_scores, truths
 
-FOLDERS = [Path(__file__).parent / name for name in ("any_benchmark", "held_out")]
+FOLDERS = [Path(__file__).parent / name for name in ("any_benchmark", "held_out", "unseen")]
 CARDS = [(folder, truth) for folder in FOLDERS for truth in truths(folder)]
 each_card = pytest.mark.parametrize(("folder", "truth"), CARDS, ids=[t["card"] for _, t in CARDS])
 
@@ -38,7 +38,7 @@ def test_every_figure_with_its_model_and_no_other(folder: Path, truth: dict[str,
 def test_own_figures_are_claims_and_clean_cards_have_none(folder: Path, truth: dict[str, Any]) -> None:
     claims = card_claims(load_card(folder / truth["card"]))
     own = [value for (model, _, value), n in counted_scores(truth).items() if model is None for _ in range(n)]
-    assert sorted(round(c.value, 6) for c in claims) == sorted(own)
+    assert sorted(round(c.value, 6) for c in claims) == sorted(set(own) if truth.get("repeated") else own)
     if not own:
         assert card_checks(load_card(folder / truth["card"])) == ()
 
