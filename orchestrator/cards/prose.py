@@ -11,7 +11,14 @@ from evals.claims.labels import LabelMatch, shots_in
 from evals.claims.records import Figure, Unit, Where
 from evals.suite import Suite
 from orchestrator.cards.lists import Above
-from orchestrator.cards.mentions import Mention, TextNumber, benchmarks_in, models_in, numbers_in_text
+from orchestrator.cards.mentions import (
+    Mention,
+    TextNumber,
+    benchmarks_in,
+    models_in,
+    numbers_in_text,
+    unknown_targets,
+)
 from orchestrator.cards.orientation import Context
 from orchestrator.cards.protocol import protocol_of, questions_in
 from orchestrator.cards.stated import facts_of_label
@@ -135,6 +142,8 @@ def _of_sentence(
 ) -> Iterator[Figure]:
     text = sentence.text
     mentions = benchmarks_in(text)
+    numbers = list(numbers_in_text(text, mentions))[:_MAX_PAIRS]
+    mentions = sorted([*mentions, *unknown_targets(text, numbers, mentions, names)], key=lambda m: m.start)
     if not mentions or _DATA.search(text):
         return
     if (
@@ -144,7 +153,6 @@ def _of_sentence(
         and "%" not in text
     ):
         return
-    numbers = list(numbers_in_text(text, mentions))[:_MAX_PAIRS]
     models = models_in(text, names, mentions)
     models += _base_mentions(text, models, bases)
     pairs = _pairs(text, numbers, mentions)

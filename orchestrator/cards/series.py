@@ -41,7 +41,8 @@ def subjects_of(
 
     The own model's series is, in this order: one marked "ours", one with the model's name, one with a general
     name such as "Score", a metric or a precision (unless the text above names another model), the only one whose name is a
-    part of the model's or contains it, the only one that a heading or a sentence announces, the only one in bold. A single series of changes belongs to the own model.
+    part of the model's or contains it, the only one that a heading or a sentence announces, the only one in bold. A single series of
+    changes belongs to the own model.
     """
     subjects: dict[str, str | None] = {s: s for s in (*scores, *changes)}
     general = [s for s in scores if is_general(title_of(s))]

@@ -89,6 +89,22 @@ def test_math_beside_humaneval_is_not_the_boards_math() -> None:
             {(None, "MT-Bench"): 8.12, ("Rival-13B", "MT-Bench"): 7.61},
         ),
         ("We trained on GSM8K with 7473 questions for 3.5 epochs.", {}),
+        (
+            "It scores 71.2 on GPQA-Diamond and 50.1% on Zebra-Bench.",
+            {(None, "GPQA-Diamond"): 71.2, (None, "Zebra-Bench"): 50.1},
+        ),
+        ("Our model achieves 63.4% on FableQuest.", {(None, "FableQuest"): 63.4}),
+        (
+            "It scored 45.2% on SWE-Lancer, while Rival-13B scored 41.0%.",
+            {(None, "SWE-Lancer"): 45.2, ("Rival-13B", "SWE-Lancer"): 41.0},
+        ),
+        (
+            "MMLU 70.1, Zebra-Bench 44.2 and GSM8K 80.0.",
+            {(None, "MMLU"): 70.1, (None, "Zebra-Bench"): 44.2, (None, "GSM8K"): 80.0},
+        ),
+        ("It achieves 95.5% on Tuesday and reaches 85.0% utilization on A100.", {}),
+        ("It reaches 50.5 tokens per second on an RTX 4090 and a loss of 2.31 on Pile.", {}),
+        ("It achieved 99.9% uptime on AWS and 12.5% compression on Wikipedia.", {}),
         ("We drop 12.5% of the tokens. Race conditions: 3.2%.", {}),
         ("- learning rate: 0.0002\n- GPUs: 8.5\n", {}),
     ],
