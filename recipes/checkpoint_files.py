@@ -15,6 +15,9 @@ INDEX_NAME = "model.safetensors.index.json"
 SINGLE_NAME = "model.safetensors"
 PICKLE_PATTERNS = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt")
 
+ORIGIN_NAME = "mergeboard_origin.json"
+"""Our own record of what a checkpoint was made from (`recipes.origin`)."""
+
 MAX_FILES = 5000
 """Maximum number of files in a checkpoint directory, subfolders included; more means a wrong path (a cache, a data set)."""
 
@@ -41,6 +44,7 @@ _UNUSED_FILES = (
         "trainer_state.json",
         "training_args.bin",
         "*_results.json",
+        ORIGIN_NAME,
         "optimizer.*",
         "scheduler.*",
     ),

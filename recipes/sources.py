@@ -13,9 +13,11 @@ from pathlib import Path
 from pydantic import Field
 
 from recipes.checkpoint import Checkpoint, layer_tensor_name, weights_digest
+from recipes.checkpoint_files import ORIGIN_NAME
 from recipes.config_facts import ConfigFacts, quantized_bytes, read_config
 from recipes.demo import ensure_demo_checkpoint
 from recipes.errors import CheckpointError, RecipeError
+from recipes.origin import MadeFrom, parse_origin, read_origin
 from recipes.outside_file import read_file
 from recipes.quantization import MODELOPT_NAME, with_modelopt
 from recipes.recipe.refs import SourceKind, SourceRef
@@ -61,6 +63,10 @@ class SourceFacts(Frozen):
     dtype: str | None = Field(default=None, description="Dtype of most weights; null if unknown.")
     single_dtype: str | None = Field(
         default=None, description="Dtype of all weights; null if they differ or no header was read."
+    )
+    made_from: tuple[MadeFrom, ...] = Field(
+        default=(),
+        description="What it was built from, by the record beside its weights; empty without one.",
     )
     tensor_names: tuple[str, ...] = Field(
         default=(),
@@ -111,7 +117,8 @@ def read_facts(source: SourceRef, *, home: Path, allow_pickles: bool = False) ->
     if local is None:
         return _facts_on_hub(source, home, allow_pickles)
     checkpoint = Checkpoint.open(local, allow_pickles=allow_pickles)
-    return _make_facts(checkpoint.config, checkpoint.tensors, checkpoint.has_chat_template)
+    facts = _make_facts(checkpoint.config, checkpoint.tensors, checkpoint.has_chat_template)
+    return facts.model_copy(update={"made_from": read_origin(local)})
 
 
 def facts_from_config(config: ConfigFacts, known_from: FactsOrigin = FactsOrigin.CONFIG) -> SourceFacts:
@@ -222,7 +229,10 @@ def _facts_on_hub(source: SourceRef, home: Path, allow_pickles: bool) -> SourceF
         raise CheckpointError(
             f"{source} has no safetensors weights on the hub: use a safetensors copy, or allow pickles by name."
         )
-    return _make_facts(ConfigFacts.from_config(raw, f"{source}/config.json"), tensors, has_chat_template)
+    facts = _make_facts(ConfigFacts.from_config(raw, f"{source}/config.json"), tensors, has_chat_template)
+    origin = hub.small_file(pinned, ORIGIN_NAME, home)
+    made_from = () if origin is None else parse_origin(_read_bytes(origin), f"{source}/{ORIGIN_NAME}")
+    return facts.model_copy(update={"made_from": made_from})
 
 
 def _make_facts(config: ConfigFacts, tensors: Sequence[Tensor], has_chat_template: bool) -> SourceFacts:

@@ -26,6 +26,7 @@ _METRIC = re.compile(
     re.IGNORECASE,
 )
 _BRACKETS = re.compile(r"\(([^()]{2,60})\)")
+_LAST_BRACKET = re.compile(r"\s?\(([^()]{1,40})\)$")
 _NEUTRAL = re.compile(r"\d{1,4}|i?q\d[0-9a-z]{0,4}|\d{1,2}(?:bit|bpw)|\d{1,3}shots?")
 _LINK = re.compile(r"!?\[([^\[\]]{0,300})\]\([^()]{0,500}\)")
 
@@ -131,6 +132,15 @@ def joined(label: str) -> str:
 def label_words(label: str) -> frozenset[str]:
     """The distinct words of a label."""
     return frozenset(tokens_of(label))
+
+
+def unqualified(label: str) -> str:
+    """A label without a bracket at its end that only says how it was measured, as in "Safety (6 task avg.)"."""
+    match = _LAST_BRACKET.search(label) if label.endswith(")") else None
+    if match is None or not match.start():
+        return label
+    said = tokens_of(match[1])
+    return label[: match.start()] if all(map(_is_qualifier, set(said) - {"task", "tasks"})) else label
 
 
 def is_metric(label: str) -> bool:

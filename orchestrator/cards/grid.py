@@ -14,6 +14,7 @@ _NUMBER = r"(?:[+\-\u2212\u2013]\s?)?\d[\d.,]*+(?:\s?%)?"
 _PASTED = re.compile(
     rf"(?P<label>\S.{{0,80}}?)[ \t]++(?P<numbers>{_NUMBER}(?:[ \t]++{_NUMBER}){{0,11}})\s*+$"
 )
+_BREAK = re.compile(r"<br\s{0,9}/?>", re.IGNORECASE)
 _BOLD = ("**", "__", "<b>", "<strong>")
 _EMPHASIS = {ord("`"): None, ord("~"): None}
 _MAX_CELLS = 200_000
@@ -65,10 +66,15 @@ def _markdown(lines: Sequence[str]) -> list[Grid]:
             end = at + 1
             while end < len(lines) and "|" in lines[end] and lines[end].strip():
                 end += 1
-            rows = tuple(_cells(line) for line in lines[at + 1 : end])
+            raw = [
+                (number, cells)
+                for number, line in enumerate(lines[at + 1 : end], start=at + 2)
+                for cells in _stacked(_raw_cells(line))
+            ]
+            rows = tuple(tuple(map(cell_text, cells)) for _, cells in raw)
             if rows and sum(map(len, rows)) <= _MAX_CELLS:
-                bold = _bold_cells([header, *lines[at + 1 : end]])
-                tables.append(Grid(_cells(header), rows, tuple(range(at + 2, end + 1)), at, bold))
+                bold = _bold_cells([_raw_cells(header), *(cells for _, cells in raw)])
+                tables.append(Grid(_cells(header), rows, tuple(number for number, _ in raw), at, bold))
             at = end
         at += 1
     return tables
@@ -89,12 +95,23 @@ def _raw_cells(line: str) -> list[str]:
     return [c.replace("\\|", "|") for c in re.split(r"(?<!\\)\|", inner)]
 
 
-def _bold_cells(lines: Sequence[str]) -> frozenset[tuple[int, int]]:
+def _stacked(cells: list[str]) -> list[list[str]]:
+    """The rows that stand in one: several if at least two cells have equally many lines, split by `<br>`."""
+    if not any("<br" in cell for cell in cells):
+        return [cells]
+    parts = [_BREAK.split(cell) for cell in cells]
+    sizes = {len(part) for part in parts if len(part) > 1}
+    if len(sizes) != 1 or sum(len(part) > 1 for part in parts) < 2:
+        return [cells]
+    return [[part[i] if len(part) > 1 else part[0] for part in parts] for i in range(sizes.pop())]
+
+
+def _bold_cells(rows: Sequence[Sequence[str]]) -> frozenset[tuple[int, int]]:
     """Cells of a header and its rows that begin in bold."""
     return frozenset(
         (row, column)
-        for row, line in enumerate(lines, start=-1)
-        for column, cell in enumerate(_raw_cells(line))
+        for row, cells in enumerate(rows, start=-1)
+        for column, cell in enumerate(cells)
         if cell.strip().removeprefix("[").startswith(_BOLD)
     )
 
@@ -178,6 +195,8 @@ class _TableReader(HTMLParser):
             self._end_cell()
             self._fill_from_above()
             self._cell, self._span = [], (_span(attrs, "rowspan"), _span(attrs, "colspan"))
+        elif tag == "br" and self._cell is not None:
+            self._cell.append(" ")
         elif tag in ("b", "strong") and self._rows is not None and self._begins_cell():
             self._bold.add((len(self._rows) - 1, len(self._cells or ())))
 

@@ -14,6 +14,7 @@ from evals.claims.known import (
     metric_in,
     tokens_of,
     topic_of,
+    unqualified,
 )
 from evals.claims.labels import LabelMatch, shots_in
 from evals.claims.records import Figure, Unit, Where
@@ -134,6 +135,8 @@ def _item(
     item = _ITEM.match(text)
     if item is None:
         return None
+    if item["rest"].lstrip().startswith((",", ";")) and _names_another(item["rest"]):
+        return None
     label = item["label"].strip(" -*\u2013\u2014\u2192\u279c\u27a1>")
     value = number_in(item["number"])
     if value is None or not tokens_of(label) or len(tokens_of(label)) > _MAX_WORDS:
@@ -154,6 +157,12 @@ def _item(
     if match is not None and match.is_average and not bulleted and above.context is not Context.SCORES:
         return None
     return _Item(number, label, value, item["rest"], match, subject)
+
+
+def _names_another(rest: str) -> bool:
+    """Whether the text behind an item's number has a further benchmark with a number, as in ", GSM8K 80.1"."""
+    mentions = benchmarks_in(rest)
+    return bool(mentions) and any(number.exact for number in numbers_in_text(rest, mentions))
 
 
 def _within(label: str, text: str) -> LabelMatch | None:
@@ -210,7 +219,7 @@ def _draft(item: _Item, group: int, owner: str | None) -> Figure:
         group=group,
         line=item.line,
         subject=None if subject in (None, "own") else subject,
-        label=item.label,
+        label=item.label if match is not None else unqualified(item.label),
         suite=match.suite if match else None,
         benchmark=match.benchmark if match else None,
         known_as=match.known_as if match else None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from evals.claims.known import known_benchmarks, names_in_text
@@ -12,7 +12,25 @@ from orchestrator.cards.subjects import Names, is_model_name
 _WORD = re.compile(r"[^\W_]+\+?")
 _GAP = re.compile(r"[ \-_'’^{}.]{0,2}")
 _UNKNOWN = re.compile(
-    r"(?<![\w-])(?:[A-Z][\w]{1,30}-)?[A-Z][A-Za-z0-9]{1,30}(?:[Bb]ench|[Ee]val|QA|MMLU)(?![\w-])"
+    r"(?<![\w-])(?:[A-Z][\w]{1,30}-)?[A-Z][A-Za-z0-9]{1,30}-?(?:[Bb]ench|BENCH|[Ee]val|QA|MMLU)(?![\w-])"
+)
+_SCORES = re.compile(
+    r"\b(?:scor(?:es?|ed|ing)|achiev\w{1,3}|reach\w{0,3}|obtain\w{0,3}|attain\w{0,3}|gets?|got|hits?)\b",
+    re.IGNORECASE,
+)
+_NO_SCORES = re.compile(
+    r"\b(?:loss|speed\w{0,3}|latency|throughput|memory|v?ram|utili[sz]ation|compression|costs?|prices?|uptime|temperature|learning rate|"
+    r"tok/s|t/s)\b",
+    re.IGNORECASE,
+)
+_ON_NAME = re.compile(
+    r"\)?\s?(?:points?\s)?(?:accuracy\s|F1\s|pass@\d{1,4}\s)?(?:on|in)\s(?:the\s|our\s)?(?:internal\s|new\s)?"
+    r"(?P<name>[A-Z][A-Za-z0-9+]{1,40}(?:[- ][A-Z0-9][A-Za-z0-9+]{0,40}){0,3})(?!\w|['\u2019]s)"
+)
+_NO_BENCHMARK = re.compile(
+    r"(?:(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day|January|February|March|April|May|June|July|August|September|October|November|December|"
+    r"English|German|French|Spanish|Chinese|Japanese|GPUs?|CPUs?|NVIDIA|AMD|Intel|Apple|RTX|GTX|Mac\w{0,6}|Linux|Ubuntu|Windows|Android|iOS|AWS|GCP|Azure|"
+    r"Colab|Kaggle|GitHub|Hugging|HuggingFace|Table|Figure|Section|Appendix|[AHBLTV]\d{1,3}s?)\b"
 )
 _NUMBER = re.compile(
     r"(?<![\w.,/@#=$€-])(?P<sign>[+\-\u2212]?)(?P<number>\d{1,5}(?:[.,]\d{1,4})?)(?:\s?/\s?(?P<of>\d{1,4})(?![\d.]))?\s?(?P<percent>%|percent\b)?(?![\w@]|[.,]\d|-?shot)"
@@ -82,6 +100,25 @@ def benchmarks_in(sentence: str) -> list[Mention]:
         if taken.isdisjoint(range(m.start(), m.end()))
     ]
     return sorted(mentions, key=lambda m: m.start)
+
+
+def unknown_targets(
+    sentence: str, numbers: Sequence[TextNumber], mentions: Sequence[Mention], names: Names
+) -> list[Mention]:
+    """Names after scores that are no known benchmarks, as in "reaches 63.4% on FableQuest"."""
+    if _NO_SCORES.search(sentence) or not (mentions or _SCORES.search(sentence)):
+        return []
+    taken = {i for m in mentions for i in range(m.start, m.end)}
+    targets = []
+    for number in numbers:
+        match = _ON_NAME.match(sentence, number.end) if number.exact else None
+        if match is None or not taken.isdisjoint(range(*match.span("name"))):
+            continue
+        name = match["name"]
+        is_model = names.is_own(name) or names.is_other(name) or re.search(r"\d+[BM]\b", name)
+        if not is_model and _NO_BENCHMARK.match(name) is None:
+            targets.append(Mention(match.start("name"), match.end("name"), "", name))
+    return targets
 
 
 def numbers_in_text(sentence: str, mentions: list[Mention]) -> Iterator[TextNumber]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,14 @@ from evals.claims.labels import LabelMatch, shots_in
 from evals.claims.records import Figure, Unit, Where
 from evals.suite import Suite
 from orchestrator.cards.lists import Above
-from orchestrator.cards.mentions import Mention, TextNumber, benchmarks_in, models_in, numbers_in_text
+from orchestrator.cards.mentions import (
+    Mention,
+    TextNumber,
+    benchmarks_in,
+    models_in,
+    numbers_in_text,
+    unknown_targets,
+)
 from orchestrator.cards.orientation import Context
 from orchestrator.cards.protocol import protocol_of, questions_in
 from orchestrator.cards.stated import facts_of_label
@@ -64,6 +72,9 @@ _RESPECTIVELY = re.compile(r"\brespectively\b", re.IGNORECASE)
 _MAX_SENTENCE = 2000
 _MAX_SENTENCES = 3000
 _MAX_PAIRS = 40
+_MAX_AROUND = (
+    240  # characters about a number and its benchmark in which metric, shots and conditions are looked for
+)
 
 
 @dataclass(frozen=True)
@@ -135,6 +146,8 @@ def _of_sentence(
 ) -> Iterator[Figure]:
     text = sentence.text
     mentions = benchmarks_in(text)
+    numbers = list(numbers_in_text(text, mentions))[:_MAX_PAIRS]
+    mentions = sorted([*mentions, *unknown_targets(text, numbers, mentions, names)], key=lambda m: m.start)
     if not mentions or _DATA.search(text):
         return
     if (
@@ -144,7 +157,6 @@ def _of_sentence(
         and "%" not in text
     ):
         return
-    numbers = list(numbers_in_text(text, mentions))[:_MAX_PAIRS]
     models = models_in(text, names, mentions)
     models += _base_mentions(text, models, bases)
     pairs = _pairs(text, numbers, mentions)
@@ -179,8 +191,13 @@ def _benchmark_of(text: str, number: TextNumber, mentions: Sequence[Mention]) ->
     if not number.exact or len(between) >= 60:
         return None
     is_aside = _ASIDE.fullmatch(between) is not None
-    is_change = _OLD_VALUE.search(text[: number.start]) or _TO_OR_FROM.search(between)
+    is_change = _is_old(text, number) or _TO_OR_FROM.search(between)
     return after if is_aside or is_change else None
+
+
+def _is_old(text: str, number: TextNumber) -> bool:
+    """Whether a number stands behind "from"."""
+    return _OLD_VALUE.search(text[max(0, number.start - 20) : number.start]) is not None
 
 
 def _is_close(between: str) -> bool:
@@ -217,7 +234,8 @@ def _figure(
         unit = Unit.OWN
     elif 0 < value <= 1 and digits > 1 and not percent:
         unit = Unit.FRACTION
-    around = text[max(0, min(mention.start, number.start) - 20) : max(mention.end, number.end) + 40]
+    first = max(0, min(mention.start, number.start) - 20)
+    around = text[first : min(max(mention.end, number.end) + 40, first + _MAX_AROUND)]
     near = around[: _next_boundary(around)]
     return Figure(
         where=Where.TEXT,
@@ -261,7 +279,24 @@ def _is_change(text: str, number: TextNumber) -> bool:
         r"\b(?:improvement|gain|increase|jump|boost|drop|decrease|loss)\sof\s?$", before, re.IGNORECASE
     ):
         return True
-    return bool(_CHANGE.search(text)) and (by or (points and _BY.search(before) is not None))
+    return _says_change(text) and (by or (points and _BY.search(before) is not None))
+
+
+@functools.lru_cache(maxsize=8)
+def _says_change(text: str) -> bool:
+    return _CHANGE.search(text) is not None
+
+
+@functools.lru_cache(maxsize=8)
+def _boundaries(text: str) -> tuple[int, ...]:
+    """Where the clauses of a sentence begin that follow words such as "while"."""
+    return tuple(m.end() for m in _BOUNDARY.finditer(text))
+
+
+@functools.lru_cache(maxsize=8)
+def _comparisons(text: str) -> tuple[tuple[int, int], ...]:
+    """Start and end of the words of a sentence that compare."""
+    return tuple(m.span() for m in _COMPARES.finditer(text))
 
 
 def _subject(
@@ -283,7 +318,7 @@ def _subject(
         gap = text[model.end : number.start] if 0 <= number.start - model.end < 6 else None
         if gap is not None and re.fullmatch(r"(?:'s)?\s?[(:]\s?~?", gap):
             return model.name or None
-    if _OLD_VALUE.search(text[: number.start]):
+    if _is_old(text, number):
         return bases[0] if bases else "base"
     subject = _subject_of_clause(text, number, models)
     if subject is not None:
@@ -293,9 +328,8 @@ def _subject(
 
 def _subject_of_clause(text: str, number: TextNumber, models: Sequence[Mention]) -> Mention | None:
     """The model that a clause is about: named before a comparison, or right before a verb such as "gets"."""
-    start = max((m.end() for m in _BOUNDARY.finditer(text, 0, number.start)), default=0)
-    opening = _COMPARES.search(text, start, number.start)
-    end = opening.start() if opening is not None else number.start
+    start = max((end for end in _boundaries(text) if end <= number.start), default=0)
+    end = next((s for s, e in _comparisons(text) if s >= start and e <= number.start), number.start)
     in_clause = sorted((m for m in models if start <= m.start < number.start), key=lambda m: m.start)
     subject = next((m for m in in_clause if m.start < end), None)
     if subject is None and in_clause and (start or _CLAUSE_OF.match(text, in_clause[-1].end)):

@@ -11,6 +11,7 @@ from evals.claims.records import Scale
 from orchestrator.cards.subjects import Names, says_ours
 
 DUPLICATE = "\0"  # never in a card; marks a further series of the same name
+_FOOTNOTES = " ^*\u2020\u2021\u00a7\u00b9\u00b2\u00b3"
 _GENERIC = frozenset(
     (
         "value",
@@ -40,7 +41,8 @@ def subjects_of(
 
     The own model's series is, in this order: one marked "ours", one with the model's name, one with a general
     name such as "Score", a metric or a precision (unless the text above names another model), the only one whose name is a
-    part of the model's or contains it, the only one in bold. A single series of changes belongs to the own model.
+    part of the model's or contains it, the only one that a heading or a sentence announces, the only one in bold. A single series of
+    changes belongs to the own model.
     """
     subjects: dict[str, str | None] = {s: s for s in (*scores, *changes)}
     general = [s for s in scores if is_general(title_of(s))]
@@ -52,11 +54,22 @@ def subjects_of(
         subjects.update(dict.fromkeys(general, None if owner in (None, "own") else owner))
     elif len(near) == 1:
         subjects[near[0]] = None
+    elif (announced := _announced(scores, names)) is not None:
+        subjects[announced] = None
     elif len(bold) == 1 and len(scores) > 1:
         subjects[bold[0]] = None
     if len(changes) == 1:
         subjects[changes[0]] = None
     return subjects
+
+
+def _announced(scores: Sequence[str], names: Names) -> str | None:
+    """The only series that a heading or a sentence announces, by its whole name rather than by a part of it."""
+    for exactly in (True, False):
+        announced = [s for s in scores if names.is_announced(title_of(s), exactly=exactly)]
+        if announced:
+            return announced[0] if len(announced) == 1 else None
+    return None
 
 
 def title_of(series: str) -> str:
@@ -65,10 +78,10 @@ def title_of(series: str) -> str:
 
 
 def subject_of(series: str) -> str:
-    """The name of a model without pictographs, such as those of links beside it."""
+    """The name of a model without pictographs, such as those of links beside it, and without footnote marks."""
     title = title_of(series)
     shown = "".join(c for c in title if unicodedata.category(c) != "So" and c != "\ufe0f")
-    return " ".join(shown.split()) or title
+    return " ".join(shown.split()).rstrip(_FOOTNOTES) or title
 
 
 def is_general(title: str) -> bool:

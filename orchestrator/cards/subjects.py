@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +18,14 @@ _MARKUP = re.compile(r"<[^<>]{0,300}>|[*`_~]{2,3}|`")
 _LINK = re.compile(r"!?\[([^\[\]]{0,300})\]\([^()\s]{0,500}\)")
 _ASIDE = re.compile(r"\([^()]{0,300}\)|\[[^\[\]]{0,300}\]")
 _ENDS_NAME = re.compile(r"[:,|]|\s[-–—]+\s")
+_TOP_HEADING = re.compile(r"^# (?P<text>[^\n]{2,200})$", re.MULTILINE)
+_THIS_REPOSITORY = re.compile(
+    r"\bthis (?:repo|repository|model card|checkpoint) (?:is|holds|hosts|contains|provides)\b(?P<rest>[^\n]{2,200})",
+    re.IGNORECASE,
+)
+_NAME_IN_SENTENCE = re.compile(
+    r"(?:[\w.-]{1,96}/)?[A-Z][A-Za-z]{1,40}(?:[-.][A-Za-z0-9]{1,40}){0,12}(?: [A-Z0-9][\w-]{0,40}(?:\.\d{1,3})?){0,6}"
+)
 _TOKEN = re.compile(r"[A-Za-z0-9][\w./-]{1,190}")
 _DETAILS = re.compile(r"\bdetails_([A-Za-z0-9][A-Za-z0-9.-]{0,95})__([\w.-]{1,95}\w)")
 _COMPARES = re.compile(
@@ -41,6 +50,7 @@ class Names:
     owned: frozenset[str] = frozenset()  # the own names with an owner, `org/name`
     heading: str | None = None  # the name in the first heading, if it looks like a model's
     words: frozenset[frozenset[str]] = frozenset()  # the words of each own name
+    announced: frozenset[frozenset[str]] = frozenset()  # the words of names that may be the card's own
 
     def is_own(self, label: str) -> bool:
         """Whether a row's or column's label is the card's own model."""
@@ -60,7 +70,16 @@ class Names:
         said = frozenset(tokens_of(_ASIDE.sub(" ", without_markup(label)).rpartition("/")[2]))
         if not said or self.others.intersection(_forms(label)) or not any(len(w) > 3 for w in said):
             return False
-        return any(said <= own or (len(own) > 1 and own <= said) for own in self.words)
+        return any(said <= own or (_is_distinct(own) and own <= said) for own in self.words)
+
+    def is_announced(self, label: str, *, exactly: bool = False) -> bool:
+        """Whether a label is a name that a heading or "this repository is ..." announces; a part of it, unless `exactly`."""
+        said = frozenset(tokens_of(_ASIDE.sub(" ", without_markup(label)).rpartition("/")[2]))
+        if exactly:
+            return said in self.announced
+        if not any(len(w) > 3 for w in said) or self.others.intersection(_forms(label)):
+            return False
+        return any((len(said) > 1 and said <= name) or name <= said for name in self.announced)
 
     def with_others(self, labels: Iterable[str]) -> Names:
         """These names with labels of further rows and columns that are other models."""
@@ -99,14 +118,14 @@ def find_names(
     title: str | None,
     *,
     stated: Sequence[str | None],
-    bases: Iterable[str],
+    bases: Sequence[str],
     mentioned: Iterable[str],
 ) -> Names:
     """The names of the models in a card.
 
     `title` is its first heading, `stated` are names of its own model from its metadata and folder; names from its first heading and from the
     link to the leaderboard's details are added. `mentioned` are repositories in the text; those with a digit
-    are used.
+    are used. Names in further headings of the first level, and in sentences such as "this repository is ...", may be its own.
     """
     stated_forms = frozenset(f for name in stated if name for f in _forms(name))
     sources = frozenset(f for name in bases for f in _forms(name)) - stated_forms
@@ -122,7 +141,33 @@ def find_names(
     )
     said = [n.rpartition("/")[2] for n in (*stated, model) if n]
     own_words = frozenset(frozenset(tokens_of(n)) for n in said if tokens_of(n))
-    return Names(own=own, others=(sources | others) - own, owned=owned & own, heading=model, words=own_words)
+    return Names(
+        own=own,
+        others=(sources | others) - own,
+        owned=owned & own,
+        heading=model,
+        words=own_words,
+        announced=_announced(body, title) - {frozenset(tokens_of(b.rpartition("/")[2])) for b in bases},
+    )
+
+
+def _announced(body: str, title: str | None) -> frozenset[frozenset[str]]:
+    """The words of each name that a heading of the first level, or a sentence about the repository, gives; all have a digit."""
+    texts = [m["text"] for m in itertools.islice(_TOP_HEADING.finditer(body), 20)]
+    names = [
+        _ENDS_NAME.split(_ASIDE.sub(" ", without_markup(t)), maxsplit=1)[0] for t in (title or "", *texts)
+    ]
+    for sentence in itertools.islice(_THIS_REPOSITORY.finditer(body), 5):
+        match = _NAME_IN_SENTENCE.search(without_markup(sentence["rest"]))
+        names += [match[0].rpartition("/")[2]] if match else []
+    said = (frozenset(tokens_of(name)) - _FORM_WORDS for name in names)
+    return frozenset(words for words in said if len(words) <= 8 and _is_distinct(words))
+
+
+def _is_distinct(words: frozenset[str]) -> bool:
+    """Whether the words of a name can tell it from others: one has letters, and one a digit."""
+    has_digit = any(c.isdigit() for word in words for c in word)
+    return len(words) > 1 or (has_digit and any(len(w) > 4 and w[0].isalpha() for w in words))
 
 
 def headings(lines: Sequence[str], in_code: Sequence[bool]) -> list[str | None]:

@@ -6,7 +6,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from evals.claims.facts import Facts
-from evals.claims.known import is_metric, is_setting, joined, known_benchmarks, match_any, metric_in
+from evals.claims.known import (
+    is_metric,
+    is_setting,
+    joined,
+    known_benchmarks,
+    match_any,
+    metric_in,
+    unqualified,
+)
 from evals.claims.labels import LabelMatch, shots_in
 from evals.suite import Suite
 from orchestrator.cards.figures import Number, counted, number_in, numbers_in
@@ -157,7 +165,7 @@ def _cell(
     known = known_benchmarks().get((match.known_as if match else None) or "")
     own_shots = shots_in(label)
     return Cell(
-        label=label,
+        label=label if match is not None else unqualified(label),
         named=match,
         series=series,
         place=place,

@@ -24,6 +24,7 @@ from orchestrator.store import Store
 from orchestrator.store.leaderboard import EvaluationRecord
 from orchestrator.store.records import CandidateInRun, CandidateRecord, EvalOutcome, PlannedJob, Protocol
 from recipes.demo import DEMO_NAMES, WEIGHTS_FROM
+from recipes.origin import converted_from
 
 
 class CandidateResult(Frozen):
@@ -190,6 +191,10 @@ def weights_quantization(job: EvalJob, candidate: CandidateRecord) -> str | None
     """Quantization of the weights, or of those they were converted from; None if unknown."""
     if job.engine.quantization is not None:
         return job.engine.quantization
+    recorded = converted_from(candidate.made_from)
+    if recorded is not None:
+        return recorded
+    # Candidates of earlier versions, and layer paths, do not list their sources.
     sources = f"{job.place.name or ''} {candidate.recipe or ''}"
     return (
         WEIGHTS_FROM

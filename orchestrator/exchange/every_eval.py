@@ -114,6 +114,10 @@ def _candidate_item(result: CandidateResult, side: Side) -> _Item:
     }
     if candidate.recipe:
         details["recipe"] = candidate.recipe
+    if candidate.made_from:
+        details["made_from"] = json.dumps(
+            [entry.model_dump(exclude_none=True) for entry in candidate.made_from]
+        )
     if candidate.layer_path is not None:
         details["layer_path"] = json.dumps(list(candidate.layer_path))
     shipped = definition(suite, measurement.result.benchmark) is not None

@@ -16,6 +16,7 @@ from recipes.catalog import load_catalog
 from recipes.errors import RecipeError
 from recipes.layer_grid import LayerPathGrid
 from recipes.layer_path import LayerPath, LayerPathSpec
+from recipes.origin import MadeFrom, joined, source_entry
 from recipes.recipe import Recipe, SourceRef
 from recipes.sources import PinnedSource, SourceFacts, describe, pin
 
@@ -45,6 +46,10 @@ class Candidate(Frozen):
     )
     stored_bytes: int | None = Field(
         default=None, description="Bytes of its quantized weights; null if unknown or not quantized."
+    )
+    made_from: tuple[MadeFrom, ...] = Field(
+        default=(),
+        description="What its weights were made from: sources of its recipe, and what those were built from.",
     )
     remarks: tuple[str, ...] = Field(
         default=(), description="Warnings about its recipe, for example settings without effect."
@@ -165,6 +170,7 @@ class Expander:
             parameters=facts.parameters_of(len(path.layers)),
             quantization=quantization_method(facts),
             stored_bytes=quantized_bytes(facts, len(path.layers)),
+            made_from=facts.made_from,
         )
 
     def _from_checkpoint(self, checkpoint: str, name: str) -> Candidate:
@@ -180,6 +186,7 @@ class Expander:
             parameters=facts.parameters,
             quantization=quantization_method(facts),
             stored_bytes=quantized_bytes(facts, facts.config.n_layers),
+            made_from=facts.made_from,
         )
 
     def _read(self, entry: RecipeEntry, position: int) -> tuple[Recipe, str]:
@@ -217,6 +224,12 @@ class Expander:
             layers=recipe.n_layers(layers),
             # Copied layers keep their quantization; quantized weights cannot be merged.
             quantization=methods.pop() if len(methods) == 1 else None,
+            made_from=joined(
+                [
+                    *(source_entry(pin.reference, pin.weights_digest) for pin in pins.values()),
+                    *(entry for source in facts.values() for entry in source.made_from),
+                ]
+            ),
             remarks=tuple(recipe.remarks),
         )
 

@@ -149,6 +149,7 @@ def make_plan(
         parameters=facts.parameters,
         quantization=quantization_method(facts),
         stored_bytes=quantized_bytes(facts, facts.config.n_layers),
+        made_from=facts.made_from,
     )
     resolved = resolve_suites(sweep, Path(file.folder), suites or {})
     measures, missing = measures_of(sweep, facts, settings, resolved)

@@ -26,11 +26,13 @@ from recipes.build_readme import CONFIG_NAME, README_NAME, config_text, readme_t
 from recipes.byte_copy import copy_file
 from recipes.catalog import catalog_names, load_catalog
 from recipes.checkpoint import Checkpoint
+from recipes.checkpoint_files import ORIGIN_NAME
 from recipes.errors import BuildError
 from recipes.file_hash import file_sha256
 from recipes.layer_path import LayerPathSpec
+from recipes.origin import write_origin
 from recipes.recipe import Recipe, SourceRef
-from recipes.sources import describe
+from recipes.sources import describe, resolve
 
 Watched = Callable[[str, Path], AbstractContextManager[None]]
 """Digest of a build and the folder of journals -> what shows its progress."""
@@ -78,7 +80,7 @@ def build_to(
     with store.lease(job.digest):
         artifact = store.verify(job.digest)
         _copy(artifact, out)
-    _describe(job, out)
+    _describe(job, out, settings)
     how = "built" if existing is None else "was built before"
     return _report(out, artifact, how, time.monotonic() - started, parsed.remarks)
 
@@ -153,8 +155,16 @@ def _copy(artifact: Artifact, out: Path) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _describe(job: BuildJob, out: Path) -> None:
-    """Write the recipe and a README beside the weights, as mergekit-yaml does; files that are there stay."""
+def _describe(job: BuildJob, out: Path, settings: Settings) -> None:
+    """Write the recipe and a README beside the weights, as mergekit-yaml does; files that are there stay.
+
+    Artifacts of earlier versions lack the record of what they were made from, which is added to the copy.
+    """
+    if not (out / ORIGIN_NAME).exists():
+        folders = {
+            s.place: (s.weights_digest, resolve(s.place, None, home=settings.home)) for s in job.sources
+        }
+        write_origin(out, job.digest, folders)
     recipe = Recipe.parse(job.recipe, origin=f"recipe {job.digest}")
     checkpoint = Checkpoint.open(out)
     texts = {

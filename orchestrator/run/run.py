@@ -206,7 +206,7 @@ def register(store: Store, plan: Plan) -> str:
         ),
     )
     store.keep_suites([suite for _, suite in plan.suites])
-    store.create_run(run, _candidates(plan), _jobs(plan))
+    store.create_run(run, planned_candidates(plan), _jobs(plan))
     return run_id
 
 
@@ -255,7 +255,8 @@ def cancel_run(run_id: str, settings: Settings) -> RunRecord:
         return store.cancel_run(run_id)
 
 
-def _candidates(plan: Plan) -> list[CandidateRecord]:
+def planned_candidates(plan: Plan) -> list[CandidateRecord]:
+    """The candidates of a plan as the store keeps them."""
     return [
         CandidateRecord(
             position=position,
@@ -266,6 +267,7 @@ def _candidates(plan: Plan) -> list[CandidateRecord]:
             recipe=candidate.recipe,
             layers=candidate.layers,
             parameters=candidate.parameters,
+            made_from=candidate.made_from,
         )
         for position, candidate in enumerate(plan.candidates)
     ]

@@ -20,6 +20,7 @@ from evals.scores import EvalSettings, Evaluation
 from orchestrator.display.text_safety import ForeignText
 from orchestrator.plan.job import BenchmarkIdentity, BuildJob, EvalJob, JobKind
 from orchestrator.provenance import Hardware, Provenance
+from recipes.origin import MadeFrom
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 
@@ -145,6 +146,9 @@ class CandidateRecord(Frozen):
         default=None, ge=0, description="Layers of a forward pass; null if not known yet."
     )
     parameters: int | None = Field(default=None, ge=0, description="Parameters of the checkpoint when built.")
+    made_from: tuple[MadeFrom, ...] = Field(
+        default=(), description="What its weights were made from, as far as it is recorded."
+    )
 
 
 class PlannedJob(Frozen):

@@ -28,6 +28,7 @@ from orchestrator.store.records import (
     RunRecord,
     RunState,
 )
+from recipes.origin import MadeFrom
 
 Part = TypeVar("Part")
 
@@ -38,6 +39,7 @@ _ATTEMPT = tuple(AttemptRecord.model_fields)
 _SCORE = tuple(set(Score.model_fields) - {"benchmark", "alarms"})
 _RESULT = tuple(set(BenchmarkScore.model_fields) - {"alarms"})
 _EVALUATION = tuple(set(EvaluationRecord.model_fields) - {"result", "hardware"})
+_MADE_FROM: TypeAdapter[tuple[MadeFrom, ...]] = TypeAdapter(tuple[MadeFrom, ...])
 _ALARMS: TypeAdapter[tuple[Alarm, ...]] = TypeAdapter(tuple[Alarm, ...])
 
 
@@ -83,12 +85,20 @@ def _state(row: AnyRow, now: datetime) -> RunState:
 
 def candidate_row(run_id: str, candidate: CandidateRecord) -> Row:
     """A candidate as a row."""
-    return {"run_id": run_id, **{name: getattr(candidate, name) for name in _CANDIDATE}}
+    made_from = _MADE_FROM.dump_json(candidate.made_from).decode() if candidate.made_from else None
+    values = {name: getattr(candidate, name) for name in _CANDIDATE}
+    return {"run_id": run_id, **values, "made_from": made_from}
 
 
 def candidate_record(row: AnyRow) -> CandidateRecord:
     """A candidate from a row with at least its columns."""
-    return CandidateRecord(**{name: getattr(row, name) for name in _CANDIDATE})
+    values = {name: getattr(row, name) for name in _CANDIDATE}
+    return CandidateRecord(**{**values, "made_from": _made_from(row.made_from)})
+
+
+@lru_cache(maxsize=1024)
+def _made_from(text: str | None) -> tuple[MadeFrom, ...]:
+    return _MADE_FROM.validate_json(text) if text else ()
 
 
 def attempt_record(row: AnyRow) -> AttemptRecord:

@@ -99,6 +99,7 @@ candidates = sa.Table(
     sa.Column("recipe", sa.Text),
     sa.Column("layers", sa.Integer),
     sa.Column("parameters", sa.BigInteger),
+    sa.Column("made_from", sa.Text),
 )
 
 protocols = sa.Table(

@@ -38,6 +38,7 @@ from recipes.artifact import ArtifactStore
 from recipes.atomic_file import write_file
 from recipes.checkpoint import Checkpoint
 from recipes.merge import BuildOptions, BuildProgress, MergekitProcess, build
+from recipes.origin import write_origin
 from recipes.recipe import Recipe
 from recipes.verification import verified_source
 
@@ -251,8 +252,10 @@ def _build(context: WorkerContext, job: BuildJob) -> BuildOutcome:
     report = _ProgressFile(context.home_path / "journals" / job.digest)
 
     def write(out: Path) -> None:
-        build(recipe, sources(), out, options=options, on_progress=report.build, mergekit=_mergekit())
+        folders = sources()
+        build(recipe, folders, out, options=options, on_progress=report.build, mergekit=_mergekit())
         sources()  # raises an error if a source changed while it was read
+        write_origin(out, job.digest, {s.place: (s.weights_digest, folders[s.name]) for s in job.sources})
 
     artifact = ArtifactStore(context.home_path / "artifacts").build(
         job.digest, write, meta={"recipe": job.recipe}

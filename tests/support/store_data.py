@@ -9,6 +9,7 @@ from evals.scores import Alarm, AlarmKind, BenchmarkScore, ChatTemplate, EvalSet
 from orchestrator.plan.job import BuildJob, CheckpointPlace, EvalJob, RecipeSource
 from orchestrator.provenance import Hardware, Provenance
 from orchestrator.store.records import BuildOutcome, CandidateRecord, EvalOutcome, NewRun, PlannedJob
+from recipes.origin import MadeFrom
 
 N_DEMO = 20
 BENCHMARKS = ("ifeval", "bbh", "math", "gpqa", "musr", "mmlu_pro")
@@ -100,7 +101,9 @@ def demo_run(name: str = "a sweep") -> tuple[NewRun, list[CandidateRecord], list
     17 further candidates have the base's weights and share its evaluations.
     """
     path = (0, 1, 2, 1, 2, 3)
-    built = candidate(2, weights_digest="recipe-built", recipe='{"recipe": "built"}')
+    built = candidate(2, weights_digest="recipe-built", recipe='{"recipe": "built"}').model_copy(
+        update={"made_from": (MadeFrom(name=HUB_BASE, weights_digest=HUB_BASE, quantization="Q4_1"),)}
+    )
     planned = [PlannedJob(job=build_job(), candidates=(2,))]
     for benchmark in ("bbh", "ifeval"):
         planned.append(PlannedJob(job=eval_job(benchmark), candidates=(0, *range(3, N_DEMO))))

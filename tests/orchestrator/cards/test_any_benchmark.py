@@ -1,4 +1,4 @@
-"""Cards of benchmarks beyond the two boards, with the figures that a reader counts: 30 that the reader was made with, 10 held out."""
+"""Cards of benchmarks beyond the two boards, with the figures that a reader counts: 30 that the reader was made with, 26 held out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from evals.claims.records import CheckOutcome, Unit
 from orchestrator.cards import card_checks, card_claims, load_card, read_card
 from tests.support.card_truth import compare, counted_scores, truths
 
-FOLDERS = [Path(__file__).parent / name for name in ("any_benchmark", "held_out")]
+FOLDERS = [Path(__file__).parent / name for name in ("any_benchmark", "held_out", "unseen")]
 CARDS = [(folder, truth) for folder in FOLDERS for truth in truths(folder)]
 each_card = pytest.mark.parametrize(("folder", "truth"), CARDS, ids=[t["card"] for _, t in CARDS])
 
@@ -38,7 +38,7 @@ def test_every_figure_with_its_model_and_no_other(folder: Path, truth: dict[str,
 def test_own_figures_are_claims_and_clean_cards_have_none(folder: Path, truth: dict[str, Any]) -> None:
     claims = card_claims(load_card(folder / truth["card"]))
     own = [value for (model, _, value), n in counted_scores(truth).items() if model is None for _ in range(n)]
-    assert sorted(round(c.value, 6) for c in claims) == sorted(own)
+    assert sorted(round(c.value, 6) for c in claims) == sorted(set(own) if truth.get("repeated") else own)
     if not own:
         assert card_checks(load_card(folder / truth["card"])) == ()
 
@@ -89,6 +89,22 @@ def test_math_beside_humaneval_is_not_the_boards_math() -> None:
             {(None, "MT-Bench"): 8.12, ("Rival-13B", "MT-Bench"): 7.61},
         ),
         ("We trained on GSM8K with 7473 questions for 3.5 epochs.", {}),
+        (
+            "It scores 71.2 on GPQA-Diamond and 50.1% on Zebra-Bench.",
+            {(None, "GPQA-Diamond"): 71.2, (None, "Zebra-Bench"): 50.1},
+        ),
+        ("Our model achieves 63.4% on FableQuest.", {(None, "FableQuest"): 63.4}),
+        (
+            "It scored 45.2% on SWE-Lancer, while Rival-13B scored 41.0%.",
+            {(None, "SWE-Lancer"): 45.2, ("Rival-13B", "SWE-Lancer"): 41.0},
+        ),
+        (
+            "MMLU 70.1, Zebra-Bench 44.2 and GSM8K 80.0.",
+            {(None, "MMLU"): 70.1, (None, "Zebra-Bench"): 44.2, (None, "GSM8K"): 80.0},
+        ),
+        ("It achieves 95.5% on Tuesday and reaches 85.0% utilization on A100.", {}),
+        ("It reaches 50.5 tokens per second on an RTX 4090 and a loss of 2.31 on Pile.", {}),
+        ("It achieved 99.9% uptime on AWS and 12.5% compression on Wikipedia.", {}),
         ("We drop 12.5% of the tokens. Race conditions: 3.2%.", {}),
         ("- learning rate: 0.0002\n- GPUs: 8.5\n", {}),
     ],
