@@ -78,7 +78,9 @@ class LivePaths:
             for name, values in stack.per_layer.items():
                 setattr(stack.config, name, values)
             return
-        path = nn.ModuleList(_with_cache_slot(stack.layers[source], slot) for slot, source in enumerate(layers))
+        path = nn.ModuleList(
+            _with_cache_slot(stack.layers[source], slot) for slot, source in enumerate(layers)
+        )
         setattr(stack.owner, stack.name, path)
         stack.config.num_hidden_layers = len(layers)
         for name, values in stack.per_layer.items():

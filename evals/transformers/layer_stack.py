@@ -39,7 +39,7 @@ def find_stack(model: PreTrainedModel) -> LayerStack | str:
     count = getattr(config, "num_hidden_layers", None)
     if not isinstance(count, int):
         return "its configuration does not say how many layers it has"
-    lists = _module_lists(model, count)
+    lists = module_lists(model, count)
     decoder = model.get_decoder()
     inside = [(owner, name) for owner, name in lists if any(owner is module for module in decoder.modules())]
     candidates = inside or lists
@@ -47,10 +47,10 @@ def find_stack(model: PreTrainedModel) -> LayerStack | str:
         found = ", ".join(f"{type(owner).__name__}.{name}" for owner, name in candidates) or "none"
         return f"it has no single list of {count} decoder layers ({found})"
     owner, name = candidates[0]
-    return LayerStack(owner, name, getattr(owner, name), config, _per_layer_settings(config, count))
+    return LayerStack(owner, name, getattr(owner, name), config, per_layer_settings(config, count))
 
 
-def _module_lists(model: nn.Module, count: int) -> list[tuple[nn.Module, str]]:
+def module_lists(model: nn.Module, count: int) -> list[tuple[nn.Module, str]]:
     """Owner and name of every list of `count` modules that is not inside another such list."""
     from torch import nn
 
@@ -66,7 +66,8 @@ def _module_lists(model: nn.Module, count: int) -> list[tuple[nn.Module, str]]:
     return lists
 
 
-def _per_layer_settings(config: Any, count: int) -> dict[str, list[Any]]:
+def per_layer_settings(config: Any, count: int) -> dict[str, list[Any]]:
+    """Settings of a transformers configuration with one entry per layer (`layer_types`), by name."""
     return {
         name: list(value)
         for name, value in vars(config).items()

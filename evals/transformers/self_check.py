@@ -47,7 +47,9 @@ def difference(model: PreTrainedModel, stack: LayerStack, switch: Switch) -> str
     count = len(stack.layers)
     # Every layer moves, and first and last are repeated.
     path = (*range(count - 1, -1, -1), 0, count - 1)
-    ids = (torch.arange(TOKENS, device=model.device) * 7 + 1)[None] % model.get_input_embeddings().num_embeddings
+    ids = (torch.arange(TOKENS, device=model.device) * 7 + 1)[
+        None
+    ] % model.get_input_embeddings().num_embeddings
     with torch.inference_mode(), _narrow_window(stack.config):
         try:
             plain = _recorded(model, stack, ids)
@@ -56,7 +58,15 @@ def difference(model: PreTrainedModel, stack: LayerStack, switch: Switch) -> str
             switch(path)
             moved = _recorded(model, stack, ids)
             reason = _moved_difference(plain, moved, path) or _cache_difference(model, ids)
-        except (RuntimeError, TypeError, ValueError, IndexError, KeyError, AttributeError, NotImplementedError) as error:
+        except (
+            RuntimeError,
+            TypeError,
+            ValueError,
+            IndexError,
+            KeyError,
+            AttributeError,
+            NotImplementedError,
+        ) as error:
             reason = f"its layers do not run in another order ({(str(error).splitlines() or [type(error).__name__])[0]})"
         finally:
             switch(None)
@@ -70,7 +80,9 @@ def _recorded(model: PreTrainedModel, stack: LayerStack, ids: torch.Tensor) -> l
     def keep(layer: nn.Module, positional: tuple[Any, ...], named: Mapping[str, Any], output: Any) -> None:
         before = positional[0] if positional else named["hidden_states"]
         after = output[0] if isinstance(output, tuple) else output
-        rest = {name: value for name, value in named.items() if name != "hidden_states" and name not in _CACHES}
+        rest = {
+            name: value for name, value in named.items() if name != "hidden_states" and name not in _CACHES
+        }
         calls.append(_Call(layer, before.clone(), after.clone(), positional[1:], rest))
 
     # The copies of one layer share its dictionary of hooks.
