@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from evals.engine import EngineKind
 from evals.errors import EngineError, UnsupportedArchitecture
 
 LIVE_FAMILIES: dict[str, str] = {
@@ -22,6 +23,11 @@ LIVE_FAMILIES: dict[str, str] = {
     "phi3": "Phi3ForCausalLM",
 }
 """Families whose live paths are compared in both engines and on both of vLLM's runners: architecture by `model_type`."""
+
+_IN_TRANSFORMERS: frozenset[str] = frozenset()
+_IN_VLLM: frozenset[str] = frozenset()
+"""Further families by `model_type`, whose random layer paths tests compare with built checkpoints: in the transformers engine, and
+in vLLM on CPUs (docs/families.md)."""
 
 _LAYER_COUNTS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 
@@ -53,6 +59,22 @@ def is_live_family(config: dict[str, Any]) -> bool:
 def has_plain_layers(config: dict[str, Any]) -> bool:
     """Whether the checkpoint is of a family whose live paths tests compare in every engine and runner, with layers of one kind."""
     return is_live_family(config) and len(set(config.get("layer_types") or ())) <= 1
+
+
+def untested_family(model_type: str, architecture: str, *, kind: EngineKind, cpu: bool) -> str | None:
+    """Why layer paths of a family are not run live unasked; None for families that tests compare with built checkpoints."""
+    if LIVE_FAMILIES.get(model_type) == architecture:
+        return None
+    if kind is EngineKind.TRANSFORMERS and model_type in _IN_TRANSFORMERS:
+        return None
+    if kind is EngineKind.VLLM and cpu and model_type in _IN_VLLM:
+        return None
+    place = "the transformers engine" if kind is EngineKind.TRANSFORMERS else "vLLM"
+    device = "" if cpu or kind is EngineKind.TRANSFORMERS else " on GPUs"
+    return (
+        f"no test compares live layer paths of {architecture} in {place}{device} with built checkpoints; with `materialize: false` "
+        "they run live if the engine's self-check passes"
+    )
 
 
 def layer_count(config: Mapping[str, Any]) -> int | None:
