@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evals.errors import UnsupportedArchitecture
-from evals.live_paths import check_layer_path
+from evals.live_paths import check_layer_path, path_obstacle
 from evals.transformers.layer_stack import LayerStack, find_stack
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class LivePaths:
     def __init__(self, model: PreTrainedModel, checkpoint: Path) -> None:
         self._model = model
         self._checkpoint = checkpoint
-        self._stack = find_stack(model)
+        self._stack = path_obstacle(model.config.to_dict()) or find_stack(model)
         self._checked = False
 
     @property
