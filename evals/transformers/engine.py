@@ -64,6 +64,8 @@ class TransformersEngine:
         self._batch = tuning.batch_size or (BATCH_CUDA if device.type == "cuda" else BATCH_CPU)
         self._layer_path: tuple[int, ...] | None = None
         self._paths = LivePaths(self._model, checkpoint)
+        if tuning.sets_paths:
+            self._paths.require_supported()
         # Trees need custom masks and positions, which are verified only for these architectures.
         config = read_config(checkpoint)
         is_live = is_live_family(config)

@@ -6,7 +6,9 @@ import copy
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evals.live_paths import check_layer_path, require_live_family
+from evals.errors import UnsupportedArchitecture
+from evals.live_paths import check_layer_path, path_obstacle
+from evals.transformers.layer_stack import LayerStack, find_stack
 
 if TYPE_CHECKING:
     from torch import nn
@@ -16,35 +18,73 @@ if TYPE_CHECKING:
 class LivePaths:
     """Switches a loaded model between layer paths.
 
-    Slot k of a path runs a shallow copy of its source layer, whose attention has `layer_idx` k, the layer's index in the KV
-    cache. Per-layer lists of the config (`layer_types`) follow the path.
+    Slot k of a path runs a shallow copy of its source layer whose parts have `layer_idx` k, the layer's index in the KV
+    cache. Per-layer lists of the configuration (`layer_types`) follow the path. What else depends on a layer's number is
+    found by `self_check` before the first path is set; a model that fails it runs as it is, and paths are refused.
     """
 
     def __init__(self, model: PreTrainedModel, checkpoint: Path) -> None:
         self._model = model
         self._checkpoint = checkpoint
-        self._stack = model.get_decoder()
-        self._layers: nn.ModuleList = self._stack.layers
-        self._layer_types: list[str] | None = getattr(model.config, "layer_types", None)
+        self._stack = path_obstacle(model.config.to_dict()) or find_stack(model)
+        self._checked = False
+
+    @property
+    def n_layers(self) -> int:
+        """Number of loaded layers. Raises UnsupportedArchitecture if there is no stack of layers."""
+        return len(self._supported_stack().layers)
+
+    def require_supported(self) -> None:
+        """Raise UnsupportedArchitecture, with the reason, if layer paths of this model would differ from built checkpoints."""
+        stack = self._supported_stack()
+        if self._checked:
+            return
+        from evals.transformers.self_check import difference
+
+        reason = difference(self._model, stack, lambda layers: self._switch(stack, layers))
+        if reason is not None:
+            self._stack = reason
+            raise self._refusal(reason)
+        self._checked = True
 
     def set(self, layers: tuple[int, ...] | None) -> None:
         """Run these source layers in this order; None restores the loaded model."""
+        if layers is None:
+            if isinstance(self._stack, LayerStack):
+                self._switch(self._stack, None)
+            return
+        self.require_supported()
+        stack = self._supported_stack()
+        check_layer_path(layers, len(stack.layers), None, self._checkpoint)
+        self._switch(stack, layers)
+
+    def _supported_stack(self) -> LayerStack:
+        if isinstance(self._stack, str):
+            raise self._refusal(self._stack)
+        return self._stack
+
+    def _refusal(self, reason: str) -> UnsupportedArchitecture:
+        return UnsupportedArchitecture(
+            f"{self._checkpoint} is a {type(self._model).__name__}, which cannot run live layer paths in the transformers "
+            f"engine: {reason}; build the path as a checkpoint and evaluate that."
+        )
+
+    def _switch(self, stack: LayerStack, layers: tuple[int, ...] | None) -> None:
         from torch import nn
 
-        config = self._model.config
         if layers is None:
-            self._stack.layers = self._layers
-            config.num_hidden_layers = len(self._layers)
-            if self._layer_types is not None:
-                config.layer_types = self._layer_types
+            setattr(stack.owner, stack.name, stack.layers)
+            stack.config.num_hidden_layers = len(stack.layers)
+            for name, values in stack.per_layer.items():
+                setattr(stack.config, name, values)
             return
-        check_layer_path(layers, require_live_family(self._checkpoint), None, self._checkpoint)
-        self._stack.layers = nn.ModuleList(
-            _with_cache_slot(self._layers[source], slot) for slot, source in enumerate(layers)
+        path = nn.ModuleList(
+            _with_cache_slot(stack.layers[source], slot) for slot, source in enumerate(layers)
         )
-        config.num_hidden_layers = len(layers)
-        if self._layer_types is not None:
-            config.layer_types = [self._layer_types[source] for source in layers]
+        setattr(stack.owner, stack.name, path)
+        stack.config.num_hidden_layers = len(layers)
+        for name, values in stack.per_layer.items():
+            setattr(stack.config, name, [values[source] for source in layers])
 
 
 def _shallow(module: nn.Module) -> nn.Module:
@@ -54,9 +94,12 @@ def _shallow(module: nn.Module) -> nn.Module:
     return twin
 
 
-def _with_cache_slot(layer: nn.Module, slot: int) -> nn.Module:
-    twin = _shallow(layer)
-    attention = _shallow(layer.self_attn)
-    attention.layer_idx = slot
-    twin.self_attn = attention
+def _with_cache_slot(module: nn.Module, slot: int) -> nn.Module:
+    """A copy of a layer or a part of it, whose parts have `layer_idx` `slot`; parts without a number are shared."""
+    twin = _shallow(module)
+    if isinstance(getattr(module, "layer_idx", None), int):
+        twin.layer_idx = slot
+    for name, child in module._modules.items():
+        if child is not None and any(hasattr(part, "layer_idx") for part in child.modules()):
+            twin._modules[name] = _with_cache_slot(child, slot)
     return twin

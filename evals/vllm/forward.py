@@ -18,7 +18,7 @@ from vllm.v1.attention.backend import CommonAttentionMetadata
 
 from evals.vllm.batch import Batch, DecodeStep, Ints, Penalty, Step, StepResult
 from evals.vllm.schedule import PathNode, Stride, Visit, cached_sweeps, path_trie
-from evals.vllm.slots import LayerSlots, shallow
+from evals.vllm.slots import LayerSlots, with_part
 
 
 @dataclass
@@ -118,13 +118,10 @@ class Forward:
         n = len(slots.sources)
         self.n_holders = len(slots.holders) // n
         self._holders: list[list[Any]] = [slots.holders[layer : self.n_holders * n : n] for layer in range(n)]
-        self._layers = [self._spreading(*pair) for pair in zip(slots.sources, self._holders, strict=True)]
-
-    def _spreading(self, layer: nn.Module, holders: Sequence[nn.Module]) -> Any:
-        twin = shallow(layer)
-        twin.self_attn = shallow(twin.self_attn)
-        twin.self_attn.attn = SpreadAttention(holders, self._running)
-        return twin
+        self._layers: list[Any] = [
+            with_part(layer, slots.stack.attention, SpreadAttention(holders, self._running))
+            for layer, holders in zip(slots.sources, self._holders, strict=True)
+        ]
 
     @torch.inference_mode()
     def run(self, step: Step, paths: Sequence[tuple[int, ...]], stride: Stride) -> list[StepResult]:

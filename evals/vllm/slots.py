@@ -1,7 +1,8 @@
 """Layer slots: N loaded layers hold the weights, N + E attention modules hold the KV caches.
 
 Slot k of a path runs a shallow copy of its source layer whose attention writes to KV holder k. A change of path creates a few
-Python objects and neither copies nor moves weights.
+Python objects and neither copies nor moves weights. If the layers' attentions differ (windows, sinks), the slot's attention is a
+copy of the source layer's under the holder's name and with its KV cache.
 """
 
 from __future__ import annotations
@@ -15,27 +16,43 @@ from vllm.config import VllmConfig, set_current_vllm_config
 from vllm.model_executor.layers.attention import Attention
 from vllm.utils.torch_utils import set_default_torch_dtype
 
+from evals.vllm.structure import ModelStack, find_model_stack, kind_of
+
 
 class LayerSlots:
     """The slots of one worker's model (of its shard, under tensor parallelism)."""
 
     def __init__(self, model: nn.Module, config: VllmConfig, device: torch.device, extra: int) -> None:
-        self._model = model
-        self._stack: Any = model.model
-        self._layers: nn.ModuleList = self._stack.layers
-        self._holders: list[nn.Module] = [layer.self_attn.attn for layer in self._layers]
+        """Raises UnsupportedArchitecture, with the reason, if layer paths cannot run on the model's structure."""
+        self._stack = find_model_stack(model, config.model_config.hf_text_config.num_hidden_layers)
+        self._layers = self._stack.layers
+        self._holders: list[Any] = self._stack.holders()
+        self._modules_by_name: dict[str, Any] = config.compilation_config.static_forward_context
         self.path: tuple[int, ...] = tuple(range(len(self._layers)))
         self.generation = 0
         """Number of changes of path; a graph captured at another value belongs to another path."""
+        self._in_order = True
+        """Whether slot k of the path uses KV cache k."""
         self._nonfinite = torch.zeros((), dtype=torch.bool, device=device)
         self._stack.norm.register_forward_hook(self._check_finite)
         dtype = config.model_config.dtype
         with set_current_vllm_config(config), set_default_torch_dtype(dtype), device:
             for index in range(len(self._layers), len(self._layers) + extra):
                 self._holders.append(_extra_holder(self._holders[0], index, config, dtype))
+        self._alike = self._stack.alike and len({kind_of(holder) for holder in self._holders}) == 1
 
     @property
-    def holders(self) -> list[nn.Module]:
+    def alike(self) -> bool:
+        """Whether one slot's attention can stand for any other's, so that a path only exchanges KV caches."""
+        return self._alike
+
+    @property
+    def stack(self) -> ModelStack:
+        """The model's stack of layers."""
+        return self._stack
+
+    @property
+    def holders(self) -> list[Any]:
         """The attention modules that hold the KV caches, by slot."""
         return self._holders
 
@@ -65,26 +82,41 @@ class LayerSlots:
 
     def layer_at(self, source: int, slot: int) -> nn.Module:
         """A layer with the source layer's weights and the slot's KV cache."""
-        twin = shallow(self._layers[source])
-        attention = shallow(twin.self_attn)
-        attention.attn = self._holders[slot]
-        twin.self_attn = attention
-        return twin
+        holder = self._holders[slot]
+        if not self._alike:
+            attention = shallow(self._layers[source].get_submodule(self._stack.attention))
+            attention.layer_name, attention.kv_cache = holder.layer_name, holder.kv_cache
+            self._modules_by_name[holder.layer_name] = holder = attention
+        return with_part(self._layers[source], self._stack.attention, holder)
 
     def set(self, layers: tuple[int, ...] | None) -> None:
         """Run these source layers in this order; None restores the loaded model."""
         path = tuple(range(len(self._layers))) if layers is None else layers
-        if path == self.path:
+        if path == self.path and self._in_order:
             return
-        self.path = path
-        self.generation += 1
+        for holder in self._holders:
+            self._modules_by_name[holder.layer_name] = holder
         if layers is None:
-            self._stack.layers = self._layers
+            self._stack.show(self._layers, path)
+            self.path, self._in_order = path, True
+            self.generation += 1
         else:
-            self._stack.layers = nn.ModuleList(
-                self.layer_at(source, slot) for slot, source in enumerate(layers)
-            )
-        self._stack.start_layer, self._stack.end_layer = 0, len(self._stack.layers)
+            self.place(layers, tuple(range(len(layers))))
+
+    def place(self, layers: tuple[int, ...], slots: tuple[int, ...]) -> None:
+        """Run these source layers in this order, each with the KV cache of its entry in `slots`."""
+        twins = [self.layer_at(source, slot) for source, slot in zip(layers, slots, strict=True)]
+        self._stack.show(nn.ModuleList(twins), layers)
+        self.path, self._in_order = layers, slots == tuple(range(len(layers)))
+        self.generation += 1
+
+
+def with_part(module: nn.Module, path: str, part: nn.Module) -> nn.Module:
+    """A copy of a module that shares everything but the part at a path such as `self_attn.attn`."""
+    name, _, rest = path.partition(".")
+    twin: nn.Module = shallow(module)
+    twin._modules[name] = with_part(module.get_submodule(name), rest, part) if rest else part
+    return twin
 
 
 def shallow(module: nn.Module) -> Any:
