@@ -8,17 +8,35 @@ This module parses all spellings into a tuple of layer indices. Ranges are half-
     layers:0-52,45-80      ranges and single layers in order: [0, 52), then [45, 80); `45-` is [45, N)
     baseline               every layer once
     [0, 1, 2, 1, 2, 3]     a list of layers
+
+A visit runs the whole layer, or what a suffix says (`recipes.layer_visit`): `attention`, `mlp`, `damped=0.5`, or both of the last:
+
+    layers:0-8,5:attention,8-30,29:damped=0.5     of a layer or of each layer of a range
+    (45, 52):mlp           the second pass through the block runs the MLPs alone; also blocks:45,52:mlp
+    repeat:10*3:damped=0.5 the two visits that are added are damped
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from pydantic import Field, model_validator
 
 from recipes.errors import LayerPathError
+from recipes.layer_visit import (
+    WHOLE,
+    Layers,
+    Variant,
+    Visit,
+    attention_visits,
+    is_whole_path,
+    layer_of,
+    variant_of,
+    variant_runs,
+    visit_of,
+)
 from recipes.tensor_file import Frozen
 
 MAX_LAYERS = 2048
@@ -28,16 +46,22 @@ MAX_VISITS = 8192
 MAX_TEXT = 100_000
 """Maximum length of the text of a layer path, in characters."""
 
-_BLOCK = re.compile(r"\(\s*(\d{1,9})\s*,\s*(\d{1,9})\s*\)")
+_BLOCK = re.compile(r"\(\s*(\d{1,9})\s*,\s*(\d{1,9})\s*\)(?::([a-z0-9.=:]{1,60}))?")
 _HELP = (
-    'write "(45, 52)", "blocks:3,5;7,9", "repeat:10*3", "layers:0-52,45-80" (half-open ranges) or "baseline"'
+    'write "(45, 52)", "blocks:3,5;7,9", "repeat:10*3", "layers:0-52,45-80" (half-open ranges) or "baseline"; '
+    "a visit can be followed by :attention, :mlp or :damped=0.5"
 )
+
+Block = tuple[int, int] | tuple[int, int, Variant]
+"""A block [i, j), and the variant of the visits that it adds; without one they are whole."""
 
 
 class LayerPath(Frozen):
     """A layer path of a checkpoint with a known number of layers. Raises LayerPathError for invalid layers."""
 
-    layers: tuple[int, ...] = Field(description="Indices of the source layers in execution order.")
+    layers: Layers = Field(
+        description="Visits in execution order: the index of the source layer, or for example `5:attention`."
+    )
     n_layers: int = Field(description="Number of layers of the source checkpoint.")
 
     @model_validator(mode="after")
@@ -49,7 +73,7 @@ class LayerPath(Frozen):
             raise LayerPathError(
                 f"The layer path visits {len(self.layers):,} layers; at most {MAX_VISITS:,} are built."
             )
-        invalid = next((layer for layer in self.layers if not 0 <= layer < self.n_layers), None)
+        invalid = next((v for v in map(layer_of, self.layers) if not 0 <= v < self.n_layers), None)
         if invalid is not None:
             raise LayerPathError(
                 f"The layer path names layer {invalid}, but the checkpoint has {self.n_layers} layers "
@@ -58,8 +82,8 @@ class LayerPath(Frozen):
         return self
 
     @classmethod
-    def parse(cls, value: str | Sequence[int], n_layers: int) -> LayerPath:
-        """Parse a text or a list of layers for a checkpoint with `n_layers` layers."""
+    def parse(cls, value: str | Sequence[int | str | Visit], n_layers: int) -> LayerPath:
+        """Parse a text or a list of visits for a checkpoint with `n_layers` layers."""
         return LayerPathSpec.parse(value).resolve(n_layers)
 
     @classmethod
@@ -74,10 +98,10 @@ class LayerPath(Frozen):
         return cls.of_blocks(((i, j),), n_layers)
 
     @classmethod
-    def of_blocks(cls, blocks: Sequence[tuple[int, int]], n_layers: int) -> LayerPath:
+    def of_blocks(cls, blocks: Sequence[Block], n_layers: int) -> LayerPath:
         """Baseline with each block [i, j) inserted after the last visit of layer j - 1, in the given order."""
         layers = list(cls.baseline(n_layers).layers)
-        for i, j in blocks:
+        for i, j, *variant in blocks:
             if (i, j) == (0, 0) and len(blocks) == 1:
                 break
             if not 0 <= i < j <= n_layers:
@@ -86,7 +110,7 @@ class LayerPath(Frozen):
                     "(0, 0), alone, is the baseline."
                 )
             position = _end_of_last_visit(layers, j - 1)
-            layers[position:position] = range(i, j)
+            layers[position:position] = _visits(range(i, j), *variant)
             _check_visits(len(layers))
         return cls(layers=tuple(layers), n_layers=n_layers)
 
@@ -101,21 +125,51 @@ class LayerPath(Frozen):
         if self.is_baseline:
             return (0, 0)
         runs = self.runs()
-        if len(runs) != 2 or runs[0][0] != 0 or runs[1][1] != self.n_layers or runs[1][0] >= runs[0][1]:
+        if not self.is_whole or len(runs) != 2 or runs[0][0] != 0 or runs[1][1] != self.n_layers:
             return None
-        return (runs[1][0], runs[0][1])
+        return (runs[1][0], runs[0][1]) if runs[1][0] < runs[0][1] else None
+
+    @property
+    def varied_block(self) -> tuple[int, int, Variant] | None:
+        """Block (i, j) and variant of a path [0, j), [i, j) in that variant, [j, n_layers); None for others."""
+        runs = variant_runs(self.layers)
+        if len(runs) not in (2, 3) or runs[1][2].is_whole or runs[0][0] != 0:
+            return None
+        (_, end, first), (i, j, variant) = runs[:2]
+        rest = runs[2:] or ((j, self.n_layers, WHOLE),)
+        fits = end == j and i < j and first.is_whole and rest == ((j, self.n_layers, WHOLE),)
+        return (i, j, variant) if fits and bool(runs[2:]) == (j < self.n_layers) else None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every visit runs the whole layer, undamped."""
+        return is_whole_path(self.layers)
 
     @property
     def canonical(self) -> str:
         """Canonical text: equal paths have equal texts, and `parse` reads it back."""
-        return "layers:" + ",".join(_format_run(a, b) for a, b in self.runs())
+        return "layers:" + ",".join(
+            _format_run(a, b) + _suffix(variant) for a, b, variant in variant_runs(self.layers)
+        )
 
     @property
     def label(self) -> str:
-        """Short name for tables: `baseline`, `(45, 52)` or the canonical text."""
+        """Short name for tables: `baseline`, `(45, 52)`, `(45, 52):attention` or the canonical text."""
         if self.is_baseline:
             return "baseline"
+        if varied := self.varied_block:
+            return f"({varied[0]}, {varied[1]}){_suffix(varied[2])}"
         return f"({self.block[0]}, {self.block[1]})" if self.block else self.canonical
+
+    @property
+    def source_layers(self) -> tuple[int, ...]:
+        """The source layer of each visit."""
+        return tuple(layer_of(visit) for visit in self.layers)
+
+    @property
+    def n_attention(self) -> int:
+        """Number of visits that keep keys and values of their own."""
+        return attention_visits(self.layers)
 
     @property
     def n_added(self) -> int:
@@ -124,18 +178,12 @@ class LayerPath(Frozen):
 
     def visits(self) -> tuple[int, ...]:
         """Number of visits of each source layer."""
-        counts = Counter(self.layers)
+        counts = Counter(self.source_layers)
         return tuple(counts[layer] for layer in range(self.n_layers))
 
     def runs(self) -> tuple[tuple[int, int], ...]:
-        """Maximal ascending ranges [a, b) of the path, in order: the slices of a passthrough merge."""
-        runs: list[tuple[int, int]] = []
-        for layer in self.layers:
-            if runs and runs[-1][1] == layer:
-                runs[-1] = (runs[-1][0], layer + 1)
-            else:
-                runs.append((layer, layer + 1))
-        return tuple(runs)
+        """Maximal ascending ranges [a, b) of visits of one variant, in order: the slices of a passthrough merge."""
+        return tuple((a, b) for a, b, _ in variant_runs(self.layers))
 
 
 class LayerPathSpec(Frozen):
@@ -152,7 +200,7 @@ class LayerPathSpec(Frozen):
         return self
 
     @classmethod
-    def parse(cls, value: str | Sequence[int]) -> LayerPathSpec:
+    def parse(cls, value: str | Sequence[int | str | Visit]) -> LayerPathSpec:
         """Parse any spelling of a layer path. Raises LayerPathError."""
         return cls(text=_normalize(value if isinstance(value, str) else _format_list(value)))
 
@@ -189,32 +237,43 @@ def quoted(text: str) -> str:
     return repr(text if len(text) <= 80 else text[:77] + "...")
 
 
-def _end_of_last_visit(layers: list[int], layer: int) -> int:
-    """Index after the last visit of `layer`."""
-    return len(layers) - layers[::-1].index(layer)
+def _end_of_last_visit(layers: list[int | Visit], layer: int) -> int:
+    """Index after the last visit of `layer`, whole or not."""
+    return len(layers) - [layer_of(visit) for visit in reversed(layers)].index(layer)
+
+
+def _visits(layers: Iterable[int], variant: Variant = WHOLE) -> list[int | Visit]:
+    return [visit_of(layer, variant) for layer in layers]
+
+
+def _suffix(variant: Variant) -> str:
+    return f":{variant.text}" if variant.text else ""
 
 
 def _format_run(a: int, b: int) -> str:
     return str(a) if b == a + 1 else f"{a}-{b}"
 
 
-def _format_list(layers: Sequence[int]) -> str:
-    if any(type(layer) is not int for layer in layers):
-        raise LayerPathError(
-            f"A layer path as a list holds whole numbers only, not {quoted(str(list(layers)[:9]))}."
-        )
+def _format_list(layers: Sequence[int | str | Visit]) -> str:
     if len(layers) > MAX_VISITS:
         raise LayerPathError(
             f"The layer path visits {len(layers):,} layers; at most {MAX_VISITS:,} are built."
         )
-    if any(layer < 0 for layer in layers):
-        raise LayerPathError(f"Layer {min(layers)} does not exist; layers are counted from 0.")
-    if len(layers) == 2:
-        i, j = layers
+    numbers = [layer for layer in layers if type(layer) is int]
+    texts = [layer.text if isinstance(layer, Visit) else layer for layer in layers]
+    if any(type(text) is not int and not (isinstance(text, str) and ":" in text) for text in texts):
+        raise LayerPathError(
+            "A layer path as a list holds whole numbers, or visits such as '5:attention', only, not "
+            f"{quoted(str(list(layers)[:9]))}."
+        )
+    if any(layer < 0 for layer in numbers):
+        raise LayerPathError(f"Layer {min(numbers)} does not exist; layers are counted from 0.")
+    if len(layers) == len(numbers) == 2:
+        i, j = numbers
         raise LayerPathError(
             f'[{i}, {j}] could be a block or a list of two layers: write "({i}, {j})" or "layers:{i},{j}".'
         )
-    return "layers:" + ",".join(str(layer) for layer in layers)
+    return "layers:" + ",".join(str(text) for text in texts)
 
 
 def _normalize(text: str) -> str:
@@ -226,7 +285,9 @@ def _normalize(text: str) -> str:
         blocks = _BLOCK.findall(compact)
         if re.sub(r"[;,+]", "", _BLOCK.sub("", compact)) or not blocks:
             raise LayerPathError(f"{quoted(text)} is not a layer path: {_HELP}.")
-        compact = "blocks:" + ";".join(f"{i},{j}" for i, j in blocks)
+        compact = "blocks:" + ";".join(
+            f"{i},{j}:{variant}" if variant else f"{i},{j}" for i, j, variant in blocks
+        )
     kind, _, body = compact.partition(":")
     parsers = {
         "baseline": _normalize_baseline,
@@ -248,9 +309,16 @@ def _parse_number(text: str) -> int:
     return int(text)
 
 
-def _parse_pair(text: str) -> tuple[int, int]:
-    first, second = text.split(",")
-    return _parse_number(first), _parse_number(second)
+def _parse_pair(text: str) -> tuple[int, int, Variant]:
+    pair, variant = _split_variant(text)
+    first, second = pair.split(",")
+    return _parse_number(first), _parse_number(second), variant
+
+
+def _split_variant(text: str) -> tuple[str, Variant]:
+    """The text before the first colon and the variant after it."""
+    place, colon, variant = text.partition(":")
+    return place, Variant.parse(variant) if colon else WHOLE
 
 
 def _normalize_baseline(_kind: str, body: str) -> str:
@@ -267,21 +335,22 @@ def _normalize_pairs(kind: str, body: str) -> str:
         if separator in part or _raise_value_error(part)
     ]
     if kind == "repeat":
-        for layer, times in pairs:
+        for layer, times, _ in pairs:
             if times < 1:
                 raise LayerPathError(
                     f"repeat:{layer}*{times} runs layer {layer} {times} times; the least is 1."
                 )
             _check_visits(times)
         pairs = [pair for pair in pairs if pair[1] != 1]
-    elif pairs == [(0, 0)]:
+    elif pairs == [(0, 0, WHOLE)]:
         pairs = []
-    if any(i >= j for i, j in pairs) and kind == "blocks":
-        i, j = next(pair for pair in pairs if pair[0] >= pair[1])
+    if any(i >= j for i, j, _ in pairs) and kind == "blocks":
+        i, j, _ = next(pair for pair in pairs if pair[0] >= pair[1])
         raise LayerPathError(
             f"Block ({i}, {j}) repeats nothing: it needs i < j; (0, 0), alone, is the baseline."
         )
-    return f"{kind}:" + ";".join(f"{a}{separator}{b}" for a, b in pairs) if pairs else "baseline"
+    texts = [f"{a}{separator}{b}{_suffix(variant)}" for a, b, variant in pairs]
+    return f"{kind}:" + ";".join(texts) if texts else "baseline"
 
 
 def _raise_value_error(part: str) -> bool:
@@ -292,41 +361,44 @@ def _normalize_ranges(_kind: str, body: str) -> str:
     parts: list[str] = []
     count = 0
     for part in re.sub(r"\[(\d+),(\d*)\)", r"\1-\2", body).split(","):
-        first, dash, end = part.partition("-")
+        range_, variant = _split_variant(part)
+        suffix = _suffix(variant)
+        first, dash, end = range_.partition("-")
         start = _parse_number(first)
         if not dash or (end and _parse_number(end) == start + 1):
-            parts.append(str(start))
+            parts.append(f"{start}{suffix}")
             count += 1
         elif not end:
-            parts.append(f"{start}-")
+            parts.append(f"{start}-{suffix}")
         elif _parse_number(end) <= start:
             raise LayerPathError(
                 f"The range {part} is empty: ranges are half-open, {first}-{end} is [{first}, {end})."
             )
         else:
-            parts.append(f"{start}-{_parse_number(end)}")
+            parts.append(f"{start}-{_parse_number(end)}{suffix}")
             count += _parse_number(end) - start
         _check_visits(count)
     return "layers:" + ",".join(parts)
 
 
-def _expand_ranges(body: str, n_layers: int) -> Iterator[int]:
+def _expand_ranges(body: str, n_layers: int) -> Iterator[int | Visit]:
     for part in body.split(","):
-        first, dash, end = part.partition("-")
+        range_, variant = _split_variant(part)
+        first, dash, end = range_.partition("-")
         start, stop = int(first), int(end) if end else (n_layers if dash else int(first) + 1)
         if start >= stop:
             raise LayerPathError(f"The range {part} is empty: the checkpoint has {n_layers} layers.")
-        yield from range(start, stop)
+        yield from _visits(range(start, stop), variant)
 
 
-def _repeat_layers(repeats: list[tuple[int, int]], n_layers: int) -> LayerPath:
+def _repeat_layers(repeats: list[tuple[int, int, Variant]], n_layers: int) -> LayerPath:
     layers = list(LayerPath.baseline(n_layers).layers)
-    for layer, times in repeats:
+    for layer, times, variant in repeats:
         if layer >= n_layers:
             raise LayerPathError(
                 f"Layer {layer} does not exist: the checkpoint has layers 0 to {n_layers - 1}."
             )
         position = _end_of_last_visit(layers, layer)
-        layers[position:position] = [layer] * (times - 1)
+        layers[position:position] = _visits([layer] * (times - 1), variant)
         _check_visits(len(layers))
     return LayerPath(layers=tuple(layers), n_layers=n_layers)
