@@ -21,6 +21,7 @@ from evals.engine import (
     accept_all,
 )
 from evals.errors import EngineError
+from evals.layer_visits import running
 from evals.live_paths import check_layer_path, each_path, read_config, require_live_family
 from evals.vllm.generation import generations
 from evals.vllm.loading import kv_bytes_per_token, plan_engine, running_spec, start, stop, weight_bytes
@@ -151,7 +152,7 @@ class VllmEngine:
             yield from each_path(self, paths, lambda: self.score(requests))
             return
         self._claim_cache("score")
-        yield from self._unscheduled.scorer.path_scores(requests, paths)
+        yield from self._unscheduled.scorer.path_scores(requests, [running(path) for path in paths])
 
     def generate_paths(
         self, requests: Sequence[GenerateRequest], paths: Sequence[LayerPath]
@@ -163,7 +164,7 @@ class VllmEngine:
             yield from each_path(self, paths, lambda: self.generate(requests))
             return
         self._claim_cache("generate")
-        yield from self._unscheduled.generator.generations(requests, paths)
+        yield from self._unscheduled.generator.generations(requests, [running(path) for path in paths])
 
     @property
     def layer_path(self) -> LayerPath | None:
@@ -171,7 +172,7 @@ class VllmEngine:
         return self._layer_path
 
     def set_layer_path(self, layers: LayerPath | None) -> None:
-        """Run these source layers in this order from the next request on; None for the unmodified checkpoint."""
+        """Run these visits of layers in this order from the next request on; None for the unmodified checkpoint."""
         if layers is None and not self._plan.live:
             return
         n_layers = require_live_family(self.checkpoint)
@@ -181,7 +182,7 @@ class VllmEngine:
         self._llm.collective_rpc("set_layer_path", args=(layers,))
         self._graph_rows = 0
         self._layer_path = layers
-        self._path = tuple(range(n_layers)) if layers is None else layers
+        self._path = tuple(range(n_layers)) if layers is None else running(layers)
         self._release_cache()
         self._reset_prefix_cache()
 

@@ -1,12 +1,11 @@
 """Layer slots: N loaded layers hold the weights, N + E attention modules hold the KV caches.
 
-Slot k of a path runs a shallow copy of its source layer whose attention writes to KV holder k. A change of path creates a few
-Python objects and neither copies nor moves weights.
+Slot k of a path runs a shallow copy of its source layer whose attention writes to KV holder k, counted over the visits that have
+attention. A change of path creates a few Python objects and neither copies nor moves weights.
 """
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import torch
@@ -14,6 +13,18 @@ from torch import nn
 from vllm.config import VllmConfig, set_current_vllm_config
 from vllm.model_executor.layers.attention import Attention
 from vllm.utils.torch_utils import set_default_torch_dtype
+
+from evals.layer_visits import (
+    AnyVisit,
+    VisitPath,
+    cache_slots,
+    factor_of,
+    has_attention,
+    layer_of,
+    part_of,
+    running,
+)
+from evals.partial_layers import damp, restrict, shallow
 
 
 class LayerSlots:
@@ -24,7 +35,7 @@ class LayerSlots:
         self._stack: Any = model.model
         self._layers: nn.ModuleList = self._stack.layers
         self._holders: list[nn.Module] = [layer.self_attn.attn for layer in self._layers]
-        self.path: tuple[int, ...] = tuple(range(len(self._layers)))
+        self.path: VisitPath = tuple(range(len(self._layers)))
         self.generation = 0
         """Number of changes of path; a graph captured at another value belongs to another path."""
         self._nonfinite = torch.zeros((), dtype=torch.bool, device=device)
@@ -63,16 +74,19 @@ class LayerSlots:
         states = output[0] if isinstance(output, tuple) else output
         self._nonfinite |= ~torch.isfinite(states).all()
 
-    def layer_at(self, source: int, slot: int) -> nn.Module:
-        """A layer with the source layer's weights and the slot's KV cache."""
-        twin = shallow(self._layers[source])
-        attention = shallow(twin.self_attn)
-        attention.attn = self._holders[slot]
-        twin.self_attn = attention
-        return twin
+    def layer_at(self, visit: AnyVisit, slot: int) -> nn.Module:
+        """A layer that runs the visit with the source layer's weights and the slot's KV cache."""
+        twin = shallow(self._layers[layer_of(visit)])
+        if has_attention(visit):
+            attention = shallow(twin.self_attn)
+            attention.attn = self._holders[slot]
+            twin.self_attn = attention
+        twin = restrict(twin, part_of(visit), attention_returns_pair=False)
+        layer: nn.Module = damp(twin, factor_of(visit))
+        return layer
 
-    def set(self, layers: tuple[int, ...] | None) -> None:
-        """Run these source layers in this order; None restores the loaded model."""
+    def set(self, layers: VisitPath | None) -> None:
+        """Run these visits of layers in this order; None restores the loaded model."""
         path = tuple(range(len(self._layers))) if layers is None else layers
         if path == self.path:
             return
@@ -81,17 +95,11 @@ class LayerSlots:
         if layers is None:
             self._stack.layers = self._layers
         else:
+            visits = running(layers)
             self._stack.layers = nn.ModuleList(
-                self.layer_at(source, slot) for slot, source in enumerate(layers)
+                self.layer_at(visit, slot) for visit, slot in zip(visits, cache_slots(visits), strict=True)
             )
         self._stack.start_layer, self._stack.end_layer = 0, len(self._stack.layers)
-
-
-def shallow(module: nn.Module) -> Any:
-    """A copy that shares all tensors and children, but whose children can be replaced."""
-    twin = copy.copy(module)
-    twin._modules = dict(module._modules)
-    return twin
 
 
 def _extra_holder(like: Any, index: int, config: VllmConfig, dtype: torch.dtype) -> nn.Module:
