@@ -8,15 +8,18 @@ The half that is left out is skipped with its norms. A visit with factor 0 chang
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Annotated, Any, Protocol, runtime_checkable
+
+from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
 
 ATTENTION = "attention"
 MLP = "mlp"
 LAYER = "layer"
 
 
+@runtime_checkable
 class PartialVisit(Protocol):
-    """A visit that does not run the whole layer with full effect. Immutable and hashable; equal visits are equal."""
+    """A visit that does not run the whole layer with full effect. Immutable and hashable; its text is its `str`."""
 
     @property
     def layer(self) -> int:
@@ -31,7 +34,19 @@ class PartialVisit(Protocol):
         """Factor of the change of the hidden states."""
 
 
-AnyVisit = int | PartialVisit
+def _checked(value: Any) -> int | PartialVisit:
+    if type(value) is int or isinstance(value, PartialVisit):
+        return value
+    raise ValueError("a visit is the number of a layer, or a record with layer, part and factor")
+
+
+AnyVisit = Annotated[
+    int | PartialVisit,
+    PlainValidator(_checked),
+    PlainSerializer(lambda visit: visit if isinstance(visit, int) else str(visit)),
+    WithJsonSchema({"anyOf": [{"type": "integer"}, {"type": "string"}]}),
+]
+"""A visit; in records a number or, in JSON, its text."""
 VisitPath = tuple[AnyVisit, ...]
 """A layer path: its visits in order."""
 

@@ -18,13 +18,23 @@ A visit runs the whole layer, or what a suffix says (`recipes.layer_visit`): `at
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from typing import cast
 
 from pydantic import Field, model_validator
 
 from recipes.errors import LayerPathError
+from recipes.layer_path_text import (
+    MAX_VISITS,
+    check_visits,
+    format_list,
+    normalize,
+    parse_pair,
+    quoted,
+    split_variant,
+    suffix_of,
+)
 from recipes.layer_visit import (
     WHOLE,
     Layers,
@@ -33,7 +43,6 @@ from recipes.layer_visit import (
     attention_visits,
     is_whole_path,
     layer_of,
-    variant_of,
     variant_runs,
     visit_of,
 )
@@ -41,16 +50,7 @@ from recipes.tensor_file import Frozen
 
 MAX_LAYERS = 2048
 """Maximum number of layers of a source checkpoint; published ones have under 200."""
-MAX_VISITS = 8192
-"""Maximum length of a path."""
-MAX_TEXT = 100_000
-"""Maximum length of the text of a layer path, in characters."""
 
-_BLOCK = re.compile(r"\(\s*(\d{1,9})\s*,\s*(\d{1,9})\s*\)(?::([a-z0-9.=:]{1,60}))?")
-_HELP = (
-    'write "(45, 52)", "blocks:3,5;7,9", "repeat:10*3", "layers:0-52,45-80" (half-open ranges) or "baseline"; '
-    "a visit can be followed by :attention, :mlp or :damped=0.5"
-)
 
 Block = tuple[int, int] | tuple[int, int, Variant]
 """A block [i, j), and the variant of the visits that it adds; without one they are whole."""
@@ -87,6 +87,11 @@ class LayerPath(Frozen):
         return LayerPathSpec.parse(value).resolve(n_layers)
 
     @classmethod
+    def of_validated(cls, layers: tuple[object, ...], n_layers: int) -> LayerPath:
+        """A path of visits that were validated when it was planned; it is not validated again, which is slow for thousands."""
+        return cls.model_construct(layers=cast("Layers", layers), n_layers=n_layers)
+
+    @classmethod
     def baseline(cls, n_layers: int) -> LayerPath:
         """Path that visits every layer once, in order."""
         check_source(n_layers)
@@ -111,7 +116,7 @@ class LayerPath(Frozen):
                 )
             position = _end_of_last_visit(layers, j - 1)
             layers[position:position] = _visits(range(i, j), *variant)
-            _check_visits(len(layers))
+            check_visits(len(layers))
         return cls(layers=tuple(layers), n_layers=n_layers)
 
     @property
@@ -140,6 +145,13 @@ class LayerPath(Frozen):
         fits = end == j and i < j and first.is_whole and rest == ((j, self.n_layers, WHOLE),)
         return (i, j, variant) if fits and bool(runs[2:]) == (j < self.n_layers) else None
 
+    def block_of(self, variant: Variant) -> tuple[int, int] | None:
+        """Block (i, j) of a path whose second pass runs in this variant; (0, 0) for the baseline; None for others."""
+        if variant.is_whole or self.is_baseline:
+            return self.block
+        varied = self.varied_block
+        return varied[:2] if varied and varied[2] == variant else None
+
     @property
     def is_whole(self) -> bool:
         """Whether every visit runs the whole layer, undamped."""
@@ -149,7 +161,7 @@ class LayerPath(Frozen):
     def canonical(self) -> str:
         """Canonical text: equal paths have equal texts, and `parse` reads it back."""
         return "layers:" + ",".join(
-            _format_run(a, b) + _suffix(variant) for a, b, variant in variant_runs(self.layers)
+            _format_run(a, b) + suffix_of(variant) for a, b, variant in variant_runs(self.layers)
         )
 
     @property
@@ -158,7 +170,7 @@ class LayerPath(Frozen):
         if self.is_baseline:
             return "baseline"
         if varied := self.varied_block:
-            return f"({varied[0]}, {varied[1]}){_suffix(varied[2])}"
+            return f"({varied[0]}, {varied[1]}){suffix_of(varied[2])}"
         return f"({self.block[0]}, {self.block[1]})" if self.block else self.canonical
 
     @property
@@ -193,7 +205,7 @@ class LayerPathSpec(Frozen):
 
     @model_validator(mode="after")
     def _check(self) -> LayerPathSpec:
-        if _normalize(self.text) != self.text:
+        if normalize(self.text) != self.text:
             raise LayerPathError(
                 f"{quoted(self.text)} is not the canonical text of a layer path; use LayerPathSpec.parse."
             )
@@ -202,7 +214,7 @@ class LayerPathSpec(Frozen):
     @classmethod
     def parse(cls, value: str | Sequence[int | str | Visit]) -> LayerPathSpec:
         """Parse any spelling of a layer path. Raises LayerPathError."""
-        return cls(text=_normalize(value if isinstance(value, str) else _format_list(value)))
+        return cls(text=normalize(value if isinstance(value, str) else format_list(value)))
 
     def resolve(self, n_layers: int) -> LayerPath:
         """Resolve the path for a checkpoint with `n_layers` layers. Raises LayerPathError."""
@@ -211,9 +223,9 @@ class LayerPathSpec(Frozen):
         if kind == "baseline":
             return LayerPath.baseline(n_layers)
         if kind == "blocks":
-            return LayerPath.of_blocks([_parse_pair(part) for part in body.split(";")], n_layers)
+            return LayerPath.of_blocks([parse_pair(part) for part in body.split(";")], n_layers)
         if kind == "repeat":
-            return _repeat_layers([_parse_pair(part.replace("*", ",")) for part in body.split(";")], n_layers)
+            return _repeat_layers([parse_pair(part.replace("*", ",")) for part in body.split(";")], n_layers)
         return LayerPath(layers=tuple(_expand_ranges(body, n_layers)), n_layers=n_layers)
 
 
@@ -225,18 +237,6 @@ def check_source(n_layers: int) -> None:
         )
 
 
-def _check_visits(count: int) -> None:
-    if count > MAX_VISITS:
-        raise LayerPathError(
-            f"The layer path visits more than {MAX_VISITS:,} layers; longer paths are not built."
-        )
-
-
-def quoted(text: str) -> str:
-    """The text in quotes, shortened for messages."""
-    return repr(text if len(text) <= 80 else text[:77] + "...")
-
-
 def _end_of_last_visit(layers: list[int | Visit], layer: int) -> int:
     """Index after the last visit of `layer`, whole or not."""
     return len(layers) - [layer_of(visit) for visit in reversed(layers)].index(layer)
@@ -246,144 +246,13 @@ def _visits(layers: Iterable[int], variant: Variant = WHOLE) -> list[int | Visit
     return [visit_of(layer, variant) for layer in layers]
 
 
-def _suffix(variant: Variant) -> str:
-    return f":{variant.text}" if variant.text else ""
-
-
 def _format_run(a: int, b: int) -> str:
     return str(a) if b == a + 1 else f"{a}-{b}"
 
 
-def _format_list(layers: Sequence[int | str | Visit]) -> str:
-    if len(layers) > MAX_VISITS:
-        raise LayerPathError(
-            f"The layer path visits {len(layers):,} layers; at most {MAX_VISITS:,} are built."
-        )
-    numbers = [layer for layer in layers if type(layer) is int]
-    texts = [layer.text if isinstance(layer, Visit) else layer for layer in layers]
-    if any(type(text) is not int and not (isinstance(text, str) and ":" in text) for text in texts):
-        raise LayerPathError(
-            "A layer path as a list holds whole numbers, or visits such as '5:attention', only, not "
-            f"{quoted(str(list(layers)[:9]))}."
-        )
-    if any(layer < 0 for layer in numbers):
-        raise LayerPathError(f"Layer {min(numbers)} does not exist; layers are counted from 0.")
-    if len(layers) == len(numbers) == 2:
-        i, j = numbers
-        raise LayerPathError(
-            f'[{i}, {j}] could be a block or a list of two layers: write "({i}, {j})" or "layers:{i},{j}".'
-        )
-    return "layers:" + ",".join(str(text) for text in texts)
-
-
-def _normalize(text: str) -> str:
-    """Normalized text; checks everything that does not depend on the number of layers."""
-    if len(text) > MAX_TEXT:
-        raise LayerPathError(f"A layer path of {len(text):,} characters is not read; at most {MAX_TEXT:,}.")
-    compact = re.sub(r" ?([^\w\s]) ?", r"\1", " ".join(text.split()))
-    if compact.startswith("("):
-        blocks = _BLOCK.findall(compact)
-        if re.sub(r"[;,+]", "", _BLOCK.sub("", compact)) or not blocks:
-            raise LayerPathError(f"{quoted(text)} is not a layer path: {_HELP}.")
-        compact = "blocks:" + ";".join(
-            f"{i},{j}:{variant}" if variant else f"{i},{j}" for i, j, variant in blocks
-        )
-    kind, _, body = compact.partition(":")
-    parsers = {
-        "baseline": _normalize_baseline,
-        "blocks": _normalize_pairs,
-        "repeat": _normalize_pairs,
-        "layers": _normalize_ranges,
-    }
-    if kind not in parsers:
-        raise LayerPathError(f"{quoted(text)} is not a layer path: {_HELP}.")
-    try:
-        return parsers[kind](kind, body)
-    except ValueError:
-        raise LayerPathError(f"{quoted(text)} is not a layer path: {_HELP}.") from None
-
-
-def _parse_number(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= 9):
-        raise ValueError(text)
-    return int(text)
-
-
-def _parse_pair(text: str) -> tuple[int, int, Variant]:
-    pair, variant = _split_variant(text)
-    first, second = pair.split(",")
-    return _parse_number(first), _parse_number(second), variant
-
-
-def _split_variant(text: str) -> tuple[str, Variant]:
-    """The text before the first colon and the variant after it."""
-    place, colon, variant = text.partition(":")
-    return place, Variant.parse(variant) if colon else WHOLE
-
-
-def _normalize_baseline(_kind: str, body: str) -> str:
-    if body:
-        raise ValueError(body)
-    return "baseline"
-
-
-def _normalize_pairs(kind: str, body: str) -> str:
-    separator = "," if kind == "blocks" else "*"
-    pairs = [
-        _parse_pair(part.replace("*", ","))
-        for part in body.rstrip(";").split(";")
-        if separator in part or _raise_value_error(part)
-    ]
-    if kind == "repeat":
-        for layer, times, _ in pairs:
-            if times < 1:
-                raise LayerPathError(
-                    f"repeat:{layer}*{times} runs layer {layer} {times} times; the least is 1."
-                )
-            _check_visits(times)
-        pairs = [pair for pair in pairs if pair[1] != 1]
-    elif pairs == [(0, 0, WHOLE)]:
-        pairs = []
-    if any(i >= j for i, j, _ in pairs) and kind == "blocks":
-        i, j, _ = next(pair for pair in pairs if pair[0] >= pair[1])
-        raise LayerPathError(
-            f"Block ({i}, {j}) repeats nothing: it needs i < j; (0, 0), alone, is the baseline."
-        )
-    texts = [f"{a}{separator}{b}{_suffix(variant)}" for a, b, variant in pairs]
-    return f"{kind}:" + ";".join(texts) if texts else "baseline"
-
-
-def _raise_value_error(part: str) -> bool:
-    raise ValueError(part)
-
-
-def _normalize_ranges(_kind: str, body: str) -> str:
-    parts: list[str] = []
-    count = 0
-    for part in re.sub(r"\[(\d+),(\d*)\)", r"\1-\2", body).split(","):
-        range_, variant = _split_variant(part)
-        suffix = _suffix(variant)
-        first, dash, end = range_.partition("-")
-        start = _parse_number(first)
-        if not dash or (end and _parse_number(end) == start + 1):
-            parts.append(f"{start}{suffix}")
-            count += 1
-        elif not end:
-            parts.append(f"{start}-{suffix}")
-        elif _parse_number(end) <= start:
-            raise LayerPathError(
-                f"The range {part} is empty: ranges are half-open, {first}-{end} is [{first}, {end})."
-            )
-        else:
-            parts.append(f"{start}-{_parse_number(end)}{suffix}")
-            count += _parse_number(end) - start
-        _check_visits(count)
-    return "layers:" + ",".join(parts)
-
-
 def _expand_ranges(body: str, n_layers: int) -> Iterator[int | Visit]:
     for part in body.split(","):
-        range_, variant = _split_variant(part)
+        range_, variant = split_variant(part)
         first, dash, end = range_.partition("-")
         start, stop = int(first), int(end) if end else (n_layers if dash else int(first) + 1)
         if start >= stop:
@@ -400,5 +269,16 @@ def _repeat_layers(repeats: list[tuple[int, int, Variant]], n_layers: int) -> La
             )
         position = _end_of_last_visit(layers, layer)
         layers[position:position] = _visits([layer] * (times - 1), variant)
-        _check_visits(len(layers))
+        check_visits(len(layers))
     return LayerPath(layers=tuple(layers), n_layers=n_layers)
+
+
+def map_variant(paths: Iterable[LayerPath]) -> Variant:
+    """The variant whose blocks a map of (i, j) shows: whole if any path is a whole block, else the first one that varies."""
+    first: Variant | None = None
+    for path in paths:
+        if path.block not in (None, (0, 0)):
+            return WHOLE
+        if first is None and (varied := path.varied_block):
+            first = varied[2]
+    return first or WHOLE

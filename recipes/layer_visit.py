@@ -54,9 +54,11 @@ class Variant(Frozen):
 
     @classmethod
     def parse(cls, text: str) -> Variant:
-        """Parse `attention`, `mlp`, `damped=A`, or a part and a factor joined by a colon. Raises LayerPathError."""
+        """Parse `whole`, `attention`, `mlp`, `damped=A`, or a part and a factor joined by a colon. Raises LayerPathError."""
         part: VisitPart | None = None
         factor: float | None = None
+        if text == "whole":
+            return cls()
         for word in text.split(":"):
             name, _, value = word.partition("=")
             if word in (VisitPart.ATTENTION, VisitPart.MLP) and part is None:
@@ -79,6 +81,13 @@ class Variant(Frozen):
         if self.factor != 1:
             words.append(f"damped={self.factor:.6f}".rstrip("0").rstrip("."))
         return ":".join(words)
+
+    @property
+    def words(self) -> str:
+        """The variant in words, for example `attention alone, damped by 0.5`; empty for a whole visit."""
+        part = {VisitPart.ATTENTION: "attention alone", VisitPart.MLP: "MLP alone"}.get(self.part)
+        damped = f"damped by {self.factor:g}" if self.factor != 1 else None
+        return ", ".join(word for word in (part, damped) if word)
 
 
 WHOLE = Variant()
@@ -154,6 +163,11 @@ def layer_of(visit: int | Visit) -> int:
 def variant_of(visit: int | Visit) -> Variant:
     """How a visit runs its layer."""
     return WHOLE if isinstance(visit, int) else visit.variant
+
+
+def visit_text(visit: int | Visit) -> int | str:
+    """A visit as it is written in a list of layers: the number, or the text of one that is not whole."""
+    return visit if isinstance(visit, int) else visit.text
 
 
 def source_layers_of(layers: Layers) -> tuple[int, ...]:

@@ -16,8 +16,10 @@ from recipes.catalog import load_catalog
 from recipes.errors import RecipeError
 from recipes.layer_grid import LayerPathGrid
 from recipes.layer_path import LayerPath, LayerPathSpec
+from recipes.layer_visit import Layers
 from recipes.recipe import Recipe, SourceRef
 from recipes.sources import PinnedSource, SourceFacts, describe, pin
+from recipes.visit_build import require_buildable
 
 BASE_NAME = "base"
 _MAX_CANDIDATES = 100_000
@@ -30,8 +32,10 @@ class Candidate(Frozen):
     is_base: bool = Field(default=False, description="Whether the others are compared with this one.")
     place: CheckpointPlace = Field(description="Location of its weights.")
     weights_digest: str = Field(description="Digest of the weights, or of the recipe that makes them.")
-    layer_path: tuple[int, ...] | None = Field(
-        default=None, description="Source layers in order; null if it is not a layer path."
+    layer_path: Layers | None = Field(
+        default=None,
+        description="Visits of source layers in order; null if it is not a layer path. A visit that is not whole is a text, "
+        "for example `5:attention`.",
     )
     source_layers: int = Field(default=0, description="Layers of the checkpoint that the path refers to.")
     recipe: str | None = Field(default=None, description="Canonical text of its recipe, if it has one.")
@@ -147,6 +151,7 @@ class Expander:
         weights = source.weights_digest if source else self._base.weights_digest
         build = None
         if not path.is_baseline and not self._live:
+            require_buildable(path, facts.tensor_names)
             reference = place.name or ""
             ref = SourceRef(name=reference) if Path(reference).is_dir() else SourceRef.parse(reference)
             build = self._build_job(

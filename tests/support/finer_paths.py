@@ -50,9 +50,10 @@ def check_against_plain_torch(
         assert largest_difference(shared, expected[number]) < limit, path
         for index, (prompt, result) in enumerate(zip(prompts, generated(engine, prompts), strict=True)):
             tokens, lead = plain.continue_greedily(prompt.prompt, parts_of(path), prompt.max_new_tokens)
-            if lead > 10 * limit and not {0, 2} & set(tokens):
-                text = engine_text(engine, tokens)
-                assert result.text.rstrip("\ufffd") == text.rstrip("\ufffd"), path
+            text = engine_text(engine, tokens)
+            # A near-tie can end otherwise, and an engine may write half a character in another way.
+            if lead > 10 * limit and not {0, 2} & set(tokens) and "\ufffd" not in text:
+                assert result.text == text, path
                 assert texts[number, index].text == result.text, path
     engine.set_layer_path(None)
 
