@@ -23,7 +23,7 @@ from tests.support.finer_paths import FINER_PATHS, check_against_plain_torch
 from tests.support.plain_decoder import PlainDecoder
 from tests.support.tiny_checkpoints import VOCABULARY, tiny_checkpoint
 
-REQUESTS = random_requests(1, vocabulary=VOCABULARY, count=4, longest=40)
+REQUESTS = random_requests(1, vocabulary=VOCABULARY, count=2, longest=40)
 
 
 @pytest.fixture(scope="module", params=["llama", "qwen3", "phi3"])
