@@ -1,16 +1,18 @@
 """Checks from config.json whether a checkpoint supports live layer paths, and whether a layer path is valid.
 
 A live path runs source layers in any order without copying weights; every occurrence of a layer has its own slot in
-the KV cache. The engines implement this for the families named here; others are rejected before anything is loaded.
+the KV cache. Engines find what they need in the structure of the loaded model. For the families named here tests compare every
+engine and runner; for others an engine checks itself when it opens, and refuses paths with the reason if the check fails.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from evals.engine import EngineKind
 from evals.errors import EngineError, UnsupportedArchitecture
 from evals.layer_visits import VisitPath, has_attention, layer_of, running
 
@@ -21,7 +23,14 @@ LIVE_FAMILIES: dict[str, str] = {
     "qwen3": "Qwen3ForCausalLM",
     "phi3": "Phi3ForCausalLM",
 }
-"""Architecture by `model_type` of config.json."""
+"""Families whose live paths are compared in both engines and on both of vLLM's runners: architecture by `model_type`."""
+
+_IN_TRANSFORMERS: frozenset[str] = frozenset()
+_IN_VLLM: frozenset[str] = frozenset()
+"""Further families by `model_type`, whose random layer paths tests compare with built checkpoints: in the transformers engine, and
+in vLLM on CPUs (docs/families.md)."""
+
+_LAYER_COUNTS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 
 
 def read_config(checkpoint: Path) -> dict[str, Any]:
@@ -48,22 +57,62 @@ def is_live_family(config: dict[str, Any]) -> bool:
     return expected is not None and config.get("architectures") in ([expected], None)
 
 
+def has_plain_layers(config: dict[str, Any]) -> bool:
+    """Whether the checkpoint is of a family whose live paths tests compare in every engine and runner, with layers of one kind."""
+    return is_live_family(config) and len(set(config.get("layer_types") or ())) <= 1
+
+
+def untested_family(model_type: str, architecture: str, *, kind: EngineKind, cpu: bool) -> str | None:
+    """Why layer paths of a family are not run live unasked; None for families that tests compare with built checkpoints."""
+    if LIVE_FAMILIES.get(model_type) == architecture:
+        return None
+    if kind is EngineKind.TRANSFORMERS and model_type in _IN_TRANSFORMERS:
+        return None
+    if kind is EngineKind.VLLM and cpu and model_type in _IN_VLLM:
+        return None
+    place = "the transformers engine" if kind is EngineKind.TRANSFORMERS else "vLLM"
+    device = "" if cpu or kind is EngineKind.TRANSFORMERS else " on GPUs"
+    return (
+        f"no test compares live layer paths of {architecture} in {place}{device} with built checkpoints; with `materialize: false` "
+        "they run live if the engine's self-check passes"
+    )
+
+
+def layer_count(config: Mapping[str, Any]) -> int | None:
+    """Number of decoder layers, of the language model in a multi-modal checkpoint; None if the configuration does not say it."""
+    text = config.get("text_config") or config
+    return next((text[key] for key in _LAYER_COUNTS if isinstance(text.get(key), int)), None)
+
+
+def path_obstacle(config: Mapping[str, Any]) -> str | None:
+    """Why no engine can run a live layer path, by the configuration alone; None if an engine has to try."""
+    text = config.get("text_config") or config
+    if layer_count(config) is None:
+        return "its configuration does not say how many layers it has"
+    if config.get("is_encoder_decoder"):
+        return "it has an encoder and a decoder"
+    if text.get("num_kv_shared_layers"):
+        return "its last layers share the keys and values of earlier ones (num_kv_shared_layers)"
+    if text.get("scale_attn_by_inverse_layer_idx"):
+        return "its attention is scaled by the layer's number (scale_attn_by_inverse_layer_idx)"
+    return None
+
+
 def require_live_family(checkpoint: Path) -> int:
-    """The checkpoint's number of layers; UnsupportedArchitecture if it cannot run live layer paths."""
+    """The checkpoint's number of layers; UnsupportedArchitecture if its configuration rules live layer paths out.
+
+    Other architectures are tried: an engine checks, when it opens for layer paths, whether they equal built checkpoints.
+    """
     config = read_config(checkpoint)
-    if not is_live_family(config):
+    obstacle = path_obstacle(config)
+    count = layer_count(config)
+    if obstacle is not None or count is None:
         architecture = ", ".join(config.get("architectures") or [str(config.get("model_type"))])
         raise UnsupportedArchitecture(
-            f"{checkpoint} is a {architecture}, for which live layer paths are not written "
-            f"(they are for {', '.join(LIVE_FAMILIES.values())}): build the path as a checkpoint and evaluate that."
+            f"{checkpoint} is a {architecture}, which cannot run live layer paths: {obstacle}; build the path as a checkpoint "
+            "and evaluate that."
         )
-    kinds = config.get("layer_types")
-    if kinds and len(set(kinds)) > 1:
-        raise UnsupportedArchitecture(
-            f"{checkpoint} mixes kinds of layers ({', '.join(sorted(set(kinds)))}), which live layer paths do not "
-            "support: build the path as a checkpoint and evaluate that."
-        )
-    return int(config["num_hidden_layers"])
+    return count
 
 
 def check_layer_path(layers: VisitPath, n_layers: int, slots: int | None, checkpoint: Path) -> None:

@@ -66,14 +66,16 @@ def half_names(layer: nn.Module) -> tuple[str, str]:
     return halves[0][0], halves[1][0]
 
 
-def restrict(twin: Any, part: str, *, attention_returns_pair: bool) -> Any:
+def restrict(twin: Any, part: str) -> Any:
     """Make a shallow copy of a layer run only the part; returns it."""
     if part != LAYER:
         attention, mlp = half_names(twin)
         if part == ATTENTION:
             setattr(twin, mlp, Zeros(pair=False))
         else:
-            setattr(twin, attention, Zeros(pair=attention_returns_pair))
+            # An attention of transformers returns its weights as well, also in a model that vLLM runs.
+            of_transformers = type(getattr(twin, attention)).__module__.startswith("transformers")
+            setattr(twin, attention, Zeros(pair=of_transformers))
     return twin
 
 

@@ -1,8 +1,9 @@
 """Config of a checkpoint whose layers were reordered: the layer count and every per-layer setting.
 
-There are three kinds of per-layer settings. Lists with one entry per layer follow the path. Lists of layer indices are
-renumbered. Rules ("every fourth layer ...") cannot follow a path: they are replaced by lists if transformers computes
-them, and refused otherwise.
+There are four kinds of per-layer settings. Lists with one entry per layer follow the path. Lists of layer indices are
+renumbered. The number of first layers of another kind (dense layers of a mixture of experts) is counted anew if they still come
+first. Rules ("every fourth layer ...") cannot follow a path: they are replaced by lists if transformers computes them, and
+refused otherwise.
 """
 
 from __future__ import annotations
@@ -38,12 +39,8 @@ _INDEX_LISTS = (
 
 _RULES = {
     "decoder_sparse_step": 1,
-    "first_k_dense_replace": 0,
-    "num_dense_layers": 0,
-    "n_dense_layers": 0,
     "moe_layer_freq": 1,
     "moe_layer_interval": 1,
-    "moe_layer_start_index": 0,
     "interleave_moe_layer_step": 1,
     "expert_layer_period": 1,
     "attn_layer_period": 1,
@@ -55,11 +52,15 @@ _RULES = {
     "cross_attention_frequency": 0,
     "layer_group_size": 1,
     "num_kv_shared_layers": 0,
-    "num_nextn_predict_layers": 0,
-    "num_mtp_layers": 0,
     "scale_attn_by_inverse_layer_idx": 0,
 }
 """Rules that depend on the layer index, with the value that makes all layers equal."""
+
+_FIRST_LAYERS = ("first_k_dense_replace", "num_dense_layers", "n_dense_layers", "moe_layer_start_index")
+"""Settings that say how many of the first layers are of another kind. They follow a path on which those layers come first."""
+
+_EXTRA_LAYERS = ("num_nextn_predict_layers", "num_mtp_layers")
+"""Numbers of layers after the last one, for speculative decoding alone: a reordered checkpoint leaves them out."""
 
 _REPLACED_BY = {
     "full_attention_interval": "layer_types",
@@ -88,6 +89,8 @@ def relayered_config(origins: Sequence[tuple[Json, int]], base: Json, where: str
     }
     if reordered:
         text |= _settings_along_path([(settings[id(config)], index) for config, index in origins], where)
+        text |= _first_layers_along_path([(text_config(config), index) for config, index in origins], where)
+        text |= {key: 0 for key in _EXTRA_LAYERS if text.get(key)}
     text[key] = len(origins)
     if "max_window_layers" in text and not text.get("use_sliding_window"):
         text["max_window_layers"] = len(origins)
@@ -99,11 +102,16 @@ def relayered_config(origins: Sequence[tuple[Json, int]], base: Json, where: str
 
 def layers_differ(config: Json, where: str) -> bool:
     """Whether any per-layer setting differs between layers."""
-    lists = _per_layer_settings(text_config(config), where)
+    text = text_config(config)
+    layers = text[layer_count_key(text, where)]
+    lists = _per_layer_settings(text, where)
+    if any(0 < (text.get(key) or 0) < layers for key in _FIRST_LAYERS):
+        return True
     return any(
-        len({str(entry) for entry in value}) > 1
+        0 < len(set(value) & set(range(layers))) < layers
+        if isinstance(value, _Indices)
+        else len({str(entry) for entry in value}) > 1
         for value in lists.values()
-        if not isinstance(value, _Indices)
     )
 
 
@@ -164,6 +172,23 @@ def _with_defaults(text: Json, where: str) -> dict[str, Any]:
         return dict(CONFIG_MAPPING[model_type].from_dict(dict(text)).to_dict())
     except (ValueError, TypeError, KeyError) as error:
         raise BuildError(f"{where}: transformers does not accept its config.json ({error}).") from error
+
+
+def _first_layers_along_path(origins: Sequence[tuple[Json, int]], where: str) -> dict[str, int]:
+    """How many of the output's first layers are of the kind of the sources' first layers. Raises BuildError if others come between."""
+    result: dict[str, int] = {}
+    for key in _FIRST_LAYERS:
+        if all(config.get(key) in (None, 0) for config, _ in origins):
+            continue
+        first = [index < (config.get(key) or 0) for config, index in origins]
+        count = sum(first)
+        if not all(first[:count]):
+            raise BuildError(
+                f"{where}: its setting {key} = {origins[0][0].get(key)} says that the first layers are of another kind, and on this "
+                "path such a layer comes after one of the others; no checkpoint can hold it."
+            )
+        result[key] = count
+    return result
 
 
 def _settings_along_path(origins: Sequence[tuple[dict[str, Any], int]], where: str) -> dict[str, Any]:

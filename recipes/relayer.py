@@ -22,7 +22,8 @@ from recipes.checkpoint import Checkpoint, layer_tensor_name
 from recipes.checkpoint_files import INDEX_NAME, SINGLE_NAME
 from recipes.config_facts import read_config
 from recipes.errors import BuildError
-from recipes.layer_config import layers_differ, relayered_config
+from recipes.layer_config import relayered_config
+from recipes.layer_order import require_movable, require_one_stack
 from recipes.tensor_file import DTYPE_BITS, Frozen, Tensor, header_bytes
 
 __all__ = [
@@ -54,7 +55,6 @@ _EMBEDDING = re.compile(
     r"(^|\.)(embed_tokens|wte|wpe|embed_in|word_embeddings\w*|tok_embeddings|embed_positions)\."
 )
 _HEAD = re.compile(r"(^|\.)(norm|final_layernorm|final_layer_norm|ln_f|norm_f|lm_head|embed_out|output)\.")
-_LAYER_NAMES = re.compile(r"(layers|h|blocks)\\?\.\d")
 
 
 class LayerRange(Frozen):
@@ -153,12 +153,7 @@ def copy_obstacle(sources: Sequence[Checkpoint], dtype: str | None, out_dtype: s
 
 def _open_source(path: Path) -> Checkpoint:
     checkpoint = Checkpoint.open(path)
-    if len(checkpoint.stacks) != 1:
-        stacks = ", ".join(checkpoint.stacks) or "none"
-        raise BuildError(
-            f"{path} has {len(checkpoint.stacks)} stacks of layers ({stacks}), and a layer path names layers of one: "
-            "use a text-only checkpoint."
-        )
+    require_one_stack(checkpoint.stacks, str(path))
     for layer in range(checkpoint.n_layers):
         if not checkpoint.layer_tensors(layer):
             raise BuildError(
@@ -227,16 +222,8 @@ def _output_config(
     base = configs[config_from]
     config = relayered_config([(configs[path], layer) for path, layer in origins], base, str(config_from))
     if origins != [(config_from, layer) for layer in range(sources[config_from].n_layers)]:
-        if _LAYER_NAMES.search(json.dumps(base.get("quantization_config"))):
-            raise BuildError(
-                f"{config_from}: its quantization_config names single layers, so layers cannot move."
-            )
-        mixed = len({_layer_layout(sources[path], layer) for path, layer in origins}) > 1
-        if mixed and not layers_differ(base, str(config_from)):
-            raise BuildError(
-                f"{config_from}: its layers have different tensors and its config.json has no list that says which "
-                "layer is of which kind, so layers cannot move."
-            )
+        kinds: set[frozenset[Any]] = {_layer_layout(sources[path], layer) for path, layer in origins}
+        require_movable(base, kinds, str(config_from))
     # Code from a checkpoint is never copied.
     config.pop("auto_map", None)
     if dtype is not None:

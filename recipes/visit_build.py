@@ -23,8 +23,8 @@ def slice_parameters(variant: Variant) -> tuple[Parameter, ...]:
     """mergekit's parameters of a passthrough slice for a visit. Raises LayerPathError for a damped one."""
     if variant.factor != 1:
         raise LayerPathError(
-            f"A visit with {variant.text} is live only, because no checkpoint holds it: run it with --layer-path on an engine "
-            "that changes layer paths live."
+            f"A visit with {variant.text} is live only, because no checkpoint holds it: run the path live, in an engine that can "
+            "change its layer path (`materialize: false` in a sweep tries it)."
         )
     projection = _PROJECTIONS.get(variant.part)
     if projection is None:

@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from evals.layer_visits import AnyVisit, VisitPath, cache_slots, factor_of, layer_of, part_of, running
-from evals.live_paths import check_layer_path, require_live_family
+from evals.errors import UnsupportedArchitecture
+from evals.layer_visits import (
+    AnyVisit,
+    VisitPath,
+    cache_slots,
+    factor_of,
+    has_attention,
+    layer_of,
+    part_of,
+    running,
+)
+from evals.live_paths import check_layer_path, path_obstacle
+from evals.transformers.layer_stack import LayerStack, find_stack
 
 if TYPE_CHECKING:
     from torch import nn
@@ -17,37 +28,92 @@ if TYPE_CHECKING:
 class LivePaths:
     """Switches a loaded model between layer paths.
 
-    Slot k of a path runs a shallow copy of its source layer, whose attention has `layer_idx` k, the layer's index in the KV
-    cache, counted over the visits that have attention. Per-layer lists of the config (`layer_types`) follow the path.
+    Slot k of a path runs a shallow copy of its source layer whose parts have `layer_idx` k, the layer's index in the KV
+    cache. Per-layer lists of the configuration (`layer_types`) follow the path. What else depends on a layer's number is
+    found by `self_check` before the first path is set; a model that fails it runs as it is, and paths are refused.
     """
 
     def __init__(self, model: PreTrainedModel, checkpoint: Path) -> None:
         self._model = model
         self._checkpoint = checkpoint
-        self._stack = model.get_decoder()
-        self._layers: nn.ModuleList = self._stack.layers
-        self._layer_types: list[str] | None = getattr(model.config, "layer_types", None)
+        self._stack = path_obstacle(model.config.to_dict()) or find_stack(model)
+        self._checked = False
+
+    @property
+    def n_layers(self) -> int:
+        """Number of loaded layers. Raises UnsupportedArchitecture if there is no stack of layers."""
+        return len(self._supported_stack().layers)
+
+    def require_supported(self) -> None:
+        """Raise UnsupportedArchitecture, with the reason, if layer paths of this model would differ from built checkpoints."""
+        stack = self._supported_stack()
+        if self._checked:
+            return
+        from evals.transformers.self_check import difference
+
+        reason = difference(self._model, stack, lambda layers: self._switch(stack, layers))
+        if reason is not None:
+            self._stack = reason
+            raise self._refusal(reason)
+        self._checked = True
 
     def set(self, layers: VisitPath | None) -> None:
         """Run these visits in this order; None restores the loaded model."""
+        if layers is None:
+            if isinstance(self._stack, LayerStack):
+                self._switch(self._stack, None)
+            return
+        self.require_supported()
+        stack = self._supported_stack()
+        check_layer_path(layers, len(stack.layers), None, self._checkpoint)
+        self._switch(stack, layers)
+
+    def _supported_stack(self) -> LayerStack:
+        if isinstance(self._stack, str):
+            raise self._refusal(self._stack)
+        return self._stack
+
+    def _refusal(self, reason: str) -> UnsupportedArchitecture:
+        return UnsupportedArchitecture(
+            f"{self._checkpoint} is a {type(self._model).__name__}, which cannot run live layer paths in the transformers "
+            f"engine: {reason}; build the path as a checkpoint and evaluate that."
+        )
+
+    def _switch(self, stack: LayerStack, layers: VisitPath | None) -> None:
         from torch import nn
 
-        config = self._model.config
         if layers is None:
-            self._stack.layers = self._layers
-            config.num_hidden_layers = len(self._layers)
-            if self._layer_types is not None:
-                config.layer_types = self._layer_types
+            setattr(stack.owner, stack.name, stack.layers)
+            stack.config.num_hidden_layers = len(stack.layers)
+            for name, values in stack.per_layer.items():
+                setattr(stack.config, name, values)
             return
-        check_layer_path(layers, require_live_family(self._checkpoint), None, self._checkpoint)
         visits = running(layers)
-        self._stack.layers = nn.ModuleList(
-            _in_part(_with_cache_slot(self._layers[layer_of(visit)], slot), visit)
-            for visit, slot in zip(visits, cache_slots(visits), strict=True)
+        sources = [layer_of(visit) for visit in visits]
+        kinds = stack.per_layer.get("layer_types")
+        slots = self._slots(visits, kinds)
+        path = nn.ModuleList(
+            _in_part(_with_cache_slot(stack.layers[source], slot), visit)
+            for source, slot, visit in zip(sources, slots, visits, strict=True)
         )
-        config.num_hidden_layers = len(visits)
-        if self._layer_types is not None:
-            config.layer_types = [self._layer_types[layer_of(visit)] for visit in visits]
+        setattr(stack.owner, stack.name, path)
+        stack.config.num_hidden_layers = len(visits)
+        for name, values in stack.per_layer.items():
+            setattr(stack.config, name, [values[source] for source in sources])
+
+    def _slots(self, visits: VisitPath, kinds: list[Any] | None) -> tuple[int, ...]:
+        """The visits' indices in the KV cache; visits without attention have none of their own if all layers are of one kind."""
+        if not kinds or len(set(kinds)) == 1:
+            return cache_slots(visits)
+        # transformers takes the length of each kind's states from the first layer of the kind.
+        first = {kinds[layer_of(visit)]: visit for visit in reversed(visits)}
+        without = next((visit for visit in first.values() if not has_attention(visit)), None)
+        if without is not None:
+            raise UnsupportedArchitecture(
+                f"{self._checkpoint} has layers of several kinds, and the path's first visit of a kind, {without}, runs no attention, "
+                "which the transformers engine does not support: visit a layer of that kind whole first."
+            )
+        return tuple(range(len(visits)))
 
 
 def _shallow(module: nn.Module) -> nn.Module:
@@ -57,11 +123,14 @@ def _shallow(module: nn.Module) -> nn.Module:
     return twin
 
 
-def _with_cache_slot(layer: nn.Module, slot: int) -> nn.Module:
-    twin = _shallow(layer)
-    attention = _shallow(layer.self_attn)
-    attention.layer_idx = slot
-    twin.self_attn = attention
+def _with_cache_slot(module: nn.Module, slot: int) -> nn.Module:
+    """A copy of a layer or a part of it, whose parts have `layer_idx` `slot`; parts without a number are shared."""
+    twin = _shallow(module)
+    if isinstance(getattr(module, "layer_idx", None), int):
+        twin.layer_idx = slot
+    for name, child in module._modules.items():
+        if child is not None and any(hasattr(part, "layer_idx") for part in child.modules()):
+            twin._modules[name] = _with_cache_slot(child, slot)
     return twin
 
 
@@ -69,5 +138,4 @@ def _in_part(twin: nn.Module, visit: AnyVisit) -> nn.Module:
     """Make a shallow copy of a layer run the part of the visit, with its factor."""
     from evals.partial_layers import damp, restrict
 
-    twin = restrict(twin, part_of(visit), attention_returns_pair=True)
-    return cast("nn.Module", damp(twin, factor_of(visit)))
+    return cast("nn.Module", damp(restrict(twin, part_of(visit)), factor_of(visit)))

@@ -20,15 +20,23 @@ from evals.engine import (
     ScoreResult,
     accept_all,
 )
-from evals.errors import EngineError
+from evals.errors import EngineError, UnsupportedArchitecture
 from evals.layer_visits import running
-from evals.live_paths import check_layer_path, each_path, read_config, require_live_family
+from evals.live_paths import (
+    check_layer_path,
+    each_path,
+    has_plain_layers,
+    layer_count,
+    read_config,
+    require_live_family,
+)
 from evals.vllm.generation import generations
 from evals.vllm.loading import kv_bytes_per_token, plan_engine, running_spec, start, stop, weight_bytes
+from evals.vllm.path_check import LOOSE, STRICT, PathCheck
 from evals.vllm.queue import RequestQueue
 from evals.vllm.schedule import Path as LayerPath
 from evals.vllm.scoring import scores
-from evals.vllm.unscheduled import open_unscheduled, text_of
+from evals.vllm.unscheduled import UnscheduledPasses, open_unscheduled, text_of
 
 _log = logging.getLogger(__name__)
 
@@ -46,23 +54,62 @@ class VllmEngine:
         self.checkpoint = checkpoint
         self._closed = False
         self._slots = tuning.extra_layer_slots
+        config = read_config(checkpoint)
         if tuning.sets_paths:
             self._slots += require_live_family(checkpoint)
         self._generation = read_generation_settings(checkpoint)
-        self._constant_rope = constant_rope_length(read_config(checkpoint))
+        self._constant_rope = constant_rope_length(config)
         self._plan = plan_engine(spec, checkpoint, tuning)
         VllmEngine._claim_process(self)
         self._llm = start(spec, checkpoint, self._plan)
         self.spec = self._require_planned(spec)
         self._queue = RequestQueue(self._llm, self._plan.arguments["max_num_seqs"])
         self._layer_path: LayerPath | None = None
-        self._path: LayerPath = tuple(range(int(read_config(checkpoint).get("num_hidden_layers") or 0)))
+        self._path: LayerPath = tuple(range(layer_count(config) or 0))
         self._text = text_of(self._llm, self._generation)
         self._graph_rows = 0
         """Number of rows for which the current path's CUDA graphs were requested."""
-        self._unscheduled = (
-            open_unscheduled(self._llm, self.max_length, self._text) if self._plan.live else None
-        )
+        self._unscheduled: UnscheduledPasses | None = None
+        if self._plan.live:
+            self._unscheduled = self._open_paths(tested=has_plain_layers(config))
+
+    def _open_paths(self, *, tested: bool) -> UnscheduledPasses | None:
+        """Prepare layer paths, after a self-check if no test compares the family's; stops vLLM and raises if they cannot run.
+
+        Returns the passes outside the scheduler; None if the model does not fit them and paths run through the scheduler.
+        """
+        obstacle = next((r for r in self._llm.collective_rpc("find_path_obstacle") if r is not None), None)
+        if tested and obstacle is None:
+            return open_unscheduled(self._llm, self.max_length, self._text)
+        n_layers = require_live_family(self.checkpoint)
+        limit = STRICT if self.spec.dtype == "float32" else LOOSE
+        vocabulary = int(self._llm.model_config.get_vocab_size())
+        check = PathCheck(self._llm, self._queue, n_layers, vocabulary, self._scheduled_scores)
+        if obstacle is None:
+            obstacle = check.difference(self._slots, limit)
+        if obstacle is not None:
+            self._stop_vllm()
+            architecture = ", ".join(read_config(self.checkpoint).get("architectures") or ["model"])
+            raise UnsupportedArchitecture(
+                f"{self.checkpoint} is a {architecture}, which cannot run live layer paths in vLLM: {obstacle}; build the path "
+                "as a checkpoint and evaluate that."
+            )
+        self._reset_prefix_cache()
+        if not all(self._llm.collective_rpc("fits_forward", args=(list(check.recorded),))):
+            return None
+        passes = open_unscheduled(self._llm, self.max_length, self._text)
+        if passes is None:
+            return None
+        passes.start(self._path)
+        fits = check.agrees(lambda asked: _in_order(passes.scorer.scores(asked, accept_all)), limit)
+        passes.stop()
+        self._reset_prefix_cache()
+        return passes if fits else None
+
+    def _scheduled_scores(self, requests: Sequence[ScoreRequest]) -> list[ScoreResult]:
+        """Scores through the scheduler, with an empty prefix cache."""
+        self._reset_prefix_cache()
+        return _in_order(scores(self._queue, requests, self.max_length, accept_all))
 
     def _require_planned(self, spec: EngineSpec) -> EngineSpec:
         """The specification with the running attention backend; stops vLLM and raises EngineError if it differs from the plan."""
@@ -74,10 +121,13 @@ class VllmEngine:
                 self._llm.model_config.quantization,
             )
         except EngineError:
-            self._closed = True
-            stop(self._llm)
-            del self._llm
+            self._stop_vllm()
             raise
+
+    def _stop_vllm(self) -> None:
+        self._closed = True
+        stop(self._llm)
+        del self._llm
 
     _running: ClassVar[weakref.ref[VllmEngine] | None] = None
     _invariant: ClassVar[bool | None] = None
@@ -109,7 +159,7 @@ class VllmEngine:
         """Memory of weights and KV cache."""
         cache = self._llm.llm_engine.vllm_config.cache_config
         config = read_config(self.checkpoint)
-        layers = max(self._slots, int(config["num_hidden_layers"]))
+        layers = max(self._slots, layer_count(config) or 0)
         per_token = kv_bytes_per_token(self.spec, config, layers)
         tokens = (cache.num_gpu_blocks or 0) * cache.block_size
         return EngineMemory(
@@ -260,3 +310,8 @@ class VllmEngine:
             del self._queue, self._unscheduled
             stop(self._llm)
             del self._llm
+
+
+def _in_order(results: Iterator[tuple[int, ScoreResult]]) -> list[ScoreResult]:
+    """Results in the order of their requests."""
+    return [result for _, result in sorted(results, key=lambda pair: pair[0])]

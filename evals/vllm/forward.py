@@ -20,7 +20,7 @@ from evals.layer_visits import LAYER, AnyVisit, VisitPath, factor_of, layer_of, 
 from evals.partial_layers import restrict, shallow, stream
 from evals.vllm.batch import Batch, DecodeStep, Ints, Penalty, Step, StepResult
 from evals.vllm.schedule import PathNode, Stride, Visit, cached_sweeps, path_trie
-from evals.vllm.slots import LayerSlots
+from evals.vllm.slots import LayerSlots, with_part
 
 
 @dataclass
@@ -120,15 +120,12 @@ class Forward:
         n = len(slots.sources)
         self.n_holders = len(slots.holders) // n
         self._holders: list[list[Any]] = [slots.holders[layer : self.n_holders * n : n] for layer in range(n)]
-        self._layers = [self._spreading(*pair) for pair in zip(slots.sources, self._holders, strict=True)]
+        self._layers: list[Any] = [
+            with_part(layer, slots.stack.attention, SpreadAttention(holders, self._running))
+            for layer, holders in zip(slots.sources, self._holders, strict=True)
+        ]
         self._parts: dict[tuple[int, str], Any] = {}
         """Layers that run in part, by layer and part; made when first used."""
-
-    def _spreading(self, layer: nn.Module, holders: Sequence[nn.Module]) -> Any:
-        twin = shallow(layer)
-        twin.self_attn = shallow(twin.self_attn)
-        twin.self_attn.attn = SpreadAttention(holders, self._running)
-        return twin
 
     def _running_layer(self, visit: AnyVisit) -> Any:
         """The layer, or its part, that a visit runs."""
@@ -137,7 +134,7 @@ class Forward:
             return self._layers[layer]
         if (layer, part) not in self._parts:
             twin = shallow(self._layers[layer])
-            self._parts[layer, part] = restrict(twin, part, attention_returns_pair=False)
+            self._parts[layer, part] = restrict(twin, part)
         return self._parts[layer, part]
 
     @torch.inference_mode()

@@ -16,7 +16,7 @@ from evals.engine import AUTO_ATTENTION, DeviceKind, EngineKind, EngineSpec, Eng
 from evals.errors import EngineError
 from evals.execution import CPU_ATTENTION, default_execution, with_backend
 from evals.faults import start_error
-from evals.live_paths import is_live_family, read_config
+from evals.live_paths import has_plain_layers, layer_count, read_config
 from evals.quantization import DEPRECATED_METHODS, stored_quantization
 from evals.transformers.weight_shapes import require_weight_shapes
 from evals.vllm.environment import answer_for_cpu_build, environment, process_settings, quiet_vllm
@@ -38,6 +38,7 @@ KV_TOKENS_CPU = 32768
 GRAPHS: dict[str, Any] = {"mode": 0, "cudagraph_mode": "FULL_DECODE_ONLY"}
 """vLLM's `CompilationConfig` for ExecutionMode.GRAPHS: no torch.compile (mode 0), and graphs of decode steps only, which every
 attention backend with graph support supports."""
+_SIZE_KEYS = (("hidden_size", "n_embd", "d_model"), ("num_attention_heads", "n_head"))
 KV_SHARE_CPU = 0.25
 """Maximum share of the free memory for the default KV cache on a CPU."""
 
@@ -71,7 +72,8 @@ def plan_engine(spec: EngineSpec, checkpoint: Path, tuning: EngineTuning) -> Sta
     execution = spec.execution or default_execution(
         EngineKind.VLLM, DeviceKind.CPU if cpu else DeviceKind.CUDA
     )
-    live = is_live_family(config) and (cpu or tuning.sets_paths)
+    tested = has_plain_layers(config)
+    live = tuning.sets_paths or (tested and cpu)
     if live and execution is ExecutionMode.COMPILED:
         raise EngineError(
             f"A compiled engine cannot run live layer paths, and live paths of {checkpoint} are requested: leave "
@@ -104,6 +106,9 @@ def plan_engine(spec: EngineSpec, checkpoint: Path, tuning: EngineTuning) -> Sta
         arguments["distributed_executor_backend"] = "mp"
     if live:
         arguments["additional_config"] = {"extra_layer_slots": tuning.extra_layer_slots}
+        if not tested:
+            # Layers with a window get KV caches of full length, so that every layer can use every slot.
+            arguments["disable_hybrid_kv_cache_manager"] = True
     if tuning.block_size or cpu:
         arguments["block_size"] = tuning.block_size or BLOCK_CPU
     kv_cache_bytes = None
@@ -121,19 +126,32 @@ def _longest(spec: EngineSpec, config: dict[str, Any]) -> int | None:
     return spec.max_length if limit is None else min(spec.max_length or limit, limit)
 
 
+def head_size(config: dict[str, Any]) -> int | None:
+    """Size of one attention head; None if the configuration does not say it, or it is not one number (latent attention)."""
+    config = config.get("text_config") or config
+    if config.get("kv_lora_rank"):
+        return None
+    if isinstance(config.get("head_dim"), int):
+        return int(config["head_dim"])
+    hidden, heads = (
+        next((config[k] for k in keys if isinstance(config.get(k), int)), 0) for keys in _SIZE_KEYS
+    )
+    return hidden // heads if hidden and heads else None
+
+
 def kv_bytes_per_token(spec: EngineSpec, config: dict[str, Any], layers: int) -> int:
     """KV cache size of one token in this many layers, in bytes."""
-    heads = config.get("num_attention_heads") or 1
-    kv_heads = config.get("num_key_value_heads") or heads
-    head_size = config.get("head_dim") or (config.get("hidden_size") or 0) // heads
+    text = config.get("text_config") or config
+    heads = text.get("num_attention_heads") or text.get("n_head") or 1
+    kv_heads = text.get("num_key_value_heads") or heads
     size = 4 if spec.dtype == "float32" else 2
-    return 2 * layers * kv_heads * head_size * (size if spec.kv_cache_dtype == "auto" else 1)
+    return 2 * layers * kv_heads * (head_size(config) or 0) * (size if spec.kv_cache_dtype == "auto" else 1)
 
 
 def _kv_cache_bytes(spec: EngineSpec, config: dict[str, Any], tuning: EngineTuning) -> int:
     if tuning.kv_cache_gib is not None:
         return int(tuning.kv_cache_gib * GIB)
-    layers = int(config.get("num_hidden_layers") or 0) + tuning.extra_layer_slots
+    layers = (layer_count(config) or 0) + tuning.extra_layer_slots
     longest = _longest(spec, config) or int(config.get("max_position_embeddings") or KV_TOKENS_CPU)
     default = kv_bytes_per_token(spec, config, layers) * max(KV_TOKENS_CPU, longest + 4 * BLOCK_CPU)
     free = int(psutil.virtual_memory().available * KV_SHARE_CPU)
@@ -172,6 +190,7 @@ def start(spec: EngineSpec, checkpoint: Path, plan: StartSettings) -> LLM:
         from vllm import LLM
 
         if plan.cpu:
+            require_cpu_kernel(checkpoint, read_config(checkpoint))
             _register_in_process(read_config(checkpoint))
         set_num_threads = torch.set_num_threads
         try:
@@ -182,6 +201,19 @@ def start(spec: EngineSpec, checkpoint: Path, plan: StartSettings) -> LLM:
         finally:
             # The CPU worker replaces this function for the whole process.
             torch.set_num_threads = set_num_threads
+
+
+def require_cpu_kernel(checkpoint: Path, config: dict[str, Any]) -> None:
+    """Raise EngineError if vLLM's CPU build has no attention kernel for the checkpoint's head size; it would end the process."""
+    from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend
+
+    size = head_size(config)
+    sizes = CPUAttentionBackend.get_supported_head_sizes()
+    if size is not None and size not in sizes:
+        raise EngineError(
+            f"{checkpoint} has attention heads of size {size}, for which vLLM's CPU build has no kernel (it has "
+            f"{', '.join(map(str, sizes))}): use the transformers engine, or a GPU."
+        )
 
 
 def running_spec(
@@ -212,17 +244,21 @@ def running_spec(
 
 
 def _register_in_process(config: dict[str, Any]) -> None:
-    """Register the architecture directly, which saves vLLM's inspection subprocess (15 s)."""
-    if not is_live_family(config):
-        return
+    """Register the architecture's class directly, which saves vLLM's inspection subprocess (15 s)."""
     import importlib
 
     from vllm.model_executor.models import ModelRegistry
 
     name = (config.get("architectures") or [""])[0]
-    module = importlib.import_module(f"vllm.model_executor.models.{config['model_type']}")
-    if hasattr(module, name):
-        ModelRegistry.register_model(name, getattr(module, name))
+    lazy = ModelRegistry.models.get(name)
+    module_name, class_name = getattr(lazy, "module_name", None), getattr(lazy, "class_name", None)
+    if not module_name or not class_name:
+        return
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError:
+        return  # vLLM reports it
+    ModelRegistry.register_model(name, getattr(module, class_name))
 
 
 def stop(llm: LLM) -> None:

@@ -10,8 +10,10 @@ from vllm.platforms import current_platform
 from vllm.v1.kv_cache_interface import FullAttentionSpec
 from vllm.v1.worker.utils import clear_layer_kv_caches
 
+from evals.errors import UnsupportedArchitecture
 from evals.layer_visits import VisitPath
 from evals.vllm.batch import DecodeStep, Step, StepResult
+from evals.vllm.call_record import CallRecord
 from evals.vllm.forward import Forward
 from evals.vllm.limits import HEAD_ROWS_CPU, LayerShape, Limits, gpu_limits, head_rows
 from evals.vllm.reporting import ReportsExecution
@@ -52,6 +54,11 @@ class LiveWorker(ReportsExecution, _Worker):
     path_graphs: PathGraphs | None = None
     """The decode graphs of the current path; None in an engine that runs eager."""
 
+    layer_slots: LayerSlots | None = None
+    path_obstacle: str | None = None
+    """Why layer paths cannot run on this model's structure."""
+    calls: CallRecord
+
     def __init__(self, vllm_config: VllmConfig, *args: Any, **kwargs: Any) -> None:
         super().__init__(vllm_config, *args, **kwargs)
         if not self.use_v2_model_runner and not current_platform.is_cpu():
@@ -63,21 +70,64 @@ class LiveWorker(ReportsExecution, _Worker):
         """Load the weights and add the extra slots, before vLLM determines which layers need a KV cache."""
         super().load_model(*args, **kwargs)
         extra = int(self.vllm_config.additional_config["extra_layer_slots"])
-        self.layer_slots = LayerSlots(self.model_runner.get_model(), self.vllm_config, self.device, extra)
+        try:
+            self.layer_slots = LayerSlots(self.model_runner.get_model(), self.vllm_config, self.device, extra)
+        except UnsupportedArchitecture as error:
+            # The engine asks for it and reports it; raised here it would be one of many errors of a start.
+            self.path_obstacle = str(error)
+
+    def find_path_obstacle(self) -> str | None:
+        """Why layer paths cannot run on this model's structure; None if they can."""
+        return self.path_obstacle
+
+    @property
+    def slots(self) -> LayerSlots:
+        """The layer slots of a model that has them."""
+        assert self.layer_slots is not None  # the engine is closed if `find_path_obstacle` gives a reason
+        return self.layer_slots
 
     def initialize_from_config(self, *args: Any, **kwargs: Any) -> None:
         """Allocate the KV cache and replace the runner's graph manager by that of layer paths."""
         super().initialize_from_config(*args, **kwargs)
-        if self.use_v2_model_runner:
+        if self.use_v2_model_runner and self.layer_slots is not None:
             from evals.vllm.graphs import take_graphs
 
             self.path_graphs = take_graphs(self.model_runner, self.layer_slots)
 
     def set_layer_path(self, layers: VisitPath | None) -> None:
         """Run these visits of layers from the next step on; None for the unmodified checkpoint."""
-        self.layer_slots.set(layers)
+        self.slots.set(layers)
         if self.path_graphs is not None and not self.path_graphs.current:
             self.path_graphs.release_graphs()
+
+    def place_layers(self, layers: tuple[int, ...], slots: tuple[int, ...]) -> None:
+        """Run these source layers with the KV caches of these slots, for the self-check."""
+        self.slots.place(layers, slots)
+
+    def start_recording(self) -> None:
+        """Record what the layers are given."""
+        if not hasattr(self, "calls"):
+            self.calls = CallRecord(self.slots, self.vllm_config.model_config.get_hidden_size())
+        self.calls.start()
+
+    def stop_recording(self) -> str | None:
+        """How what a layer is given depends on its place in the path, compared with the first recording."""
+        return self.calls.stop()
+
+    def fits_forward(self, tokens: list[int]) -> bool:
+        """Whether `Forward` can run this model: the recorded calls have its form, and `tokens`, the recorded prompt, its embedding."""
+        model, stack, calls = self.model_runner.get_model(), self.slots.stack, self.calls.reference
+        if not all(call.plain for call in calls) or not self.slots.alike:
+            return False
+        if getattr(model, "model", None) is not stack.owner or stack.norm is stack.owner:
+            return False
+        embedding = getattr(stack.owner, "embed_input_ids", None)
+        first = calls[0].first_states
+        if embedding is None or first is None:
+            return False
+        with torch.inference_mode():
+            expected = embedding(torch.tensor(tokens, device=self.device))
+        return expected.shape == first.shape and torch.equal(expected, first)
 
     def capture_graphs(self, rows: int) -> str | None:
         """Capture the current path's graphs for decode steps of up to this many rows, while the scheduler is idle.
@@ -104,7 +154,7 @@ class LiveWorker(ReportsExecution, _Worker):
         vocabulary = config.get_vocab_size()
         rows = HEAD_ROWS_CPU if self.device.type == "cpu" else head_rows(vocabulary)
         self.forward = Forward(
-            self.model_runner, self.layer_slots, self.vllm_config, self.device, rows, answers=self.rank == 0
+            self.model_runner, self.slots, self.vllm_config, self.device, rows, answers=self.rank == 0
         )
         cache_shape = (self.forward.n_holders, self.forward.n_blocks, self.forward.block_size)
         if self.device.type == "cpu":
@@ -129,10 +179,10 @@ class LiveWorker(ReportsExecution, _Worker):
         if slots := getattr(self, "layer_slots", None):
             clear_layer_kv_caches(slots.holders)
         self.path_graphs = None
-        for name in ("forward", "layer_slots"):
+        for name in ("forward", "layer_slots", "calls"):
             self.__dict__.pop(name, None)
         super().shutdown()
 
     def mend_cache(self) -> bool:
         """Zero the KV cache if it contains non-finite values; its contents must not be needed any more."""
-        return self.layer_slots.mend_cache()
+        return self.slots.mend_cache()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 
@@ -13,12 +15,13 @@ from orchestrator.plan.job import BuildJob, CheckpointPlace, RecipeSource
 from orchestrator.plan.sweep import RecipeEntry, SweepFile
 from orchestrator.settings import Settings
 from recipes.catalog import load_catalog
-from recipes.errors import RecipeError
+from recipes.errors import BuildError, RecipeError
 from recipes.layer_grid import LayerPathGrid
+from recipes.layer_order import order_obstacle
 from recipes.layer_path import LayerPath, LayerPathSpec
 from recipes.layer_visit import Layers
 from recipes.recipe import Recipe, SourceRef
-from recipes.sources import PinnedSource, SourceFacts, describe, pin
+from recipes.sources import PinnedSource, SourceFacts, describe, parse, pin, read_small_file
 from recipes.visit_build import require_buildable
 
 BASE_NAME = "base"
@@ -113,6 +116,7 @@ class Expander:
         self._base = base
         self._facts = facts
         self._live = live
+        self._raw_configs: dict[str, dict[str, Any]] = {}
 
     def candidates(self) -> Iterator[Candidate]:
         """One candidate per recipe; a grid expands to many."""
@@ -153,6 +157,7 @@ class Expander:
         if not path.is_baseline and not self._live:
             require_buildable(path, facts.tensor_names)
             reference = place.name or ""
+            self._require_buildable(reference, facts, path)
             ref = SourceRef(name=reference) if Path(reference).is_dir() else SourceRef.parse(reference)
             build = self._build_job(
                 Recipe.from_layer_path(ref, path),
@@ -171,6 +176,18 @@ class Expander:
             quantization=quantization_method(facts),
             stored_bytes=quantized_bytes(facts, len(path.layers)),
         )
+
+    def _require_buildable(self, reference: str, facts: SourceFacts, path: LayerPath) -> None:
+        """Raise BuildError for a path of which no checkpoint can be built."""
+        if reference not in self._raw_configs:
+            text = read_small_file(parse(reference, None), "config.json", home=self._settings.home)
+            self._raw_configs[reference] = {} if text is None else dict(json.loads(text))
+        raw = self._raw_configs[reference]
+        obstacle = order_obstacle(raw, facts.tensor_names, path.source_layers, reference) if raw else None
+        if obstacle is not None:
+            raise BuildError(
+                f"{obstacle} A path that cannot be built can still run live: `materialize: false` lets the engine's self-check decide."
+            )
 
     def _from_checkpoint(self, checkpoint: str, name: str) -> Candidate:
         """A checkpoint as it is, of any architecture."""

@@ -15,14 +15,12 @@ from evals.engine import (
     EngineKind,
     EngineSpec,
     EngineTuning,
-    ExecutionMode,
     Frozen,
     InstalledEngine,
     digest_of,
 )
 from evals.engines import installed_engine
 from evals.execution import default_execution, planned_attention, require_runnable
-from evals.live_paths import LIVE_FAMILIES
 from evals.probes import RankMethod
 from evals.quantization import engine_quantization
 from evals.suite import Suite, suite_names
@@ -40,6 +38,7 @@ from orchestrator.plan.candidates import (
 from orchestrator.plan.capacity import ClusterFacts
 from orchestrator.plan.estimate import EngineNeed
 from orchestrator.plan.job import BuildJob, CheckpointPlace, EvalJob
+from orchestrator.plan.live import built_reason, path_notes
 from orchestrator.plan.sizing import Sizes
 from orchestrator.plan.sweep import EngineEntry, Sweep, SweepFile
 from orchestrator.settings import Settings
@@ -56,8 +55,6 @@ class PlannedEval(Frozen):
 
 Installed = Callable[[EngineKind], InstalledEngine]
 """Maps an engine kind to the engine installed where the jobs will run; EngineError if there is none."""
-
-_PATHS_BUILT = "Layer paths are built as checkpoints: the execution mode compiled is asked for, and no layer path can be set in a compiled engine."
 
 
 class Confirms(Frozen):
@@ -154,14 +151,15 @@ def make_plan(
     resolved = resolve_suites(sweep, Path(file.folder), suites or {})
     measures, missing = measures_of(sweep, facts, settings, resolved)
     engines = [(entry, installed(entry.kind)) for entry in sweep.engines]
-    expander = Expander(file, settings, base, facts, live=_runs_live(sweep, facts))
+    built = built_reason(sweep, engines, facts.config)
+    expander = Expander(file, settings, base, facts, live=built is None)
     candidates = [base, *expander.candidates()]
     _check_names(candidates, file)
-    sizes = Sizes(candidates, facts, live=_runs_live(sweep, facts))
+    sizes = Sizes(candidates, facts, live=built is None)
     if tensor_parallel is None:
         specs = (_engine(entry, e, m, facts, sweep, 1, None) for entry, e in engines for m in measures)
         tensor_parallel = sizes.tensor_parallel(specs, cluster)
-    evals = list(_evals(sweep, engines, candidates, facts, measures, tensor_parallel))
+    evals = list(_evals(sweep, engines, candidates, facts, measures, tensor_parallel, live=built is None))
     served = [(planned.candidate, planned.job) for planned in evals]
     needs = sizes.needs(served)
     if cluster is not None:
@@ -174,7 +172,7 @@ def make_plan(
         evals=tuple(evals),
         missing=tuple(missing),
         notes=(
-            *_path_notes(sweep, facts, candidates),
+            *path_notes(built, has_paths=any(c.layer_path is not None for c in candidates)),
             *_size_notes(sweep, candidates, needs, evals, cluster),
         ),
         tensor_parallel=tensor_parallel,
@@ -191,8 +189,9 @@ def _evals(
     facts: SourceFacts,
     measures: list[PlannedBenchmark],
     tensor_parallel: int,
+    *,
+    live: bool,
 ) -> Iterator[PlannedEval]:
-    live = _runs_live(sweep, facts)
     slots = _slots(candidates) if live else {}
     # A path that skips or reorders layers adds no slot, but still needs an engine with live layer paths.
     tunings = {place: EngineTuning(live=True, extra_layer_slots=extra) for place, extra in slots.items()}
@@ -223,13 +222,6 @@ def _evals(
                 yield PlannedEval(candidate=candidate.name, job=job)
 
 
-def _runs_live(sweep: Sweep, facts: SourceFacts) -> bool:
-    """Whether layer paths are switched in a live engine instead of built."""
-    mixed = len(set(facts.config.layer_types)) > 1
-    built = sweep.materialize or any(e.execution is ExecutionMode.COMPILED for e in sweep.engines)
-    return not built and facts.config.model_type in LIVE_FAMILIES and not mixed
-
-
 def _size_notes(
     sweep: Sweep,
     candidates: list[Candidate],
@@ -248,16 +240,6 @@ def _size_notes(
     return (
         f"The size of {names[0]}{others} is not known, so nothing tells how many GPUs hold it: set `tensor_parallel` of the engine.",
     )
-
-
-def _path_notes(sweep: Sweep, facts: SourceFacts, candidates: list[Candidate]) -> tuple[str, ...]:
-    """A note that layer paths are built because of the execution mode, if they would otherwise run live."""
-    has_paths = any(candidate.layer_path is not None for candidate in candidates)
-    without_mode = sweep.model_copy(
-        update={"engines": tuple(e.model_copy(update={"execution": None}) for e in sweep.engines)}
-    )
-    built_for_mode = _runs_live(without_mode, facts) and not _runs_live(sweep, facts)
-    return (_PATHS_BUILT,) if has_paths and built_for_mode else ()
 
 
 def _slots(candidates: list[Candidate]) -> dict[CheckpointPlace, int]:

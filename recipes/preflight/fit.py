@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
 from recipes.config_facts import ConfigFacts
 from recipes.errors import BuildError, CheckpointError
 from recipes.layer_config import relayered_config
+from recipes.layer_order import order_obstacle
 from recipes.preflight.outputs import WIDTH_BYTES
 from recipes.recipe import Stage
 from recipes.recipe.depth import is_copy
@@ -70,9 +71,12 @@ def _equal_embeddings(stage: Stage, configs: Configs) -> bool:
 
 
 def layer_order_problems(
-    stage: Stage, raw_configs: Mapping[str, dict[str, Any]], configs: Configs
+    stage: Stage,
+    raw_configs: Mapping[str, dict[str, Any]],
+    configs: Configs,
+    tensor_names: Mapping[str, Sequence[str]],
 ) -> Iterator[str]:
-    """Reasons why the layers of a copying stage cannot be reordered."""
+    """Reasons why the layers of a copying stage cannot be reordered. `tensor_names` has those of the sources whose headers were read."""
     if not is_copy(stage) or not stage.modules[0].slices:
         return
     inputs = [group.inputs[0] for group in stage.modules[0].slices]
@@ -91,6 +95,12 @@ def layer_order_problems(
         return  # reported by `stage_layers`
     base = str((stage.base or inputs[0].model).source)
     if base in raw_configs:
+        names = [str(input_.model.source) for input_ in inputs]
+        if len(set(names)) == 1 and names[0] == base:
+            layers = [layer for _, layer in origins]
+            obstacle = order_obstacle(raw_configs[base], tensor_names.get(base, ()), layers, base)
+            yield from () if obstacle is None else (obstacle,)
+            return
         try:
             relayered_config(origins, raw_configs[base], base)
         except (BuildError, CheckpointError) as error:

@@ -57,7 +57,7 @@ def preflight(
     for stage in stages:
         problems += [
             *incompatibilities(stage, facts.configs),
-            *layer_order_problems(stage, facts.raw_configs, facts.configs),
+            *layer_order_problems(stage, facts.raw_configs, facts.configs, facts.names_by_source),
         ]
         problem = find_missing_value(stage, facts.tensor_names(stage))
         problems += [problem] if problem else []
@@ -113,8 +113,13 @@ class _RecipeFacts:
 
     def tensor_names(self, stage: Stage) -> tuple[str, ...]:
         """Tensor names of the first checkpoint of the stage whose headers were read; empty if there is none."""
-        names_by_source = {source.name: source.facts.tensor_names for source in self.sources if source.facts}
-        return next((names for ref in stage.refs() if (names := names_by_source.get(str(ref.source)))), ())
+        by_source = self.names_by_source
+        return next((names for ref in stage.refs() if (names := by_source.get(str(ref.source)))), ())
+
+    @property
+    def names_by_source(self) -> dict[str, tuple[str, ...]]:
+        """Tensor names by source; empty for those whose headers were not read."""
+        return {source.name: source.facts.tensor_names for source in self.sources if source.facts}
 
     def vocabulary(self, name: str) -> dict[str, int] | None:
         """Tokens and ids of a source's tokenizer; None if it cannot be read."""

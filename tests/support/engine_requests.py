@@ -60,7 +60,7 @@ def random_requests(seed: int, *, vocabulary: int, count: int = 12, longest: int
         return tuple(rng.choice(letters) for _ in range(n))
 
     heads = [tokens(rng.randrange(30, longest)) for _ in range(2)]
-    requests = []
+    requests: list[ScoreRequest] = []
     for number in range(count):
         context = heads[number % 2][: rng.choice((1, 31, 32, 33, longest))] + tokens(rng.randrange(0, 20))
         if number % 4 == 3:

@@ -52,7 +52,7 @@ def run_path(model: Any, text: str) -> None:
     layers, kinds = model.model.layers, getattr(model.config, "layer_types", None)
     model.model.layers = nn.ModuleList(
         damp(
-            restrict(shallow(layers[layer_of(v)]), variant_of(v).part, attention_returns_pair=True),
+            restrict(shallow(layers[layer_of(v)]), variant_of(v).part),
             variant_of(v).factor,
         )
         for v in path

@@ -1,0 +1,75 @@
+"""Finds the stack of decoder layers in a loaded transformers model by its structure, not by the names of its modules.
+
+`model.layers`, `transformer.h`, `model.decoder.layers`, `gpt_neox.layers` and others are one thing: the only list of modules
+that has as many entries as the configuration has layers.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedModel
+
+_NOT_PER_LAYER = re.compile(r"architectures|.*_token_ids?|.*_tokens|keys_to_ignore.*")
+"""Lists of a configuration that are as long as the stack by chance."""
+
+
+@dataclass(frozen=True)
+class LayerStack:
+    """The module that runs the decoder layers one after another, and what it knows of single layers."""
+
+    owner: nn.Module
+    name: str
+    """Attribute of `owner` that holds the layers, for example `layers` or `h`."""
+    layers: nn.ModuleList
+    """The loaded layers."""
+    config: Any
+    """Configuration of the language model, which the owner reads while it runs."""
+    per_layer: dict[str, list[Any]]
+    """Settings of the configuration with one entry per layer, by name."""
+
+
+def find_stack(model: PreTrainedModel) -> LayerStack | str:
+    """The stack of decoder layers, or the reason why there is none."""
+    config = model.config.get_text_config(decoder=True)
+    count = getattr(config, "num_hidden_layers", None)
+    if not isinstance(count, int):
+        return "its configuration does not say how many layers it has"
+    lists = module_lists(model, count)
+    decoder = model.get_decoder()
+    inside = [(owner, name) for owner, name in lists if any(owner is module for module in decoder.modules())]
+    candidates = inside or lists
+    if len(candidates) != 1:
+        found = ", ".join(f"{type(owner).__name__}.{name}" for owner, name in candidates) or "none"
+        return f"it has no single list of {count} decoder layers ({found})"
+    owner, name = candidates[0]
+    return LayerStack(owner, name, getattr(owner, name), config, per_layer_settings(config, count))
+
+
+def module_lists(model: nn.Module, count: int) -> list[tuple[nn.Module, str]]:
+    """Owner and name of every list of `count` modules that is not inside another such list."""
+    from torch import nn
+
+    lists: list[tuple[nn.Module, str]] = []
+    inside: set[int] = set()
+    for module in model.modules():
+        if id(module) in inside:
+            continue
+        for name, child in module.named_children():
+            if isinstance(child, nn.ModuleList) and len(child) == count:
+                lists.append((module, name))
+                inside.update(id(part) for part in child.modules())
+    return lists
+
+
+def per_layer_settings(config: Any, count: int) -> dict[str, list[Any]]:
+    """Settings of a transformers configuration with one entry per layer (`layer_types`), by name."""
+    return {
+        name: list(value)
+        for name, value in vars(config).items()
+        if isinstance(value, list | tuple) and len(value) == count and not _NOT_PER_LAYER.fullmatch(name)
+    }

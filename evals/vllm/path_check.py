@@ -1,0 +1,91 @@
+"""Self-check of an engine's layer paths when it opens, for models that are not of the families that tests compare.
+
+The baseline through copies of the layers, with KV caches that are not their own, must give the scores of the engine's own model,
+and a path that moves every layer must give each layer what it gets in the unmodified model.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from evals.engine import ScoreRequest, ScoreResult
+from evals.vllm.queue import Prompt, RequestQueue
+
+if TYPE_CHECKING:
+    from vllm import LLM
+
+LOOSE, STRICT = 0.25, 1e-3
+"""Largest difference of a log-probability of up to four tokens, for 16-bit dtypes and float32."""
+RECORDED = 12
+"""Length of the prompt whose calls are recorded; less than a block, so that it is never taken from the prefix cache."""
+_CONTEXT = 45
+"""Length of the scored contexts; more than a block, so that continuations read the cache."""
+
+Scores = Callable[[Sequence[ScoreRequest]], list[ScoreResult]]
+
+
+class PathCheck:
+    """Tries layer paths of one open engine; leaves it with the unmodified model."""
+
+    def __init__(self, llm: LLM, queue: RequestQueue, n_layers: int, vocabulary: int, scores: Scores) -> None:
+        """`scores` answers requests on the current layers, with an empty prefix cache."""
+        self._llm = llm
+        self._queue = queue
+        self._n_layers = n_layers
+        self._scores = scores
+        tokens = tuple((7 * place + 1) % vocabulary for place in range(_CONTEXT + 4))
+        self.recorded = tokens[:RECORDED]
+        context, rest = tokens[:_CONTEXT], tokens[_CONTEXT:]
+        self.requests = [
+            ScoreRequest(context=context, continuations=(rest, rest[:2], (tokens[3],))),
+            ScoreRequest(context=(*context[:38], *rest), continuations=(rest[1:], rest[:1])),
+        ]
+        self._expected: list[ScoreResult] = []
+
+    def difference(self, slots: int, limit: float) -> str | None:
+        """How layer paths would differ from built checkpoints, in an engine with this many KV caches; None if they do not."""
+        count = self._n_layers
+        identity = tuple(range(count))
+        self._expected = self._scores(self.requests)
+        self._rpc("place_layers", identity, tuple((slot + 1) % slots for slot in identity))
+        moved = self._scores(self.requests)
+        self._rpc("set_layer_path", None)
+        gap = largest_gap(moved, self._expected)
+        if gap > limit:
+            return f"the baseline through copies of its layers differs from the model by {gap:.2g} nats"
+        for layers in (None, tuple(reversed(identity))):
+            self._rpc("set_layer_path", layers)
+            self._rpc("start_recording")
+            self._run_recorded()
+            reasons = [reason for reason in self._rpc("stop_recording") if reason is not None]
+            if reasons:
+                self._rpc("set_layer_path", None)
+                return str(reasons[0])
+        self._rpc("set_layer_path", None)
+        return None
+
+    def agrees(self, scores: Scores, limit: float) -> bool:
+        """Whether another way to score gives the same results on the unmodified model, after `difference`."""
+        return largest_gap(scores(self.requests), self._expected) <= limit
+
+    def _run_recorded(self) -> None:
+        from vllm import SamplingParams
+
+        prompt = Prompt(key=(0,), tokens=self.recorded, params=SamplingParams(max_tokens=1, temperature=0.0))
+        for _ in self._queue.run([prompt]):
+            pass
+
+    def _rpc(self, name: str, *arguments: Any) -> list[Any]:
+        return list(self._llm.collective_rpc(name, args=arguments))
+
+
+def largest_gap(results: Sequence[ScoreResult], expected: Sequence[ScoreResult]) -> float:
+    """Largest difference of log-probabilities; infinite if one is not a number."""
+    gaps = [
+        abs(a - b)
+        for result, other in zip(results, expected, strict=True)
+        for a, b in zip(result.logprobs, other.logprobs, strict=True)
+    ]
+    return max((float("inf") if math.isnan(gap) else gap for gap in gaps), default=float("inf"))
