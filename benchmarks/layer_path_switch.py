@@ -1,7 +1,8 @@
 """How long a live vLLM takes to change its layer path, and whether a thousand changes leak.
 
-    python benchmarks/layer_path_switch.py --checkpoint DIR [--switches 1000] [--dtype bfloat16]
+    python benchmarks/layer_path_switch.py --checkpoint DIR [--switches 1000] [--dtype bfloat16] [--finer]
 
+With `--finer`, the second pass through a block runs in part or damped, in one of many variants drawn at random for each path.
 Between two measured switches in a hundred, a request runs on the path, so that what is measured is an engine at work. Memory is
 the process's resident memory, which on a CPU holds weights and KV cache too.
 """
@@ -22,6 +23,14 @@ import psutil
 from evals.engine import EngineKind, EngineSpec, EngineTuning, ScoreRequest
 from evals.engines import installed_version, open_engine
 from evals.live_paths import require_live_family
+from recipes.layer_path import LayerPath
+from recipes.layer_visit import WHOLE, Variant, VisitPart
+
+
+def _variant(rng: random.Random) -> Variant:
+    """Attention alone, MLP alone, or damped by a random factor, or both."""
+    parts = (VisitPart.LAYER, VisitPart.ATTENTION, VisitPart.MLP)
+    return Variant(part=rng.choice(parts), factor=rng.randrange(1, 1000) / 1000)
 
 
 def main() -> None:
@@ -32,12 +41,14 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument("--switches", type=int, default=1000)
     parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument("--finer", action="store_true")
     options = parser.parse_args()
     n = require_live_family(options.checkpoint)
     blocks = [(i, j) for j in range(1, n + 1) for i in range(j)]
     rng = random.Random(0)
     paths = [
-        tuple(range(j)) + tuple(range(i, n)) for i, j in (rng.choice(blocks) for _ in range(options.switches))
+        LayerPath.of_blocks(((*rng.choice(blocks), _variant(rng) if options.finer else WHOLE),), n).layers
+        for _ in range(options.switches)
     ]
     version = installed_version(EngineKind.VLLM)
     spec = EngineSpec(kind=EngineKind.VLLM, version=version, dtype=options.dtype, max_length=1024)

@@ -16,6 +16,7 @@ from orchestrator.plan.job import BuildJob, EvalJob
 from orchestrator.store.records import CandidateRecord, RunRecord
 from recipes.errors import RecipeError
 from recipes.layer_path import LayerPath
+from recipes.layer_visit import source_layers_of, variant_of, visit_text
 from recipes.yaml_text import load_yaml
 
 _RUN = "mergeboard run job.yaml"
@@ -48,7 +49,11 @@ def repeat_command(
         sweep = _sweep(job, base, [{"name": name, "file": "recipe.yaml"}], [build])
         return "\n".join([_file("recipe.yaml", build.recipe), _file("job.yaml", sweep), _at_home(job, _RUN)])
     # A layer path refers to the checkpoint it was applied to, which can differ from the sweep's base.
-    recipes = [] if job.layer_path is None else [{"name": name, "layer_path": list(job.layer_path)}]
+    recipes = (
+        []
+        if job.layer_path is None
+        else [{"name": name, "layer_path": [visit_text(v) for v in job.layer_path]}]
+    )
     sweep = _sweep(job, job.place.label, recipes, [])
     return "\n".join([_file("job.yaml", sweep), _at_home(job, _RUN)])
 
@@ -90,11 +95,12 @@ def together_command(sides: Sequence[EvaluatedSide], base: str | None) -> str | 
 def path_command(
     candidate: CandidateRecord, base: str | None, n_layers: int | None, suites: Sequence[str]
 ) -> str:
-    """Commands that build a layer path, and that evaluate it without a build."""
+    """Commands that build a layer path, unless it has damped visits, and that evaluate it without a build."""
     path = path_text(candidate, n_layers)
     source = shlex.quote(base or "CHECKPOINT")
     folder = shlex.quote(f"./{_slug(candidate.name)}")
-    lines = [f"mergeboard build {shlex.quote(path)} --base {source} --out {folder}"]
+    damped = any(variant_of(visit).factor != 1 for visit in candidate.layer_path or ())
+    lines = [] if damped else [f"mergeboard build {shlex.quote(path)} --base {source} --out {folder}"]
     lines += [f"mergeboard eval {source} --layer-path {shlex.quote(path)} --suite {s}" for s in suites]
     return "\n".join(lines)
 
@@ -103,7 +109,7 @@ def path_text(candidate: CandidateRecord, n_layers: int | None) -> str:
     """A candidate's layer path in its shortest notation."""
     if candidate.layer_path is None:
         return "baseline"
-    deepest = max(candidate.layer_path) + 1
+    deepest = max(source_layers_of(candidate.layer_path)) + 1
     path = LayerPath(layers=candidate.layer_path, n_layers=max(n_layers or 0, deepest))
     # Without the number of layers, a block could be mistaken for one of a shallower checkpoint.
     return path.label if n_layers is not None else path.canonical

@@ -8,6 +8,7 @@ from pydantic import Field
 from dashboard import data
 from evals.engine import Frozen
 from evals.errors import EvaluationError
+from evals.layer_visits import VisitPath
 from evals.probes import Confirmation, ConfirmedPath, Finding
 from orchestrator.charts import MEANINGS, Meaning
 from orchestrator.compare.scan_runs import ScanRuns, scan_runs, stored_confirmation, tried_paths
@@ -30,12 +31,12 @@ class ScanVerdict(Frozen):
         default=None, description="The confirmation behind it; null while there is none."
     )
 
-    def meanings(self) -> dict[tuple[int, ...], Meaning]:
+    def meanings(self) -> dict[VisitPath, Meaning]:
         """The meaning of each confirmed path, by its layers."""
         paths = self.confirmation.paths if self.confirmation else ()
         return {path.layers: MEANINGS[path.finding] for path in paths}
 
-    def path(self, layers: tuple[int, ...] | None) -> ConfirmedPath | None:
+    def path(self, layers: VisitPath | None) -> ConfirmedPath | None:
         """The confirmation of a path; None if it was not confirmed."""
         paths = self.confirmation.paths if self.confirmation else ()
         return next((path for path in paths if path.layers == layers), None)
@@ -122,7 +123,7 @@ def confirmed_verdict(found: Confirmation, n_layers: int) -> ScanVerdict:
 
 def _named(paths: list[ConfirmedPath], n_layers: int) -> str:
     names = [
-        f"{LayerPath.model_construct(layers=p.layers, n_layers=n_layers).label} {p.confirmation.delta:+z.3f}"
+        f"{LayerPath.of_validated(p.layers, n_layers).label} {p.confirmation.delta:+z.3f}"
         for p in sorted(paths, key=lambda p: -p.confirmation.delta)[:_MOST_NAMED]
     ]
     more = len(paths) - len(names)

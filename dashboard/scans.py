@@ -9,6 +9,7 @@ from pydantic import Field
 
 from dashboard.board import known_suite, title
 from evals.engine import Frozen
+from evals.layer_visits import VisitPath
 from evals.probes import Level, ProbeError, Ranking, Scoring, get_probe
 from evals.scores import PROBE_SUITE
 from orchestrator.charts import (
@@ -24,7 +25,8 @@ from orchestrator.charts import (
 from orchestrator.compare.scan_runs import probe_key
 from orchestrator.store.pages import Column, Pages
 from orchestrator.store.records import CandidateRecord
-from recipes.layer_path import LayerPath
+from recipes.layer_path import LayerPath, map_variant
+from recipes.layer_visit import source_layers_of
 
 TOGETHER = "together"
 """Name of the measure that combines all benchmarks or probes; the default."""
@@ -67,22 +69,32 @@ def layer_map(runs: Mapping[str, Sequence[CandidateRecord]], base: CandidateReco
     if not n_layers:
         return None
     places: list[Place] = []
-    seen: set[tuple[int, ...]] = set()
+    paths: list[LayerPath] = []
+    seen: set[VisitPath] = set()
     labels: set[str] = set()
     for number, (run_id, candidates) in enumerate(runs.items()):
         for candidate in candidates:
             layers = candidate.layer_path
-            if not layers or candidate.is_base or max(layers) >= n_layers or (number and layers in seen):
+            if (
+                not layers
+                or candidate.is_base
+                or max(source_layers_of(layers)) >= n_layers
+                or (number and layers in seen)
+            ):
                 continue
             seen.add(layers)
             # The path was validated when planned; validating thousands of paths would delay the page.
-            path = LayerPath.model_construct(layers=layers, n_layers=n_layers)
+            path = LayerPath.of_validated(layers, n_layers)
             label = path.label if path.label not in labels else f"{path.label} #{candidate.position}"
             labels.add(label)
+            paths.append(path)
             places.append(
-                Place(run_id=run_id, candidate=candidate, label=label, block=path.block, n_added=path.n_added)
+                Place(run_id=run_id, candidate=candidate, label=label, block=None, n_added=path.n_added)
             )
-    return LayerMap(n_layers=n_layers, base=base.position, places=tuple(places)) if places else None
+    shown = map_variant(paths)
+    blocks = [path.block_of(shown) for path in paths]
+    placed = [p.model_copy(update={"block": b}) if b else p for p, b in zip(places, blocks, strict=True)]
+    return LayerMap(n_layers=n_layers, base=base.position, places=tuple(placed)) if places else None
 
 
 def scan_of(
@@ -92,7 +104,7 @@ def scan_of(
     columns: Sequence[Column],
     *,
     ranking: Ranking | None = None,
-    confirmed: Mapping[tuple[int, ...], Meaning] | None = None,
+    confirmed: Mapping[VisitPath, Meaning] | None = None,
 ) -> tuple[Scan | None, str | None]:
     """The scan of all columns of one suite, or the reason why there is none.
 
@@ -200,7 +212,7 @@ def _point(
     failed: frozenset[tuple[str, int]],
     base: Mapping[str, float] | None,
     weights: Mapping[str, float] | None,
-    confirmed: Mapping[tuple[int, ...], Meaning],
+    confirmed: Mapping[VisitPath, Meaning],
 ) -> ScanPoint:
     """A path with its values; with `base` also their combination, if it has all of them."""
     at = (place.run_id, place.candidate.position)

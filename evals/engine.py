@@ -15,6 +15,8 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
+from evals.layer_visits import VisitPath
+
 
 class Frozen(BaseModel):
     """Base of the records of evals and of the packages above it: immutable, and a misspelt field is an error."""
@@ -250,8 +252,8 @@ class Engine(Protocol):
     ) -> Iterator[tuple[int, GenerateResult]]:
         """Greedy generations."""
 
-    def set_layer_path(self, layers: tuple[int, ...] | None) -> None:
-        """From the next request on, run these source layers in this order; None is the checkpoint as it is."""
+    def set_layer_path(self, layers: VisitPath | None) -> None:
+        """From the next request on, run these visits of layers in this order; None is the checkpoint as it is."""
 
     def close(self) -> None:
         """Free the engine's memory and processes."""
@@ -266,12 +268,12 @@ class PathEngine(Engine, Protocol):
         """What the engine holds."""
 
     def score_paths(
-        self, requests: Sequence[ScoreRequest], paths: Sequence[tuple[int, ...]]
+        self, requests: Sequence[ScoreRequest], paths: Sequence[VisitPath]
     ) -> Iterator[tuple[int, int, ScoreResult]]:
         """(index of the path, index of the request, result) for every request on every path, in any order."""
 
     def generate_paths(
-        self, requests: Sequence[GenerateRequest], paths: Sequence[tuple[int, ...]]
+        self, requests: Sequence[GenerateRequest], paths: Sequence[VisitPath]
     ) -> Iterator[tuple[int, int, GenerateResult]]:
         """(index of the path, index of the request, result) for every request on every path, in any order."""
 

@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar
 
 from evals.engine import EngineKind
 from evals.errors import EngineError, UnsupportedArchitecture
+from evals.layer_visits import VisitPath, has_attention, layer_of, running
 
 LIVE_FAMILIES: dict[str, str] = {
     "llama": "LlamaForCausalLM",
@@ -114,19 +115,24 @@ def require_live_family(checkpoint: Path) -> int:
     return count
 
 
-def check_layer_path(layers: tuple[int, ...], n_layers: int, slots: int | None, checkpoint: Path) -> None:
-    """Raise EngineError if the path is empty, names a missing layer or exceeds the slots (None: no limit)."""
-    if not layers:
+def check_layer_path(layers: VisitPath, n_layers: int, slots: int | None, checkpoint: Path) -> None:
+    """Raise EngineError if the path is empty, names a missing layer or exceeds the slots (None: no limit).
+
+    Slots are KV caches: visits without attention need none.
+    """
+    visits = running(layers)
+    if not visits:
         raise EngineError(f"The layer path for {checkpoint} is empty: name at least one layer.")
-    unknown_layers = [layer for layer in layers if not 0 <= layer < n_layers]
+    unknown_layers = [layer for layer in map(layer_of, layers) if not 0 <= layer < n_layers]
     if unknown_layers:
         raise EngineError(
             f"{checkpoint} has layers [0, {n_layers}), and the layer path names layer {unknown_layers[0]}."
         )
-    if slots is not None and len(layers) > slots:
+    needed = sum(map(has_attention, visits))
+    if slots is not None and needed > slots:
         raise EngineError(
-            f"The layer path has {len(layers)} layers and the engine has slots for {slots}: open the engine with "
-            f"extra_layer_slots={len(layers) - n_layers} or more."
+            f"The layer path has {needed} layers and the engine has slots for {slots}: open the engine with "
+            f"extra_layer_slots={needed - n_layers} or more."
         )
 
 
@@ -135,14 +141,14 @@ Result = TypeVar("Result")
 
 class _HasLayerPath(Protocol):
     @property
-    def layer_path(self) -> tuple[int, ...] | None: ...
+    def layer_path(self) -> VisitPath | None: ...
 
-    def set_layer_path(self, layers: tuple[int, ...] | None) -> None: ...
+    def set_layer_path(self, layers: VisitPath | None) -> None: ...
 
 
 def each_path(
     engine: _HasLayerPath,
-    paths: Sequence[tuple[int, ...]],
+    paths: Sequence[VisitPath],
     run: Callable[[], Iterator[tuple[int, Result]]],
 ) -> Iterator[tuple[int, int, Result]]:
     """Run the same requests on each path, then restore the previous path. Yields path number, request index, result."""

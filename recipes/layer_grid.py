@@ -2,6 +2,7 @@
 
 grid: all                              every block (i, j), N (N + 1) / 2, and the baseline
 grid: i=0:30:5 j=1:31 max_added=8      start:end:step, half-open; default i=0: and j=1:
+grid: all variant=attention            the second pass runs the attention alone; also mlp, damped=0.5, attention:damped=0.5
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ import re
 from pydantic import Field
 
 from recipes.errors import LayerPathError
-from recipes.layer_path import LayerPath, check_source, quoted
+from recipes.layer_path import LayerPath, check_source
+from recipes.layer_path_text import quoted
+from recipes.layer_visit import WHOLE, Variant
 from recipes.tensor_file import Frozen
 
 MAX_GRID = 1_000_000
@@ -31,15 +34,22 @@ class LayerPathGrid(Frozen):
     max_added: int | None = Field(
         default=None, ge=1, description="Maximum number of layers that a block adds; null is no limit."
     )
+    variant: Variant = Field(
+        default=WHOLE, description="How the second pass through a block runs its layers."
+    )
 
     @classmethod
     def parse(cls, text: str) -> LayerPathGrid:
-        """Parse `all` or `i=0:30:5 j=1:31 max_added=8`, with an optional prefix `grid:`. Raises LayerPathError."""
+        """Parse `all` or `i=0:30:5 j=1:31 max_added=8`, either with `variant=...`, with an optional prefix `grid:`.
+
+        Raises LayerPathError.
+        """
         body = text.strip().removeprefix("grid:").strip()
         if len(body) > 200:
             raise LayerPathError(f"{quoted(body)} is too long for a grid of layer paths.")
         fields: dict[str, object] = {}
-        for word in [] if body == "all" else body.split():
+        words = body.split()
+        for word in words[1:] if words[:1] == ["all"] else words:
             key, _, value = word.partition("=")
             if key in fields or not value:
                 raise _grid_error(word)
@@ -47,9 +57,11 @@ class LayerPathGrid(Frozen):
                 fields[key] = _parse_raster(value, 0 if key == "i" else 1, word)
             elif key in ("min_added", "max_added") and re.fullmatch(r"0*[1-9]\d{0,7}", value, re.ASCII):
                 fields[key] = int(value)
+            elif key == "variant":
+                fields[key] = _parse_variant(value)
             else:
                 raise _grid_error(word)
-        if not fields and body != "all":
+        if not words or (words[0] == "all" and set(fields) - {"variant"}):
             raise _grid_error(body)
         return cls.model_validate(fields)
 
@@ -59,7 +71,10 @@ class LayerPathGrid(Frozen):
         words = [f"{name}={_format_raster(raster)}" for name, raster in (("i", self.i), ("j", self.j))]
         words += [f"min_added={self.min_added}"] if self.min_added != 1 else []
         words += [f"max_added={self.max_added}"] if self.max_added is not None else []
-        return "grid: " + ("all" if self == LayerPathGrid() else " ".join(words))
+        if self == LayerPathGrid(variant=self.variant):
+            words = ["all"]
+        words += [] if self.variant.is_whole else [f"variant={self.variant.text}"]
+        return "grid: " + " ".join(words)
 
     def paths(self, n_layers: int) -> tuple[LayerPath, ...]:
         """Baseline and blocks of the grid for a checkpoint with `n_layers` layers. Raises LayerPathError."""
@@ -71,13 +86,14 @@ class LayerPathGrid(Frozen):
             raise LayerPathError(
                 f"The grid has {len(blocks):,} blocks; at most {MAX_GRID:,} are allowed: use larger steps."
             )
-        return (LayerPath.baseline(n_layers), *(LayerPath.of_block(i, j, n_layers) for i, j in blocks))
+        paths = (LayerPath.of_blocks(((i, j, self.variant),), n_layers) for i, j in blocks)
+        return (LayerPath.baseline(n_layers), *paths)
 
 
 def _grid_error(word: str) -> LayerPathError:
     return LayerPathError(
         f"{quoted(word)} is not part of a grid of layer paths: write `grid: all` or "
-        "`grid: i=0:30:5 j=1:31 max_added=8` (start:end:step, end not included; also min_added)."
+        "`grid: i=0:30:5 j=1:31 max_added=8` (start:end:step, end not included; also min_added, variant=attention)."
     )
 
 
@@ -95,6 +111,13 @@ def _parse_raster(text: str, default: int, word: str) -> tuple[int, int | None, 
     if step < 1 or (end is not None and end <= start):
         raise _grid_error(word)
     return start, end, step
+
+
+def _parse_variant(value: str) -> Variant:
+    variant = Variant.parse(value)
+    if variant.factor == 0:
+        raise LayerPathError("A grid with damped=0 changes nothing: choose a larger factor.")
+    return variant
 
 
 def _format_raster(raster: tuple[int, int | None, int]) -> str:

@@ -18,6 +18,7 @@ from dashboard.report_button import report_button
 from dashboard.scan_verdict import ScanVerdict, scan_of_run, scan_verdict, show_scan_verdict
 from dashboard.scans import TOGETHER, LayerMap, Place, layer_map, levels_text, scan_of
 from dashboard.verdict import WholeVerdict, show_verdict, verdict_of_run
+from evals.layer_visits import VisitPath
 from evals.scores import PROBE_SUITE
 from orchestrator.charts import (
     SMOKE_WARNING,
@@ -84,7 +85,7 @@ class _Whole:
     standings: WholeVerdict | None
 
     @property
-    def confirmed(self) -> dict[tuple[int, ...], Meaning]:
+    def confirmed(self) -> dict[VisitPath, Meaning]:
         """What the confirmation, or the comparison of the whole run, shows of each path."""
         if self.verdict is not None:
             return self.verdict.meanings()

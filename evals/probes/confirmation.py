@@ -23,6 +23,7 @@ from pydantic import Field
 from scipy import stats
 
 from evals.engine import Frozen
+from evals.layer_visits import VisitPath
 from evals.probes.results import Level, ProbeError, ProbeResult, Scoring
 from evals.stats import Delta, Interval, Shrinkage, corrected, expected_after_search, shrinkage
 
@@ -41,7 +42,7 @@ class Finding(StrEnum):
 class Measured(Frozen):
     """Results of one layer path in all probes of one split."""
 
-    layers: tuple[int, ...] = Field(description="Source layers in the order in which they run.")
+    layers: VisitPath = Field(description="Visits of source layers in the order in which they run.")
     results: tuple[ProbeResult, ...] = Field(description="One result per probe.")
 
 
@@ -74,7 +75,7 @@ class BenchmarkGain(Frozen):
 class ConfirmedPath(Frozen):
     """A path selected on the search set, with its confirmation."""
 
-    layers: tuple[int, ...] = Field(description="Source layers in the order in which they run.")
+    layers: VisitPath = Field(description="Visits of source layers in the order in which they run.")
     rank: int = Field(ge=1, description="Rank among all tried paths by gain on the search set.")
     search: Gain = Field(description="Gain on the search set, by which it was selected.")
     expected: float = Field(description="Expected gain of this path given the search gains of all paths.")
@@ -199,7 +200,7 @@ def confirm(
     *,
     weights: Mapping[str, float] | None = None,
     n_tried: int | None = None,
-    benchmarks: Mapping[tuple[int, ...], Mapping[str, Delta]] | None = None,
+    benchmarks: Mapping[VisitPath, Mapping[str, Delta]] | None = None,
     levels: Mapping[str, tuple[Level, ...]] | None = None,
     alpha: float = ALPHA,
 ) -> Confirmation:

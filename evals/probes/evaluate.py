@@ -16,6 +16,7 @@ from typing import Any
 from pydantic import Field
 
 from evals.engine import Frozen, GenerateRequest, PathEngine, ScoreRequest, ScoreResult
+from evals.layer_visits import VisitPath
 from evals.live_paths import require_live_family
 from evals.probes.catalog import get_probe
 from evals.probes.probe import SCORING_VERSION, AnyProbe, Request, Result
@@ -30,7 +31,7 @@ from evals.scores import (
     Score,
 )
 
-LayerPath = tuple[int, ...]
+LayerPath = VisitPath
 
 REMARK = "A probe, which screens layer paths with few questions of the project's own: no benchmark score."
 

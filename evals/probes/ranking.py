@@ -17,6 +17,7 @@ from enum import StrEnum
 from pydantic import Field
 
 from evals.engine import Frozen
+from evals.layer_visits import VisitPath, path_order_key
 from evals.probes.results import ProbeError
 
 _MIN_SPREAD = 1e-12
@@ -32,14 +33,14 @@ class RankMethod(StrEnum):
 class PathValues(Frozen):
     """Values of one layer path by probe."""
 
-    layers: tuple[int, ...] = Field(description="Source layers in the order in which they run.")
+    layers: VisitPath = Field(description="Visits of source layers in the order in which they run.")
     values: dict[str, float] = Field(description="Probe value, 0 to 1, by the probe's name.")
 
 
 class RankedPath(Frozen):
     """One path with its rank."""
 
-    layers: tuple[int, ...] = Field(description="Source layers in the order in which they run.")
+    layers: VisitPath = Field(description="Visits of source layers in the order in which they run.")
     rank: int = Field(ge=1, description="Rank; 1 is the best.")
     score: float = Field(description="Rank score of the method; higher is better.")
     deltas: dict[str, float] = Field(description="Probe value minus the base's, by the probe's name.")
@@ -79,7 +80,7 @@ def find_base(table: Sequence[PathValues], n_layers: int) -> tuple[PathValues, s
     for entry in table:
         if entry.layers == tuple(range(n_layers)):
             return entry, None
-    shortest = min(table, key=lambda entry: (len(entry.layers), entry.layers))
+    shortest = min(table, key=lambda entry: (len(entry.layers), path_order_key(entry.layers)))
     return shortest, (
         f"The scan has no unmodified path: deltas are to the shortest one, of {len(shortest.layers)} layers."
     )

@@ -21,6 +21,7 @@ from evals.engine import (
 )
 from evals.errors import EngineError
 from evals.execution import with_backend
+from evals.layer_visits import VisitPath
 from evals.live_paths import each_path, is_live_family, read_config, require_live_family
 from evals.transformers.generation import Generator
 from evals.transformers.layer_path import LivePaths
@@ -62,7 +63,7 @@ class TransformersEngine:
         self.spec = with_backend(spec, attention_of(self._model))
         self._max_length = length_limit(spec, self._model, self._tokenizer)
         self._batch = tuning.batch_size or (BATCH_CUDA if device.type == "cuda" else BATCH_CPU)
-        self._layer_path: tuple[int, ...] | None = None
+        self._layer_path: VisitPath | None = None
         self._paths = LivePaths(self._model, checkpoint)
         if tuning.sets_paths:
             self._paths.require_supported()
@@ -142,24 +143,24 @@ class TransformersEngine:
                 yield from zip(chunk, self._generator.run([requests[i] for i in chunk]), strict=True)
 
     def score_paths(
-        self, requests: Sequence[ScoreRequest], paths: Sequence[tuple[int, ...]]
+        self, requests: Sequence[ScoreRequest], paths: Sequence[VisitPath]
     ) -> Iterator[tuple[int, int, ScoreResult]]:
         """Every request on every path, one path after another."""
         yield from each_path(self, paths, lambda: self.score(requests))
 
     def generate_paths(
-        self, requests: Sequence[GenerateRequest], paths: Sequence[tuple[int, ...]]
+        self, requests: Sequence[GenerateRequest], paths: Sequence[VisitPath]
     ) -> Iterator[tuple[int, int, GenerateResult]]:
         """Every request on every path, one path after another."""
         yield from each_path(self, paths, lambda: self.generate(requests))
 
     @property
-    def layer_path(self) -> tuple[int, ...] | None:
+    def layer_path(self) -> VisitPath | None:
         """The layer path; None for the unmodified checkpoint."""
         return self._layer_path
 
-    def set_layer_path(self, layers: tuple[int, ...] | None) -> None:
-        """Run these source layers in this order from the next request on; None for the unmodified checkpoint."""
+    def set_layer_path(self, layers: VisitPath | None) -> None:
+        """Run these visits of layers in this order from the next request on; None for the unmodified checkpoint."""
         self._scorer.forget()
         self._paths.set(layers)
         self._layer_path = layers

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from evals.errors import UnsupportedArchitecture
+from evals.layer_visits import (
+    AnyVisit,
+    VisitPath,
+    cache_slots,
+    factor_of,
+    has_attention,
+    layer_of,
+    part_of,
+    running,
+)
 from evals.live_paths import check_layer_path, path_obstacle
 from evals.transformers.layer_stack import LayerStack, find_stack
 
@@ -47,8 +57,8 @@ class LivePaths:
             raise self._refusal(reason)
         self._checked = True
 
-    def set(self, layers: tuple[int, ...] | None) -> None:
-        """Run these source layers in this order; None restores the loaded model."""
+    def set(self, layers: VisitPath | None) -> None:
+        """Run these visits in this order; None restores the loaded model."""
         if layers is None:
             if isinstance(self._stack, LayerStack):
                 self._switch(self._stack, None)
@@ -69,7 +79,7 @@ class LivePaths:
             f"engine: {reason}; build the path as a checkpoint and evaluate that."
         )
 
-    def _switch(self, stack: LayerStack, layers: tuple[int, ...] | None) -> None:
+    def _switch(self, stack: LayerStack, layers: VisitPath | None) -> None:
         from torch import nn
 
         if layers is None:
@@ -78,13 +88,32 @@ class LivePaths:
             for name, values in stack.per_layer.items():
                 setattr(stack.config, name, values)
             return
+        visits = running(layers)
+        sources = [layer_of(visit) for visit in visits]
+        kinds = stack.per_layer.get("layer_types")
+        slots = self._slots(visits, kinds)
         path = nn.ModuleList(
-            _with_cache_slot(stack.layers[source], slot) for slot, source in enumerate(layers)
+            _in_part(_with_cache_slot(stack.layers[source], slot), visit)
+            for source, slot, visit in zip(sources, slots, visits, strict=True)
         )
         setattr(stack.owner, stack.name, path)
-        stack.config.num_hidden_layers = len(layers)
+        stack.config.num_hidden_layers = len(visits)
         for name, values in stack.per_layer.items():
-            setattr(stack.config, name, [values[source] for source in layers])
+            setattr(stack.config, name, [values[source] for source in sources])
+
+    def _slots(self, visits: VisitPath, kinds: list[Any] | None) -> tuple[int, ...]:
+        """The visits' indices in the KV cache; visits without attention have none of their own if all layers are of one kind."""
+        if not kinds or len(set(kinds)) == 1:
+            return cache_slots(visits)
+        # transformers takes the length of each kind's states from the first layer of the kind.
+        first = {kinds[layer_of(visit)]: visit for visit in reversed(visits)}
+        without = next((visit for visit in first.values() if not has_attention(visit)), None)
+        if without is not None:
+            raise UnsupportedArchitecture(
+                f"{self._checkpoint} has layers of several kinds, and the path's first visit of a kind, {without}, runs no attention, "
+                "which the transformers engine does not support: visit a layer of that kind whole first."
+            )
+        return tuple(range(len(visits)))
 
 
 def _shallow(module: nn.Module) -> nn.Module:
@@ -103,3 +132,10 @@ def _with_cache_slot(module: nn.Module, slot: int) -> nn.Module:
         if child is not None and any(hasattr(part, "layer_idx") for part in child.modules()):
             twin._modules[name] = _with_cache_slot(child, slot)
     return twin
+
+
+def _in_part(twin: nn.Module, visit: AnyVisit) -> nn.Module:
+    """Make a shallow copy of a layer run the part of the visit, with its factor."""
+    from evals.partial_layers import damp, restrict
+
+    return cast("nn.Module", damp(restrict(twin, part_of(visit)), factor_of(visit)))

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from evals.layer_visits import layer_of
 from evals.vllm.slots import LayerSlots
 
 
@@ -55,7 +56,7 @@ class CallRecord:
         if not self.reference:
             self.reference = self._calls
             return None
-        for call, source in zip(self._calls, path, strict=True):
+        for call, source in zip(self._calls, map(layer_of, path), strict=True):
             if not _equal(call.given, self.reference[source].given):
                 return f"what layer {source} of {count} is given depends on its place in the stack"
         return None

@@ -21,6 +21,7 @@ from evals.engine import (
     accept_all,
 )
 from evals.errors import EngineError, UnsupportedArchitecture
+from evals.layer_visits import running
 from evals.live_paths import (
     check_layer_path,
     each_path,
@@ -201,7 +202,7 @@ class VllmEngine:
             yield from each_path(self, paths, lambda: self.score(requests))
             return
         self._claim_cache("score")
-        yield from self._unscheduled.scorer.path_scores(requests, paths)
+        yield from self._unscheduled.scorer.path_scores(requests, [running(path) for path in paths])
 
     def generate_paths(
         self, requests: Sequence[GenerateRequest], paths: Sequence[LayerPath]
@@ -213,7 +214,7 @@ class VllmEngine:
             yield from each_path(self, paths, lambda: self.generate(requests))
             return
         self._claim_cache("generate")
-        yield from self._unscheduled.generator.generations(requests, paths)
+        yield from self._unscheduled.generator.generations(requests, [running(path) for path in paths])
 
     @property
     def layer_path(self) -> LayerPath | None:
@@ -221,7 +222,7 @@ class VllmEngine:
         return self._layer_path
 
     def set_layer_path(self, layers: LayerPath | None) -> None:
-        """Run these source layers in this order from the next request on; None for the unmodified checkpoint."""
+        """Run these visits of layers in this order from the next request on; None for the unmodified checkpoint."""
         if layers is None and not self._plan.live:
             return
         n_layers = require_live_family(self.checkpoint)
@@ -231,7 +232,7 @@ class VllmEngine:
         self._llm.collective_rpc("set_layer_path", args=(layers,))
         self._graph_rows = 0
         self._layer_path = layers
-        self._path = tuple(range(n_layers)) if layers is None else layers
+        self._path = tuple(range(n_layers)) if layers is None else running(layers)
         self._release_cache()
         self._reset_prefix_cache()
 

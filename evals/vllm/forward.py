@@ -16,6 +16,8 @@ from vllm.config import VllmConfig
 from vllm.forward_context import set_forward_context
 from vllm.v1.attention.backend import CommonAttentionMetadata
 
+from evals.layer_visits import LAYER, AnyVisit, VisitPath, factor_of, layer_of, part_of
+from evals.partial_layers import restrict, shallow, stream
 from evals.vllm.batch import Batch, DecodeStep, Ints, Penalty, Step, StepResult
 from evals.vllm.schedule import PathNode, Stride, Visit, cached_sweeps, path_trie
 from evals.vllm.slots import LayerSlots, with_part
@@ -122,9 +124,21 @@ class Forward:
             with_part(layer, slots.stack.attention, SpreadAttention(holders, self._running))
             for layer, holders in zip(slots.sources, self._holders, strict=True)
         ]
+        self._parts: dict[tuple[int, str], Any] = {}
+        """Layers that run in part, by layer and part; made when first used."""
+
+    def _running_layer(self, visit: AnyVisit) -> Any:
+        """The layer, or its part, that a visit runs."""
+        layer, part = layer_of(visit), part_of(visit)
+        if part == LAYER:
+            return self._layers[layer]
+        if (layer, part) not in self._parts:
+            twin = shallow(self._layers[layer])
+            self._parts[layer, part] = restrict(twin, part)
+        return self._parts[layer, part]
 
     @torch.inference_mode()
-    def run(self, step: Step, paths: Sequence[tuple[int, ...]], stride: Stride) -> list[StepResult]:
+    def run(self, step: Step, paths: Sequence[VisitPath], stride: Stride) -> list[StepResult]:
         """Run the step on each path; common prefixes of paths run once."""
         results: dict[int, StepResult] = {}
         for path, hidden in self.prefill(step.batch, paths, stride):
@@ -132,7 +146,7 @@ class Forward:
         return [results[path] for path in range(len(paths))]
 
     def prefill(
-        self, batch: Batch, paths: Sequence[tuple[int, ...]], stride: Stride
+        self, batch: Batch, paths: Sequence[VisitPath], stride: Stride
     ) -> Iterator[tuple[int, Hidden]]:
         """The last hidden states of each path; writes the path's keys and values to its blocks."""
         for path in range(stride.paths):
@@ -154,7 +168,7 @@ class Forward:
             yield from self._walk(child, hidden if last else hidden.copy(), pass_)
 
     @torch.inference_mode()
-    def decode(self, step: DecodeStep, paths: tuple[tuple[int, ...], ...], stride: Stride) -> list[int]:
+    def decode(self, step: DecodeStep, paths: tuple[VisitPath, ...], stride: Stride) -> list[int]:
         """The next token of each row; a layer runs once for all rows that need it at the same time."""
         states = self._model.model.embed_input_ids(self.tensor(step.tokens))
         hidden = Hidden(states, torch.zeros_like(states))
@@ -206,13 +220,20 @@ class Forward:
         return StepResult(torch.cat(logprobs).tolist(), torch.cat(best).tolist())
 
     def one_layer(
-        self, layer: int, hidden: Hidden, positions: torch.Tensor, parts: tuple[HeldRows, ...]
+        self, visit: AnyVisit, hidden: Hidden, positions: torch.Tensor, parts: tuple[HeldRows, ...]
     ) -> None:
-        """Run one loaded layer; changes `hidden`."""
+        """Run one visit of a loaded layer; changes `hidden`."""
         self._running.parts = parts
-        metadata = {self._holders[layer][part.holder].layer_name: part.metadata for part in parts}
+        factor = factor_of(visit)
+        before = stream(hidden.states, hidden.residual) if factor != 1 else None
+        holders = self._holders[layer_of(visit)]
+        metadata = {holders[part.holder].layer_name: part.metadata for part in parts}
+        run = self._running_layer(visit)
         with set_forward_context(metadata, self._config, num_tokens=len(positions), slot_mapping={}):
-            hidden.states, hidden.residual = self._layers[layer](positions, hidden.states, hidden.residual)
+            hidden.states, hidden.residual = run(positions, hidden.states, hidden.residual)
+        if before is not None:
+            hidden.states = torch.lerp(before, stream(hidden.states, hidden.residual), factor)
+            hidden.residual = torch.zeros_like(before)
 
     def metadata(
         self, starts: torch.Tensor, lengths: torch.Tensor, tables: torch.Tensor, longest: tuple[int, int]
@@ -261,8 +282,8 @@ class _Pass:
         self._metadata: dict[tuple[int, int], Any] = {}
         self._parts: dict[tuple[tuple[int, ...], int], HeldRows] = {}
 
-    def layer(self, layer: int, hidden: Hidden, paths: tuple[int, ...], repeat: int) -> None:
-        """Run one layer for these paths; writes keys and values for all of them and reads those of the first."""
+    def layer(self, layer: AnyVisit, hidden: Hidden, paths: tuple[int, ...], repeat: int) -> None:
+        """Run one visit for these paths; writes keys and values for all of them and reads those of the first."""
         if (paths, repeat) not in self._parts:
             self._parts[paths, repeat] = self._part(paths, repeat)
         self._forward.one_layer(layer, hidden, self._positions, (self._parts[paths, repeat],))

@@ -14,6 +14,7 @@ import numpy as np
 
 from evals.engine import GenerateRequest, GenerateResult
 from evals.errors import EngineError
+from evals.layer_visits import path_order_key
 from evals.text_stop import StopStrings, final_text
 from evals.vllm.batch import DecodeStep, Penalty, Step, StepResult, batch_of
 from evals.vllm.limits import Limits
@@ -70,7 +71,7 @@ class PathGenerator:
         self, requests: Sequence[GenerateRequest], paths: Sequence[Path]
     ) -> Iterator[tuple[int, int, GenerateResult]]:
         """Yield (path, request, result), by groups of neighbouring paths in the trie."""
-        order = sorted(range(len(paths)), key=lambda p: paths[p])
+        order = sorted(range(len(paths)), key=lambda p: path_order_key(paths[p]))
         for numbers in self._chunks(requests):
             chunk = [requests[number] for number in numbers]
             begin = 0

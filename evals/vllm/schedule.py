@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
+from evals.layer_visits import AnyVisit, VisitPath, has_attention, layer_of, order_key
+
 if TYPE_CHECKING:
     import numpy as np
     import torch
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
     Ints = NDArray[np.int64]
 
-Path = tuple[int, ...]
+Path = VisitPath
 
 Blocks = TypeVar("Blocks", int, "torch.Tensor")
 
@@ -63,19 +65,19 @@ class Stride:
 
 @dataclass(frozen=True)
 class Visit:
-    """One run of a layer; `due` lists (path, how often it ran the layer before)."""
+    """One run of a layer or a part of it; `due` lists (path, how often it ran the layer's attention before)."""
 
-    layer: int
+    layer: AnyVisit
     due: tuple[tuple[int, int], ...]
 
 
 @dataclass
 class PathNode:
-    """A run of layers that the same paths share, and its continuations."""
+    """A run of visits that the same paths share, and its continuations."""
 
-    layers: tuple[int, ...]
+    layers: Path
     repeats: tuple[int, ...]
-    """For each of the layers, how often it ran before on the path."""
+    """For each of the visits, how often its layer's attention ran before on the path."""
     paths: tuple[int, ...]
     """The paths that share the run."""
     ends: tuple[int, ...]
@@ -84,17 +86,24 @@ class PathNode:
 
 
 def occurrences(path: Path) -> tuple[int, ...]:
-    """For each layer of the path, how often it ran before."""
+    """For each visit of the path, how often its layer's attention ran before; 0 for visits without attention.
+
+    Each run of an attention has keys and values of its own, whatever part and factor the visit has.
+    """
     times_run: dict[int, int] = {}
     counts = []
-    for layer in path:
+    for visit in path:
+        if not has_attention(visit):
+            counts.append(0)
+            continue
+        layer = layer_of(visit)
         counts.append(times_run.get(layer, 0))
         times_run[layer] = counts[-1] + 1
     return tuple(counts)
 
 
 def most_repeats(paths: Sequence[Path]) -> int:
-    """Maximum number of times that a path runs the same layer."""
+    """Maximum number of times that a path runs the attention of the same layer; at least 1."""
     return max((max(occurrences(path), default=0) + 1 for path in paths), default=1)
 
 
@@ -114,11 +123,11 @@ def _trie(
         end += 1
     ends = tuple(m for m in members if len(paths[m]) == end)
     node = PathNode(paths[first][depth:end], counts[first][depth:end], members, ends)
-    by_next_layer: dict[int, list[int]] = {}
+    by_next_layer: dict[AnyVisit, list[int]] = {}
     for member in members:
         if len(paths[member]) > end:
             by_next_layer.setdefault(paths[member][end], []).append(member)
-    for _, group in sorted(by_next_layer.items(), key=lambda way: (len(way[1]), way[0])):
+    for _, group in sorted(by_next_layer.items(), key=lambda way: (len(way[1]), order_key(way[0]))):
         node.children.append(_trie(tuple(group), end, paths, counts))
     return node
 
@@ -141,12 +150,12 @@ def sweeps(paths: Sequence[Path]) -> list[Visit]:
         ]
         if not waiting:
             return visits
-        turn, layer = min(waiting)
+        turn, visit = min(waiting, key=lambda place: (place[0], order_key(place[1])))
         due = []
         for p, path in enumerate(paths):
-            if position[p] < len(path) and (sweep[p], path[position[p]]) == (turn, layer):
+            if position[p] < len(path) and (sweep[p], path[position[p]]) == (turn, visit):
                 due.append((p, counts[p][position[p]]))
                 position[p] += 1
-                if position[p] < len(path) and path[position[p]] <= layer:
+                if position[p] < len(path) and layer_of(path[position[p]]) <= layer_of(visit):
                     sweep[p] += 1
-        visits.append(Visit(layer, tuple(due)))
+        visits.append(Visit(visit, tuple(due)))

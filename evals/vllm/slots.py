@@ -1,13 +1,12 @@
 """Layer slots: N loaded layers hold the weights, N + E attention modules hold the KV caches.
 
-Slot k of a path runs a shallow copy of its source layer whose attention writes to KV holder k. A change of path creates a few
-Python objects and neither copies nor moves weights. If the layers' attentions differ (windows, sinks), the slot's attention is a
-copy of the source layer's under the holder's name and with its KV cache.
+Slot k of a path runs a shallow copy of its source layer whose attention writes to KV holder k, counted over the visits that have
+attention. A change of path creates a few Python objects and neither copies nor moves weights. If the layers' attentions differ
+(windows, sinks), the slot's attention is a copy of the source layer's under the holder's name and with its KV cache.
 """
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import torch
@@ -16,6 +15,17 @@ from vllm.config import VllmConfig, set_current_vllm_config
 from vllm.model_executor.layers.attention import Attention
 from vllm.utils.torch_utils import set_default_torch_dtype
 
+from evals.layer_visits import (
+    AnyVisit,
+    VisitPath,
+    cache_slots,
+    factor_of,
+    has_attention,
+    layer_of,
+    part_of,
+    running,
+)
+from evals.partial_layers import damp, restrict, shallow
 from evals.vllm.structure import ModelStack, find_model_stack, kind_of
 
 
@@ -28,7 +38,7 @@ class LayerSlots:
         self._layers = self._stack.layers
         self._holders: list[Any] = self._stack.holders()
         self._modules_by_name: dict[str, Any] = config.compilation_config.static_forward_context
-        self.path: tuple[int, ...] = tuple(range(len(self._layers)))
+        self.path: VisitPath = tuple(range(len(self._layers)))
         self.generation = 0
         """Number of changes of path; a graph captured at another value belongs to another path."""
         self._in_order = True
@@ -80,34 +90,41 @@ class LayerSlots:
         states = output[0] if isinstance(output, tuple) else output
         self._nonfinite |= ~torch.isfinite(states).all()
 
-    def layer_at(self, source: int, slot: int) -> nn.Module:
-        """A layer with the source layer's weights and the slot's KV cache."""
-        holder = self._holders[slot]
-        if not self._alike:
-            attention = shallow(self._layers[source].get_submodule(self._stack.attention))
-            attention.layer_name, attention.kv_cache = holder.layer_name, holder.kv_cache
-            self._modules_by_name[holder.layer_name] = holder = attention
-        return with_part(self._layers[source], self._stack.attention, holder)
+    def layer_at(self, visit: AnyVisit, slot: int) -> nn.Module:
+        """A layer that runs the visit with the source layer's weights and the slot's KV cache."""
+        source = self._layers[layer_of(visit)]
+        if has_attention(visit):
+            holder = self._holders[slot]
+            if not self._alike:
+                attention = shallow(source.get_submodule(self._stack.attention))
+                attention.layer_name, attention.kv_cache = holder.layer_name, holder.kv_cache
+                self._modules_by_name[holder.layer_name] = holder = attention
+            twin = with_part(source, self._stack.attention, holder)
+        else:
+            twin = shallow(source)
+        layer: nn.Module = damp(restrict(twin, part_of(visit)), factor_of(visit))
+        return layer
 
-    def set(self, layers: tuple[int, ...] | None) -> None:
-        """Run these source layers in this order; None restores the loaded model."""
+    def set(self, layers: VisitPath | None) -> None:
+        """Run these visits of layers in this order; None restores the loaded model."""
         path = tuple(range(len(self._layers))) if layers is None else layers
         if path == self.path and self._in_order:
             return
         for holder in self._holders:
             self._modules_by_name[holder.layer_name] = holder
         if layers is None:
-            self._stack.show(self._layers, path)
+            self._stack.show(self._layers, tuple(range(len(self._layers))))
             self.path, self._in_order = path, True
             self.generation += 1
         else:
-            self.place(layers, tuple(range(len(layers))))
+            self.place(layers, cache_slots(running(layers)))
 
-    def place(self, layers: tuple[int, ...], slots: tuple[int, ...]) -> None:
-        """Run these source layers in this order, each with the KV cache of its entry in `slots`."""
-        twins = [self.layer_at(source, slot) for source, slot in zip(layers, slots, strict=True)]
-        self._stack.show(nn.ModuleList(twins), layers)
-        self.path, self._in_order = layers, slots == tuple(range(len(layers)))
+    def place(self, layers: VisitPath, slots: tuple[int, ...]) -> None:
+        """Run these visits in this order, each that runs with the KV cache of its entry in `slots`."""
+        visits = running(layers)
+        twins = [self.layer_at(visit, slot) for visit, slot in zip(visits, slots, strict=True)]
+        self._stack.show(nn.ModuleList(twins), tuple(layer_of(visit) for visit in visits))
+        self.path, self._in_order = layers, slots == cache_slots(visits)
         self.generation += 1
 
 
@@ -116,13 +133,6 @@ def with_part(module: nn.Module, path: str, part: nn.Module) -> nn.Module:
     name, _, rest = path.partition(".")
     twin: nn.Module = shallow(module)
     twin._modules[name] = with_part(module.get_submodule(name), rest, part) if rest else part
-    return twin
-
-
-def shallow(module: nn.Module) -> Any:
-    """A copy that shares all tensors and children, but whose children can be replaced."""
-    twin = copy.copy(module)
-    twin._modules = dict(module._modules)
     return twin
 
 

@@ -9,6 +9,7 @@ from typing import TypeVar, cast
 
 from evals.engine import RequestFilter, ScoreRequest, ScoreResult, accept_all
 from evals.errors import EngineError
+from evals.layer_visits import path_order_key
 from evals.token_tree import common_prefix
 from evals.vllm.batch import Step, StepResult, batch_of
 from evals.vllm.limits import Limits
@@ -77,7 +78,7 @@ class TreeScorer:
         """
         self.stop()
         parts = parts_of(requests, self._max_length)
-        order = sorted(range(len(paths)), key=lambda p: paths[p])
+        order = sorted(range(len(paths)), key=lambda p: path_order_key(paths[p]))
         collectors = {path: Collector(parts) for path in order}
         pool = BlockPool(1, self._n_blocks, self._block_size)
         plans = (self._plan(batch) for batch in self._batches(parts, (), pool))

@@ -11,6 +11,7 @@ from vllm.v1.kv_cache_interface import FullAttentionSpec
 from vllm.v1.worker.utils import clear_layer_kv_caches
 
 from evals.errors import UnsupportedArchitecture
+from evals.layer_visits import VisitPath
 from evals.vllm.batch import DecodeStep, Step, StepResult
 from evals.vllm.call_record import CallRecord
 from evals.vllm.forward import Forward
@@ -93,8 +94,8 @@ class LiveWorker(ReportsExecution, _Worker):
 
             self.path_graphs = take_graphs(self.model_runner, self.layer_slots)
 
-    def set_layer_path(self, layers: tuple[int, ...] | None) -> None:
-        """Run these source layers from the next step on; None for the unmodified checkpoint."""
+    def set_layer_path(self, layers: VisitPath | None) -> None:
+        """Run these visits of layers from the next step on; None for the unmodified checkpoint."""
         self.slots.set(layers)
         if self.path_graphs is not None and not self.path_graphs.current:
             self.path_graphs.release_graphs()
@@ -165,11 +166,11 @@ class LiveWorker(ReportsExecution, _Worker):
         shape = LayerShape.of(config.hf_text_config, self.parallel_config.tensor_parallel_size)
         return gpu_limits(*cache_shape, free_bytes=free, shape=shape, element_size=config.dtype.itemsize)
 
-    def run_step(self, step: Step, paths: list[tuple[int, ...]], stride: Stride) -> list[StepResult]:
+    def run_step(self, step: Step, paths: list[VisitPath], stride: Stride) -> list[StepResult]:
         """Run a forward pass on each of these layer paths, outside the scheduler, which must be idle."""
         return self.forward.run(step, paths, stride)
 
-    def decode_step(self, step: DecodeStep, paths: list[tuple[int, ...]], stride: Stride) -> list[int]:
+    def decode_step(self, step: DecodeStep, paths: list[VisitPath], stride: Stride) -> list[int]:
         """One more token for each row (path, prompt), after `run_step` over their prompts with the same stride."""
         return self.forward.decode(step, tuple(paths), stride)
 

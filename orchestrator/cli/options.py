@@ -69,6 +69,14 @@ Probes = Annotated[
         help="Keys of the probes (`mergeboard suite show probes`); three scored ones by default.",
     ),
 ]
+Variants = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--variant",
+        metavar="VARIANT",
+        help="How the second pass through a block runs: whole, attention, mlp, damped=0.5, or attention:damped=0.5 (repeatable).",
+    ),
+]
 SourceMap = Annotated[
     list[str] | None,
     typer.Option(

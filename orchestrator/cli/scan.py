@@ -29,6 +29,7 @@ def scan(
             help='A layer path to try, for example "blocks:3,5;7,9" (repeatable); alone, no grid.',
         ),
     ] = None,
+    variant: options.Variants = None,
     engine: options.EngineName = "vllm",
     dtype: options.Dtype = "bfloat16",
     batch_invariant: options.BatchInvariant = False,
@@ -86,6 +87,7 @@ def scan(
         probes=None if probes is None else probes.split(","),
         paths=path,
         grid=grid,
+        variants=tuple(variant or ()),
     )
     with interruptible(stopped):
         report = run_scan(request, settings, reporting(quiet), address=address)

@@ -24,6 +24,7 @@ def search(
     grid: Annotated[
         str, typer.Option("--grid", metavar="GRID", help="Blocks to begin with, where there is no scan.")
     ] = "all",
+    variant: options.Variants = None,
     width: Annotated[
         int, typer.Option("--width", min=1, metavar="N", help="Paths that go on at each depth.")
     ] = 8,
@@ -87,6 +88,7 @@ def search(
             probes=None if probes is None else probes.split(","),
             paths=None,
             grid=grid,
+            variants=("whole", *(v for v in variant if v != "whole")) if variant else (),
         ),
         seed_run=run_of(settings, seed_run) if seed_run is not None else None,
         width=width,

@@ -9,6 +9,7 @@ from orchestrator.compare.run_comparisons import CandidateResult, results_of_can
 from orchestrator.errors import RunError
 from orchestrator.store import Store
 from orchestrator.store.records import CandidateInRun
+from recipes.layer_visit import Layers
 
 # High enough to search all runs, not only the newest.
 _ALL = 100_000
@@ -45,7 +46,7 @@ def _first_of(*groups: Sequence[CandidateInRun]) -> Sequence[CandidateInRun]:
 
 def _require_one_checkpoint(name: str, matches: Sequence[CandidateInRun]) -> None:
     """Raise RunError if the matches are different checkpoints: every run reuses names such as `base`."""
-    newest: dict[tuple[str, tuple[int, ...] | None], CandidateInRun] = {}
+    newest: dict[tuple[str, Layers | None], CandidateInRun] = {}
     for match in matches:
         newest.setdefault((match.candidate.weights_digest, match.candidate.layer_path), match)
     if len(newest) <= 1:

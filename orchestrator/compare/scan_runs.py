@@ -12,6 +12,7 @@ from pathlib import Path
 from pydantic import Field, ValidationError
 
 from evals.engine import Frozen
+from evals.layer_visits import VisitPath as Layers
 from evals.probes import (
     Confirmation,
     Measured,
@@ -31,8 +32,6 @@ from orchestrator.compare.run_comparisons import stored_samples
 from orchestrator.plan.plan import Confirms
 from orchestrator.store.leaderboard import CandidateScores
 from orchestrator.store.pages import Column, Pages, ProbedRun
-
-Layers = tuple[int, ...]
 
 
 class ScanRuns(Frozen):

@@ -33,6 +33,7 @@ from orchestrator.store import Store
 from orchestrator.store.claim_records import ImportedResultRecord, ImportedRunRecord
 from orchestrator.version import version
 from recipes.atomic_file import atomic_file
+from recipes.layer_visit import visit_text
 
 SCHEMA_VERSION = "0.3.0"
 _BATCH = 1_000
@@ -119,7 +120,7 @@ def _candidate_item(result: CandidateResult, side: Side) -> _Item:
             [entry.model_dump(exclude_none=True) for entry in candidate.made_from]
         )
     if candidate.layer_path is not None:
-        details["layer_path"] = json.dumps(list(candidate.layer_path))
+        details["layer_path"] = json.dumps([visit_text(v) for v in candidate.layer_path])
     shipped = definition(suite, measurement.result.benchmark) is not None
     return _Item(
         measurement=measurement,

@@ -28,6 +28,8 @@ from orchestrator.store import Store
 from orchestrator.store.leaderboard import EvaluationRecord, LeaderboardQuery
 from orchestrator.store.records import CandidateRecord, Protocol, RunRecord
 from recipes.atomic_file import atomic_file
+from recipes.layer_path import LayerPath
+from recipes.layer_visit import Layers, is_whole_path, source_layers_of
 
 # Evaluations per read, rows per write.
 _BATCH = 1_000
@@ -54,6 +56,7 @@ _IDENTITY = [
     ("benchmark", pa.string()),
     ("weights_digest", pa.string()),
     ("layer_path", _LAYERS),
+    ("visits", pa.string()),
     ("protocol_digest", pa.string()),
 ]
 _BENCHMARKS = pa.schema(
@@ -233,9 +236,17 @@ def _identity(evaluation: EvaluationRecord) -> dict[str, Any]:
         "suite": evaluation.suite,
         "benchmark": evaluation.result.benchmark,
         "weights_digest": evaluation.weights_digest,
-        "layer_path": None if evaluation.layer_path is None else list(evaluation.layer_path),
+        "layer_path": None if evaluation.layer_path is None else source_layers_of(evaluation.layer_path),
+        "visits": _visits(evaluation.layer_path),
         "protocol_digest": evaluation.protocol_digest,
     }
+
+
+def _visits(path: Layers | None) -> str | None:
+    """The path's text, if some visit is damped or of one half; null where `layer_path` says all."""
+    if path is None or is_whole_path(path):
+        return None
+    return LayerPath.of_validated(path, 0).canonical
 
 
 def _require_samples(store: Store, home: Path, digests: Sequence[str]) -> None:

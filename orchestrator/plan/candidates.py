@@ -19,9 +19,11 @@ from recipes.errors import BuildError, RecipeError
 from recipes.layer_grid import LayerPathGrid
 from recipes.layer_order import order_obstacle
 from recipes.layer_path import LayerPath, LayerPathSpec
+from recipes.layer_visit import Layers
 from recipes.origin import MadeFrom, joined, source_entry
 from recipes.recipe import Recipe, SourceRef
 from recipes.sources import PinnedSource, SourceFacts, describe, parse, pin, read_small_file
+from recipes.visit_build import require_buildable
 
 BASE_NAME = "base"
 _MAX_CANDIDATES = 100_000
@@ -34,8 +36,10 @@ class Candidate(Frozen):
     is_base: bool = Field(default=False, description="Whether the others are compared with this one.")
     place: CheckpointPlace = Field(description="Location of its weights.")
     weights_digest: str = Field(description="Digest of the weights, or of the recipe that makes them.")
-    layer_path: tuple[int, ...] | None = Field(
-        default=None, description="Source layers in order; null if it is not a layer path."
+    layer_path: Layers | None = Field(
+        default=None,
+        description="Visits of source layers in order; null if it is not a layer path. A visit that is not whole is a text, "
+        "for example `5:attention`.",
     )
     source_layers: int = Field(default=0, description="Layers of the checkpoint that the path refers to.")
     recipe: str | None = Field(default=None, description="Canonical text of its recipe, if it has one.")
@@ -156,6 +160,7 @@ class Expander:
         weights = source.weights_digest if source else self._base.weights_digest
         build = None
         if not path.is_baseline and not self._live:
+            require_buildable(path, facts.tensor_names)
             reference = place.name or ""
             self._require_buildable(reference, facts, path)
             ref = SourceRef(name=reference) if Path(reference).is_dir() else SourceRef.parse(reference)
@@ -184,7 +189,7 @@ class Expander:
             text = read_small_file(parse(reference, None), "config.json", home=self._settings.home)
             self._raw_configs[reference] = {} if text is None else dict(json.loads(text))
         raw = self._raw_configs[reference]
-        obstacle = order_obstacle(raw, facts.tensor_names, path.layers, reference) if raw else None
+        obstacle = order_obstacle(raw, facts.tensor_names, path.source_layers, reference) if raw else None
         if obstacle is not None:
             raise BuildError(
                 f"{obstacle} A path that cannot be built can still run live: `materialize: false` lets the engine's self-check decide."

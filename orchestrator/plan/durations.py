@@ -16,6 +16,7 @@ from orchestrator.plan.engine_starts import EngineStarts
 from orchestrator.plan.job import BuildJob, EvalJob
 from orchestrator.plan.remaining import robust_mean
 from orchestrator.provenance import hardware
+from recipes.layer_visit import Layers
 
 # Tokens (read, written) of a typical document, without the prompt prefix that it shares with others.
 _TOKENS = {
@@ -81,7 +82,7 @@ class Durations:
 
     def __init__(
         self,
-        parameters: Mapping[tuple[str, tuple[int, ...] | None], int | None],
+        parameters: Mapping[tuple[str, Layers | None], int | None],
         *,
         on_gpu: bool,
         starts: EngineStarts | None = None,

@@ -16,6 +16,7 @@ from pydantic import Field, TypeAdapter
 from evals.engine import EngineSpec, EngineTuning, Frozen, digest_of
 from evals.scores import PROBE_SUITE, EvalSettings
 from evals.suite import Suite
+from recipes.layer_visit import Layers
 
 
 class JobKind(StrEnum):
@@ -98,12 +99,12 @@ class EvalJob(BenchmarkIdentity):
 
     kind: Literal[JobKind.EVAL] = JobKind.EVAL
     weights_digest: str = Field(description="Digest of the weights, or of the recipe that builds them.")
-    layer_path: tuple[int, ...] | None = Field(
-        default=None, description="Source layers in order; null means all layers, once each."
+    layer_path: Layers | None = Field(
+        default=None, description="Visits of source layers in order; null means all layers, once each."
     )
     engine: EngineSpec = Field(description="The engine and its settings.")
     place: CheckpointPlace = Field(description="Location of the weights (not identity).")
-    live_layers: tuple[int, ...] | None = Field(
+    live_layers: Layers | None = Field(
         default=None,
         description="Layer path that the engine applies; null if built into the weights (not identity).",
     )

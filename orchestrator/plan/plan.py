@@ -42,6 +42,7 @@ from orchestrator.plan.live import built_reason, path_notes
 from orchestrator.plan.sizing import Sizes
 from orchestrator.plan.sweep import EngineEntry, Sweep, SweepFile
 from orchestrator.settings import Settings
+from recipes.layer_visit import Layers, attention_visits
 from recipes.sources import SourceFacts, describe, pin
 
 
@@ -247,12 +248,12 @@ def _slots(candidates: list[Candidate]) -> dict[CheckpointPlace, int]:
     slots: dict[CheckpointPlace, int] = {}
     for candidate in candidates:
         if candidate.layer_path is not None:
-            added = len(candidate.layer_path) - candidate.source_layers
+            added = attention_visits(candidate.layer_path) - candidate.source_layers
             slots[candidate.place] = max(slots.get(candidate.place, 0), added)
     return slots
 
 
-def _place(candidate: Candidate, live: bool) -> tuple[CheckpointPlace, tuple[int, ...] | None]:
+def _place(candidate: Candidate, live: bool) -> tuple[CheckpointPlace, Layers | None]:
     """Location of the weights and the live layer path; the path is None if it is built into the weights."""
     if candidate.layer_path is None or live:
         return candidate.place, candidate.layer_path

@@ -30,6 +30,7 @@ from orchestrator.display.text_safety import StorableText
 from orchestrator.errors import SweepError
 from recipes.errors import RecipeError
 from recipes.layer_path import LayerPathSpec
+from recipes.layer_visit import Layers
 from recipes.outside_file import read_file
 from recipes.yaml_text import YamlDocument, load_yaml
 
@@ -47,8 +48,10 @@ class RecipeEntry(Frozen):
     name: StorableText | None = Field(
         default=None, min_length=1, max_length=120, description="How tables call it."
     )
-    layer_path: str | tuple[int, ...] | None = Field(
-        default=None, description="`(i, j)`, blocks, ranges, or a list of layers."
+    layer_path: str | Layers | None = Field(
+        default=None,
+        description="`(i, j)`, blocks, ranges, or a list of layers. A visit can be followed by `:attention`, `:mlp` or "
+        "`:damped=0.5`; after a block it applies to the second pass: `(i, j):attention`.",
     )
     grid: str | None = Field(default=None, description="Many (i, j) in one line.")
     mergekit: dict[str, Any] | None = Field(default=None, description="A mergekit document.")

@@ -21,6 +21,7 @@ from orchestrator.report.page import (
     ReportTone,
 )
 from orchestrator.report.scan_runs import labels_of
+from recipes.layer_path import map_variant
 
 MOST_PATHS = 50
 """Most paths of the ranking that are shown; the map has all blocks."""
@@ -121,8 +122,9 @@ def map_blocks(
     marks: dict[tuple[int, int], ReportTone] = {}
     if found is not None:
         labels = labels_of((path.layers for path in found.paths), n_layers)
+        shown = map_variant(labels_of((path.layers for path in measured), n_layers).values())
         for path in found.paths:
-            block = labels[path.layers].block
+            block = labels[path.layers].block_of(shown)
             if block is not None:
                 marks[block] = _TONES[path.finding]
     blocks = []
@@ -139,13 +141,16 @@ def chart_scan(measured: Sequence[Measured], ranking: Ranking, n_layers: int) ->
     """The scan as chart data, with the measure of all probes together: the sum of the differences over their spreads."""
     base = {r.key: r.value(_SCORING) for r in measured[0].results}
     labels = labels_of((path.layers for path in measured), n_layers)
+    shown = map_variant(labels.values())
     points = []
     for path in measured[1:]:
         values = {r.key: r.value(_SCORING) for r in path.results}
         spreads = {key: ranking.spreads[key] if ranking.spreads[key] > 1e-12 else 1.0 for key in base}
         values[_TOGETHER] = sum((values[key] - base[key]) / spreads[key] for key in base)
         label = labels[path.layers]
-        points.append(ScanPoint(label=label.label, block=label.block, n_added=label.n_added, values=values))
+        points.append(
+            ScanPoint(label=label.label, block=label.block_of(shown), n_added=label.n_added, values=values)
+        )
     measures = [_measure(r.key, r.probe) for r in measured[0].results]
     return Scan(
         title="scan",

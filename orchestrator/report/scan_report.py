@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from evals.errors import EvaluationError
+from evals.layer_visits import VisitPath
 from evals.probes import (
     Confirmation,
     Finding,
@@ -150,14 +151,12 @@ def _confirm(
     )
 
 
-def _benchmark_deltas(
-    store: Pages, scan: ProbeScan, home: Path
-) -> Mapping[tuple[int, ...], Mapping[str, Delta]]:
+def _benchmark_deltas(store: Pages, scan: ProbeScan, home: Path) -> Mapping[VisitPath, Mapping[str, Delta]]:
     """Differences of the confirmed paths on benchmarks, if any were scored."""
     assert scan.confirmation is not None
     results = results_of_run(store, scan.confirmation.run.id)
     paths = {c.name: c.layer_path for c in scan.confirmation.candidates if c.layer_path is not None}
-    deltas: dict[tuple[int, ...], dict[str, Delta]] = {}
+    deltas: dict[VisitPath, dict[str, Delta]] = {}
     for comparison in run_comparisons(results, home) if results else ():
         layers = paths.get(comparison.candidate)
         if layers is not None:

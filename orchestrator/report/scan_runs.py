@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from evals.layer_visits import VisitPath as Layers
 from evals.probes import Measured, ProbeResult, RankMethod, Split, get_probe
 from evals.probes.evaluate import result_of_samples
 from orchestrator.compare.run_comparisons import stored_samples
@@ -23,7 +24,6 @@ from orchestrator.store.pages import Pages
 from orchestrator.store.records import CandidateRecord, EvalOutcome, RunRecord
 from recipes.layer_path import LayerPath
 
-Layers = tuple[int, ...]
 _MOST_RUNS = 2_000
 _MAX_REPORT_BYTES = 200_000_000
 
@@ -153,7 +153,7 @@ def rank_method(run: RunRecord, home: Path) -> RankMethod:
 
 def labels_of(paths: Iterable[Layers], n_layers: int) -> Mapping[Layers, LayerPath]:
     """The layer paths, which were validated when they were planned."""
-    return {layers: LayerPath.model_construct(layers=layers, n_layers=n_layers) for layers in paths}
+    return {layers: LayerPath.of_validated(layers, n_layers) for layers in paths}
 
 
 def _related(store: Pages, own: ProbeJobs) -> list[ProbeJobs]:

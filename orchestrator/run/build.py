@@ -33,6 +33,7 @@ from recipes.layer_path import LayerPathSpec
 from recipes.origin import write_origin
 from recipes.recipe import Recipe, SourceRef
 from recipes.sources import describe, resolve
+from recipes.visit_build import require_buildable
 
 Watched = Callable[[str, Path], AbstractContextManager[None]]
 """Digest of a build and the folder of journals -> what shows its progress."""
@@ -88,7 +89,11 @@ def build_to(
 def build_job(recipe: Recipe, settings: Settings) -> BuildJob:
     """The build job of a recipe given on the command line."""
     pins = pin_sources(recipe, Path.cwd(), settings)
-    layers = {name: describe(source, home=settings.home).config.n_layers for name, source in pins.items()}
+    facts = {name: describe(source, home=settings.home) for name, source in pins.items()}
+    layers = {name: source.config.n_layers for name, source in facts.items()}
+    as_path = recipe.as_layer_path(layers)
+    if as_path is not None:
+        require_buildable(as_path[1], facts[str(as_path[0])].tensor_names)
     return build_job_of(recipe.resolved(layers), pins)
 
 

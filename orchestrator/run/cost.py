@@ -19,6 +19,7 @@ from orchestrator.plan.plan import Plan
 from orchestrator.provenance import hardware
 from orchestrator.settings import Settings
 from orchestrator.store import Store
+from recipes.layer_visit import Layers
 
 
 class PlanCost(Frozen):
@@ -88,5 +89,5 @@ def learn_from_store(
             durations.learn(work.workload, work.duration_s)
 
 
-def _parameters(plan: Plan) -> dict[tuple[str, tuple[int, ...] | None], int | None]:
+def _parameters(plan: Plan) -> dict[tuple[str, Layers | None], int | None]:
     return {(c.weights_digest, c.layer_path): c.parameters for c in plan.candidates}

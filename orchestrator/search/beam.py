@@ -1,7 +1,8 @@
 """Beam search over layer paths of several repeats and skips, followed by successive halving.
 
-    moves      repeat a block [i, j) after the last visit of its last layer (a block can run three times), or
-               leave layers out; each is measured alone first, or taken from a stored scan
+    moves      repeat a block [i, j) after the last visit of its last layer (a block can run three times), whole or
+               in one of the scan's variants (attention or MLP alone, damped), or leave layers out; each is measured
+               alone first, or taken from a stored scan
     beam       at each depth, extend the best paths with the best moves, rank the extensions by the sum of
                both gains, measure the top ones and keep the best
     halving    the best paths of all depths on the disjoint probes, the better half on a part of a suite, the
@@ -20,6 +21,8 @@ from enum import StrEnum
 from pydantic import Field
 
 from evals.engine import Frozen
+from evals.layer_visits import VisitPath as Layers
+from evals.layer_visits import layer_of, path_order_key
 from evals.probes import Confirmation, Measured, Ranking, RankMethod, Split, confirm, measure_gain, rank
 from evals.stats import Delta
 from orchestrator.compare.run_comparisons import results_of_run, run_comparisons
@@ -40,8 +43,7 @@ from orchestrator.search.request import ScanRequest
 from orchestrator.settings import Settings
 from orchestrator.store import Store
 from recipes.layer_path import LayerPath
-
-Layers = tuple[int, ...]
+from recipes.layer_visit import WHOLE, Variant, visit_of
 
 
 class MoveKind(StrEnum):
@@ -57,16 +59,19 @@ class Move(Frozen):
     kind: MoveKind = Field(description="Whether layers run once more or are left out.")
     i: int = Field(ge=0, description="First layer.")
     j: int = Field(description="Layer after the last.")
+    variant: Variant = Field(default=WHOLE, description="How a repeat runs its layers.")
 
     def apply(self, layers: Layers) -> Layers | None:
         """The changed path; None if the move does not apply."""
         if self.kind is MoveKind.SKIP:
-            left = tuple(layer for layer in layers if not self.i <= layer < self.j)
+            left = tuple(visit for visit in layers if not self.i <= layer_of(visit) < self.j)
             return left if left and left != layers else None
-        if self.j - 1 not in layers:
+        sources = [layer_of(visit) for visit in layers]
+        if self.j - 1 not in sources:
             return None
-        after = len(layers) - layers[::-1].index(self.j - 1)
-        return (*layers[:after], *range(self.i, self.j), *layers[after:])
+        after = len(sources) - sources[::-1].index(self.j - 1)
+        repeated = (visit_of(layer, self.variant) for layer in range(self.i, self.j))
+        return (*layers[:after], *repeated, *layers[after:])
 
 
 class SearchRequest(Frozen):
@@ -205,13 +210,16 @@ class _Search:
         self._keep(probes)
         moves: list[tuple[Move, float]] = []
         for layers in self._gains:
-            block = LayerPath(layers=layers, n_layers=self._n_layers).block
+            path = LayerPath.of_validated(layers, self._n_layers)
+            block = path.varied_block or path.block
             if layers in skips:
                 moves.append(
                     (Move(kind=MoveKind.SKIP, i=skips[layers], j=skips[layers] + 1), self._gains[layers])
                 )
             elif block is not None and block != (0, 0):
-                moves.append((Move(kind=MoveKind.REPEAT, i=block[0], j=block[1]), self._gains[layers]))
+                i, j, *variant = block
+                move = Move(kind=MoveKind.REPEAT, i=i, j=j, variant=variant[0] if variant else WHOLE)
+                moves.append((move, self._gains[layers]))
         return sorted(moves, key=lambda move: -move[1])[: self._request.pool]
 
     def _extended(self, frontier: Sequence[Layers], moves: Sequence[tuple[Move, float]]) -> list[Layers]:
@@ -225,10 +233,12 @@ class _Search:
                 layers = move.apply(parent)
                 if layers is not None and len(layers) <= max_layers and layers not in self._tried:
                     gains[layers] = max(gains.get(layers, float("-inf")), self._gains[parent] + gain)
-        return sorted(gains, key=lambda layers: (-gains[layers], layers))[: self._request.candidates]
+        return sorted(gains, key=lambda layers: (-gains[layers], path_order_key(layers)))[
+            : self._request.candidates
+        ]
 
     def _measure(self, what: str, paths: Sequence[Layers]) -> tuple[ProbesOfRun, str]:
-        texts = tuple(LayerPath(layers=layers, n_layers=self._n_layers).canonical for layers in paths)
+        texts = tuple(LayerPath.of_validated(layers, self._n_layers).canonical for layers in paths)
         scan = self._request.scan.model_copy(update={"grid": None, "paths": texts})
         probes, run_id = self._run(what, self._ground.plan(scan.search_sweep()))
         self._runs.append(run_id)
@@ -250,7 +260,7 @@ class _Search:
         if not paths:
             raise RunError(f"Run {run_id} measured no layer path; `mergeboard status {run_id}` tells why.")
         best = self._best(paths, 1)[0]
-        label = LayerPath(layers=best, n_layers=self._n_layers).label
+        label = LayerPath.of_validated(best, self._n_layers).label
         self._depths.append(
             Depth(depth=depth, run_id=run_id, tried=len(paths), best=label, best_gain=self._gains[best])
         )
@@ -269,7 +279,9 @@ class _Search:
         return rank(table_of(probes), self._request.scan.probes, probes.n_layers, self._request.scan.rank)
 
     def _best(self, paths: Iterable[Layers], count: int) -> list[Layers]:
-        return sorted(paths, key=lambda layers: (-self._gains[layers], len(layers), layers))[:count]
+        return sorted(paths, key=lambda layers: (-self._gains[layers], len(layers), path_order_key(layers)))[
+            :count
+        ]
 
     # --- the halving ---
 
@@ -279,7 +291,7 @@ class _Search:
         rungs, confirmed = [], None
         deltas: dict[Layers, dict[str, Delta]] = {}
         for what, scan in self._rungs():
-            paths = [LayerPath(layers=layers, n_layers=self._n_layers) for layers in picked]
+            paths = [LayerPath.of_validated(layers, self._n_layers) for layers in picked]
             confirms = Confirms(runs=tuple(dict.fromkeys(self._runs)), rank=scan.rank)
             plan = self._ground.plan(scan.confirmation_sweep(paths)).model_copy(update={"confirms": confirms})
             probes, run_id = self._run(f"{what}: {len(paths)} layer paths", plan)

@@ -36,6 +36,7 @@ from orchestrator.display.text_safety import cell
 from orchestrator.search.report import ScanReport
 from orchestrator.search.request import short_name
 from orchestrator.search.tables import report_text
+from recipes.layer_path import map_variant
 
 TOGETHER = "together"
 """Name of the combined measure: sum over probes of the difference to the base over its spread."""
@@ -68,13 +69,14 @@ def chart_scan(report: ScanReport) -> Scan:
         {p.layers: MEANINGS[p.finding] for p in report.confirmation.paths} if report.confirmation else {}
     )
     points = []
+    shown = map_variant(report.path(path.layers) for path in path_values)
     for path in path_values:
         entry = report.path(path.layers)
         values = dict(path.values) | ({TOGETHER: scores[path.layers]} if path.layers in scores else {})
         points.append(
             ScanPoint(
                 label=entry.label,
-                block=entry.block,
+                block=entry.block_of(shown),
                 n_added=entry.n_added,
                 values=values,
                 confirmed=confirmed.get(path.layers),
@@ -85,7 +87,7 @@ def chart_scan(report: ScanReport) -> Scan:
         points.append(
             ScanPoint(
                 label=entry.label,
-                block=entry.block,
+                block=entry.block_of(shown),
                 n_added=entry.n_added,
                 status=PointStatus.FAILED,
                 reason=failed.reason,
@@ -163,7 +165,7 @@ def _ranking_csv(report: ScanReport, path: Path) -> Path:
         )
         for ranked in report.ranking.paths:
             full = report.path(ranked.layers)
-            i, j = full.block or ("", "")
+            i, j, *_ = full.varied_block or full.block or ("", "")
             writer.writerow(
                 [ranked.rank, cell(full.canonical), i, j, full.n_added, *(values[ranked.layers][p] for p in probes),
                  *(ranked.deltas[p] for p in probes), ranked.score, PROBE_WARNING]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
+from evals.layer_visits import VisitPath
 from evals.probes import (
     Confirmation,
     Level,
@@ -107,7 +108,7 @@ def _confirm(
     request: ScanRequest,
     searched: ProbesOfRun,
     ranking: Ranking,
-    picked: Sequence[tuple[int, ...]],
+    picked: Sequence[VisitPath],
     settings: Settings,
     reporting: Reporting,
     ground: Ground,
@@ -141,10 +142,10 @@ def _confirm(
 
 def benchmark_deltas(
     compared: Sequence[Comparison], paths: Sequence[LayerPath]
-) -> Mapping[tuple[int, ...], Mapping[str, Delta]]:
+) -> Mapping[VisitPath, Mapping[str, Delta]]:
     """Paired differences to the base by layer path and benchmark title."""
     by_label = {path.label: path.layers for path in paths}
-    deltas: dict[tuple[int, ...], dict[str, Delta]] = {}
+    deltas: dict[VisitPath, dict[str, Delta]] = {}
     for comparison in compared:
         layers = by_label[comparison.candidate]
         rows = {row.title: row.delta for row in comparison.rows if row.delta is not None}
@@ -168,7 +169,7 @@ def levels_of(*probes: ProbesOfRun) -> dict[str, tuple[Level, ...]]:
     return {name: get_probe(name).levels() for part in probes for name in _names(part)}
 
 
-def _failures(plan: Plan, summary: RunSummary) -> dict[tuple[int, ...] | None, str]:
+def _failures(plan: Plan, summary: RunSummary) -> dict[VisitPath | None, str]:
     """Error messages of failed layer paths; the key None is the checkpoint itself."""
     return {
         e.job.layer_path: summary.failed[e.job.digest] for e in plan.evals if e.job.digest in summary.failed
@@ -187,7 +188,7 @@ def require_base(probes: ProbesOfRun, plan: Plan, summary: RunSummary) -> None:
         )
 
 
-def _failed(probes: ProbesOfRun, failures: Mapping[tuple[int, ...] | None, str]) -> list[FailedPath]:
+def _failed(probes: ProbesOfRun, failures: Mapping[VisitPath | None, str]) -> list[FailedPath]:
     failed = []
     for layers in probes.lacking:
         path = LayerPath(layers=layers, n_layers=probes.n_layers)

@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import Field
 
 from evals.engine import Frozen
+from evals.layer_visits import VisitPath as Layers
 from evals.probes import Measured, ProbeResult, get_probe
 from evals.probes.evaluate import result_of_samples
 from orchestrator.compare.run_comparisons import stored_samples
@@ -17,15 +18,13 @@ from orchestrator.plan.plan import Plan
 from orchestrator.store import Store
 from orchestrator.store.records import EvalOutcome
 
-LayerPath = tuple[int, ...]
-
 
 class ProbesOfRun(Frozen):
     """The layer paths of a run with their probe results."""
 
     n_layers: int = Field(description="Number of layers of the base.")
     paths: tuple[Measured, ...] = Field(description="Paths with a result in every probe, including the base.")
-    lacking: tuple[LayerPath, ...] = Field(
+    lacking: tuple[Layers, ...] = Field(
         description="Paths with a missing result, because an evaluation failed or is not done."
     )
 
@@ -41,7 +40,7 @@ def probes_of_run(store: Store, plan: Plan, home: Path) -> ProbesOfRun:
     jobs = {planned.job.digest: planned.job for planned in plan.evals if planned.job.is_probe}
     outcomes = store.outcomes(jobs)
     names = tuple(dict.fromkeys(job.benchmark for job in jobs.values()))
-    results_by_path: dict[LayerPath, dict[str, ProbeResult]] = {}
+    results_by_path: dict[Layers, dict[str, ProbeResult]] = {}
     for digest, job in jobs.items():
         by_probe = results_by_path.setdefault(job.layer_path or whole, {})
         outcome = outcomes.get(digest)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from evals.engine import Frozen
+from evals.layer_visits import VisitPath
 from evals.probes import Confirmation, Level, PathValues, Ranking
 from orchestrator.search.request import ScanRequest
 from recipes.layer_path import LayerPath
@@ -14,7 +15,7 @@ class FailedPath(Frozen):
     """A layer path without a value."""
 
     label: str = Field(description="Short name of the path.")
-    layers: tuple[int, ...] = Field(description="Source layers in the order in which they run.")
+    layers: VisitPath = Field(description="Source layers in the order in which they run.")
     reason: str = Field(description="Why it has no value, in one sentence.")
 
 
@@ -45,6 +46,6 @@ class ScanReport(Frozen):
             return self.confirmation.conclusion
         return "No path was confirmed: these are values of the search set, the best of them picked by luck as well."
 
-    def path(self, layers: tuple[int, ...]) -> LayerPath:
+    def path(self, layers: VisitPath) -> LayerPath:
         """A path of this scan."""
-        return LayerPath.model_construct(layers=layers, n_layers=self.n_layers)
+        return LayerPath.of_validated(layers, self.n_layers)

@@ -21,6 +21,7 @@ from orchestrator.plan.sweep import SweepFile, sweep_of_values
 from recipes.errors import RecipeError
 from recipes.layer_grid import LayerPathGrid
 from recipes.layer_path import LayerPath, LayerPathSpec
+from recipes.layer_visit import Variant
 
 ORIGIN = "mergeboard scan"
 OPTIONS = {
@@ -43,6 +44,10 @@ class ScanRequest(Frozen):
     grid: str | None = Field(
         default="all", description="Grid expression for blocks (i, j); null to measure only `paths`."
     )
+    variants: tuple[str, ...] = Field(
+        default=(),
+        description="How the second pass through the grid's blocks runs: whole, attention, mlp, damped=A; empty is whole.",
+    )
     paths: tuple[str, ...] = Field(default=(), description="Further layer paths, in any notation.")
     probes: tuple[str, ...] = Field(
         default=SCAN_KEYS, min_length=1, description="Keys of the probes to evaluate."
@@ -64,8 +69,13 @@ class ScanRequest(Frozen):
 
     def search_sweep(self) -> SweepFile:
         """The sweep that evaluates every path on the search sets."""
-        recipes: list[dict[str, Any]] = [] if self.grid is None else [{"grid": self.grid}]
+        recipes: list[dict[str, Any]] = [] if self.grid is None else [{"grid": g} for g in self._grids()]
         return self._sweep("", [*recipes, *self._paths(self.paths)], Split.SEARCH)
+
+    def _grids(self) -> list[str]:
+        """The grid once for each variant."""
+        suffixes = [Variant.parse(variant).text for variant in self.variants] or [""]
+        return [f"{self.grid} variant={suffix}" if suffix else f"{self.grid}" for suffix in suffixes]
 
     def confirmation_sweep(self, picked: Sequence[LayerPath]) -> SweepFile:
         """The sweep that evaluates the picked paths and the base on the confirmation sets and benchmarks."""
@@ -116,6 +126,7 @@ class ScanRequest(Frozen):
             raise SweepError("There is no layer path to try; give --grid all, or some --path.")
         if self.grid is not None:
             _check("--grid", LayerPathGrid.parse, self.grid)
+        self._check_variants()
         for text in self.paths:
             _check("--path", LayerPathSpec.parse, text)
         if self.suite is None and self.limit is not None:
@@ -124,6 +135,18 @@ class ScanRequest(Frozen):
             )
         if self.suite is not None:
             _check("--confirm-suite", load_suite, self.suite)
+
+    def _check_variants(self) -> None:
+        for variant in self.variants:
+            _check("--variant", Variant.parse, variant)
+            if Variant.parse(variant).factor == 0:
+                raise SweepError(f"--variant {variant} changes nothing: choose a larger factor.")
+        if len({Variant.parse(variant) for variant in self.variants}) < len(self.variants):
+            raise SweepError("--variant: a variant is named twice; name each once.")
+        if self.variants and self.grid is None:
+            raise SweepError(
+                '--variant is about the blocks of --grid; write a variant of a path into it, for example --path "(3, 5):attention".'
+            )
 
 
 def _check(option: str, parse: Callable[[str], object], text: str) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
+from evals.layer_visits import VisitPath
 from evals.probes import Confirmation, ConfirmedPath, Finding, Level, LevelKind, Scoring, get_probe
 from orchestrator.display.format import p_value
 from orchestrator.display.text_safety import Terminal
@@ -215,8 +216,8 @@ def _table(title: str) -> Table:
     return Table(title=title, title_justify="left", box=None, header_style="bold", padding=(0, 1, 0, 0))
 
 
-def _label(layers: tuple[int, ...], n_layers: int) -> str:
-    return LayerPath.model_construct(layers=layers, n_layers=n_layers).label
+def _label(layers: VisitPath, n_layers: int) -> str:
+    return LayerPath.of_validated(layers, n_layers).label
 
 
 def _value(value: float | None) -> str:

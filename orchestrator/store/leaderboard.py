@@ -10,6 +10,7 @@ from evals.engine import Frozen
 from evals.scores import BenchmarkScore
 from orchestrator.provenance import Hardware
 from orchestrator.store.records import CandidateRecord
+from recipes.layer_visit import Layers
 
 
 class EvaluationRecord(Frozen):
@@ -17,7 +18,7 @@ class EvaluationRecord(Frozen):
 
     job_digest: str = Field(description="The job that it is the outcome of.")
     weights_digest: str = Field(description="Digest of the weights, or of the recipe that makes them.")
-    layer_path: tuple[int, ...] | None = Field(description="Source layers in order; null: all, once each.")
+    layer_path: Layers | None = Field(description="Source layers in order; null: all, once each.")
     protocol_digest: str = Field(description="Digest of all else that the score depends on.")
     engine_digest: str = Field(description="Digest of the engine's settings.")
     suite: str = Field(description="Name of the suite.")

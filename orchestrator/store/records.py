@@ -20,6 +20,7 @@ from evals.scores import EvalSettings, Evaluation
 from orchestrator.display.text_safety import ForeignText
 from orchestrator.plan.job import BenchmarkIdentity, BuildJob, EvalJob, JobKind
 from orchestrator.provenance import Hardware, Provenance
+from recipes.layer_visit import Layers
 from recipes.origin import MadeFrom
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
@@ -136,7 +137,7 @@ class CandidateRecord(Frozen):
     name: str = Field(description="Name in tables.")
     is_base: bool = Field(description="Whether the others are compared with this one.")
     weights_digest: str = Field(description="Digest of the weights, or of the recipe that makes them.")
-    layer_path: tuple[int, ...] | None = Field(
+    layer_path: Layers | None = Field(
         default=None, description="Source layers in order; null means all layers, once each."
     )
     recipe: str | None = Field(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from recipes.layer_path import MAX_VISITS
+from recipes.layer_path_text import MAX_VISITS
 from recipes.recipe.methods import BasePolicy, Method, ParameterRule, Scope
 from recipes.recipe.node import Node
 from recipes.recipe.refs import ModelRef

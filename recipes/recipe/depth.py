@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from recipes.errors import RecipeSyntaxError
-from recipes.layer_path import MAX_VISITS, LayerPath
+from recipes.layer_path import LayerPath
+from recipes.layer_path_text import MAX_VISITS
 from recipes.recipe.refs import ModelRef, SourceRef
 from recipes.recipe.stage import DEFAULT_MODULE, Stage
 

@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 
 from recipes.errors import LayerPathError, RecipeSyntaxError
 from recipes.layer_path import LayerPath, LayerPathSpec
+from recipes.layer_visit import variant_runs
 from recipes.outside_file import read_file
 from recipes.recipe.depth import copied_layer_path, is_copy, source_layers, stage_layers
 from recipes.recipe.documents import PathOf, read_documents
@@ -28,6 +29,7 @@ from recipes.recipe.order import ordered_stages
 from recipes.recipe.refs import ModelRef, SourceKind, SourceRef
 from recipes.recipe.stage import Input, Module, Remark, Slice, Stage
 from recipes.tensor_file import Frozen
+from recipes.visit_build import slice_parameters
 from recipes.yaml_text import YamlDocument, load_yaml_documents
 
 MAX_TEXT = 500_000
@@ -77,11 +79,17 @@ class Recipe(Frozen):
 
     @classmethod
     def from_layer_path(cls, base: SourceRef, path: LayerPath | LayerPathSpec) -> Recipe:
-        """Recipe of a layer path; a resolved path becomes a passthrough merge of its ranges."""
+        """Recipe of a layer path; a resolved path becomes a passthrough merge of its ranges.
+
+        Raises LayerPathError for a path with damped visits, which no checkpoint holds.
+        """
         if isinstance(path, LayerPathSpec):
             return cls(path_of=PathOf(base=base, path=path))
         model = ModelRef(source=base)
-        slices = tuple(Slice(inputs=(Input(model=model, layers=run),)) for run in path.runs())
+        slices = tuple(
+            Slice(inputs=(Input(model=model, layers=(a, b), parameters=slice_parameters(variant)),))
+            for a, b, variant in variant_runs(path.layers)
+        )
         return cls(stages=(Stage(method="passthrough", modules=(Module(slices=slices),)),))
 
     @classmethod

@@ -16,6 +16,7 @@ tells the probe's questions apart. What is in the registers, by layer:
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ N_DECOYS = 5
 FEATURES = 128
 CONSTANT = 1000.0
 OPEN = 20.0
+SELF = 20.0
 FADE = 0.8
 GAMMA = 0.5
 EVIDENCE, NOISE, HEARSAY = 1.1, 0.45, 0.7
@@ -51,7 +53,7 @@ class Planted:
 
 
 @dataclass(frozen=True)
-class _Registers:
+class Registers:
     """Places in the residual stream."""
 
     choices: int
@@ -88,12 +90,12 @@ def plant(folder: Path, seed: int) -> Planted:
         for probe in splits
         for item in probe.items
     ]
-    tokenizer = _tokenizer(folder, [f"{text} {' '.join(items[0].choices)}" for text in texts])
+    tokenizer = word_tokenizer(folder, [f"{text} {' '.join(items[0].choices)}" for text in texts])
     features = rng.standard_normal((len(tokenizer), FEATURES)) / np.sqrt(FEATURES)
     bags = np.array([features[tokenizer.encode(text)].mean(axis=0) for text in texts])
     kinds = _order(random.Random(seed))
     weights = _layers(kinds, bags, items, len(splits[0].items), rng)
-    _write(folder, tokenizer, features, weights, items[0])
+    write_checkpoint(folder, tokenizer, features, weights, items[0])
     start = kinds.index("circuit-0")
     decoys = tuple((n, n + 1) for n, kind in enumerate(kinds) if kind.startswith("decoy"))
     return Planted(folder, (start, start + 3), decoys)
@@ -156,7 +158,7 @@ def _layers(
     return found
 
 
-def _tokenizer(folder: Path, texts: list[str]) -> Any:
+def word_tokenizer(folder: Path, texts: list[str]) -> Any:
     """One token per word and mark of the probe's texts."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
@@ -173,17 +175,19 @@ def _tokenizer(folder: Path, texts: list[str]) -> Any:
     return made
 
 
-def _write(
+def write_checkpoint(
     folder: Path,
     tokenizer: Any,
     features: Matrix,
     layers: list[list[tuple[str, str, Matrix]]],
     item: ChoiceItem,
+    attention: Mapping[int, float] | None = None,
 ) -> None:
+    """Write the checkpoint; `attention` adds so many times the evidence to the evidence, by layer, in the layer's attention."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    at = _Registers(len(item.choices))
+    at = Registers(len(item.choices))
     inner = max(sum(m.shape[1] for _, _, m in maps) for maps in layers)
     config = LlamaConfig(
         vocab_size=len(tokenizer), hidden_size=at.width, intermediate_size=inner, num_hidden_layers=len(layers),
@@ -203,6 +207,14 @@ def _write(
     first = "model.layers.0.self_attn"
     state[f"{first}.v_proj.weight"][:, at.features] = torch.eye(FEATURES)
     state[f"{first}.o_proj.weight"][at.bag, :] = torch.eye(FEATURES)
+    for layer, factor in (attention or {}).items():
+        prefix = f"model.layers.{layer}.self_attn"
+        for name in ("q", "k"):
+            # Equal queries and keys of all frequencies: a token attends to itself alone, and moves its own evidence.
+            state[f"{prefix}.{name}_proj.weight"][: FEATURES // 2, at.constant] = SELF / CONSTANT
+        choices = at.s.stop - at.s.start
+        state[f"{prefix}.v_proj.weight"][:choices, at.s] = torch.eye(choices)
+        state[f"{prefix}.o_proj.weight"][at.s, :choices] = factor * torch.eye(choices)
     for layer, maps in enumerate(layers):
         mlp, begin = f"model.layers.{layer}.mlp", 0
         for source, target, matrix in maps:

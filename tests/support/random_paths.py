@@ -51,12 +51,12 @@ def _blocks(rng: random.Random, n: int) -> Layers:
     for _ in range(rng.randrange(1, 4)):
         i = rng.randrange(n)
         blocks.append((i, rng.randrange(i + 1, min(n, i + n // 2) + 1)))
-    return LayerPath.of_blocks(blocks, n).layers
+    return LayerPath.of_blocks(blocks, n).source_layers
 
 
 def _repeats(rng: random.Random, n: int) -> Layers:
     times = (f"{layer}*{rng.randrange(2, 5)}" for layer in rng.sample(range(n), rng.randrange(1, 3)))
-    return LayerPath.parse(f"repeat:{';'.join(times)}", n).layers
+    return LayerPath.parse(f"repeat:{';'.join(times)}", n).source_layers
 
 
 def _skips(rng: random.Random, n: int) -> Layers:

@@ -12,6 +12,7 @@ from orchestrator.plan.job import BuildJob
 from orchestrator.store.records import CandidateRecord, RunRecord
 from recipes.errors import RecipeError
 from recipes.layer_path import LayerPath
+from recipes.layer_visit import is_whole_path, source_layers_of
 from recipes.recipe import Recipe
 
 
@@ -28,7 +29,7 @@ def read_recipe(candidate: CandidateRecord) -> Recipe | None:
 def recipe_text(candidate: CandidateRecord, base: str | None, n_layers: int | None) -> str | None:
     """The recipe as a file that `mergeboard build` reads; None for an unchanged checkpoint."""
     if candidate.layer_path is not None:
-        n = max([n_layers or 1, *(layer + 1 for layer in candidate.layer_path)])
+        n = max([n_layers or 1, *(layer + 1 for layer in source_layers_of(candidate.layer_path))])
         label = LayerPath(layers=candidate.layer_path, n_layers=n).label
         return f'base: {line(base or "CHECKPOINT", 300)}\nlayer_path: "{label}"\n'
     return candidate.recipe
@@ -62,7 +63,8 @@ def made_of(
 
 def _method(candidate: CandidateRecord, recipe: Recipe | None) -> str:
     if candidate.layer_path is not None:
-        return "layer path: layers of one checkpoint, in another order; no weight is changed"
+        some = "" if is_whole_path(candidate.layer_path) else ", some in part or damped"
+        return f"layer path: layers of one checkpoint, in another order{some}; no weight is changed"
     if recipe is not None and recipe.ordered:
         names = [stage.method for stage in recipe.ordered]
         return names[0] if len(names) == 1 else f"{names[-1]}, after {len(names) - 1} earlier stages"

@@ -13,11 +13,14 @@ from pydantic import Field
 from evals.engine import Frozen
 from orchestrator.display.text_safety import line
 from orchestrator.store.records import CandidateRecord
+from recipes.layer_visit import Layers, variant_runs
 from recipes.recipe import Recipe
 
 _MOST_LABELS = 10
 _MOST_LINES = 600
 _MOST_NAMED = 12
+_DOTTED = ' stroke-dasharray="1 10"'
+_PART_KEY = '<span><i class="part"></i>in part or damped</span>'
 
 
 class Stretch(Frozen):
@@ -27,6 +30,9 @@ class Stretch(Frozen):
     stop: int = Field(ge=0, description="The layer after the last one.")
     source: str = Field(
         default="", description="Checkpoints that they come from; empty if there is only one."
+    )
+    variant: str = Field(
+        default="", description="How they run, in words, if not whole; for example `attention alone`."
     )
 
 
@@ -90,12 +96,9 @@ def diagram_of(
     return PathDiagram(stretches=(Stretch(start=0, stop=candidate.layers),), n_layers=candidate.layers)
 
 
-def _stretches(path: Sequence[int]) -> Iterator[Stretch]:
-    start = 0
-    for number in range(1, len(path) + 1):
-        if number == len(path) or path[number] != path[number - 1] + 1:
-            yield Stretch(start=path[start], stop=path[number - 1] + 1)
-            start = number
+def _stretches(path: Layers) -> Iterator[Stretch]:
+    for start, stop, variant in variant_runs(path):
+        yield Stretch(start=start, stop=stop, variant=variant.words)
 
 
 def _slices(recipe: Recipe) -> tuple[Stretch, ...]:
@@ -115,7 +118,10 @@ def _slices(recipe: Recipe) -> tuple[Stretch, ...]:
 
 
 def diagram_html(diagram: PathDiagram, colours: dict[str, str]) -> str:
-    """The diagram: layers upwards, steps of a forward pass to the right; repeated layers in another colour and thicker."""
+    """The diagram: layers upwards, steps of a forward pass to the right; repeated layers in another colour and thicker.
+
+    Visits that are not whole are dotted.
+    """
     picture = base64.b64encode(_svg(diagram, colours).encode()).decode()
     words = escape(line(diagram.words(), 600), quote=True)
     return (
@@ -125,7 +131,8 @@ def diagram_html(diagram: PathDiagram, colours: dict[str, str]) -> str:
         f"{_labels(diagram)}</div></div>"
         f'<div class="mb-axis"><span>layer ↑, step of the forward pass →</span><span>{diagram.visits:,} steps</span></div>'
         '<div class="mb-key"><span><i class="first"></i>first visit</span><span><i class="again"></i>visited again</span>'
-        '<span><i class="out"></i>left out</span></div>'
+        '<span><i class="out"></i>left out</span>'
+        f"{_PART_KEY if any(s.variant for s in diagram.stretches) else ''}</div>"
     )
 
 
@@ -138,6 +145,7 @@ def _svg(diagram: PathDiagram, colours: dict[str, str]) -> str:
     }
     jump = f'stroke="{colours["faint"]}" stroke-width="1.2" stroke-dasharray="3 4"'
     parts = list(diagram.parts())
+    in_part = _steps_in_part(diagram)
     shapes: list[str] = []
     if len(parts) > _MOST_LINES:
         points = " ".join(f"{step},{height - a} {step + b - a},{height - b}" for step, a, b, _ in parts)
@@ -149,7 +157,7 @@ def _svg(diagram: PathDiagram, colours: dict[str, str]) -> str:
             if before != a
         ]
         shapes += [
-            f'<line x1="{step}" y1="{height - a}" x2="{step + b - a}" y2="{height - b}" {style[again]}/>'
+            f'<line x1="{step}" y1="{height - a}" x2="{step + b - a}" y2="{height - b}" {style[again]}{_DOTTED if step in in_part else ""}/>'
             for step, a, b, again in parts
         ]
     shapes = [shape.replace("/>", ' vector-effect="non-scaling-stroke"/>') for shape in shapes]
@@ -157,6 +165,17 @@ def _svg(diagram: PathDiagram, colours: dict[str, str]) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" preserveAspectRatio="none" '
         f'fill="none" stroke-linecap="round">{"".join(shapes)}</svg>'
     )
+
+
+def _steps_in_part(diagram: PathDiagram) -> set[int]:
+    """Steps whose visits are damped, or of attention or MLP alone."""
+    steps: set[int] = set()
+    step = 0
+    for s in diagram.stretches:
+        after = step + s.stop - s.start
+        steps |= set(range(step, after)) if s.variant else set()
+        step = after
+    return steps
 
 
 def _bands(diagram: PathDiagram) -> str:
@@ -190,7 +209,8 @@ def _labels(diagram: PathDiagram) -> str:
 
 
 def _range(s: Stretch) -> str:
-    return _span(s.start, s.stop) + (f" of {s.source}" if s.source else "")
+    source = f" of {s.source}" if s.source else ""
+    return _span(s.start, s.stop) + source + (f" ({s.variant})" if s.variant else "")
 
 
 def _span(a: int, b: int) -> str:
@@ -221,5 +241,6 @@ _CSS = """
 .mb-key span{display:flex;align-items:center;gap:7px}
 .mb-key i{display:inline-block;width:26px;height:3px;border-radius:3px;background:%(accent)s}
 .mb-key i.again{height:7px;background:%(worse)s}
+.mb-key i.part{background:repeating-linear-gradient(90deg,%(worse)s 0 4px,transparent 4px 9px);height:5px}
 .mb-key i.out{height:12px;background:repeating-linear-gradient(45deg,%(grid)s 0 4px,transparent 4px 8px);border:1px solid %(edge)s}
 """

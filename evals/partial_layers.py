@@ -1,0 +1,116 @@
+"""Layers of a loaded model that run in part: a half replaced by zeros, or the change of the hidden states damped.
+
+A half is its module between norms and residual, found in the layer by name. Replaced by zeros it adds nothing to the residual
+stream, in families that normalise after it as well: a norm without bias keeps zero.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from evals.errors import UnsupportedArchitecture
+from evals.layer_visits import ATTENTION, LAYER
+
+ATTENTION_NAMES = frozenset({"self_attn", "attn", "attention", "self_attention"})
+MLP_NAMES = frozenset({"mlp", "feed_forward", "ffn", "block_sparse_moe", "moe"})
+_NORM_WORDS = ("norm", "ln_")
+
+
+class Zeros(nn.Module):
+    """Stands for a half of a layer: zeros of the shape of its hidden states; with `pair`, a tuple of them and None."""
+
+    def __init__(self, *, pair: bool) -> None:
+        super().__init__()
+        self._pair = pair
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Zeros of the shape and dtype of the hidden states, the argument of that name or the first of floats."""
+        hidden = kwargs.get("hidden_states")
+        if hidden is None:
+            hidden = next(
+                a for a in (*args, *kwargs.values()) if torch.is_tensor(a) and a.is_floating_point()
+            )
+        zeros = torch.zeros_like(hidden)
+        return (zeros, None) if self._pair else zeros
+
+
+def half_names(layer: nn.Module) -> tuple[str, str]:
+    """Names of a layer's attention and MLP. Raises UnsupportedArchitecture if they are not its only halves."""
+    children = dict(layer.named_children())
+    halves = [[name for name in children if name in names] for names in (ATTENTION_NAMES, MLP_NAMES)]
+    others = [
+        name
+        for name, child in children.items()
+        if name not in ATTENTION_NAMES | MLP_NAMES
+        and not any(word in name for word in _NORM_WORDS)
+        and any(True for _ in child.parameters())
+    ]
+    kind = type(layer).__name__
+    if [len(names) for names in halves] != [1, 1] or others:
+        parts = ", ".join(children)
+        raise UnsupportedArchitecture(
+            f"A {kind} has the parts {parts}, which are not one attention and one MLP: visit its layers whole."
+        )
+    norms = [child for name, child in children.items() if any(word in name for word in _NORM_WORDS)]
+    if len(norms) > 2 and any(getattr(norm, "bias", None) is not None for norm in norms):
+        raise UnsupportedArchitecture(
+            f"A {kind} adds a bias after its attention or MLP, so that the half cannot be left out: visit its layers whole."
+        )
+    return halves[0][0], halves[1][0]
+
+
+def restrict(twin: Any, part: str) -> Any:
+    """Make a shallow copy of a layer run only the part; returns it."""
+    if part != LAYER:
+        attention, mlp = half_names(twin)
+        if part == ATTENTION:
+            setattr(twin, mlp, Zeros(pair=False))
+        else:
+            # An attention of transformers returns its weights as well, also in a model that vLLM runs.
+            of_transformers = type(getattr(twin, attention)).__module__.startswith("transformers")
+            setattr(twin, attention, Zeros(pair=of_transformers))
+    return twin
+
+
+def damp(twin: Any, factor: float) -> Any:
+    """Make a shallow copy of a layer change the residual stream by `factor` times its change; returns it."""
+    if factor == 1:
+        return twin
+    forward = functools.partial(type(twin).forward, twin)
+    twin.forward = _damped(forward, inspect.signature(forward), factor)
+    return twin
+
+
+def _damped(forward: Callable[..., Any], signature: inspect.Signature, factor: float) -> Callable[..., Any]:
+    """`forward` with its effect damped. The stream is the hidden states, plus the residual in layers that pass one."""
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        values = signature.bind(*args, **kwargs).arguments
+        before = stream(values["hidden_states"], values.get("residual"))
+        output = forward(*args, **kwargs)
+        if not isinstance(output, tuple):
+            return torch.lerp(before, output, factor)
+        if "residual" in signature.parameters:
+            return torch.lerp(before, stream(*output), factor), torch.zeros_like(before)
+        return torch.lerp(before, output[0], factor), *output[1:]
+
+    return run
+
+
+def stream(hidden: torch.Tensor, residual: torch.Tensor | None) -> torch.Tensor:
+    """The residual stream in memory of its own: layers change hidden states and residual in place."""
+    return hidden.clone() if residual is None else hidden + residual
+
+
+def shallow(module: nn.Module) -> Any:
+    """A copy that shares all tensors and children, but whose children can be replaced."""
+    twin = copy.copy(module)
+    twin._modules = dict(module._modules)
+    return twin
