@@ -1,0 +1,34 @@
+"""Recipes of every merge method over three sources called org/base, org/one and org/two."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from recipes.recipe import METHODS, BasePolicy
+
+SOURCES = ("org/base", "org/one", "org/two")
+
+
+def method_recipe(name: str) -> str:
+    """A recipe with three sources, or two where the method takes no more, and gradients and filters where it can."""
+    method = METHODS[name]
+    models = ["org/one", "org/two"] if method.max_inputs != 2 else ["org/one"]
+    own = {"weight": [0.9, 0.3], "density": 0.6}
+    reads = {rule.name for rule in method.parameters}
+    parameters = {key: value for key, value in own.items() if key in reads}
+    given = {"t": [{"filter": "mlp", "value": [0, 1]}, {"value": 0.4}]} if name == "slerp" else {"t": 0.002}
+    document = {
+        "merge_method": name,
+        "models": [{"model": model} | ({"parameters": parameters} if parameters else {}) for model in models],
+        "dtype": "bfloat16",
+        "parameters": {key: value for key, value in given.items() if key in reads},
+    }
+    if method.base is not BasePolicy.IGNORED:
+        document["base_model"] = "org/base"
+    return json.dumps(document)
+
+
+def sources_in(folder: Path) -> dict[str, Path]:
+    """The sources' directories under a folder."""
+    return {name: folder / name for name in SOURCES}
