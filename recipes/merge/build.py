@@ -13,7 +13,7 @@ from recipes.checkpoint import Checkpoint
 from recipes.errors import BuildError
 from recipes.merge.mergekit_worker import MergeRequest
 from recipes.merge.process import MergekitProcess
-from recipes.merge.stage_inputs import StageInputs, stage_sizes, write_settings
+from recipes.merge.stage_inputs import StageInputs, StageSize, stage_sizes, write_settings
 from recipes.recipe import Recipe, Stage
 from recipes.relayer import SHARD_BYTES, CopyProgress, write_passthrough
 from recipes.tensor_file import Frozen
@@ -104,7 +104,8 @@ class _Builder:
         self._out = out
         self._on_progress = on_progress
         self._inputs = StageInputs(recipe, sources, allow_pickles=options.allow_pickles)
-        self._expected = [size.total for size in stage_sizes(recipe, self._inputs.checkpoints)]
+        sizes = {name: StageSize.of(checkpoint) for name, checkpoint in self._inputs.checkpoints.items()}
+        self._expected = [size.total for size in stage_sizes(recipe, sizes)]
         self._done_bytes = 0
 
     def run(self, mergekit: MergekitProcess) -> None:

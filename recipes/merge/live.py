@@ -56,6 +56,9 @@ class _Merge:
     def tensors(self) -> NamedTensors:
         """The tensors of the last stage."""
         *earlier, last = self._inputs.recipe.ordered
+        if not earlier:
+            yield from self._stage(last, None)
+            return
         with tempfile.TemporaryDirectory(prefix="mergeboard-merge-") as scratch:
             for number, stage in enumerate(earlier, 1):
                 self._keep(stage, Path(scratch) / f"stage-{number}")

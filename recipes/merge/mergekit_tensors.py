@@ -5,7 +5,7 @@ The plan, its order and its tasks are those of a build; the writer at its end ha
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from recipes.errors import BuildError
@@ -15,7 +15,7 @@ from recipes.merge.source_pool import TensorLoader
 if TYPE_CHECKING:
     import torch
 
-NamedTensors = Iterator[tuple[str, "torch.Tensor"]]
+NamedTensors = Generator[tuple[str, "torch.Tensor"], None, None]
 
 
 def stage_tensors(

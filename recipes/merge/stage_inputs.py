@@ -50,10 +50,10 @@ class StageSize(NamedTuple):
         return StageSize(self.layer * bits // self.bits, self.rest * bits // self.bits, bits, self.n_layers)
 
 
-def stage_sizes(recipe: Recipe, checkpoints: Mapping[str, Checkpoint]) -> list[StageSize]:
-    """Estimated size of each stage's result, in build order; `checkpoints` maps source names to checkpoints."""
-    sizes = {name: StageSize.of(checkpoint) for name, checkpoint in checkpoints.items()}
-    layers = {name: checkpoint.n_layers for name, checkpoint in checkpoints.items()}
+def stage_sizes(recipe: Recipe, sources: Mapping[str, StageSize]) -> list[StageSize]:
+    """Estimated size of each stage's result, in build order; `sources` maps names of sources to their sizes."""
+    sizes = dict(sources)
+    layers = {name: size.n_layers for name, size in sources.items()}
     recipe = recipe.resolved(layers)
     expected = []
     for stage, depth in zip(recipe.ordered, stage_layers(recipe.ordered, layers), strict=True):

@@ -10,6 +10,15 @@ from recipes.recipe import METHODS, BasePolicy
 SOURCES = ("org/base", "org/one", "org/two")
 
 
+STACKED = """
+merge_method: passthrough
+slices:
+  - sources: [{model: org/one, layer_range: [0, 2]}]
+  - sources: [{model: org/two, layer_range: [1, 3]}]
+"""
+"""Layers of two sources in one stack of four."""
+
+
 def method_recipe(name: str) -> str:
     """A recipe with three sources, or two where the method takes no more, and gradients and filters where it can."""
     method = METHODS[name]
