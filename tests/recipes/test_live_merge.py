@@ -1,67 +1,26 @@
-"""Live merges: the tensors of the built artifact, bit for bit and in this process; what they share and leave undisturbed."""
+"""Live merges in this process: what they share, what they leave undisturbed, and how they fail."""
 
 from __future__ import annotations
 
 import json
 import pickle
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from recipes.errors import BuildError
-from recipes.merge import BuildOptions, MergedWeights, MergekitProcess, build
+from recipes.merge import MergedWeights
 from recipes.merge.live import pool
 from recipes.recipe import Recipe
-from tests.support.merge_recipes import SOURCES, STACKED, method_recipe, sources_in
+from tests.support.merge_recipes import SOURCES, STAGES, method_recipe, sources_in
 from tests.support.tiny_checkpoints import tiny_checkpoint
 
 LAYERS = 4
 SEED = 7
 
-GRADIENT = """
-merge_method: slerp
-base_model: org/one
-slices:
-  - sources: [{model: org/one, layer_range: [0, 2]}, {model: org/two, layer_range: [2, 4]}]
-    parameters: {t: 0.25}
-  - sources: [{model: org/two, layer_range: [0, 2]}, {model: org/one, layer_range: [1, 3]}]
-    base_model: org/two
-parameters: {t: [0.1, 0.9]}
-dtype: float32
-out_dtype: float16
-"""
-STAGES = """
-name: drawn
-merge_method: dare_ties
-base_model: org/base
-models: [{model: org/one, parameters: {weight: 0.6, density: 0.5}}, {model: org/two, parameters: {weight: 0.4, density: 0.5}}]
-dtype: float32
-out_dtype: bfloat16
----
-name: stack
-merge_method: passthrough
-slices: [{sources: [{model: drawn, layer_range: [0, 3]}]}, {sources: [{model: org/two, layer_range: [1, 4]}]}]
----
-name: shallow
-merge_method: passthrough
-slices: [{sources: [{model: stack, layer_range: [0, 2]}]}, {sources: [{model: stack, layer_range: [4, 6]}]}]
----
-merge_method: della
-base_model: org/base
-models: [{model: shallow, parameters: {weight: 0.5}}, {model: org/one, parameters: {weight: 0.3}}]
-"""
-RECIPES = {
-    "slerp": method_recipe("slerp"),
-    "dare_ties": method_recipe("dare_ties"),
-    "linear": method_recipe("linear"),
-    "stacked": STACKED,
-    "gradient": GRADIENT,
-    "stages": STAGES,
-}
+RECIPES = {name: method_recipe(name) for name in ("slerp", "dare_ties", "linear")} | {"stages": STAGES}
 
 
 @pytest.fixture(scope="module")
@@ -71,13 +30,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for seed, source in enumerate(SOURCES):
         tiny_checkpoint(root / source, layers=LAYERS, seed=seed, shards=2 if seed == 2 else 1)
     return root
-
-
-@pytest.fixture(scope="module")
-def mergekit() -> Iterator[MergekitProcess]:
-    """One mergekit process for the tests of this file."""
-    with MergekitProcess(threads=1) as process:
-        yield process
 
 
 def live(text: str, folder: Path, seed: int = SEED) -> MergedWeights:
@@ -99,28 +51,20 @@ def same(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> bool
     )
 
 
-@pytest.mark.parametrize("name", ["dare_ties", "stacked", "gradient", "stages"])
-def test_equals_the_built_artifact_bit_for_bit(
-    name: str, folder: Path, tmp_path: Path, mergekit: MergekitProcess
-) -> None:
-    """Also after other random numbers were drawn in this process, which go on as if nothing had happened."""
+@pytest.mark.parametrize("name", ["dare_ties", "stages"])
+def test_random_numbers_of_this_process_are_not_disturbed(name: str, folder: Path) -> None:
+    """Nor do they disturb the merge. That the tensors are the built artifact's is tested with the engines."""
     weights = pickle.loads(pickle.dumps(live(RECIPES[name], folder)))
+    expected = {tensor_name: tensor.clone() for tensor_name, tensor in weights.tensors()}
     torch.manual_seed(99)
-    expected_draw = torch.rand(3)
+    draws = torch.rand(6).reshape(2, 3)
     torch.manual_seed(99)
-    ours = {}
+    tensors = {}
     for tensor_name, tensor in weights.tensors():
-        ours[tensor_name] = tensor.clone()
-        if len(ours) == 3:
-            assert torch.equal(torch.rand(3), expected_draw)
-    build(
-        Recipe.parse(RECIPES[name]),
-        sources_in(folder),
-        tmp_path / "out",
-        options=BuildOptions(seed=SEED, threads=1),
-        mergekit=mergekit,
-    )
-    assert same(ours, load_file(tmp_path / "out" / "model.safetensors"))
+        tensors[tensor_name] = tensor.clone()
+        if len(tensors) in (3, 20):
+            assert torch.equal(torch.rand(3), draws[len(tensors) // 20])
+    assert same(tensors, expected)
 
 
 def test_the_seed_decides_what_random_methods_draw(folder: Path) -> None:

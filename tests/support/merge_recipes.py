@@ -19,6 +19,43 @@ slices:
 """Layers of two sources in one stack of four."""
 
 
+GRADIENT = """
+merge_method: slerp
+base_model: org/one
+slices:
+  - sources: [{model: org/one, layer_range: [0, 2]}, {model: org/two, layer_range: [2, 4]}]
+    parameters: {t: 0.25}
+  - sources: [{model: org/two, layer_range: [0, 2]}, {model: org/one, layer_range: [1, 3]}]
+    base_model: org/two
+parameters: {t: [0.1, 0.9]}
+dtype: float32
+out_dtype: float16
+"""
+"""Two dtypes, gradients, and slices with bases of their own."""
+
+STAGES = """
+name: drawn
+merge_method: dare_ties
+base_model: org/base
+models: [{model: org/one, parameters: {weight: 0.6, density: 0.5}}, {model: org/two, parameters: {weight: 0.4, density: 0.5}}]
+dtype: float32
+out_dtype: bfloat16
+---
+name: stack
+merge_method: passthrough
+slices: [{sources: [{model: drawn, layer_range: [0, 3]}]}, {sources: [{model: org/two, layer_range: [1, 4]}]}]
+---
+name: shallow
+merge_method: passthrough
+slices: [{sources: [{model: stack, layer_range: [0, 2]}]}, {sources: [{model: stack, layer_range: [4, 6]}]}]
+---
+merge_method: della
+base_model: org/base
+models: [{model: shallow, parameters: {weight: 0.5}}, {model: org/one, parameters: {weight: 0.3}}]
+"""
+"""Four stages, two of them random and two that copy layers."""
+
+
 def method_recipe(name: str) -> str:
     """A recipe with three sources, or two where the method takes no more, and gradients and filters where it can."""
     method = METHODS[name]

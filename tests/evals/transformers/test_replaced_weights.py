@@ -17,13 +17,16 @@ from evals.weights import Weights
 from recipes.merge import BuildOptions, MergedWeights, MergekitProcess, build
 from recipes.recipe import METHODS, Recipe
 from tests.support.engine_requests import generated, opened, prompts_of, random_requests, scored
-from tests.support.merge_recipes import SOURCES, STACKED, method_recipe, sources_in
+from tests.support.merge_recipes import GRADIENT, SOURCES, STACKED, STAGES, method_recipe, sources_in
 from tests.support.replaced_weights import FileWeights, bits, sources_of_family
 from tests.support.tiny_checkpoints import VOCABULARY
 
 KIND = EngineKind.TRANSFORMERS
-REQUESTS = random_requests(3, vocabulary=VOCABULARY)
-RECIPES = {name: method_recipe(name) if name != "passthrough" else STACKED for name in METHODS}
+REQUESTS = random_requests(3, vocabulary=VOCABULARY, count=5)
+RECIPES = {name: method_recipe(name) if name != "passthrough" else STACKED for name in METHODS} | {
+    "gradient": GRADIENT,
+    "stages": STAGES,
+}
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +80,7 @@ def test_every_method_is_the_built_artifact(
     assert held(engine) == {key: bits(tensor.bfloat16()) for key, tensor in stored.items()}
     with opened(KIND, artifact, dtype="bfloat16") as reference:
         assert scored(engine, REQUESTS) == scored(reference, REQUESTS)
-        prompts = prompts_of(REQUESTS[:2])
+        prompts = prompts_of(REQUESTS[:2], new=4)
         assert generated(engine, prompts) == generated(reference, prompts)
 
 
