@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from evals.layer_visits import VisitPath
+from evals.weights import LoadedWeights, Weights
 
 
 class Frozen(BaseModel):
@@ -254,6 +255,17 @@ class Engine(Protocol):
 
     def set_layer_path(self, layers: VisitPath | None) -> None:
         """From the next request on, run these visits of layers in this order; None is the checkpoint as it is."""
+
+    @property
+    def weights(self) -> LoadedWeights:
+        """The weights that the engine holds."""
+
+    def load_weights(self, weights: Weights | None) -> None:
+        """Replace all weights, from the next request on; None restores the checkpoint's own. Also ends a live layer path.
+
+        Raises EngineError, before anything is changed, where the engine cannot do so. After any error of the change itself the
+        engine answers no request any more.
+        """
 
     def close(self) -> None:
         """Free the engine's memory and processes."""

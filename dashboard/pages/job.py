@@ -321,6 +321,8 @@ def _repeat(pages: Pages, run: RunRecord, detail: JobDetail) -> None:
         build = (
             build_detail.job if build_detail is not None and isinstance(build_detail.job, BuildJob) else None
         )
+    elif isinstance(detail.job, EvalJob) and detail.job.live_merge is not None:
+        build = detail.job.live_merge.build
     candidate = detail.candidates[0] if detail.candidates else None
     command = repeat_command(detail.job, candidate, base_place(pages, run), build)
     if command is None:

@@ -37,6 +37,7 @@ from evals.vllm.queue import RequestQueue
 from evals.vllm.schedule import Path as LayerPath
 from evals.vllm.scoring import scores
 from evals.vllm.unscheduled import UnscheduledPasses, open_unscheduled, text_of
+from evals.weights import LoadedWeights, Shapes, Weights, replaceable_tensors
 
 _log = logging.getLogger(__name__)
 
@@ -55,6 +56,8 @@ class VllmEngine:
         self._closed = False
         self._slots = tuning.extra_layer_slots
         config = read_config(checkpoint)
+        self._weights = LoadedWeights(checkpoint)
+        self._replaceable: Shapes | None = None
         if tuning.sets_paths:
             self._slots += require_live_family(checkpoint)
         self._generation = read_generation_settings(checkpoint)
@@ -175,6 +178,7 @@ class VllmEngine:
     ) -> Iterator[tuple[int, ScoreResult]]:
         """Log-probabilities of continuations; shared prefixes are computed once."""
         self._check_contexts(requests)
+        self._weights.require_whole()
         if self._unscheduled is None:
             yield from scores(self._queue, requests, self.max_length, accepts)
             return
@@ -188,6 +192,7 @@ class VllmEngine:
     ) -> Iterator[tuple[int, GenerateResult]]:
         """Greedy generations."""
         self._check_prompts(requests)
+        self._weights.require_whole()
         self._release_cache()
         self._capture_graphs(len(requests))
         yield from generations(self._queue, requests, self.max_length, self._text, accepts)
@@ -198,6 +203,7 @@ class VllmEngine:
         """Every request on every path; paths share a prompt's pass up to the first layer in which they differ."""
         self._check_paths(paths, bounded=self._unscheduled is None)
         self._check_contexts(requests)
+        self._weights.require_whole()
         if self._unscheduled is None:
             yield from each_path(self, paths, lambda: self.score(requests))
             return
@@ -210,6 +216,7 @@ class VllmEngine:
         """Every request on every path; a decode step reads a layer's weights once for several paths."""
         self._check_paths(paths, bounded=self._unscheduled is None)
         self._check_prompts(requests)
+        self._weights.require_whole()
         if self._unscheduled is None:
             yield from each_path(self, paths, lambda: self.generate(requests))
             return
@@ -235,6 +242,23 @@ class VllmEngine:
         self._path = tuple(range(n_layers)) if layers is None else running(layers)
         self._release_cache()
         self._reset_prefix_cache()
+
+    @property
+    def weights(self) -> LoadedWeights:
+        """The weights that the engine holds."""
+        return self._weights
+
+    def load_weights(self, weights: Weights | None) -> None:
+        """Replace all weights in place, in every worker; None restores the checkpoint's own."""
+        if self._replaceable is None:
+            self._replaceable = replaceable_tensors(self.checkpoint)
+        self._queue.require_idle("change the weights")
+        self._weights.require_whole()
+        self.set_layer_path(None)
+        with self._weights.change(weights.digest if weights else None):
+            self._release_cache()
+            self._llm.collective_rpc("replace_weights", args=(weights, self._replaceable, self.checkpoint))
+            self._reset_prefix_cache()
 
     def _capture_graphs(self, requests: int) -> None:
         """Make the workers capture the current path's decode graphs; if one fails, all run eager."""

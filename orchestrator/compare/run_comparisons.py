@@ -195,7 +195,9 @@ def weights_quantization(job: EvalJob, candidate: CandidateRecord) -> str | None
     if recorded is not None:
         return recorded
     # Candidates of earlier versions, and layer paths, do not list their sources.
-    sources = f"{job.place.name or ''} {candidate.recipe or ''}"
+    # A live merge replaces the weights of the checkpoint at its place.
+    opened = "" if job.live_merge else job.place.name or ""
+    sources = f"{opened} {candidate.recipe or ''}"
     return (
         WEIGHTS_FROM
         if any(re.search(rf"(?<![\w/.-]){re.escape(n)}(?![\w.-])", sources) for n in DEMO_NAMES)

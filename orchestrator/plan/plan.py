@@ -153,7 +153,7 @@ def make_plan(
     measures, missing = measures_of(sweep, facts, settings, resolved)
     engines = [(entry, installed(entry.kind)) for entry in sweep.engines]
     built = built_reason(sweep, engines, facts.config)
-    expander = Expander(file, settings, base, facts, live=built is None)
+    expander = Expander(file, settings, base, facts, live=built is None, cluster=cluster)
     candidates = [base, *expander.candidates()]
     _check_names(candidates, file)
     sizes = Sizes(candidates, facts, live=built is None)
@@ -174,6 +174,7 @@ def make_plan(
         missing=tuple(missing),
         notes=(
             *path_notes(built, has_paths=any(c.layer_path is not None for c in candidates)),
+            *_merge_notes(candidates),
             *_size_notes(sweep, candidates, needs, evals, cluster),
         ),
         tensor_parallel=tensor_parallel,
@@ -218,6 +219,7 @@ def _evals(
                     **measure.identity_fields(),
                     place=place,
                     live_layers=layers,
+                    live_merge=candidate.live_merge,
                     tuning=tuning,
                 )
                 yield PlannedEval(candidate=candidate.name, job=job)
@@ -241,6 +243,17 @@ def _size_notes(
     return (
         f"The size of {names[0]}{others} is not known, so nothing tells how many GPUs hold it: set `tensor_parallel` of the engine.",
     )
+
+
+def _merge_notes(candidates: list[Candidate]) -> Iterator[str]:
+    """One note for each reason why merges are built, with the names of the first ones."""
+    names_by_reason: dict[str, list[str]] = {}
+    for candidate in candidates:
+        if candidate.built_because is not None:
+            names_by_reason.setdefault(candidate.built_because, []).append(candidate.name)
+    for reason, names in names_by_reason.items():
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        yield f"Built instead of run live: {', '.join(names[:3])}{more}: {reason}."
 
 
 def _slots(candidates: list[Candidate]) -> dict[CheckpointPlace, int]:

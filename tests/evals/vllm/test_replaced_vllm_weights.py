@@ -1,0 +1,202 @@
+"""Weights replaced in a running vLLM: read back from its kernels, compared with the built artifact and with an engine of it."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from evals.engine import EngineKind, EngineTuning, ScoreResult
+from evals.errors import EngineError
+from evals.vllm.engine import VllmEngine
+from recipes.merge import BuildOptions, MergedWeights, MergekitProcess, build
+from recipes.recipe import METHODS, Recipe
+from tests.support.engine_requests import (
+    LAYERS,
+    PATHS,
+    generated,
+    opened,
+    prompts_of,
+    random_requests,
+    scored,
+)
+from tests.support.merge_recipes import SOURCES, STACKED, method_recipe, sources_in
+from tests.support.replaced_weights import FileWeights, sources_of_family
+from tests.support.tiny_checkpoints import DENSE_FAMILIES, VOCABULARY
+
+pytestmark = [pytest.mark.vllm, pytest.mark.slow]
+
+KIND = EngineKind.VLLM
+REQUESTS = random_requests(1, vocabulary=VOCABULARY)
+TUNING = EngineTuning(threads=1, extra_layer_slots=LAYERS, kv_cache_gib=0.125)
+RECIPES = {name: method_recipe(name) if name != "passthrough" else STACKED for name in METHODS}
+FUSED = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
+
+
+@pytest.fixture(scope="module", params=[(f, f == "qwen2") for f in DENSE_FAMILIES], ids=DENSE_FAMILIES)
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three sources of each family; one family with tied embeddings."""
+    family, tied = request.param
+    return sources_of_family(tmp_path_factory.mktemp(family), family, tied=tied)
+
+
+@pytest.fixture(scope="module")
+def mergekit() -> Iterator[MergekitProcess]:
+    with MergekitProcess(threads=1) as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def engine(folder: Path) -> Iterator[VllmEngine]:
+    with opened(KIND, folder / SOURCES[0], TUNING, dtype="bfloat16") as engine:
+        assert isinstance(engine, VllmEngine)
+        yield engine
+
+
+def read_back(worker: Any) -> dict[str, torch.Tensor]:
+    """Every weight as the worker's kernels have it: a linear layer's is its answer to the unit vectors."""
+    model = worker.model_runner.get_model()
+    weights = {}
+    for name, module in model.named_modules():
+        method = getattr(module, "quant_method", None)
+        width = getattr(module, "input_size", None) or getattr(module, "embedding_dim", None)
+        if method is not None and width is not None and hasattr(method, "apply"):
+            with torch.no_grad():
+                weights[f"{name}.weight"] = method.apply(module, torch.eye(width, dtype=torch.bfloat16)).T
+                if hasattr(module, "embedding_dim"):
+                    weights[f"{name}.weight (lookup)"] = module.weight.detach().clone()
+    for name, parameter in model.named_parameters():
+        if parameter.numel() and name not in weights:
+            weights[name] = parameter.detach().clone()
+    return weights
+
+
+def expected_weights(checkpoint: Path, held: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """What `read_back` must give: the stored tensors, joined where vLLM joins them."""
+    stored = load_file(checkpoint / "model.safetensors")
+    stored.setdefault("lm_head.weight", stored["model.embed_tokens.weight"])
+    expected = {}
+    for name in held:
+        key = name.removesuffix(" (lookup)")
+        fused = next((part for part in FUSED if f".{part}." in key), None)
+        if fused is None or key in stored:
+            expected[name] = stored[key]
+        else:
+            parts = [stored[key.replace(fused, part)] for part in FUSED[fused]]
+            expected[name] = torch.cat(parts)
+    return expected
+
+
+def check_held(engine: VllmEngine, checkpoint: Path) -> None:
+    (held,) = engine._llm.collective_rpc(read_back)
+    assert sum("norm" in name for name in held) >= 9
+    assert "lm_head.weight" in held
+    for name, tensor in expected_weights(checkpoint, held).items():
+        rows = held[name][: len(tensor)]
+        assert torch.equal(rows, tensor.to(torch.bfloat16).to(rows.dtype)), name
+
+
+def merged(text: str, folder: Path) -> MergedWeights:
+    return MergedWeights(
+        recipe=Recipe.parse(text).canonical_text,
+        digest=text[:16],
+        sources=tuple(sources_in(folder).items()),
+        seed=7,
+    )
+
+
+def built(text: str, folder: Path, out: Path, mergekit: MergekitProcess) -> Path:
+    options = BuildOptions(seed=7, threads=1)
+    build(Recipe.parse(text), sources_in(folder), out, options=options, mergekit=mergekit)
+    return out
+
+
+def test_every_method_is_the_built_artifact(
+    folder: Path, engine: VllmEngine, mergekit: MergekitProcess, tmp_path: Path
+) -> None:
+    own = scored(engine, REQUESTS)
+    check_held(engine, folder / SOURCES[0])
+    for name, text in RECIPES.items():
+        engine.load_weights(merged(text, folder))
+        check_held(engine, built(text, folder, tmp_path / name, mergekit))
+        assert scored(engine, REQUESTS) != own
+    engine.load_weights(None)
+    check_held(engine, folder / SOURCES[0])
+    assert scored(engine, REQUESTS) == own
+
+
+def test_answers_are_those_of_an_engine_of_the_artifact(
+    folder: Path, mergekit: MergekitProcess, tmp_path: Path
+) -> None:
+    """Also on live layer paths over the merge. Kernels and batches are the same, so there is no rounding to count."""
+    prompts = prompts_of(REQUESTS[:4])
+    answers: list[tuple[Any, ...]] = []
+    artifact = built(RECIPES["slerp"], folder, tmp_path / "out", mergekit)
+    paths = [tuple(layer % 4 for layer in path) for path in PATHS[1:4]]
+    for checkpoint, weights in ((folder / SOURCES[0], merged(RECIPES["slerp"], folder)), (artifact, None)):
+        with opened(KIND, checkpoint, TUNING, dtype="bfloat16") as engine:
+            if weights is not None:
+                scored(engine, REQUESTS)
+                generated(engine, prompts)
+                engine.set_layer_path(paths[0])
+                engine.load_weights(weights)
+            by_path = {(p, i): r for p, i, r in engine.score_paths(REQUESTS, paths)}
+            answers.append((scored(engine, REQUESTS), generated(engine, prompts), by_path))
+    live, reference = answers
+    differences = [
+        abs(a - b)
+        for one, other in zip(
+            [*live[0], *live[2].values()], [*reference[0], *reference[2].values()], strict=True
+        )
+        for a, b in zip(one.logprobs, other.logprobs, strict=True)
+    ]
+    print(
+        f"{folder.name}: {sum(d > 0 for d in differences)} of {len(differences)} differ, at most {max(differences)}"
+    )
+    assert max(differences) == 0
+    assert live[1] == reference[1]
+
+
+def test_a_change_that_fails_leaves_an_engine_that_answers_nothing(folder: Path) -> None:
+    if "llama" not in str(folder):
+        pytest.skip("one family is enough")
+    with opened(KIND, folder / SOURCES[0], TUNING, dtype="bfloat16") as engine:
+        with pytest.raises(OSError, match="injected"):
+            engine.load_weights(FileWeights(folder / SOURCES[1], fails_at=17))
+        for answer in (
+            lambda: scored(engine, REQUESTS),
+            lambda: generated(engine, prompts_of(REQUESTS[:1])),
+            lambda: list(engine.score_paths(REQUESTS[:1], [(0, 1, 2, 3)])),
+            lambda: list(engine.generate_paths(prompts_of(REQUESTS[:1]), [(0, 1, 2, 3)])),
+            lambda: engine.load_weights(None),
+        ):
+            with pytest.raises(EngineError, match="weights of two sources"):
+                answer()
+
+
+def test_a_thousand_changes_leak_nothing(folder: Path) -> None:
+    """Memory after 1,000 changes is that after the first hundred, but for a few MiB of the allocator's."""
+    if "llama" not in str(folder):
+        pytest.skip("one family is enough")
+    process = psutil.Process(os.getpid())
+    weights = [merged(RECIPES["slerp"], folder), merged(RECIPES["linear"], folder)]
+    sizes = []
+    with opened(KIND, folder / SOURCES[0], TUNING, dtype="bfloat16") as engine:
+        first: list[ScoreResult] = []
+        for number in range(1000):
+            engine.load_weights(weights[number % 2])
+            if number % 100 == 0:
+                results = scored(engine, REQUESTS[:2])
+                assert results == (first or results)
+                first = results
+                gc.collect()
+                sizes.append(process.memory_info().rss / 2**20)
+    print(f"resident MiB every 100 changes: {[round(size) for size in sizes]}")
+    assert sizes[-1] - sizes[1] < 16
