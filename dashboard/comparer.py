@@ -55,13 +55,24 @@ class _OpenFamily:
         self.base = base
         self.family = RunFamily(())
         self.read_at = float("-inf")
+        self.n_evaluations = -1
         self.asked_at = 0.0
         self.first: tuple[At, ...] = ()
         self.unread_at: dict[At, float] = {}
         self.cached: dict[object, object] = {}
 
-    def take(self, pairs: Collection[PairOfRun], pages: Pages) -> None:
-        """Replace the pairs: comparisons of unchanged ones stay, kept ones are read from the store."""
+    def refresh(self, pages: Pages) -> None:
+        """Take what is new in the store: evaluations, and comparisons that it keeps."""
+        n_evaluations = pages.count_evaluations(self.run_id)
+        if n_evaluations != self.n_evaluations:
+            self._take(pairs_of_run(pages.scored_candidates(self.run_id), self.base))
+            self.n_evaluations = n_evaluations
+        if fill_kept(pages, self.run_id, self.base, self.family):
+            self.cached.clear()
+        self.read_at = time.monotonic()
+
+    def _take(self, pairs: Collection[PairOfRun]) -> None:
+        """Replace the pairs: comparisons of unchanged ones stay."""
         old, family = self.family, RunFamily(tuple(pairs))
         if family.pairs.keys() == old.pairs.keys() and all(
             pair.key == old.pairs[at].key for at, pair in family.pairs.items()
@@ -71,8 +82,6 @@ class _OpenFamily:
             family.carry_over(old)
             self.cached.clear()
         self.family = family
-        if fill_kept(pages, self.run_id, self.base, family):
-            self.cached.clear()
 
     def due(self) -> set[At]:
         """Pairs whose samples could not be read, to be retried now."""
@@ -165,8 +174,7 @@ class Comparer:
             self._open.popitem(last=False)
         fresh_s = _FRESH_S if opened.family.missing or not opened.family.pairs else _AGAIN_S
         if time.monotonic() - opened.read_at > fresh_s:
-            opened.take(pairs_of_run(self._pages.scored_candidates(run_id), base), self._pages)
-            opened.read_at = time.monotonic()
+            opened.refresh(self._pages)
         return opened
 
     def _compare(self, run_id: str, pair: PairOfRun) -> Compared:

@@ -115,7 +115,8 @@ class LayerPath(Frozen):
         """Short name for tables: `baseline`, `(45, 52)` or the canonical text."""
         if self.is_baseline:
             return "baseline"
-        return f"({self.block[0]}, {self.block[1]})" if self.block else self.canonical
+        block = self.block
+        return f"({block[0]}, {block[1]})" if block else self.canonical
 
     @property
     def n_added(self) -> int:
