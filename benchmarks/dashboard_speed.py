@@ -1,13 +1,17 @@
-"""How fast the dashboard is in a browser, on a large store: medians of ten.
+"""How fast the dashboard is in a browser, on a large store: medians.
 
     python benchmarks/make_store.py --home DIR                              a million scores
-    python benchmarks/dashboard_speed.py --home DIR
+    python benchmarks/dashboard_speed.py --home DIR                         all of the below
+    python benchmarks/dashboard_speed.py --home DIR --before CHECKOUT       and the same of another version, in turn
     python benchmarks/make_store.py --home TEN --runs 80                    ten times as many
     python benchmarks/dashboard_speed.py --home DIR --queries --against TEN what the pages ask of both stores, without a browser
 
 First paint: a fresh browser profile opens a view's link, until its first data is visible; where a view has a chart, until
-that is drawn as well, as a figure of its own. Interaction: from the click or the key until what it asks for is visible.
-Needs Chromium (`make browser`).
+that is drawn as well, as a figure of its own. An empty Streamlit page, measured in the same rounds, is the floor of all
+first paints. Interaction: from the click or the key until what it asks for is visible.
+
+Beside each figure: seconds of CPU that the server and the browser needed, and the share of the machine that other
+processes took meanwhile; on a busy machine seconds of CPU tell more than seconds of the clock. Needs Chromium (`make browser`).
 """
 
 from __future__ import annotations
@@ -17,44 +21,99 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
+import psutil
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from orchestrator.compare.run_comparisons import result_of_candidate
-from orchestrator.store.leaderboard import LeaderboardQuery, SortKey
-from orchestrator.store.pages import JobState, Pages
+from benchmarks.dashboard_clicks import (
+    BOARD,
+    CODE,
+    GRID,
+    JOBS,
+    PLOT,
+    READER,
+    SENTENCE,
+    SIZE,
+    Clicks,
+    seen_in,
+)
+from benchmarks.dashboard_queries import time_queries
+from orchestrator.store.pages import Pages
 
+T = TypeVar("T")
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
 PORT = 8777
-ADDRESS = f"http://127.0.0.1:{PORT}"
-GRID = "[data-testid=stDataFrame] canvas"
-BOARD = "table.board"
-BOARD_ROWS = "table.board tbody th.name"
 VERDICT = ".st-key-run_verdict"
-CELLS = "[data-testid=stDataFrame] [role=gridcell]"
-PLOT = ".js-plotly-plot .main-svg"
-AXIS = ".js-plotly-plot .xtitle, .js-plotly-plot .x2title"
-SIDES = ".st-key-side_by_side"
-SENTENCE = ".st-key-verdict h3"
-JOBS = ".st-key-jobs_table"
 CANDIDATE = 1500
+HERE = Path(__file__).parents[1]
 FIRST = {
     "overview": ("", (".st-key-run_state",)),
     "leaderboard": ("leaderboard", (BOARD,)),
-    "compare two": (f"compare?cand={CANDIDATE}", (SENTENCE, SIDES)),
-    "recipe": (f"recipe?cand={CANDIDATE}", (SENTENCE, "[data-testid=stCode]")),
+    "compare two": (f"compare?cand={CANDIDATE}", (SENTENCE, READER)),
+    "recipe": (f"recipe?cand={CANDIDATE}", (SENTENCE, CODE)),
     "layer map": ("layers", (GRID, PLOT)),
-    "claims": ("claims", ("[data-testid=stCode]",)),
+    "claims": ("claims", (CODE,)),
     "jobs": ("job", (JOBS,)),
-    "card": (f"card?cand={CANDIDATE}", ("[data-testid=stCode]",)),
+    "card": (f"card?cand={CANDIDATE}", (CODE,)),
 }
-"""Each view's address, what its first data are, and its chart where it has one."""
+"""Each view's address, what its first data are, and what comes after them."""
+EMPTY = ("", ("[data-testid=stMarkdown]",))
+
+
+@dataclass
+class Figure:
+    """What was measured of one thing."""
+
+    wall_s: list[float] = field(default_factory=list)
+    server_s: list[float] = field(default_factory=list)
+    """CPU of the server."""
+    browser_s: list[float] = field(default_factory=list)
+    others: list[float] = field(default_factory=list)
+    """Share of the machine's CPU that other processes took."""
+
+
+@dataclass
+class Served:
+    """A server of Streamlit."""
+
+    name: str
+    port: int
+    process: subprocess.Popen[bytes]
+    figures: dict[str, Figure] = field(default_factory=dict)
+
+    @property
+    def address(self) -> str:
+        """The URL of its first page."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def figure(self, name: str) -> Figure:
+        """The figure of this name."""
+        return self.figures.setdefault(name, Figure())
+
+    @contextmanager
+    def cpu_of(self, figure: Figure) -> Iterator[None]:
+        """Add the CPU that server, browser and others need meanwhile to a figure."""
+        server, own, busy, start = self._cpu_s(), _own_cpu_s(), _machine_cpu_s(), time.perf_counter()
+        yield
+        wall_s = time.perf_counter() - start
+        server_s, own_s = self._cpu_s() - server, _own_cpu_s() - own
+        figure.server_s.append(server_s)
+        figure.browser_s.append(own_s - server_s)
+        others_s = _machine_cpu_s() - busy - own_s
+        figure.others.append(max(0.0, others_s / wall_s / (os.cpu_count() or 1)))
+
+    def _cpu_s(self) -> float:
+        times = psutil.Process(self.process.pid).cpu_times()
+        return times.user + times.system
 
 
 def main() -> None:
@@ -64,302 +123,174 @@ def main() -> None:
     )
     parser.add_argument("--home", type=Path, required=True, help="folder made by make_store.py")
     parser.add_argument("--rounds", type=int, default=10, help="how often everything is done")
+    parser.add_argument("--before", type=Path, help="checkout of another version, measured in turn")
+    parser.add_argument("--only", help="names of first paints, separated by commas; no interactions")
     parser.add_argument("--queries", action="store_true", help="time the store's answers only")
     parser.add_argument("--against", type=Path, help="with --queries: another such folder, asked in turn")
     options = parser.parse_args()
     if options.queries:
-        _queries([options.home, *([options.against] if options.against else [])], options.rounds)
+        homes = [options.home, *([options.against] if options.against else [])]
+        time_queries(homes, options.rounds, CANDIDATE)
         return
-    with sync_playwright() as playwright:
+    run = _whole_run(options.home)
+    with sync_playwright() as playwright, ExitStack() as stack:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        with _served(options.home):
-            _report("first page after the start", [_first(browser, *FIRST["leaderboard"])[0]])
-            for name, (path, seen) in FIRST.items():
-                _first(browser, path, seen)
-                times = [_first(browser, path, seen) for _ in range(options.rounds)]
-                for what, each in zip(("", ", its chart"), zip(*times, strict=True), strict=False):
-                    _report(f"first paint, {name}{what}", list(each))
-            _verdicts(browser, options.home, options.rounds)
-            clicks = Clicks(browser)
-            try:
-                for _ in range(options.rounds):
-                    clicks.round()
-            finally:
-                for name, took in clicks.took.items():
-                    _report(f"interaction, {name}", took)
+        empty = stack.enter_context(_served("empty page", PORT, _empty_words(stack), HERE, options.home))
+        boards = {"now": HERE} | ({"before": options.before.resolve()} if options.before else {})
+        served = [
+            stack.enter_context(_served(name, PORT + n, ["-m", "dashboard"], checkout, options.home))
+            for n, (name, checkout) in enumerate(boards.items(), start=1)
+        ]
+        _first_paints(browser, empty, served, run, options)
+        if not options.only:
+            _interactions(browser, served, run, options.rounds)
         browser.close()
 
 
-def _verdicts(browser: Browser, home: Path, rounds: int) -> None:
-    """From opening the leaderboard of the whole run until its verdict is there, the first time after a start apart."""
+def _first_paints(
+    browser: Browser, empty: Served, served: list[Served], run: str, options: argparse.Namespace
+) -> None:
+    """Every view in turn, the versions in turn; the first answer of each view after the start is apart."""
+    only = options.only.split(",") if options.only else None
+    views = {name: view for name, view in FIRST.items() if only is None or name in only}
+    for board in served:
+        _paint(browser, board, "first page after the start", FIRST["leaderboard"])
+    for number in range(options.rounds + 1):
+        apart = " (first time)" if number == 0 else ""
+        _paint(browser, empty, f"empty page{apart}", EMPTY)
+        for name, view in views.items():
+            for board in served:
+                _paint(browser, board, f"{name}{apart}", view)
+        for board in served if only is None or "verdict" in only else ():
+            _verdict(browser, board, f"verdict of 3,241 paths{apart}", run)
+    for board in (empty, *served):
+        for name, figure in board.figures.items():
+            _report(f"{board.name}: {name}", figure)
+
+
+def _paint(browser: Browser, board: Served, name: str, view: tuple[str, tuple[str, ...]]) -> None:
+    """Open a view in a browser that knows nothing of the page, until each of its parts is visible."""
+    path, parts = view
+
+    def show(page: Page) -> list[float]:
+        start, took = time.perf_counter(), []
+        page.goto(f"{board.address}/{path}", wait_until="commit")
+        for part in parts:
+            seen_in(page, part)
+            took.append(time.perf_counter() - start)
+        return took
+
+    took = _in_new_window(browser, board, board.figure(name), show)
+    board.figure(name).wall_s.append(took[0])
+    for later in took[1:]:
+        board.figure(f"{name}, all of it").wall_s.append(later)
+
+
+def _verdict(browser: Browser, board: Served, name: str, run: str) -> None:
+    """From opening the leaderboard of the whole run until its verdict is visible."""
+
+    def show(page: Page) -> float:
+        start = time.perf_counter()
+        page.goto(f"{board.address}/leaderboard?run={run}", wait_until="commit")
+        seen_in(page, VERDICT, "Single benchmarks")
+        return time.perf_counter() - start
+
+    figure = board.figure(name)
+    figure.wall_s.append(_in_new_window(browser, board, figure, show))
+
+
+def _in_new_window(browser: Browser, board: Served, figure: Figure, show: Callable[[Page], T]) -> T:
+    page = browser.new_context(viewport=SIZE).new_page()
+    try:
+        with board.cpu_of(figure):
+            return show(page)
+    finally:
+        page.context.close()
+        time.sleep(0.3)  # the server ends the session
+
+
+def _interactions(browser: Browser, served: list[Served], run: str, rounds: int) -> None:
+    """The same clicks on every version, in turn."""
+    clicks = {board.name: Clicks(browser, board.address, run, CANDIDATE) for board in served}
+    try:
+        for _ in range(rounds):
+            for board in served:
+                clicks[board.name].round()
+    finally:
+        for board in served:
+            for name, took in clicks[board.name].took.items():
+                _report(f"{board.name}: interaction, {name}", Figure(wall_s=took))
+
+
+def _whole_run(home: Path) -> str:
+    """The run whose comparisons the store keeps."""
     store = Pages.open(f"sqlite:///{home / 'store.sqlite'}", create=False, read_only=True)
     assert isinstance(store, Pages)
     run = next(run.id for run in store.runs(limit=200) if store.kept_keys(run.id, 0))
     store.close()
-    took = []
-    for number in range(rounds + 1):
-        page = browser.new_context(viewport={"width": 1440, "height": 1000}).new_page()
-        start = time.perf_counter()
-        page.goto(f"{ADDRESS}/leaderboard?run={run}", wait_until="commit")
-        seen_in(page, VERDICT, "Single benchmarks")
-        took.append(time.perf_counter() - start)
-        if not number:
-            _report("verdict of 3,241 paths, first time after the start", took)
-        page.context.close()
-    _report("verdict of 3,241 paths", took[1:])
+    return run
+
+
+def _empty_words(stack: ExitStack) -> list[str]:
+    """The words that serve a page with one line."""
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    script = folder / "empty.py"
+    script.write_text('import streamlit as st\n\nst.markdown("One line")\n')
+    options = ("--server.headless=true", "--server.fileWatcherType=none", "--browser.gatherUsageStats=false")
+    return ["-m", "streamlit", "run", str(script), *options]
 
 
 @contextmanager
-def _served(home: Path) -> Iterator[None]:
-    words = [sys.executable, "-P", "-m", "dashboard", "--server.port", str(PORT)]
-    environment = {**os.environ, "MERGEBOARD_HOME": str(home)}
+def _served(name: str, port: int, words: list[str], checkout: Path, home: Path) -> Iterator[Served]:
+    environment = {**os.environ, "MERGEBOARD_HOME": str(home), "PYTHONPATH": str(checkout)}
     environment.pop("MERGEBOARD_DATABASE_URL", None)
-    server = subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command = [sys.executable, "-P", *words, "--server.port", str(port)]
+    server = subprocess.Popen(
+        command, env=environment, cwd=checkout, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    board = Served(name, port, server)
     try:
         for _ in range(240):
             try:
-                urllib.request.urlopen(f"{ADDRESS}/_stcore/health", timeout=2).close()
+                urllib.request.urlopen(f"{board.address}/_stcore/health", timeout=2).close()
                 break
             except OSError:
                 time.sleep(0.25)
         else:
-            sys.exit("The dashboard does not start; run `mergeboard dashboard` to see why.")
-        yield
+            sys.exit(
+                f"The server of {name} does not start; run `mergeboard dashboard` in {checkout} to see why."
+            )
+        yield board
     finally:
         server.terminate()
         server.wait(20)
 
 
-def _first(browser: Browser, path: str, seen: tuple[str, ...]) -> tuple[float, ...]:
-    """Seconds until each of these is visible in a browser that knows nothing of the page."""
-    page = browser.new_context(viewport={"width": 1440, "height": 1000}).new_page()
-    start, took = time.perf_counter(), []
-    page.goto(f"{ADDRESS}/{path}", wait_until="commit")
-    for there in seen:
-        seen_in(page, there)
-        took.append(time.perf_counter() - start)
-    page.context.close()
-    return tuple(took)
+def _own_cpu_s() -> float:
+    """CPU seconds of this process and of all that it started: the browser and the servers."""
+    total = 0.0
+    own = psutil.Process()
+    for process in (own, *own.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            total += times.user + times.system
+    return total
 
 
-_EVERYWHERE = (
-    "(s => [...document.querySelectorAll(s), ...[...document.querySelectorAll('*')]"
-    ".flatMap(e => e.shadowRoot ? [...e.shadowRoot.querySelectorAll(s)] : [])])"
-)
+def _machine_cpu_s() -> float:
+    times = psutil.cpu_times()
+    return float(sum(times) - times.idle - times.iowait - times.guest - times.guest_nice)
 
 
-def seen_in(page: Page, selector: str, text: str = "", *, exactly: bool = False) -> None:
-    """Wait for the frame in which such an element with such a text in it, or exactly such a text, is visible.
-
-    Elements of components are looked for in their shadow trees too.
-
-    A locator would ask ever more rarely, at last twice a second: too coarse to measure with.
-    """
-    page.wait_for_function(
-        f"([selector, text, exactly]) => {_EVERYWHERE}(selector).some(e => e.checkVisibility()"
-        " && (exactly ? e.textContent.trim() === text : e.textContent.includes(text))"
-        " && e.getBoundingClientRect().width > 0 && e.getBoundingClientRect().height > 0)",
-        arg=[selector, text, exactly],
-        timeout=60_000,
-    )
-
-
-class Clicks:
-    """One person at work in one window: the same round of clicks again and again."""
-
-    def __init__(self, browser: Browser) -> None:
-        self.took: dict[str, list[float]] = {}
-        self.page = browser.new_context(viewport={"width": 1440, "height": 1000}).new_page()
-        self.page.set_default_timeout(60_000)
-        self.page.goto(f"{ADDRESS}/leaderboard")
-        self.page.locator(BOARD).first.wait_for()
-        self._settle()
-
-    def round(self) -> None:
-        """Every kind of click once, on all pages."""
-        self._leaderboard()
-        self._compare()
-        self._layer_map()
-        self._others()
-
-    def _leaderboard(self) -> None:
-        page = self.page
-        self._go("Leaderboard", BOARD)
-        self._timed("next page of the leaderboard", self._button("Next"), self._text("26 to 50"))
-        box = page.get_by_label("Search", exact=True)
-        box.fill("(33, ")
-        self._timed("search", lambda: page.keyboard.press("Enter"), self._text("of 47 recipes"))
-        box.fill("")
-        box.focus()
-        self._timed("search is taken back", lambda: page.keyboard.press("Enter"), self._text("of 3,240"))
-        header = page.locator(BOARD).get_by_role("button", name="MATH Lvl 5")
-        self._timed("sorted by a benchmark", header.click, self._changed(BOARD_ROWS))
-        self._timed("worst first", header.click, self._changed(BOARD_ROWS))
-        tick = page.locator(BOARD).get_by_role("checkbox").nth(1)
-        self._timed("a tick", tick.click, self._seen("[data-testid=stCaptionContainer]", "1 ticked"))
-        self._timed("untick", tick.click, self._seen("[data-testid=stCaptionContainer]", "0 ticked"))
-        back = page.locator(BOARD).get_by_role("button", name="Mean")
-        self._timed("back to the mean", back.click, self._changed(BOARD_ROWS))
-        self._timed("Δ % in its cells", self._word("Δ %"), self._seen(".delta", " %"))
-        self._word("Δ points")()
-        self._settle()
-
-    def _compare(self) -> None:
-        self._go("Compare two", SIDES)
-        self._timed("another benchmark", self._word("MATH Lvl 5"), self._changed(SIDES))
-        self._timed("questions both right", self._word("Both right"), self._changed(SIDES))
-
-    def _layer_map(self) -> None:
-        page = self.page
-        self._go("Layer map", PLOT)
-        self._timed("next page of its ranking", self._button("Next"), self._changed(CELLS))
-        self._timed("a cell of the map", self._map_cell, self._changed(".st-key-path_detail"))
-        for name, title in (
-            ("Skylines", "Layer"),
-            ("Pareto front", "Layers added"),
-        ):
-            self._timed(f"picture {name}", self._word(name), self._seen(AXIS, title))
-        page.get_by_role("combobox", name="Measure").click()
-        another = page.get_by_role("option", name="MuSR")
-        self._timed(
-            "another measure", another.click, self._changed(".stMain [data-testid=stCaptionContainer]")
-        )
-
-    def _others(self) -> None:
-        self._go("Claims", "[data-testid=stCode]")
-        self._go("Recipe", SENTENCE)
-        self._go("Job", JOBS)
-        self._timed("failed jobs", self._word("✗ failed"), self._changed("[data-testid=stCaptionContainer]"))
-        self._go("Card", "[data-testid=stCode]")
-        self._timed("a card's table", self._word("Markdown table"), self._seen("[data-testid=stCode]", "| "))
-        self._go("Overview", ".st-key-run_state")
-
-    def _go(self, name: str, there: str = GRID) -> None:
-        link = self.page.get_by_test_id("stSidebarNav").get_by_role("link", name=name, exact=True)
-        self._timed(f"to {name.lower()}", link.click, self._there(name, there))
-
-    def _timed(self, name: str, act: Callable[[], object], there: Callable[[], object]) -> None:
-        start = time.perf_counter()
-        act()
-        there()
-        self.took.setdefault(name, []).append(time.perf_counter() - start)
-        self._settle()
-
-    def _settle(self) -> None:
-        """Let what still comes (charts below, comparisons) come, so that the next click is measured alone."""
-        self.page.wait_for_timeout(400)
-        self.page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
-        self.page.wait_for_timeout(200)
-
-    def _there(self, heading: str, there: str) -> Callable[[], None]:
-        def wait() -> None:
-            seen_in(self.page, "[data-testid=stHeading]", heading, exactly=True)
-            seen_in(self.page, there)
-
-        return wait
-
-    def _text(self, text: str) -> Callable[[], None]:
-        return self._seen("[data-testid=stCaptionContainer]", text)
-
-    def _seen(self, selector: str, text: str) -> Callable[[], None]:
-        return lambda: seen_in(self.page, selector, text)
-
-    def _button(self, name: str) -> Callable[[], None]:
-        return self.page.get_by_role("button", name=name).first.click
-
-    def _word(self, text: str) -> Callable[[], None]:
-        return self.page.get_by_text(text).last.click
-
-    def _map_cell(self) -> None:
-        """A place in the upper right half, another one in each round."""
-        j = 40 + len(self.took["a cell of the map"]) if "a cell of the map" in self.took else 40
-        at = self.page.locator(".js-plotly-plot").first.evaluate(
-            f"p => {{ const l = p._fullLayout, b = p.getBoundingClientRect();"
-            f" return [b.x + l.xaxis._offset + l.xaxis.d2p({j}), b.y + l.yaxis._offset + l.yaxis.d2p(20)] }}"
-        )
-        self.page.mouse.click(*at)
-
-    def _changed(self, selector: str) -> Callable[[], None]:
-        """Wait until the text of these elements is another than now."""
-        text = f"{_EVERYWHERE}({selector!r}).map(e => e.textContent).join('|')"
-        before = self.page.evaluate(text)
-
-        def wait() -> None:
-            self.page.wait_for_function(
-                f"before => {{ const now = {text}; return now && now !== before }}", arg=before
-            )
-
-        return wait
-
-
-def _queries(homes: list[Path], rounds: int) -> None:
-    """Every question that a page asks, about the newest run of each store; the stores take turns."""
-    stores = [
-        Pages.open(f"sqlite:///{home / 'store.sqlite'}", create=False, read_only=True) for home in homes
-    ]
-    asked = [_questions(pages) for pages in stores if isinstance(pages, Pages)]
-    for name in asked[0]:
-        took: list[list[float]] = [[] for _ in asked]
-        for number in range(rounds + 1):
-            for questions, mine in zip(asked, took, strict=True):
-                start = time.perf_counter()
-                questions[name]()
-                if number:
-                    mine.append(time.perf_counter() - start)
-        medians = [statistics.median(mine) for mine in took]
-        more = f"   times {medians[-1] / medians[0]:.1f}" if len(medians) > 1 else ""
-        print(f"{name:32s} " + "   ".join(f"{m:7.4f} s" for m in medians) + more, flush=True)
-    for pages in stores:
-        pages.close()
-
-
-def _questions(pages: Pages) -> dict[str, Callable[[], object]]:
-    run = pages.runs(limit=1)[0]
-    columns = pages.columns(run.id)
-    first, base = columns[0], pages.base_of(run.id)
-    candidate = pages.candidate(run.id, CANDIDATE)
-    assert base is not None
-    assert candidate is not None
-    some = pages.job_list(run.id, limit=1)[1][0].digest
-    board = LeaderboardQuery(
-        run_id=run.id, suite=first.suite, engine_digest=first.engine_digest, limit=25, descending=True
-    )
-    by_benchmark = board.model_copy(
-        update={"sort": SortKey.BENCHMARK, "benchmark": first.benchmark, "offset": 1000}
-    )
-    return {
-        "overview: all runs": lambda: pages.runs(limit=200),
-        "overview: progress": lambda: pages.progress(run.id),
-        "overview: GPU-hours": lambda: pages.usage(run.id),
-        "overview: pace": lambda: pages.pace(run.id),
-        "overview: outcomes over time": lambda: pages.arrivals(run.id, run.created_at, 60),
-        "overview: failures": lambda: pages.failures(run.id),
-        "overview: failed attempts": lambda: pages.failed_work(run.id),
-        "overview: what runs": lambda: pages.running_work(run.id),
-        "overview: imported runs": lambda: pages.imports(limit=200),
-        "leaderboard: columns": lambda: pages.columns(run.id),
-        "leaderboard: a page": lambda: pages.leaderboard(board),
-        "leaderboard: by mean": lambda: pages.leaderboard(board.model_copy(update={"sort": SortKey.MEAN})),
-        "leaderboard: by a benchmark": lambda: pages.leaderboard(by_benchmark),
-        "leaderboard: evaluated jobs": lambda: pages.scored_candidates(run.id),
-        "leaderboard: kept comparisons": lambda: pages.kept_comparisons(run.id, base.position),
-        "leaderboard: search": lambda: pages.leaderboard(board.model_copy(update={"search": "(20, "})),
-        "compare: names": lambda: pages.search_candidates(run.id, "(20, ", 300),
-        "compare: a candidate's scores": lambda: pages.candidate_scores(run.id, CANDIDATE),
-        "map: all candidates": lambda: pages.candidates(run.id),
-        "map: one measure": lambda: pages.column_scores(run.id, first),
-        "map: what failed": lambda: pages.unscored(run.id, first),
-        "claims: cards": lambda: pages.cards(limit=200),
-        "jobs: a page": lambda: pages.job_list(run.id, limit=15),
-        "jobs: those that wait": lambda: pages.job_list(run.id, state=JobState.WAITING, limit=15),
-        "jobs: one": lambda: (pages.job_detail(some, run.id), pages.attempts(some), pages.outcomes([some])),
-        "card: its numbers": lambda: result_of_candidate(pages, run.id, candidate, first.engine_key),
-    }
-
-
-def _report(name: str, took: list[float]) -> None:
+def _report(name: str, figure: Figure) -> None:
+    cpu = ""
+    if figure.server_s:
+        server, browser = statistics.median(figure.server_s), statistics.median(figure.browser_s)
+        others = 100 * statistics.median(figure.others)
+        cpu = f"   CPU server {server:4.2f} browser {browser:4.2f} s, others {others:3.0f} %"
+    wall_s = figure.wall_s
     print(
-        f"{name:58s} median {statistics.median(took):5.2f} s   worst {max(took):5.2f} s   n {len(took)}",
+        f"{name:52s} median {statistics.median(wall_s):5.2f} s   worst {max(wall_s):5.2f} s   n {len(wall_s)}{cpu}",
         flush=True,
     )
 

@@ -7,6 +7,8 @@ import sys
 import threading
 from pathlib import Path
 
+import dashboard
+
 _SWITCH_S = 0.0005
 _NEEDED = (
     "dashboard.frame",
@@ -21,6 +23,7 @@ _NEEDED = (
 
 def main() -> None:
     """Start Streamlit."""
+    dashboard.is_server = True
     from streamlit.runtime.pages_manager import PagesManager
     from streamlit.web import cli
 

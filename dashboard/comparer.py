@@ -16,14 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
-from pydantic import ValidationError
-
-from evals.errors import EvaluationError
+from dashboard.comparing_process import EXPECTED, Compared, ComparingProcess, unexpected
 from orchestrator.compare import Side
 from orchestrator.compare.family import At, PairOfRun, RunFamily, pairs_of_run
 from orchestrator.compare.kept import PairReader, fill_kept
 from orchestrator.compare.run_comparisons import SideReader, result_of_candidate
-from orchestrator.errors import MergeboardError
 from orchestrator.store.leaderboard import CandidateScores
 from orchestrator.store.pages import Pages
 
@@ -58,13 +55,24 @@ class _OpenFamily:
         self.base = base
         self.family = RunFamily(())
         self.read_at = float("-inf")
+        self.n_evaluations = -1
         self.asked_at = 0.0
         self.first: tuple[At, ...] = ()
         self.unread_at: dict[At, float] = {}
         self.cached: dict[object, object] = {}
 
-    def take(self, pairs: Collection[PairOfRun], pages: Pages) -> None:
-        """Replace the pairs: comparisons of unchanged ones stay, kept ones are read from the store."""
+    def refresh(self, pages: Pages) -> None:
+        """Take what is new in the store: evaluations, and comparisons that it keeps."""
+        n_evaluations = pages.count_evaluations(self.run_id)
+        if n_evaluations != self.n_evaluations:
+            self._take(pairs_of_run(pages.scored_candidates(self.run_id), self.base))
+            self.n_evaluations = n_evaluations
+        if fill_kept(pages, self.run_id, self.base, self.family):
+            self.cached.clear()
+        self.read_at = time.monotonic()
+
+    def _take(self, pairs: Collection[PairOfRun]) -> None:
+        """Replace the pairs: comparisons of unchanged ones stay."""
         old, family = self.family, RunFamily(tuple(pairs))
         if family.pairs.keys() == old.pairs.keys() and all(
             pair.key == old.pairs[at].key for at, pair in family.pairs.items()
@@ -74,8 +82,6 @@ class _OpenFamily:
             family.carry_over(old)
             self.cached.clear()
         self.family = family
-        if fill_kept(pages, self.run_id, self.base, family):
-            self.cached.clear()
 
     def due(self) -> set[At]:
         """Pairs whose samples could not be read, to be retried now."""
@@ -94,7 +100,10 @@ class _OpenFamily:
 
 
 class Comparer:
-    """Holds the families that pages look at, and computes what is missing of them, one pair after another."""
+    """Holds the families that pages look at, and computes what is missing of them, one pair after another.
+
+    With a `process` it computes there what pages do not wait for.
+    """
 
     _page_at: ClassVar[float] = 0.0
 
@@ -103,8 +112,9 @@ class Comparer:
         """Pause all comparers until a page is drawn."""
         cls._page_at = time.monotonic()
 
-    def __init__(self, pages: Pages, home: Path) -> None:
+    def __init__(self, pages: Pages, home: Path, process: ComparingProcess | None = None) -> None:
         self._pages = pages
+        self._process = process
         self._reader = SideReader(home, kept=_MOST_EVALUATIONS)
         self._pairs = PairReader(pages, self._reader)
         self._lock = threading.Condition(threading.RLock())
@@ -142,7 +152,7 @@ class Comparer:
             pair = opened.family.pairs.get(at)
             if pair is None or (opened.family.has(at) and at not in opened.due()):
                 return
-        self._make(opened, pair)
+        self._make(opened, pair, self._compare)
 
     @property
     def pair_s(self) -> float | None:
@@ -164,19 +174,23 @@ class Comparer:
             self._open.popitem(last=False)
         fresh_s = _FRESH_S if opened.family.missing or not opened.family.pairs else _AGAIN_S
         if time.monotonic() - opened.read_at > fresh_s:
-            opened.take(pairs_of_run(self._pages.scored_candidates(run_id), base), self._pages)
-            opened.read_at = time.monotonic()
+            opened.refresh(self._pages)
         return opened
 
+    def _compare(self, run_id: str, pair: PairOfRun) -> Compared:
+        comparison, unread = self._pairs.compare(run_id, pair)
+        return comparison.model_dump_json(), unread
+
     def _work(self) -> None:
+        compare = self._compare if self._process is None else self._process.compare
         while True:
             opened, pair = self._next()
             try:
-                self._make(opened, pair)
+                self._make(opened, pair, compare)
             except Exception as error:
                 # An unexpected error must not end the only thread: log it, report this pair as broken.
                 logger.exception("the comparison %s failed", pair.key)
-                self._failed(opened, pair, _unexpected(error))
+                self._failed(opened, pair, unexpected(error))
 
     def _next(self) -> tuple[_OpenFamily, PairOfRun]:
         """Wait until pages are drawn and a pair of a family that was asked for lately is missing."""
@@ -191,17 +205,19 @@ class Comparer:
                             return opened, pair
                 self._lock.wait(left if left > 0 else None)
 
-    def _make(self, opened: _OpenFamily, pair: PairOfRun) -> None:
+    def _make(
+        self, opened: _OpenFamily, pair: PairOfRun, compare: Callable[[str, PairOfRun], Compared]
+    ) -> None:
         start = time.monotonic()
         try:
-            comparison, unread = self._pairs.compare(opened.run_id, pair)
-        except (EvaluationError, MergeboardError, ValidationError, OSError) as error:
+            spec, unread = compare(opened.run_id, pair)
+        except EXPECTED as error:
             self._failed(opened, pair, str(error))
             return
         with self._lock:
             self._seconds.append(time.monotonic() - start)
             if opened.family.pairs.get(pair.at) == pair:
-                opened.family.add(pair.at, comparison.model_dump_json())
+                opened.family.add(pair.at, spec)
                 opened.unread_at.pop(pair.at, None)
                 if unread:
                     opened.unread_at[pair.at] = time.monotonic()
@@ -212,11 +228,3 @@ class Comparer:
             opened.family.fail(pair.at, reason)
             opened.unread_at[pair.at] = time.monotonic()
             opened.cached.clear()
-
-
-def _unexpected(error: Exception) -> str:
-    reason = (str(error).splitlines() or [""])[0]
-    return (
-        f"This comparison failed unexpectedly ({type(error).__name__}: {reason}); the dashboard's log has the traceback, and "
-        "`mergeboard db check` tells whether the store and its samples are whole."
-    )

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import streamlit as st
 
+import dashboard
 from dashboard import data
 from dashboard.comparer import Comparer, Scored
+from dashboard.comparing_process import ComparingProcess
 from evals.scores import PROBE_SUITE
 from orchestrator.compare import Comparison
 from orchestrator.compare.family import RunFamily
@@ -92,7 +94,8 @@ def in_suite(result: PairResult, suite: str) -> PairResult:
 @st.cache_resource(max_entries=4, show_spinner=False)
 def comparer(_pages: Pages, name: str, home: Path) -> Comparer:
     """The comparer of a store; `name` is the cache key of the store."""
-    return Comparer(_pages, home)
+    process = ComparingProcess() if dashboard.is_server else None
+    return Comparer(_pages, home, process)
 
 
 def comparer_of(pages: Pages) -> Comparer:

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from dashboard import address, data, widgets
 from dashboard.address import View
 from dashboard.comparisons import Comparer
+from dashboard.components.code import let_copy
 from dashboard.components.readable import make_readable
 from dashboard.pages import card as card_view
 from dashboard.pages import claims, compare, job, layer_map, leaderboard, overview
@@ -70,6 +71,7 @@ def main() -> None:
     st.html(_STYLE)
     make_readable()
     st.navigation(list(pages.values())).run()
+    let_copy()
 
 
 def _draw(view: View) -> None:

@@ -6,6 +6,7 @@ import streamlit as st
 from pydantic import Field
 
 from dashboard import data
+from dashboard.components.code import show_code
 from evals.engine import Frozen
 from evals.errors import EvaluationError
 from evals.layer_visits import VisitPath
@@ -139,4 +140,4 @@ def show_scan_verdict(verdict: ScanVerdict, warning: str | None) -> None:
         if verdict.details:
             st.caption(escaped(" ".join(verdict.details), 900))
         if verdict.command:
-            st.code(verdict.command, language=None, wrap_lines=True)
+            show_code(verdict.command)

@@ -85,7 +85,9 @@ def layer_map(runs: Mapping[str, Sequence[CandidateRecord]], base: CandidateReco
             seen.add(layers)
             # The path was validated when planned; validating thousands of paths would delay the page.
             path = LayerPath.of_validated(layers, n_layers)
-            label = path.label if path.label not in labels else f"{path.label} #{candidate.position}"
+            label = path.label
+            if label in labels:
+                label = f"{label} #{candidate.position}"
             labels.add(label)
             paths.append(path)
             places.append(
@@ -111,7 +113,7 @@ def scan_of(
     With more than one column its first measure combines them: probes in spreads of the `ranking`'s paths,
     benchmarks as their mean.
     """
-    values = {title(c): _values(pages, paths, c) for c in columns}
+    values = _values(pages, paths, columns)
     first = paths.runs[0]
     base: dict[str, float] = {}
     for text, by_place in values.items():
@@ -119,7 +121,7 @@ def scan_of(
             return None, f"The base has no score of {text} yet; differences need one."
         base[text] = by_place[first, paths.base]
     failed = frozenset(
-        (run_id, position) for run_id in paths.runs for c in columns for position in pages.unscored(run_id, c)
+        (run_id, position) for run_id in paths.runs for position in pages.unscored(run_id, columns)
     )
     measures = [measure_of(c) for c in columns]
     together = _together(columns, base, ranking)
@@ -142,12 +144,15 @@ def scan_of(
     return scan, None
 
 
-def _values(pages: Pages, paths: LayerMap, column: Column) -> dict[tuple[str, int], float]:
-    return {
-        (run_id, position): value
-        for run_id in paths.runs
-        for position, value in pages.column_scores(run_id, column).items()
-    }
+def _values(
+    pages: Pages, paths: LayerMap, columns: Sequence[Column]
+) -> dict[str, dict[tuple[str, int], float]]:
+    """Values by the title of a column and the place of a path."""
+    values: dict[str, dict[tuple[str, int], float]] = {title(c): {} for c in columns}
+    for run_id in paths.runs:
+        for column, by_position in pages.scores_in_columns(run_id, columns).items():
+            values[title(column)].update(((run_id, at), value) for at, value in by_position.items())
+    return values
 
 
 def warning_of(suite: str) -> str | None:

@@ -9,6 +9,7 @@ import pandas as pd
 import streamlit as st
 from pandas.io.formats.style import Styler
 
+from dashboard.components.code import show_code
 from orchestrator.charts import Theme
 from orchestrator.charts.theme import LOOKS
 from orchestrator.display.text_safety import cell, escaped
@@ -117,8 +118,7 @@ def show_message(
         st.markdown(f"**{icon} {escaped(title)}**")
         st.text(sentence)
         if command:
-            # Coloured words of a command have too little contrast for WCAG AA.
-            st.code(command, language=None, wrap_lines=True)
+            show_code(command)
 
 
 def notes(texts: Sequence[str]) -> None:

@@ -171,7 +171,8 @@ class LayerPath(Frozen):
             return "baseline"
         if varied := self.varied_block:
             return f"({varied[0]}, {varied[1]}){suffix_of(varied[2])}"
-        return f"({self.block[0]}, {self.block[1]})" if self.block else self.canonical
+        block = self.block
+        return f"({block[0]}, {block[1]})" if block else self.canonical
 
     @property
     def source_layers(self) -> tuple[int, ...]:

@@ -8,7 +8,6 @@ from orchestrator.charts.theme import LOOKS, Theme
 
 _ACCENT = {Theme.LIGHT: "#0b5fa5", Theme.DARK: "#6cb4f5"}
 _DIFFERS = {Theme.LIGHT: "#f7e3a1", Theme.DARK: "#5c4a12"}
-_STRING = {Theme.LIGHT: "#0a6b33", Theme.DARK: "#7ee0a3"}
 
 
 def component_colours() -> dict[str, str]:
@@ -27,5 +26,4 @@ def component_colours() -> dict[str, str]:
         "chosen": mixed(accent, look.paper, 0.10 if theme is Theme.LIGHT else 0.20),
         "hover": mixed(look.faint, look.paper, 0.08),
         "differs": _DIFFERS[theme],
-        "string": _STRING[theme],
     }

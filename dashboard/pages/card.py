@@ -10,6 +10,7 @@ import streamlit as st
 from dashboard import address, data, widgets
 from dashboard.board import Row, flat, known_suite
 from dashboard.comparisons import comparer, comparison_of
+from dashboard.components.code import Language, show_code
 from dashboard.pages.candidates import choose_one, first_recipe, requested_candidate
 from dashboard.pages.job import base_place
 from dashboard.pages.leaderboard import scope, scores_of
@@ -22,11 +23,11 @@ from orchestrator.errors import CardError
 from orchestrator.store.pages import Column, Pages
 from orchestrator.store.records import CandidateRecord, RunRecord
 
-_FORMS = {
+_FORMS: dict[str, tuple[str, Language | None, str, str]] = {
     "model-index": ("model-index", "yaml", "README.metadata.yaml", "application/yaml"),
     "eval-results": (".eval_results", "yaml", "mergeboard.yaml", "application/yaml"),
-    "table": ("Markdown table", "markdown", "table.md", "text/markdown"),
-    "improvement": ("Relative improvement", "markdown", "improvement.md", "text/markdown"),
+    "table": ("Markdown table", None, "table.md", "text/markdown"),
+    "improvement": ("Relative improvement", None, "improvement.md", "text/markdown"),
 }
 
 
@@ -109,11 +110,11 @@ def _preview(
     except CardError as error:
         widgets.show_message("Not written", str(error), icon=":material/block:")
         return
-    st.code(text, language=language, wrap_lines=form != "table", height=420)
+    show_code(text, language, wrap_lines=form != "table", height=420)
     with st.container(horizontal=True):
         widgets.download(f"Download {file}", file, lambda: text, mime, "card_text")
     st.caption("The copy button is at the upper right of the text. The same from a shell, and into a README:")
-    st.code(_command(run, candidate, columns, form, name), language="bash")
+    show_code(_command(run, candidate, columns, form, name), "bash")
 
 
 def _command(

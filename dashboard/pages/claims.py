@@ -11,10 +11,11 @@ import streamlit as st
 from dashboard import address, data, widgets
 from dashboard.address import View
 from dashboard.board import known_suite
+from dashboard.components.code import show_code
 from evals.claims.records import CardCheck, CheckOutcome, Claim, Scale, Verdict, VerdictKind
 from evals.errors import EvaluationError
 from orchestrator.display.format import UNKNOWN, moment
-from orchestrator.display.text_safety import escaped, line, plain
+from orchestrator.display.text_safety import escaped, line
 from orchestrator.store.claim_records import CardRecord, CardSummary, ReproductionRecord
 from orchestrator.store.pages import Pages
 from orchestrator.store.records import RunRecord
@@ -99,12 +100,12 @@ def _card(pages: Pages, card: CardRecord) -> None:
         _reproduced(reproductions, card)
     else:
         st.caption("Nothing has been measured for this card yet. Its claims are checked by:")
-        st.code("mergeboard reproduce CARD.md", language=None)
+        show_code("mergeboard reproduce CARD.md")
         _claims(card.claims)
         _checks(card.checks)
         widgets.notes(card.notes)
     with st.expander("The card itself"):
-        st.code(plain(card.text), language=None, wrap_lines=True, height=420)
+        show_code(card.text, height=420)
 
 
 def _reproduced(reproductions: Sequence[ReproductionRecord], card: CardRecord) -> None:

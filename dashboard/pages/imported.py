@@ -9,6 +9,7 @@ import streamlit as st
 
 from dashboard import address, data, widgets
 from dashboard.board import known_suite
+from dashboard.components.code import show_code
 from orchestrator.display.format import moment
 from orchestrator.display.text_safety import escaped, line
 from orchestrator.store.claim_records import ImportedResultRecord, ImportedRunRecord
@@ -68,7 +69,7 @@ def _scores(pages: Pages, run: ImportedRunRecord) -> None:
             st.caption(escaped(f"Known of it: {facts}", 600))
         for text in _remarks(run, results):
             st.text(line(text, 400))
-        st.code(f"mergeboard compare {run.id} --base BASE", language=None)
+        show_code(f"mergeboard compare {run.id} --base BASE")
 
 
 def _cells(result: ImportedResultRecord) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import streamlit as st
 
 from dashboard import address, data, widgets
 from dashboard.address import View
-from dashboard.components.readable import show_command
+from dashboard.components.code import show_code, show_command
 from dashboard.components.rows import show_table
 from dashboard.logs import log_tail
 from dashboard.pages.candidates import requested_candidate
@@ -192,7 +192,7 @@ def _attempts(attempts: tuple[AttemptRecord, ...]) -> None:
             st.text(f"Attempt {attempt.number}: {plain(attempt.message, 1000)}")
         if tail:
             with st.expander(f"End of the log of attempt {attempt.number}", expanded=attempt is attempts[-1]):
-                st.code(plain(tail), language=None, wrap_lines=True, height=260)
+                show_code(tail, height=260)
 
 
 def _attempt_cells(attempt: AttemptRecord) -> dict[str, Any]:
@@ -364,4 +364,4 @@ def _provenance(run: RunRecord) -> None:
             "run_provenance",
         )
         st.caption("The sweep file")
-        st.code(plain(run.sweep), language="yaml", height=260)
+        show_code(run.sweep, "yaml", height=260)

@@ -10,6 +10,7 @@ import streamlit as st
 from dashboard import address, data, widgets
 from dashboard.address import View
 from dashboard.board import known_suite
+from dashboard.components.code import show_code
 from dashboard.pages.leaderboard import scores_of
 from dashboard.repeat import base_of, path_command
 from dashboard.scan_verdict import ScanVerdict
@@ -61,9 +62,7 @@ def show_path(
         suites = list(dict.fromkeys(c.suite for c in columns if known_suite(c.suite) is not None))
         # A probe result has to be confirmed on a leaderboard's suite.
         suites = suites or [_NEXT_SUITE]
-        st.code(
-            path_command(candidate, base_of(run), paths.n_layers, suites), language="bash", wrap_lines=True
-        )
+        show_code(path_command(candidate, base_of(run), paths.n_layers, suites), "bash")
         rows = _path_scores(pages, paths, place, columns)
         if rows:
             widgets.table(rows, "path_scores", columns=_helped(_SCORES), name="Scores of the path")

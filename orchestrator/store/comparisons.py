@@ -12,7 +12,15 @@ from evals.engine import Frozen
 from evals.scores import PROBE_SUITE
 from orchestrator.store.base import StorePart
 from orchestrator.store.joins import SCORED, protocols_of
-from orchestrator.store.tables import candidate_jobs, comparisons, jobs, outcomes, protocols, run_jobs
+from orchestrator.store.tables import (
+    candidate_jobs,
+    comparisons,
+    evaluations,
+    jobs,
+    outcomes,
+    protocols,
+    run_jobs,
+)
 
 _ID = ("run_id", "base", "candidate", "engine_key")
 
@@ -66,13 +74,22 @@ class KeptComparisons(StorePart):
                 suites[suite] = None
                 digests.append(digest)
             return tuple(
-                ScoredCandidate(
+                ScoredCandidate.model_construct(
                     position=position, engine_key=engine, suites=tuple(suites), jobs=tuple(digests)
                 )
                 for (position, engine), (suites, digests) in grouped.items()
             )
 
         return self._database.read(work)
+
+    def count_evaluations(self, run_id: str) -> int:
+        """Number of evaluations of a run's jobs so far: evaluations are never changed, so an equal number means no news."""
+        query = (
+            sa.select(sa.func.count())
+            .select_from(run_jobs.join(evaluations, evaluations.c.job_digest == run_jobs.c.job_digest))
+            .where(run_jobs.c.run_id == run_id)
+        )
+        return self._database.read(lambda c: c.scalar(query) or 0)
 
     def open_candidates(self, run_id: str) -> frozenset[int]:
         """Positions of the candidates that need a job of the run without an outcome."""

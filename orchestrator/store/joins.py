@@ -102,6 +102,23 @@ def first_candidate(run_id: sa.ColumnElement[str], job_digest: sa.ColumnElement[
     return candidates_of_job(run_id, job_digest, candidates.c.name).limit(1).scalar_subquery()
 
 
+def first_candidates(connection: sa.Connection, run_id: str, digests: Iterable[str]) -> dict[str, str]:
+    """Name of the first candidate of a run that needs each of these jobs, by the job's digest.
+
+    For many jobs at once: `first_candidate` looks through the run's candidates for each of them.
+    """
+    first = (
+        sa.select(candidate_jobs.c.job_digest, sa.func.min(candidate_jobs.c.candidate).label("position"))
+        .where(candidate_jobs.c.run_id == run_id, among(connection, candidate_jobs.c.job_digest, digests))
+        .group_by(candidate_jobs.c.job_digest)
+        .subquery()
+    )
+    query = sa.select(first.c.job_digest, candidates.c.name).join_from(
+        first, candidates, (candidates.c.run_id == run_id) & (candidates.c.position == first.c.position)
+    )
+    return {row.job_digest: row.name for row in connection.execute(query)}
+
+
 def protocols_of(connection: sa.Connection, digests: Iterable[str | None]) -> dict[str, Protocol]:
     """Protocols by their digests; unknown digests and None are omitted."""
     protocol_digests = {digest for digest in digests if digest is not None}

@@ -13,6 +13,7 @@ from streamlit.testing.v1 import AppTest
 from dashboard.address import View
 from orchestrator.store import Store
 from tests.support.demo_stores import demo_store
+from tests.support.page_text import codes
 from tests.support.time_bound import wall_bound
 
 
@@ -88,7 +89,7 @@ def test_every_page_of_an_empty_store_says_what_fills_it(home: Path, view: View)
     Store.open(f"sqlite:///{home / 'store.sqlite'}").close()
     app = framed(view).run()
     assert not app.exception, app.exception
-    assert any(code.value.startswith("mergeboard ") for code in app.code)
+    assert any(code.startswith("mergeboard ") for code in codes(app))
 
 
 def test_a_locked_store_is_given_up_soon_and_shown_when_it_is_free_again(home: Path) -> None:

@@ -66,7 +66,7 @@ def test_what_a_reader_comes_for_costs_few_clicks(two: tuple[Served, str], brows
     begin(page, overview)
     page.get_by_role("link", name="All recipes and scores").click()
     page.locator(BOARD).get_by_role("link", name="block (10, 17)", exact=True).first.click()
-    text = page.locator(".stCode", has_text="model-index:").locator("code")
+    text = page.locator(".mb-code", has_text="model-index:").locator("code")
     expect(text).to_be_visible()
     assert clicks(page) == 2
     assert yaml.safe_load(text.inner_text())["model-index"][0]["name"] == "block (10, 17)"

@@ -21,6 +21,7 @@ from orchestrator.store.records import AttemptRecord, Failure, FailureClass, Run
 from tests.dashboard.test_pages import page
 from tests.support.demo_stores import Maker, demo_store, load_suite, store_url
 from tests.support.made_results import DEMO, Made
+from tests.support.page_text import codes
 from tests.support.probe_store import HELD_OUT, LUCK, Shares, scan_store
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*was deleted while still open:ResourceWarning")
@@ -36,8 +37,8 @@ def _own_store(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def said(app: AppTest) -> str:
     """All text of a page outside its tables."""
     assert not app.exception, app.exception
-    parts = (*app.header, *app.subheader, *app.markdown, *app.caption, *app.text, *app.code, *app.warning)
-    return "\n".join(part.value for part in parts).replace("\\", "")
+    parts = (*app.header, *app.subheader, *app.markdown, *app.caption, *app.text, *app.warning)
+    return "\n".join([*(part.value for part in parts), *codes(app)]).replace("\\", "")
 
 
 @pytest.mark.parametrize(
@@ -69,7 +70,7 @@ def test_search_and_confirmation_are_one_scan(
         assert ranking["Layer path"].tolist()[0] == "(3, 6)"
         assert (ranking["Confirmed"].tolist()[0] if "Confirmed" in ranking else None) == first
         assert any("Best: **(3, 6)**" in m.value.replace("\\", "") for m in app.markdown)
-        assert any(code.value.startswith("mergeboard build '(3, 6)'") for code in app.code)
+        assert any(code.startswith("mergeboard build '(3, 6)'") for code in codes(app))
     assert "no layer path (99, 100)" in said(page("layer_map", run=search, path="(99, 100)").run())
     runs = next(f.value for f in page("overview", run=search).run().dataframe if "Recipes" in f.value)
     assert len(runs) == 1, "search and confirmation are one line"

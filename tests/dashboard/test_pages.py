@@ -17,6 +17,7 @@ from orchestrator.store.pages import Pages
 from orchestrator.store.tables import outcomes, run_jobs
 from tests.support.demo_stores import Maker, demo_store, load_suite, store_url
 from tests.support.made_results import DEMO, HOSTILE, Made
+from tests.support.page_text import codes
 from tests.support.pg import PostgresForTests
 from tests.support.probe_store import PROBE, probe_store
 
@@ -94,9 +95,7 @@ def test_leaderboard_refuses_what_may_not_be_compared(home: Path) -> None:
     app = page("compare", run=run, cand="1").run()
     assert not app.exception, app.exception
     assert any("chat template" in text.value for text in app.text)
-    assert any("chat_template: 'on'" in code.value for code in app.code), (
-        "the command that makes them comparable"
-    )
+    assert any("chat_template: 'on'" in code for code in codes(app)), "the command that makes them comparable"
 
 
 def test_claims_are_shown_with_verdict_and_reason(demo: str) -> None:
@@ -111,7 +110,7 @@ def test_claims_are_shown_with_verdict_and_reason(demo: str) -> None:
     assert "does not follow" in shown
     unchecked = page("claims", run=demo, card="ca4d0002").run()
     assert "Verdict" not in unchecked.dataframe[1].value
-    assert "mergeboard reproduce" in unchecked.code[0].value
+    assert "mergeboard reproduce" in codes(unchecked)[0]
 
 
 def test_imported_runs_stand_among_the_runs_and_are_marked(demo: str) -> None:
@@ -144,7 +143,7 @@ def test_hostile_text_is_text(home: Path) -> None:
         assert not app.exception, (name, app.exception)
         marked = [m.value for m in (*app.markdown, *app.caption, *app.header, *app.subheader)]
         assert not any("<script>" in text or "![x](" in text for text in marked), name
-        assert all(len(code.value) < 30_000 for code in app.code)
+        assert all(len(code) < 30_000 for code in codes(app))
 
 
 def test_the_store_cannot_be_written(demo: str, home: Path) -> None:
@@ -174,7 +173,7 @@ def test_probes_stand_between_what_knowing_nothing_gets_and_the_ceiling(home: Pa
     assert scores["Guess"].tolist() == [round(nothing, 3)]
     assert scores["Ceiling"].tolist() == [levels["ceiling"]]
     assert float(scores["Path"][0]) > float(scores["Base"][0]) > nothing
-    commands = next(c.value for c in app.code if c.value.startswith("mergeboard build"))
+    commands = next(c for c in codes(app) if c.startswith("mergeboard build"))
     build, evaluate = commands.splitlines()
     assert build.startswith("mergeboard build '(3, 6)' --base")
     assert evaluate.endswith("--layer-path '(3, 6)' --suite leaderboard-v2")
@@ -226,7 +225,7 @@ def test_the_card_of_a_run_of_probes_says_why_there_is_none(home: Path) -> None:
     app = page("card", run=run, cand="1").run()
     assert not app.exception, app.exception
     assert any("benchmark scores" in text.value for text in app.text)
-    assert app.code[0].value.endswith("--layer-path '(3, 6)' --suite leaderboard-v2")
+    assert codes(app)[0].endswith("--layer-path '(3, 6)' --suite leaderboard-v2")
     recipe = page("recipe", run=run, cand="1").run()
     assert not recipe.exception, recipe.exception
     assert any("Repeated: [3, 6) twice" in text.value for text in recipe.text)

@@ -9,7 +9,7 @@ import streamlit as st
 
 from dashboard import address, data
 from dashboard.address import View
-from dashboard.components.readable import show_command
+from dashboard.components.code import show_command
 from dashboard.pages.job import base_place
 from dashboard.repeat import EvaluatedSide, together_command
 from orchestrator.compare import Comparison, ComparisonRow

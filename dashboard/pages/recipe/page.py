@@ -8,9 +8,9 @@ from dashboard import address, data, widgets
 from dashboard.address import View
 from dashboard.board import known_suite
 from dashboard.comparisons import Broken, comparer, comparison_of
+from dashboard.components.code import show_code, show_command
 from dashboard.components.colours import component_colours
 from dashboard.components.facts import show_facts
-from dashboard.components.readable import show_command
 from dashboard.components.rows import VERDICT_MEANING, show_rows, show_table
 from dashboard.pages.candidates import choose_one, first_recipe, requested_candidate
 from dashboard.pages.card import card_text
@@ -199,12 +199,7 @@ def _contents(
         if text is None:
             st.caption("An unchanged checkpoint has no recipe.")
         else:
-            st.code(
-                plain(text),
-                language="yaml",
-                wrap_lines=True,
-                height=300 if text.count("\n") > 14 else "content",
-            )
+            show_code(text, "yaml", height=300)
             if recipe is None and candidate.layer_path is None:
                 st.caption("This version of mergeboard cannot read this text as a recipe.")
     with right:
@@ -263,7 +258,7 @@ def _card(
     except CardError as error:
         st.text(f"Not written: {error}")
         return
-    st.code(text, language="yaml", wrap_lines=True, height=300)
+    show_code(text, "yaml", height=300)
     address.link(
         View.CARD, "Other forms of the card", run=run.id, base=base.position, cand=candidate.position
     )

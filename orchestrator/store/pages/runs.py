@@ -13,7 +13,7 @@ from evals.scores import PROBE_SUITE
 from orchestrator.plan.job import JobKind
 from orchestrator.store.base import StorePart
 from orchestrator.store.database import clock
-from orchestrator.store.joins import JOBS_OF_RUNS, first_candidate, protocols_of
+from orchestrator.store.joins import JOBS_OF_RUNS, first_candidates, protocols_of
 from orchestrator.store.pages.answers import Arrivals, FailureGroup, Pace, ProbedRun, Work, engine_words
 from orchestrator.store.records import (
     AttemptState,
@@ -113,7 +113,11 @@ class RunQuestions(StorePart):
             .order_by(runs.c.created_at.desc(), runs.c.id)
         )  # fmt: skip
 
+        any_probe = sa.select(protocols.c.digest).where(protocols.c.suite == PROBE_SUITE).limit(1)
+
         def work(connection: sa.Connection) -> tuple[ProbedRun, ...]:
+            if connection.scalar(any_probe) is None:
+                return ()
             rows = connection.execute(query).all()
             specs = protocols_of(connection, {row.protocol for row in rows})
             grouped: dict[tuple[str, str], list[AnyRow]] = {}
@@ -202,7 +206,6 @@ class RunQuestions(StorePart):
     def _work(
         self, condition: sa.ColumnElement[bool], order: sa.ColumnElement[Any], limit: int, offset: int
     ) -> tuple[Work, ...]:
-        first = first_candidate(attempts.c.run_id, attempts.c.job_digest)
         query = (
             sa.select(
                 attempts,
@@ -211,7 +214,6 @@ class RunQuestions(StorePart):
                 protocols.c.benchmark,
                 protocols.c.spec.label("protocol"),
                 runs.c.name.label("run_name"),
-                first.label("candidate"),
             )
             .join(jobs, jobs.c.digest == attempts.c.job_digest)
             .join(runs, runs.c.id == attempts.c.run_id)
@@ -221,7 +223,16 @@ class RunQuestions(StorePart):
             .limit(limit)
             .offset(offset)
         )
-        return self._database.read(lambda c: tuple(_work_record(row) for row in c.execute(query)))
+
+        def work(connection: sa.Connection) -> tuple[Work, ...]:
+            rows = connection.execute(query).all()
+            names: dict[tuple[str, str], str] = {}
+            for run_id in {row.run_id for row in rows}:
+                digests = {row.job_digest for row in rows if row.run_id == run_id}
+                names |= {(run_id, d): n for d, n in first_candidates(connection, run_id, digests).items()}
+            return tuple(_work_record(row, names.get((row.run_id, row.job_digest))) for row in rows)
+
+        return self._database.read(work)
 
 
 # Digests, sizes and counts in which the messages of one fault differ.
@@ -241,12 +252,12 @@ def _group(connection: sa.Connection, rows: Sequence[AnyRow]) -> FailureGroup:
     )
 
 
-def _work_record(row: AnyRow) -> Work:
+def _work_record(row: AnyRow, candidate: str | None) -> Work:
     return Work(
         attempt=attempt_record(row),
         run_name=row.run_name,
         kind=JobKind(row.kind),
-        candidate=row.candidate,
+        candidate=candidate,
         suite=row.suite,
         benchmark=row.benchmark,
         engine=engine_words(protocol_of(row.protocol)) if row.protocol else None,

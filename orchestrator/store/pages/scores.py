@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
 from evals.scores import PROBE_SUITE
 from orchestrator.store.base import StorePart
-from orchestrator.store.joins import JOBS_OF_RUNS, SCORED, job_state, protocols_of
+from orchestrator.store.joins import JOBS_OF_RUNS, job_state, protocols_of
 from orchestrator.store.pages.answers import Column, engine_words
 from orchestrator.store.records import (
     CandidateRecord,
     JobState,
     Protocol,
 )
-from orchestrator.store.rows import candidate_record
+from orchestrator.store.rows import among, candidate_record
 from orchestrator.store.tables import (
     candidate_jobs,
     candidates,
@@ -80,16 +81,43 @@ class ScoreQuestions(StorePart):
 
     def column_scores(self, run_id: str, column: Column) -> dict[int, float]:
         """Candidate position to normalized score (of a probe: its value) in one column."""
-        value = evaluations.c.raw if column.suite == PROBE_SUITE else evaluations.c.normalized
-        query = (
-            sa.select(candidate_jobs.c.candidate, value.label("value"))
-            .select_from(SCORED)
-            .where(candidate_jobs.c.run_id == run_id, _in_columns((column,)))
-        )
-        return self._database.read(lambda c: {row.candidate: row.value for row in c.execute(query)})
+        return self.scores_in_columns(run_id, (column,))[column]
 
-    def unscored(self, run_id: str, column: Column) -> frozenset[int]:
-        """Positions of the candidates whose evaluation in a column has failed finally."""
+    def scores_in_columns(self, run_id: str, columns: Sequence[Column]) -> dict[Column, dict[int, float]]:
+        """Candidate position to normalized score (of a probe: its value) in each of some columns."""
+
+        def work(connection: sa.Connection) -> dict[Column, dict[int, float]]:
+            digests = _protocols_in(connection, run_id, columns)
+            scores: dict[Column, dict[int, float]] = {column: {} for column in columns}
+            targets = {
+                digest: (scores[column], column.suite == PROBE_SUITE) for digest, column in digests.items()
+            }
+            query = (
+                sa.select(
+                    candidate_jobs.c.candidate,
+                    jobs.c.protocol_digest,
+                    evaluations.c.raw,
+                    evaluations.c.normalized,
+                )
+                .select_from(
+                    candidate_jobs.join(jobs, jobs.c.digest == candidate_jobs.c.job_digest).join(
+                        evaluations, evaluations.c.job_digest == candidate_jobs.c.job_digest
+                    )
+                )
+                .where(
+                    candidate_jobs.c.run_id == run_id,
+                    among(connection, jobs.c.protocol_digest, set(digests)),
+                )
+            )
+            for position, digest, raw, normalized in connection.execute(query):
+                by_position, is_probe = targets[digest]
+                by_position[position] = raw if is_probe else normalized
+            return scores
+
+        return self._database.read(work)
+
+    def unscored(self, run_id: str, columns: Sequence[Column]) -> frozenset[int]:
+        """Positions of the candidates of which an evaluation in one of these columns has failed finally."""
         failed = (
             sa.select(candidate_jobs.c.candidate)
             .select_from(
@@ -101,14 +129,28 @@ class ScoreQuestions(StorePart):
             )
             .where(
                 run_jobs.c.run_id == run_id,
-                _in_columns((column,)),
+                _in_columns(columns),
                 job_state(run_id) == JobState.FAILED.value,
             )
         )
         return self._database.read(lambda c: frozenset(c.scalars(failed)))
 
 
-def _in_columns(columns: tuple[Column, ...]) -> sa.ColumnElement[bool]:
+def _protocols_in(connection: sa.Connection, run_id: str, columns: Sequence[Column]) -> dict[str, Column]:
+    """Digests of the protocols of a run that are in these columns, with their column."""
+    query = (
+        sa.select(protocols.c.digest, protocols.c.suite, protocols.c.benchmark, protocols.c.engine_digest)
+        .distinct()
+        .select_from(JOBS_OF_RUNS.join(protocols, protocols.c.digest == jobs.c.protocol_digest))
+        .where(run_jobs.c.run_id == run_id, _in_columns(columns))
+    )
+    by_key = {(c.suite, c.benchmark, c.engine_digest): c for c in columns}
+    return {
+        row.digest: by_key[row.suite, row.benchmark, row.engine_digest] for row in connection.execute(query)
+    }
+
+
+def _in_columns(columns: Sequence[Column]) -> sa.ColumnElement[bool]:
     return sa.or_(
         *(
             (protocols.c.suite == column.suite)

@@ -149,7 +149,7 @@ def results(settings: Settings, run_id: str) -> dict[str, Any]:
                 for r in store.leaderboard(board.model_copy(update={"sort": SortKey.NAME})).rows
             ],
             "columns": [store.column_scores(run_id, column) for column in columns],
-            "unscored": [store.unscored(run_id, column) for column in columns],
+            "unscored": store.unscored(run_id, columns),
             "base": store.base_of(run_id),
             "searched": [c.name for c in store.search_candidates(run_id, "block (2")],
             "jobs": store.job_list(run_id, limit=200),
