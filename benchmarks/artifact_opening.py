@@ -20,9 +20,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from evals.checkpoint_config import read_config
 from evals.engine import Engine, EngineKind, EngineSpec, EngineTuning
 from evals.engines import installed_version, open_engine
-from evals.live_paths import read_config
 from evals.transformers.weight_shapes import require_weight_shapes
 from evals.vllm.environment import answer_for_cpu_build
 from evals.weight_names import require_all_weights

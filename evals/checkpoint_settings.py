@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evals.checkpoint_config import read_config
 from evals.errors import EngineError
-from evals.live_paths import read_config
 
 LENGTH_DEPENDENT_ROPES = frozenset({"longrope", "su", "dynamic"})
 """Rotary embeddings whose factors depend on the sequence length in transformers."""

@@ -7,11 +7,11 @@ engine and runner; for others an engine checks itself when it opens, and refuses
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from evals.checkpoint_config import read_config
 from evals.engine import EngineKind
 from evals.errors import EngineError, UnsupportedArchitecture
 from evals.layer_visits import VisitPath, has_attention, layer_of, running
@@ -31,24 +31,6 @@ _IN_VLLM: frozenset[str] = frozenset()
 in vLLM on CPUs (docs/families.md)."""
 
 _LAYER_COUNTS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
-
-
-def read_config(checkpoint: Path) -> dict[str, Any]:
-    """The checkpoint's config.json; EngineError if it is missing or unreadable."""
-    path = checkpoint / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise EngineError(
-            f"{checkpoint} is not a checkpoint, it has no config.json: name its directory."
-        ) from None
-    except (OSError, ValueError) as error:
-        raise EngineError(
-            f"{path} cannot be read ({error}): correct it or download the checkpoint again."
-        ) from error
-    if not isinstance(config, dict):
-        raise EngineError(f"{path} holds no JSON object: correct it or download the checkpoint again.")
-    return config
 
 
 def is_live_family(config: dict[str, Any]) -> bool:

@@ -8,8 +8,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from evals.checkpoint_config import read_config
 from evals.errors import EngineError
-from evals.live_paths import read_config
 from evals.quantization import stored_method
 from evals.weight_headers import stored_tensors
 

@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from evals.checkpoint_config import read_config
 from evals.engine import EngineSpec, EngineTuning
 from evals.errors import EngineError
-from evals.live_paths import read_config
 from evals.quantization import stored_method
 from evals.weight_names import refuse_missing
 

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from evals.checkpoint_config import read_config
 from evals.checkpoint_settings import constant_rope_length
 from evals.engine import AUTO_ATTENTION, DeviceKind, EngineKind, EngineSpec, EngineTuning, ExecutionMode
 from evals.errors import EngineError
 from evals.execution import CPU_ATTENTION, default_execution, with_backend
 from evals.faults import start_error
-from evals.live_paths import has_plain_layers, layer_count, read_config
+from evals.live_paths import has_plain_layers, layer_count
 from evals.quantization import DEPRECATED_METHODS, stored_quantization
 from evals.transformers.weight_shapes import require_weight_shapes
 from evals.vllm.environment import answer_for_cpu_build, environment, process_settings, quiet_vllm

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from evals.checkpoint_config import read_config
 from evals.devices import torch_device
 from evals.engine import DeviceKind, EngineKind, EngineSpec, EngineTuning, ExecutionMode
 from evals.engines import installed_engine, installed_version, open_engine
 from evals.errors import EngineError, UnsupportedArchitecture
-from evals.live_paths import check_layer_path, has_plain_layers, read_config, require_live_family
+from evals.live_paths import check_layer_path, has_plain_layers, require_live_family
 from tests.support.tiny_checkpoints import DENSE_FAMILIES, tiny_checkpoint
 
 TRANSFORMERS = installed_version(EngineKind.TRANSFORMERS)
