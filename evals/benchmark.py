@@ -50,6 +50,26 @@ class Aggregation(StrEnum):
         return self in (Aggregation.SUBSET_MEAN_NORMALIZED, Aggregation.SUBSET_MEAN)
 
 
+class Formula(StrEnum):
+    """How a metric that is no mean over documents follows from all of them."""
+
+    F1 = "f1"
+    """F1 of the class 1."""
+    MCC = "mcc"
+    """Matthews' correlation coefficient, -1 to 1."""
+    BLEU = "bleu"
+    CHRF = "chrf"
+    """Character n-gram F-score, with word n-grams for chrF++."""
+    TER = "ter"
+    """Edits per reference word."""
+    BRIER = "brier_score"
+    """Mean squared distance of the probabilities of the choices."""
+    PERPLEXITY = "perplexity"
+    """Perplexity of a document, word or byte."""
+    OTHER = "other"
+    """A function that only lm-eval or the task knows: its interval needs the standard error that lm-eval reports."""
+
+
 class OutputKind(StrEnum):
     """Kind of the engine's output for a benchmark."""
 
@@ -195,6 +215,12 @@ class Benchmark(Frozen):
         default=False,
         exclude_if=_is_unset,
         description="Whether a smaller value is better, as for perplexity.",
+    )
+    formula: Formula | None = Field(
+        default=None,
+        exclude_if=_is_unset,
+        description="How the metric follows from all documents of a subset, if it is no mean over them; it is then the only one in "
+        "`metrics`.",
     )
     files: dict[str, str] = Field(
         default_factory=dict,

@@ -1,7 +1,7 @@
 """Samples as Parquet: one row per document.
 
 Columns are the fields of `evals.scores.Sample`; `metrics` and `weights` are maps from name to number. Files of earlier versions
-lack `items`.
+lack `items`, `cluster` and `sums`.
 
 Samples that a store refers to are read through `StoredSamples`, which hashes the bytes that it parses. A cache by file time
 could be stale, and hashing takes a small part of the parsing time.
@@ -46,6 +46,7 @@ SCHEMA = pa.schema(
         ("weights", _NUMBERS),
         ("items", _ITEMS),
         ("cluster", pa.string()),
+        ("sums", pa.list_(pa.float64())),
     ]
 )
 
@@ -141,6 +142,8 @@ def _table(source: Path | pa.BufferReader, title: str, subset: str | None = None
             table = table.append_column("items", pa.nulls(len(table), _ITEMS))
         if "cluster" not in table.column_names:  # files of earlier versions
             table = table.append_column("cluster", pa.nulls(len(table), pa.string()))
+        if "sums" not in table.column_names:
+            table = table.append_column("sums", pa.nulls(len(table), pa.list_(pa.float64())))
         if set(SCHEMA.names) <= set(table.column_names):
             return table.select(SCHEMA.names).cast(SCHEMA)
     except _BROKEN as error:
@@ -183,4 +186,5 @@ def _sample(row: dict[str, Any]) -> Sample:
     row["choices"] = tuple(row["choices"])
     row["logprobs"] = tuple(row["logprobs"])
     row["items"] = tuple(row["items"] or ())
+    row["sums"] = tuple(row["sums"] or ())
     return Sample(**row)

@@ -146,6 +146,10 @@ class Sample(Frozen):
         default=(),
         description="For such metrics, every item's value; empty in samples of earlier versions and of imports.",
     )
+    sums: tuple[float, ...] = Field(
+        default=(),
+        description="For a metric over all documents (F1, BLEU), the numbers whose sums over the documents give it; else empty.",
+    )
     cluster: str | None = Field(
         default=None,
         description="Hash of the passage, story or source that the question shares with others; null if unknown or none.",

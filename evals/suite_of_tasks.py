@@ -22,7 +22,7 @@ from evals.errors import SuiteError
 from evals.suite import BoardSettings, Suite
 from evals.task_data import TaskData, dataset_of
 from evals.task_files import lm_eval_tasks
-from evals.task_metrics import lower_is_better, main_metrics, metric_labels
+from evals.task_metrics import formula_of, lower_is_better, main_metrics, metric_labels
 from evals.task_yaml import (
     FunctionReference,
     TaskFile,
@@ -109,7 +109,7 @@ def travelling_files(
 
 
 def metrics_of_tasks(names: Sequence[str], include: Path | None = None) -> dict[str, tuple[str, ...]]:
-    """Every metric that is a mean over documents, by benchmark of `suite_of_tasks`."""
+    """Every metric, by benchmark of `suite_of_tasks`."""
     index = with_folder(lm_eval_index(), include) if include else lm_eval_index()
     return {c.name: metric_labels(c.leaves[0].fields) for task in names for c in _columns(task, index)}
 
@@ -212,6 +212,7 @@ def _benchmark(column: _Column, allowed: set[str]) -> Benchmark:
     fields = leaves[0].fields
     metrics = main_metrics(metric_labels(fields), column.metric)
     lower = lower_is_better(metrics[0], fields)
+    formula = formula_of(metrics[0], fields)
     own = not leaves[0].file.path.is_relative_to(lm_eval_tasks())
     data = dataset_of(leaves, own)
     size_weighted = column.metric is None or bool(column.metric.get("weight_by_size", True))
@@ -230,6 +231,7 @@ def _benchmark(column: _Column, allowed: set[str]) -> Benchmark:
         subsets=tuple(_subset(leaf, shots, data) for leaf in leaves),
         remark=column.remark,
         lower_is_better=lower,
+        formula=formula,
         files=data.files,
         code=tuple(code),
     )

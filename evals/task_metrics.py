@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from evals.benchmark import Formula
 from evals.errors import SuiteError
 from evals.task_yaml import FunctionReference
 
@@ -24,8 +25,24 @@ _NOT_MEANS = {
     "mcc",
     "bleu",
     "chrf",
+    "chrf++",
     "ter",
     "brier_score",
+}
+# lm-eval's aggregations over all documents, of its own metrics and by name in a task's file.
+_FORMULAS = {
+    "f1": Formula.F1,
+    "mcc": Formula.MCC,
+    "matthews_corrcoef": Formula.MCC,
+    "bleu": Formula.BLEU,
+    "chrf": Formula.CHRF,
+    "chrf++": Formula.CHRF,
+    "ter": Formula.TER,
+    "brier_score": Formula.BRIER,
+    "perplexity": Formula.PERPLEXITY,
+    "weighted_perplexity": Formula.PERPLEXITY,
+    "word_perplexity": Formula.PERPLEXITY,
+    "byte_perplexity": Formula.PERPLEXITY,
 }
 _LOWER = {"perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte", "ter", "brier_score"}
 _MEANS = ("mean", "nanmean", "bits_per_byte")
@@ -35,19 +52,26 @@ NO_FILTER = "none"
 
 
 def metric_labels(fields: Mapping[str, Any]) -> tuple[str, ...]:
-    """The metrics of a task as `metric` or `metric,filter` that are means over its documents, the task's first filter first."""
-    entries = fields.get("metric_list") or [
-        {"metric": name} for name in _DEFAULTS[str(fields.get("output_type", "generate_until"))]
-    ]
-    names = [_name(entry) for entry in entries if _is_mean(entry)]
+    """The metrics of a task as `metric` or `metric,filter`: means over its documents, then those over all documents at once.
+
+    Those of the task's first filter come first.
+    """
+    names = [_name(entry) for entry in sorted(_entries(fields), key=lambda entry: not _is_mean(entry))]
     if not names:
-        listed = ", ".join(_name(entry) for entry in entries)
-        raise SuiteError(
-            f"The metrics of '{fields.get('task')}' ({listed}) are computed over all documents at once, so that no interval can be "
-            "given for them; add a metric with `aggregation: mean` to the task, for example acc."
-        )
+        raise SuiteError(f"The task '{fields.get('task')}' names no metric; add a `metric_list` to its file.")
     filters = [str(entry["name"]) for entry in fields.get("filter_list") or ()] or [NO_FILTER]
     return tuple(name if kind == NO_FILTER else f"{name},{kind}" for kind in filters for name in names)
+
+
+def formula_of(label: str, fields: Mapping[str, Any]) -> Formula | None:
+    """How a metric of a task follows from all documents; None for a mean over them."""
+    metric = label.partition(",")[0]
+    entry = next((entry for entry in _entries(fields) if _name(entry) == metric), None)
+    if entry is None or _is_mean(entry):
+        return None
+    aggregation = entry.get("aggregation") if isinstance(entry, Mapping) else None
+    known = None if isinstance(aggregation, FunctionReference) else str(aggregation or metric)
+    return _FORMULAS.get(known or "", Formula.OTHER)
 
 
 def main_metrics(labels: Sequence[str], group: Mapping[str, Any] | None = None) -> tuple[str, ...]:
@@ -77,6 +101,12 @@ def lower_is_better(label: str, fields: Mapping[str, Any]) -> bool:
         if _name(entry) == metric and isinstance(entry, Mapping) and "higher_is_better" in entry:
             return not entry["higher_is_better"]
     return metric in _LOWER
+
+
+def _entries(fields: Mapping[str, Any]) -> list[Any]:
+    """The task's metrics, as its file lists them or as lm-eval supplies them."""
+    kind = str(fields.get("output_type", "generate_until"))
+    return list(fields.get("metric_list") or ({"metric": name} for name in _DEFAULTS[kind]))
 
 
 def _name(entry: Any) -> str:

@@ -12,8 +12,10 @@ import numpy as np
 from lm_eval.api.task import Task
 
 from evals.alarms import find_alarms
+from evals.benchmark import Formula
 from evals.clusters import with_clusters
 from evals.harness.adapter import Written
+from evals.harness.corpus import PERCENT, value_of_document, vectors_of
 from evals.harness.repeats import repeat_metric, value_of
 from evals.scores import Alarm, Sample, SampleItem, Score
 from evals.suite import Benchmark, Extraction, Subset
@@ -41,13 +43,35 @@ def collect_samples(
     task: Task,
     logged: Iterable[Mapping[str, Any]],
     written: Mapping[tuple[str, int], Written],
+    results: Mapping[str, Any],
 ) -> tuple[Sample, ...]:
-    """One sample per document, from lm-eval's log of one task, which has an entry per document and filter."""
+    """One sample per document, from lm-eval's log of one task, which has an entry per document and filter.
+
+    `results` are lm-eval's values of the task, by metric and filter.
+    """
     by_doc: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
     for entry in logged:
         by_doc[entry["doc_id"]].append(entry)
-    samples = [_sample(benchmark, task, entries, written) for _, entries in sorted(by_doc.items())]
+    vectors = _vectors(benchmark, by_doc, results)
+    samples = [
+        _sample(benchmark, task, entries, written, vectors.get(doc_id))
+        for doc_id, entries in sorted(by_doc.items())
+    ]
     return with_clusters(samples, {doc_id: entries[0].get("doc") for doc_id, entries in by_doc.items()})
+
+
+def _vectors(
+    benchmark: Benchmark, by_doc: Mapping[int, list[Mapping[str, Any]]], results: Mapping[str, Any]
+) -> dict[int, tuple[float, ...]]:
+    """The vector of each document for a metric over all of them; empty if its formula is unknown."""
+    if benchmark.formula in (None, Formula.OTHER):
+        return {}
+    metric, _, kind = benchmark.metrics[0].partition(",")
+    kind = kind or NO_FILTER
+    items = [next(e[metric] for e in by_doc[doc_id] if e["filter"] == kind) for doc_id in sorted(by_doc)]
+    result = float(results[f"{metric},{kind}"]) / (100.0 if metric in PERCENT else 1.0)
+    vectors = vectors_of(benchmark.formula, metric, items, result)
+    return {} if vectors is None else dict(zip(sorted(by_doc), vectors, strict=True))
 
 
 def collect_scores(
@@ -62,13 +86,14 @@ def collect_scores(
         if not filter_name or metric.endswith("_stderr"):
             continue
         stderr = results["results"][subset.task].get(f"{metric}_stderr,{filter_name}")
+        divisor = 100.0 if metric in PERCENT else 1.0
         scores.append(
             Score(
                 benchmark=benchmark.name,
                 subset=subset.task,
                 metric=metric_label(metric, filter_name),
-                value=float(value),
-                stderr=float(stderr) if isinstance(stderr, int | float) else None,
+                value=float(value) / divisor,
+                stderr=float(stderr) / divisor if isinstance(stderr, int | float) else None,
                 n=counts["effective"],
                 n_full=counts["original"],
                 lower_bound=subset.lower_bound,
@@ -108,10 +133,16 @@ def _sample(
     task: Task,
     entries: list[Mapping[str, Any]],
     written: Mapping[tuple[str, int], Written],
+    vector: tuple[float, ...] | None,
 ) -> Sample:
     first = entries[0]
     name = task.config.task
     metrics, weights = _metrics(task, entries)
+    if benchmark.formula is not None:
+        metrics[benchmark.metrics[0]] = (
+            value_of_document(benchmark.formula, vector) if vector is not None else 0.0
+        )
+        weights.pop(benchmark.metrics[0], None)
     for repeated in filter(None, map(repeat_metric, benchmark.metrics)):
         metrics[repeated.label] = value_of(repeated, task, first)
     choices, logprobs = _choices(task, first)
@@ -133,7 +164,8 @@ def _sample(
         metrics=metrics,
         correct=fmean(metrics[m] for m in benchmark.metrics),
         weights=weights,
-        items=_items(entries),
+        items=() if vector is not None else _items(entries),
+        sums=vector or (),
     )
 
 

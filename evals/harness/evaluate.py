@@ -69,7 +69,11 @@ def evaluate(
         samples: list[Sample] = []
         for subset in benchmark.subsets:
             subset_samples = collect_samples(
-                benchmark, tasks[subset.task], results["samples"][subset.task], lm.written
+                benchmark,
+                tasks[subset.task],
+                results["samples"][subset.task],
+                lm.written,
+                results["results"][subset.task],
             )
             samples += subset_samples
             scores += collect_scores(benchmark, subset, results, subset_samples)

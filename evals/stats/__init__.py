@@ -1,6 +1,6 @@
 """Statistics of scores: intervals on the leaderboards' scale, paired tests, corrections and shrinkage."""
 
-from evals.stats.aggregates import estimate_from_scores, unpaired_delta
+from evals.stats.aggregates import estimate_from_scores, missing_error, unpaired_delta
 from evals.stats.estimates import (
     Delta,
     Estimate,
@@ -24,6 +24,7 @@ from evals.stats.paired import (
     documents,
     estimate,
     flips,
+    has_sums,
     paired_draws,
 )
 
@@ -51,7 +52,9 @@ __all__ = [
     "estimate_from_scores",
     "expected_after_search",
     "flips",
+    "has_sums",
     "margin_test",
+    "missing_error",
     "paired_draws",
     "shrinkage",
     "unpaired_delta",

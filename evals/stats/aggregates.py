@@ -20,7 +20,7 @@ import scipy
 from evals.errors import EvaluationError
 from evals.scores import Score
 from evals.stats.estimates import Delta, Estimate, SignificanceTest
-from evals.stats.paired import bootstrap_p, detectable, limit_of, make_estimate, pooled, symmetric
+from evals.stats.paired import bootstrap_p, detectable, limit_of, lowest_of, make_estimate, pooled, symmetric
 from evals.stats.resample import N_DRAWS, Floats, SubsetDocuments, combine, reach
 from evals.suite import Benchmark
 
@@ -30,7 +30,19 @@ def estimate_from_scores(
 ) -> Estimate:
     """A benchmark's normalized score with its 95 % interval, from the scores of its subsets."""
     value, drawn, n = _draws(scores, benchmark, n_draws, seed)
-    return make_estimate(value, drawn, n)
+    return make_estimate(value, drawn, n, lowest_of(benchmark.formula))
+
+
+def missing_error(scores: Sequence[Score], benchmark: Benchmark) -> str | None:
+    """Name of the first score without which no interval can be given: no share, and without a standard error; None if there is none."""
+    if not (benchmark.lower_is_better or benchmark.formula):
+        return None
+    of_column = (s for s in scores if s.metric in benchmark.metrics)
+    return next((f"{s.metric} of {s.subset}" for s in of_column if not _has_error(s)), None)
+
+
+def _has_error(score: Score) -> bool:
+    return score.stderr is not None and math.isfinite(score.stderr)
 
 
 def unpaired_delta(
@@ -88,11 +100,13 @@ def _draws(
                 np.zeros((n, 1, len(metrics))),
                 np.ones((n, len(metrics))),
                 weight=benchmark.weight(name),
+                formula=benchmark.formula,
             )
         )
         rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
-        if benchmark.lower_is_better:
-            values = np.stack([_drawn_size(s, n_draws, rng) for s in metrics], axis=1)[:, None, :]
+        if benchmark.lower_is_better or benchmark.formula:
+            lowest = lowest_of(benchmark.formula) / 100
+            values = np.stack([_drawn_size(s, n_draws, rng, lowest) for s in metrics], axis=1)[:, None, :]
         else:
             values = np.stack(_drawn(metrics, n / total, n_draws, rng), axis=1)[:, None, :]
         drawn.append((values * n, np.full((n_draws, len(metrics)), float(n))))
@@ -111,13 +125,13 @@ def _drawn(metrics: Sequence[Score], share: float, n_draws: int, rng: np.random.
     return [np.clip(_distribution(metrics[0], share).rvs(size=n_draws, random_state=rng), 0.0, 1.0)]
 
 
-def _drawn_size(score: Score, n_draws: int, rng: np.random.Generator) -> Floats:
-    """Draws of a metric that is no share (bits per byte): normal with the recorded error."""
-    if score.stderr is None:
+def _drawn_size(score: Score, n_draws: int, rng: np.random.Generator, lowest: float) -> Floats:
+    """Draws of a metric that is no share (bits per byte, F1): normal with the recorded error."""
+    if score.stderr is None or not _has_error(score):
         raise EvaluationError(
             f"{score.metric} of {score.subset} has neither samples nor a standard error: evaluate with samples kept."
         )
-    drawn: Floats = np.maximum(0.0, rng.normal(score.value, score.stderr, n_draws))
+    drawn: Floats = np.maximum(lowest, rng.normal(score.value, score.stderr, n_draws))
     return drawn
 
 

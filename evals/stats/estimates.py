@@ -45,7 +45,7 @@ class SignificanceTest(StrEnum):
     MCNEMAR = "exact McNemar"
     """Right or wrong answers to tasks that no suite contains; older versions wrote it for those of suites too."""
     BOOTSTRAP = "paired bootstrap"
-    """Written by older versions, for all other answers."""
+    """Metrics over all documents (F1, BLEU); older versions wrote it for all answers that are not right or wrong."""
 
 
 class Flips(Frozen):

@@ -11,10 +11,12 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
+from evals.benchmark import Formula
 from evals.clusters import LEAST_CLUSTERS
 from evals.errors import EvaluationError
 from evals.scores import Sample
 from evals.stats.estimates import Delta, Estimate, Flips, Interval, SignificanceTest
+from evals.stats.formulas import statistics
 from evals.stats.resample import (
     N_DRAWS,
     Floats,
@@ -51,6 +53,16 @@ class Documents:
         """Number of documents."""
         return sum(s.n for s in self.subsets)
 
+    @property
+    def formula(self) -> Formula | None:
+        """How the metric follows from all documents; None for a mean over them."""
+        return self.subsets[0].formula
+
+    @property
+    def of_formula(self) -> bool:
+        """Whether the metric is no mean over documents."""
+        return self.formula is not None
+
 
 @dataclass(frozen=True)
 class PairedDraws:
@@ -68,6 +80,8 @@ class PairedDraws:
     better: Floats
     exact: bool = False
     """Whether the answers are right or wrong, pooled and without a floor: the sign-flip test is the exact McNemar test."""
+    bootstrap: bool = False
+    """Whether p is that of the bootstrap alone: the metric is over all documents, and no sum over them is swapped."""
     clusters: int | None = None
     """Number of clusters that were drawn and swapped as wholes; None if documents are independent."""
 
@@ -104,7 +118,8 @@ def pooled(benchmark: Benchmark) -> bool:
 def estimate(docs: Documents, n_draws: int = N_DRAWS, seed: int = 0) -> Estimate:
     """The normalized score of one side with its 95 % interval."""
     drawn = draws(docs.subsets, docs.pooled, n_draws, seed)[:, 0]
-    plain = make_estimate(float(measured(docs.subsets, docs.pooled)[0]), drawn, docs.n)
+    value = float(measured(docs.subsets, docs.pooled)[0])
+    plain = make_estimate(value, drawn, docs.n, lowest_of(docs.formula))
     return plain.model_copy(update={"clusters": cluster_count(docs)})
 
 
@@ -132,9 +147,10 @@ def paired_draws(
         sides=measured(docs.subsets, docs.pooled),
         errors=errors,
         spread_points=float(scaled.std()),
-        parts=swap_parts(docs.subsets, docs.pooled),
+        parts=() if docs.of_formula else swap_parts(docs.subsets, docs.pooled),
         better=_per_document(docs),
         exact=mcnemar and is_binary(docs),
+        bootstrap=docs.of_formula,
         clusters=cluster_count(docs),
     )
 
@@ -143,7 +159,8 @@ def is_binary(docs: Documents) -> bool:
     """Whether every answer is right or wrong and the score is the share of right ones: no floor, one metric, pooled."""
     plain = docs.pooled or len(docs.subsets) == 1
     return plain and all(
-        s.lower_bound == 0
+        s.sums is None
+        and s.lower_bound == 0
         and s.clusters is None
         and s.values.shape[2] == 1
         and bool(np.isin(s.values, (0.0, 1.0)).all())
@@ -160,6 +177,7 @@ def average_draws(benchmarks: Sequence[PairedDraws]) -> PairedDraws:
         spread_points=share * math.hypot(*(b.spread_points for b in benchmarks)),
         parts=tuple(part.scaled(share) for b in benchmarks for part in b.parts),
         better=np.concatenate([b.better for b in benchmarks]),
+        bootstrap=any(b.bootstrap for b in benchmarks),
         clusters=_sum_of_clusters(benchmarks),
     )
 
@@ -179,17 +197,17 @@ def delta_of(draws: PairedDraws) -> Delta:
     number of flips and far out in the tail; the bootstrap if they are not, for example if the floor hides a change.
 
     If the draws are `exact`, p is that of the exact McNemar test alone, and the interval is shortened to exclude 0 in the few
-    cases in which only the bootstrap does not reject.
+    cases in which only the bootstrap does not reject. Metrics over all documents (F1, BLEU) have the bootstrap alone.
     """
     base, candidate = float(draws.sides[0]), float(draws.sides[1])
     points = candidate - base if abs(candidate - base) > _ROUNDING else 0.0
-    swaps = distribution(draws.parts)
-    half = max(reach(draws.errors), swaps.reach())
-    p = swaps.p(points)
-    if not draws.exact:
-        p = max(p, bootstrap_p(draws.errors + points, points))
-    elif p < _ALPHA:
-        half = min(half, abs(points) * (1 - 1e-6))
+    half, p = reach(draws.errors), bootstrap_p(draws.errors + points, points)
+    if not draws.bootstrap:
+        swaps = distribution(draws.parts)
+        half = max(half, swaps.reach())
+        p = swaps.p(points) if draws.exact else max(p, swaps.p(points))
+        if draws.exact and p < _ALPHA:
+            half = min(half, abs(points) * (1 - 1e-6))
     return Delta(
         base=base,
         candidate=candidate,
@@ -198,7 +216,7 @@ def delta_of(draws: PairedDraws) -> Delta:
         interval=symmetric(points, half, limit=limit_of(base, candidate)),
         stderr_points=float(draws.errors.std()),
         detectable_points=detectable(max(float(draws.errors.std()), draws.spread_points)),
-        test=SignificanceTest.MCNEMAR if draws.exact else SignificanceTest.SIGN_FLIP,
+        test=_test_of(draws),
         p=p,
         n=len(draws.better),
         gained=int((draws.better > 0).sum()),
@@ -207,24 +225,30 @@ def delta_of(draws: PairedDraws) -> Delta:
     )
 
 
+def _test_of(draws: PairedDraws) -> SignificanceTest:
+    if draws.bootstrap:
+        return SignificanceTest.BOOTSTRAP
+    return SignificanceTest.MCNEMAR if draws.exact else SignificanceTest.SIGN_FLIP
+
+
 def symmetric(points: float, half: float, limit: float = 100.0) -> Interval:
     """The interval `points` ± `half`, clipped to [-`limit`, `limit`]."""
     return Interval(low=max(-limit, points - half), high=min(limit, points + half))
 
 
 def limit_of(base: float, candidate: float) -> float:
-    """The largest difference: 100 points of a share; scores above 100 are none (bits per byte)."""
-    return 100.0 if max(base, candidate) <= 100.0 else math.inf
+    """The largest difference: 100 points of a share; scores above 100 are none (bits per byte), nor are correlations below 0."""
+    return 100.0 if min(base, candidate) >= 0.0 and max(base, candidate) <= 100.0 else math.inf
 
 
-def make_estimate(value: float, drawn: Floats, n: int) -> Estimate:
-    """A score with the interval of its draws, clipped to [0, 100] and extended to contain the score.
+def make_estimate(value: float, drawn: Floats, n: int, lowest: float = 0.0) -> Estimate:
+    """A score with the interval of its draws, clipped to [`lowest`, 100] and extended to contain the score.
 
     A score above 100 is no share (bits per byte), and has no upper limit.
     """
     span = interval(drawn)
     top = 100.0 if value <= 100.0 else math.inf
-    low, high = max(0.0, min(span.low, value)), min(top, max(span.high, value))
+    low, high = max(lowest, min(span.low, value)), min(top, max(span.high, value))
     clipped = span.model_copy(update={"low": low, "high": high})
     return Estimate(value=value, interval=clipped, stderr_points=float(drawn.std()), n=n)
 
@@ -279,8 +303,39 @@ def _subset(
     weights = np.array([[keyed[0][key].weights.get(m, 1.0) for m in benchmark.metrics] for key in keys])
     bound = chance if benchmark.aggregation.normalizes else 0.0
     return SubsetDocuments(
-        name, bound, values, weights, _clusters(keys, keyed), weight=benchmark.weight(name)
+        name,
+        bound,
+        values,
+        weights,
+        _clusters(keys, keyed),
+        weight=benchmark.weight(name),
+        formula=benchmark.formula,
+        sums=_sums(keys, keyed, benchmark),
     )
+
+
+def has_sums(samples: Sequence[Sample], benchmark: Benchmark) -> bool:
+    """Whether samples determine the score: always for a mean over documents, else if each has its vector."""
+    return benchmark.formula is None or all(sample.sums for sample in samples)
+
+
+def lowest_of(formula: Formula | None) -> float:
+    """The lowest score in points: -100 for a correlation, else 0."""
+    return -100.0 if formula is Formula.MCC else 0.0
+
+
+def _sums(
+    keys: list[tuple[str, int]], keyed: Sequence[dict[tuple[str, int], Sample]], benchmark: Benchmark
+) -> Floats | None:
+    """The vectors of a metric over all documents, shape (documents, sides, k); None for a mean over documents."""
+    if benchmark.formula is None:
+        return None
+    if not all(has_sums(list(side.values()), benchmark) for side in keyed):
+        raise EvaluationError(
+            f"The samples of {benchmark.title} do not determine {benchmark.metrics[0]}, which is computed over all documents: evaluate it "
+            "again, or compare another metric."
+        )
+    return statistics(benchmark.formula, np.array([[side[key].sums for side in keyed] for key in keys]))
 
 
 def _clusters(

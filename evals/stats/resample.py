@@ -26,7 +26,9 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
+from evals.benchmark import Formula
 from evals.stats.estimates import Interval
+from evals.stats.formulas import value
 
 Floats = NDArray[np.float64]
 
@@ -51,6 +53,10 @@ class SubsetDocuments:
     """The cluster of each document, 0 to the number of clusters minus 1; None if documents are independent."""
     weight: float = 1.0
     """Weight of the subset in the mean over subsets; a pooled score has none."""
+    formula: Formula | None = None
+    """How the metric follows from `sums`, if it is no mean of `values`."""
+    sums: Floats | None = None
+    """`sums[d, s]` is the vector of document d for side s, whose sum over documents gives the metric."""
 
     @property
     def n(self) -> int:
@@ -73,7 +79,10 @@ def lower_bound_of(subsets: Sequence[SubsetDocuments]) -> float:
 
 def measured(subsets: Sequence[SubsetDocuments], pooled: bool) -> Floats:
     """The measured normalized score of each side."""
-    sums = [_sums(s, np.ones((1, s.n))) for s in subsets]
+    sums = [
+        _sums(s, np.ones((1, s.n))) if s.sums is None else _of_formula(s, s.sums.sum(axis=0)[None])
+        for s in subsets
+    ]
     return combine(subsets, sums, pooled)[0]
 
 
@@ -115,6 +124,8 @@ def _drawn_sums(subsets: Sequence[SubsetDocuments], n_draws: int, seed: int) -> 
 
 def _subset_draws(subset: SubsetDocuments, share: float, n_draws: int, seed: int) -> tuple[Floats, Floats]:
     """Weighted sums of values and of items over documents, one pair per draw."""
+    if subset.sums is not None:
+        return _formula_draws(subset, subset.sums, n_draws, seed)
     if subset.clusters is not None:
         return _cluster_draws(subset, share, n_draws, seed)
     rows = np.concatenate([subset.values.reshape(subset.n, -1), subset.weights], axis=1)
@@ -182,6 +193,36 @@ def _cluster_draws(subset: SubsetDocuments, share: float, n_draws: int, seed: in
     return drawn[:, :cut].reshape(-1, n_sides, n_metrics), drawn[:, cut:-1]
 
 
+def _formula_draws(subset: SubsetDocuments, sums: Floats, n_draws: int, seed: int) -> tuple[Floats, Floats]:
+    """As `_subset_draws`, for a metric over all documents: the vectors are weighted, by cluster where there are clusters."""
+    n_sides, size = sums.shape[1:]
+    rows = sums.reshape(subset.n, -1)
+    n_units = subset.n
+    if subset.clusters is not None:
+        n_units = int(subset.clusters.max()) + 1
+        totals = np.zeros((n_units, rows.shape[1]))
+        np.add.at(totals, subset.clusters, rows)
+        rows = totals
+    rng = np.random.default_rng([seed, zlib.crc32(subset.name.encode())])
+    step = max(1, _CHUNK // max(n_units, n_sides * size))
+    parts = []
+    for start in range(0, n_draws, step):
+        weights = rng.standard_gamma(1.0, size=(min(step, n_draws - start), n_units))
+        weights *= n_units / weights.sum(axis=1, keepdims=True)
+        parts.append(_of_formula(subset, (weights @ rows).reshape(-1, n_sides, size)))
+    drawn = np.concatenate([part[0] for part in parts])
+    if subset.clusters is not None:
+        drawn = drawn.mean(axis=0) + (drawn - drawn.mean(axis=0)) * _widening(n_units, n_sides)
+    return drawn, np.concatenate([part[1] for part in parts])
+
+
+def _of_formula(subset: SubsetDocuments, sums: Floats) -> tuple[Floats, Floats]:
+    """The metric of each draw in the form that `combine` takes: times the documents, and the documents."""
+    assert subset.formula is not None
+    values = value(subset.formula, sums)[..., None]
+    return values * subset.n, np.full((len(values), 1), float(subset.n))
+
+
 def _widening(n_clusters: int, n_sides: int) -> float:
     """Factor for few clusters. A comparison has the exact sign-flip test beside its draws, which needs no such quantile."""
     quantiles = (
@@ -214,6 +255,7 @@ def combine(
     floor: bool = True,
 ) -> Floats:
     """Normalized scores, shape (draws, sides), from sums of values and of items per subset."""
+    floor = floor and not any(s.formula is Formula.MCC for s in subsets)
     if pooled:
         values = np.sum([s[0] for s in sums], axis=0)
         items = np.sum([s[1] for s in sums], axis=0)

@@ -16,6 +16,7 @@ exchangeability. For bounds without any approximation see `e_values`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from enum import StrEnum
 
 import numpy as np
@@ -26,7 +27,7 @@ from evals.engine import Frozen
 from evals.stats.boundary import boundary
 from evals.stats.estimates import Estimate, Interval
 from evals.stats.paired import Documents, PairedDraws, average_draws, bootstrap_p, paired_draws, symmetric
-from evals.stats.resample import N_DRAWS, Floats, SubsetDocuments, draws, measured
+from evals.stats.resample import N_DRAWS, Floats, draws, measured
 from evals.stats.sign_flip import distribution
 
 # Draws that a quantile needs beyond it; farther out the normal distribution takes over, as in `paired.bootstrap_p`.
@@ -210,5 +211,8 @@ def prefix(docs: Documents, positions: Sequence[int]) -> Documents:
         start += s.n
         if kept.any():
             clusters = None if s.clusters is None else np.unique(s.clusters[kept], return_inverse=True)[1]
-            subsets.append(SubsetDocuments(s.name, s.lower_bound, s.values[kept], s.weights[kept], clusters))
+            sums = None if s.sums is None else s.sums[kept]
+            subsets.append(
+                replace(s, values=s.values[kept], weights=s.weights[kept], clusters=clusters, sums=sums)
+            )
     return Documents(tuple(subsets), docs.pooled)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -11,7 +12,16 @@ from evals.normalize import benchmark_score
 from evals.results_files import ImportedRun, samples_of
 from evals.results_files.unlisted import unlisted_score
 from evals.scores import BenchmarkScore, Evaluation, Sample, Score
-from evals.stats import Estimate, Interval, average_estimate, documents, estimate, estimate_from_scores
+from evals.stats import (
+    Estimate,
+    Interval,
+    average_estimate,
+    documents,
+    estimate,
+    estimate_from_scores,
+    has_sums,
+    missing_error,
+)
 from evals.suite import Benchmark, Suite
 from orchestrator.store.records import Protocol
 
@@ -75,7 +85,7 @@ def measurement_of(
             {Fact.SHOTS: str(benchmark.shots), Fact.STAGE: stage_of(benchmark, benchmark.metrics[0])}
         )
         score_estimate = (
-            _estimate(samples, evaluation.scores, benchmark)
+            _estimate(samples, evaluation.scores, benchmark, evaluation.result)
             if with_interval
             else _of_value(evaluation.result)
         )
@@ -111,7 +121,9 @@ def all_stages(
             continue
         other = benchmark.model_copy(update={"metrics": (stage.metric,)})
         result = benchmark_score(benchmark, measurement.scores, stage=stage.name)
-        score_estimate = _estimate(samples, measurement.scores, other) if with_interval else _of_value(result)
+        score_estimate = (
+            _estimate(samples, measurement.scores, other, result) if with_interval else _of_value(result)
+        )
         facts = measurement.facts.plus({Fact.STAGE: stage.name})
         stages.append(
             measurement.model_copy(update={"facts": facts, "result": result, "estimate": score_estimate})
@@ -143,14 +155,9 @@ def under_definition(side: Side, definition: Benchmark) -> Side:
         return side
     has_metric = all(m in s.metrics for s in side.samples for m in definition.metrics)
     samples = side.samples if has_metric else ()
-    measurement = side.measurement.model_copy(
-        update={
-            "result": unlisted_score(definition, side.measurement.scores),
-            "estimate": estimate(documents([samples], definition))
-            if samples
-            else estimate_from_scores(side.measurement.scores, definition),
-        }
-    )
+    result = unlisted_score(definition, side.measurement.scores)
+    score_estimate = _estimate(samples, side.measurement.scores, definition, result)
+    measurement = side.measurement.model_copy(update={"result": result, "estimate": score_estimate})
     return replace(side, measurement=measurement, samples=samples, benchmark=definition)
 
 
@@ -179,7 +186,11 @@ def suite_measurement(suite: Suite, sides: Sequence[Side]) -> SuiteMeasurement |
     ]
     if not measured:
         return None
-    docs = [documents([parts[b.name].samples], b) for b in measured if parts[b.name].samples]
+    docs = [
+        documents([samples], b)
+        for b in measured
+        if (samples := parts[b.name].samples) and has_sums(samples, b)
+    ]
     all_paired = len(docs) == len(measured)
     mean = average_estimate(docs) if all_paired else _mean([parts[b.name].measurement for b in measured])
     return SuiteMeasurement(
@@ -203,13 +214,22 @@ def sides_of_import(run: ImportedRun, suites: Iterable[Suite]) -> tuple[Side, ..
     )
 
 
-def _estimate(samples: Sequence[Sample], scores: Sequence[Score], benchmark: Benchmark) -> Estimate:
-    return estimate(documents([samples], benchmark)) if samples else estimate_from_scores(scores, benchmark)
+def _estimate(
+    samples: Sequence[Sample], scores: Sequence[Score], benchmark: Benchmark, result: BenchmarkScore
+) -> Estimate:
+    """The score with its interval; an unknown one if neither samples nor standard errors give it."""
+    if samples and has_sums(samples, benchmark):
+        return estimate(documents([samples], benchmark))
+    if missing_error(scores, benchmark) is not None:
+        return _of_value(result)
+    return estimate_from_scores(scores, benchmark)
 
 
 def _of_value(result: BenchmarkScore) -> Estimate:
-    """The estimate for a score without a known interval: 0 to 100."""
-    interval = Interval(low=0.0, high=100.0)
+    """The estimate for a score without a known interval: 0 to 100; without an end on the side on which the score lies outside."""
+    low = 0.0 if result.normalized >= 0 else -100.0
+    high = 100.0 if result.normalized <= 100 else math.inf
+    interval = Interval(low=low, high=high)
     return Estimate(value=result.normalized, interval=interval, stderr_points=100.0, n=max(1, result.n))
 
 

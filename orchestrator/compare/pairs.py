@@ -14,6 +14,8 @@ from evals.stats import (
     average_draws,
     delta_of,
     documents,
+    has_sums,
+    missing_error,
     paired_draws,
     unpaired_delta,
 )
@@ -226,6 +228,8 @@ def _pair(
         reasons += tuple(r for r in differences if not _same_kind_in(r, reasons))
     if reasons and not force:
         return _Pair(row.model_copy(update={"refused": reasons}), None)
+    if unknown := _without_error(base, candidate, benchmark):
+        return _Pair(row.model_copy(update={"refused": unknown}), None)
     draws, difference = _difference(benchmark, base, candidate, seed)
     notes = row.notes if draws else (*row.notes, "without samples: compared as if on different documents")
     if difference.clusters is not None:
@@ -287,12 +291,30 @@ def _difference(
     metric = base.measurement.result.metric
     if metric not in benchmark.metrics and len(benchmark.metrics) == 1:  # scored at another stage
         benchmark = benchmark.model_copy(update={"metrics": (metric,)})
-    if base.samples and candidate.samples:
+    if _paired(base, candidate, benchmark):
         unlisted = base.benchmark is not None and candidate.benchmark is not None
         docs = documents([base.samples, candidate.samples], benchmark)
         draws = paired_draws(docs, seed=seed, mcnemar=unlisted)
         return draws, delta_of(draws)
     return None, unpaired_delta(base.measurement.scores, candidate.measurement.scores, benchmark, seed=seed)
+
+
+def _paired(base: Side, candidate: Side, benchmark: Benchmark) -> bool:
+    """Whether both sides have samples that determine the score."""
+    return all(side.samples and has_sums(side.samples, benchmark) for side in (base, candidate))
+
+
+def _without_error(base: Side, candidate: Side, benchmark: Benchmark) -> tuple[str, ...]:
+    """Why a difference has no interval; `force` does not apply."""
+    if _paired(base, candidate, benchmark):
+        return ()
+    sides = (("base", base), ("candidate", candidate))
+    missing = ((name, missing_error(side.measurement.scores, benchmark)) for name, side in sides)
+    return tuple(
+        f"{score} ({name}) has neither samples that it can be computed from nor a standard error: no interval can be given"
+        for name, score in missing
+        if score is not None
+    )[:1]
 
 
 def _averages(pairs: Sequence[_Pair], suites: Sequence[Suite]) -> list[ComparisonRow]:
