@@ -1,7 +1,7 @@
 """Layers of a loaded model that run in part: a half replaced by zeros, or the change of the hidden states damped.
 
 A half is its module between norms and residual, found in the layer by name. Replaced by zeros it adds nothing to the residual
-stream, in families that normalise after it as well: a norm without bias keeps zero.
+stream, in most families; `require_halves` tries that on a layer: without both halves it must return what it is given.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
+import math
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -16,11 +18,13 @@ import torch
 from torch import nn
 
 from evals.errors import UnsupportedArchitecture
-from evals.layer_visits import ATTENTION, LAYER
+from evals.layer_visits import ATTENTION, LAYER, MLP
 
 ATTENTION_NAMES = frozenset({"self_attn", "attn", "attention", "self_attention"})
 MLP_NAMES = frozenset({"mlp", "feed_forward", "ffn", "block_sparse_moe", "moe"})
 _NORM_WORDS = ("norm", "ln_")
+_HAVE_HALVES: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+"""Loaded layers whose halves can be left out."""
 
 
 class Zeros(nn.Module):
@@ -58,12 +62,40 @@ def half_names(layer: nn.Module) -> tuple[str, str]:
         raise UnsupportedArchitecture(
             f"A {kind} has the parts {parts}, which are not one attention and one MLP: visit its layers whole."
         )
-    norms = [child for name, child in children.items() if any(word in name for word in _NORM_WORDS)]
-    if len(norms) > 2 and any(getattr(norm, "bias", None) is not None for norm in norms):
-        raise UnsupportedArchitecture(
-            f"A {kind} adds a bias after its attention or MLP, so that the half cannot be left out: visit its layers whole."
-        )
     return halves[0][0], halves[1][0]
+
+
+@torch.inference_mode()
+def require_halves(layer: nn.Module, states: torch.Tensor) -> None:
+    """Raise UnsupportedArchitecture unless each half of a loaded layer can be left out; tried once for each layer.
+
+    `states` are any hidden states, in the shape that the engine gives to its layers.
+    """
+    if layer in _HAVE_HALVES:
+        return
+    attention, _ = half_names(layer)
+    empty = restrict(restrict(shallow(layer), ATTENTION), MLP)
+    parameters = inspect.signature(layer.forward).parameters
+    needed = {
+        name: None
+        for name, parameter in parameters.items()
+        if parameter.default is parameter.empty and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+    }
+    try:
+        output = empty(**{**needed, "hidden_states": states.clone()})
+        after = stream(*output[:2]) if isinstance(output, tuple) and "residual" in parameters else output
+        after = after[0] if isinstance(after, tuple) else after
+        same = after.shape == states.shape and torch.allclose(after, states, rtol=1e-3, atol=1e-5)
+    except (RuntimeError, TypeError, ValueError, AttributeError) as error:
+        same, reason = False, f" ({(str(error).splitlines() or [type(error).__name__])[0]})"
+    else:
+        reason = ""
+    if not same:
+        raise UnsupportedArchitecture(
+            f"A {type(layer).__name__} without attention and MLP does not return what it is given{reason}, so that a half cannot be "
+            f"left out ({attention} and norms do more): visit its layers whole."
+        )
+    _HAVE_HALVES.add(layer)
 
 
 def restrict(twin: Any, part: str) -> Any:
@@ -107,6 +139,11 @@ def _damped(forward: Callable[..., Any], signature: inspect.Signature, factor: f
 def stream(hidden: torch.Tensor, residual: torch.Tensor | None) -> torch.Tensor:
     """The residual stream in memory of its own: layers change hidden states and residual in place."""
     return hidden.clone() if residual is None else hidden + residual
+
+
+def some_states(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Hidden states for `require_halves`, from -1 to 1."""
+    return torch.linspace(-1, 1, math.prod(shape), device=device).to(dtype).reshape(shape)
 
 
 def shallow(module: nn.Module) -> Any:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from evals.errors import UnsupportedArchitecture
 from evals.layer_visits import (
+    LAYER,
     AnyVisit,
     VisitPath,
     cache_slots,
@@ -66,6 +67,7 @@ class LivePaths:
         self.require_supported()
         stack = self._supported_stack()
         check_layer_path(layers, len(stack.layers), None, self._checkpoint)
+        self._require_parts(stack, layers)
         self._switch(stack, layers)
 
     def _supported_stack(self) -> LayerStack:
@@ -78,6 +80,17 @@ class LivePaths:
             f"{self._checkpoint} is a {type(self._model).__name__}, which cannot run live layer paths in the transformers "
             f"engine: {reason}; build the path as a checkpoint and evaluate that."
         )
+
+    def _require_parts(self, stack: LayerStack, path: VisitPath) -> None:
+        """Raise UnsupportedArchitecture if a visit runs a half of a layer that has none."""
+        if all(part_of(visit) == LAYER for visit in path):
+            return
+        from evals.partial_layers import require_halves, some_states
+
+        states = some_states((1, 4, stack.config.hidden_size), self._model.dtype, self._model.device)
+        for visit in path:
+            if part_of(visit) != LAYER:
+                require_halves(stack.layers[layer_of(visit)], states)
 
     def _switch(self, stack: LayerStack, layers: VisitPath | None) -> None:
         from torch import nn

@@ -16,6 +16,7 @@ from vllm.model_executor.layers.attention import Attention
 from vllm.utils.torch_utils import set_default_torch_dtype
 
 from evals.layer_visits import (
+    LAYER,
     AnyVisit,
     VisitPath,
     cache_slots,
@@ -25,7 +26,7 @@ from evals.layer_visits import (
     part_of,
     running,
 )
-from evals.partial_layers import damp, restrict, shallow
+from evals.partial_layers import damp, require_halves, restrict, shallow, some_states
 from evals.vllm.structure import ModelStack, find_model_stack, kind_of
 
 
@@ -46,6 +47,9 @@ class LayerSlots:
         self._nonfinite = torch.zeros((), dtype=torch.bool, device=device)
         self._stack.norm.register_forward_hook(self._check_finite)
         dtype = config.model_config.dtype
+        # A layer of transformers takes a batch of sequences.
+        shape = (4,) if type(self._layers[0]).__module__.startswith("vllm.") else (1, 4)
+        self._states = some_states((*shape, config.model_config.get_hidden_size()), dtype, device)
         with set_current_vllm_config(config), set_default_torch_dtype(dtype), device:
             for index in range(len(self._layers), len(self._layers) + extra):
                 self._holders.append(_extra_holder(self._holders[0], index, config, dtype))
@@ -104,6 +108,12 @@ class LayerSlots:
             twin = shallow(source)
         layer: nn.Module = damp(restrict(twin, part_of(visit)), factor_of(visit))
         return layer
+
+    def require_parts(self, path: VisitPath) -> None:
+        """Raise UnsupportedArchitecture if a visit runs a half of a layer that has none."""
+        for visit in path:
+            if part_of(visit) != LAYER:
+                require_halves(self._layers[layer_of(visit)], self._states)
 
     def set(self, layers: VisitPath | None) -> None:
         """Run these visits of layers in this order; None restores the loaded model."""
