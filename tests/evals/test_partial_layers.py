@@ -34,7 +34,7 @@ def layer_of(folder: Path, model_type: str) -> torch.nn.Module:
         ("llama", ("self_attn", "mlp")),
         ("gemma2", ("self_attn", "mlp")),
         ("mixtral", ("self_attn", "mlp")),
-        ("falcon", ("self_attention", "mlp")),
+        ("gpt_neox", ("attention", "mlp")),
         ("gpt2", ("attn", "mlp")),
     ],
 )
