@@ -170,12 +170,14 @@ def live_cell(
     except EngineError as error:
         return Cell(refusal=str(error).splitlines()[0].replace(str(checkpoint), "it"))
     cell = Cell(paths=len(references), way=way, texts=len(references) * len(asked.prompts))
-    with opened(EngineKind.TRANSFORMERS, checkpoint) as judge:
-        for path, mine, reference in zip(paths, live, references, strict=False):
-            cell.largest = max(cell.largest, largest_difference(mine[0], reference[0]))
-            if mine[1] != reference[1]:
+    answered = list(zip(paths, live, references, strict=False))
+    cell.largest = max((largest_difference(mine[0], other[0]) for _, mine, other in answered), default=0.0)
+    differing = [(path, mine[1], other[1]) for path, mine, other in answered if mine[1] != other[1]]
+    if differing:
+        with opened(EngineKind.TRANSFORMERS, checkpoint) as judge:
+            for path, texts, others in differing:
                 judge.set_layer_path(path)
-                ties, parted = text_differences(judge, asked.prompts, mine[1], reference[1])
+                ties, parted = text_differences(judge, asked.prompts, texts, others)
                 cell.ties, cell.parted = cell.ties + ties, cell.parted + parted
     return cell
 

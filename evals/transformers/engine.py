@@ -22,7 +22,7 @@ from evals.engine import (
 from evals.errors import EngineError
 from evals.execution import with_backend
 from evals.layer_visits import VisitPath
-from evals.live_paths import each_path, is_live_family, read_config
+from evals.live_paths import each_path, is_live_family, read_config, require_live_family
 from evals.transformers.generation import Generator
 from evals.transformers.layer_path import LivePaths
 from evals.transformers.loading import (
@@ -53,6 +53,8 @@ class TransformersEngine:
         self.spec = spec
         self.checkpoint = checkpoint
         refuse(spec, checkpoint)
+        if tuning.sets_paths:
+            require_live_family(checkpoint)
         self._generation = read_generation_settings(checkpoint)
         set_threads(tuning)
         device = pick_device()

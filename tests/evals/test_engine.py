@@ -12,7 +12,7 @@ from evals.devices import torch_device
 from evals.engine import DeviceKind, EngineKind, EngineSpec, EngineTuning, ExecutionMode
 from evals.engines import installed_engine, installed_version, open_engine
 from evals.errors import EngineError, UnsupportedArchitecture
-from evals.live_paths import check_layer_path, require_live_family
+from evals.live_paths import check_layer_path, has_plain_layers, read_config, require_live_family
 from tests.support.tiny_checkpoints import DENSE_FAMILIES, tiny_checkpoint
 
 TRANSFORMERS = installed_version(EngineKind.TRANSFORMERS)
@@ -110,12 +110,17 @@ def test_a_directory_without_config_is_refused(tmp_path: Path, kind: EngineKind)
 
 
 @pytest.mark.parametrize("kind", list(EngineKind))
-def test_slots_for_an_unknown_family_are_refused_before_weights_are_looked_for(
+def test_slots_for_layers_that_share_keys_are_refused_before_weights_are_looked_for(
     tmp_path: Path, kind: EngineKind
 ) -> None:
-    config = {"model_type": "mixtral", "architectures": ["MixtralForCausalLM"], "num_hidden_layers": 4}
+    config = {
+        "model_type": "gemma3n_text",
+        "architectures": ["Gemma3nForCausalLM"],
+        "num_hidden_layers": 4,
+        "num_kv_shared_layers": 2,
+    }
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(UnsupportedArchitecture, match=r"MixtralForCausalLM.*build the path"):
+    with pytest.raises(UnsupportedArchitecture, match=r"Gemma3nForCausalLM.*keys and values.*build the path"):
         open_engine(
             spec(kind=kind, version=installed_version(kind)), tmp_path, EngineTuning(extra_layer_slots=1)
         )
@@ -126,11 +131,17 @@ def test_the_dense_families_are_known(tmp_path: Path, family: str) -> None:
     assert require_live_family(tiny_checkpoint(tmp_path, family=family, layers=3)) == 3
 
 
-def test_mixed_kinds_of_layers_are_refused(tmp_path: Path) -> None:
+def test_families_beside_the_dense_ones_are_left_to_the_engines_self_check(tmp_path: Path) -> None:
     kinds = ["full_attention", "sliding_attention"] * 2
-    checkpoint = tiny_checkpoint(tmp_path, family="qwen3", config={"layer_types": kinds})
-    with pytest.raises(UnsupportedArchitecture, match="sliding_attention"):
-        require_live_family(checkpoint)
+    mixed = tiny_checkpoint(tmp_path / "mixed", family="qwen3", config={"layer_types": kinds})
+    assert require_live_family(mixed) == 4
+    assert not has_plain_layers(read_config(mixed))
+    assert has_plain_layers(read_config(tiny_checkpoint(tmp_path / "plain", family="qwen3")))
+    (tmp_path / "config.json").write_text(
+        json.dumps({"model_type": "t5", "num_layers": 4, "is_encoder_decoder": True})
+    )
+    with pytest.raises(UnsupportedArchitecture, match="encoder and a decoder"):
+        require_live_family(tmp_path)
 
 
 def test_paths_that_cannot_run(tmp_path: Path) -> None:

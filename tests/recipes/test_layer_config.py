@@ -179,7 +179,6 @@ def test_lists_follow_and_the_rest_stays(settings: dict[str, Any], expected: dic
         {"first_k_dense_replace": 1},
         {"full_attention_interval": 4},
         {"num_kv_shared_layers": 2},
-        {"num_nextn_predict_layers": 1},
         {"no_rope_layer_interval": 4},
     ],
 )
@@ -188,6 +187,22 @@ def test_every_rule_is_named(setting: dict[str, int]) -> None:
     with pytest.raises(BuildError, match=name):
         relayered({**LLAMA, **setting})
     assert relayered({**LLAMA, **setting}, (0, 1, 2, 3))["num_hidden_layers"] == 4
+
+
+@pytest.mark.parametrize(
+    ("path", "dense"), [((0, 1, 2, 3, 2, 3), 2), ((0, 0, 1, 2, 3), 3), ((2, 3), 0), ((0, 1), 2), ((1, 3), 1)]
+)
+def test_the_number_of_dense_first_layers_follows_a_path_that_begins_with_them(
+    path: tuple[int, ...], dense: int
+) -> None:
+    config = {**LLAMA, "first_k_dense_replace": 2}
+    assert relayered(config, path)["first_k_dense_replace"] == dense
+    with pytest.raises(BuildError, match="first_k_dense_replace = 2"):
+        relayered(config, (0, 2, 1, 3))
+
+
+def test_layers_for_speculative_decoding_are_left_out() -> None:
+    assert relayered({**LLAMA, "num_nextn_predict_layers": 1})["num_nextn_predict_layers"] == 0
 
 
 def test_a_rule_that_is_written_out_beside_it_does_not_matter() -> None:
