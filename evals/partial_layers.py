@@ -25,6 +25,7 @@ MLP_NAMES = frozenset({"mlp", "feed_forward", "ffn", "block_sparse_moe", "moe"})
 _NORM_WORDS = ("norm", "ln_")
 _HAVE_HALVES: weakref.WeakSet[nn.Module] = weakref.WeakSet()
 """Loaded layers whose halves can be left out."""
+_SIGNATURES: dict[type[Any], inspect.Signature] = {}
 
 
 class Zeros(nn.Module):
@@ -65,6 +66,16 @@ def half_names(layer: nn.Module) -> tuple[str, str]:
     return halves[0][0], halves[1][0]
 
 
+def require_visit(layer: nn.Module, part: str, factor: float, states: torch.Tensor) -> None:
+    """Raise UnsupportedArchitecture if a loaded layer cannot run the part with the factor; see `require_halves`.
+
+    A damped visit needs the residual stream before and after: the hidden states, or their sum with the residual. That it is the
+    sum where a layer passes a residual is what `require_halves` tries.
+    """
+    if part != LAYER or (factor != 1 and "residual" in _signature(type(layer)).parameters):
+        require_halves(layer, states)
+
+
 @torch.inference_mode()
 def require_halves(layer: nn.Module, states: torch.Tensor) -> None:
     """Raise UnsupportedArchitecture unless each half of a loaded layer can be left out; tried once for each layer.
@@ -75,27 +86,37 @@ def require_halves(layer: nn.Module, states: torch.Tensor) -> None:
         return
     attention, _ = half_names(layer)
     empty = restrict(restrict(shallow(layer), ATTENTION), MLP)
-    parameters = inspect.signature(layer.forward).parameters
+    parameters = _signature(type(layer)).parameters
     needed = {
         name: None
         for name, parameter in parameters.items()
         if parameter.default is parameter.empty and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
     }
+    # The first layer gets no residual, the others do.
+    residuals = (None, states / 2) if "residual" in parameters else (None,)
     try:
-        output = empty(**{**needed, "hidden_states": states.clone()})
-        after = stream(*output[:2]) if isinstance(output, tuple) and "residual" in parameters else output
-        after = after[0] if isinstance(after, tuple) else after
-        same = after.shape == states.shape and torch.allclose(after, states, rtol=1e-3, atol=1e-5)
+        same = all(_returns_what_it_is_given(empty, needed, states, residual) for residual in residuals)
     except (RuntimeError, TypeError, ValueError, AttributeError) as error:
         same, reason = False, f" ({(str(error).splitlines() or [type(error).__name__])[0]})"
     else:
         reason = ""
     if not same:
         raise UnsupportedArchitecture(
-            f"A {type(layer).__name__} without attention and MLP does not return what it is given{reason}, so that a half cannot be "
-            f"left out ({attention} and norms do more): visit its layers whole."
+            f"A {type(layer).__name__} without attention and MLP does not return what it is given{reason}, so that no half can be "
+            f"left out and no visit damped ({attention}, MLP or norms do more): visit its layers whole."
         )
     _HAVE_HALVES.add(layer)
+
+
+def _returns_what_it_is_given(
+    layer: nn.Module, needed: dict[str, None], states: torch.Tensor, residual: torch.Tensor | None
+) -> bool:
+    before = stream(states, residual)
+    given = {} if residual is None else {"residual": residual.clone()}
+    output = layer(**{**needed, "hidden_states": states.clone(), **given})
+    if isinstance(output, tuple):
+        output = stream(*output[:2]) if "residual" in _signature(type(layer)).parameters else output[0]
+    return output.shape == before.shape and torch.allclose(output, before, rtol=1e-2, atol=1e-5)
 
 
 def restrict(twin: Any, part: str) -> Any:
@@ -116,8 +137,16 @@ def damp(twin: Any, factor: float) -> Any:
     if factor == 1:
         return twin
     forward = functools.partial(type(twin).forward, twin)
-    twin.forward = _damped(forward, inspect.signature(forward), factor)
+    twin.forward = _damped(forward, _signature(type(twin)), factor)
     return twin
+
+
+def _signature(layer_class: type[Any]) -> inspect.Signature:
+    """Parameters of a layer's `forward`, kept because a change of path must stay fast."""
+    if layer_class not in _SIGNATURES:
+        signature = inspect.signature(layer_class.forward)
+        _SIGNATURES[layer_class] = signature.replace(parameters=list(signature.parameters.values())[1:])
+    return _SIGNATURES[layer_class]
 
 
 def _damped(forward: Callable[..., Any], signature: inspect.Signature, factor: float) -> Callable[..., Any]:

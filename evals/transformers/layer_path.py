@@ -82,15 +82,14 @@ class LivePaths:
         )
 
     def _require_parts(self, stack: LayerStack, path: VisitPath) -> None:
-        """Raise UnsupportedArchitecture if a visit runs a half of a layer that has none."""
-        if all(part_of(visit) == LAYER for visit in path):
+        """Raise UnsupportedArchitecture if a layer cannot run the part or be damped as a visit says."""
+        if all(part_of(visit) == LAYER and factor_of(visit) == 1 for visit in path):
             return
-        from evals.partial_layers import require_halves, some_states
+        from evals.partial_layers import require_visit, some_states
 
         states = some_states((1, 4, stack.config.hidden_size), self._model.dtype, self._model.device)
         for visit in path:
-            if part_of(visit) != LAYER:
-                require_halves(stack.layers[layer_of(visit)], states)
+            require_visit(stack.layers[layer_of(visit)], part_of(visit), factor_of(visit), states)
 
     def _switch(self, stack: LayerStack, layers: VisitPath | None) -> None:
         from torch import nn

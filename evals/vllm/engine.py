@@ -21,7 +21,7 @@ from evals.engine import (
     accept_all,
 )
 from evals.errors import EngineError, UnsupportedArchitecture
-from evals.layer_visits import LAYER, part_of, running
+from evals.layer_visits import running
 from evals.live_paths import (
     check_layer_path,
     each_path,
@@ -262,9 +262,9 @@ class VllmEngine:
             check_layer_path(
                 layers, n_layers, max(self._slots, n_layers) if bounded else None, self.checkpoint
             )
-        halves = dict.fromkeys(v for layers in paths for v in layers if part_of(v) != LAYER)
-        if halves:
-            reasons = [r for r in self._llm.collective_rpc("parts_obstacle", args=(tuple(halves),)) if r]
+        partial = dict.fromkeys(v for layers in paths for v in layers if not isinstance(v, int))
+        if partial:
+            reasons = [r for r in self._llm.collective_rpc("parts_obstacle", args=(tuple(partial),)) if r]
             if reasons:
                 raise UnsupportedArchitecture(f"{self.checkpoint}: {reasons[0]}")
 

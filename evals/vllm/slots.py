@@ -16,7 +16,6 @@ from vllm.model_executor.layers.attention import Attention
 from vllm.utils.torch_utils import set_default_torch_dtype
 
 from evals.layer_visits import (
-    LAYER,
     AnyVisit,
     VisitPath,
     cache_slots,
@@ -26,7 +25,7 @@ from evals.layer_visits import (
     part_of,
     running,
 )
-from evals.partial_layers import damp, require_halves, restrict, shallow, some_states
+from evals.partial_layers import damp, require_visit, restrict, shallow, some_states
 from evals.vllm.structure import ModelStack, find_model_stack, kind_of
 
 
@@ -110,10 +109,9 @@ class LayerSlots:
         return layer
 
     def require_parts(self, path: VisitPath) -> None:
-        """Raise UnsupportedArchitecture if a visit runs a half of a layer that has none."""
+        """Raise UnsupportedArchitecture if a layer cannot run the part or be damped as a visit says."""
         for visit in path:
-            if part_of(visit) != LAYER:
-                require_halves(self._layers[layer_of(visit)], self._states)
+            require_visit(self._layers[layer_of(visit)], part_of(visit), factor_of(visit), self._states)
 
     def set(self, layers: VisitPath | None) -> None:
         """Run these visits of layers in this order; None restores the loaded model."""

@@ -95,7 +95,7 @@ class LiveWorker(ReportsExecution, _Worker):
             self.path_graphs = take_graphs(self.model_runner, self.layer_slots)
 
     def parts_obstacle(self, layers: VisitPath) -> str | None:
-        """Why a visit of the path cannot run attention or MLP alone; None if all can."""
+        """Why a visit of the path cannot run in part or damped; None if all can."""
         try:
             self.slots.require_parts(layers)
         except UnsupportedArchitecture as error:
