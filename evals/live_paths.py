@@ -25,10 +25,18 @@ LIVE_FAMILIES: dict[str, str] = {
 }
 """Families whose live paths are compared in both engines and on both of vLLM's runners: architecture by `model_type`."""
 
-_IN_TRANSFORMERS: frozenset[str] = frozenset()
-_IN_VLLM: frozenset[str] = frozenset()
-"""Further families by `model_type`, whose random layer paths tests compare with built checkpoints: in the transformers engine, and
-in vLLM on CPUs (docs/families.md)."""
+_IN_VLLM = frozenset(
+    {
+        "cohere", "gemma", "gemma2", "gemma3_text", "glm4", "gpt_oss", "granite", "mixtral", "olmo2",
+        "qwen2_moe", "qwen3_moe", "stablelm",
+    }
+)  # fmt: skip
+_IN_TRANSFORMERS = _IN_VLLM | {
+    "bloom", "cohere2", "falcon", "glm", "gpt2", "gpt_neox", "granitemoe", "olmo3", "olmoe", "opt", "phi",
+    "smollm3", "starcoder2",
+}  # fmt: skip
+"""Further families by `model_type`, whose random layer paths tests compare with built checkpoints: in vLLM on CPUs, and in the
+transformers engine (docs/families.md)."""
 
 _LAYER_COUNTS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 from pydantic import Field, ValidationError
 
 from recipes.errors import CheckpointError
+from recipes.layer_parameters import EXPERT_COUNTS, LayerSizes, layer_sizes
 from recipes.outside_file import parse_json, read_file
 from recipes.quantization import StoredQuantization
 from recipes.tensor_file import Frozen
@@ -91,6 +92,10 @@ class ConfigFacts(Frozen):
     experts: int | None = Field(
         default=None, description="Experts per mixture-of-experts layer; null in a dense model."
     )
+    sizes: LayerSizes | None = Field(
+        default=None,
+        description="Parameters of each layer; null for families where `layer_parameters` knows them otherwise or not at all.",
+    )
     remote_code: bool = Field(
         default=False, description="Whether the config refers to code in the checkpoint (`auto_map`)."
     )
@@ -127,6 +132,7 @@ class ConfigFacts(Frozen):
                 dtype=_read_dtype(merged),
                 quantization=quantized.label if quantized else None,
                 quantized=quantized,
+                sizes=layer_sizes(merged, text[layer_count_key(config, where)]),
                 remote_code=bool(config.get("auto_map")),
                 **_attention(merged, model_type),
             )
@@ -139,6 +145,8 @@ class ConfigFacts(Frozen):
     @property
     def layer_parameters(self) -> int | None:
         """Parameters of one layer, independent of quantisation; None if the config does not determine them."""
+        if self.sizes is not None:
+            return self.sizes.layers[0] if len(set(self.sizes.layers)) == 1 else None
         if self.model_type not in _DENSE or self.experts:
             return None
         if not (self.intermediate_size and self.heads and self.kv_heads and self.head_dim):
@@ -155,11 +163,30 @@ class ConfigFacts(Frozen):
 
     def parameters(self, layers: int | None = None) -> int | None:
         """Parameters with this many layers (default: `n_layers`); None if the config does not determine them."""
+        if self.sizes is not None and layers in (None, self.n_layers):
+            return self._outer_parameters + sum(self.sizes.layers)
         per_layer = self.layer_parameters
         if per_layer is None:
             return None
-        embeddings = self.vocab_size * self.hidden_size * (1 if self.tied else 2)
-        return embeddings + self.hidden_size + per_layer * (self.n_layers if layers is None else layers)
+        return self._outer_parameters + per_layer * (self.n_layers if layers is None else layers)
+
+    def parameters_along(self, path: Sequence[int]) -> int | None:
+        """Parameters of a built layer path; None if the config does not determine them."""
+        if self.sizes is None:
+            return self.parameters(len(path))
+        return self._outer_parameters + sum(self.sizes.layers[layer] for layer in path)
+
+    def active_parameters(self) -> int | None:
+        """Parameters that one token uses in a mixture of experts, embeddings included; None for others, or if unknown."""
+        if self.sizes is None or self.sizes.active == self.sizes.layers:
+            return None
+        return self._outer_parameters + sum(self.sizes.active)
+
+    @property
+    def _outer_parameters(self) -> int:
+        """Parameters of embedding, head and last norm."""
+        norm = self.hidden_size if self.sizes is None else self.sizes.final_norm
+        return self.vocab_size * self.hidden_size * (1 if self.tied else 2) + norm
 
 
 def quantized_bytes(config: ConfigFacts) -> int | None:
@@ -233,7 +260,7 @@ def _attention(config: Mapping[str, Any], model_type: str) -> dict[str, Any]:
         "layer_types": tuple(layer_types) if isinstance(layer_types, list) else (),
         "max_length": config.get("max_position_embeddings") or config.get("n_positions"),
         "experts": next(
-            (config[k] for k in ("num_local_experts", "num_experts", "n_routed_experts") if config.get(k)),
+            (config[k] for k in EXPERT_COUNTS if config.get(k)),
             None,
         ),
     }

@@ -81,6 +81,13 @@ class SourceFacts(Frozen):
             return None
         return self.parameters + (layers - self.config.n_layers) * self.layer_parameters
 
+    def parameters_along(self, path: Sequence[int]) -> int | None:
+        """Number of parameters of a built layer path; None if unknown."""
+        total, along = self.config.parameters(), self.config.parameters_along(path)
+        if self.layer_parameters is not None or self.parameters is None or total is None or along is None:
+            return self.parameters_of(len(path))
+        return self.parameters + along - total
+
     def bytes_of(self, layers: int) -> int | None:
         """Size of the weights in bytes with this many layers; None if unknown."""
         if self.size_bytes is None or layers == self.config.n_layers:

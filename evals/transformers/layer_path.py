@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from evals.errors import UnsupportedArchitecture
 from evals.layer_visits import (
+    LAYER,
     AnyVisit,
     VisitPath,
     cache_slots,
@@ -66,6 +67,7 @@ class LivePaths:
         self.require_supported()
         stack = self._supported_stack()
         check_layer_path(layers, len(stack.layers), None, self._checkpoint)
+        self._require_parts(stack, layers)
         self._switch(stack, layers)
 
     def _supported_stack(self) -> LayerStack:
@@ -78,6 +80,16 @@ class LivePaths:
             f"{self._checkpoint} is a {type(self._model).__name__}, which cannot run live layer paths in the transformers "
             f"engine: {reason}; build the path as a checkpoint and evaluate that."
         )
+
+    def _require_parts(self, stack: LayerStack, path: VisitPath) -> None:
+        """Raise UnsupportedArchitecture if a layer cannot run the part or be damped as a visit says."""
+        if all(part_of(visit) == LAYER and factor_of(visit) == 1 for visit in path):
+            return
+        from evals.partial_layers import require_visit, some_states
+
+        states = some_states((1, 4, stack.config.hidden_size), self._model.dtype, self._model.device)
+        for visit in path:
+            require_visit(stack.layers[layer_of(visit)], part_of(visit), factor_of(visit), states)
 
     def _switch(self, stack: LayerStack, layers: VisitPath | None) -> None:
         from torch import nn

@@ -286,6 +286,11 @@ class VllmEngine:
             check_layer_path(
                 layers, n_layers, max(self._slots, n_layers) if bounded else None, self.checkpoint
             )
+        partial = dict.fromkeys(v for layers in paths for v in layers if not isinstance(v, int))
+        if partial:
+            reasons = [r for r in self._llm.collective_rpc("parts_obstacle", args=(tuple(partial),)) if r]
+            if reasons:
+                raise UnsupportedArchitecture(f"{self.checkpoint}: {reasons[0]}")
 
     def _check_contexts(self, requests: Sequence[ScoreRequest]) -> None:
         self._check_lengths(len(r.context) + max(map(len, r.continuations)) for r in requests)

@@ -23,6 +23,9 @@ RECORDED = 12
 _CONTEXT = 45
 """Length of the scored contexts; more than a block, so that continuations read the cache."""
 
+_FROM_MODEL = (RuntimeError, TypeError, ValueError, LookupError, AttributeError, AssertionError)
+"""Errors of a model's own code when its layers are moved."""
+
 Scores = Callable[[Sequence[ScoreRequest]], list[ScoreResult]]
 
 
@@ -45,7 +48,17 @@ class PathCheck:
         self._expected: list[ScoreResult] = []
 
     def difference(self, slots: int, limit: float) -> str | None:
-        """How layer paths would differ from built checkpoints, in an engine with this many KV caches; None if they do not."""
+        """How layer paths would differ from built checkpoints, in an engine with this many KV caches; None if they do not.
+
+        After an error of the model's code the engine may be unusable: it must be closed if a reason is returned.
+        """
+        try:
+            return self._difference(slots, limit)
+        except _FROM_MODEL as error:
+            text = (str(error).splitlines() or [type(error).__name__])[0]
+            return f"its layers do not run in another order ({text})"
+
+    def _difference(self, slots: int, limit: float) -> str | None:
         count = self._n_layers
         identity = tuple(range(count))
         self._expected = self._scores(self.requests)

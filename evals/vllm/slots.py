@@ -25,7 +25,7 @@ from evals.layer_visits import (
     part_of,
     running,
 )
-from evals.partial_layers import damp, restrict, shallow
+from evals.partial_layers import damp, require_visit, restrict, shallow, some_states
 from evals.vllm.structure import ModelStack, find_model_stack, kind_of
 
 
@@ -46,6 +46,9 @@ class LayerSlots:
         self._nonfinite = torch.zeros((), dtype=torch.bool, device=device)
         self._stack.norm.register_forward_hook(self._check_finite)
         dtype = config.model_config.dtype
+        # A layer of transformers takes a batch of sequences.
+        shape = (4,) if type(self._layers[0]).__module__.startswith("vllm.") else (1, 4)
+        self._states = some_states((*shape, config.model_config.get_hidden_size()), dtype, device)
         with set_current_vllm_config(config), set_default_torch_dtype(dtype), device:
             for index in range(len(self._layers), len(self._layers) + extra):
                 self._holders.append(_extra_holder(self._holders[0], index, config, dtype))
@@ -104,6 +107,11 @@ class LayerSlots:
             twin = shallow(source)
         layer: nn.Module = damp(restrict(twin, part_of(visit)), factor_of(visit))
         return layer
+
+    def require_parts(self, path: VisitPath) -> None:
+        """Raise UnsupportedArchitecture if a layer cannot run the part or be damped as a visit says."""
+        for visit in path:
+            require_visit(self._layers[layer_of(visit)], part_of(visit), factor_of(visit), self._states)
 
     def set(self, layers: VisitPath | None) -> None:
         """Run these visits of layers in this order; None restores the loaded model."""

@@ -95,6 +95,14 @@ class LiveWorker(ReportsExecution, ReplacesWeights, _Worker):
 
             self.path_graphs = take_graphs(self.model_runner, self.layer_slots)
 
+    def parts_obstacle(self, layers: VisitPath) -> str | None:
+        """Why a visit of the path cannot run in part or damped; None if all can."""
+        try:
+            self.slots.require_parts(layers)
+        except UnsupportedArchitecture as error:
+            return str(error)
+        return None
+
     def set_layer_path(self, layers: VisitPath | None) -> None:
         """Run these visits of layers from the next step on; None for the unmodified checkpoint."""
         self.slots.set(layers)

@@ -194,7 +194,7 @@ class Expander:
             recipe=path.canonical,
             build=build,
             layers=len(path.layers),
-            parameters=facts.parameters_of(len(path.layers)),
+            parameters=facts.parameters_along(path.source_layers),
             quantization=quantization_method(facts),
             stored_bytes=quantized_bytes(facts, len(path.layers)),
             made_from=facts.made_from,

@@ -40,6 +40,10 @@ class Shape(Frozen):
     layers: int | None = Field(description="Layers of a forward pass, each with its own KV cache.")
     heads: int | None = Field(default=None, description="Attention heads.")
     kv_heads: int | None = Field(default=None, description="Key and value heads.")
+    windowed_layers: int = Field(
+        default=0, description="Layers whose KV cache holds the tokens of a window; 0 in a live engine."
+    )
+    window: int | None = Field(default=None, description="The window in tokens.")
     head_dim: int | None = Field(default=None, description="Width of one head.")
     vocab_size: int = Field(default=0, description="Rows of the embedding.")
     stored_bytes: int | None = Field(
@@ -102,11 +106,15 @@ def engine_need(shape: Shape, spec: EngineSpec) -> EngineNeed:
     weights = shape.stored_bytes
     if weights is None and shape.parameters is not None and spec.quantization is None:
         weights = shape.parameters * width
-    per_token = 2 * (shape.layers or 0) * (shape.kv_heads or 0) * (shape.head_dim or 0) * cached
+    longest = spec.max_length or 4096
+    # Averaged over the longest sequence: layers with a window keep the keys and values of its tokens alone.
+    windowed = shape.windowed_layers if shape.window is not None and shape.window < longest else 0
+    kv_tokens = ((shape.layers or 0) - windowed) * longest + windowed * (shape.window or 0)
+    per_token = -(-2 * kv_tokens * (shape.kv_heads or 0) * (shape.head_dim or 0) * cached // longest)
     return EngineNeed(
         weight_bytes=weights,
         kv_bytes_per_token=per_token,
-        longest_tokens=spec.max_length or 4096,
+        longest_tokens=longest,
         overhead_bytes=_GPU_OVERHEAD_BYTES + 4 * shape.vocab_size * _TOKENS_PER_STEP,
         heads=shape.heads,
         kv_heads=shape.kv_heads,

@@ -10,6 +10,8 @@ from orchestrator.plan.candidates import Candidate
 from orchestrator.plan.capacity import ClusterFacts
 from orchestrator.plan.estimate import EngineNeed, Shape, engine_need, refusal, tensor_parallel_for
 from orchestrator.plan.job import EvalJob
+from recipes.config_facts import ConfigFacts
+from recipes.layer_visit import Layers, source_layers_of
 from recipes.sources import SourceFacts
 
 
@@ -70,12 +72,18 @@ def _shape(candidate: Candidate, facts: SourceFacts, live: bool) -> Shape:
     parameters = candidate.parameters
     if parameters is None and candidate.layers is not None:
         parameters = facts.parameters_of(candidate.layers)
-    if live and candidate.layer_path is not None and parameters is not None and facts.layer_parameters:
-        parameters += (candidate.source_layers - len(candidate.layer_path)) * facts.layer_parameters
+    if live and candidate.layer_path is not None and parameters is not None:
+        along = facts.parameters_along(source_layers_of(candidate.layer_path))
+        if facts.parameters is not None and along is not None:
+            parameters += facts.parameters - along
     stored = candidate.stored_bytes
     if live and candidate.layer_path is not None and stored is not None and facts.layer_bytes:
         stored += (candidate.source_layers - len(candidate.layer_path)) * facts.layer_bytes
+    # In a live engine every KV cache is of full length, so that any layer can use any.
+    windowed = 0 if live else _windowed_layers(config, candidate.layer_path)
     return Shape(
+        windowed_layers=windowed,
+        window=config.sliding_window,
         parameters=None if candidate.quantization else parameters,
         stored_bytes=stored,
         layers=candidate.layers or config.n_layers,
@@ -84,3 +92,11 @@ def _shape(candidate: Candidate, facts: SourceFacts, live: bool) -> Shape:
         head_dim=config.head_dim,
         vocab_size=config.vocab_size,
     )
+
+
+def _windowed_layers(config: ConfigFacts, path: Layers | None) -> int:
+    """Number of layers with local attention."""
+    if config.sliding_window is None or not config.layer_types:
+        return 0
+    layers = range(len(config.layer_types)) if path is None else source_layers_of(path)
+    return sum(config.layer_types[layer] == "sliding_attention" for layer in layers)

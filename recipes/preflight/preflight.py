@@ -206,6 +206,9 @@ def _remarks(stages: tuple[Stage, ...], facts: _RecipeFacts) -> Iterator[str]:
     for source in facts.sources:
         if source.facts and source.facts.config.quantization:
             yield f"{source.name} has quantised weights ({source.facts.config.quantization})."
+        active = source.facts.config.active_parameters() if source.facts else None
+        if active is not None:
+            yield f"{source.name} is a mixture of experts: a token uses {active / 1e9:.3g} B of its parameters."
         if source.facts and source.facts.known_from is FactsOrigin.CATALOG:
             yield f"The figures of {source.name} come from the catalogue; the config of the checkpoint was not read."
 

@@ -10,15 +10,14 @@ from dashboard.pages.recipe.made_of import read_recipe, recipe_text
 from dashboard.pages.recipe.path import PathDiagram, diagram_html, diagram_of
 from orchestrator.store.records import CandidateRecord
 from recipes.layer_path import LayerPath
+from recipes.layer_visit import Layers
 from recipes.recipe import Recipe
 from tests.support.time_bound import cpu_bound
 
 COLOURS = dict.fromkeys(("ink", "faint", "grid", "edge", "accent", "paper", "worse", "better"), "#123456")
 
 
-def record(
-    path: tuple[int, ...] | None, recipe: str | None = None, layers: int | None = None
-) -> CandidateRecord:
+def record(path: Layers | None, recipe: str | None = None, layers: int | None = None) -> CandidateRecord:
     return CandidateRecord(
         position=1, name="x", is_base=False, weights_digest="d", layer_path=path, recipe=recipe, layers=layers
     )
@@ -45,6 +44,19 @@ def test_a_repeated_block_is_marked_and_said() -> None:
     )
     assert [part[1:] for part in diagram.parts()] == [(0, 17, False), (10, 17, True), (17, 30, False)]
     assert len(lines(diagram)) == 4, "three lines and the jump back"
+
+
+def test_visits_in_part_are_dotted_and_said() -> None:
+    path = LayerPath.parse("(10, 17):attention", 30).layers
+    diagram = diagram_of(record(path), 30, None)
+    assert diagram is not None
+    assert "[0, 17), [10, 17) (attention alone), [17, 30)." in diagram.words()
+    dotted = [shape for shape in lines(diagram) if shape.get("stroke-dasharray") == "1 10"]
+    assert [(shape.get("x1"), shape.get("x2")) for shape in dotted] == [("17", "24")]
+    assert "in part or damped" in diagram_html(diagram, COLOURS)
+    assert "in part or damped" not in diagram_html(of_path(0, 1), COLOURS)
+    text = recipe_text(record(path), "org/base", 30)
+    assert text == 'base: org/base\nlayer_path: "(10, 17):attention"\n'
 
 
 def test_layers_that_are_left_out_are_marked_and_said() -> None:

@@ -34,27 +34,39 @@ def scan_store(
     confirmed: Mapping[Block, float] | None = None,
     blocks: Iterable[Block] | None = None,
     end: RunState | None = RunState.DONE,
+    variant: str = "",
 ) -> tuple[str, str | None]:
-    """Ids of the search run and of the confirmation run; `confirmed` maps the confirmed blocks to their shares."""
+    """Ids of the search run and of the confirmation run; `confirmed` maps the confirmed blocks to their shares.
+
+    `variant` is the suffix of every block, for example ":attention".
+    """
     home.mkdir(parents=True, exist_ok=True)
     grid = [(i, j) for i in range(n_layers) for j in range(i + 1, n_layers + 1)]
     shares = {block: share_of(block, n_layers) for block in [None, *(blocks or grid)]}
     with Store.open(store_url(home)) as store:
-        search = _run(store, home, "search", shares, n_layers, end)
+        search = _run(store, home, "search", shares, n_layers, end, variant)
         if confirmed is None:
             return search, None
-        return search, _run(store, home, "confirmation", {None: 0.5, **confirmed}, n_layers, RunState.DONE)
+        shares = {None: 0.5, **confirmed}
+        return search, _run(store, home, "confirmation", shares, n_layers, RunState.DONE, variant)
 
 
 def _run(
-    store: Store, home: Path, split: str, shares: Mapping[Block, float], n_layers: int, end: RunState | None
+    store: Store,
+    home: Path,
+    split: str,
+    shares: Mapping[Block, float],
+    n_layers: int,
+    end: RunState | None,
+    variant: str,
 ) -> str:
     records, planned, answers = [], [], []
     for position, (block, share) in enumerate(shares.items()):
-        layers = None if block is None else LayerPath.of_block(*block, n_layers).layers
+        name = "base" if block is None else f"({block[0]}, {block[1]}){variant}"
+        layers = None if block is None else LayerPath.parse(name, n_layers).layers
         records.append(
             CandidateRecord(
-                position=position, name="base" if block is None else f"({block[0]}, {block[1]})", is_base=block is None,
+                position=position, name=name, is_base=block is None,
                 weights_digest=BASE_DIGEST, layer_path=layers, layers=len(layers) if layers else n_layers,
             )
         )  # fmt: skip

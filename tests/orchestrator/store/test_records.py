@@ -14,6 +14,7 @@ from hypothesis import strategies as some
 from orchestrator.store.column_types import LayerPathText
 from orchestrator.store.owners import new_owner, owner_is_gone
 from orchestrator.store.records import new_id
+from recipes.layer_path import LayerPath
 from tests.support.store_data import eval_job
 
 PATHS = some.none() | some.lists(some.integers(min_value=0, max_value=200), max_size=300).map(tuple)
@@ -60,6 +61,14 @@ def test_layer_paths_come_back_as_they_were(path: tuple[int, ...] | None) -> Non
     assert column.process_result_value(stored, None) == path  # type: ignore[arg-type] # as above
     if path and path == tuple(range(path[0], path[-1] + 1)):
         assert stored == f"{path[0]}:{path[-1] + 1}"
+
+
+def test_visits_in_part_come_back_as_they_were() -> None:
+    column = LayerPathText()
+    path = LayerPath.parse("layers:0-3,1-3:attention,2:damped=0.5,2:mlp:damped=0.25,3-6", 6).layers
+    stored = column.process_bind_param(path, None)  # type: ignore[arg-type] # as above
+    assert stored == "0:3,1:3:attention,2:3:damped=0.5,2:3:mlp:damped=0.25,3:6"
+    assert column.process_result_value(stored, None) == path  # type: ignore[arg-type] # as above
 
 
 @given(PATHS, PATHS)
