@@ -27,7 +27,7 @@ from tests.support.engine_requests import (
     random_requests,
     scored,
 )
-from tests.support.merge_recipes import SOURCES, STACKED, method_recipe, sources_in
+from tests.support.merge_recipes import SOURCES, STACKED, STAGES, method_recipe, sources_in
 from tests.support.replaced_weights import FileWeights, sources_of_family
 from tests.support.tiny_checkpoints import DENSE_FAMILIES, VOCABULARY
 
@@ -184,3 +184,20 @@ def test_a_thousand_changes_leak_nothing(folder: Path) -> None:
                 sizes.append(process.memory_info().rss / 2**20)
     print(f"resident MiB every 100 changes: {[round(size) for size in sizes]}")
     assert sizes[-1] - sizes[1] < 16
+
+
+def test_tensor_parallel_workers_make_their_tensors_themselves(
+    tmp_path: Path, mergekit: MergekitProcess
+) -> None:
+    """Of a recipe with random methods and stages; each worker loads its part of every tensor."""
+    folder = sources_of_family(tmp_path, "llama")
+    artifact = built(STAGES, folder, tmp_path / "out", mergekit)
+    answers = []
+    for checkpoint, weights in ((folder / SOURCES[0], merged(STAGES, folder)), (artifact, None)):
+        with opened(KIND, checkpoint, TUNING, dtype="bfloat16", tensor_parallel=2) as engine:
+            own = scored(engine, REQUESTS)
+            if weights is not None:
+                engine.load_weights(weights)
+                assert scored(engine, REQUESTS) != own
+            answers.append((scored(engine, REQUESTS), generated(engine, prompts_of(REQUESTS[:2]))))
+    assert answers[0] == answers[1]
