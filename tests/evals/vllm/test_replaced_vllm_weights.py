@@ -126,7 +126,7 @@ def check_nothing_is_answered(engine: VllmEngine) -> None:
 
 
 def test_every_method_is_the_built_artifact(folder: Path, mergekit: MergekitProcess, tmp_path: Path) -> None:
-    """Weights read back for all methods; answers, also on live layer paths, against an engine of one artifact."""
+    """Weights read back, for one family of all methods; answers, also on layer paths, against an engine of one artifact."""
     prompts = prompts_of(REQUESTS[:4])
     paths = [tuple(layer % 4 for layer in path) for path in PATHS[1:4]]
 
@@ -138,7 +138,8 @@ def test_every_method_is_the_built_artifact(folder: Path, mergekit: MergekitProc
         assert isinstance(engine, VllmEngine)
         own = scored(engine, REQUESTS)
         check_held(engine, folder / SOURCES[0])
-        for name, text in RECIPES.items():
+        for name in RECIPES if "llama" in folder.name else ("slerp", "ties", "passthrough"):
+            text = RECIPES[name]
             engine.load_weights(merged(text, folder))
             check_held(engine, built(text, folder, tmp_path / name, mergekit))
             assert scored(engine, REQUESTS) != own, name

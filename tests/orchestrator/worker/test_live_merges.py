@@ -80,6 +80,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return sources_of_family(tmp_path_factory.mktemp("sources"), "llama")
 
 
+@pytest.mark.slow
 def test_outcomes_are_those_of_built_artifacts(folder: Path, home: Path) -> None:
     """Job by job, with the same digests: what one way measured, the other way finds."""
     live, built = planned(folder), planned(folder, materialize=True)
@@ -112,7 +113,7 @@ def test_after_an_error_the_next_job_runs_on_whole_weights(
     folder: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = planned(folder)
-    jobs = [p.job for p in plan.evals if p.job.is_probe]
+    jobs = [p.job for p in plan.evals if p.job.is_probe and p.candidate in ("base", "slerp")]
     host = EngineHost(WorkerContext(home=str(home), datasets=None))
     expected = {}
     for job in jobs:
@@ -125,7 +126,7 @@ def test_after_an_error_the_next_job_runs_on_whole_weights(
         weights = merged(inputs, live, digest)
         return FailingWeights(**weights.model_dump(), fails_at=draw.randrange(39))
 
-    for _ in range(10):
+    for _ in range(2):
         with monkeypatch.context() as patch:
             patch.setattr(Inputs, "merged", failing)
             # The base comes between, since weights that an engine holds already are not loaded again.
