@@ -259,7 +259,9 @@ def _eval_facts(job: EvalJob) -> dict[str, str]:
     settings, engine = job.settings, job.engine
     return {
         "Digest": job.digest,
-        "Checkpoint": line(job.place.label, 100),
+        "Checkpoint": line(
+            f"live merge in the engine of {job.place.label}" if job.live_merge else job.place.label, 130
+        ),
         "Weights": line(job.weights_digest, 80),
         "Layer path": line(",".join(map(str, job.layer_path)), 160)
         if job.layer_path is not None

@@ -23,7 +23,7 @@ from evals.engine import (
 from evals.errors import EngineError
 from evals.execution import with_backend
 from evals.layer_visits import VisitPath
-from evals.live_paths import each_path, is_live_family, read_config, require_live_family
+from evals.live_paths import each_path, is_live_family, require_live_family
 from evals.transformers.generation import Generator
 from evals.transformers.layer_path import LivePaths
 from evals.transformers.loading import (

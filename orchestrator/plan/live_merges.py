@@ -6,6 +6,7 @@ the plan says why.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -71,6 +72,7 @@ class LiveMerges:
     ) -> None:
         self._hosts = hosts
         self._home = settings.home
+        self._digests: dict[tuple[str, str], str | None] = {}
         self._compiled = any(engine.execution is ExecutionMode.COMPILED for engine in sweep.engines)
         self._code = sweep.trust_remote_code
         workers = max(engine.tensor_parallel or 1 for engine in sweep.engines)
@@ -131,6 +133,10 @@ class LiveMerges:
     ) -> Iterator[str]:
         """What keeps a recipe from running live in the engine of `host`, whose weights it replaces."""
         yield from _shape_problems(recipe, facts, host)
+        if not self._has_file(host, "tokenizer_config.json") or not (
+            self._has_file(host, "tokenizer.json") or self._has_file(host, "tokenizer.model")
+        ):
+            yield f"mergekit writes the tokenizer of {host.source.reference} anew"
         donor = pins[str(_donor(recipe))]
         if donor.weights_digest != host.source.weights_digest:
             yield from self._other_files(donor, host)
@@ -143,7 +149,7 @@ class LiveMerges:
         if key is not None:
             yield f"its config comes from {donor.reference}, which differs from {host.source.reference} in {key}"
         for file in COPIED_FILES:
-            if self._file(donor, file) != self._file(host.source, file):
+            if self._digest(donor, file) != self._digest(host.source, file):
                 yield f"its {file} comes from {donor.reference}, which differs from that of {host.source.reference}"
 
     def _mixed_layers(self, host: LiveHost) -> Iterator[str]:
@@ -157,6 +163,17 @@ class LiveMerges:
 
     def _config(self, source: PinnedSource) -> dict[str, Any]:
         return dict(parse_json(self._file(source, "config.json") or b"{}"))
+
+    def _has_file(self, host: LiveHost, file: str) -> bool:
+        return self._digest(host.source, file) is not None
+
+    def _digest(self, source: PinnedSource, file: str) -> str | None:
+        """Hash of a file of a checkpoint, None if there is none; kept, since sweeps have thousands of merges."""
+        key = source.reference, file
+        if key not in self._digests:
+            data = self._file(source, file)
+            self._digests[key] = None if data is None else hashlib.sha256(data).hexdigest()
+        return self._digests[key]
 
     def _file(self, source: PinnedSource, file: str) -> bytes | None:
         return read_small_file(parse(source.reference, None), file, home=self._home)

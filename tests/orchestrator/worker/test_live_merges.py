@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import subprocess
+import sys
 from collections.abc import Generator
 from pathlib import Path
 
@@ -77,6 +80,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return sources_of_family(tmp_path_factory.mktemp("sources"), "llama")
 
 
+@pytest.mark.slow
 def test_outcomes_are_those_of_built_artifacts(folder: Path, home: Path) -> None:
     """Job by job, with the same digests: what one way measured, the other way finds."""
     live, built = planned(folder), planned(folder, materialize=True)
@@ -109,7 +113,7 @@ def test_after_an_error_the_next_job_runs_on_whole_weights(
     folder: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = planned(folder)
-    jobs = [p.job for p in plan.evals if p.job.is_probe]
+    jobs = [p.job for p in plan.evals if p.job.is_probe and p.candidate in ("base", "slerp")]
     host = EngineHost(WorkerContext(home=str(home), datasets=None))
     expected = {}
     for job in jobs:
@@ -122,7 +126,7 @@ def test_after_an_error_the_next_job_runs_on_whole_weights(
         weights = merged(inputs, live, digest)
         return FailingWeights(**weights.model_dump(), fails_at=draw.randrange(39))
 
-    for _ in range(10):
+    for _ in range(2):
         with monkeypatch.context() as patch:
             patch.setattr(Inputs, "merged", failing)
             # The base comes between, since weights that an engine holds already are not loaded again.
@@ -148,3 +152,27 @@ def test_a_source_that_changed_is_no_merge_of_the_plan(tmp_path: Path, home: Pat
     (outcome,) = host.run([Task(attempt_id="b", job=base)])
     assert isinstance(outcome, EvalOutcome)
     host.close()
+
+
+@pytest.mark.slow
+def test_an_engine_that_is_killed_in_a_merge_scores_no_mixed_model(folder: Path, home: Path) -> None:
+    """Fifty times at a random tensor of the first or second merge; the jobs are then run again on the same home."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.support.killed_merges", str(folder), str(home), "50"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=800,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    undisturbed, *trials = map(json.loads, done.stdout.splitlines())
+    expected = {json.loads(line)[0]: line for line in undisturbed["undisturbed"]}
+    assert len(set(expected.values())) == len(expected) == 4
+    assert len(trials) == 50
+    measured = [line for trial in trials for line in trial["measured"]]
+    assert len(measured) >= 150
+    assert all(line == expected[json.loads(line)[0]] for line in measured)
+    print(
+        f"killed at tensors {sorted(trial['killed at'] for trial in trials)}; {len(measured)} results, all of whole models"
+    )
