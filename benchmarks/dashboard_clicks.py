@@ -11,7 +11,9 @@ GRID = "[data-testid=stDataFrame] canvas"
 BOARD = "table.board"
 BOARD_ROWS = "table.board tbody th.name"
 CAPTION = "[data-testid=stCaptionContainer]"
-CELLS = "[data-testid=stDataFrame] [role=gridcell]"
+RANKING = f"{GRID}, .rows tbody button"
+"""Earlier versions drew the ranking as a grid."""
+RANKED = "[data-testid=stDataFrame] [role=gridcell], .rows tbody button"
 PLOT = ".js-plotly-plot .main-svg"
 AXIS = ".js-plotly-plot .xtitle, .js-plotly-plot .x2title"
 READER = ".st-key-side_by_side"
@@ -82,8 +84,8 @@ class Clicks:
         self._timed("worst first", header.click, self._changed(BOARD_ROWS))
         mean = board.get_by_role("button", name="Mean")
         self._timed("back to the mean", mean.click, self._changed(BOARD_ROWS))
-        self._timed("filter: worse", self._word("▼ worse"), self._changed(BOARD_ROWS))
-        self._timed("filter: all", self._word("All "), self._text("of 3,240"))
+        self._timed("filter: better", self._filter("better"), self._changed(BOARD_ROWS))
+        self._timed("filter: all", self._filter("All"), self._text("of 3,240"))
         tick = board.get_by_role("checkbox").nth(1)
         self._timed("a tick", tick.click, self._seen(CAPTION, "1 ticked"))
         self._timed("untick", tick.click, self._seen(CAPTION, "0 ticked"))
@@ -108,8 +110,8 @@ class Clicks:
 
     def _layer_map(self) -> None:
         page = self.page
-        self._open("layers", GRID, PLOT)
-        self._timed("next page of its ranking", self._button("Next"), self._changed(CELLS))
+        self._open("layers", RANKING, PLOT)
+        self._timed("next page of its ranking", self._button("Next"), self._changed(RANKED))
         self._timed("a cell of the map", self._map_cell, self._changed(".st-key-path_detail"))
         for name, title in (("Skylines", "Layer"), ("Pareto front", "Layers added")):
             self._timed(f"picture {name}", self._word(name), self._seen(AXIS, title))
@@ -121,7 +123,7 @@ class Clicks:
         for name, selector in (
             ("Leaderboard", BOARD),
             ("Compare two", READER),
-            ("Layer map", GRID),
+            ("Layer map", RANKING),
             ("Claims", CODE),
             ("Recipe", SENTENCE),
             ("Job", JOBS),
@@ -166,6 +168,10 @@ class Clicks:
 
     def _button(self, name: str) -> Callable[[], None]:
         return self.page.get_by_role("button", name=name).first.click
+
+    def _filter(self, text: str) -> Callable[[], None]:
+        filters = self.page.get_by_test_id("stButtonGroup").filter(has_text="All")
+        return filters.get_by_text(text).first.click
 
     def _word(self, text: str) -> Callable[[], None]:
         return self.page.get_by_text(text).last.click

@@ -21,7 +21,7 @@ from orchestrator.store.records import AttemptRecord, Failure, FailureClass, Run
 from tests.dashboard.test_pages import page
 from tests.support.demo_stores import Maker, demo_store, load_suite, store_url
 from tests.support.made_results import DEMO, Made
-from tests.support.page_text import codes
+from tests.support.page_text import codes, component_table
 from tests.support.probe_store import HELD_OUT, LUCK, Shares, scan_store
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*was deleted while still open:ResourceWarning")
@@ -66,9 +66,9 @@ def test_search_and_confirmation_are_one_scan(
             assert verdict in text, text
             assert PROBE_WARNING in text
         assert app.selectbox(key="measure").value == "together", "all probes are combined by default"
-        ranking = next(f.value for f in app.dataframe if "Rank" in f.value)
-        assert ranking["Layer path"].tolist()[0] == "(3, 6)"
-        assert (ranking["Confirmed"].tolist()[0] if "Confirmed" in ranking else None) == first
+        best = component_table(app, "Ranking")[0]
+        assert best["Layer path"] == "(3, 6)"
+        assert best.get("Confirmed") == first
         assert any("Best: **(3, 6)**" in m.value.replace("\\", "") for m in app.markdown)
         assert any(code.startswith("mergeboard build '(3, 6)'") for code in codes(app))
     assert "no layer path (99, 100)" in said(page("layer_map", run=search, path="(99, 100)").run())
