@@ -21,6 +21,7 @@ SENTENCE = ".st-key-verdict h3"
 JOBS = ".st-key-jobs_table"
 CODE = "[data-testid=stCode], .mb-code"
 SIZE: ViewportSize = {"width": 1440, "height": 1000}
+_POLL_MS = 30
 
 _EVERYWHERE = (
     "(s => [...document.querySelectorAll(s), ...[...document.querySelectorAll('*')]"
@@ -33,7 +34,8 @@ def seen_in(page: Page, selector: str, text: str = "", *, exactly: bool = False)
 
     Elements of components are looked for in their shadow trees too.
 
-    A locator would ask ever more rarely, at last twice a second: too coarse to measure with.
+    A locator would ask ever more rarely, at last twice a second: too coarse to measure with. In every frame would
+    slow down what is measured.
     """
     page.wait_for_function(
         f"([selector, text, exactly]) => {_EVERYWHERE}(selector).some(e => e.checkVisibility()"
@@ -41,6 +43,7 @@ def seen_in(page: Page, selector: str, text: str = "", *, exactly: bool = False)
         " && e.getBoundingClientRect().width > 0 && e.getBoundingClientRect().height > 0)",
         arg=[selector, text, exactly],
         timeout=60_000,
+        polling=_POLL_MS,
     )
 
 
@@ -192,7 +195,9 @@ class Clicks:
 
         def wait() -> None:
             self.page.wait_for_function(
-                f"before => {{ const now = {text}; return now && now !== before }}", arg=before
+                f"before => {{ const now = {text}; return now && now !== before }}",
+                arg=before,
+                polling=_POLL_MS,
             )
 
         return wait
