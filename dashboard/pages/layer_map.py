@@ -15,7 +15,13 @@ from dashboard.pages.layer_paths import show_path, show_ranking
 from dashboard.pages.leaderboard import scope
 from dashboard.repeat import base_of
 from dashboard.report_button import report_button
-from dashboard.scan_verdict import ScanVerdict, scan_of_run, scan_verdict, show_scan_verdict
+from dashboard.scan_verdict import (
+    ScanVerdict,
+    link_confirmed_benchmarks,
+    scan_of_run,
+    scan_verdict,
+    show_scan_verdict,
+)
 from dashboard.scans import TOGETHER, LayerMap, Place, layer_map, levels_text, scan_of
 from dashboard.verdict import WholeVerdict, show_verdict, verdict_of_run
 from evals.scores import PROBE_SUITE
@@ -115,7 +121,9 @@ def show(pages: Pages, run: RunRecord | None) -> None:
         return
     scan, why = _scan(pages, whole)
     _verdict(whole, scan)
-    report_button(run.name, run_id=run.id)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        report_button(run.name, run_id=run.id)
+        link_confirmed_benchmarks(pages, whole.scan)
     if scan is None:
         widgets.show_message("Nothing to draw yet", why or "There are no scores.")
         return

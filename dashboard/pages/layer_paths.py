@@ -29,7 +29,7 @@ _RANKING = {
     "Layer path": "The block (i, j) whose layers [i, j) run twice, or another order of layers.",
     "Value": "Value of the chosen measure.",
     "Δ": "Value minus the base's.",
-    "Confirmed": "What it shows on held-out questions, or after the correction for the whole run. Empty: not asked.",
+    "Confirmed": "What it shows on the confirmation set, or after the correction for the whole run. Empty: not asked.",
     "Layers": "Layers more (or fewer) than the base.",
     "Rank": "Place among all measured paths; the first ones are picked by luck as well.",
 }
@@ -98,7 +98,7 @@ def _confirmed(place: Place, verdict: ScanVerdict | None) -> None:
     # p of "no loss" for a path that is worse, of "no gain" for all others.
     p = path.p_worse_tried if path.finding is Finding.WORSE else path.p_tried
     st.markdown(
-        f"{mark} **{path.finding.value}** on {gain.n} held-out questions: {gain.delta:+z.3f} {escaped(span)}, "
+        f"{mark} **{path.finding.value}** on {gain.n} questions of the confirmation set: {gain.delta:+z.3f} {escaped(span)}, "
         f"p × {tried:,} = {p_value(p)}".strip()
     )
 
