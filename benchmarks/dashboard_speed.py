@@ -102,18 +102,14 @@ class Served:
     @contextmanager
     def cpu_of(self, figure: Figure) -> Iterator[None]:
         """Add the CPU that server, browser and others need meanwhile to a figure."""
-        server, own, busy, start = self._cpu_s(), _own_cpu_s(), _machine_cpu_s(), time.perf_counter()
+        before, busy, start = _cpu_s(self.process.pid), _machine_cpu_s(), time.perf_counter()
         yield
         wall_s = time.perf_counter() - start
-        server_s, own_s = self._cpu_s() - server, _own_cpu_s() - own
+        server_s, beside_s, own_s = (b - a for a, b in zip(before, _cpu_s(self.process.pid), strict=True))
         figure.server_s.append(server_s)
-        figure.browser_s.append(own_s - server_s)
+        figure.browser_s.append(own_s - server_s - beside_s)
         others_s = _machine_cpu_s() - busy - own_s
         figure.others.append(max(0.0, others_s / wall_s / (os.cpu_count() or 1)))
-
-    def _cpu_s(self) -> float:
-        times = psutil.Process(self.process.pid).cpu_times()
-        return times.user + times.system
 
 
 def main() -> None:
@@ -266,15 +262,19 @@ def _served(name: str, port: int, words: list[str], checkout: Path, home: Path) 
         server.wait(20)
 
 
-def _own_cpu_s() -> float:
-    """CPU seconds of this process and of all that it started: the browser and the servers."""
-    total = 0.0
+def _cpu_s(server: int) -> tuple[float, float, float]:
+    """CPU seconds of a server, of the processes that it started, and of all that this process started."""
+    totals = {"server": 0.0, "beside": 0.0, "all": 0.0}
     own = psutil.Process()
+    beside = {child.pid for child in psutil.Process(server).children(recursive=True)}
     for process in (own, *own.children(recursive=True)):
         with suppress(psutil.NoSuchProcess):
             times = process.cpu_times()
-            total += times.user + times.system
-    return total
+            seconds = times.user + times.system
+            totals["all"] += seconds
+            totals["server"] += seconds if process.pid == server else 0.0
+            totals["beside"] += seconds if process.pid in beside else 0.0
+    return totals["server"], totals["beside"], totals["all"]
 
 
 def _machine_cpu_s() -> float:
