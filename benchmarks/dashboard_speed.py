@@ -120,7 +120,7 @@ def main() -> None:
     parser.add_argument("--home", type=Path, required=True, help="folder made by make_store.py")
     parser.add_argument("--rounds", type=int, default=10, help="how often everything is done")
     parser.add_argument("--before", type=Path, help="checkout of another version, measured in turn")
-    parser.add_argument("--only", help="names of first paints, separated by commas; no interactions")
+    parser.add_argument("--only", help="names of first paints, separated by commas; or `interactions`")
     parser.add_argument("--queries", action="store_true", help="time the store's answers only")
     parser.add_argument("--against", type=Path, help="with --queries: another such folder, asked in turn")
     options = parser.parse_args()
@@ -137,8 +137,9 @@ def main() -> None:
             stack.enter_context(_served(name, PORT + n, ["-m", "dashboard"], checkout, options.home))
             for n, (name, checkout) in enumerate(boards.items(), start=1)
         ]
-        _first_paints(browser, empty, served, run, options)
-        if not options.only:
+        if options.only != "interactions":
+            _first_paints(browser, empty, served, run, options)
+        if options.only in (None, "interactions"):
             _interactions(browser, served, run, options.rounds)
         browser.close()
 
