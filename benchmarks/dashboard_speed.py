@@ -36,9 +36,9 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from benchmarks.dashboard_clicks import (
     BOARD,
     CODE,
-    GRID,
     JOBS,
     PLOT,
+    RANKING,
     READER,
     SENTENCE,
     SIZE,
@@ -60,7 +60,7 @@ FIRST = {
     "leaderboard": ("leaderboard", (BOARD,)),
     "compare two": (f"compare?cand={CANDIDATE}", (SENTENCE, READER)),
     "recipe": (f"recipe?cand={CANDIDATE}", (SENTENCE, CODE)),
-    "layer map": ("layers", (GRID, PLOT)),
+    "layer map": ("layers", (RANKING, PLOT)),
     "claims": ("claims", (CODE,)),
     "jobs": ("job", (JOBS,)),
     "card": (f"card?cand={CANDIDATE}", (CODE,)),
@@ -102,18 +102,14 @@ class Served:
     @contextmanager
     def cpu_of(self, figure: Figure) -> Iterator[None]:
         """Add the CPU that server, browser and others need meanwhile to a figure."""
-        server, own, busy, start = self._cpu_s(), _own_cpu_s(), _machine_cpu_s(), time.perf_counter()
+        before, busy, start = _cpu_s(self.process.pid), _machine_cpu_s(), time.perf_counter()
         yield
         wall_s = time.perf_counter() - start
-        server_s, own_s = self._cpu_s() - server, _own_cpu_s() - own
+        server_s, beside_s, own_s = (b - a for a, b in zip(before, _cpu_s(self.process.pid), strict=True))
         figure.server_s.append(server_s)
-        figure.browser_s.append(own_s - server_s)
+        figure.browser_s.append(own_s - server_s - beside_s)
         others_s = _machine_cpu_s() - busy - own_s
         figure.others.append(max(0.0, others_s / wall_s / (os.cpu_count() or 1)))
-
-    def _cpu_s(self) -> float:
-        times = psutil.Process(self.process.pid).cpu_times()
-        return times.user + times.system
 
 
 def main() -> None:
@@ -124,7 +120,7 @@ def main() -> None:
     parser.add_argument("--home", type=Path, required=True, help="folder made by make_store.py")
     parser.add_argument("--rounds", type=int, default=10, help="how often everything is done")
     parser.add_argument("--before", type=Path, help="checkout of another version, measured in turn")
-    parser.add_argument("--only", help="names of first paints, separated by commas; no interactions")
+    parser.add_argument("--only", help="names of first paints, separated by commas; or `interactions`")
     parser.add_argument("--queries", action="store_true", help="time the store's answers only")
     parser.add_argument("--against", type=Path, help="with --queries: another such folder, asked in turn")
     options = parser.parse_args()
@@ -141,8 +137,9 @@ def main() -> None:
             stack.enter_context(_served(name, PORT + n, ["-m", "dashboard"], checkout, options.home))
             for n, (name, checkout) in enumerate(boards.items(), start=1)
         ]
-        _first_paints(browser, empty, served, run, options)
-        if not options.only:
+        if options.only != "interactions":
+            _first_paints(browser, empty, served, run, options)
+        if options.only in (None, "interactions"):
             _interactions(browser, served, run, options.rounds)
         browser.close()
 
@@ -266,15 +263,19 @@ def _served(name: str, port: int, words: list[str], checkout: Path, home: Path) 
         server.wait(20)
 
 
-def _own_cpu_s() -> float:
-    """CPU seconds of this process and of all that it started: the browser and the servers."""
-    total = 0.0
+def _cpu_s(server: int) -> tuple[float, float, float]:
+    """CPU seconds of a server, of the processes that it started, and of all that this process started."""
+    totals = {"server": 0.0, "beside": 0.0, "all": 0.0}
     own = psutil.Process()
+    beside = {child.pid for child in psutil.Process(server).children(recursive=True)}
     for process in (own, *own.children(recursive=True)):
         with suppress(psutil.NoSuchProcess):
             times = process.cpu_times()
-            total += times.user + times.system
-    return total
+            seconds = times.user + times.system
+            totals["all"] += seconds
+            totals["server"] += seconds if process.pid == server else 0.0
+            totals["beside"] += seconds if process.pid in beside else 0.0
+    return totals["server"], totals["beside"], totals["all"]
 
 
 def _machine_cpu_s() -> float:

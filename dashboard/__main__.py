@@ -33,7 +33,7 @@ def main() -> None:
     # A page's files are sent in about a hundred small steps; each can wait a switch interval (default 5 ms).
     sys.setswitchinterval(_SWITCH_S)
     threading.Thread(target=_warm, name="imports", daemon=True).start()
-    cli.main(["run", str(Path(__file__).with_name("app.py")), *sys.argv[1:]])
+    cli.main(["run", str(Path(__file__).with_name("server.py")), *sys.argv[1:]])
 
 
 def _warm() -> None:

@@ -23,18 +23,27 @@ _CONFIG = {
 }
 
 
-def plot(draw: Callable[[], Any], key: str, *, height: int, alt: str, select: bool = False) -> Any:
-    """Draw a Plotly figure in full width. Returns the selection, or None before the figure is drawn."""
+def plot(
+    draw: Callable[[], Any],
+    key: str,
+    *,
+    height: int,
+    alt: str,
+    on_select: Callable[[Any], None] | None = None,
+) -> None:
+    """Draw a Plotly figure in full width; `on_select` is called with a selection before anything is drawn."""
     if not st.session_state.get(READY):
         with st.container(height=height, border=False):
             st.caption("Drawing …")
         st.session_state[_ADDRESS] = st.query_params.to_dict()
         _come_back()
-        return None
+        return
     figure = draw()
     figure.update_layout(width=None, height=height, font_family=_FONT)
-    options: dict[str, Any] = {"on_select": "rerun", "selection_mode": "points"} if select else {}
-    return st.plotly_chart(figure, theme=None, key=key, config=_CONFIG, alt=alt, **options)
+    options: dict[str, Any] = {}
+    if on_select is not None:
+        options = {"on_select": lambda: on_select(st.session_state[key]), "selection_mode": "points"}
+    st.plotly_chart(figure, theme=None, key=key, config=_CONFIG, alt=alt, **options)
 
 
 def put_off() -> bool:

@@ -59,7 +59,9 @@ class _OpenFamily:
         self.asked_at = 0.0
         self.first: tuple[At, ...] = ()
         self.unread_at: dict[At, float] = {}
-        self.cached: dict[object, object] = {}
+        self.cached: dict[object, tuple[object, float]] = {}
+        self.changed_at = float("-inf")
+        """When a comparison was added last."""
 
     def refresh(self, pages: Pages) -> None:
         """Take what is new in the store: evaluations, and comparisons that it keeps."""
@@ -135,13 +137,16 @@ class Comparer:
             return work(opened.family)
 
     def cached(self, run_id: str, base: int, name: object, work: Callable[[RunFamily], T]) -> T:
-        """As `ask`, remembered under a name until a comparison is added."""
+        """As `ask`, remembered under a name until a comparison is added; while many are missing, for two seconds at least."""
 
         def answer(family: RunFamily) -> T:
-            cache = self._opened(run_id, base).cached
-            if name not in cache:
-                cache[name] = work(family)
-            return cache[name]  # type: ignore[return-value] # one name, one type
+            opened, now = self._opened(run_id, base), time.monotonic()
+            value, made_at = opened.cached.get(name, (None, float("-inf")))
+            is_news = made_at < opened.changed_at
+            if name not in opened.cached or (is_news and (now - made_at > _FRESH_S or not family.missing)):
+                value = work(family)
+                opened.cached[name] = value, now
+            return value  # type: ignore[return-value] # one name, one type
 
         return self.ask(run_id, base, answer)
 
@@ -221,10 +226,9 @@ class Comparer:
                 opened.unread_at.pop(pair.at, None)
                 if unread:
                     opened.unread_at[pair.at] = time.monotonic()
-                opened.cached.clear()
+                opened.changed_at = time.monotonic()
 
     def _failed(self, opened: _OpenFamily, pair: PairOfRun, reason: str) -> None:
         with self._lock:
             opened.family.fail(pair.at, reason)
-            opened.unread_at[pair.at] = time.monotonic()
-            opened.cached.clear()
+            opened.unread_at[pair.at] = opened.changed_at = time.monotonic()

@@ -70,8 +70,16 @@ class ComparingProcess:
             raise MergeboardError(fields["failure"])
         return fields["comparison"], fields["unread"]
 
+    def close(self) -> None:
+        """End the process."""
+        if self._process is not None:
+            self._process.communicate()
+
     def _started(self) -> subprocess.Popen[str]:
-        if self._process is None or self._process.poll() is not None:
+        if self._process is not None and self._process.poll() is not None:
+            self.close()
+            self._process = None
+        if self._process is None:
             self._process = subprocess.Popen(
                 self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8"
             )

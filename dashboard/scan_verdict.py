@@ -5,12 +5,15 @@ from __future__ import annotations
 import streamlit as st
 from pydantic import Field
 
-from dashboard import data
+from dashboard import address, data
+from dashboard.address import View
 from dashboard.components.code import show_code
+from dashboard.runs import suites_of
 from evals.engine import Frozen
 from evals.errors import EvaluationError
 from evals.layer_visits import VisitPath
 from evals.probes import Confirmation, ConfirmedPath, Finding
+from evals.scores import PROBE_SUITE
 from orchestrator.charts import MEANINGS, Meaning
 from orchestrator.compare.scan_runs import ScanRuns, scan_runs, stored_confirmation, tried_paths
 from orchestrator.display.text_safety import escaped
@@ -60,7 +63,7 @@ def scan_verdict(pages: Pages, scan: ScanRuns) -> ScanVerdict:
 
 def _of_confirmation(pages: Pages, scan: ScanRuns, confirming: RunRecord, tried: int) -> ScanVerdict:
     n_paths = data.fixed(pages.count_candidates, confirming.id) - 1
-    what = f"the {n_paths:,} best of {tried:,} layer paths on held-out questions"
+    what = f"the {n_paths:,} best of {tried:,} layer paths on the confirmation set"
     if confirming.state not in ENDED:
         counts = data.live(pages.progress, confirming.id)
         if confirming.state is RunState.INTERRUPTED:
@@ -89,7 +92,7 @@ def _unconfirmed(pages: Pages, runs: list[RunRecord], tried: int) -> ScanVerdict
     if any(run.state not in ENDED for run in runs):
         title = f"Searching: {done:,} of {total:,} evaluations of {tried:,} layer paths are done."
         return ScanVerdict(title=title, details=(_LUCK,))
-    title = f"Not confirmed: the {tried:,} layer paths were measured on search questions alone."
+    title = f"Not confirmed: the {tried:,} layer paths were measured on the search set alone."
     command = runs[0].provenance.command if runs else ""
     if not command.startswith(("mergeboard scan ", "mergeboard search ")):
         return ScanVerdict(title=title, details=(_LUCK, "A scan with --top confirms its best paths."))
@@ -104,12 +107,12 @@ def confirmed_verdict(found: Confirmation, n_layers: int) -> ScanVerdict:
     real = [path for path in found.paths if path.finding is Finding.REAL]
     if real:
         verb = "is" if len(real) == 1 else "are"
-        title = f"▲ {len(real)} of the {tried} {verb} confirmed better on held-out questions: {_named(real, n_layers)}."
+        title = f"▲ {len(real)} of the {tried} {verb} confirmed better on the confirmation set: {_named(real, n_layers)}."
     else:
-        title = f"Nothing here is real: none of the {tried} keeps its gain on held-out questions."
+        title = f"Nothing here is real: none of the {tried} keeps its gain on the confirmation set."
     details = [
-        f"Their mean gain was {found.shrinkage.search_mean:+z.3f} on the search questions and is "
-        f"{found.shrinkage.confirmation_mean:+z.3f} on the held-out ones; a true gain below "
+        f"Their mean gain was {found.shrinkage.search_mean:+z.3f} on the search set and is "
+        f"{found.shrinkage.confirmation_mean:+z.3f} on the confirmation set; a true gain below "
         f"{found.detectable:.3f} would have been missed."
     ]
     for finding, words in (
@@ -129,6 +132,17 @@ def _named(paths: list[ConfirmedPath], n_layers: int) -> str:
     ]
     more = len(paths) - len(names)
     return ", ".join(names) + (f" and {more:,} more" if more else "")
+
+
+def link_confirmed_benchmarks(pages: Pages, scan: ScanRuns | None) -> None:
+    """Draw a link to the benchmark scores of a scan's best paths, if its confirmation has some (`--confirm-suite`)."""
+    if scan is None or scan.confirmation is None:
+        return
+    columns = tuple(c for c in data.fixed(pages.columns, scan.confirmation) if c.suite != PROBE_SUITE)
+    if columns:
+        address.link(
+            View.LEADERBOARD, f"Its best paths on {escaped(suites_of(columns), 80)}", run=scan.confirmation
+        )
 
 
 def show_scan_verdict(verdict: ScanVerdict, warning: str | None) -> None:

@@ -47,6 +47,18 @@ def verdict_text(
     return (f"Computing: {compared:,} of {total:,} recipes are compared{left}.",)
 
 
+def so_far_text(verdict: RunVerdict) -> str | None:
+    """What the recipes show that are compared already, marked as not final; None for a complete verdict."""
+    compared = len(verdict.standings) - verdict.count(Standing.PENDING)
+    if verdict.complete or not compared:
+        return None
+    shown = (Standing.BETTER, Standing.WORSE, Standing.MIXED, Standing.REFUSED)
+    parts = [f"{verdict.count(s):,} {_COUNTED[s]}" for s in shown if verdict.count(s)] or [
+        "no difference shown"
+    ]
+    return f"So far, not final: {', '.join(parts)} of {compared:,}. Corrected p-values can grow with further recipes."
+
+
 def show_verdict(
     verdict: RunVerdict,
     *,
@@ -65,6 +77,9 @@ def show_verdict(
             st.badge("smoke test data: not leaderboard scores", color="orange")
         lines = verdict_text(verdict, n_waiting=n_waiting, remaining_s=remaining_s)
         st.markdown("  \n".join(f"**{escaped(line, 600)}**" for line in lines))
+        so_far = so_far_text(verdict)
+        if so_far is not None:
+            st.caption(escaped(so_far, 400))
         if counts and verdict.complete:
             parts = [f"{verdict.count(s):,} {label_of(s)}" for s in _COUNTED if verdict.count(s)]
             if verdict.partial:

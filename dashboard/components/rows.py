@@ -94,22 +94,27 @@ def show_table(
     *,
     key: str,
     name: str,
-    opens: str,
-    on_open: Callable[[str], None],
+    opens: str = "",
+    on_open: Callable[[str], None] | None = None,
     selected: str | None = None,
     wide: Collection[str] = (),
     long: Collection[str] = (),
+    numbers: Collection[str] = (),
+    helps: Mapping[str, str] | None = None,
 ) -> None:
     """Draw texts as a table; `on_open` is called with the key of a row that is clicked.
 
-    The first column is the name of a row. Columns in `wide` are left out where there is no room,
-    those in `long` are wrapped.
+    The first column is the name of a row. Columns in `wide` are left out where there is no room, those in `long`
+    are wrapped, those in `numbers` aligned at the right; `helps` explains columns.
     """
 
     def picked() -> None:
         chosen = st.session_state[key].get("picked")
-        if chosen in rows:
+        if on_open is not None and chosen in rows:
             on_open(str(chosen))
+
+    def kind(title: str) -> str:
+        return "long" if title in long else "number" if title in numbers else "text"
 
     _rows(
         key=key,
@@ -118,11 +123,17 @@ def show_table(
             "name": name,
             "opens": opens,
             "columns": [
-                {"title": t, "kind": "long" if t in long else "text", "wide": t in wide, "help": ""}
+                {"title": t, "kind": kind(t), "wide": t in wide, "help": (helps or {}).get(t, "")}
                 for t in titles
             ],
             "rows": [
-                {"key": row, "opens": True, "chosen": row == selected, "kind": "", "cells": list(texts)}
+                {
+                    "key": row,
+                    "opens": on_open is not None,
+                    "chosen": row == selected,
+                    "kind": "",
+                    "cells": list(texts),
+                }
                 for row, texts in rows.items()
             ],
             "bring": False,

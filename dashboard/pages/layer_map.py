@@ -15,7 +15,13 @@ from dashboard.pages.layer_paths import show_path, show_ranking
 from dashboard.pages.leaderboard import scope
 from dashboard.repeat import base_of
 from dashboard.report_button import report_button
-from dashboard.scan_verdict import ScanVerdict, scan_of_run, scan_verdict, show_scan_verdict
+from dashboard.scan_verdict import (
+    ScanVerdict,
+    link_confirmed_benchmarks,
+    scan_of_run,
+    scan_verdict,
+    show_scan_verdict,
+)
 from dashboard.scans import TOGETHER, LayerMap, Place, layer_map, levels_text, scan_of
 from dashboard.verdict import WholeVerdict, show_verdict, verdict_of_run
 from evals.layer_visits import VisitPath
@@ -116,7 +122,9 @@ def show(pages: Pages, run: RunRecord | None) -> None:
         return
     scan, why = _scan(pages, whole)
     _verdict(whole, scan)
-    report_button(run.name, run_id=run.id)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        report_button(run.name, run_id=run.id)
+        link_confirmed_benchmarks(pages, whole.scan)
     if scan is None:
         widgets.show_message("Nothing to draw yet", why or "There are no scores.")
         return
@@ -266,10 +274,7 @@ def _body(pages: Pages, whole: _Whole, scan: Scan, shown: tuple[Picture, str, st
             show_path(pages, whole.paths, place, whole.columns, label, whole.verdict)
         show_ranking(scan, first, whole.paths, whole.verdict)
     with left:
-        chosen = _picture(whole, scan, picture, (first, second), selected)
-        if chosen is not None and chosen != requested:
-            address.put(path=chosen)
-            st.rerun()
+        _picture(whole, scan, picture, (first, second), selected)
 
 
 def _best(scan: Scan, measure: str, paths: LayerMap) -> Place | None:
@@ -286,12 +291,12 @@ def _picture(
     picture: Picture,
     measures: tuple[str, str | None],
     selected: Place | None,
-) -> str | None:
-    """Draw the chart with its downloads; returns the label of the clicked path."""
+) -> None:
+    """Draw the chart with its downloads; a click on a path selects it."""
     first, second = measures
     if picture is Picture.SCATTER and second is None:
         st.caption("There is only one measure in this run; a scatter needs two.")
-        return None
+        return
     theme, scale = widgets.theme(), ColourScale.OWN
     if address.value("colours") in list(ColourScale):
         scale = ColourScale(address.value("colours"))
@@ -316,18 +321,23 @@ def _picture(
         return figure if picture is Picture.HEATMAP else figure.update_layout(title=None, margin_t=40)
 
     try:
-        clicked = charts.plot(
+        charts.plot(
             selectable,
             f"map_{picture}",
             height=_HEIGHTS.get(picture, 620),
             alt=f"{_NAMES[picture]} of the layer paths; the table beside it holds the same values",
-            select=True,
+            on_select=_select,
         )
     except ChartError as error:
         widgets.show_message("This cannot be drawn", str(error))
-        return None
+        return
     charts.images(f"map_{picture}", file_name(scan, f"{picture}-{whole.runs[0].id}"), image)
-    return _clicked(clicked) if clicked is not None else None
+
+
+def _select(clicked: Any) -> None:
+    label = _clicked(clicked)
+    if label is not None:
+        address.put(path=label)
 
 
 def file_name(scan: Scan, name: str) -> str:

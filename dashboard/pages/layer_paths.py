@@ -11,13 +11,14 @@ from dashboard import address, data, widgets
 from dashboard.address import View
 from dashboard.board import known_suite
 from dashboard.components.code import show_code
+from dashboard.components.rows import show_table
 from dashboard.pages.leaderboard import scores_of
 from dashboard.repeat import base_of, path_command
 from dashboard.scan_verdict import ScanVerdict
 from dashboard.scans import LayerMap, Place, measure_of
 from evals.probes import Finding
 from evals.scores import PROBE_SUITE
-from orchestrator.charts import MEANINGS, Meaning, Scan, ScanPoint
+from orchestrator.charts import MEANINGS, Meaning, Measure, Scan, ScanPoint
 from orchestrator.display.format import p_value, parameters
 from orchestrator.display.text_safety import escaped, line
 from orchestrator.store.pages import Column, Pages
@@ -28,7 +29,7 @@ _RANKING = {
     "Layer path": "The block (i, j) whose layers [i, j) run twice, or another order of layers.",
     "Value": "Value of the chosen measure.",
     "Δ": "Value minus the base's.",
-    "Confirmed": "What it shows on held-out questions, or after the correction for the whole run. Empty: not asked.",
+    "Confirmed": "What it shows on the confirmation set, or after the correction for the whole run. Empty: not asked.",
     "Layers": "Layers more (or fewer) than the base.",
     "Rank": "Place among all measured paths; the first ones are picked by luck as well.",
 }
@@ -65,7 +66,15 @@ def show_path(
         show_code(path_command(candidate, base_of(run), paths.n_layers, suites), "bash")
         rows = _path_scores(pages, paths, place, columns)
         if rows:
-            widgets.table(rows, "path_scores", columns=_helped(_SCORES), name="Scores of the path")
+            titles = [name for name in _SCORES if name in next(iter(rows.values()))]
+            show_table(
+                {key: [row[name] for name in titles] for key, row in rows.items()},
+                titles,
+                key="path_scores",
+                name="Scores of the path",
+                numbers=titles[1:],
+                helps=_SCORES,
+            )
         with st.container(horizontal=True):
             address.link(
                 View.COMPARE,
@@ -89,35 +98,38 @@ def _confirmed(place: Place, verdict: ScanVerdict | None) -> None:
     # p of "no loss" for a path that is worse, of "no gain" for all others.
     p = path.p_worse_tried if path.finding is Finding.WORSE else path.p_tried
     st.markdown(
-        f"{mark} **{path.finding.value}** on {gain.n} held-out questions: {gain.delta:+z.3f} {escaped(span)}, "
+        f"{mark} **{path.finding.value}** on {gain.n} questions of the confirmation set: {gain.delta:+z.3f} {escaped(span)}, "
         f"p × {tried:,} = {p_value(p)}".strip()
     )
 
 
 def _path_scores(
     pages: Pages, paths: LayerMap, place: Place, columns: Sequence[Column]
-) -> list[dict[str, Any]]:
-    """One path's values beside the base's; for probes also the null level and the ceiling."""
+) -> dict[str, dict[str, str]]:
+    """One path's values beside the base's, by benchmark; for probes also the null level and the ceiling."""
     path_results, base = (
         {(e.suite, e.result.benchmark): e.result for e in scores_of(pages, run_id, at, columns).evaluations}
         for run_id, at in ((place.run_id, place.candidate.position), (paths.runs[0], paths.base))
     )
-    rows = []
+    rows = {}
     for column in columns:
         key = (column.suite, column.benchmark)
         if key not in path_results:
             continue
         measure, probe = measure_of(column), column.suite == PROBE_SUITE
         values = [
-            None if r is None else round(r.raw if probe else r.normalized, measure.decimals)
+            None if r is None else r.raw if probe else r.normalized
             for r in (path_results[key], base.get(key))
         ]
-        row: dict[str, Any] = {"Benchmark": measure.title, "Path": values[0], "Base": values[1]}
+        row = {
+            "Benchmark": measure.title,
+            "Path": _text(values[0], measure),
+            "Base": _text(values[1], measure),
+        }
         if probe:
-            nulls = [null.value for null in measure.nulls]
-            row["Guess"] = round(max(nulls), 3) if nulls else None
-            row["Ceiling"] = measure.ceiling
-        rows.append(row | {"n": path_results[key].n})
+            row["Guess"] = _text(max((null.value for null in measure.nulls), default=None), measure)
+            row["Ceiling"] = _text(measure.ceiling, measure)
+        rows[column.benchmark] = row | {"n": f"{path_results[key].n:,}"}
     return rows
 
 
@@ -130,35 +142,29 @@ def show_ranking(scan: Scan, measure: str, paths: LayerMap, verdict: ScanVerdict
     first = address.pager("rank", len(order), _PER_PAGE, "layer paths")
     page = order[first : first + _PER_PAGE]
     shown = scan.measure(measure)
-    rows = [
-        {
+    rows = {
+        p.label: {
             "Layer path": line(p.label, 60),
-            "Value": round(p.values[measure], shown.decimals),
-            "Δ": round(scan.delta(p, measure), shown.decimals),
+            "Value": shown.text(p.values[measure]),
+            "Δ": shown.text(scan.delta(p, measure), sign=True),
             "Confirmed": _finding(p, paths, verdict),
-            "Layers": p.n_added,
-            "Rank": ranks[p.label],
+            "Layers": f"{p.n_added:+d}",
+            "Rank": f"{ranks[p.label]:,}",
         }
         for p in page
-    ]
-    if not any(p.confirmed for p in order):
-        rows = [{name: value for name, value in row.items() if name != "Confirmed"} for row in rows]
-    columns = _helped(_RANKING)
-    columns["Δ"] = st.column_config.NumberColumn(help=_RANKING["Δ"], format=f"%+.{shown.decimals}f")
-    columns["Value"] = st.column_config.NumberColumn(help=_RANKING["Value"], format=f"%.{shown.decimals}f")
-    columns["Layers"] = st.column_config.NumberColumn(help=_RANKING["Layers"], format="%+d")
-    selected = widgets.table(
-        rows,
-        "ranking",
-        columns=columns,
-        select=("single-row", "single-cell"),
-        height=widgets.table_height(min(len(rows), 10)),
+    }
+    titles = [name for name in _RANKING if name != "Confirmed" or any(p.confirmed for p in order)]
+    show_table(
+        {label: [row[name] for name in titles] for label, row in rows.items()},
+        titles,
+        key="ranking",
         name="Ranking",
+        opens="Show this path and its commands",
+        on_open=lambda label: address.put(path=label),
+        selected=address.value("path"),
+        numbers=("Value", "Δ", "Layers", "Rank"),
+        helps=_RANKING,
     )
-    for index in widgets.picked(selected, len(page)):
-        if page[index].label != address.value("path"):
-            address.put(path=page[index].label)
-            st.rerun()
     kind = "" if scan.warning is None else scan.warning.split(" ", 1)[0].lower() + "-"
     widgets.download(
         "Ranking as CSV",
@@ -202,6 +208,5 @@ def _flat(scan: Scan, paths: LayerMap) -> list[dict[str, Any]]:
     ]
 
 
-def _helped(helps: dict[str, str]) -> dict[str, Any]:
-    """Column settings with a tooltip each."""
-    return {name: st.column_config.Column(help=text) for name, text in helps.items()}
+def _text(value: float | None, measure: Measure) -> str:
+    return "–" if value is None else measure.text(value)

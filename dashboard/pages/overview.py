@@ -13,7 +13,7 @@ from dashboard.pages import live_run
 from dashboard.pages.imported import imported_runs
 from dashboard.report_button import report_button
 from dashboard.runs import parts_of_scans, run_end, seconds_between, suites_of
-from dashboard.scan_verdict import scan_of_run, scan_verdict, show_scan_verdict
+from dashboard.scan_verdict import link_confirmed_benchmarks, scan_of_run, scan_verdict, show_scan_verdict
 from dashboard.scans import warning_of
 from dashboard.verdict import show_verdict, verdict_of_run
 from evals.scores import PROBE_SUITE
@@ -105,8 +105,8 @@ def _result(pages: Pages, run: RunRecord, progress: JobCounts) -> None:
     columns = data.fixed(pages.columns, run.id)
     links: list[tuple[View, str]] = []
     suites = list(dict.fromkeys(column.suite for column in columns))
+    scan = scan_of_run(pages, run) if PROBE_SUITE in suites else None
     if PROBE_SUITE in suites:
-        scan = scan_of_run(pages, run)
         if scan is not None:
             show_scan_verdict(scan_verdict(pages, scan), warning_of(PROBE_SUITE))
         links.append((View.LAYERS, "Map and best path"))
@@ -130,6 +130,7 @@ def _result(pages: Pages, run: RunRecord, progress: JobCounts) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         for view, label in links:
             address.link(view, label, run=run.id)
+        link_confirmed_benchmarks(pages, scan)
         address.link(View.JOB, "All jobs", run=run.id)
         if columns:
             report_button(run.name, run_id=run.id)

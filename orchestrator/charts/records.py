@@ -51,7 +51,7 @@ class ScanPoint(Frozen):
     reason: str | None = Field(default=None, description="Why the measurement failed; null if it did not.")
     confirmed: Meaning | None = Field(
         default=None,
-        description="What it shows where it counts: on held-out questions, or after the correction; null if not asked.",
+        description="What it shows where it counts: on the confirmation set, or after the correction; null if not asked.",
     )
 
     @property

@@ -19,11 +19,14 @@ from orchestrator.display.format import about, duration, hours
 from orchestrator.display.text_safety import Terminal
 from orchestrator.run.outlook import StoredOutlook
 from orchestrator.run.progress import JobProgress, read_progress
+from orchestrator.run.remedies import remedy
 from orchestrator.settings import Settings
 from orchestrator.store import Store
+from orchestrator.store.pages import FailureGroup, Pages
 from orchestrator.store.records import AttemptRecord, JobCounts, RunRecord, RunState, Usage
 
 _LOG_LINES = 8
+_MOST_GROUPS = 8
 # A run that nobody drives this long after it was written down will not start by itself.
 _DRIVER_START = timedelta(minutes=10)
 
@@ -52,14 +55,18 @@ def _id_width(rows: Sequence[tuple[RunRecord, JobCounts]], column: str) -> int |
 
 def show_run(settings: Settings, run_id: str, as_json: bool) -> None:
     """One run: counts, what is left, what runs where, what failed and why."""
-    with Store.open(settings.database_url, create=False, read_only=True) as store:
+    with _open(settings) as store:
         look = _look(store, settings, StoredOutlook(run_id, settings.home), run_id)
+        failed = tuple(store.failed_attempts(run_id)) if as_json else ()
     if as_json:
         data = _run_data(look.record, look.progress)
         data["remaining_s"] = look.left_s
         data["running_attempts"] = [work.attempt.model_dump(mode="json") for work in look.running]
         data["usage"] = [u.model_dump(mode="json") for u in look.usage]
-        data["failed_attempts"] = [a.model_dump(mode="json") for a in look.failed]
+        data["failed_attempts"] = [a.model_dump(mode="json") for a in failed]
+        data["failures"] = [
+            {**group.model_dump(mode="json"), "next_step": _next_step(group)} for group in look.failures
+        ]
         print(json.dumps(data, indent=2))
         return
     console = Terminal()
@@ -71,7 +78,7 @@ def watch_run(settings: Settings, run_id: str, period_s: float, console: Console
     console = console or Terminal()
     outlook = StoredOutlook(run_id, settings.home)
     with (
-        Store.open(settings.database_url, create=False, read_only=True) as store,
+        _open(settings) as store,
         Live(console=console, auto_refresh=False, transient=True)
         if console.is_terminal
         else nullcontext() as live,
@@ -88,6 +95,12 @@ def watch_run(settings: Settings, run_id: str, period_s: float, console: Console
                 console.print(_headline(look), soft_wrap=True)
             time.sleep(period_s)
     console.print(_view(look), soft_wrap=True)
+
+
+def _open(settings: Settings) -> Pages:
+    store = Pages.open(settings.database_url, create=False, read_only=True)
+    assert isinstance(store, Pages)
+    return store
 
 
 def _is_active(record: RunRecord) -> bool:
@@ -110,16 +123,16 @@ class _Look(NamedTuple):
     record: RunRecord
     progress: JobCounts
     running: tuple[_RunningJob, ...]
-    failed: tuple[AttemptRecord, ...]
+    failures: tuple[FailureGroup, ...]
     labels: Mapping[str, str]
     usage: tuple[Usage, ...]
     left_s: float | None
 
 
-def _look(store: Store, settings: Settings, outlook: StoredOutlook, run_id: str) -> _Look:
+def _look(store: Pages, settings: Settings, outlook: StoredOutlook, run_id: str) -> _Look:
     record, progress = store.run(run_id), store.progress(run_id)
-    attempts, failed = store.running_attempts(run_id), tuple(store.failed_attempts(run_id))
-    labels = store.job_labels(run_id, [attempt.job_digest for attempt in (*attempts, *failed)])
+    attempts, failures = store.running_attempts(run_id), store.failure_groups(run_id)
+    labels = store.job_labels(run_id, [*(a.job_digest for a in attempts), *(g.job_digest for g in failures)])
     now = store.now()
     running = tuple(
         _RunningJob(
@@ -133,7 +146,7 @@ def _look(store: Store, settings: Settings, outlook: StoredOutlook, run_id: str)
     )
     is_running = record.state is RunState.RUNNING
     left_s = outlook.left_s(store, progress) if is_running else None
-    return _Look(record, progress, running, failed, labels, tuple(store.usage(run_id)), left_s)
+    return _Look(record, progress, running, failures, labels, tuple(store.usage(run_id)), left_s)
 
 
 def _headline(look: _Look) -> str:
@@ -158,8 +171,18 @@ def _view(look: _Look) -> Text:
         for node in look.usage
     ]
     lines += [f"  {job_text(job.progress)} for {duration(job.elapsed_s)}" for job in look.running]
-    for attempt in look.failed:
-        lines += _failure_lines(attempt, look.labels.get(attempt.job_digest, "a job"))
+    lasting = [group for group in look.failures if group.jobs]
+    for group in lasting[:_MOST_GROUPS]:
+        lines += _failure_lines(group, look.labels.get(group.job_digest, "a job"))
+    if len(lasting) > _MOST_GROUPS:
+        lines.append(
+            f"And {len(lasting) - _MOST_GROUPS:,} further messages; `mergeboard status {look.record.id} --json` has all."
+        )
+    lines += [
+        f"{group.attempts:,} failed and succeeded when tried again: {_message(group)}"
+        for group in look.failures
+        if not group.jobs
+    ][:_MOST_GROUPS]
     return Text("\n".join(lines))
 
 
@@ -171,12 +194,24 @@ def _hours(usage: Sequence[Usage]) -> str:
     )
 
 
-def _failure_lines(attempt: AttemptRecord, label: str) -> list[str]:
-    where = f" on {attempt.node}" if attempt.node else ""
+def _failure_lines(group: FailureGroup, label: str) -> list[str]:
+    """Jobs that failed with one message: how many, what to do, and the end of the latest one's log."""
+    jobs = f"{group.jobs:,} jobs" if group.jobs > 1 else "1 job"
+    tries = f" in {group.attempts:,} attempts" if group.attempts > group.jobs else ""
+    latest = f", latest {label}" if group.jobs > 1 else f" ({label})"
     lines = [
-        f"{label}, attempt {attempt.number}{where}: {attempt.failure_class or attempt.state}: {attempt.message}"
+        f"{jobs} failed{tries}{latest}: {_message(group)}",
+        f"    Next step: {_next_step(group)}",
     ]
-    return lines + [f"    {line}" for line in (attempt.log_tail or "").splitlines()[-_LOG_LINES:]]
+    return lines + [f"    {line}" for line in (group.log_tail or "").splitlines()[-_LOG_LINES:]]
+
+
+def _message(group: FailureGroup) -> str:
+    return f"{group.failure_class or 'lost'}: {group.message}"
+
+
+def _next_step(group: FailureGroup) -> str:
+    return remedy(group.failure_class, f"{group.message}\n{group.log_tail or ''}")
 
 
 def _run_data(record: RunRecord, progress: JobCounts) -> dict[str, object]:

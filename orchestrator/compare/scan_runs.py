@@ -39,7 +39,7 @@ class ScanRuns(Frozen):
 
     searches: tuple[str, ...] = Field(description="Ids of the runs that searched, the first one first.")
     confirmation: str | None = Field(
-        description="Id of the run on held-out questions with the most paths; null if there is none."
+        description="Id of the run on the confirmation set with the most paths; null if there is none."
     )
     rank: RankMethod = Field(description="How the search combined the probes of a path.")
 

@@ -188,18 +188,16 @@ class Queries(StorePart):
 
         return self._database.read(work)
 
+    def leaderboard_total(self, query: LeaderboardQuery) -> int:
+        """Number of the candidates of all pages."""
+        return self._database.read(lambda connection: _count(connection, query))
+
     def leaderboard(self, query: LeaderboardQuery) -> LeaderboardPage:
         """One page of a run's candidates with their evaluations."""
 
         def work(connection: sa.Connection) -> LeaderboardPage:
-            where = candidates.c.run_id == query.run_id
-            if query.search:
-                where &= candidates.c.name.icontains(query.search, autoescape=True)
-            if query.positions is not None:
-                where &= candidates.c.position.in_(query.positions)
-            if query.without:
-                where &= candidates.c.position.not_in(query.without)
-            n_rows = connection.scalar(sa.select(sa.func.count()).select_from(candidates).where(where)) or 0
+            where = _matches(query)
+            n_rows = _count(connection, query)
             page = (
                 _sorted(query, connection.dialect.name).where(where).limit(query.limit).offset(query.offset)
             )
@@ -213,6 +211,22 @@ class Queries(StorePart):
             )
 
         return self._database.read(work)
+
+
+def _matches(query: LeaderboardQuery) -> sa.ColumnElement[bool]:
+    """Condition for the candidates of a leaderboard, on any of its pages."""
+    where = candidates.c.run_id == query.run_id
+    if query.search:
+        where &= candidates.c.name.icontains(query.search, autoescape=True)
+    if query.positions is not None:
+        where &= candidates.c.position.in_(query.positions)
+    if query.without:
+        where &= candidates.c.position.not_in(query.without)
+    return where
+
+
+def _count(connection: sa.Connection, query: LeaderboardQuery) -> int:
+    return connection.scalar(sa.select(sa.func.count()).select_from(candidates).where(_matches(query))) or 0
 
 
 def _shown_evaluations(query: LeaderboardQuery) -> sa.ColumnElement[bool]:

@@ -55,7 +55,7 @@ def test_the_best_block_and_its_command_are_one_click_away(two: tuple[Served, st
     page.get_by_test_id("stMain").get_by_role("link", name="Map and best path").click()  # the only click
     detail = page.locator(".st-key-path_detail")
     expect(detail).to_contain_text("Best: (3, 6)")
-    expect(detail).to_contain_text("real on 160 held-out questions")
+    expect(detail).to_contain_text("real on 160 questions of the confirmation set")
     expect(detail).to_contain_text("mergeboard build '(3, 6)' --base demo/SmolLM2-135M-Instruct --out ./3-6")
     settled(page)
     legend = page.locator(".js-plotly-plot .legendtext")
@@ -67,7 +67,7 @@ def test_the_best_block_and_its_command_are_one_click_away(two: tuple[Served, st
     )
     page.mouse.click(*at)
     expect(detail).to_contain_text("Selected: (0, 30)")
-    expect(detail).to_contain_text("worse on 160 held-out questions")
+    expect(detail).to_contain_text("worse on 160 questions of the confirmation set")
     expect(legend.filter(has_text="Selected: (0, 30)")).to_have_count(1)
     with page.expect_download() as waiting:
         page.get_by_role("button", name="Ranking as CSV").click()

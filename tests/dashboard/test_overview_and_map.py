@@ -12,16 +12,19 @@ from streamlit.testing.v1 import AppTest
 
 from dashboard.pages.layer_paths import _flat
 from dashboard.runs import parts_of_scans, run_labels
+from dashboard.scan_verdict import link_confirmed_benchmarks
 from dashboard.scans import layer_map, scan_of
+from dashboard.verdict import so_far_text
 from orchestrator.charts import PROBE_WARNING, SMOKE_WARNING, Meaning
 from orchestrator.compare.scan_runs import probe_columns, scan_runs, search_ranking
+from orchestrator.compare.verdict import RunVerdict, Standing
 from orchestrator.store import Store
 from orchestrator.store.pages import Pages
 from orchestrator.store.records import AttemptRecord, Failure, FailureClass, RunState
 from tests.dashboard.test_pages import page
 from tests.support.demo_stores import Maker, demo_store, load_suite, store_url
 from tests.support.made_results import DEMO, Made
-from tests.support.page_text import codes
+from tests.support.page_text import codes, component_table
 from tests.support.probe_store import HELD_OUT, LUCK, Shares, scan_store
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*was deleted while still open:ResourceWarning")
@@ -46,11 +49,11 @@ def said(app: AppTest) -> str:
     [
         (
             HELD_OUT,
-            "▲ 1 of the 3 best of 4 layer paths is confirmed better on held-out questions: (3, 6)",
+            "▲ 1 of the 3 best of 4 layer paths is confirmed better on the confirmation set: (3, 6)",
             "▲ real",
         ),
         (LUCK, "Nothing here is real: none of the 2 best of 4 layer paths keeps its gain", "not confirmed"),
-        (None, "Not confirmed: the 4 layer paths were measured on search questions alone.", None),
+        (None, "Not confirmed: the 4 layer paths were measured on the search set alone.", None),
     ],
     ids=["real", "luck", "unconfirmed"],
 )
@@ -66,9 +69,9 @@ def test_search_and_confirmation_are_one_scan(
             assert verdict in text, text
             assert PROBE_WARNING in text
         assert app.selectbox(key="measure").value == "together", "all probes are combined by default"
-        ranking = next(f.value for f in app.dataframe if "Rank" in f.value)
-        assert ranking["Layer path"].tolist()[0] == "(3, 6)"
-        assert (ranking["Confirmed"].tolist()[0] if "Confirmed" in ranking else None) == first
+        best = component_table(app, "Ranking")[0]
+        assert best["Layer path"] == "(3, 6)"
+        assert best.get("Confirmed") == first
         assert any("Best: **(3, 6)**" in m.value.replace("\\", "") for m in app.markdown)
         assert any(code.startswith("mergeboard build '(3, 6)'") for code in codes(app))
     assert "no layer path (99, 100)" in said(page("layer_map", run=search, path="(99, 100)").run())
@@ -185,3 +188,45 @@ def test_two_runs_of_one_name_have_different_labels(home: Path) -> None:
     labels = run_labels(runs)
     assert set(labels) == {first, second}
     assert len(set(labels.values())) == 2
+
+
+def test_an_unfinished_verdict_says_what_there_is_and_that_it_is_not_final() -> None:
+    kinds = (Standing.BETTER, Standing.UNSHOWN, Standing.WORSE, Standing.PENDING)
+    verdict = RunVerdict(
+        base="base",
+        standings={f"recipe {n}": standing for n, standing in enumerate(kinds)},
+        average_effects=(),
+        benchmark_effects=(),
+        n_averages=3,
+        partial=(),
+        refusals=(),
+        n_tests=12,
+    )
+    text = so_far_text(verdict)
+    assert text is not None
+    assert text.startswith("So far, not final: 1 ▲ better, 1 ▼ worse of 3.")
+    whole = {name: s for name, s in verdict.standings.items() if s is not Standing.PENDING}
+    assert so_far_text(verdict.model_copy(update={"standings": whole})) is None
+    nothing = dict.fromkeys(verdict.standings, Standing.PENDING)
+    assert so_far_text(verdict.model_copy(update={"standings": nothing})) is None
+
+
+def test_a_scan_leads_to_the_benchmarks_of_its_confirmation(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run of `--confirm-suite` could be reached by its address alone."""
+    search, confirmation = scan_store(home, HELD_OUT)
+    links: list[tuple[str, str]] = []
+    monkeypatch.setattr("dashboard.address.link", lambda _, label, **to: links.append((label, to["run"])))
+    with Pages.open(store_url(home), create=False, read_only=True) as pages:
+        assert isinstance(pages, Pages)
+        scan = scan_runs(pages, search)
+        link_confirmed_benchmarks(pages, scan)
+        assert links == [], "its confirmation asked probes alone"
+        with_suite = pages.columns(search)[0].model_copy(update={"suite": "smoke"})
+        probes = pages.columns(search)
+        monkeypatch.setattr(Pages, "columns", lambda *_: (*probes, with_suite))
+        st.cache_resource.clear()
+        link_confirmed_benchmarks(pages, scan)
+    assert [run for _, run in links] == [confirmation]
+    assert links[0][0].startswith("Its best paths on ")

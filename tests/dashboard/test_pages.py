@@ -17,7 +17,7 @@ from orchestrator.store.pages import Pages
 from orchestrator.store.tables import outcomes, run_jobs
 from tests.support.demo_stores import Maker, demo_store, load_suite, store_url
 from tests.support.made_results import DEMO, HOSTILE, Made
-from tests.support.page_text import codes
+from tests.support.page_text import codes, component_table
 from tests.support.pg import PostgresForTests
 from tests.support.probe_store import PROBE, probe_store
 
@@ -167,12 +167,12 @@ def test_probes_stand_between_what_knowing_nothing_gets_and_the_ceiling(home: Pa
         for kind in ("random", "constant", "echo"):
             assert f"{kind} answers {levels[kind]:.3f}" in said
         assert f"ceiling {levels['ceiling']:.3f}" in said
-    scores, ranking = app.dataframe[0].value, app.dataframe[1].value
-    assert ranking["Layer path"].tolist()[0] == "(3, 6)"
+    (scores,) = component_table(app, "Scores of the path")
+    assert component_table(app, "Ranking")[0]["Layer path"] == "(3, 6)"
     nothing = max(levels[kind] for kind in ("random", "constant", "echo"))
-    assert scores["Guess"].tolist() == [round(nothing, 3)]
-    assert scores["Ceiling"].tolist() == [levels["ceiling"]]
-    assert float(scores["Path"][0]) > float(scores["Base"][0]) > nothing
+    assert scores["Guess"] == f"{nothing:.3f}"
+    assert scores["Ceiling"] == f"{levels['ceiling']:.3f}"
+    assert float(scores["Path"]) > float(scores["Base"]) > nothing
     commands = next(c for c in codes(app) if c.startswith("mergeboard build"))
     build, evaluate = commands.splitlines()
     assert build.startswith("mergeboard build '(3, 6)' --base")

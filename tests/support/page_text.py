@@ -1,7 +1,8 @@
-"""What a page that was drawn without a browser says in HTML of its own."""
+"""What a page that was drawn without a browser says in HTML and components of its own."""
 
 from __future__ import annotations
 
+import json
 import re
 from html import unescape
 
@@ -19,3 +20,13 @@ def codes(app: AppTest) -> list[str]:
         if 'class="mb-code' in html.value
         for match in _CODE.finditer(html.value)
     ]
+
+
+def component_table(app: AppTest, name: str) -> list[dict[str, str]]:
+    """The rows of a table that a page draws with its own component, by the titles of its columns."""
+    for element in app.get("bidi_component"):
+        data = json.loads(element.proto.json or "{}")
+        if data.get("name") == name:
+            titles = [column["title"] for column in data["columns"]]
+            return [dict(zip(titles, row["cells"], strict=True)) for row in data["rows"]]
+    raise AssertionError(f"the page has no table {name!r}")

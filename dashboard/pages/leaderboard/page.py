@@ -182,7 +182,7 @@ def _board(pages: Pages, comparing: Comparer, view: _View) -> None:
     whole = _whole(pages, view)
     positions = _filter(whole) if whole is not None and whole.verdict.complete else None
     query = view.query(positions)
-    total = data.live(pages.leaderboard, query.model_copy(update={"limit": 1})).total
+    total = data.live(pages.leaderboard_total, query)
     with st.container(horizontal=True, vertical_alignment="center"):
         first = address.pager("page", total, _PER_PAGE, "recipes")
         _actions(view)

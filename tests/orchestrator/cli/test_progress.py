@@ -129,7 +129,8 @@ def test_status_and_watch_name_jobs_nodes_and_what_is_left(
         out = io.StringIO()
         watch_run(own, lease.run_id, 0.01, Terminal(file=out, force_terminal=terminal, width=110))
         assert f"{lease.run_id}: failed, 0 of 7 jobs done" in out.getvalue()
-        assert "bad_input: No." in out.getvalue()
+        assert "1 job failed (base: smoke bbh): bad_input: No." in out.getvalue()
+        assert "Next step: Mend the sweep file, the recipe or the data" in out.getvalue()
         assert "left" not in out.getvalue(), "nothing is left of a run that has ended"
 
 
