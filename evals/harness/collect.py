@@ -13,8 +13,8 @@ from lm_eval.api.task import Task
 
 from evals.alarms import find_alarms
 from evals.clusters import with_clusters
-from evals.harness.adapter import Written
 from evals.harness.repeats import repeat_metric, value_of
+from evals.harness.written import Written
 from evals.scores import Alarm, Sample, SampleItem, Score
 from evals.suite import Benchmark, Extraction, Subset
 

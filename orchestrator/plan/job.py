@@ -15,6 +15,7 @@ from pydantic import Field, TypeAdapter
 
 from evals.engine import EngineSpec, EngineTuning, Frozen, digest_of
 from evals.scores import PROBE_SUITE, EvalSettings
+from evals.stats.sequence import LookPlan
 from evals.suite import Suite
 
 
@@ -70,6 +71,11 @@ class BuildJob(Frozen):
         """Empty: a build depends on no other job."""
         return ()
 
+    @property
+    def artifacts(self) -> tuple[str, ...]:
+        """Empty: a build reads no artifact."""
+        return ()
+
 
 class BenchmarkIdentity(Frozen):
     """A benchmark with all that its scores depend on except the weights, the layer path and the engine.
@@ -87,6 +93,18 @@ class BenchmarkIdentity(Frozen):
     def identity_fields(self) -> dict[str, Any]:
         """The fields of this class only, as arguments for another subclass."""
         return {name: getattr(self, name) for name in BenchmarkIdentity.model_fields}
+
+
+class Decide(Frozen):
+    """When an evaluation may stop early: when its comparison with the base is decided."""
+
+    plan: LookPlan = Field(description="When the comparison is looked at, and by which rule.")
+    against: str = Field(description="Digest of the base's evaluation, which is whole.")
+
+
+def _is_unset(value: object) -> bool:
+    """Leaves the field out of the identity of evaluations without it."""
+    return value is None
 
 
 # Fields on which an evaluation's result does not depend.
@@ -110,6 +128,11 @@ class EvalJob(BenchmarkIdentity):
     tuning: EngineTuning = Field(
         default_factory=EngineTuning, description="Speed and memory settings (not identity)."
     )
+    decide: Decide | None = Field(
+        default=None,
+        exclude_if=_is_unset,
+        description="When it may stop early; null for a whole evaluation, whose identity is that of one without this field.",
+    )
     alone: bool = Field(
         default=False,
         description="Whether the job needs its own batch, after one that broke its engine (not identity).",
@@ -122,8 +145,18 @@ class EvalJob(BenchmarkIdentity):
 
     @property
     def needs(self) -> tuple[str, ...]:
+        """Digests of the build job that produces the weights and of the base's evaluation that it is decided against, if any."""
+        return (*self.artifacts, *((self.decide.against,) if self.decide else ()))
+
+    @property
+    def artifacts(self) -> tuple[str, ...]:
         """Digest of the build job that produces the weights, if any."""
         return (self.place.artifact,) if self.place.artifact else ()
+
+    @property
+    def whole(self) -> EvalJob:
+        """The same evaluation without an early stop; its journal serves both."""
+        return self if self.decide is None else self.model_copy(update={"decide": None})
 
     @cached_property
     def engine_key(self) -> str:
@@ -160,6 +193,13 @@ def job_from_json(text: str) -> BuildJob | EvalJob:
     return _ADAPTER.validate_json(text)
 
 
+class BaseSamples(Frozen):
+    """The samples file of the base that an evaluation is decided against."""
+
+    path: str = Field(description="Parquet file, relative to MERGEBOARD_HOME.")
+    sha256: str = Field(description="sha256 of that file.")
+
+
 class Task(Frozen):
     """One attempt at one job."""
 
@@ -168,4 +208,7 @@ class Task(Frozen):
     suite: Suite | None = Field(
         default=None,
         description="The definition of a user's suite; null for shipped suites, probes and builds.",
+    )
+    base: BaseSamples | None = Field(
+        default=None, description="The base's samples, for an evaluation that may stop early."
     )

@@ -38,6 +38,7 @@ from orchestrator.plan.candidates import (
     quantized_bytes,
 )
 from orchestrator.plan.capacity import ClusterFacts
+from orchestrator.plan.decide import check_first, decided
 from orchestrator.plan.estimate import EngineNeed
 from orchestrator.plan.job import BuildJob, CheckpointPlace, EvalJob
 from orchestrator.plan.sizing import Sizes
@@ -92,6 +93,9 @@ class Plan(Frozen):
     needs: dict[str, EngineNeed] = Field(
         default_factory=dict, description="Engine key to the memory need of its engine, for placement."
     )
+    whole: bool = Field(
+        default=False, description="Whether evaluations are whole although the sweep lets them stop early."
+    )
     confirms: Confirms | None = Field(
         default=None,
         description="The search that it confirms; null for any other run. Not part of its identity.",
@@ -130,12 +134,13 @@ def make_plan(
     tensor_parallel: int | None = None,
     installed: Installed = installed_engine,
     suites: Mapping[SuiteRequest, Suite] | None = None,
+    whole: bool = False,
 ) -> Plan:
     """Expand a sweep; raises SweepError, PlanError, EngineError or a RecipeError with one sentence.
 
     With a cluster, tensor parallelism follows from its GPUs, and a sweep that can never run on it is refused.
     `tensor_parallel` is the choice of an earlier plan of the run, `installed` looks up the nodes' engines, and
-    `suites` are those that it resolved.
+    `suites` are those that it resolved. With `whole` no evaluation stops early, whatever the sweep says.
     """
     sweep = file.sweep
     base_pin = pin(absolute_place(sweep.base, Path.cwd()), None, home=settings.home)
@@ -161,6 +166,10 @@ def make_plan(
         specs = (_engine(entry, e, m, facts, sweep, 1, None) for entry, e in engines for m in measures)
         tensor_parallel = sizes.tensor_parallel(specs, cluster)
     evals = list(_evals(sweep, engines, candidates, facts, measures, tensor_parallel))
+    if sweep.decide is not None and not whole:
+        check_first(file, (planned.job.benchmark for planned in evals))
+        jobs = decided([(p.candidate == base.name, p.job) for p in evals], sweep.decide)
+        evals = [p.model_copy(update={"job": job}) for p, job in zip(evals, jobs, strict=True)]
     served = [(planned.candidate, planned.job) for planned in evals]
     needs = sizes.needs(served)
     if cluster is not None:
@@ -180,6 +189,7 @@ def make_plan(
         engines=tuple(dict.fromkeys(engine for _, engine in engines)),
         suites=tuple((r, s) for r, s in resolved.items() if s.name not in suite_names()),
         needs=needs,
+        whole=whole and sweep.decide is not None,
     )
 
 

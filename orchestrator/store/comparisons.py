@@ -12,7 +12,7 @@ from evals.engine import Frozen
 from evals.scores import PROBE_SUITE
 from orchestrator.store.base import StorePart
 from orchestrator.store.joins import SCORED, protocols_of
-from orchestrator.store.tables import candidate_jobs, comparisons, jobs, outcomes, protocols, run_jobs
+from orchestrator.store.tables import candidate_jobs, comparisons, jobs, outcomes, protocols, run_jobs, runs
 
 _ID = ("run_id", "base", "candidate", "engine_key")
 
@@ -102,6 +102,12 @@ class KeptComparisons(StorePart):
                 KeptComparison.model_construct(**row._mapping) for row in connection.execute(query)
             )
         )
+
+    def latest_comparisons(self, limit: int) -> tuple[str, ...]:
+        """Kept comparisons of the newest runs as JSON, uncorrected."""
+        query = sa.select(comparisons.c.spec).join(runs, runs.c.id == comparisons.c.run_id)
+        query = query.order_by(runs.c.created_at.desc(), comparisons.c.candidate).limit(limit)
+        return self._database.read(lambda connection: tuple(connection.scalars(query)))
 
     def keep_comparisons(self, records: Sequence[KeptComparison]) -> None:
         """Store comparisons; each replaces an earlier one of the same pair and engine."""
