@@ -49,7 +49,8 @@ def decided_table(records: Sequence[SequenceRecord]) -> Table:
             table.add_row(record.candidate, record.title, record.sequence.text, "", "", "")
             continue
         span = f"{last.interval.low:+.1f} … {last.interval.high:+.1f}"
-        value = f"{points_text(score.value)} early" if record.early and score is not None else "whole"
+        value = f"{points_text(score.value)} " if score is not None else ""
+        value = f"{value}early" if record.early else "whole"
         table.add_row(
             record.candidate, record.title, record.sequence.text, f"{last.delta_points:+.1f}", span, value
         )

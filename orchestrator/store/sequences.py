@@ -15,7 +15,7 @@ from orchestrator.display.format import about
 from orchestrator.store.base import StorePart
 from orchestrator.store.joins import protocols_of
 from orchestrator.store.records import EarlyOutcome, Protocol
-from orchestrator.store.rows import AnyRow, among, hardware_record, stored_part
+from orchestrator.store.rows import AnyRow, among, hardware_record, protocol_of, stored_part
 from orchestrator.store.tables import (
     candidate_jobs,
     candidates,
@@ -34,7 +34,7 @@ class SequenceRecord(Frozen):
     position: int = Field(description="Position of the candidate in the run.")
     candidate: str = Field(description="Name of the candidate.")
     job_digest: str = Field(description="The evaluation.")
-    engine_digest: str = Field(description="Digest of its engine.")
+    engine_key: str = Field(description="Digest of its engine without the maximum sequence length.")
     suite: str = Field(description="Name of the suite.")
     benchmark: str = Field(description="Name of the benchmark.")
     title: str = Field(description="Display name of the benchmark.")
@@ -83,7 +83,7 @@ class Sequences(StorePart):
                 candidates.c.name,
                 protocols.c.suite,
                 protocols.c.benchmark,
-                protocols.c.engine_digest,
+                protocols.c.spec.label("protocol"),
             )
             .select_from(_OF_RUN)
             .where(candidate_jobs.c.run_id == run_id, at_candidate)
@@ -97,7 +97,7 @@ class Sequences(StorePart):
                     position=row.candidate,
                     candidate=row.name,
                     job_digest=row.job_digest,
-                    engine_digest=row.engine_digest,
+                    engine_key=protocol_of(row.protocol).engine.digest_without_length,
                     suite=row.suite,
                     benchmark=row.benchmark,
                     title=row.title,
