@@ -45,7 +45,10 @@ class LookSequence(Frozen):
     """All looks at one comparison, in order."""
 
     plan: LookPlan = Field(description="When the looks were taken, and by which rule.")
-    n_whole: int = Field(ge=1, description="Number of documents of the whole evaluation.")
+    n_whole: int = Field(
+        ge=0,
+        description="Number of documents of the whole evaluation; 0 if not known because none was asked.",
+    )
     looks: tuple[InterimLook, ...] = Field(
         description="The looks, the last of which decided; empty if the benchmark cannot be looked at in parts."
     )
@@ -56,6 +59,10 @@ class LookSequence(Frozen):
     base_score: float | None = Field(
         default=None, description="Normalized score of the base on the same documents."
     )
+    left: str | None = Field(
+        default=None,
+        description="Why nothing was asked: what was decided on an earlier benchmark. Null if it was asked.",
+    )
 
     @property
     def last(self) -> InterimLook | None:
@@ -65,6 +72,8 @@ class LookSequence(Frozen):
     @property
     def n(self) -> int:
         """Number of documents that were asked."""
+        if self.left is not None:
+            return 0
         return self.looks[-1].n if self.looks else self.n_whole
 
     @property
@@ -75,7 +84,7 @@ class LookSequence(Frozen):
     @property
     def early(self) -> bool:
         """Whether the evaluation stopped before its end."""
-        return self.n < self.n_whole
+        return self.left is not None or self.n < self.n_whole
 
     @property
     def text(self) -> str:
@@ -86,6 +95,8 @@ class LookSequence(Frozen):
 def decision_text(sequence: LookSequence) -> str:
     """What was decided, by how many points, after how many documents."""
     last = sequence.last
+    if sequence.left is not None:
+        return f"not asked: {sequence.left}"
     if last is None:
         return f"not looked at in parts; all {sequence.n_whole:,} asked"
     after = f"after {last.n:,} of {sequence.n_whole:,}"

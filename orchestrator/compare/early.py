@@ -28,7 +28,11 @@ def with_early(verdict: RunVerdict, records: Sequence[SequenceRecord]) -> RunVer
     for name in dict.fromkeys(record.candidate for record in early):
         decisions = [record.sequence.decision for record in early if record.candidate == name]
         standings[name] = _with(standings[name], decisions)
-    sentences = (f"{record.candidate}, {record.title}: {record.sequence.text}" for record in early)
+    sentences = (
+        f"{record.candidate}, {record.title}: {record.sequence.text}"
+        for record in early
+        if record.sequence.left is None
+    )
     return verdict.model_copy(update={"standings": standings, "early": (*verdict.early, *sentences)})
 
 

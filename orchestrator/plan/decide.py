@@ -45,12 +45,21 @@ def decided(jobs: Sequence[tuple[bool, EvalJob]], entry: DecideEntry) -> list[Ev
         if not is_base and not job.is_probe and (key := _pair_key(job)) in bases and job.digest != bases[key]
     }
     plan = look_plan(entry, len(pairs))
-    return [
-        job.model_copy(update={"decide": Decide(plan=plan, against=pairs[job.digest])})
-        if job.digest in pairs
-        else job
-        for _, job in jobs
-    ]
+    marked: dict[str, EvalJob] = {}
+    before: dict[tuple[object, ...], str] = {}
+    for _, job in sorted(jobs, key=lambda item: _place(item[1], entry.first)) if entry.leave else jobs:
+        if job.digest in pairs and job.digest not in marked:
+            chain = (job.weights_digest, job.layer_path, job.engine.digest_without_length)
+            after = before.get(chain) if entry.leave else None
+            decide = Decide(plan=plan, against=pairs[job.digest], after=after)
+            marked[job.digest] = job.model_copy(update={"decide": decide})
+            before[chain] = marked[job.digest].digest
+    return [marked.get(job.digest, job) for _, job in jobs]
+
+
+def _place(job: EvalJob, first: Sequence[str]) -> int:
+    """Place of a benchmark in `first`, or behind all of these; sorting by it keeps the order of the others."""
+    return first.index(job.benchmark) if job.benchmark in first else len(first)
 
 
 def _pair_key(job: EvalJob) -> tuple[object, ...]:

@@ -95,16 +95,21 @@ class BenchmarkIdentity(Frozen):
         return {name: getattr(self, name) for name in BenchmarkIdentity.model_fields}
 
 
+def _is_unset(value: object) -> bool:
+    """Leaves a field out of the identity of jobs without it."""
+    return value is None
+
+
 class Decide(Frozen):
     """When an evaluation may stop early: when its comparison with the base is decided."""
 
     plan: LookPlan = Field(description="When the comparison is looked at, and by which rule.")
     against: str = Field(description="Digest of the base's evaluation, which is whole.")
-
-
-def _is_unset(value: object) -> bool:
-    """Leaves the field out of the identity of evaluations without it."""
-    return value is None
+    after: str | None = Field(
+        default=None,
+        exclude_if=_is_unset,
+        description="Digest of the candidate's evaluation before this one: if it is worse there, nothing is asked here. Null if none.",
+    )
 
 
 # Fields on which an evaluation's result does not depend.
@@ -145,8 +150,11 @@ class EvalJob(BenchmarkIdentity):
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """Digests of the build job that produces the weights and of the base's evaluation that it is decided against, if any."""
-        return (*self.artifacts, *((self.decide.against,) if self.decide else ()))
+        """Digests of the build job that produces the weights, and of the evaluations that an early stop depends on, if any."""
+        if self.decide is None:
+            return self.artifacts
+        before = (self.decide.after,) if self.decide.after else ()
+        return (*self.artifacts, self.decide.against, *before)
 
     @property
     def artifacts(self) -> tuple[str, ...]:

@@ -199,6 +199,11 @@ class DecideEntry(Frozen):
         default=(),
         description="Benchmarks that are asked first, by name; the others follow by expected information per second.",
     )
+    leave: bool = Field(
+        default=False,
+        description="Whether a candidate that is shown to be worse on one benchmark leaves: its further benchmarks are not asked. They "
+        "are then asked one after another, those of `first` first and the others in the file's order.",
+    )
     seed: int = Field(default=0, ge=0, description="Seed of the random order of the documents.")
 
 

@@ -254,9 +254,9 @@ class Scheduler:
             self._jobs[job.digest].attempt_id, self._jobs[job.digest].node = attempt.id, seat.node
             self._running.add(job.digest)
             self._frontier.started(job.digest)
-            base, whole = self._base_answers.of(job)
-            if whole is not None:
-                self._inbox.append(Finished(attempt_id=attempt.id, job_digest=job.digest, outcome=whole))
+            base, known = self._base_answers.of(job)
+            if known is not None:
+                self._inbox.append(Finished(attempt_id=attempt.id, job_digest=job.digest, outcome=known))
                 continue
             tasks.append(Task(attempt_id=attempt.id, job=job, suite=self._plan.suite_of(job), base=base))
         return tasks, None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Collection
 from typing import Any
 
@@ -53,7 +54,7 @@ class Savings(Frozen):
     whole: int = Field(description="Documents that they would have asked as wholes.")
     spent_s: float = Field(description="Seconds that they took.")
     saved_s: float = Field(
-        description="Estimated seconds that the documents not asked would have taken, at the rate of those that were."
+        description="Estimated seconds that the documents not asked would have taken, at the rate of those of their benchmark."
     )
 
     @property
@@ -137,26 +138,31 @@ class Sequences(StorePart):
 
     def savings(self, run_id: str) -> Savings | None:
         """What early stops of a run saved so far; None if none of its evaluations could stop early."""
-        rate = sequences.c.duration_s / sequences.c.n
+        columns = (
+            sequences.c.early,
+            sequences.c.n,
+            sequences.c.n_whole,
+            sequences.c.duration_s,
+            sequences.c.title,
+        )
         of_run = sa.select(run_jobs.c.job_digest).where(run_jobs.c.run_id == run_id)
-        query = sa.select(
-            sa.func.count(),
-            sa.func.sum(sa.cast(sequences.c.early, sa.Integer)),
-            sa.func.sum(sequences.c.n),
-            sa.func.sum(sequences.c.n_whole),
-            sa.func.sum(sequences.c.duration_s),
-            sa.func.sum(rate * (sequences.c.n_whole - sequences.c.n)),
-        ).where(sequences.c.job_digest.in_(of_run))
-
-        def work(connection: sa.Connection) -> Savings | None:
-            count, early, asked, whole, spent_s, saved_s = connection.execute(query).one()
-            if not count:
-                return None
-            return Savings(
-                comparisons=count, early=early, asked=asked, whole=whole, spent_s=spent_s, saved_s=saved_s
-            )
-
-        return self._database.read(work)
+        query = sa.select(*columns).where(sequences.c.job_digest.in_(of_run))
+        rows = self._database.read(lambda connection: connection.execute(query).all())
+        if not rows:
+            return None
+        spent: dict[str, float] = defaultdict(float)
+        asked: Counter[str] = Counter()
+        for row in rows:
+            spent[row.title] += row.duration_s
+            asked[row.title] += row.n
+        return Savings(
+            comparisons=len(rows),
+            early=sum(row.early for row in rows),
+            asked=asked.total(),
+            whole=sum(row.n_whole for row in rows),
+            spent_s=sum(spent.values()),
+            saved_s=sum((r.n_whole - r.n) * spent[r.title] / asked[r.title] for r in rows if asked[r.title]),
+        )
 
 
 _OF_RUN = (

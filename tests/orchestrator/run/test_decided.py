@@ -166,6 +166,43 @@ def test_the_whole_run_has_jobs_and_scores_of_its_own(tmp_path: Path) -> None:
     assert len(store.evaluated(whole.run_id)) == 6
 
 
+def test_a_candidate_that_is_worse_leaves(tmp_path: Path) -> None:
+    plan = decided_plan(6, ENTRY.model_copy(update={"leave": True, "first": ("ifeval",)}))
+    by_name = {(e.candidate, e.job.benchmark): e.job for e in plan.evals}
+    names = list(dict.fromkeys(e.candidate for e in plan.evals))
+    for name in names[1:]:
+        first, second = by_name[name, "ifeval"], by_name[name, "bbh"]
+        assert first.decide is not None
+        assert second.decide is not None
+        assert (first.decide.after, second.decide.after) == (None, first.digest)
+        assert set(second.needs) == {by_name[names[0], "bbh"].digest, first.digest}
+    executor = Asker(engines=2)
+    summary, store = run(tmp_path, plan, executor)
+    assert (summary.done, summary.failed) == (6, {})
+    records = {(r.candidate, r.benchmark): r for r in store.sequences(summary.run_id)}
+    worse = [name for name in names[1:] if records[name, "ifeval"].sequence.decision is Decision.WORSE]
+    assert worse
+    assert worse != names[1:]
+    asked = {task.job.digest for task in executor.started}
+    for name in names[1:]:
+        record = records[name, "bbh"]
+        left = name in worse
+        assert (record.sequence.left is not None) is left
+        assert (by_name[name, "bbh"].digest in asked) is not left
+        if left:
+            assert (record.early, record.sequence.n, record.n_requests) == (True, 0, 0)
+            assert record.sequence.text.startswith("not asked: IFEVAL decided: worse by ")
+    assert not {by_name[name, "bbh"].digest for name in worse} & set(store.evaluated(summary.run_id))
+    saved = store.savings(summary.run_id)
+    assert saved is not None
+    assert saved.asked == sum(r.sequence.n for r in records.values())
+    # What left is asked by the whole run.
+    executor = Asker()
+    whole, _ = run(tmp_path, stand_in_plan(6, name="decided"), executor)
+    assert whole.done == 6
+    assert by_name[worse[0], "bbh"].whole.digest in {task.job.digest for task in executor.started}
+
+
 def test_an_early_stop_cannot_end_a_job_that_asks_for_the_whole() -> None:
     job = decided_plan(6).evals[2].job
     outcome = asked_until_decided(job)
