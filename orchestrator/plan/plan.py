@@ -6,7 +6,7 @@ a plan holds pinned revisions, resolved layer paths, and a chat template that is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pydantic import Field
@@ -166,10 +166,9 @@ def make_plan(
         specs = (_engine(entry, e, m, facts, sweep, 1, None) for entry, e in engines for m in measures)
         tensor_parallel = sizes.tensor_parallel(specs, cluster)
     evals = list(_evals(sweep, engines, candidates, facts, measures, tensor_parallel))
-    if sweep.decide is not None and not whole:
-        check_first(file, (planned.job.benchmark for planned in evals))
-        jobs = decided([(p.candidate == base.name, p.job) for p in evals], sweep.decide)
-        evals = [p.model_copy(update={"job": job}) for p, job in zip(evals, jobs, strict=True)]
+    check_first(file, (planned.job.benchmark for planned in evals))
+    if not whole:
+        evals = with_early_stops(evals, base.name, sweep)
     served = [(planned.candidate, planned.job) for planned in evals]
     needs = sizes.needs(served)
     if cluster is not None:
@@ -230,6 +229,14 @@ def _evals(
                     tuning=tuning,
                 )
                 yield PlannedEval(candidate=candidate.name, job=job)
+
+
+def with_early_stops(evals: Sequence[PlannedEval], base: str, sweep: Sweep) -> list[PlannedEval]:
+    """The evaluations, those of candidates marked with when they may stop early if the sweep says so; `base` is the base's name."""
+    if sweep.decide is None:
+        return list(evals)
+    jobs = decided([(planned.candidate == base, planned.job.whole) for planned in evals], sweep.decide)
+    return [p.model_copy(update={"job": job}) for p, job in zip(evals, jobs, strict=True)]
 
 
 def _runs_live(sweep: Sweep, facts: SourceFacts) -> bool:

@@ -10,11 +10,13 @@ import pytest
 from evals.stats.stopping import Aim, Decision
 from orchestrator.cluster import Batch, Finished, ReadyJobs, Seat
 from orchestrator.errors import SweepError
+from orchestrator.plan.benchmarks import MissingBenchmark
 from orchestrator.plan.decide import Evidence, benchmark_ranks, by_information, look_plan
 from orchestrator.plan.job import EvalJob, Task, job_from_json
 from orchestrator.plan.plan import Plan
 from orchestrator.plan.sweep import DecideEntry, Sweep, parse_sweep
 from orchestrator.plan.sweep_schema import sweep_schema
+from orchestrator.run.node_data import without
 from orchestrator.run.run import register
 from orchestrator.run.scheduler import RunSummary, Scheduler
 from orchestrator.settings import Settings
@@ -201,6 +203,19 @@ def test_a_candidate_that_is_worse_leaves(tmp_path: Path) -> None:
     whole, _ = run(tmp_path, stand_in_plan(6, name="decided"), executor)
     assert whole.done == 6
     assert by_name[worse[0], "bbh"].whole.digest in {task.job.digest for task in executor.started}
+
+
+def test_a_benchmark_that_cannot_run_takes_its_place_in_the_chain_with_it() -> None:
+    entry = ENTRY.model_copy(update={"leave": True, "first": ("ifeval",)})
+    plan = decided_plan(6, entry)
+    left = without(plan, [MissingBenchmark(suite="smoke", benchmark="ifeval", reason="No data.")])
+    jobs = left.jobs
+    assert {job.benchmark for job in jobs.values() if isinstance(job, EvalJob)} == {"bbh"}
+    assert all(set(job.needs) <= set(jobs) for job in jobs.values())
+    rates = {e.job.decide.plan.rule.error_rate for e in left.evals if e.job.decide}
+    assert rates == {pytest.approx(0.2 / 2)}
+    whole = without(plan.model_copy(update={"whole": True, "evals": stand_in_plan(6).evals}), left.missing)
+    assert all(e.job.decide is None for e in whole.evals)
 
 
 def test_an_early_stop_cannot_end_a_job_that_asks_for_the_whole() -> None:
