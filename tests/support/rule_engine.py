@@ -23,10 +23,13 @@ class RuleEngine:
 
     max_length = 4096
 
-    def __init__(self, checkpoint: Path) -> None:
+    def __init__(self, checkpoint: Path, spec: EngineSpec | None = None) -> None:
         self.checkpoint = checkpoint
-        self.spec = EngineSpec(kind=EngineKind.TRANSFORMERS, version="0", dtype="float32", max_length=4096)
+        self.spec = spec or EngineSpec(
+            kind=EngineKind.TRANSFORMERS, version="0", dtype="float32", max_length=4096
+        )
         self.asked = 0
+        self._path: tuple[int, ...] = ()
 
     def score(
         self, requests: Sequence[ScoreRequest], accepts: RequestFilter = accept_all
@@ -34,7 +37,7 @@ class RuleEngine:
         for number, request in enumerate(requests):
             if accepts(number):
                 self.asked += 1
-                values = [_number((*request.context, *c)) for c in request.continuations]
+                values = [_number((*self._path, *request.context, *c)) for c in request.continuations]
                 yield number, ScoreResult(logprobs=tuple(values), is_greedy=(False,) * len(values))
 
     def generate(
@@ -43,11 +46,12 @@ class RuleEngine:
         for number, request in enumerate(requests):
             if accepts(number):
                 self.asked += 1
-                text = f"The answer is {-_number(request.prompt):.0f}."
+                text = f"The answer is {-_number((*self._path, *request.prompt)):.0f}."
                 yield number, GenerateResult(text=text, n_tokens=5, finish_reason="stop")
 
     def set_layer_path(self, layers: tuple[int, ...] | None) -> None:
-        """It has no layers."""
+        """Answers depend on the path."""
+        self._path = layers or ()
 
     def close(self) -> None:
         """Nothing to free."""
