@@ -70,9 +70,9 @@ def sequence_plot(entry: SequenceLine) -> Markup:
     """Difference and interval against the questions asked, as inline SVG; empty without looks."""
     if not entry.looks:
         return Markup("")
-    # The first intervals are wide: the plot keeps to a few times the last one.
-    last = entry.looks[-1]
-    span = max(4 * (last.high - last.low), 2 * abs(last.delta), 1.0) / 2
+    # The first intervals are wide: the plot is scaled to the later half of the looks.
+    last, later = entry.looks[-1], entry.looks[len(entry.looks) // 2 :]
+    span = max(1.0, *(1.1 * max(abs(look.low), abs(look.high)) for look in later))
 
     def x(n: int) -> float:
         return round(_MARGIN + n / entry.n_whole * (_WIDTH - 2 * _MARGIN), 1)
@@ -89,7 +89,7 @@ def sequence_plot(entry: SequenceLine) -> Markup:
         else Markup("")
     )
     return Markup(
-        '<svg class="q{}" viewBox="0 0 {} {}" role=img aria-label="{}"><polygon class=a points="{} {}"/>'
+        '<svg class="seq{}" viewBox="0 0 {} {}" role=img aria-label="{}"><polygon class=a points="{} {}"/>'
         '<path class=z d="M0,{}H{}"/><polyline points="{}"/>{}</svg>'
     ).format(
         _CLASSES.get(entry.tone, ""),

@@ -67,7 +67,7 @@ class Savings(Frozen):
         """What was saved, in one sentence."""
         return (
             f"{self.early} of {self.comparisons} evaluations stopped early, decided: {self.asked:,} of {self.whole:,} documents asked "
-            f"({self.share:.0%} saved, about {about(self.saved_s) or 'no time'})"
+            f"({self.share:.0%} saved, {about(self.saved_s) or 'no time'})"
         )
 
 

@@ -115,7 +115,7 @@ def test_the_section_marks_early_scores_and_says_what_was_saved(early: LookSeque
     html = render_html(page)
     assert NASTY not in html
     assert early.text in html
-    (plot,) = (part for part in html.split("<svg") if 'class="q w"' in part)
+    (plot,) = (part for part in html.split("<svg") if 'class="seq w"' in part)
     svg = ElementTree.fromstring(
         ("<svg" + plot.split("</svg>")[0] + "</svg>")
         .replace("=a ", '="a" ')
