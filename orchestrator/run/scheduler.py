@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from orchestrator.cluster import Batch, Executor, Finished, JobGroup, ReadyJobs, Seat, group_of
 from orchestrator.errors import RunError, StoreError, StoreLost
-from orchestrator.plan.decide import Evidence, benchmark_ranks
+from orchestrator.plan.decide import Evidence
 from orchestrator.plan.durations import Durations
 from orchestrator.plan.job import BuildJob, EvalJob, Task
 from orchestrator.plan.plan import Plan
@@ -33,6 +33,7 @@ from orchestrator.run.progress import (
     read_progress,
 )
 from orchestrator.run.retries import as_retried, is_retried, pause_s
+from orchestrator.run.start_order import start_order
 from orchestrator.settings import Settings
 from orchestrator.store import Store
 from orchestrator.store.records import (
@@ -90,8 +91,7 @@ class Scheduler:
         self._outlook = RunOutlook(self._durations, plan.jobs)
         self._observers = observers
         self._watchdog = watchdog or Watchdog()
-        first = plan.sweep.decide.first if plan.sweep.decide else ()
-        self._ranks = benchmark_ranks(evidence, first)
+        self._evidence = evidence
         self._inbox: deque[Finished] = deque()
         self._away_since: float | None = None
         self._waits_for: str | None = None
@@ -182,7 +182,7 @@ class Scheduler:
             done -= evicted
         self._cached = len(done)
         frontier = Frontier(
-            {digest: self._jobs[digest].job.needs for digest in self._ranked()},
+            {digest: self._jobs[digest].job.needs for digest in self._in_order()},
             done=[d for d in self._jobs if d in done],
             group=self._group,
         )
@@ -194,24 +194,9 @@ class Scheduler:
     def _job(self, digest: str) -> BuildJob | EvalJob:
         return self._jobs[digest].job
 
-    def _ranked(self) -> list[str]:
-        """Digests in start order: builds, the base, then longest first: a long last job delays the end.
-
-        Evaluations that may stop early come before others, the cheapest evidence first.
-        """
-        base_jobs = {e.job.digest for e in self._plan.evals if e.candidate == self._plan.candidates[0].name}
-        seconds = self._durations.seconds
-
-        def rank(digest: str) -> tuple[int, float, float]:
-            job = self._job(digest)
-            if isinstance(job, BuildJob):
-                return 0, 0.0, 0.0
-            place = self._ranks.get((job.suite, job.benchmark), len(self._ranks))
-            if digest in base_jobs:
-                return 1, place, 0.0
-            return (2, place, 0.0) if job.decide is not None else (3, 0.0, -(seconds(job) or 0.0))
-
-        return sorted(self._jobs, key=rank)
+    def _in_order(self) -> list[str]:
+        jobs = {digest: self._job(digest) for digest in self._jobs}
+        return start_order(self._plan, jobs, self._durations, self._evidence)
 
     def _start(self, lease: RunLease, executor: Executor) -> None:
         self._wake()
