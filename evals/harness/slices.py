@@ -22,7 +22,7 @@ from evals.harness.collect import collect_samples
 from evals.harness.written import Written
 from evals.scores import Sample
 from evals.stats.document_order import document_order
-from evals.stats.sequence import LookPlan, LookSequence, sequence_of, take_look
+from evals.stats.sequence import LookPlan, LookSequence, first_full, sequence_of, take_look
 from evals.stats.stopping import Decision, InterimLook
 from evals.suite import Benchmark
 
@@ -81,7 +81,8 @@ class Slices:
         self._n_whole = len(order)
         answers: dict[int, Answer] = {}
         begin = 0
-        for end in self._plan.looks(len(order)) if self._possible else (len(order),):
+        looks = self._plan.looks(len(order), first_full([subset for subset, _ in order]))
+        for end in looks if self._possible else (len(order),):
             documents = order[begin:end]
             # In the list's order, so that requests that share a prompt stand together.
             positions = sorted(position for key in documents for position in by_document[key])

@@ -7,6 +7,7 @@ documents alone: another machine, another number of workers and a resumed attemp
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 
 from pydantic import Field
@@ -19,6 +20,9 @@ from evals.stats.paired import documents
 from evals.stats.resample import measured
 from evals.stats.stopping import Decision, InterimLook, Rule, look, score_look
 from evals.suite import Benchmark
+
+LEAST_IN_SUBSET = 3
+"""Documents that every subset must have before the first look."""
 
 
 class LookPlan(Frozen):
@@ -34,11 +38,12 @@ class LookPlan(Frozen):
     order_seed: int = Field(default=0, ge=0, description="Seed of the random order of the documents.")
     order: str = Field(default=ORDER, description="Procedure that makes the order.")
 
-    def looks(self, n_whole: int) -> tuple[int, ...]:
-        """Numbers of documents after which a look is taken, ascending; the last one is `n_whole`."""
+    def looks(self, n_whole: int, at_least: int = 1) -> tuple[int, ...]:
+        """Numbers of documents after which a look is taken, ascending, not before `at_least`; the last one is `n_whole`."""
         step = max(1, math.ceil(self.slice_share * n_whole))
         first = min(n_whole, max(1, math.ceil(self.first_share * n_whole)))
-        return tuple(dict.fromkeys((*range(first, n_whole, step), n_whole)))
+        planned = (n for n in range(first, n_whole, step) if n >= at_least)
+        return tuple(dict.fromkeys((*planned, n_whole)))
 
 
 class LookSequence(Frozen):
@@ -90,6 +95,19 @@ class LookSequence(Frozen):
     def text(self) -> str:
         """The decision in words: `decided: worse by 8.2 points, after 120 of 541`."""
         return decision_text(self)
+
+
+def first_full(subsets: Sequence[str]) -> int:
+    """Number of documents after which every subset has `LEAST_IN_SUBSET` of them, or all; `subsets` are those of the documents in order.
+
+    Before, the mean over subsets is one over some subsets, and its error is not that of the documents alone.
+    """
+    missing = Counter({name: min(count, LEAST_IN_SUBSET) for name, count in Counter(subsets).items()})
+    for n, name in enumerate(subsets, start=1):
+        missing[name] -= 1
+        if missing[name] == 0 and max(missing.values()) <= 0:
+            return n
+    return max(1, len(subsets))
 
 
 def decision_text(sequence: LookSequence) -> str:

@@ -12,7 +12,7 @@ from evals.errors import EvaluationError
 from evals.harness import Until, evaluate, evaluate_until_decided
 from evals.samples import read_samples
 from evals.scores import ChatTemplate, Evaluation, Sample
-from evals.stats.sequence import LookPlan, LookSequence
+from evals.stats.sequence import LookPlan, LookSequence, first_full
 from evals.stats.stopping import Aim, Decision, Rule
 from evals.suite import load_suite
 from tests.support.rule_engine import RuleEngine
@@ -70,7 +70,7 @@ def test_what_is_not_decided_is_the_whole_evaluation(engine: RuleEngine, name: s
     assert read_samples(tmp_path / "sliced.parquet") == samples
     assert evaluation.n_requests == ordinary.n_requests
     assert (sequence.decision, sequence.early, sequence.n) == (Decision.OPEN, False, len(samples))
-    assert [look.n for look in sequence.looks] == list(PLAN.looks(len(samples)))
+    assert [look.n for look in sequence.looks] == list(PLAN.looks(len(samples), 6 if name == "bbh" else 3))
     assert {look.delta_points for look in sequence.looks} == {0.0}
 
 
@@ -131,3 +131,12 @@ def test_looks_are_at_fixed_numbers_of_documents() -> None:
     assert plan.looks(100) == (20, 50, 80, 100)
     assert plan.looks(1) == (1,)
     assert LookPlan(rule=Rule(), first_share=1.0).looks(48) == (48,)
+    assert plan.looks(100, 45) == (50, 80, 100)
+    assert plan.looks(100, 100) == (100,)
+
+
+def test_no_look_before_every_subset_has_three_documents() -> None:
+    assert first_full(["a", "b", "a", "b", "a", "a", "b"]) == 7
+    assert first_full(["a", "a", "a", "a"]) == 3
+    assert first_full(["a", "b", "a", "a", "a"]) == 4  # all of b
+    assert first_full([]) == 1
