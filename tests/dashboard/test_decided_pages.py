@@ -36,6 +36,8 @@ def test_the_overview_says_what_was_saved(decided_run: str) -> None:
     app = page("overview", run=decided_run).run()
     assert not app.exception
     assert "evaluations stopped early" in texts(app)
+    app = page("leaderboard", run=decided_run).run()
+    assert not app.exception
 
 
 def test_the_compare_page_shows_decisions_and_the_sequence(decided_run: str, tmp_path: Path) -> None:
