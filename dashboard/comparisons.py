@@ -18,6 +18,7 @@ from dashboard.comparer import Comparer, Scored
 from dashboard.comparing_process import ComparingProcess
 from evals.scores import PROBE_SUITE
 from orchestrator.compare import Comparison
+from orchestrator.compare.early import with_early
 from orchestrator.compare.family import RunFamily
 from orchestrator.compare.verdict import RunVerdict, Standing
 from orchestrator.errors import RunError
@@ -154,10 +155,17 @@ def verdict_of_run(
     others = {at: name for at, name in names.items() if at != position}
     waiting = data.live(pages.open_candidates, run.id) if run.state in _LIVE else frozenset()
     comparing = comparer_of(pages)
+    decided = data.live(pages.sequences, run.id)
 
     def whole(family: RunFamily) -> WholeVerdict:
         standings = family.standings(shown.suite, shown.engine_key, others, waiting)
         verdict = family.verdict(shown.suite, shown.engine_key, others, base=names[position], waiting=waiting)
+        if position == own.position:
+            at = (shown.suite, shown.engine_key)
+            early = [r for r in decided if (r.suite, r.engine_key) == at and r.position not in waiting]
+            verdict = with_early(verdict, early)
+            by_name = verdict.standings
+            standings = {p: by_name.get(name, standings[p]) for p, name in others.items()}
         n_pending = sum(standing is Standing.PENDING for standing in standings.values())
         n_waiting = sum(p in waiting for p in others)
         pair_s = comparing.pair_s
@@ -170,7 +178,7 @@ def verdict_of_run(
             remaining_s=None if pair_s is None else pair_s * len(family.missing),
         )
 
-    return comparing.cached(run.id, position, (shown.suite, shown.engine_key, waiting), whole)
+    return comparing.cached(run.id, position, (shown.suite, shown.engine_key, waiting, len(decided)), whole)
 
 
 def benchmark_columns(pages: Pages, run_id: str) -> tuple[Column, ...]:

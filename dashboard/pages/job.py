@@ -21,7 +21,15 @@ from orchestrator.display.text_safety import escaped, line, plain
 from orchestrator.plan.job import BuildJob, EvalJob, JobKind
 from orchestrator.provenance import Hardware
 from orchestrator.store.pages import JobDetail, JobRow, JobState, Pages
-from orchestrator.store.records import AttemptRecord, AttemptState, BuildOutcome, EvalOutcome, RunRecord
+from orchestrator.store.records import (
+    AttemptRecord,
+    AttemptState,
+    BuildOutcome,
+    EarlyOutcome,
+    EvalOutcome,
+    RunRecord,
+    Success,
+)
 
 _PER_PAGE = 15
 _MOST_REASONS = 40
@@ -132,15 +140,15 @@ def _detail(pages: Pages, run: RunRecord, digest: str) -> None:
         _attempts(attempts)
         if isinstance(outcome, EvalOutcome):
             _scores(outcome)
+        elif isinstance(outcome, EarlyOutcome):
+            _early(outcome)
         _repeat(pages, run, detail)
     with right:
         _facts(detail, outcome)
     _provenance(run)
 
 
-def _summary(
-    detail: JobDetail, attempts: tuple[AttemptRecord, ...], outcome: BuildOutcome | EvalOutcome | None
-) -> None:
+def _summary(detail: JobDetail, attempts: tuple[AttemptRecord, ...], outcome: Success | None) -> None:
     if outcome is not None:
         state = STATES[JobState.DONE]
     elif any(a.state is AttemptState.RUNNING for a in attempts):
@@ -156,6 +164,10 @@ def _summary(
     shown[3].metric("Took", duration(_took(outcome)))
     if isinstance(outcome, EvalOutcome):
         shown[4].metric("Normalized score", f"{outcome.evaluation.result.normalized:.2f}")
+    elif isinstance(outcome, EarlyOutcome):
+        shown[4].metric(
+            "Documents asked", f"{outcome.early.sequence.n:,} of {outcome.early.sequence.n_whole:,}"
+        )
     elif isinstance(outcome, BuildOutcome):
         shown[4].metric("Size", size(outcome.size_bytes))
     if isinstance(detail.job, EvalJob) and detail.candidates:
@@ -170,13 +182,13 @@ def _summary(
             )
 
 
-def _node(attempts: tuple[AttemptRecord, ...], outcome: BuildOutcome | EvalOutcome | None) -> str:
+def _node(attempts: tuple[AttemptRecord, ...], outcome: Success | None) -> str:
     if outcome is not None:
         return outcome.hardware.host
     return (attempts[-1].node if attempts else None) or "–"
 
 
-def _took(outcome: BuildOutcome | EvalOutcome | None) -> float | None:
+def _took(outcome: Success | None) -> float | None:
     return None if outcome is None else (outcome.ended_at - outcome.started_at).total_seconds()
 
 
@@ -233,7 +245,20 @@ def _scores(outcome: EvalOutcome) -> None:
         st.caption(escaped(outcome.evaluation.result.remark, 400))
 
 
-def _facts(detail: JobDetail, outcome: BuildOutcome | EvalOutcome | None) -> None:
+def _early(outcome: EarlyOutcome) -> None:
+    """The decision instead of scores: an evaluation that stopped early has none."""
+    st.markdown("**Stopped early**")
+    sequence = outcome.early.sequence
+    st.text(f"{sequence.text[0].upper()}{sequence.text[1:]}.")
+    if sequence.score is not None:
+        span = sequence.score.interval
+        st.caption(
+            f"Normalized score on these documents {sequence.score.value:.2f}, interval {span.low:.2f} to {span.high:.2f} (valid at all times); "
+            "not the benchmark's score."
+        )
+
+
+def _facts(detail: JobDetail, outcome: Success | None) -> None:
     st.markdown("**What it is**")
     facts = _build_facts(detail.job) if isinstance(detail.job, BuildJob) else _eval_facts(detail.job)
     facts["Serves"] = ", ".join(line(c.name, 40) for c in detail.candidates[:5])
@@ -297,7 +322,7 @@ def _hardware(hardware: Hardware) -> dict[str, str]:
     }
 
 
-def _result(outcome: BuildOutcome | EvalOutcome) -> dict[str, str]:
+def _result(outcome: Success) -> dict[str, str]:
     times = {"Started": moment(outcome.started_at), "Ended": moment(outcome.ended_at)}
     if isinstance(outcome, BuildOutcome):
         return times | {
@@ -305,6 +330,13 @@ def _result(outcome: BuildOutcome | EvalOutcome) -> dict[str, str]:
             "Size": size(outcome.size_bytes),
             "Parameters": parameters(outcome.parameters),
             "Layers": str(outcome.layers),
+        }
+    if isinstance(outcome, EarlyOutcome):
+        early = outcome.early
+        return times | {
+            "Requests": f"{early.n_requests:,}, of which {early.n_replayed:,} from the journal",
+            "Evaluating": duration(early.duration_s),
+            "Looks": f"{len(early.sequence.looks)}",
         }
     evaluation = outcome.evaluation
     return times | {

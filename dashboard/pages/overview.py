@@ -19,7 +19,7 @@ from dashboard.verdict import show_verdict, verdict_of_run
 from evals.scores import PROBE_SUITE
 from orchestrator.charts import SMOKE_WARNING
 from orchestrator.display.format import duration, moment
-from orchestrator.display.text_safety import line
+from orchestrator.display.text_safety import escaped, line
 from orchestrator.store.pages import Pages
 from orchestrator.store.records import ENDED, JobCounts, RunRecord, RunState
 
@@ -73,6 +73,9 @@ def _live_run(pages: Pages, run_id: str) -> None:
     end = run_end(run, progress)
     if end is not None:
         widgets.show_message(end.title, end.sentence, command=end.command, icon=":material/warning:")
+    saved = data.live(pages.savings, run.id)
+    if saved is not None:
+        st.caption(escaped(f"{saved.sentence}.", 300))
     if progress.done:
         _result(pages, run, progress)
     if run.state in (RunState.RUNNING, RunState.WAITING):

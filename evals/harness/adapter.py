@@ -6,9 +6,8 @@ import hashlib
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import groupby
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import TemplateLM
@@ -27,7 +26,9 @@ from evals.engine import (
 )
 from evals.errors import EngineError, EvaluationError
 from evals.harness.progress import ProgressTracker
+from evals.harness.slices import Slices
 from evals.harness.tokenization import Tokenization
+from evals.harness.written import Written
 from evals.journal import Journal, Request, Result, request_digest
 from evals.sharing import PATIENCE_S, STRETCH, StretchLocks
 
@@ -41,16 +42,11 @@ REFRESH_EVERY_S = 2.0
 """Interval, in seconds, at which the journal is read for answers of other processes."""
 
 
+Answer = TypeVar("Answer")
+
+
 class Helped(Exception):
     """Raised in a helper when nothing is left to claim."""
-
-
-@dataclass(frozen=True)
-class Written:
-    """Length of an engine's generated answer to one document."""
-
-    n_tokens: int
-    truncated: bool
 
 
 class EngineLM(TemplateLM):
@@ -70,8 +66,12 @@ class EngineLM(TemplateLM):
         *,
         leads: bool = True,
         seed: int = 0,
+        slices: Slices | None = None,
     ) -> None:
-        """`seed` is that of sampled answers. With `leads` false it raises `Helped` when nothing is left to claim."""
+        """`seed` is that of sampled answers. With `leads` false it raises `Helped` when nothing is left to claim.
+
+        With `slices` the documents are asked in slices, and it raises `DecidedEarly` when their rule has decided.
+        """
         super().__init__()
         self.tokenizer = tokenization.tokenizer
         self._engine = engine
@@ -81,6 +81,7 @@ class EngineLM(TemplateLM):
         self._claims = claims
         self._leads = leads
         self._seed = seed
+        self._slices = slices
         self.written: dict[tuple[str, int], Written] = {}
 
     @property
@@ -116,6 +117,17 @@ class EngineLM(TemplateLM):
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """Log-probability of each continuation, and whether greedy decoding would generate it."""
+        return self._in_slices(requests, self._loglikelihood)
+
+    def _in_slices(
+        self, requests: list[Instance], ask: Callable[[list[Instance]], list[Answer]]
+    ) -> list[Answer]:
+        if self._slices is None:
+            return ask(requests)
+        self._progress.expect(len(requests))
+        return self._slices.answer(requests, ask, self.written)
+
+    def _loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
         score_requests: list[ScoreRequest] = []
         places: list[tuple[int, int]] = []
         for begin in range(0, len(requests), TEXTS_AT_ONCE):
@@ -179,6 +191,9 @@ class EngineLM(TemplateLM):
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """The continuation of each prompt, greedy or sampled; repeats of a request draw with seeds of their own."""
+        return self._in_slices(requests, self._generate_until)
+
+    def _generate_until(self, requests: list[Instance]) -> list[str]:
         self._tokenization.encode_batch(request.args[0] for request in requests)
         repeats: Counter[int] = Counter()
         generate_requests = []
@@ -206,6 +221,9 @@ class EngineLM(TemplateLM):
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
         """Log-probability of each document, in windows of the engine's length as lm-eval's own model of the engine makes them."""
+        return self._in_slices(requests, self._loglikelihood_rolling)
+
+    def _loglikelihood_rolling(self, requests: list[Instance]) -> list[float]:
         length = self._engine.max_length - (2 if self._engine.spec.kind is EngineKind.VLLM else 0)
         score_requests: list[ScoreRequest] = []
         counts = []

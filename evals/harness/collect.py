@@ -14,9 +14,9 @@ from lm_eval.api.task import Task
 from evals.alarms import find_alarms
 from evals.benchmark import Formula
 from evals.clusters import with_clusters
-from evals.harness.adapter import Written
 from evals.harness.corpus import PERCENT, value_of_document, vectors_of
 from evals.harness.repeats import repeat_metric, value_of
+from evals.harness.written import Written
 from evals.scores import Alarm, Sample, SampleItem, Score
 from evals.suite import Benchmark, Extraction, Subset
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from lm_eval.api.task import Task
 
 from evals.datasets import content_digest, find_dataset
 from evals.documents import documents_path, write_documents
+from evals.early import EarlyEvaluation
 from evals.engine import Engine, digest_of
 from evals.errors import EvaluationError
 from evals.harness.adapter import EngineLM, Helped
@@ -21,6 +23,7 @@ from evals.harness.code_process import CodeProcess
 from evals.harness.collect import collect_samples, collect_scores
 from evals.harness.progress import Progress, ProgressTracker
 from evals.harness.questions import questions
+from evals.harness.slices import DecidedEarly, Slices
 from evals.harness.tasks import load_tasks, quiet, set_seeds
 from evals.harness.tokenization import Tokenization
 from evals.journal import Journal
@@ -28,9 +31,20 @@ from evals.normalize import benchmark_score
 from evals.samples import write_samples
 from evals.scores import ChatTemplate, EvalSettings, Evaluation, Sample, Score
 from evals.sharing import StretchLocks, deadline, has_leader
+from evals.stats.sequence import LookPlan, LookSequence
 from evals.suite import Benchmark, Suite
 
 _BOOTSTRAP = 1000
+
+
+@dataclass(frozen=True)
+class Until:
+    """When an evaluation may stop early."""
+
+    plan: LookPlan
+    """When its comparison is looked at, and by which rule."""
+    base: Sequence[Sample]
+    """The base's samples of the same documents."""
 
 
 def evaluate(
@@ -52,19 +66,90 @@ def evaluate(
     `job` is the digest of the job; JournalError if the journal belongs to another job, engine, benchmark or settings. The
     checkpoint and layer path are the engine's, and only `job` covers them.
     """
+    evaluation, _ = _evaluate(
+        engine, suite, benchmark, settings, None, mirror, journal_dir, samples_path, home, on_progress, job
+    )
+    assert isinstance(evaluation, Evaluation)
+    return evaluation
+
+
+def evaluate_until_decided(
+    engine: Engine,
+    suite: Suite,
+    benchmark: Benchmark,
+    settings: EvalSettings,
+    until: Until,
+    *,
+    mirror: Path | None,
+    journal_dir: Path,
+    samples_path: Path,
+    home: Path | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> tuple[Evaluation | EarlyEvaluation, LookSequence]:
+    """Score one benchmark as `evaluate` does, slice after slice, until its comparison with a base is decided.
+
+    An evaluation that stopped early has no samples file. The journal is that of the whole evaluation, which goes on where this stopped.
+    """
+    evaluation, sequence = _evaluate(
+        engine, suite, benchmark, settings, until, mirror, journal_dir, samples_path, home, on_progress, ""
+    )
+    assert sequence is not None
+    return evaluation, sequence
+
+
+def _evaluate(
+    engine: Engine,
+    suite: Suite,
+    benchmark: Benchmark,
+    settings: EvalSettings,
+    until: Until | None,
+    mirror: Path | None,
+    journal_dir: Path,
+    samples_path: Path,
+    home: Path | None,
+    on_progress: Callable[[Progress], None] | None,
+    job: str,
+) -> tuple[Evaluation | EarlyEvaluation, LookSequence | None]:
     begun_at = time.monotonic()
     tasks = load_tasks(benchmark, settings, mirror)
     tracker = ProgressTracker(benchmark.name, on_progress)
     claims = StretchLocks(journal_dir)
+    slices = Slices(until.plan, benchmark, tasks, until.base) if until is not None else None
+    common = {
+        "suite": suite.name,
+        "benchmark_digest": benchmark.digest,
+        "engine": engine.spec,
+        "settings": settings,
+    }
     with (
         CodeProcess(benchmark, tasks, settings, mirror),
         Journal(journal_dir, journal_identity(engine, benchmark, settings, job)) as journal,
     ):
         claims.clear()
         lm = EngineLM(
-            engine, _tokenization(engine, settings), journal, tracker, claims, seed=settings.seeds.torch
+            engine,
+            _tokenization(engine, settings),
+            journal,
+            tracker,
+            claims,
+            seed=settings.seeds.torch,
+            slices=slices,
         )
-        results = _run(lm, tasks, settings)
+        try:
+            results = _run(lm, tasks, settings)
+        except DecidedEarly:
+            assert slices is not None
+            sequence = slices.sequence
+            early = EarlyEvaluation(
+                **common,
+                benchmark=benchmark.name,
+                title=benchmark.title,
+                sequence=sequence,
+                n_requests=tracker.n_total,
+                n_replayed=tracker.n_replayed,
+                duration_s=time.monotonic() - begun_at,
+            )
+            return early, sequence
         scores: list[Score] = []
         samples: list[Sample] = []
         for subset in benchmark.subsets:
@@ -81,17 +166,15 @@ def evaluate(
     if home is not None:
         store_questions(home, benchmark, tasks, mirror)
     differences = (*suite.differences(settings, engine.max_length), *_document_differences(benchmark, tasks))
-    return Evaluation(
-        suite=suite.name,
-        benchmark_digest=benchmark.digest,
-        engine=engine.spec,
-        settings=settings,
+    evaluation = Evaluation(
+        **common,
         scores=tuple(scores),
         result=benchmark_score(benchmark, scores, differences=differences),
         n_requests=tracker.n_total,
         n_replayed=tracker.n_replayed,
         duration_s=time.monotonic() - begun_at,
     )
+    return evaluation, slices.sequence if slices is not None else None
 
 
 def help_out(

@@ -37,8 +37,13 @@ class ProgressTracker:
         self._begun_at: float | None = None
         self._reported_at = float("-inf")
         self.n_total = self.n_done = self.n_replayed = 0
+        self._n_expected = 0
         self._n_tokens = 0
         self._cost_total = self._cost_done = 0
+
+    def expect(self, n_requests: int) -> None:
+        """Announce requests that will be added part by part, all of them at most."""
+        self._n_expected += n_requests
 
     def plan(self, n_requests: int, cost_tokens: int, n_replayed: int) -> None:
         """Add requests, some of them already answered; `cost_tokens` is the cost of the others."""
@@ -67,14 +72,16 @@ class ProgressTracker:
         if self._report is None or self._begun_at is None:
             return
         self._reported_at = time.monotonic()
+        share = min(1.0, self._cost_done / self._cost_total) if self._cost_total else 1.0
+        n_total = max(self.n_total, self._n_expected)
         self._report(
             Progress(
                 benchmark=self._benchmark,
                 n_done=self.n_done,
-                n_total=self.n_total,
+                n_total=n_total,
                 n_replayed=self.n_replayed,
                 n_tokens=self._n_tokens,
                 elapsed_s=self._reported_at - self._begun_at,
-                share_done=min(1.0, self._cost_done / self._cost_total) if self._cost_total else 1.0,
+                share_done=share * self.n_total / n_total if n_total else 1.0,
             )
         )

@@ -69,7 +69,7 @@ class Rule(Frozen):
     )
     error_rate: float = Field(
         default=0.05,
-        gt=1e-6,
+        gt=4e-9,
         le=0.25,
         description="Probability of a wrong decision at any time. Two-sided: half of it on each side.",
     )
@@ -115,6 +115,9 @@ class InterimLook(Frozen):
         description="Interval of the true difference in points; valid at all times together, wider than one for this time alone."
     )
     decision: Decision = Field(description="What is shown.")
+    stderr_points: float | None = Field(
+        default=None, description="Standard error of the difference on these documents, in points."
+    )
 
     @property
     def share(self) -> float:
@@ -152,6 +155,7 @@ def look_at(drawn: PairedDraws, n: int, n_whole: int, share: float, rule: Rule) 
         level=level,
         interval=span,
         decision=decide(span, rule),
+        stderr_points=float(drawn.errors.std()),
     )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
 
+from evals.checkpoint_config import read_config
 from evals.checkpoint_settings import constant_rope_length, read_generation_settings
 from evals.engine import (
     EngineMemory,
@@ -27,7 +28,6 @@ from evals.live_paths import (
     each_path,
     has_plain_layers,
     layer_count,
-    read_config,
     require_live_family,
 )
 from evals.vllm.generation import generations

@@ -18,6 +18,7 @@ from orchestrator.charts.records import (
     ScanPoint,
 )
 from orchestrator.charts.scatter import scatter, scatter_image
+from orchestrator.charts.sequence import meaning_of_sequence, sequence_chart, sequence_image
 from orchestrator.charts.skyline import Skyline, skyline, skyline_image, skylines
 from orchestrator.charts.theme import LOOKS, Meaning, Theme, meaning_of
 
@@ -46,11 +47,14 @@ __all__ = [
     "heatmap_image",
     "image_bytes",
     "meaning_of",
+    "meaning_of_sequence",
     "pareto",
     "pareto_front",
     "pareto_image",
     "scatter",
     "scatter_image",
+    "sequence_chart",
+    "sequence_image",
     "skyline",
     "skyline_image",
     "skylines",

@@ -58,6 +58,7 @@ def compare(
       mergeboard compare my-merge --base base --run my-sweep
     """
     from orchestrator.cli.console import wide_console
+    from orchestrator.cli.decided_view import show_decided
     from orchestrator.compare import print_comparisons
     from orchestrator.compare.correction import with_margin
     from orchestrator.compare.run_comparisons import results_of_run, run_comparisons
@@ -81,14 +82,17 @@ def compare(
             comparisons = run_comparisons(results_of_run(store, run), settings.home, force=True)
         else:
             comparisons = _of_run(store, run, settings)
-            if not comparisons:
+            if not comparisons and not store.sequences(run):
                 _require_two(store, run)
+        decided = [] if run is None or candidate else store.sequences(run)
+        savings = None if run is None or candidate else store.savings(run)
     if margin is not None:
         comparisons = with_margin(comparisons, margin)
     if as_json:
         print(json.dumps([c.model_dump(mode="json") for c in comparisons], indent=2))
     else:
         print_comparisons(comparisons, wide_console())
+        show_decided(decided, savings, run or "", wide_console())
 
 
 def _require_two(store: Store, run_id: str) -> None:

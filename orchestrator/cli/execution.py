@@ -27,27 +27,27 @@ class Execution:
     verbose: bool = False
     run_id: str | None = None
 
-    def of_sweep(self, file: SweepFile) -> None:
-        """Plan a sweep for the cluster that the run will have, and run it."""
+    def of_sweep(self, file: SweepFile, *, whole: bool = False) -> None:
+        """Plan a sweep for the cluster that the run will have, and run it; with `whole` nothing stops early."""
         from orchestrator.cluster import disconnect
         from orchestrator.run.run import cluster_for, gpus_of, plan_for
 
         with interruptible(self._stopped):
             cluster = cluster_for(self.settings, self.address, gpus=gpus_of(file.sweep))
             try:
-                plan = plan_for(file, self.settings, cluster)
+                plan = plan_for(file, self.settings, cluster, whole=whole)
             except BaseException:
                 disconnect()
                 raise
             self._execute(plan, cluster)
 
-    def of_run(self, run_id: str) -> None:
-        """Go on with a run that is in the store."""
+    def of_run(self, run_id: str, *, whole: bool = False) -> None:
+        """Go on with a run that is in the store; with `whole`, run what stopped early in it to its end, as another run."""
         from orchestrator.run.run import stored_plan
 
         self.run_id = run_id
         with interruptible(self._stopped):
-            self._execute(stored_plan(run_id, self.settings), None)
+            self._execute(stored_plan(run_id, self.settings, whole=whole), None)
 
     def _execute(self, plan: Plan, cluster: ClusterFacts | None) -> None:
         from orchestrator.cli.plan_view import show_notes, show_tables

@@ -92,6 +92,13 @@ Checkpoint = Annotated[
     ),
 ]
 SweepPath = Annotated[Path, typer.Argument(metavar="SWEEP.yaml", help="A sweep file.", show_default=False)]
+Whole = Annotated[
+    bool,
+    typer.Option(
+        "--whole",
+        help="Ask whole benchmarks although the sweep stops when it is decided; answers that were asked before are not asked again.",
+    ),
+]
 RunId = Annotated[
     str,
     typer.Argument(

@@ -11,14 +11,17 @@ from rich.table import Table
 
 from evals.engine import EngineSpec
 from orchestrator.cli.console import wide_console
+from orchestrator.cli.decided_view import rule_lines
 from orchestrator.cli.inputs import CARD_SUFFIXES, unknown_recipe
 from orchestrator.cli.preflight_view import show_preflight
 from orchestrator.display.format import parameters as parameters_text
 from orchestrator.errors import StoreMissing, SweepError
+from orchestrator.plan.decide import Evidence
 from orchestrator.plan.plan import Plan, make_plan
 from orchestrator.plan.sweep import load_sweep
 from orchestrator.run.build import parse_source, read_recipe
-from orchestrator.run.cost import PlanCost, plan_cost
+from orchestrator.run.cost import PlanCost, expected_durations, plan_cost
+from orchestrator.run.evidence import evidence_of
 from orchestrator.settings import Settings
 from orchestrator.store import Store
 from recipes.artifact import ArtifactStore
@@ -84,7 +87,19 @@ def _show_sweep(
         return
     show_tables(plan, settings, console, digests=digests)
     show_notes(plan, console)
+    for sentence in rule_lines(plan, _evidence(plan, settings)):
+        console.print(sentence, soft_wrap=True, markup=False)
     console.print(cost.sentence, soft_wrap=True)
+
+
+def _evidence(plan: Plan, settings: Settings) -> list[Evidence]:
+    """The order of the benchmarks that may be decided early, from the durations and comparisons of the store."""
+    durations = expected_durations(plan, settings)
+    try:
+        with Store.open(settings.database_url, create=False, read_only=True) as store:
+            return evidence_of(plan, store, durations)
+    except StoreMissing:
+        return evidence_of(plan, None, durations)
 
 
 def show_tables(plan: Plan, settings: Settings, console: Console, *, digests: bool) -> None:
@@ -200,6 +215,7 @@ def _sweep_data(plan: Plan, done: frozenset[str], cost: PlanCost) -> dict[str, A
             for digest, job in plan.jobs.items()
         ],
         "notes": list(plan.notes),
+        "may_stop_early": sum(planned.job.decide is not None for planned in plan.evals),
         "missing": [m.model_dump(mode="json") for m in plan.missing],
         "cost": cost.model_dump(mode="json"),
     }

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from evals.rounding import points_text
 from orchestrator.cli.console import wide_console
+from orchestrator.cli.decided_view import decided_data, show_decided
 from orchestrator.cli.ending import error_key
 from orchestrator.compare import Comparison, ComparisonRow, print_comparisons
 from orchestrator.compare.kept import family_of_run
@@ -30,8 +31,18 @@ def show_results(
         results = results_of_run(store, summary.run_id)
         label = store.label
         compared = family_of_run(store, summary.run_id, settings.home).comparisons()
+        decided, savings = store.sequences(summary.run_id), store.savings(summary.run_id)
     if as_json:
-        print(json.dumps({**_data(summary, plan, results, compared), **error_key(failure)}, indent=2))
+        print(
+            json.dumps(
+                {
+                    **_data(summary, plan, results, compared),
+                    **decided_data(decided, savings),
+                    **error_key(failure),
+                },
+                indent=2,
+            )
+        )
         return
     console = wide_console()
     for result in results:
@@ -39,6 +50,7 @@ def show_results(
             console.print(score_table(result))
             console.print()
     print_comparisons(compared, console)
+    show_decided(decided, savings, summary.run_id, console)
     reused = f", {summary.cached} of them reused" if summary.cached else ""
     console.print(
         f"Run {summary.run_id}: {summary.done} jobs done{reused}, {summary.duration_s:.0f} s.", soft_wrap=True

@@ -8,6 +8,7 @@ from orchestrator.cli import options
 def resume(
     run_id: options.RunId,
     address: options.Address = None,
+    whole: options.Whole = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
     as_json: options.AsJson = False,
@@ -17,10 +18,11 @@ def resume(
     \b
     Example:
       mergeboard resume my-sweep-1a2b3c4d
+      mergeboard resume my-sweep-1a2b3c4d --whole     what stopped early is completed, as a run of its own
     """
     from orchestrator.cli.execution import Execution
     from orchestrator.cli.inputs import run_of
     from orchestrator.settings import Settings
 
     settings = Settings.from_environment()
-    Execution(settings, address, as_json, quiet, verbose).of_run(run_of(settings, run_id))
+    Execution(settings, address, as_json, quiet, verbose).of_run(run_of(settings, run_id), whole=whole)

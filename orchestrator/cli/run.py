@@ -8,6 +8,7 @@ from orchestrator.cli import options
 def run(
     sweep: options.SweepPath,
     address: options.Address = None,
+    whole: options.Whole = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
     as_json: options.AsJson = False,
@@ -25,4 +26,4 @@ def run(
     from orchestrator.settings import Settings
 
     settings = Settings.from_environment()
-    Execution(settings, address, as_json, quiet, verbose).of_sweep(sweep_file(sweep))
+    Execution(settings, address, as_json, quiet, verbose).of_sweep(sweep_file(sweep), whole=whole)

@@ -24,6 +24,7 @@ from orchestrator.settings import Settings
 from orchestrator.store import Store
 from orchestrator.store.pages import FailureGroup, Pages
 from orchestrator.store.records import AttemptRecord, JobCounts, RunRecord, RunState, Usage
+from orchestrator.store.sequences import Savings
 
 _LOG_LINES = 8
 _MOST_GROUPS = 8
@@ -62,6 +63,8 @@ def show_run(settings: Settings, run_id: str, as_json: bool) -> None:
         data = _run_data(look.record, look.progress)
         data["remaining_s"] = look.left_s
         data["running_attempts"] = [work.attempt.model_dump(mode="json") for work in look.running]
+        if look.savings is not None:
+            data["saved"] = {**look.savings.model_dump(mode="json"), "share": look.savings.share}
         data["usage"] = [u.model_dump(mode="json") for u in look.usage]
         data["failed_attempts"] = [a.model_dump(mode="json") for a in failed]
         data["failures"] = [
@@ -127,6 +130,7 @@ class _Look(NamedTuple):
     labels: Mapping[str, str]
     usage: tuple[Usage, ...]
     left_s: float | None
+    savings: Savings | None
 
 
 def _look(store: Pages, settings: Settings, outlook: StoredOutlook, run_id: str) -> _Look:
@@ -146,7 +150,9 @@ def _look(store: Pages, settings: Settings, outlook: StoredOutlook, run_id: str)
     )
     is_running = record.state is RunState.RUNNING
     left_s = outlook.left_s(store, progress) if is_running else None
-    return _Look(record, progress, running, failures, labels, tuple(store.usage(run_id)), left_s)
+    return _Look(
+        record, progress, running, failures, labels, tuple(store.usage(run_id)), left_s, store.savings(run_id)
+    )
 
 
 def _headline(look: _Look) -> str:
@@ -166,6 +172,8 @@ def _view(look: _Look) -> Text:
     lines = [_headline(look)]
     if look.record.started_at is not None and look.usage:
         lines.append(f"{_hours(look.usage)} so far")
+    if look.savings is not None:
+        lines.append(look.savings.sentence)
     lines += [
         f"  {node.node or 'a node that is not known'}: {node.attempts} attempts, {_hours([node])}"
         for node in look.usage

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 from orchestrator.cli import options
 
@@ -94,7 +94,7 @@ def _fields(model: type[BaseModel], prefix: str) -> Iterator[dict[str, str]]:
             "description": field.description or "",
         }
         if inner is not None:
-            several = "[]" if get_args(field.annotation) else ""
+            several = "[]" if get_origin(field.annotation) is tuple else ""
             yield from _fields(inner, f"{prefix}{name}{several}.")
 
 
@@ -123,6 +123,7 @@ def _takes(schema: dict[str, Any], records: dict[str, Any]) -> str:
     names = {
         "string": "text",
         "integer": "number",
+        "number": "number",
         "boolean": "true, false",
         "array": "list",
         "object": "mapping",

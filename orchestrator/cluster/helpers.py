@@ -29,9 +29,13 @@ class EngineWork:
 
     @property
     def shared(self) -> Task | None:
-        """The attempt that other engines can help with; None for probes, builds and batches."""
+        """The attempt that other engines can help with; None for probes, builds and batches.
+
+        An evaluation that may stop early is not shared: a helper would ask documents that are never needed.
+        """
         job = self.tasks[0].job if len(self.tasks) == 1 else None
-        return self.tasks[0] if isinstance(job, EvalJob) and not job.is_probe else None
+        shared = isinstance(job, EvalJob) and not job.is_probe and job.decide is None
+        return self.tasks[0] if shared else None
 
 
 class Helping:

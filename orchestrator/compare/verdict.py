@@ -82,6 +82,9 @@ class RunVerdict(Frozen):
     partial: tuple[str, ...] = Field(default=(), description="Candidates with a partial score.")
     refusals: tuple[Refusal, ...] = Field(default=(), description="Reasons of refused comparisons.")
     n_tests: int = Field(default=0, ge=0, description="Number of tests that the p-values are corrected for.")
+    early: tuple[str, ...] = Field(
+        default=(), description="What was decided before the whole benchmark was asked, one text each."
+    )
 
     def count(self, standing: Standing) -> int:
         """Number of candidates with a standing."""
@@ -155,9 +158,20 @@ def verdict_sentences(verdict: RunVerdict) -> tuple[str, ...]:
     sentences = []
     if verdict.n_averages:
         sentences.append(f"Mean: {_directions(verdict.average_effects, verdict.n_averages)}")
-    if verdict.n_averages or verdict.benchmark_effects or verdict.count(Standing.UNSHOWN):
+    if verdict.early:
+        sentences.append(f"Decided early, without scores: {_first(verdict.early)}")
+    if (
+        verdict.n_averages
+        or verdict.benchmark_effects
+        or (verdict.count(Standing.UNSHOWN) and not verdict.early)
+    ):
         sentences.append(f"Single benchmarks: {_named(verdict.benchmark_effects)}")
     return tuple(sentences)
+
+
+def _first(texts: Sequence[str]) -> str:
+    more = len(texts) - _MOST_NAMED
+    return "; ".join(texts[:_MOST_NAMED]) + (f"; and {more:,} more" if more > 0 else "")
 
 
 def _directions(effects: Sequence[Effect], n: int) -> str:

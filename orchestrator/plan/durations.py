@@ -180,6 +180,14 @@ def work_s(workload: Workload, *, on_gpu: bool) -> float:
     return 2.0 * (workload.parameters or 0) * documents * (read + written / _WRITING_SHARE[place]) / speed
 
 
+def documents_of(suite: str, benchmark: str, limit: int | None) -> int | None:
+    """Number of documents of a benchmark or items of a probe; None for one that is not known."""
+    try:
+        return _work(suite, benchmark, limit)[0]
+    except EvaluationError:
+        return None
+
+
 @lru_cache(maxsize=1024)
 def _work(suite: str, benchmark: str, limit: int | None) -> tuple[int, float, float]:
     """Number of documents of a benchmark or probe, and the tokens read and written per document."""

@@ -15,6 +15,7 @@ from pydantic import Field, TypeAdapter
 
 from evals.engine import EngineSpec, EngineTuning, Frozen, digest_of
 from evals.scores import PROBE_SUITE, EvalSettings
+from evals.stats.sequence import LookPlan
 from evals.suite import Suite
 from recipes.layer_visit import Layers
 
@@ -71,6 +72,11 @@ class BuildJob(Frozen):
         """Empty: a build depends on no other job."""
         return ()
 
+    @property
+    def artifacts(self) -> tuple[str, ...]:
+        """Empty: a build reads no artifact."""
+        return ()
+
 
 class LiveMerge(Frozen):
     """A merge whose weights the engine of another checkpoint takes over, without files. Not part of any identity."""
@@ -99,6 +105,23 @@ class BenchmarkIdentity(Frozen):
         return {name: getattr(self, name) for name in BenchmarkIdentity.model_fields}
 
 
+def _is_unset(value: object) -> bool:
+    """Leaves a field out of the identity of jobs without it."""
+    return value is None
+
+
+class Decide(Frozen):
+    """When an evaluation may stop early: when its comparison with the base is decided."""
+
+    plan: LookPlan = Field(description="When the comparison is looked at, and by which rule.")
+    against: str = Field(description="Digest of the base's evaluation, which is whole.")
+    after: str | None = Field(
+        default=None,
+        exclude_if=_is_unset,
+        description="Digest of the candidate's evaluation before this one: if it is worse there, nothing is asked here. Null if none.",
+    )
+
+
 # Fields on which an evaluation's result does not depend.
 _NOT_IDENTITY = {"place", "live_layers", "live_merge", "tuning", "alone", "kind"}
 
@@ -123,6 +146,11 @@ class EvalJob(BenchmarkIdentity):
     tuning: EngineTuning = Field(
         default_factory=EngineTuning, description="Speed and memory settings (not identity)."
     )
+    decide: Decide | None = Field(
+        default=None,
+        exclude_if=_is_unset,
+        description="When it may stop early; null for a whole evaluation, whose identity is that of one without this field.",
+    )
     alone: bool = Field(
         default=False,
         description="Whether the job needs its own batch, after one that broke its engine (not identity).",
@@ -135,8 +163,21 @@ class EvalJob(BenchmarkIdentity):
 
     @property
     def needs(self) -> tuple[str, ...]:
+        """Digests of the build job that produces the weights, and of the evaluations that an early stop depends on, if any."""
+        if self.decide is None:
+            return self.artifacts
+        before = (self.decide.after,) if self.decide.after else ()
+        return (*self.artifacts, self.decide.against, *before)
+
+    @property
+    def artifacts(self) -> tuple[str, ...]:
         """Digest of the build job that produces the weights, if any."""
         return (self.place.artifact,) if self.place.artifact else ()
+
+    @property
+    def whole(self) -> EvalJob:
+        """The same evaluation without an early stop; its journal serves both."""
+        return self if self.decide is None else self.model_copy(update={"decide": None})
 
     @cached_property
     def engine_key(self) -> str:
@@ -178,6 +219,13 @@ def job_from_json(text: str) -> BuildJob | EvalJob:
     return _ADAPTER.validate_json(text)
 
 
+class BaseSamples(Frozen):
+    """The samples file of the base that an evaluation is decided against."""
+
+    path: str = Field(description="Parquet file, relative to MERGEBOARD_HOME.")
+    sha256: str = Field(description="sha256 of that file.")
+
+
 class Task(Frozen):
     """One attempt at one job."""
 
@@ -186,4 +234,7 @@ class Task(Frozen):
     suite: Suite | None = Field(
         default=None,
         description="The definition of a user's suite; null for shipped suites, probes and builds.",
+    )
+    base: BaseSamples | None = Field(
+        default=None, description="The base's samples, for an evaluation that may stop early."
     )

@@ -6,7 +6,7 @@ a plan holds pinned revisions, resolved layer paths, and a chat template that is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pydantic import Field
@@ -36,6 +36,7 @@ from orchestrator.plan.candidates import (
     quantized_bytes,
 )
 from orchestrator.plan.capacity import ClusterFacts
+from orchestrator.plan.decide import check_first, decided
 from orchestrator.plan.estimate import EngineNeed
 from orchestrator.plan.job import BuildJob, CheckpointPlace, EvalJob
 from orchestrator.plan.live import built_reason, path_notes
@@ -90,6 +91,9 @@ class Plan(Frozen):
     needs: dict[str, EngineNeed] = Field(
         default_factory=dict, description="Engine key to the memory need of its engine, for placement."
     )
+    whole: bool = Field(
+        default=False, description="Whether evaluations are whole although the sweep lets them stop early."
+    )
     confirms: Confirms | None = Field(
         default=None,
         description="The search that it confirms; null for any other run. Not part of its identity.",
@@ -128,12 +132,13 @@ def make_plan(
     tensor_parallel: int | None = None,
     installed: Installed = installed_engine,
     suites: Mapping[SuiteRequest, Suite] | None = None,
+    whole: bool = False,
 ) -> Plan:
     """Expand a sweep; raises SweepError, PlanError, EngineError or a RecipeError with one sentence.
 
     With a cluster, tensor parallelism follows from its GPUs, and a sweep that can never run on it is refused.
     `tensor_parallel` is the choice of an earlier plan of the run, `installed` looks up the nodes' engines, and
-    `suites` are those that it resolved.
+    `suites` are those that it resolved. With `whole` no evaluation stops early, whatever the sweep says.
     """
     sweep = file.sweep
     base_pin = pin(absolute_place(sweep.base, Path.cwd()), None, home=settings.home)
@@ -161,6 +166,9 @@ def make_plan(
         specs = (_engine(entry, e, m, facts, sweep, 1, None) for entry, e in engines for m in measures)
         tensor_parallel = sizes.tensor_parallel(specs, cluster)
     evals = list(_evals(sweep, engines, candidates, facts, measures, tensor_parallel, live=built is None))
+    check_first(file, (planned.job.benchmark for planned in evals))
+    if not whole:
+        evals = with_early_stops(evals, base.name, sweep)
     served = [(planned.candidate, planned.job) for planned in evals]
     needs = sizes.needs(served)
     if cluster is not None:
@@ -181,6 +189,7 @@ def make_plan(
         engines=tuple(dict.fromkeys(engine for _, engine in engines)),
         suites=tuple((r, s) for r, s in resolved.items() if s.name not in suite_names()),
         needs=needs,
+        whole=whole and sweep.decide is not None,
     )
 
 
@@ -223,6 +232,14 @@ def _evals(
                     tuning=tuning,
                 )
                 yield PlannedEval(candidate=candidate.name, job=job)
+
+
+def with_early_stops(evals: Sequence[PlannedEval], base: str, sweep: Sweep) -> list[PlannedEval]:
+    """The evaluations, those of candidates marked with when they may stop early if the sweep says so; `base` is the base's name."""
+    if sweep.decide is None:
+        return list(evals)
+    jobs = decided([(planned.candidate == base, planned.job.whole) for planned in evals], sweep.decide)
+    return [p.model_copy(update={"job": job}) for p, job in zip(evals, jobs, strict=True)]
 
 
 def _size_notes(

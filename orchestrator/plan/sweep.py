@@ -186,6 +186,40 @@ class EngineEntry(Frozen):
         return {"kind": value} if isinstance(value, str) else value
 
 
+class DecideEntry(Frozen):
+    """When evaluations of candidates stop early: as soon as their comparison with the base is decided."""
+
+    margin: float = Field(
+        default=0.0,
+        ge=0,
+        le=100,
+        description="Points below which a difference does not matter. 0: stop when better or worse is shown; above 0: also when "
+        "equivalent within the margin is shown, and better or worse means by more than the margin.",
+    )
+    error_rate: float = Field(
+        default=0.05,
+        ge=1e-3,
+        le=0.25,
+        description="Probability of any wrong decision, over all candidates and benchmarks of the sweep and all looks together.",
+    )
+    smallest_share: float = Field(
+        default=0.05, gt=0, le=1, description="Share of a benchmark's documents before the first look."
+    )
+    slice: float = Field(
+        default=0.05, gt=0, le=1, description="Share of a benchmark's documents between two looks."
+    )
+    first: tuple[str, ...] = Field(
+        default=(),
+        description="Benchmarks that are asked first, by name; the others follow by expected information per second.",
+    )
+    leave: bool = Field(
+        default=False,
+        description="Whether a candidate that is shown to be worse on one benchmark leaves: its further benchmarks are not asked. They "
+        "are then asked one after another, those of `first` first and the others in the file's order.",
+    )
+    seed: int = Field(default=0, ge=0, description="Seed of the random order of the documents.")
+
+
 class Sweep(Frozen):
     """Parsed content of a sweep file; shorthands are expanded, names are not resolved yet."""
 
@@ -216,6 +250,11 @@ class Sweep(Frozen):
     limit: int | None = Field(
         default=None, ge=1, description="Only the first documents of each subset, for all suites."
     )
+    decide: DecideEntry | None = Field(
+        default=None,
+        exclude_if=_is_unset,
+        description="Stop when it is decided (`true` for the defaults): the base is asked whole, candidates in slices.",
+    )
     score_base: bool = Field(
         default=True,
         description="Whether the base is scored too; without it there are scores and no differences.",
@@ -231,6 +270,20 @@ class Sweep(Frozen):
         default=False, description="Whether code that comes with a checkpoint may run."
     )
     allow_pickles: bool = Field(default=False, description="Whether pickled weights may be read.")
+
+    @field_validator("decide", mode="before")
+    @classmethod
+    def _decide_by_default(cls, value: Any) -> Any:
+        """`true` means the defaults, `false` no early stops."""
+        return {True: {}, False: None}[value] if isinstance(value, bool) else value
+
+    @model_validator(mode="after")
+    def _decided_against_base(self) -> Self:
+        if self.decide is not None and not self.score_base:
+            raise ValueError(
+                "decide: candidates are decided against the base, so `score_base` cannot be false"
+            )
+        return self
 
     @field_validator("chat_template", mode="before")
     @classmethod
@@ -329,12 +382,13 @@ def _unknown_field(name: str, location: tuple[int | str, ...]) -> str:
     import difflib
 
     model: type[BaseModel] = Sweep
-    if location and location[0] in ("recipes", "suites", "engines", "seeds") and len(location) > 1:
+    if location and location[0] in ("recipes", "suites", "engines", "seeds", "decide") and len(location) > 1:
         models: dict[str, type[BaseModel]] = {
             "recipes": RecipeEntry,
             "suites": SuiteEntry,
             "engines": EngineEntry,
             "seeds": Seeds,
+            "decide": DecideEntry,
         }
         model = models[str(location[0])]
     matches = difflib.get_close_matches(name, model.model_fields, n=1)

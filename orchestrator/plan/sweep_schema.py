@@ -24,4 +24,9 @@ def sweep_schema() -> dict[str, Any]:
         # YAML reads a bare on or off as a boolean.
         "type": ["string", "boolean"],
     }
+    schema["properties"]["decide"] = {
+        "anyOf": [{"type": "boolean"}, *schema["properties"]["decide"]["anyOf"]],
+        "default": None,
+        "description": schema["properties"]["decide"]["description"],
+    }
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "mergeboard sweep"} | schema

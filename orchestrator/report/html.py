@@ -16,6 +16,7 @@ from orchestrator.display.text_safety import LONG, plain
 from orchestrator.report.deltas import interval_text, shape_of, signed
 from orchestrator.report.drawing import STEPS, ForestScale, heat_map, heat_scale, shade
 from orchestrator.report.page import ReportPage, ReportTone
+from orchestrator.report.sequences import sequence_plot
 
 _FOLDER = Path(__file__).parent / "templates"
 
@@ -56,6 +57,7 @@ def _environment() -> Environment:
         "scale_of": ForestScale,
         "heat_map": heat_map,
         "heat_scale": heat_scale,
+        "sequence_plot": sequence_plot,
         "span": interval_text,
         "shape": shape_of,
     }

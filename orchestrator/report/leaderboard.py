@@ -98,7 +98,7 @@ def board_table(board: BoardData, caption: str) -> ReportTable:
     columns = dict(list(titles.items())[:MOST_COLUMNS])
     by_name = {c.candidate: c for c in board.comparisons}
     rows = [_row(board, result, by_name.get(result.candidate.name), columns) for result in board.results]
-    rows += [_unscored(candidate, len(columns)) for candidate in board.unscored]
+    rows += [_unscored(board, candidate, len(columns)) for candidate in board.unscored]
     kept, notes = _kept(rows, board)
     kept, shared = _with_details(kept, board, by_name)
     notes += shared
@@ -239,10 +239,16 @@ def _base_row(board: BoardData, base: CandidateResult, titles: Mapping[str, str]
     return ReportRow(name=line(base.candidate.name, _NAME), cells=tuple(cells), pinned=True)
 
 
-def _unscored(candidate: CandidateRecord, n_benchmarks: int) -> ReportRow:
-    verdict = ReportCell(text=_LABELS[Standing.PENDING], tone=ReportTone.WARNING)
-    cells = (verdict, *[ReportCell(text="–")] * (n_benchmarks + 1))
-    return ReportRow(name=line(candidate.name, _NAME), cells=cells, group=Standing.PENDING.name.lower())
+def _unscored(board: BoardData, candidate: CandidateRecord, n_benchmarks: int) -> ReportRow:
+    """A candidate without scores: pending, or decided early."""
+    standing = board.verdict.standings.get(candidate.name, Standing.PENDING)
+    verdict = ReportCell(text=_LABELS[standing], tone=_TONES[standing])
+    return ReportRow(
+        name=line(candidate.name, _NAME),
+        cells=(verdict, *[ReportCell(text="–")] * (n_benchmarks + 1)),
+        remark="" if standing is Standing.PENDING else "decided early",
+        group=standing.name.lower(),
+    )
 
 
 def _kept(rows: list[ReportRow], board: BoardData) -> tuple[list[ReportRow], list[str]]:

@@ -20,6 +20,7 @@ from orchestrator.report.page import (
     ReportPage,
     ReportTable,
     ReportTone,
+    SequenceList,
 )
 
 _LONG = 600
@@ -47,6 +48,7 @@ def render_markdown(page: ReportPage) -> str:
 def _block(block: ReportBlock) -> str:
     renderers: dict[str, Callable[..., str]] = {
         "deltas": _deltas,
+        "sequences": _sequences,
         "table": _table,
         "map": _map,
         "questions": _questions,
@@ -112,6 +114,22 @@ def _deltas(table: DeltaTable) -> str:
     ]
     parts = [_fence(forest_text(table)), _grid(heads, body, right=range(1, 7)), "\n".join(refused)]
     return "\n\n".join(part for part in [*parts, _notes(table.notes)] if part)
+
+
+def _sequences(block: SequenceList) -> str:
+    body = [
+        (
+            _text(entry.candidate),
+            _text(entry.benchmark),
+            _text(entry.score),
+            f"{shape_of(entry.tone, None)} {_text(entry.text)}".strip(),
+        )
+        for entry in block.lines[:_MOST_ROWS]
+    ]
+    more = len(block.lines) - _MOST_ROWS
+    notes = [*block.notes, *([f"and {more:,} more comparisons"] if more > 0 else [])]
+    grid = _grid(("candidate", "benchmark", "score", "decision"), body, right=[2])
+    return "\n\n".join(part for part in (grid, _notes(notes)) if part)
 
 
 def _table(table: ReportTable) -> str:

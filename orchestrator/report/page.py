@@ -92,6 +92,39 @@ class DeltaTable(Frozen):
     notes: tuple[str, ...] = Field(default=(), description="Remarks below, one sentence each.")
 
 
+class LookPoint(Frozen):
+    """One look at a comparison."""
+
+    n: int = Field(ge=1, description="Questions asked so far.")
+    delta: float = Field(description="Difference, in points.")
+    low: float = Field(description="Lower end of its interval.")
+    high: float = Field(description="Upper end of its interval.")
+
+
+class SequenceLine(Frozen):
+    """The looks at one comparison as a line of small plots."""
+
+    candidate: str = Field(description="Display name of the candidate.")
+    benchmark: str = Field(description="Display name of the benchmark.")
+    text: str = Field(description="The decision in words.")
+    tone: ReportTone = Field(default=ReportTone.PLAIN, description="What it shows.")
+    early: bool = Field(description="Whether it stopped before its end.")
+    score: str = Field(
+        description="Score of the questions asked, marked as early; or that it was asked whole."
+    )
+    n_whole: int = Field(ge=1, description="Questions of the whole benchmark.")
+    looks: tuple[LookPoint, ...] = Field(description="The looks, in order.")
+
+
+class SequenceList(Frozen):
+    """Comparisons that were looked at while they were asked."""
+
+    type: Literal["sequences"] = "sequences"
+    caption: str = Field(description="What is compared.")
+    lines: tuple[SequenceLine, ...] = Field(description="One per comparison.")
+    notes: tuple[str, ...] = Field(default=(), description="Remarks below, one sentence each.")
+
+
 class ReportCell(Frozen):
     """A cell: a value, and a difference below it."""
 
@@ -229,7 +262,7 @@ class CodeText(Frozen):
 
 
 ReportBlock = Annotated[
-    DeltaTable | ReportTable | ReportMap | QuestionList | FactList | LineList | CodeText,
+    DeltaTable | SequenceList | ReportTable | ReportMap | QuestionList | FactList | LineList | CodeText,
     Field(discriminator="type"),
 ]
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
 from evals.engine import EngineSpec
 from orchestrator.compare import Comparison, Side, correct
+from orchestrator.compare.early import with_early
 from orchestrator.compare.run_comparisons import CandidateResult, compare_sides, require_fit, sides
 from orchestrator.compare.verdict import RunVerdict, run_verdict
 from orchestrator.display.text_safety import line
@@ -36,9 +37,11 @@ from orchestrator.report.page import (
 )
 from orchestrator.report.questions import choose_questions, flip_groups, stored_documents
 from orchestrator.report.request import ReportRequest
+from orchestrator.report.sequences import sequences_section
 from orchestrator.report.verdicts import run_text
 from orchestrator.store import Store
 from orchestrator.store.records import ENDED, CandidateRecord, RunRecord
+from orchestrator.store.sequences import SequenceRecord
 from orchestrator.version import version_text
 
 Progress = Callable[[int, int], None]
@@ -68,7 +71,11 @@ def run_report(
     """The report of a run with scores. Raises RunError if the base's samples cannot be read."""
     candidates = store.candidates(run.id)
     families = _compared(results, home, force=request.force, progress=progress)
-    boards = _boards(families, candidates, ended=run.state in ENDED)
+    decided = store.sequences(run.id)
+    boards = [
+        replace(board, verdict=with_early(board.verdict, _of_board(decided, board)))
+        for board in _boards(families, candidates, ended=run.state in ENDED)
+    ]
     known = known_facts(_base_sides(families, home))
     comparisons = [c for family in families for c in family.comparisons]
     verdicts = [run_text(board.verdict, ended=run.state in ENDED) for board in boards]
@@ -83,6 +90,8 @@ def run_report(
                 ReportSection(key=f"verdict{key}", title=f"Verdict{of}", blocks=(LineList(lines=lines),))
             )
         sections += _board_sections(board, of, key)
+    looked_at = sequences_section(decided, store.savings(run.id), run.id)
+    sections += [looked_at] if looked_at is not None else []
     questions = _questions_section(families, request.questions, home)
     jobs = [(job.suite, job.benchmark) for result in results for job, _ in result.evaluated]
     machines = [outcome.hardware for result in results for _, outcome in result.evaluated]
@@ -199,6 +208,12 @@ def _verdict(
     return run_verdict(
         line(base, 60), compared, pending=[*(c.name for c in unscored), *waiting], partial=partial
     )
+
+
+def _of_board(records: Sequence[SequenceRecord], board: BoardData) -> list[SequenceRecord]:
+    """The comparisons of one leaderboard that were looked at while they were asked."""
+    key = board.base.engine_key if board.base is not None else None
+    return [r for r in records if r.suite == board.suite and r.engine_key == key]
 
 
 def _of_suite(comparison: Comparison, suite: str) -> Comparison:

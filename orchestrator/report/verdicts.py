@@ -29,7 +29,7 @@ def run_text(verdict: RunVerdict, *, ended: bool) -> ReportVerdict:
         )
     )
     compared = better + worse + mixed + unshown
-    lines = [*_averages(verdict), *_benchmarks(verdict), *_refusals(verdict.refusals)]
+    lines = [*_averages(verdict), *_benchmarks(verdict), *_early(verdict), *_refusals(verdict.refusals)]
     if pending:
         what = "without any score: their jobs failed or were not run" if ended else "still without a score"
         lines.append(ReportLine(text=f"{_recipes(pending)} {what}.", tone=ReportTone.WARNING))
@@ -62,6 +62,18 @@ def run_text(verdict: RunVerdict, *, ended: bool) -> ReportVerdict:
     headline = f"{', '.join(parts)}{none_better}.{rest}"
     tone = ReportTone.BETTER if better else ReportTone.WORSE if worse else ReportTone.HINT
     return ReportVerdict(headline=headline, tone=tone, lines=tuple(lines))
+
+
+def _early(verdict: RunVerdict) -> list[ReportLine]:
+    """What was decided before the whole benchmark was asked."""
+    if not verdict.early:
+        return []
+    more = len(verdict.early) - _MOST_EFFECTS
+    texts = [*verdict.early[:_MOST_EFFECTS], *([f"and {more:,} more, below"] if more > 0 else [])]
+    return [
+        ReportLine(text="Decided early, without scores:", strong=True),
+        *(ReportLine(text=t) for t in texts),
+    ]
 
 
 def comparison_text(comparison: Comparison, verdict: RunVerdict) -> ReportVerdict:

@@ -20,7 +20,7 @@ class ArtifactUse:
         """Lease the built artifacts that open jobs need; returns the digests of those that were evicted."""
         for digest, job in jobs.items():
             if digest not in done:
-                for artifact in job.needs:
+                for artifact in job.artifacts:
                     self._waiting.setdefault(artifact, set()).add(digest)
         return {artifact for artifact in self._waiting if artifact in done and not self.built(artifact)}
 
@@ -35,7 +35,7 @@ class ArtifactUse:
 
     def ended(self, digest: str, job: BuildJob | EvalJob) -> None:
         """Release the artifacts that only this job still needed."""
-        for artifact in job.needs:
+        for artifact in job.artifacts:
             waiting = self._waiting.get(artifact, set())
             waiting.discard(digest)
             if not waiting:

@@ -49,13 +49,8 @@ def plan_cost(plan: Plan, done: Collection[str], settings: Settings) -> PlanCost
     """Estimate time and disk use of a plan's open jobs; `done` are the digests of the others."""
     open_jobs = {digest: job for digest, job in plan.jobs.items() if digest not in done}
     evals = [job for job in open_jobs.values() if isinstance(job, EvalJob)]
-    on_gpu = bool(os.environ.get("CUDA_VISIBLE_DEVICES")) or bool(hardware().gpus)
-    durations = Durations(_parameters(plan), on_gpu=on_gpu, starts=EngineStarts(settings.home))
-    with (
-        contextlib.suppress(MergeboardError),
-        Store.open(settings.database_url, create=False, read_only=True) as store,
-    ):
-        learn_from_store(durations, store, on_gpu=on_gpu)
+    on_gpu = _on_gpu()
+    durations = expected_durations(plan, settings)
     expected = [durations.expected(durations.workload(job)) for job in evals]
     engines = {job.engine_key: job for job in evals}.values()
     seconds = [estimate.seconds for estimate in expected if estimate.seconds is not None]
@@ -68,6 +63,22 @@ def plan_cost(plan: Plan, done: Collection[str], settings: Settings) -> PlanCost
         on_gpu=on_gpu,
         build_bytes=sum(2 * p for p in builds if p) if all(builds) else None,
     )
+
+
+def expected_durations(plan: Plan, settings: Settings) -> Durations:
+    """Expected durations of a plan's jobs on this machine, from its store if there is one."""
+    on_gpu = _on_gpu()
+    durations = Durations(_parameters(plan), on_gpu=on_gpu, starts=EngineStarts(settings.home))
+    with (
+        contextlib.suppress(MergeboardError),
+        Store.open(settings.database_url, create=False, read_only=True) as store,
+    ):
+        learn_from_store(durations, store, on_gpu=on_gpu)
+    return durations
+
+
+def _on_gpu() -> bool:
+    return bool(os.environ.get("CUDA_VISIBLE_DEVICES")) or bool(hardware().gpus)
 
 
 def durations_of(plan: Plan, store: Store, *, on_gpu: bool, home: Path | None = None) -> Durations:

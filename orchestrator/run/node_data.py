@@ -10,7 +10,7 @@ from orchestrator.cluster import data_on_nodes
 from orchestrator.errors import PlanError
 from orchestrator.plan.benchmarks import MissingBenchmark
 from orchestrator.plan.capacity import ClusterFacts, NodeFacts
-from orchestrator.plan.plan import Plan
+from orchestrator.plan.plan import Plan, with_early_stops
 from orchestrator.settings import Settings
 
 BenchmarkKey = tuple[str, str]
@@ -40,6 +40,9 @@ def without(plan: Plan, missing: Collection[MissingBenchmark]) -> Plan:
     if not missing_keys:
         return plan
     evals = tuple(e for e in plan.evals if (e.job.suite, e.job.benchmark) not in missing_keys)
+    if not plan.whole:
+        # The number of comparisons has changed, and evaluations may depend on those that are gone.
+        evals = tuple(with_early_stops(evals, plan.candidates[0].name, plan.sweep))
     if not evals and plan.evals:
         first = next(iter(missing))
         raise PlanError(f"None of the benchmarks can run here: {first.benchmark}: {first.reason}")

@@ -28,6 +28,7 @@ from orchestrator.plan.sweep import Sweep, SweepFile, parse_sweep
 from orchestrator.provenance import provenance
 from orchestrator.run.comparing import KeepComparisons
 from orchestrator.run.cost import durations_of
+from orchestrator.run.evidence import evidence_of
 from orchestrator.run.node_data import with_data_on_nodes, without
 from orchestrator.run.scheduler import Reporter, RunSummary, Scheduler
 from orchestrator.settings import Settings
@@ -69,6 +70,7 @@ def execute(
             reporter=reporter,
             durations=durations,
             observers=[RunMetrics(run_id), comparing],
+            evidence=evidence_of(plan, store, durations),
         )
         finished = scheduler.nothing_to_do()
         if finished is not None:
@@ -143,6 +145,7 @@ def plan_for(
     *,
     tensor_parallel: int | None = None,
     suites: Mapping[SuiteRequest, Suite] | None = None,
+    whole: bool = False,
 ) -> Plan:
     """Plan a sweep for the engines and data of the nodes that will run it.
 
@@ -156,6 +159,7 @@ def plan_for(
         tensor_parallel=tensor_parallel,
         installed=EnginesOf(cluster),
         suites=suites,
+        whole=whole,
     )
     return with_data_on_nodes(plan, settings, cluster)
 
@@ -201,6 +205,7 @@ def register(store: Store, plan: Plan) -> str:
                 "suites": [[request.model_dump(mode="json"), suite.digest] for request, suite in plan.suites],
                 "left_out": [[m.suite, m.benchmark] for m in plan.missing],
                 "missing": [f"{m.suite} {m.benchmark}: {m.reason}" for m in plan.missing],
+                **({"whole": True} if plan.whole else {}),
                 **({"confirms": plan.confirms.model_dump(mode="json")} if plan.confirms else {}),
             }
         ),
@@ -216,8 +221,11 @@ def run_id_of(plan: Plan) -> str:
     return f"{slug}-{plan.digest[:8]}"
 
 
-def stored_plan(run_id: str, settings: Settings) -> Plan:
-    """Recreate the plan of a stored run from its sweep; RunError if the plan has changed."""
+def stored_plan(run_id: str, settings: Settings, *, whole: bool = False) -> Plan:
+    """Recreate the plan of a stored run from its sweep; RunError if the plan has changed.
+
+    With `whole` it is the plan of the run that completes what stopped early in this one.
+    """
     with Store.open(settings.database_url, create=False) as store:
         record = store.run(run_id)
         stored = {suite.digest: suite for suite in store.suites()}
@@ -236,12 +244,13 @@ def stored_plan(run_id: str, settings: Settings) -> Plan:
         tensor_parallel=summary.get("tensor_parallel", 1),
         installed=lambda kind: recorded.get(kind) or installed_engine(kind),
         suites=suites,
+        whole=whole or bool(summary.get("whole")),
     )
     # Benchmarks that were missing when the run was planned stay excluded, even if available now.
     missing_keys = {(m.suite, m.benchmark) for m in plan.missing}
     left_out = [key for key in map(tuple, summary.get("left_out", ())) if key not in missing_keys]
     plan = without(plan, [MissingBenchmark(suite=s, benchmark=b, reason=_LEFT_OUT) for s, b in left_out])
-    if run_id_of(plan) != run_id:
+    if not whole and run_id_of(plan) != run_id:
         raise RunError(
             f"Run {run_id} cannot go on as it was planned: its checkpoints, data sets or installed versions have changed "
             f"since; run its sweep file again, which reuses what still holds."

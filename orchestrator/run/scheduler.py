@@ -14,10 +14,12 @@ from collections.abc import Sequence
 
 from orchestrator.cluster import Batch, Executor, Finished, JobGroup, ReadyJobs, Seat, group_of
 from orchestrator.errors import RunError, StoreError, StoreLost
+from orchestrator.plan.decide import Evidence
 from orchestrator.plan.durations import Durations
 from orchestrator.plan.job import BuildJob, EvalJob, Task
 from orchestrator.plan.plan import Plan
 from orchestrator.run.artifact_use import ArtifactUse
+from orchestrator.run.base_answers import BaseAnswers
 from orchestrator.run.job_state import Frontier, NodeState, RunJob, job_labels
 from orchestrator.run.lease import take_lease
 from orchestrator.run.outlook import RunOutlook
@@ -31,6 +33,7 @@ from orchestrator.run.progress import (
     read_progress,
 )
 from orchestrator.run.retries import as_retried, is_retried, pause_s
+from orchestrator.run.start_order import start_order
 from orchestrator.settings import Settings
 from orchestrator.store import Store
 from orchestrator.store.records import (
@@ -76,7 +79,9 @@ class Scheduler:
         durations: Durations | None = None,
         observers: Sequence[Observer] = (),
         watchdog: Watchdog | None = None,
+        evidence: Sequence[Evidence] = (),
     ) -> None:
+        """`evidence` orders the benchmarks of evaluations that may stop early, after those that the sweep puts first."""
         self._store = store
         self._plan = plan
         self._run_id = run_id
@@ -86,6 +91,7 @@ class Scheduler:
         self._outlook = RunOutlook(self._durations, plan.jobs)
         self._observers = observers
         self._watchdog = watchdog or Watchdog()
+        self._evidence = evidence
         self._inbox: deque[Finished] = deque()
         self._away_since: float | None = None
         self._waits_for: str | None = None
@@ -93,6 +99,7 @@ class Scheduler:
         labels = job_labels(plan)
         self._jobs = {digest: RunJob(job, labels[digest]) for digest, job in plan.jobs.items()}
         self._batches: list[tuple[str, ...]] = []
+        self._base_answers = BaseAnswers(store)
         # Digests of the jobs that run, wait for a retry, or are executed by another run: few among thousands.
         self._running: set[str] = set()
         self._resting: set[str] = set()
@@ -175,7 +182,7 @@ class Scheduler:
             done -= evicted
         self._cached = len(done)
         frontier = Frontier(
-            {digest: self._jobs[digest].job.needs for digest in self._ranked()},
+            {digest: self._jobs[digest].job.needs for digest in self._in_order()},
             done=[d for d in self._jobs if d in done],
             group=self._group,
         )
@@ -187,18 +194,9 @@ class Scheduler:
     def _job(self, digest: str) -> BuildJob | EvalJob:
         return self._jobs[digest].job
 
-    def _ranked(self) -> list[str]:
-        """Digests in start order: builds, the base, then longest first: a long last job delays the end."""
-        base_jobs = {e.job.digest for e in self._plan.evals if e.candidate == self._plan.candidates[0].name}
-        seconds = self._durations.seconds
-
-        def rank(digest: str) -> tuple[int, float]:
-            job = self._job(digest)
-            if isinstance(job, BuildJob):
-                return 0, 0.0
-            return (1, 0.0) if digest in base_jobs else (2, -(seconds(job) or 0.0))
-
-        return sorted(self._jobs, key=rank)
+    def _in_order(self) -> list[str]:
+        jobs = {digest: self._job(digest) for digest in self._jobs}
+        return start_order(self._plan, jobs, self._durations, self._evidence)
 
     def _start(self, lease: RunLease, executor: Executor) -> None:
         self._wake()
@@ -241,7 +239,11 @@ class Scheduler:
             self._jobs[job.digest].attempt_id, self._jobs[job.digest].node = attempt.id, seat.node
             self._running.add(job.digest)
             self._frontier.started(job.digest)
-            tasks.append(Task(attempt_id=attempt.id, job=job, suite=self._plan.suite_of(job)))
+            base, known = self._base_answers.of(job)
+            if known is not None:
+                self._inbox.append(Finished(attempt_id=attempt.id, job_digest=job.digest, outcome=known))
+                continue
+            tasks.append(Task(attempt_id=attempt.id, job=job, suite=self._plan.suite_of(job), base=base))
         return tasks, None
 
     def _not_started(self, reason: NotStarted, digest: str) -> None:

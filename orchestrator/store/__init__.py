@@ -20,6 +20,7 @@ from orchestrator.store.database import Database, full_disk, label_of
 from orchestrator.store.outcomes import Results
 from orchestrator.store.queries import Queries
 from orchestrator.store.runs import Runs
+from orchestrator.store.sequences import Sequences
 from orchestrator.store.snapshot import snapshot
 from orchestrator.store.suites import Suites
 from orchestrator.store.work import WorkQuestions
@@ -30,7 +31,7 @@ LEASE_S = 30.0
 _SMALLEST_BYTES = 1024 * 1024
 
 
-class Store(Runs, Attempts, Results, Queries, WorkQuestions, KeptComparisons, Claims, Suites):
+class Store(Runs, Attempts, Results, Sequences, Queries, WorkQuestions, KeptComparisons, Claims, Suites):
     """An open store. Several processes may open the same store; threads may share this object."""
 
     @classmethod

@@ -16,6 +16,7 @@ from orchestrator.store.records import (
     AttemptRecord,
     AttemptState,
     BuildOutcome,
+    EarlyOutcome,
     EvalOutcome,
     Failure,
     FailureClass,
@@ -34,6 +35,7 @@ from orchestrator.store.rows import (
     outcome_row,
     protocol_of,
     score_rows,
+    sequence_row,
 )
 from orchestrator.store.runs import fill, holds
 from orchestrator.store.tables import (
@@ -46,6 +48,7 @@ from orchestrator.store.tables import (
     run_jobs,
     runs,
     scores,
+    sequences,
 )
 
 # Queries per job, built once: SQLAlchemy takes longer to build one than SQLite to execute it.
@@ -257,7 +260,7 @@ def _contradiction(job: BuildJob | EvalJob, outcome: Success) -> str | None:
             if isinstance(outcome, BuildOutcome) and outcome.artifact == job.digest
             else (f"The outcome is not that of the build {job.digest}.")
         )
-    if isinstance(outcome, EvalOutcome):
+    if isinstance(outcome, EvalOutcome | EarlyOutcome):
         return outcome.contradiction(job)
     return "A build cannot be the outcome of an evaluation."
 
@@ -266,5 +269,8 @@ def _insert_details(connection: sa.Connection, job_digest: str, outcome: Success
     if isinstance(outcome, BuildOutcome):
         fill(connection, builds, [build_row(job_digest, outcome)])
         return
-    fill(connection, evaluations, [evaluation_row(job_digest, outcome)])
-    fill(connection, scores, score_rows(job_digest, outcome.evaluation.scores))
+    if isinstance(outcome, EvalOutcome):
+        fill(connection, evaluations, [evaluation_row(job_digest, outcome)])
+        fill(connection, scores, score_rows(job_digest, outcome.evaluation.scores))
+    if (sequence := sequence_row(job_digest, outcome)) is not None:
+        fill(connection, sequences, [sequence])

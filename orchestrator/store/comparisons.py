@@ -20,6 +20,7 @@ from orchestrator.store.tables import (
     outcomes,
     protocols,
     run_jobs,
+    runs,
 )
 
 _ID = ("run_id", "base", "candidate", "engine_key")
@@ -119,6 +120,12 @@ class KeptComparisons(StorePart):
                 KeptComparison.model_construct(**row._mapping) for row in connection.execute(query)
             )
         )
+
+    def latest_comparisons(self, limit: int) -> tuple[str, ...]:
+        """Kept comparisons of the newest runs as JSON, uncorrected."""
+        query = sa.select(comparisons.c.spec).join(runs, runs.c.id == comparisons.c.run_id)
+        query = query.order_by(runs.c.created_at.desc(), comparisons.c.candidate).limit(limit)
+        return self._database.read(lambda connection: tuple(connection.scalars(query)))
 
     def keep_comparisons(self, records: Sequence[KeptComparison]) -> None:
         """Store comparisons; each replaces an earlier one of the same pair and engine."""

@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from evals.scores import Evaluation, Score
+from evals.stats.sequence import LookSequence
 from orchestrator.store.base import StorePart
 from orchestrator.store.joins import (
     EVALUATED,
@@ -28,6 +29,7 @@ from orchestrator.store.rows import (
     score_record,
     stored_part,
 )
+from orchestrator.store.sequences import early_outcomes, looks_of
 from orchestrator.store.tables import (
     builds,
     candidate_jobs,
@@ -66,7 +68,8 @@ class Results(StorePart):
         job_digests = list(digests)
 
         def work(connection: sa.Connection) -> dict[str, Success]:
-            return _builds(connection, job_digests) | _evaluations(connection, job_digests)
+            early = early_outcomes(connection, job_digests)
+            return _builds(connection, job_digests) | _evaluations(connection, job_digests) | early
 
         return self._database.read(work)
 
@@ -164,9 +167,11 @@ def _evaluations(connection: sa.Connection, digests: list[str]) -> dict[str, Suc
     rows = connection.execute(query.where(among(connection, evaluations.c.job_digest, digests))).all()
     details = _scores(connection, [row.job_digest for row in rows])
     protocols_by_digest = protocols_of(connection, (row.protocol_digest for row in rows))
+    looks = looks_of(connection, [row.job_digest for row in rows])
     return {
         row.job_digest: _eval_outcome(
             row,
+            looks.get(row.job_digest),
             stored_part(protocols_by_digest, row.protocol_digest, "protocol"),
             stored_part(details, row.job_digest, "scores"),
         )
@@ -174,7 +179,9 @@ def _evaluations(connection: sa.Connection, digests: list[str]) -> dict[str, Suc
     }
 
 
-def _eval_outcome(row: AnyRow, protocol: Protocol, details: tuple[Score, ...]) -> EvalOutcome:
+def _eval_outcome(
+    row: AnyRow, looks: LookSequence | None, protocol: Protocol, details: tuple[Score, ...]
+) -> EvalOutcome:
     evaluation = Evaluation(
         suite=protocol.suite,
         benchmark_digest=protocol.benchmark_digest,
@@ -190,6 +197,7 @@ def _eval_outcome(row: AnyRow, protocol: Protocol, details: tuple[Score, ...]) -
         evaluation=evaluation,
         samples_path=row.samples_path,
         samples_sha256=row.samples_sha256,
+        sequence=looks,
         **_shared(row),
     )
 

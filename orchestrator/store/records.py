@@ -15,8 +15,10 @@ from enum import StrEnum
 
 from pydantic import AwareDatetime, Field
 
+from evals.early import EarlyEvaluation
 from evals.engine import AUTO_ATTENTION, EngineSpec, Frozen, digest_of
 from evals.scores import EvalSettings, Evaluation
+from evals.stats.sequence import LookSequence
 from orchestrator.display.text_safety import ForeignText
 from orchestrator.plan.job import BenchmarkIdentity, BuildJob, EvalJob, JobKind
 from orchestrator.provenance import Hardware, Provenance
@@ -242,26 +244,59 @@ class EvalOutcome(Frozen):
         default=None,
         description="Engine start in seconds; null if it was already open. Not stored with the outcome.",
     )
+    sequence: LookSequence | None = Field(
+        default=None, description="The looks at it, if it could have stopped early and did not."
+    )
 
     def contradiction(self, job: EvalJob) -> str | None:
         """Why this is not an outcome of the job, as a sentence; None if it is."""
-        planned = (job.suite, job.benchmark_digest, job.engine, job.settings)
         got = self.evaluation
-        engine = got.engine
-        if job.engine.attention_backend == AUTO_ATTENTION:
-            # The plan left the backend to the engine, which reports its choice.
-            engine = engine.model_copy(update={"attention_backend": AUTO_ATTENTION})
-        measured = (got.suite, got.benchmark_digest, engine, got.settings)
-        if measured != planned:
-            names = ("suite", "benchmark_digest", "engine", "settings")
-            wrong = [n for n, w, m in zip(names, planned, measured, strict=True) if m != w]
-            return f"The result was measured with another {' and '.join(wrong)} than the job asks for."
+        if (other := _measured_otherwise(job, got)) is not None:
+            return other
         if {got.result.benchmark, *(score.benchmark for score in got.scores)} != {job.benchmark}:
             return f"The result is of another benchmark than {job.benchmark}."
         numbers = [got.result.raw, got.result.normalized, *(score.value for score in got.scores)]
         if not all(math.isfinite(number) for number in numbers):
             return "The result holds a score that is not a number."
         return None
+
+
+class EarlyOutcome(Frozen):
+    """Outcome of an evaluation that stopped early. It has no score, so that it can stand in no table beside whole ones."""
+
+    early: EarlyEvaluation = Field(description="The looks and the decision.")
+    hardware: Hardware = Field(description="Machine that it ran on.")
+    started_at: AwareDatetime = Field(description="When the work began, on the worker's clock.")
+    ended_at: AwareDatetime = Field(description="When the work ended, on the worker's clock.")
+    engine_start_s: float | None = Field(
+        default=None,
+        description="Engine start in seconds; null if it was already open. Not stored with the outcome.",
+    )
+
+    def contradiction(self, job: EvalJob) -> str | None:
+        """Why this is not an outcome of the job, as a sentence; None if it is."""
+        if job.decide is None:
+            return "The evaluation stopped early, and the job asks for the whole benchmark."
+        if self.early.sequence.plan != job.decide.plan:
+            return "The evaluation stopped early by another rule than the job's."
+        if self.early.benchmark != job.benchmark:
+            return f"The result is of another benchmark than {job.benchmark}."
+        return _measured_otherwise(job, self.early)
+
+
+def _measured_otherwise(job: EvalJob, got: Evaluation | EarlyEvaluation) -> str | None:
+    """What was measured with other settings than the job's, as a sentence; None if nothing was."""
+    planned = (job.suite, job.benchmark_digest, job.engine, job.settings)
+    engine = got.engine
+    if job.engine.attention_backend == AUTO_ATTENTION:
+        # The plan left the backend to the engine, which reports its choice.
+        engine = engine.model_copy(update={"attention_backend": AUTO_ATTENTION})
+    measured = (got.suite, got.benchmark_digest, engine, got.settings)
+    if measured == planned:
+        return None
+    names = ("suite", "benchmark_digest", "engine", "settings")
+    wrong = [n for n, w, m in zip(names, planned, measured, strict=True) if m != w]
+    return f"The result was measured with another {' and '.join(wrong)} than the job asks for."
 
 
 class Failure(Frozen):
@@ -281,8 +316,8 @@ class Failure(Frozen):
     )
 
 
-Success = BuildOutcome | EvalOutcome
-Outcome = BuildOutcome | EvalOutcome | Failure
+Success = BuildOutcome | EvalOutcome | EarlyOutcome
+Outcome = BuildOutcome | EvalOutcome | EarlyOutcome | Failure
 
 
 class AttemptRecord(Frozen):

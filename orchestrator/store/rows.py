@@ -13,20 +13,23 @@ import sqlalchemy as sa
 from pydantic import TypeAdapter
 from sqlalchemy.dialects import postgresql
 
+from evals.early import EarlyEvaluation
 from evals.engine import EngineTuning
-from evals.scores import Alarm, BenchmarkScore, Score
+from evals.scores import Alarm, BenchmarkScore, Evaluation, Score
 from orchestrator.errors import StoreError
-from orchestrator.plan.job import BuildJob, CheckpointPlace, EvalJob, LiveMerge, job_from_json
+from orchestrator.plan.job import BuildJob, CheckpointPlace, Decide, EvalJob, LiveMerge, job_from_json
 from orchestrator.provenance import Hardware, Provenance
 from orchestrator.store.leaderboard import EvaluationRecord
 from orchestrator.store.records import (
     AttemptRecord,
     BuildOutcome,
     CandidateRecord,
+    EarlyOutcome,
     EvalOutcome,
     Protocol,
     RunRecord,
     RunState,
+    Success,
 )
 from recipes.origin import MadeFrom
 
@@ -107,18 +110,21 @@ def attempt_record(row: AnyRow) -> AttemptRecord:
 
 
 def run_spec(job: BuildJob | EvalJob) -> str:
-    """JSON of a run's part of a job: a whole build, or place, tuning and live merge of an evaluation."""
+    """JSON of a run's part of a job: a whole build, or what of an evaluation is no identity."""
     if isinstance(job, BuildJob):
         return job.model_dump_json()
-    return _eval_spec(job.place, job.tuning, job.live_merge)
+    return _eval_spec(job.place, job.tuning, job.live_merge, job.decide)
 
 
 @lru_cache(maxsize=1024)
-def _eval_spec(place: CheckpointPlace, tuning: EngineTuning, live_merge: LiveMerge | None) -> str:
+def _eval_spec(
+    place: CheckpointPlace, tuning: EngineTuning, live_merge: LiveMerge | None, decide: Decide | None
+) -> str:
     whole = {
         "place": place.model_dump(exclude_defaults=True),
         "tuning": tuning.model_dump(exclude_defaults=True),
         "live_merge": live_merge.model_dump(mode="json") if live_merge else None,
+        "decide": decide.model_dump(mode="json") if decide is not None else None,
     }
     return json.dumps({name: part for name, part in whole.items() if part})
 
@@ -154,7 +160,7 @@ def job_of(row: AnyRow, protocols: dict[str, Protocol]) -> BuildJob | EvalJob:
     )
 
 
-def outcome_row(job_digest: str, attempt_id: str, outcome: BuildOutcome | EvalOutcome, now: datetime) -> Row:
+def outcome_row(job_digest: str, attempt_id: str, outcome: Success, now: datetime) -> Row:
     """Row of the fields that all outcomes share."""
     return {
         "job_digest": job_digest,
@@ -189,6 +195,28 @@ def evaluation_row(job_digest: str, outcome: EvalOutcome) -> Row:
         "n_requests": outcome.evaluation.n_requests,
         "n_replayed": outcome.evaluation.n_replayed,
         "duration_s": outcome.evaluation.duration_s,
+    }
+
+
+def sequence_row(job_digest: str, outcome: EvalOutcome | EarlyOutcome) -> Row | None:
+    """Row of the looks at an evaluation; None if it could not stop early."""
+    work: Evaluation | EarlyEvaluation
+    if isinstance(outcome, EarlyOutcome):
+        work, sequence, title = outcome.early, outcome.early.sequence, outcome.early.title
+    elif outcome.sequence is not None:
+        work, sequence, title = outcome.evaluation, outcome.sequence, outcome.evaluation.result.title
+    else:
+        return None
+    return {
+        "job_digest": job_digest,
+        "early": isinstance(outcome, EarlyOutcome),
+        "n": sequence.n,
+        "n_whole": sequence.n_whole,
+        "n_requests": work.n_requests,
+        "n_replayed": work.n_replayed,
+        "duration_s": work.duration_s,
+        "title": title,
+        "spec": sequence.model_dump_json(),
     }
 
 

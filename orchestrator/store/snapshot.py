@@ -22,6 +22,7 @@ from orchestrator.store.tables import (
     run_jobs,
     runs,
     scores,
+    sequences,
     verdicts,
 )
 
@@ -62,6 +63,8 @@ def snapshot(connection: sa.Connection) -> str:
         "reproductions": _all(connection, reproductions, "card_id", "id"),
         "verdicts": _all(connection, verdicts, "reproduction_id", "position"),
     }
+    if looks := _all(connection, sequences, "job_digest"):
+        content["sequences"] = looks
     return json.dumps(content, sort_keys=True, indent=1, ensure_ascii=False)
 
 

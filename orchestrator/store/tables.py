@@ -19,6 +19,7 @@
 | claims            | one number that a card claims                                                   |
 | reproductions     | one check of a card's claims                                                    |
 | suites            | the definition of a user's suite, as the runs that scored it had it             |
+| sequences         | the looks at an evaluation that may stop early, and where it stopped            |
 | comparisons       | a candidate compared with a base of its run, kept for pages and commands        |
 | verdicts          | what became of a claim in a reproduction                                        |
 
@@ -219,6 +220,21 @@ evaluations = sa.Table(
     sa.Column("n_requests", sa.Integer, nullable=False),
     sa.Column("n_replayed", sa.Integer, nullable=False),
     sa.Column("duration_s", sa.Float(53), nullable=False),
+)
+
+sequences = sa.Table(
+    "sequences",
+    metadata,
+    sa.Column("job_digest", sa.Text, sa.ForeignKey("outcomes.job_digest"), primary_key=True),
+    # An evaluation that stopped early has no row in evaluations, and so no score.
+    sa.Column("early", sa.Boolean, nullable=False),
+    sa.Column("n", sa.Integer, nullable=False),
+    sa.Column("n_whole", sa.Integer, nullable=False),
+    sa.Column("n_requests", sa.Integer, nullable=False),
+    sa.Column("n_replayed", sa.Integer, nullable=False),
+    sa.Column("duration_s", sa.Float(53), nullable=False),
+    sa.Column("title", sa.Text, nullable=False),
+    sa.Column("spec", sa.Text, nullable=False),
 )
 
 scores = sa.Table(

@@ -15,23 +15,23 @@ import shutil
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from evals.engine import PathEngine
 from evals.engines import open_engine
-from evals.errors import EngineError
-from evals.harness import Progress, evaluate, help_out
+from evals.errors import EngineError, SamplesError
+from evals.harness import Progress, Until, evaluate, evaluate_until_decided, help_out
 from evals.probes import ProbeError
 from evals.probes.evaluate import ProbeRun
-from evals.samples import write_samples
-from evals.scores import Evaluation
+from evals.samples import StoredSamples, write_samples
+from evals.scores import Evaluation, Sample
 from evals.suite import define_suite, suite_with
-from orchestrator.plan.job import BuildJob, EvalJob, Task
+from orchestrator.plan.job import BaseSamples, BuildJob, Decide, EvalJob, Task
 from orchestrator.provenance import hardware
 from orchestrator.settings import WorkerContext
-from orchestrator.store.records import BuildOutcome, EvalOutcome, Failure, FailureClass, Outcome
+from orchestrator.store.records import BuildOutcome, EarlyOutcome, EvalOutcome, Failure, FailureClass, Outcome
 from orchestrator.worker.failures import batch_size, failure_of
 from orchestrator.worker.inputs import Inputs
 from recipes.artifact import ArtifactStore
@@ -91,7 +91,8 @@ class EngineHost:
                 report = _ProgressFile(self._context.home_path / "journals" / jobs[0].digest)
                 engine = self._engine_for(jobs[0], report.engine_start)
                 started = True
-                return tuple(self._evaluate(engine, jobs, report, begun_at, logs[0]))
+                bases = {task.job.digest: task.base for task in tasks}
+                return tuple(self._evaluate(engine, jobs, bases, report, begun_at, logs[0]))
         except BaseException as error:  # noqa: BLE001 - the one place that turns everything into a Failure
             # The engine may have been opened for a job with another batch size.
             used = batch_size(self._opened_for or jobs[0])
@@ -140,38 +141,76 @@ class EngineHost:
         self._inputs.release()
 
     def _evaluate(
-        self, engine: PathEngine, jobs: Sequence[EvalJob], report: _ProgressFile, started: datetime, log: Path
+        self,
+        engine: PathEngine,
+        jobs: Sequence[EvalJob],
+        bases: Mapping[str, BaseSamples | None],
+        report: _ProgressFile,
+        started: datetime,
+        log: Path,
     ) -> list[Outcome]:
         if jobs[0].is_probe:
             outcomes = list(self._probe(engine, jobs, report, log))
         else:
-            outcomes = [self._benchmark(engine, job, report, started) for job in jobs]
+            outcomes = [self._benchmark(engine, job, bases[job.digest], report, started) for job in jobs]
         start_s, self._start_s = self._start_s, None
-        if isinstance(outcomes[0], EvalOutcome):
+        if isinstance(outcomes[0], EvalOutcome | EarlyOutcome):
             outcomes[0] = outcomes[0].model_copy(update={"engine_start_s": start_s})
         return outcomes
 
     def _benchmark(
-        self, engine: PathEngine, job: EvalJob, report: _ProgressFile, started: datetime
-    ) -> EvalOutcome:
+        self,
+        engine: PathEngine,
+        job: EvalJob,
+        base: BaseSamples | None,
+        report: _ProgressFile,
+        started: datetime,
+    ) -> EvalOutcome | EarlyOutcome:
         self._require_planned(job)
         self._load(engine, job)
         engine.set_layer_path(job.live_layers)
         suite = suite_with(job.suite, job.benchmark, job.benchmark_digest)
-        samples = self._samples_path(job)
-        evaluation = evaluate(
+        benchmark, samples = suite.benchmark(job.benchmark), self._samples_path(job)
+        journal = self._context.home_path / "journals" / job.whole.digest
+        if job.decide is None:
+            evaluation = evaluate(
+                engine,
+                suite,
+                benchmark,
+                job.settings,
+                mirror=self._mirror,
+                journal_dir=journal,
+                samples_path=samples,
+                home=self._context.home_path,
+                on_progress=report,
+            )
+            self._require_planned(job)
+            return self._outcome(evaluation, samples, started)
+        result, sequence = evaluate_until_decided(
             engine,
             suite,
-            suite.benchmark(job.benchmark),
+            benchmark,
             job.settings,
+            Until(job.decide.plan, self._base_samples(job.decide, base)),
             mirror=self._mirror,
-            journal_dir=self._context.home_path / "journals" / job.digest,
+            journal_dir=journal,
             samples_path=samples,
             home=self._context.home_path,
             on_progress=report,
         )
         self._require_planned(job)
-        return self._outcome(evaluation, samples, started)
+        if isinstance(result, Evaluation):
+            return self._outcome(result, samples, started).model_copy(update={"sequence": sequence})
+        return EarlyOutcome(early=result, hardware=hardware(), started_at=started, ended_at=datetime.now(UTC))
+
+    def _base_samples(self, decide: Decide, base: BaseSamples | None) -> tuple[Sample, ...]:
+        """The base's samples, checked against their hash."""
+        if base is None:
+            raise SamplesError(
+                f"The base's answers (job {decide.against}) did not come with the job that is decided against them; run the sweep again."
+            )
+        owner = f"job {decide.against}"
+        return StoredSamples(self._context.home_path, base.path, base.sha256, owner).read()
 
     def _probe(
         self, engine: PathEngine, jobs: Sequence[EvalJob], report: _ProgressFile, log: Path

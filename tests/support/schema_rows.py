@@ -14,10 +14,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from evals.stats import Interval
+from evals.stats.sequence import LookPlan, LookSequence
+from evals.stats.stopping import Decision, InterimLook, Rule
 from evals.suite import load_suite
 from orchestrator.store import Store
 from orchestrator.store.comparisons import KeptComparison
-from orchestrator.store.records import AttemptRecord, Failure, FailureClass, RunState
+from orchestrator.store.records import AttemptRecord, EvalOutcome, Failure, FailureClass, RunState, Success
 from orchestrator.store.schema import revisions
 from tests.support.claim_data import card_record, imported_result, imported_run, reproduction
 from tests.support.store_data import demo_run, new_run, outcome_of
@@ -42,7 +45,7 @@ def fill(store: Store) -> None:
             second = store.start_attempt(lease, item.job.digest)
             assert isinstance(second, AttemptRecord)
             if name == "done":
-                store.finish_attempt(second.id, outcome_of(item.job))
+                store.finish_attempt(second.id, looked_at(outcome_of(item.job)))
         if name == "done":
             kept = KeptComparison(run_id=run.id, base=0, candidate=1, engine_key="e", key="k", spec="{}")
             store.keep_comparisons([kept])
@@ -50,6 +53,23 @@ def fill(store: Store) -> None:
             store.finish_run(lease, RunState(name))
     store.create_run(new_run("never started"), [], [])
     fill_claims(store)
+
+
+def looked_at(outcome: Success) -> Success:
+    """An evaluation's outcome with looks at it, as one that could have stopped early has them."""
+    if not isinstance(outcome, EvalOutcome):
+        return outcome
+    look = InterimLook(
+        n=9,
+        n_whole=9,
+        delta_points=1.5,
+        p=0.4,
+        level=0.01,
+        interval=Interval(low=-3, high=6),
+        decision=Decision.OPEN,
+    )
+    sequence = LookSequence(plan=LookPlan(rule=Rule()), n_whole=9, looks=(look,), base_score=41.5)
+    return outcome.model_copy(update={"sequence": sequence})
 
 
 def fill_claims(store: Store) -> None:

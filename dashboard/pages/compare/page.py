@@ -14,6 +14,7 @@ from dashboard.components.rows import VERDICT_MEANING, show_rows
 from dashboard.pages import probes
 from dashboard.pages.candidates import MOST_NAMES, requested_candidate
 from dashboard.pages.compare.behind import show_questions
+from dashboard.pages.compare.decided import show_decided
 from dashboard.pages.compare.details import show_details
 from dashboard.pages.compare.refused import show_refusal
 from dashboard.pages.leaderboard import scope, scores_of
@@ -56,12 +57,14 @@ def show(pages: Pages, run: RunRecord | None) -> None:
     left, right = (scores_of(pages, run.id, c.position, scoped) for c in (base, candidate))
     if not left.evaluations or not right.evaluations:
         _no_scores(run, base if not left.evaluations else candidate)
+        show_decided(pages, run, candidate, scoped[0].suite)
         return
     if scoped[0].suite == PROBE_SUITE:
         probes.show(left, right, scoped, data.fixed(pages.count_candidates, run.id) - 1)
         return
     comparing = comparer(pages, f"{pages.serial}", data.settings().home)
     address.left_by_go(lambda: _compared(pages, comparing, run, left, right, scoped[0]))
+    show_decided(pages, run, candidate, scoped[0].suite)
 
 
 def _no_scores(run: RunRecord, candidate: CandidateRecord) -> None:

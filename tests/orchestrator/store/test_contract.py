@@ -237,7 +237,16 @@ class TestCancelling:
 class TestIdentity:
     def test_a_protocol_and_what_a_run_adds_make_up_a_whole_job(self) -> None:
         """A field that is added to EvalJob has to be given a place in the store."""
-        elsewhere = {"kind", "weights_digest", "layer_path", "place", "live_layers", "tuning", "alone"}
+        elsewhere = {
+            "kind",
+            "weights_digest",
+            "layer_path",
+            "place",
+            "live_layers",
+            "tuning",
+            "alone",
+            "decide",
+        }
         assert set(EvalJob.model_fields) == set(Protocol.model_fields) | elsewhere
 
     def test_protocols_say_how_they_differ(self, store: Store) -> None:

@@ -11,6 +11,9 @@ import time
 from hypothesis import given
 from hypothesis import strategies as some
 
+from evals.stats.sequence import LookPlan
+from evals.stats.stopping import Rule
+from orchestrator.plan.job import Decide
 from orchestrator.store.column_types import LayerPathText
 from orchestrator.store.owners import new_owner, owner_is_gone
 from orchestrator.store.records import new_id
@@ -93,4 +96,6 @@ def test_where_the_weights_lie_is_no_part_of_a_jobs_identity() -> None:
         other = "changed" if isinstance(getattr(job, name), str) else None
         if name == "engine":
             other = job.engine.model_copy(update={"dtype": "float16"})
+        elif name == "decide":
+            other = Decide(plan=LookPlan(rule=Rule()), against="base")
         assert job.model_copy(update={name: other}).digest != job.digest, name

@@ -1,0 +1,81 @@
+"""What an evaluation that may stop early needs from the store: the base's answers, or the whole evaluation if it is there."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from evals.early import EarlyEvaluation
+from evals.errors import SuiteError
+from evals.stats.sequence import LookSequence
+from evals.stats.stopping import Decision
+from evals.suite import suite_with
+from orchestrator.plan.durations import documents_of
+from orchestrator.plan.job import BaseSamples, BuildJob, Decide, EvalJob
+from orchestrator.provenance import hardware
+from orchestrator.store import Store
+from orchestrator.store.records import EarlyOutcome, EvalOutcome, Success
+
+
+class BaseAnswers:
+    """Looks up the base's samples once per base evaluation."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._bases: dict[str, BaseSamples] = {}
+
+    def of(self, job: BuildJob | EvalJob) -> tuple[BaseSamples | None, EvalOutcome | EarlyOutcome | None]:
+        """The base's samples for a job that may stop early, and its outcome if nothing has to be asked; else None.
+
+        Nothing has to be asked if the whole evaluation is in the store, or if the candidate has left.
+        """
+        if not isinstance(job, EvalJob) or job.decide is None:
+            return None, None
+        against, after, whole = job.decide.against, job.decide.after, job.whole.digest
+        asked = [whole, *([] if against in self._bases else [against]), *([after] if after else [])]
+        stored = self._store.outcomes(asked)
+        if isinstance(base := stored.get(against), EvalOutcome):
+            self._bases[against] = BaseSamples(path=base.samples_path, sha256=base.samples_sha256)
+        outcome = stored.get(whole)
+        if isinstance(outcome, EvalOutcome):
+            return self._bases.get(against), outcome
+        reason = _left(stored.get(after)) if after else None
+        return self._bases.get(against), _not_asked(job, job.decide, reason) if reason else None
+
+
+def _left(outcome: Success | None) -> str | None:
+    """Why a candidate has left after this outcome; None if it has not."""
+    if isinstance(outcome, EarlyOutcome):
+        sequence, title = outcome.early.sequence, outcome.early.title
+    elif isinstance(outcome, EvalOutcome) and outcome.sequence is not None:
+        sequence, title = outcome.sequence, outcome.evaluation.result.title
+    else:
+        return None
+    if sequence.left is not None:
+        return sequence.left
+    return f"{title} {sequence.text}" if sequence.decision is Decision.WORSE else None
+
+
+def _not_asked(job: EvalJob, decide: Decide, reason: str) -> EarlyOutcome:
+    """The outcome of an evaluation of a candidate that has left."""
+    n_whole = documents_of(job.suite, job.benchmark, job.settings.limit) or 0
+    early = EarlyEvaluation(
+        suite=job.suite,
+        benchmark=job.benchmark,
+        title=_title(job),
+        benchmark_digest=job.benchmark_digest,
+        engine=job.engine,
+        settings=job.settings,
+        sequence=LookSequence(plan=decide.plan, n_whole=n_whole, looks=(), left=reason),
+        n_requests=0,
+        n_replayed=0,
+        duration_s=0.0,
+    )
+    now = datetime.now(UTC)
+    return EarlyOutcome(early=early, hardware=hardware(), started_at=now, ended_at=now)
+
+
+def _title(job: EvalJob) -> str:
+    try:
+        return suite_with(job.suite, job.benchmark, job.benchmark_digest).benchmark(job.benchmark).title
+    except SuiteError:
+        return job.benchmark
