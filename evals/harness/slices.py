@@ -53,7 +53,11 @@ class Slices:
         self._looks: list[InterimLook] = []
         self._n_whole = 0
         # Metrics that exist only over all documents (F1, BLEU) and perplexities cannot be looked at in parts.
-        self._possible = not benchmark.lower_is_better and len(set(map(_request_type, tasks.values()))) == 1
+        self._possible = (
+            not benchmark.lower_is_better
+            and benchmark.formula is None
+            and len(set(map(_request_type, tasks.values()))) == 1
+        )
 
     @property
     def sequence(self) -> LookSequence:
@@ -112,7 +116,7 @@ class Slices:
             by_task[name].append([_answered(i, replies[key]) for key, i in instances.items()])
         for name, answered in by_task.items():
             logged = logged_documents(self._tasks[name], answered)
-            for sample in collect_samples(self._benchmark, self._tasks[name], logged, written):
+            for sample in collect_samples(self._benchmark, self._tasks[name], logged, written, {}):
                 # The base's clusters are those of the whole benchmark.
                 cluster = self._base_of(sample).cluster
                 self._asked[sample.subset, sample.doc_id] = sample.model_copy(update={"cluster": cluster})
