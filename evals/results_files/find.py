@@ -17,7 +17,7 @@ from evals.results_files.rules import rename_key
 from evals.results_files.samples import read_logged_samples, stamp_of, task_of
 from evals.results_files.unlisted import unlisted_benchmarks, unlisted_score
 from evals.scores import Alarm, Sample
-from evals.stats import documents, estimate
+from evals.stats import documents, estimate, has_sums
 from evals.suite import Benchmark, OutputKind, Suite, load_suite
 
 _MAX_FILES = 10_000
@@ -132,6 +132,8 @@ def with_samples(
     other_stage = metric not in definition.metrics and len(definition.metrics) == 1
     if other_stage and all(metric in sample.metrics for sample in samples):
         definition = definition.model_copy(update={"metrics": (metric,)})
+    if not has_sums(samples, definition):
+        return benchmark
     from_samples = estimate(documents([samples], definition))
     measurement = benchmark.measurement
     problems = benchmark.problems

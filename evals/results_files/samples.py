@@ -13,6 +13,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, TextIO, TypeGuard
 
+from evals.benchmark import Formula
 from evals.clusters import clusters_of, field_hashes
 from evals.errors import ClaimError
 from evals.outside_file import MAX_JSON_VALUES, open_file, storable, values_in
@@ -22,6 +23,9 @@ from evals.scores import Sample
 from evals.suite import Benchmark, Extraction, OutputKind
 
 _NAME = re.compile(r"samples_(?P<task>.+?)(?:_(?P<stamp>\d{4}-\d\d-\d\dT[\d.:-]+))?\.jsonl?$")
+_BITS = "bits_per_byte"
+_OF_LOGPROBS = ("perplexity", "word_perplexity", "byte_perplexity", _BITS)
+"""Metrics that lm-eval logs as the log-probability of a document, with its words or bytes unless it is a continuation."""
 _NO_MATCH = "[invalid]"  # output of lm-eval's regex filter if nothing matches
 _BETWEEN = re.compile(r"[ \t\r\n,\[]*+")
 _CHUNK = 250_000
@@ -216,7 +220,11 @@ def _sample(
     first = logged[0]
     metrics, weights = _metrics(task, logged)
     metrics |= {m: metrics[m] / 100 for m in percent & metrics.keys()}
-    missing = [m for m in benchmark.metrics if not 0 <= metrics.get(m, math.nan) <= 1]
+    if benchmark.formula is Formula.OTHER:
+        # Read for the answers alone: the metric is one of all documents.
+        metrics[benchmark.metrics[0]] = max(0.0, metrics.get(benchmark.metrics[0], 0.0))
+    most = math.inf if benchmark.lower_is_better or benchmark.formula else 1
+    missing = [m for m in benchmark.metrics if not 0 <= metrics.get(m, math.nan) <= most]
     if missing:
         raise ClaimError(
             f"{path}: document {doc_id} has no {missing[0]} from 0 to 1; give the file as lm-eval wrote it."
@@ -238,7 +246,25 @@ def _sample(
         metrics=metrics,
         correct=fmean(metrics[m] for m in benchmark.metrics),
         weights=weights,
+        sums=_log_probability(benchmark, logged),
     )
+
+
+def _log_probability(benchmark: Benchmark, logged: Iterable[Mapping[str, Any]]) -> tuple[float, ...]:
+    """The log-probability of a document and its words or bytes, from which the benchmark's perplexity follows; empty for other metrics."""
+    name, _, kind = benchmark.metrics[0].partition(",")
+    if benchmark.formula is not Formula.PERPLEXITY:
+        return ()
+    values = (e.get(name) for e in logged if e.get("filter", "none") in (kind, "none"))
+    return next((pair for pair in map(_pair, values) if pair is not None), ())
+
+
+def _pair(value: Any) -> tuple[float, float] | None:
+    """A log-probability with the words or bytes that it is of (1 for a continuation); None for other values."""
+    logprob, size = value if isinstance(value, list) and len(value) == 2 else (value, 1)
+    if _is_real(logprob) and _is_real(size) and logprob <= 0 < size:
+        return float(logprob), float(size)
+    return None
 
 
 def _metrics(task: str, logged: Iterable[Mapping[str, Any]]) -> tuple[dict[str, float], dict[str, float]]:
@@ -253,7 +279,12 @@ def _metrics(task: str, logged: Iterable[Mapping[str, Any]]) -> tuple[dict[str, 
         for name in names:
             value = entry.get(name)
             label = f"{name},{kind}" if isinstance(kind, str) and kind != "none" else str(name)
-            if isinstance(value, list) and value and all(map(_is_real, value)):
+            pair = _pair(value) if name in _OF_LOGPROBS else None
+            if pair is not None:
+                bits = -pair[0] / pair[1] / math.log(2)
+                metrics[label] = bits if name == _BITS else 2 ** min(bits, 300.0)
+                weights[label] = pair[1]
+            elif isinstance(value, list) and value and all(map(_is_real, value)):
                 metrics[label], weights[label] = fmean(map(float, value)), float(len(value))
             elif _is_real(value):
                 metrics[label] = float(value)

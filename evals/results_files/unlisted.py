@@ -1,7 +1,8 @@
 """Benchmarks made from a result file for the tasks that no suite contains.
 
 A group with a value of its own is one benchmark over its tasks, aggregated as the group's value shows; every other task is a
-benchmark. The first metric of the task's own definition that is a share is the benchmark's metric; all others are kept as scores.
+benchmark. The first metric of the task's own definition that is a share is the benchmark's metric; all others are kept as scores. A
+task without a share (perplexity) has its first metric whose direction is known.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from itertools import islice
 
+from evals.benchmark import Formula
 from evals.claims.facts import Fact, limit_text, versions_text
 from evals.claims.records import Measurement
 from evals.normalize import benchmark_score
 from evals.results_files.imported_run import ImportedBenchmark, ResultFile, TaskResult
 from evals.scores import BenchmarkScore, Score
-from evals.stats import estimate_from_scores
+from evals.stats import estimate_from_scores, missing_error, unknown_estimate
 from evals.suite import Aggregation, Benchmark, Dataset, Extraction, OutputKind, Subset
 
 HARNESS_SUITE = "lm-eval"
@@ -26,6 +28,9 @@ _LOWER = re.compile(
 )
 _PERCENT = re.compile(r"^(?:bleu|chrf|sacrebleu)(?:$|,)")
 _PER_CHARACTER = re.compile(r"^acc_norm(?:$|,)")
+_PERPLEXITIES = ("perplexity", "word_perplexity", "byte_perplexity")
+_BITS = "bits_per_byte"
+_DOWN = " \u2193"
 _MOST_PROBLEMS = 8
 _MOST_DOCUMENTS = 10_000_000
 
@@ -72,14 +77,52 @@ def usable_metrics(task: TaskResult) -> dict[str, float]:
     usable = {}
     for name in names:
         value = task.metrics[name]
-        is_lower = name in lower or name.partition(",")[0] in lower or _LOWER.search(name)
-        if is_lower or name.partition(",")[0].endswith(("_len", "_count")) or name == "sample_len":
+        if _is_lower(name, lower) or _is_count(name):
             continue
         if 0 <= value <= 1 and not _PERCENT.match(name):
             usable[name] = 1.0
         elif 0 <= value <= 100:
             usable[name] = 100.0
     return usable
+
+
+def unbounded_metrics(task: TaskResult) -> dict[str, bool]:
+    """Every metric that is no share but measures quality, and whether it is better when lower, the main one first.
+
+    A metric whose direction in the file is not the one of its name is left out: `--metric` goes by the name alone.
+    """
+    lower = set(task.lower_is_better)
+    shares = usable_metrics(task)
+    names = [
+        m for m in (*task.preferred, *task.metrics) if m in task.metrics and m.strip() and m not in shares
+    ]
+    return {
+        name: named
+        for name in dict.fromkeys(names)
+        if not _is_count(name) and (named := _LOWER.search(name) is not None) == _is_lower(name, lower)
+    }
+
+
+def with_column(definition: Benchmark, metrics: tuple[str, ...], scores: Sequence[Score]) -> Benchmark:
+    """The definition of an imported task with other metrics as its column; `scores` show which of them are shares."""
+    name = metrics[0].partition(",")[0]
+    lower = _LOWER.search(metrics[0]) is not None
+    is_share = not lower and all(0 <= s.value <= 1 for s in scores if s.metric in metrics)
+    formula = None if is_share or name == _BITS else Formula.OTHER
+    if name in _PERPLEXITIES:
+        formula = Formula.PERPLEXITY
+    title = definition.title.removesuffix(_DOWN) + (_DOWN if lower else "")
+    return definition.model_copy(
+        update={"metrics": metrics, "lower_is_better": lower, "formula": formula, "title": title}
+    )
+
+
+def _is_lower(metric: str, stated: Collection[str]) -> bool:
+    return metric in stated or metric.partition(",")[0] in stated or _LOWER.search(metric) is not None
+
+
+def _is_count(metric: str) -> bool:
+    return metric.partition(",")[0].endswith(("_len", "_count")) or metric == "sample_len"
 
 
 def _top_groups(
@@ -130,14 +173,17 @@ def _benchmark(
     shared = {m: d for m, d in usable[0].items() if all(m in other for other in usable)}
     # A metric is a percentage if any of the tasks has a value above 1.
     divisors = {m: max(other[m] for other in usable) for m in shared}
+    unbounded = [unbounded_metrics(part) for part in parts]
+    divisors |= {m: 1.0 for m in unbounded[0] if all(m in other for other in unbounded)}
     if not divisors:
         shown = ", ".join(islice(sorted(named.metrics), 4)) or "no number"
-        return f"{named.key} has no share from 0 to 1 or percentage that is better when higher ({shown}): it is not imported."
+        return f"{named.key} has no metric whose direction is known ({shown}): it is not imported."
     if any(part.n == 0 for part in parts):
         return f"{named.key} was run on 0 documents: it is not imported."
     main = next(iter(divisors))
     definition = _definition(named, parts, main, divisors[main])
     scores = tuple(_score(file, named.key, part, m, d) for part in parts for m, d in divisors.items())
+    definition = with_column(definition, (main,), scores)
     facts = file.facts.plus(
         {
             Fact.SUITE: suite,
@@ -151,12 +197,15 @@ def _benchmark(
         facts = facts.plus({Fact.LIMIT: f"{sum(s.n for s in main_scores)} documents"})
     counted = all(part.n is not None for part in parts)
     known = all(_documents(file, part, main)[2] for part in parts)
+    result = unlisted_score(definition, scores)
     measurement = Measurement(
         checkpoint=file.checkpoint,
         facts=facts,
         scores=scores,
-        result=unlisted_score(definition, scores),
-        estimate=estimate_from_scores(scores, definition),
+        result=result,
+        estimate=estimate_from_scores(scores, definition)
+        if missing_error(scores, definition) is None
+        else unknown_estimate(result.normalized, result.n),
     )
     unknown = () if known else ("The file does not say on how many documents it was measured.",)
     return ImportedBenchmark(

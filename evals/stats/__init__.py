@@ -1,6 +1,11 @@
 """Statistics of scores: intervals on the leaderboards' scale, paired tests, corrections and shrinkage."""
 
-from evals.stats.aggregates import estimate_from_scores, missing_error, unpaired_delta
+from evals.stats.aggregates import (
+    estimate_from_scores,
+    missing_error,
+    unknown_estimate,
+    unpaired_delta,
+)
 from evals.stats.estimates import (
     Delta,
     Estimate,
@@ -57,5 +62,6 @@ __all__ = [
     "missing_error",
     "paired_draws",
     "shrinkage",
+    "unknown_estimate",
     "unpaired_delta",
 ]

@@ -19,10 +19,12 @@ import scipy
 
 from evals.errors import EvaluationError
 from evals.scores import Score
-from evals.stats.estimates import Delta, Estimate, SignificanceTest
+from evals.stats.estimates import Delta, Estimate, Interval, SignificanceTest
 from evals.stats.paired import bootstrap_p, detectable, limit_of, lowest_of, make_estimate, pooled, symmetric
 from evals.stats.resample import N_DRAWS, Floats, SubsetDocuments, combine, reach
 from evals.suite import Benchmark
+
+_ANY = 1e12  # stands for no limit in an unknown interval: stores and JSON hold no infinity
 
 
 def estimate_from_scores(
@@ -31,6 +33,12 @@ def estimate_from_scores(
     """A benchmark's normalized score with its 95 % interval, from the scores of its subsets."""
     value, drawn, n = _draws(scores, benchmark, n_draws, seed)
     return make_estimate(value, drawn, n, lowest_of(benchmark.formula))
+
+
+def unknown_estimate(value: float, n: int) -> Estimate:
+    """The estimate of a score without a known interval: 0 to 100 points, or any value if the score lies outside."""
+    low, high = (0.0 if value >= 0 else -_ANY), (100.0 if value <= 100 else _ANY)
+    return Estimate(value=value, interval=Interval(low=low, high=high), stderr_points=100.0, n=max(1, n))
 
 
 def missing_error(scores: Sequence[Score], benchmark: Benchmark) -> str | None:

@@ -309,6 +309,7 @@ def _subset(
         weights,
         _clusters(keys, keyed),
         weight=benchmark.weight(name),
+        unbounded=benchmark.lower_is_better,
         formula=benchmark.formula,
         sums=_sums(keys, keyed, benchmark),
     )

@@ -53,6 +53,8 @@ class SubsetDocuments:
     """The cluster of each document, 0 to the number of clusters minus 1; None if documents are independent."""
     weight: float = 1.0
     """Weight of the subset in the mean over subsets; a pooled score has none."""
+    unbounded: bool = False
+    """Whether a value can be of any size (bits per byte), so that imaginary documents are no further apart than the real ones."""
     formula: Formula | None = None
     """How the metric follows from `sums`, if it is no mean of `values`."""
     sums: Floats | None = None
@@ -134,6 +136,8 @@ def _subset_draws(subset: SubsetDocuments, share: float, n_draws: int, seed: int
     cut = n_sides * n_metrics
     values = distinct[:, :cut].reshape(-1, n_sides, n_metrics)
     imaginary = _imaginary_documents(n_sides, n_metrics)
+    if subset.unbounded:
+        imaginary = _within_reach(imaginary, subset.values)
     typical = np.broadcast_to(subset.weights.mean(axis=0), (len(imaginary), n_metrics))
     grouped = SubsetDocuments(
         subset.name,
@@ -169,7 +173,10 @@ def _cluster_draws(subset: SubsetDocuments, share: float, n_draws: int, seed: in
     np.add.at(totals, subset.clusters, columns)
     size = subset.n / n_clusters if n_sides == 1 else 1.0
     typical = subset.weights.mean(axis=0) * size
-    imaginary = _imaginary_documents(n_sides, n_metrics) * typical
+    imaginary = _imaginary_documents(n_sides, n_metrics)
+    if subset.unbounded:
+        imaginary = _within_reach(imaginary, subset.values)
+    imaginary = imaginary * typical
     extra = np.concatenate(
         [
             imaginary.reshape(len(imaginary), -1),
@@ -237,6 +244,15 @@ def _imaginary_documents(n_sides: int, n_metrics: int) -> Floats:
     if n_sides == 1:
         return np.stack([correct, wrong])[:, None, :]
     return np.stack([np.stack([correct, wrong]), np.stack([wrong, correct])])
+
+
+def _within_reach(imaginary: Floats, values: Floats) -> Floats:
+    """Imaginary documents as far apart as the real ones: by the largest difference of the sides, or from the least to the largest value."""
+    low = values.min(axis=(0, 1))
+    one_side = values.shape[1] == 1
+    apart = values[:, 0].max(axis=0) - low if one_side else np.abs(values[:, 1] - values[:, 0]).max(axis=0)
+    scaled: Floats = low + imaginary * apart
+    return scaled
 
 
 def _sums(subset: SubsetDocuments, weights: Floats) -> tuple[Floats, Floats]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -10,7 +9,7 @@ from evals.claims.facts import Fact, facts_of, stage_of
 from evals.claims.records import Measurement, SuiteMeasurement
 from evals.normalize import benchmark_score
 from evals.results_files import ImportedRun, samples_of
-from evals.results_files.unlisted import unlisted_score
+from evals.results_files.unlisted import unlisted_score, with_column
 from evals.scores import BenchmarkScore, Evaluation, Sample, Score
 from evals.stats import (
     Estimate,
@@ -21,6 +20,7 @@ from evals.stats import (
     estimate_from_scores,
     has_sums,
     missing_error,
+    unknown_estimate,
 )
 from evals.suite import Benchmark, Suite
 from orchestrator.store.records import Protocol
@@ -145,7 +145,7 @@ def shared_definition(base: Side | None, candidate: Side | None) -> Benchmark | 
     first = sides[0].benchmark
     for names in (*chosen, *((name,) for name in metrics[0])):
         if first is not None and all(set(names) <= set(available) for available in metrics):
-            return first.model_copy(update={"metrics": names})
+            return with_column(first, names, [s for side in sides for s in side.measurement.scores])
     return None
 
 
@@ -154,7 +154,8 @@ def under_definition(side: Side, definition: Benchmark) -> Side:
     if side.benchmark is None or side.benchmark == definition or side.unfit:
         return side
     has_metric = all(m in s.metrics for s in side.samples for m in definition.metrics)
-    samples = side.samples if has_metric else ()
+    of_column = definition.formula is None or definition.metrics == side.benchmark.metrics
+    samples = side.samples if has_metric and of_column else ()  # sums are those of the side's own column
     result = unlisted_score(definition, side.measurement.scores)
     score_estimate = _estimate(samples, side.measurement.scores, definition, result)
     measurement = side.measurement.model_copy(update={"result": result, "estimate": score_estimate})
@@ -165,7 +166,7 @@ def with_metric(side: Side, metric: str) -> Side:
     """An imported side scored by another of its metrics; a side of a suite, or without the metric, is unchanged."""
     if side.benchmark is None or metric not in _metrics_of(side):
         return side
-    return under_definition(side, side.benchmark.model_copy(update={"metrics": (metric,)}))
+    return under_definition(side, with_column(side.benchmark, (metric,), side.measurement.scores))
 
 
 def _metrics_of(side: Side) -> tuple[str, ...]:
@@ -226,11 +227,8 @@ def _estimate(
 
 
 def _of_value(result: BenchmarkScore) -> Estimate:
-    """The estimate for a score without a known interval: 0 to 100; without an end on the side on which the score lies outside."""
-    low = 0.0 if result.normalized >= 0 else -100.0
-    high = 100.0 if result.normalized <= 100 else math.inf
-    interval = Interval(low=low, high=high)
-    return Estimate(value=result.normalized, interval=interval, stderr_points=100.0, n=max(1, result.n))
+    """The estimate for a score without a known interval."""
+    return unknown_estimate(result.normalized, result.n)
 
 
 def _mean(parts: Sequence[Measurement]) -> Estimate:

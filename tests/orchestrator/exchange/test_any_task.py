@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
+from evals.stats import SignificanceTest
 from orchestrator import cli
 from orchestrator.compare.comparison import Comparison
 from orchestrator.compare.sides import compare_names
@@ -17,7 +18,7 @@ from orchestrator.exchange.imports import import_path, import_paths
 from orchestrator.exchange.stored import imported_runs, remove_imports
 from orchestrator.settings import Settings
 from orchestrator.store import Store
-from tests.support.lm_eval_files import Task, write_run
+from tests.support.lm_eval_files import STAMP, Task, write_run
 
 
 @pytest.fixture
@@ -100,6 +101,7 @@ def test_every_kind_of_task_is_imported(tmp_path: Path, settings: Settings) -> N
         Task("essay", {"f1": graded}, "generate_until"),
         Task("translate", {"bleu": graded}, "generate_until", scale=100.0),
         Task("wikitext", {}, extra={"word_perplexity,none": 12.5, "bits_per_byte,none": 0.6}, n_documents=9),
+        Task("odd", {}, extra={"odd_len,none": 3.5}, n_documents=9),
     ]
     pooled = sum(sum(t.answers["acc"]) for t in group) / sum(t.n for t in group)
     groups = {"zoo": [t.name for t in group]}
@@ -109,15 +111,53 @@ def test_every_kind_of_task_is_imported(tmp_path: Path, settings: Settings) -> N
         )
     (first, _) = import_paths([tmp_path / "a", tmp_path / "b"], settings).runs
     by_name = {r.benchmark: r for r in first.results}
-    assert list(by_name) == ["zoo", "cot_math", "essay", "translate"]
-    assert first.run.ignored == ("wikitext",)
-    assert "wikitext has no share" in first.run.problems[0]
-    assert all(r.samples_path for r in first.results)
+    assert list(by_name) == ["zoo", "cot_math", "essay", "translate", "wikitext"]
+    assert first.run.ignored == ("odd",)
+    assert "odd has no metric whose direction is known" in first.run.problems[0]
+    assert all(r.samples_path for r in first.results[:-1])
+    assert by_name["wikitext"].measurement.result.raw == 12.5
     assert by_name["zoo"].measurement.result.raw == pytest.approx(pooled)
     assert by_name["cot_math"].measurement.result.metric == "exact_match,strict-match"
     assert by_name["translate"].measurement.result.raw == pytest.approx(sum(graded) / n)
     comparison = compared(settings, tmp_path / "b", tmp_path / "a")
-    assert [row.delta is not None and row.delta.p for row in comparison.rows] == [1.0] * 4
+    assert [row.delta is not None and row.delta.p for row in comparison.rows] == [1.0] * 4 + [False]
+    assert "word_perplexity of wikitext (base) has neither samples" in comparison.rows[-1].refused[0]
+
+
+def test_perplexities_are_imported_and_compared_lower_is_better(tmp_path: Path, settings: Settings) -> None:
+    rng = np.random.default_rng(3)
+    words = rng.integers(50, 400, 40)
+    logprobs = {"a": -2.5 * words, "b": -2.4 * words}
+    for name, values in logprobs.items():
+        bits = -values.sum() / (5 * words).sum() / np.log(2)
+        extra = {
+            "word_perplexity,none": float(np.exp(-values.sum() / words.sum())),
+            "bits_per_byte,none": float(bits),
+        }
+        write_run(
+            tmp_path / name,
+            [Task("pages", {}, "loglikelihood_rolling", extra=extra, n_documents=40)],
+            model=f"org/{name}",
+        )
+        entries = [
+            {
+                "doc_id": i, "doc": {"page": i}, "target": "", "arguments": [[f"page {i}"]], "resps": [[float(v)]],
+                "filtered_resps": [float(v)], "filter": "none", "metrics": ["word_perplexity", "bits_per_byte"],
+                "word_perplexity": [float(v), int(n)], "bits_per_byte": [float(v), int(5 * n)],
+            }
+            for i, (v, n) in enumerate(zip(values, words, strict=True))
+        ]  # fmt: skip
+        text = "".join(json.dumps(entry) + "\n" for entry in entries)
+        (tmp_path / name / f"samples_pages_{STAMP}.jsonl").write_text(text)
+    import_paths([tmp_path / "a", tmp_path / "b"], settings)
+    for metric, expected in ((None, np.exp(2.4)), ("bits_per_byte", 2.4 / 5 / np.log(2))):
+        (row,) = compared(settings, tmp_path / "b", tmp_path / "a", metric=metric).rows
+        assert row.candidate == pytest.approx(100 * expected)
+        assert row.lower_is_better
+        assert row.delta is not None
+        assert row.delta.test is not SignificanceTest.UNPAIRED
+        assert row.delta.interval.high < 0
+        assert row.verdict == "better"
 
 
 def test_what_has_no_samples_is_compared_unpaired_and_says_so(tmp_path: Path, settings: Settings) -> None:
