@@ -16,17 +16,40 @@ import os
 import random
 import shutil
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Self
+
+import psutil
 
 from evals.engine import EngineKind, EngineSpec, EngineTuning, PathEngine, ScoreRequest
 from evals.engines import installed_version, open_engine
 from recipes.demo import BASE, NOISE, ensure_demo_checkpoint
 from recipes.merge import BuildOptions, MergedWeights, MergekitProcess, build
 from recipes.recipe import Recipe
+
+
+class Spent(NamedTuple):
+    """Seconds by the clock, and of all cores for this process and its children; on a busy machine the second is the steadier."""
+
+    wall_s: float
+    cpu_s: float
+
+    @classmethod
+    def now(cls) -> Self:
+        """Both clocks."""
+        own = psutil.Process()
+        times = [process.cpu_times() for process in (own, *own.children(recursive=True))]
+        return cls(time.perf_counter(), sum(spent.user + spent.system for spent in times))
+
+    def since(self) -> Spent:
+        """From this moment to now."""
+        now = Spent.now()
+        return Spent(now.wall_s - self.wall_s, now.cpu_s - self.cpu_s)
+
 
 METHODS = ("linear", "slerp", "ties", "dare_ties")
 
@@ -86,34 +109,33 @@ class Sides:
         spec = EngineSpec(kind=kind, version=installed_version(kind), dtype="bfloat16", max_length=512)
         return open_engine(spec, checkpoint or self._sources["base"], EngineTuning(kv_cache_gib=0.5))
 
-    def live(self, engine: PathEngine, recipe: Recipe) -> tuple[float, float, float]:
-        """Seconds until the weights are loaded, until the first answer, and until all answers."""
+    def live(self, engine: PathEngine, recipe: Recipe) -> list[Spent]:
+        """Until the weights are loaded, until the first answer, and until all answers."""
         weights = MergedWeights(
             recipe=recipe.canonical_text, digest="0" * 16, sources=tuple(self._sources.items())
         )
-        begun = time.perf_counter()
+        begun = Spent.now()
         engine.load_weights(weights)
-        loaded = time.perf_counter() - begun
-        return loaded, *self._answer(engine, begun)
+        return [begun.since(), *self._answer(engine, begun)]
 
-    def built(self, recipe: Recipe) -> tuple[float, float, float]:
-        """Seconds until the files are written, until the first answer, and until all answers and the engine's end."""
+    def built(self, recipe: Recipe) -> list[Spent]:
+        """Until the files are written, until the first answer, and until all answers and the engine's end."""
         out = self._folder / "built"
-        begun = time.perf_counter()
+        begun = Spent.now()
         build(recipe, self._sources, out, options=BuildOptions(), mergekit=self._mergekit)
-        written = time.perf_counter() - begun
+        written = begun.since()
         engine = self.open(out)
         first, _ = self._answer(engine, begun)
         engine.close()
-        spent = time.perf_counter() - begun
+        spent = begun.since()
         shutil.rmtree(out)
-        return written, first, spent
+        return [written, first, spent]
 
-    def _answer(self, engine: PathEngine, begun: float) -> tuple[float, float]:
+    def _answer(self, engine: PathEngine, begun: Spent) -> tuple[Spent, Spent]:
         list(engine.score(self._asked[:1]))
-        first = time.perf_counter() - begun
+        first = begun.since()
         list(engine.score(self._asked))
-        return first, time.perf_counter() - begun
+        return first, begun.since()
 
     def close(self) -> None:
         """End mergekit's process and delete what was built."""
@@ -121,9 +143,19 @@ class Sides:
         shutil.rmtree(self._folder)
 
 
-def median(rows: list[tuple[float, float, float]]) -> list[float]:
-    """The median of each column, in seconds."""
-    return [round(statistics.median(column), 3) for column in zip(*rows, strict=True)]
+def report(name: str, spent: list[Spent]) -> None:
+    """One line of progress."""
+    marks = ", ".join(f"{mark.wall_s:.2f} s ({mark.cpu_s:.2f} CPU s)" for mark in spent)
+    print(f"{name}: {marks}", file=sys.stderr, flush=True)
+
+
+def medians(rows: list[list[Spent]]) -> dict[str, list[float]]:
+    """The medians of both clocks at each mark, in seconds."""
+    marks = list(zip(*rows, strict=True))
+    return {
+        "seconds": [round(statistics.median(spent.wall_s for spent in mark), 2) for mark in marks],
+        "CPU seconds": [round(statistics.median(spent.cpu_s for spent in mark), 2) for mark in marks],
+    }
 
 
 def main() -> None:
@@ -138,32 +170,34 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     sides, stream = Sides(options.home, questions(options.questions)), candidates()
-    rows: dict[str, list[tuple[float, float, float]]] = {"built": [], **{method: [] for method in METHODS}}
-    first_merge: tuple[float, float, float] | None = None
+    rows: dict[str, list[list[Spent]]] = {"built": [], **{method: [] for method in METHODS}}
+    first_merge: list[Spent] | None = None
     for _ in range(options.rounds):
-        rows["built"].append(sides.built(next(stream)[1]))
+        method, recipe = next(stream)
+        rows["built"].append(sides.built(recipe))
+        report(f"built {method}", rows["built"][-1])
         engine = sides.open()
         list(engine.score(questions(options.questions)))
         for _ in range(options.live):
             method, recipe = next(stream)
             spent = sides.live(engine, recipe)
+            report(f"live {method}", spent)
             if first_merge is None:
                 first_merge = spent
             else:
                 rows[method].append(spent)
         engine.close()
     sides.close()
-    live = [row for method in METHODS for row in rows[method]]
+    live, built = medians([row for method in METHODS for row in rows[method]]), medians(rows["built"])
     result = {
-        "columns": ["loaded or built", "first answer", "all answers"],
-        "seconds": {name: median(found) for name, found in rows.items() if found},
-        "live": median(live),
-        "first live merge of the process": [round(value, 3) for value in first_merge or ()],
+        "marks": ["loaded or written", "first answer", "all answers"],
+        "medians": {name: medians(found) for name, found in rows.items() if found} | {"live": live},
+        "first live merge of the process": medians([first_merge or []]),
         "candidates an hour": {
-            "live": round(3600 / median(live)[2]),
-            "built": round(3600 / median(rows["built"])[2]),
+            "live": round(3600 / live["seconds"][2]),
+            "built": round(3600 / built["seconds"][2]),
         },
-        "ratio": round(median(rows["built"])[2] / median(live)[2], 1),
+        "ratio": {clock: round(built[clock][2] / live[clock][2], 1) for clock in live},
         "number": {name: len(found) for name, found in rows.items()},
         "load_1min": os.getloadavg()[0],
     }

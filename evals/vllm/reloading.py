@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +27,24 @@ class ReplacesWeights:
         `expected` has the names and shapes of the checkpoint's files: with the same names the model's loader writes every parameter, as
         it did at the start. After an error the worker cannot be used any more.
         """
-        with torch.no_grad():
+        with torch.no_grad(), _quiet_reload():
             if weights is None:
                 self.reload_weights()
             else:
                 self.reload_weights(weights_iterator=complete(weights.tensors(), expected, checkpoint))
             _process_tied(self.model_runner.get_model())
+
+
+@contextmanager
+def _quiet_reload() -> Iterator[None]:
+    """Suppress vLLM's warnings of modules that load nothing: rotary embeddings and tied heads; `complete` finds missing weights."""
+    logger = logging.getLogger("vllm.model_executor.model_loader.reload.layerwise")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _process_tied(model: nn.Module) -> None:

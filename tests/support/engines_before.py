@@ -17,6 +17,7 @@ from evals.engine import (
     ScoreResult,
     accept_all,
 )
+from evals.weights import LoadedWeights, Weights
 
 Request = ScoreRequest | GenerateRequest
 
@@ -71,6 +72,13 @@ class Before:
     @property
     def max_length(self) -> int:
         return self._behind.max_length
+
+    @property
+    def weights(self) -> LoadedWeights:
+        return self._behind.weights
+
+    def load_weights(self, weights: Weights | None) -> None:
+        self._behind.load_weights(weights)
 
     @property
     def memory(self) -> EngineMemory:
