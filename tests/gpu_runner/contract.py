@@ -22,8 +22,8 @@ MEMBERS: dict[tuple[str, str], str] = {
     ),
     ("vllm.config", "CacheConfig"): "num_gpu_blocks block_size kv_sharing_fast_prefill",
     ("vllm.config", "ModelConfig"): "max_model_len dtype enforce_eager",
-    ("vllm.config", "SchedulerConfig"): "async_scheduling",
-    ("vllm.config", "CompilationConfig"): "mode cudagraph_mode",
+    ("vllm.config", "SchedulerConfig"): "async_scheduling disable_hybrid_kv_cache_manager",
+    ("vllm.config", "CompilationConfig"): "mode cudagraph_mode static_forward_context",
     ("vllm.sampling_params", "SamplingParams"): (
         "prompt_logprobs prompt_logprob_token_ids prompt_logprob_start logprob_token_ids skip_reading_prefix_cache output_kind"
     ),
@@ -42,7 +42,8 @@ MEMBERS: dict[tuple[str, str], str] = {
     ("vllm.v1.kv_cache_interface", "KVCacheGroupSpec"): "kv_cache_spec layer_names",
     ("vllm.v1.worker.utils", "AttentionGroup"): "backend layer_names",
     ("vllm.model_executor.layers.attention", "Attention"): (
-        "num_heads head_size num_kv_heads impl sliding_window layer_name attn_type kv_cache"
+        "num_heads head_size head_size_v num_kv_heads impl sliding_window layer_name attn_type attn_backend kv_cache "
+        "kv_cache_dtype kv_sharing_target_layer_name"
     ),
 }
 """Attributes by (module, class)."""
@@ -60,7 +61,11 @@ METHODS: dict[tuple[str, str], dict[str, str]] = {
         "has_unfinished_requests": "",
     },
     ("vllm.v1.engine.core_client", "InprocClient"): {"shutdown": ""},
-    ("vllm.config", "ModelConfig"): {"try_get_generation_config": ""},
+    ("vllm.config", "ModelConfig"): {
+        "try_get_generation_config": "",
+        "get_vocab_size": "",
+        "get_hidden_size": "",
+    },
     ("vllm.sampling_params", "SamplingParams"): {"clone": ""},
     ("vllm.v1.worker.gpu_worker", "Worker"): {
         "load_model": "",

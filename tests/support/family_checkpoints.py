@@ -43,7 +43,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "gpt2": {},
     "opt": {"ffn_dim": 128, "word_embed_proj_dim": 64},
     "bloom": {"n_layer": 4, "n_head": 2},
-    "falcon": {},
+    "falcon": {"head_dim": None},
 }
 """Settings by `model_type`, besides small sizes; windows are shorter than the requests of the tests."""
 

@@ -78,7 +78,10 @@ def tiny_checkpoint(
 def tiny_of_type(
     directory: Path, model_type: str, *, seed: int = 0, dtype: str = "bfloat16", **config: Any
 ) -> Path:
-    """A randomly initialised checkpoint of any architecture that transformers knows (hybrids, mixtures of experts, ...)."""
+    """A randomly initialised checkpoint of any architecture that transformers knows (hybrids, mixtures of experts, ...).
+
+    `head_dim=None` leaves the setting out, for configs that compute it.
+    """
     import torch
     from transformers import CONFIG_MAPPING, AutoModelForCausalLM, set_seed
 
@@ -87,7 +90,10 @@ def tiny_of_type(
         "num_key_value_heads": 1, "head_dim": HEAD_DIM, "pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 2,
     }  # fmt: skip
     set_seed(seed)
-    made = CONFIG_MAPPING[model_type](**{**small, **config})
+    settings = {**small, **config}
+    if settings["head_dim"] is None:
+        del settings["head_dim"]
+    made = CONFIG_MAPPING[model_type](**settings)
     model = AutoModelForCausalLM.from_config(made, dtype=getattr(torch, dtype))
     model.save_pretrained(directory)
     write_tokenizer(directory, VOCABULARY)
