@@ -19,7 +19,7 @@ from vllm.v1.attention.backend import CommonAttentionMetadata
 from evals.layer_visits import LAYER, AnyVisit, VisitPath, factor_of, layer_of, part_of
 from evals.partial_layers import restrict, shallow, stream
 from evals.vllm.batch import Batch, DecodeStep, Ints, Penalty, Step, StepResult
-from evals.vllm.schedule import PathNode, Stride, Visit, cached_sweeps, path_trie
+from evals.vllm.schedule import PathNode, ScheduledVisit, Stride, cached_sweeps, path_trie
 from evals.vllm.slots import LayerSlots, with_part
 
 
@@ -320,7 +320,7 @@ class _Rows:
         self._stride = stride
         self._due: dict[tuple[tuple[int, int], ...], _Due] = {}
 
-    def visit(self, visit: Visit, hidden: Hidden) -> None:
+    def visit(self, visit: ScheduledVisit, hidden: Hidden) -> None:
         """Run a layer for the rows that are due; changes `hidden`."""
         if visit.due not in self._due:
             self._due[visit.due] = self._prepare(visit.due)

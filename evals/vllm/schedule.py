@@ -64,7 +64,7 @@ class Stride:
 
 
 @dataclass(frozen=True)
-class Visit:
+class ScheduledVisit:
     """One run of a layer or a part of it; `due` lists (path, how often it ran the layer's attention before)."""
 
     layer: AnyVisit
@@ -133,17 +133,17 @@ def _trie(
 
 
 @functools.lru_cache(maxsize=4)
-def cached_sweeps(paths: tuple[Path, ...]) -> list[Visit]:
+def cached_sweeps(paths: tuple[Path, ...]) -> list[ScheduledVisit]:
     """`sweeps`, cached for the decode steps of one group of paths."""
     return sweeps(paths)
 
 
-def sweeps(paths: Sequence[Path]) -> list[Visit]:
+def sweeps(paths: Sequence[Path]) -> list[ScheduledVisit]:
     """The visits of one decode step, ordered by sweep (a path's sweep ends when the next layer is not higher), then by layer."""
     counts = [occurrences(path) for path in paths]
     position = [0] * len(paths)
     sweep = [0] * len(paths)
-    visits: list[Visit] = []
+    visits: list[ScheduledVisit] = []
     while True:
         waiting = [
             (sweep[p], paths[p][position[p]]) for p in range(len(paths)) if position[p] < len(paths[p])
@@ -158,4 +158,4 @@ def sweeps(paths: Sequence[Path]) -> list[Visit]:
                 position[p] += 1
                 if position[p] < len(path) and layer_of(path[position[p]]) <= layer_of(visit):
                     sweep[p] += 1
-        visits.append(Visit(visit, tuple(due)))
+        visits.append(ScheduledVisit(visit, tuple(due)))

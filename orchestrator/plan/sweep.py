@@ -53,7 +53,10 @@ class RecipeEntry(Frozen):
         description="`(i, j)`, blocks, ranges, or a list of layers. A visit can be followed by `:attention`, `:mlp` or "
         "`:damped=0.5`; after a block it applies to the second pass: `(i, j):attention`.",
     )
-    grid: str | None = Field(default=None, description="Many (i, j) in one line.")
+    grid: str | None = Field(
+        default=None,
+        description="Many (i, j) in one line; `variant=attention` and others as in `layer_path`.",
+    )
     mergekit: dict[str, Any] | None = Field(default=None, description="A mergekit document.")
     file: StorableText | None = Field(
         default=None, description="A file with a mergekit document, beside the sweep file."

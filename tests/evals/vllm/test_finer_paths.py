@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from evals.engine import EngineKind, EngineTuning
@@ -72,6 +75,27 @@ def test_only_visits_with_attention_need_a_slot(engine: VllmEngine) -> None:
     engine.set_layer_path(LayerPath.parse("(0, 6):mlp", LAYERS).layers)
     with pytest.raises(EngineError, match="extra_layer_slots=6"):
         engine.set_layer_path(LayerPath.parse("(0, 6):attention", LAYERS).layers)
+    engine.set_layer_path(None)
+
+
+def test_a_thousand_changes_leak_nothing(engine: VllmEngine) -> None:
+    process = psutil.Process(os.getpid())
+
+    def change(times: range) -> None:
+        for number in times:
+            factor = f"damped=0.{number + 1:04d}"
+            texts = (f"(2, 4):{factor}", f"(1, 3):attention:{factor}", f"(0, 6):mlp:{factor}")
+            path = LayerPath.parse(texts[number % 3], LAYERS).layers
+            engine.set_layer_path(path)
+            if number % 50 == 0:
+                scored(engine, REQUESTS)
+                list(engine.score_paths(REQUESTS[:2], [path]))
+        gc.collect()
+
+    change(range(100))
+    before = process.memory_info().rss
+    change(range(100, 1100))
+    assert process.memory_info().rss - before < 8 << 20
     engine.set_layer_path(None)
 
 

@@ -13,10 +13,16 @@ from evals.errors import EngineError
 from evals.vllm.batch import Batch, batch_of
 from evals.vllm.radix import BlockPool, RadixTree, Resident
 from evals.vllm.schedule import PathNode, Stride, most_repeats, occurrences, path_trie, sweeps
+from recipes.layer_path import LayerPath
+from recipes.layer_visit import Layers, Variant, Visit, visit_of
 
 BLOCK = 4
 SEQUENCES = st.lists(st.lists(st.integers(0, 1), min_size=1, max_size=14).map(tuple), min_size=1, max_size=6)
-PATHS = st.lists(st.lists(st.integers(0, 4), min_size=1, max_size=9).map(tuple), min_size=1, max_size=5)
+VARIANTS = st.sampled_from(["attention", "mlp", "damped=0.5", "mlp:damped=0.5"])
+VISITS = st.integers(0, 4) | st.builds(
+    lambda layer, variant: visit_of(layer, Variant.parse(variant)), st.integers(0, 4), VARIANTS
+)
+PATHS = st.lists(st.lists(VISITS, min_size=1, max_size=9).map(tuple), min_size=1, max_size=5)
 
 
 def run_batch(batch: Batch, memory: dict[tuple[int, int], tuple[int, ...]]) -> list[tuple[int, ...]]:
@@ -78,10 +84,10 @@ def test_blocks_run_out() -> None:
 
 
 @given(PATHS)
-def test_the_trie_spells_every_path(paths: list[tuple[int, ...]]) -> None:
-    found: dict[int, tuple[tuple[int, ...], tuple[int, ...]]] = {}
+def test_the_trie_spells_every_path(paths: list[Layers]) -> None:
+    found: dict[int, tuple[Layers, tuple[int, ...]]] = {}
 
-    def walk(node: PathNode, layers: tuple[int, ...], repeats: tuple[int, ...]) -> int:
+    def walk(node: PathNode, layers: Layers, repeats: tuple[int, ...]) -> int:
         layers, repeats = layers + node.layers, repeats + node.repeats
         found.update(dict.fromkeys(node.ends, (layers, repeats)))
         assert set(node.paths) == set(node.ends).union(*(child.paths for child in node.children))
@@ -93,12 +99,31 @@ def test_the_trie_spells_every_path(paths: list[tuple[int, ...]]) -> None:
 
 
 @given(PATHS)
-def test_sweeps_take_every_path_through_its_layers(paths: list[tuple[int, ...]]) -> None:
-    taken: list[list[tuple[int, int]]] = [[] for _ in paths]
+def test_sweeps_take_every_path_through_its_layers(paths: list[Layers]) -> None:
+    taken: list[list[tuple[int | Visit, int]]] = [[] for _ in paths]
     for visit in sweeps(paths):
         for path, repeat in visit.due:
             taken[path].append((visit.layer, repeat))
     assert taken == [list(zip(path, occurrences(path), strict=True)) for path in paths]
+
+
+def test_paths_are_shared_up_to_the_first_visit_of_another_part_or_factor() -> None:
+    texts = ("(1, 3):damped=0.5", "(1, 3):damped=0.25", "(1, 3)", "(1, 3):mlp")
+    paths = [LayerPath.parse(text, 4).layers for text in texts]
+    root = path_trie(paths)
+    assert (root.layers, root.ends) == ((0, 1, 2), ())
+    assert sorted(str(child.layers[0]) for child in root.children) == [
+        "1",
+        "1:damped=0.25",
+        "1:damped=0.5",
+        "1:mlp",
+    ]
+    # A damped visit has keys and values of its own; one without attention has none and takes no repetition.
+    assert [occurrences(path)[3] for path in paths] == [1, 1, 1, 0]
+    assert [most_repeats([path]) for path in paths] == [2, 2, 2, 1]
+    runs = [(str(visit.layer), [path for path, _ in visit.due]) for visit in sweeps(paths)]
+    assert ("1:mlp", [3]) in runs
+    assert runs[:3] == [(str(layer), [0, 1, 2, 3]) for layer in range(3)]
 
 
 def test_blocks_of_the_scan_need_two_sweeps() -> None:
