@@ -22,6 +22,7 @@ from orchestrator.store.queries import Queries
 from orchestrator.store.runs import Runs
 from orchestrator.store.snapshot import snapshot
 from orchestrator.store.suites import Suites
+from orchestrator.store.trials import Trials
 from orchestrator.store.work import WorkQuestions
 
 __all__ = ["Store", "label_of", "upgrade_store"]
@@ -30,7 +31,7 @@ LEASE_S = 30.0
 _SMALLEST_BYTES = 1024 * 1024
 
 
-class Store(Runs, Attempts, Results, Queries, WorkQuestions, KeptComparisons, Claims, Suites):
+class Store(Runs, Attempts, Results, Queries, WorkQuestions, KeptComparisons, Claims, Suites, Trials):
     """An open store. Several processes may open the same store; threads may share this object."""
 
     @classmethod
