@@ -51,7 +51,9 @@ class RecipeEntry(Frozen):
         default=None, description="`(i, j)`, blocks, ranges, or a list of layers."
     )
     grid: str | None = Field(default=None, description="Many (i, j) in one line.")
-    mergekit: dict[str, Any] | None = Field(default=None, description="A mergekit document.")
+    mergekit: dict[str, Any] | list[dict[str, Any]] | None = Field(
+        default=None, description="A mergekit document, or a list of them for several stages."
+    )
     file: StorableText | None = Field(
         default=None, description="A file with a mergekit document, beside the sweep file."
     )

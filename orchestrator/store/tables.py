@@ -260,6 +260,8 @@ searches = sa.Table(
     _run(primary_key=True),
     sa.Column("text", sa.Text, nullable=False),
     sa.Column("folder", sa.Text, nullable=False),
+    # Trials in work at once when it was begun: proposals depend on it.
+    sa.Column("parallel", sa.Integer, nullable=False),
     sa.Column("created_at", UtcDateTime, nullable=False),
     # What the search ended with, as JSON; null while it goes on.
     sa.Column("report", sa.Text),

@@ -52,5 +52,6 @@ class SearchRecord(Frozen):
     run_id: str = Field(description="The run that evaluates its merges.")
     text: str = Field(description="Text of the search file.")
     folder: str = Field(description="Folder that its checkpoints are relative to.")
+    parallel: int = Field(ge=1, description="Trials in work at once when it was begun.")
     created_at: AwareDatetime = Field(description="When it was begun, on the store's clock.")
     report: str | None = Field(description="What it ended with, as JSON; null while it goes on.")

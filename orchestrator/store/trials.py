@@ -19,11 +19,12 @@ from orchestrator.store.trial_records import SearchRecord, TrialRecord, TrialSta
 class Trials(StorePart):
     """Methods of the store for searches over merge parameters."""
 
-    def begin_search(self, run_id: str, text: str, folder: str) -> None:
-        """Store a search beside its run. Idempotent."""
+    def begin_search(self, run_id: str, text: str, folder: str, parallel: int) -> SearchRecord:
+        """Store a search beside its run, unless it is there; returns what is stored."""
 
-        def work(connection: sa.Connection) -> None:
+        def work(connection: sa.Connection) -> SearchRecord:
             row = {
+                "parallel": parallel,
                 "run_id": run_id,
                 "text": text,
                 "folder": folder,
@@ -31,8 +32,10 @@ class Trials(StorePart):
                 "report": None,
             }
             insert_new(connection, searches, [row])
+            stored = sa.select(searches).where(searches.c.run_id == run_id)
+            return SearchRecord(**connection.execute(stored).one()._mapping)
 
-        self._database.write(work)
+        return self._database.write(work)
 
     def searches(self) -> tuple[SearchRecord, ...]:
         """All searches, newest first."""
@@ -55,9 +58,7 @@ class Trials(StorePart):
     def trials(self, run_id: str) -> tuple[TrialRecord, ...]:
         """The trials of a search, by number."""
         query = sa.select(trials).where(trials.c.run_id == run_id).order_by(trials.c.number)
-        return self._database.read(
-            lambda connection: tuple(_trial(row) for row in connection.execute(query))
-        )
+        return self._database.read(lambda connection: tuple(_trial(row) for row in connection.execute(query)))
 
     def add_trial(
         self,

@@ -47,10 +47,12 @@ def fill(store: Store) -> None:
         if name == "done":
             kept = KeptComparison(run_id=run.id, base=0, candidate=1, engine_key="e", key="k", spec="{}")
             store.keep_comparisons([kept])
-            store.begin_search(run.id, "name: a search", "/somewhere")
+            store.begin_search(run.id, "name: a search", "/somewhere", 1)
             trial = TrialRecord(number=0, arm=Arm.SEARCH, parameters={"w": 0.5}, candidate="trial 0")
             store.add_trial(lease, trial)
-            store.end_trial(lease, trial.model_copy(update={"state": TrialState.COMPLETE, "objectives": (0.25,)}))
+            store.end_trial(
+                lease, trial.model_copy(update={"state": TrialState.COMPLETE, "objectives": (0.25,)})
+            )
         if name != "going on":
             store.finish_run(lease, RunState(name))
     store.create_run(new_run("never started"), [], [])

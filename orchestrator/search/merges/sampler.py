@@ -70,7 +70,8 @@ class Proposer:
 
     def _ask(self, past: Sequence[PastTrial], n_known: int) -> Values:
         study = optuna.create_study(
-            directions=["maximize"] * self._n_objectives, sampler=self._sampler(trial_seed(self._seed, len(past)))
+            directions=["maximize"] * self._n_objectives,
+            sampler=self._sampler(trial_seed(self._seed, len(past))),
         )
         study.add_trials(
             [self._frozen(trial, is_known=number < n_known) for number, trial in enumerate(past)]

@@ -31,6 +31,7 @@ from evals.probes import Split, probe_keys
 from evals.scores import PROBE_SUITE
 from orchestrator.display.text_safety import StorableText
 from orchestrator.errors import SweepError
+from orchestrator.plan.candidates import absolute_place
 from orchestrator.plan.sweep import EngineEntry, SuiteEntry, SweepFile, first_error, parse_sweep
 from orchestrator.search.merges.space import Space, SpaceError
 from recipes.errors import RecipeError
@@ -69,7 +70,16 @@ class Objective(Frozen):
         min_length=1,
         description="Only these benchmarks of the suite; the value is the mean of their normalized scores, 0 to 1.",
     )
-    limit: int | None = Field(default=None, ge=1, description="Only the first documents of each subset.")
+    limit: int | None = Field(
+        default=None,
+        ge=1,
+        description="With `suite`: only the first documents of each subset; the confirmation asks the others.",
+    )
+    confirm_limit: int | None = Field(
+        default=None,
+        ge=2,
+        description="With `suite`: the confirmation asks the documents of each subset from `limit` to this; null is five times `limit`.",
+    )
     weight: float = Field(default=1.0, gt=0, description="Weight in the weighted mean of the objectives.")
 
     @model_validator(mode="before")
@@ -82,11 +92,26 @@ class Objective(Frozen):
     def _probe_or_suite(self) -> Self:
         if (self.probe is None) == (self.suite is None):
             raise ValueError("give either `probe` or `suite`")
-        if self.probe is not None and (self.benchmarks is not None or self.limit is not None):
-            raise ValueError("`benchmarks` and `limit` are settings of a suite; a probe is always asked whole")
+        settings = (self.benchmarks, self.limit, self.confirm_limit)
+        if self.probe is not None and any(value is not None for value in settings):
+            raise ValueError(
+                "`benchmarks` and the limits are settings of a suite; a probe is always asked whole"
+            )
+        if self.suite is not None and self.limit is None:
+            raise ValueError(
+                "give `limit` as well: the confirmation asks the documents that the search leaves out"
+            )
+        if self.confirm_limit is not None and self.confirm_limit <= (self.limit or 0):
+            raise ValueError("`confirm_limit` must be larger than `limit`, so that other documents are left")
         if self.probe is not None and self.probe not in probe_keys():
             raise ValueError(f"there is no probe {self.probe!r}; choose some of {', '.join(probe_keys())}")
         return self
+
+    def limit_of(self, split: Split) -> int | None:
+        """Documents of each subset that a suite is asked, from the first; for a confirmation, those of the search included."""
+        if self.limit is None or split is Split.SEARCH:
+            return self.limit
+        return self.confirm_limit or 5 * self.limit
 
     @property
     def name(self) -> str:
@@ -175,7 +200,8 @@ class MergeSearch(Frozen):
         default=ConfirmEntry(), description="Confirmation of the best on other questions."
     )
     engine: EngineEntry = Field(
-        default=EngineEntry(kind=EngineKind.VLLM), description="The engine that all merges are evaluated with."
+        default=EngineEntry(kind=EngineKind.VLLM),
+        description="The engine that all merges are evaluated with.",
     )
     chat_template: str = Field(
         default="auto", pattern="^(auto|on|off)$", description="auto: on where the base's tokenizer has one."
@@ -229,23 +255,46 @@ class SearchFile(Frozen):
         """The recipe with these values in place of the searched ones. Raises RecipeError."""
         return Recipe.from_data(self.space.fill(self.search.recipe, values), origin="recipe")
 
-    def sweep(self, recipes: list[dict[str, Any]], split: Split, *, part: str = "") -> SweepFile:
-        """The sweep that evaluates recipes and the base on the objectives; on the search set, or to confirm.
-
-        To confirm, the objectives' suites are asked without their limit, and the suite of `confirm` as well.
-        """
-        import yaml
-
-        search, is_search = self.search, split is Split.SEARCH
+    def sweep(
+        self,
+        recipes: list[dict[str, Any]],
+        split: Split,
+        *,
+        part: str = "",
+        score_base: bool = True,
+    ) -> SweepFile:
+        """The sweep that evaluates recipes and the base on the objectives; on the search set, or to confirm."""
+        search = self.search
         probes = [f"{o.probe}-{split}" for o in search.objectives if o.probe is not None]
         suites: list[dict[str, Any]] = [{"suite": PROBE_SUITE, "benchmarks": probes}] if probes else []
         for objective in search.objectives:
             if objective.suite is not None:
-                limit = objective.limit if is_search else None
-                suites.append(_suite_entry(objective.suite, objective.benchmarks, limit))
+                entry = SuiteEntry(
+                    suite=objective.suite, benchmarks=objective.benchmarks, limit=objective.limit_of(split)
+                )
+                suites.append(entry.model_dump(mode="json", exclude_defaults=True))
+        return self._sweep(f"{search.name}{part}", recipes, suites, score_base=score_base)
+
+    def suite_sweep(self, recipes: list[dict[str, Any]], suite: SuiteEntry) -> SweepFile:
+        """The sweep that scores recipes and the base on a suite."""
+        entry = suite.model_dump(mode="json", exclude_defaults=True)
+        return self._sweep(f"{self.search.name} suite", recipes, [entry])
+
+    def _sweep(
+        self,
+        name: str,
+        recipes: list[dict[str, Any]],
+        suites: list[dict[str, Any]],
+        *,
+        score_base: bool = True,
+    ) -> SweepFile:
+        import yaml
+
+        search = self.search
         values = {
-            "name": f"{search.name}{part}",
-            "base": search.base,
+            "name": name,
+            "base": absolute_place(search.base, Path(self.folder)),
+            "score_base": score_base,
             "recipes": recipes,
             "sources": dict(search.sources),
             "suites": suites,
@@ -259,12 +308,6 @@ class SearchFile(Frozen):
         options = {"recipes": f"{self.origin}: recipe", "suites": f"{self.origin}: objectives"}
         options |= {"base": f"{self.origin}: base", "engines": f"{self.origin}: engine"}
         return parse_sweep(text.encode(), origin=self.origin, folder=Path(self.folder), options=options)
-
-
-def _suite_entry(suite: str, benchmarks: tuple[str, ...] | None, limit: int | None) -> dict[str, Any]:
-    return SuiteEntry(suite=suite, benchmarks=benchmarks, limit=limit).model_dump(
-        mode="json", exclude_defaults=True
-    )
 
 
 def load_search(path: Path) -> SearchFile:

@@ -1,11 +1,11 @@
 """The space of a merge search: the searched numbers of a mergekit document, and the document with values in their place.
 
-    weight: {search: [0, 1]}                        a number of the range
-    density: {search: [0.1, 1], log: true}          on a logarithmic scale
-    layer_range: [0, {search: [4, 8], step: 1}]     whole numbers, if both ends and the step are whole
-    t: {search: [0, 1], points: 4}                  a gradient: four numbers of the range, a list in the document
-    merge_method: {choices: [ties, dare_ties]}      one of several values; also {search: {choice: [...]}}
-    weight: {search: [0, 1], name: w}               places with the same name share one value
+weight: {search: [0, 1]}                        a number of the range
+density: {search: [0.1, 1], log: true}          on a logarithmic scale
+layer_range: [0, {search: [4, 8], step: 1}]     whole numbers, if both ends and the step are whole
+t: {search: [0, 1], points: 4}                  a gradient: four numbers of the range, a list in the document
+merge_method: {choices: [ties, dare_ties]}      one of several values; also {search: {choice: [...]}}
+weight: {search: [0, 1], name: w}               places with the same name share one value
 """
 
 from __future__ import annotations

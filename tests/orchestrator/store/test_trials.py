@@ -8,7 +8,10 @@ from orchestrator.store.trial_records import Arm, TrialRecord, TrialState
 from tests.support.store_data import demo_run
 
 TRIAL = TrialRecord(
-    number=0, arm=Arm.SEARCH, parameters={"w": 0.25, "method": "ties", "n": 3, "on": True}, candidate="trial 0"
+    number=0,
+    arm=Arm.SEARCH,
+    parameters={"w": 0.25, "method": "ties", "n": 3, "on": True},
+    candidate="trial 0",
 )
 
 
@@ -17,8 +20,8 @@ def begun(store: Store) -> tuple[RunLease, TrialRecord]:
     run, candidates, planned = demo_run("search")
     of_base = [item.model_copy(update={"candidates": (0,)}) for item in planned if 0 in item.candidates]
     store.create_run(run, candidates[:1], of_base)
-    store.begin_search(run.id, "name: s", "/somewhere")
-    store.begin_search(run.id, "name: other", "/elsewhere")
+    first = store.begin_search(run.id, "name: s", "/somewhere", 2)
+    assert store.begin_search(run.id, "name: other", "/elsewhere", 3) == first
     lease = store.take_lease(run.id, "me")
     assert lease is not None
     of_trial = [item for item in planned if 1 in item.candidates]
@@ -36,7 +39,7 @@ def test_a_trial_joins_its_run_once(store: Store) -> None:
     assert {position for item in jobs for position in item.candidates} == {0, 1}
     search = store.search(lease.run_id)
     assert search is not None
-    assert (search.text, search.folder, search.report) == ("name: s", "/somewhere", None)
+    assert (search.text, search.folder, search.parallel, search.report) == ("name: s", "/somewhere", 2, None)
     assert [found.run_id for found in store.searches()] == [lease.run_id]
     assert store.search("another") is None
 
@@ -44,7 +47,12 @@ def test_a_trial_joins_its_run_once(store: Store) -> None:
 def test_a_trial_ends_once(store: Store) -> None:
     lease, trial = begun(store)
     ended = trial.model_copy(
-        update={"state": TrialState.COMPLETE, "objectives": (0.1, 1 / 3), "cost_s": 1.5, "recipe_digest": None}
+        update={
+            "state": TrialState.COMPLETE,
+            "objectives": (0.1, 1 / 3),
+            "cost_s": 1.5,
+            "recipe_digest": None,
+        }
     )
     assert store.end_trial(lease, ended)
     assert store.end_trial(lease, ended.model_copy(update={"objectives": (9.0, 9.0)}))
