@@ -113,7 +113,7 @@ def front(view: SearchView) -> tuple[list[TrialRecord], list[TrialRecord]]:
     complete = _complete(view)
     if len(view.report.objectives) < 2 or not complete:
         raise ChartError("A Pareto front needs two objectives and a merge with both values.")
-    ordered = sorted(complete, key=lambda t: _two(t), reverse=True)
+    ordered = sorted(complete, key=_two, reverse=True)
     best: list[TrialRecord] = []
     for trial in ordered:
         if not best or _two(trial)[1] > _two(best[-1])[1]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from evals.engine import digest_of
@@ -20,7 +19,6 @@ from evals.probes import Split
 from evals.stats import Delta
 from orchestrator.compare.run_comparisons import results_of_run, run_comparisons
 from orchestrator.errors import RunError
-from orchestrator.plan.candidates import absolute_place
 from orchestrator.plan.capacity import ClusterFacts
 from orchestrator.plan.plan import Plan
 from orchestrator.plan.sweep import SuiteEntry
@@ -288,17 +286,3 @@ def begun_report(file: SearchFile, run_id: str, parallel: int) -> MergeReport:
         ),
         gradients=file.space.gradients,
     )
-
-
-def write_winner(file: SearchFile, view: SearchView, folder: Path) -> Path:
-    """Write the winner's recipe with the checkpoints' absolute places, so that `mergeboard build` finds them."""
-    assert view.report.winner is not None
-    recipe = file.recipe(view.trials[view.report.winner].parameters)
-    given = file.search.sources
-    places = {
-        str(source): absolute_place(given.get(str(source), source.name), Path(file.folder))
-        for source in recipe.sources
-    }
-    path = folder / "winner.yaml"
-    path.write_text(recipe.with_sources(places).canonical_text, encoding="utf-8")
-    return path

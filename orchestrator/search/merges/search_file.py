@@ -128,7 +128,7 @@ class Budget(Frozen):
     seconds: float | None = Field(
         default=None,
         gt=0,
-        description="Seconds of builds and engines, added over all engines, after which no further merge is proposed.",
+        description="Seconds of builds and evaluations, added over all engines and without engine starts, after which no further merge is proposed.",
     )
     gpu_hours: float | None = Field(
         default=None, gt=0, description="The same in hours, times the GPUs of an engine."

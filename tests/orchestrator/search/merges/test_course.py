@@ -5,6 +5,7 @@ pytest -m slow -s tests/orchestrator/search/merges/test_course.py      all sampl
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from collections.abc import Callable, Collection
@@ -85,7 +86,7 @@ def error_of(sampler: str, seed: int, weights: int = 3, evaluations: int = 150) 
     return max(abs(float(a) - b) for a, b in zip(best.parameters.values(), optimum, strict=True))
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_evolution_finds_a_planted_optimum(seed: int) -> None:
     assert error_of("cma-es", seed) < 0.05
 
@@ -98,7 +99,7 @@ def test_a_planted_optimum_is_found_in_20_of_20_seeds(sampler: str) -> None:
     assert max(errors) < 0.05
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "cma-es", "random", "gp"])
+@pytest.mark.parametrize("sampler", ["tpe", "cma-es", "random", pytest.param("gp", marks=pytest.mark.slow)])
 def test_killed_and_in_another_order_it_tries_the_same_merges(sampler: str) -> None:
     file = file_of(sampler, more="compare_with: [random, grid]")
     measure = bowl(planted(0, 2))
@@ -171,4 +172,4 @@ def test_the_best_so_far_never_falls() -> None:
     steps = best_so_far(file.search, searched(file, bowl([0.5, 0.5])))
     assert [count for count, _, _ in steps] == list(range(1, 17))
     assert steps[-1][1] == 32.0
-    assert all(a[2] <= b[2] for a, b in zip(steps, steps[1:], strict=False))
+    assert all(a[2] <= b[2] for a, b in itertools.pairwise(steps))

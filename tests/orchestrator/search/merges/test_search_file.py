@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import jsonschema
 import pytest
 
+from orchestrator.cli.sweep import search_reference_page
 from orchestrator.errors import SweepError
 from orchestrator.search.merges.evaluation import AVERAGE, average_recipe, parent_names, reference_entries
 from orchestrator.search.merges.search_file import SamplerKind, SearchFile, load_search, parse_search
+from orchestrator.search.merges.schema import search_schema
+from recipes.yaml_text import load_yaml
 
 GOOD = """\
 name: s
@@ -109,3 +113,24 @@ def test_what_is_no_search_is_refused_in_one_sentence(data: bytes, tmp_path: Pat
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(SweepError, match=r"none\.yaml cannot be read"):
         load_search(tmp_path / "none.yaml")
+
+
+def test_the_reference_page_is_the_models() -> None:
+    page = (Path(__file__).parents[4] / "docs/search-file.md").read_text(encoding="utf-8")
+    assert page == search_reference_page(), (
+        "write it anew: mergeboard sweep reference --search > docs/search-file.md"
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "valid"),
+    [
+        (("", ""), True),
+        (("evaluations", "evaluation"), False),
+        (("[arithmetic-easy-scored, ", "[4, "), False),
+    ],
+)
+def test_the_schema_accepts_what_the_reader_accepts(change: tuple[str, str], valid: bool) -> None:
+    search = load_yaml(GOOD.replace(*change, 1).encode(), "s.yaml").data | {"chat_template": False}
+    jsonschema.Draft202012Validator.check_schema(search_schema())
+    assert jsonschema.Draft202012Validator(search_schema()).is_valid(search) is valid
