@@ -6,9 +6,11 @@ import json
 from collections.abc import Sequence
 
 import sqlalchemy as sa
+from pydantic import ValidationError
 
 from orchestrator.store.base import StorePart
 from orchestrator.store.database import clock
+from orchestrator.store.merge_report import MergeReport, SearchView
 from orchestrator.store.records import CandidateRecord, PlannedJob, RunLease
 from orchestrator.store.rows import AnyRow, Row, candidate_row
 from orchestrator.store.runs import JobRows, holds, insert_new, locked
@@ -54,6 +56,17 @@ class Trials(StorePart):
         """Store what a search ended with, as JSON; a later report replaces it."""
         change = searches.update().where(searches.c.run_id == run_id).values(report=report)
         self._database.write(lambda connection: connection.execute(change))
+
+    def search_view(self, run_id: str) -> SearchView | None:
+        """The search of a run with its trials so far; None if the run belongs to none, or another version wrote it."""
+        record = self.search(run_id)
+        if record is None or record.report is None:
+            return None
+        try:
+            report = MergeReport.model_validate_json(record.report)
+        except ValidationError:  # written by another version
+            return None
+        return SearchView(report=report, trials=self.trials(run_id))
 
     def trials(self, run_id: str) -> tuple[TrialRecord, ...]:
         """The trials of a search, by number."""

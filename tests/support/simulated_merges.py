@@ -110,10 +110,8 @@ class SimulatedExecutor:
         )  # fmt: skip
 
     def _evaluate(self, job: EvalJob) -> Outcome:
-        if job.place.artifact is not None:
-            weights = _weights(self._simulation.recipes[job.place.artifact])
-        else:
-            weights = {Path(job.place.name or "").name: 1.0}
+        recipe = self._simulation.recipes.get(job.place.artifact or "")
+        weights = {Path(job.place.name or "").name: 1.0} if recipe is None else _weights(recipe)
         skill = self._simulation.skill(weights)
         assert skill is not None
         run = ProbeRun(_Engine(self._simulation.base, job, skill), job.benchmark, job.settings)  # type: ignore[arg-type]
