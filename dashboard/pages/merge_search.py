@@ -50,7 +50,7 @@ def _draw_again(pages: Pages, run: RunRecord) -> None:
 
 
 def _draw(view: SearchView, run: RunRecord) -> None:
-    _verdict(view)
+    show_merge_verdict(view)
     report_button(run.name, run_id=run.id)
     pictures = {name: (image, figure) for name, image, figure in merge_pictures(view, Theme.LIGHT)}
     if view.report.confirmation is not None:
@@ -72,7 +72,8 @@ def _draw(view: SearchView, run: RunRecord) -> None:
     charts.images(f"merge_{chosen}", f"{view.report.run_id}-{chosen}", image)
 
 
-def _verdict(view: SearchView) -> None:
+def show_merge_verdict(view: SearchView) -> None:
+    """Draw what a search over merges ended with."""
     report, text = view.report, escaped(view.report.conclusion, 2_000)
     merges = report.confirmation.merges if report.confirmation is not None else ()
     if any(merge.finding is Finding.REAL for merge in merges):

@@ -58,15 +58,23 @@ class Trials(StorePart):
         self._database.write(lambda connection: connection.execute(change))
 
     def search_view(self, run_id: str) -> SearchView | None:
-        """The search of a run with its trials so far; None if the run belongs to none, or another version wrote it."""
-        record = self.search(run_id)
-        if record is None or record.report is None:
-            return None
-        try:
-            report = MergeReport.model_validate_json(record.report)
-        except ValidationError:  # written by another version
-            return None
-        return SearchView(report=report, trials=self.trials(run_id))
+        """The search of a run, or that the run confirms, with its trials so far.
+
+        None if the run belongs to no search, or another version wrote it.
+        """
+        named = sa.select(searches.c.run_id, searches.c.report).where(
+            (searches.c.run_id == run_id) | searches.c.report.contains(run_id, autoescape=True)
+        )
+        rows = self._database.read(lambda connection: connection.execute(named).all())
+        for row in rows:
+            try:
+                report = MergeReport.model_validate_json(row.report or "")
+            except ValidationError:  # written by another version
+                continue
+            c = report.confirmation
+            if run_id in (row.run_id, *((c.run_id, c.suite_run_id) if c is not None else ())):
+                return SearchView(report=report, trials=self.trials(row.run_id))
+        return None
 
     def trials(self, run_id: str) -> tuple[TrialRecord, ...]:
         """The trials of a search, by number."""

@@ -38,6 +38,14 @@ def test_the_verdict_stands_above_its_tables(home: Path, real: bool) -> None:
     assert app.selectbox(key="chart").options[0] == "Best against cost"
 
 
+def test_the_overview_says_the_same(home: Path) -> None:
+    """On a store with a search over merges it said that the confirmation has no result."""
+    app = page("overview", run=merge_store(home, merge_view())).run()
+    assert not app.exception, app.exception
+    assert "beats every parent" in app.success[0].value
+    assert "confirmation has no result" not in "\n".join(part.value for part in app.markdown)
+
+
 def test_a_search_that_goes_on_shows_its_trials(home: Path) -> None:
     app = page("merge_search", run=merge_store(home, merge_view(confirmed=False), ended=False)).run()
     assert not app.exception, app.exception

@@ -55,7 +55,9 @@ def specialists(cache: Path) -> Specialists:
     return made
 
 
-def train(source: Path, target: Path, keys: Sequence[str], *, steps: int, seed: int, rate: float = _RATE) -> None:
+def train(
+    source: Path, target: Path, keys: Sequence[str], *, steps: int, seed: int, rate: float = _RATE
+) -> None:
     """Train a checkpoint on questions like those of the probes, but none of them, and save it beside its tokenizer."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -141,9 +143,14 @@ class Asked:
 
     def _score(self, requests: Sequence[Any]) -> list[ScoreResult]:
         torch = self._torch
-        rows = [(n, c) for n, r in enumerate(requests) if isinstance(r, ScoreRequest) for c in r.continuations]
+        rows = [
+            (n, c) for n, r in enumerate(requests) if isinstance(r, ScoreRequest) for c in r.continuations
+        ]
         length = max(len(requests[n].context) + len(c) for n, c in rows)
-        ids, mask = torch.zeros((len(rows), length), dtype=torch.long), torch.zeros((len(rows), length), dtype=torch.long)
+        ids, mask = (
+            torch.zeros((len(rows), length), dtype=torch.long),
+            torch.zeros((len(rows), length), dtype=torch.long),
+        )
         for row, (n, continuation) in enumerate(rows):
             tokens = [*requests[n].context, *continuation]
             ids[row, : len(tokens)] = torch.tensor(tokens)
@@ -154,7 +161,9 @@ class Asked:
         for row, (n, continuation) in enumerate(rows):
             begin = len(requests[n].context)
             places = range(begin - 1, begin - 1 + len(continuation))
-            sums[n].append(float(sum(logprobs[row, at, token] for at, token in zip(places, continuation, strict=True))))
+            sums[n].append(
+                float(sum(logprobs[row, at, token] for at, token in zip(places, continuation, strict=True)))
+            )
         return [ScoreResult(logprobs=tuple(each), is_greedy=(False,) * len(each)) for each in sums]
 
 

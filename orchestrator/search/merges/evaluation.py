@@ -20,13 +20,14 @@ from orchestrator.plan.plan import Plan
 from orchestrator.plan.sweep import SuiteEntry, SweepFile
 from orchestrator.run.job_state import NodeState
 from orchestrator.run.run import candidate_records, planned_jobs
-from orchestrator.search.merges.course import Course
+from orchestrator.search.merges.course import Course, best_first
 from orchestrator.search.merges.search_file import Objective, SearchFile
 from orchestrator.search.merges.space import Values
 from orchestrator.search.request import short_name
 from orchestrator.store import Store
 from orchestrator.store.records import EvalOutcome, RunLease, Success
-from orchestrator.store.trial_records import TrialRecord, TrialState
+from orchestrator.store.trial_records import Arm, TrialRecord, TrialState
+from recipes.artifact import ArtifactStore
 from recipes.errors import RecipeError
 from recipes.recipe import Recipe
 
@@ -43,15 +44,17 @@ class MergeTrials:
         course: Course,
         store: Store,
         *,
-        run_id: str,
         plan: Callable[[SweepFile], Plan],
+        artifacts: ArtifactStore,
     ) -> None:
         self._file = file
         self._course = course
         self._store = store
-        self._run_id = run_id
         self._plan = plan
+        self._artifacts = artifacts
         self._plans: dict[int, Plan] = {}
+        # Artifacts that this process had built: those of merges that will not be confirmed are deleted again.
+        self._built: set[str] = set()
 
     @property
     def ended(self) -> bool:
@@ -102,11 +105,23 @@ class MergeTrials:
             return None
         self._course.end(planned)
         self._plans[trial.number] = plan
+        self._built |= {job.digest for job in plan.builds if self._artifacts.read(job.digest) is None}
         return plan
 
     def _end(self, lease: RunLease, trial: TrialRecord) -> None:
         if self._store.end_trial(lease, trial):
             self._course.end(trial)
+            self._evict()
+
+    def _evict(self) -> None:
+        """Delete built merges that are neither in work nor among the best of a method: hundreds would fill a disk."""
+        used = {trial.recipe_digest for trial in self._course.running}
+        for arm in Arm:
+            ranked = best_first(self._file.search, [t for t in self._course.trials if t.arm is arm])
+            used |= {trial.recipe_digest for trial in ranked[: self._file.search.confirm.keep]}
+        for digest in [d for d in self._built if f"recipe:{d}" not in used]:
+            if self._artifacts.evict(digest):
+                self._built.discard(digest)
 
     def _ended(self, trial: TrialRecord, plan: Plan) -> TrialRecord:
         outcomes = self._store.outcomes(plan.jobs)

@@ -49,6 +49,7 @@ from orchestrator.store.merge_report import (
     SearchView,
 )
 from orchestrator.store.trial_records import Arm, TrialRecord
+from recipes.artifact import ArtifactStore
 
 
 def run_merge_search(
@@ -103,8 +104,8 @@ class _MergeSearchRun:
                 self._file,
                 course,
                 store,
-                run_id=self._run_id,
                 plan=lambda sweep: further_plan(sweep, plan, self._settings),
+                artifacts=ArtifactStore(self._settings.artifacts),
             )
 
         what = f"searching merges with {self._search.sampler}, {budget_text(self._file)}"

@@ -243,6 +243,9 @@ def test_the_command(
     code, out, err = call("search", path, "--width", "4")
     assert code == 2
     assert "--width is about layer paths" in err
+    code, out, err = call("run", path)
+    assert code == 2
+    assert "is a search over merges, not a sweep: `mergeboard search " in err
     code, out, err = call("search", str(folder / "none.yaml"))
     assert code == 2
     assert "none.yaml" in err
