@@ -36,13 +36,13 @@ def repeat_command(
 ) -> str | None:
     """A shell script that repeats the job; None if no command line covers all that its result depends on.
 
-    `base` is the base of the run's sweep, `build` the job that built the evaluated checkpoint, if any. The
+    `base` is the base of the run's sweep, `build` the job that built the evaluated checkpoint, or would build a live merge. The
     script uses a home folder of its own, because a finished job is not run again.
     """
     if isinstance(job, BuildJob):
         return _build_script(job)
     name = (candidate.name if candidate else "repeated")[:120]
-    if job.place.artifact is not None:
+    if job.place.artifact is not None or job.live_merge is not None:
         if build is None or base is None:
             return None
         sweep = _sweep(job, base, [{"name": name, "file": "recipe.yaml"}], [build])
@@ -54,11 +54,14 @@ def repeat_command(
 
 
 class EvaluatedSide(Frozen):
-    """A candidate with one of its evaluation jobs and, if its weights were built, the job that built them."""
+    """A candidate with one of its evaluation jobs and, if it is a merge, the job that builds it."""
 
     candidate: CandidateRecord = Field(description="The candidate.")
     job: EvalJob = Field(description="One of its evaluations.")
-    build: BuildJob | None = Field(default=None, description="The job that built its checkpoint, if any.")
+    build: BuildJob | None = Field(
+        default=None,
+        description="The job that built its checkpoint, or would build a live merge; null for others.",
+    )
     benchmarks: tuple[str, ...] = Field(default=(), description="Benchmarks of the job's suite that it has.")
 
 
@@ -67,7 +70,7 @@ def together_command(sides: Sequence[EvaluatedSide], base: str | None) -> str | 
 
     `base` is the base of the run's sweep. None if no sweep can say it: no base, or a build without its job.
     """
-    places = [side.job.place.name for side in sides if side.job.place.name is not None]
+    places = [side.job.place.name for side in sides if side.build is None and side.job.place.name is not None]
     place = next(iter(places), base)
     if place is None or any(side.job.place.artifact is not None and side.build is None for side in sides):
         return None

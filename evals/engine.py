@@ -15,6 +15,8 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
+from evals.weights import LoadedWeights, Weights
+
 
 class Frozen(BaseModel):
     """Base of the records of evals and of the packages above it: immutable, and a misspelt field is an error."""
@@ -252,6 +254,17 @@ class Engine(Protocol):
 
     def set_layer_path(self, layers: tuple[int, ...] | None) -> None:
         """From the next request on, run these source layers in this order; None is the checkpoint as it is."""
+
+    @property
+    def weights(self) -> LoadedWeights:
+        """The weights that the engine holds."""
+
+    def load_weights(self, weights: Weights | None) -> None:
+        """Replace all weights, from the next request on; None restores the checkpoint's own. Also ends a live layer path.
+
+        Raises EngineError, before anything is changed, where the engine cannot do so. After any error of the change itself the
+        engine answers no request any more.
+        """
 
     def close(self) -> None:
         """Free the engine's memory and processes."""

@@ -7,6 +7,7 @@
 | MERGEBOARD_DATASETS    | a mirror of the hub's data sets, laid out as the hub's            |
 | HF_TOKEN               | for gated repositories; never written down anywhere               |
 | RAY_ADDRESS            | the cluster; one is started on this machine where there is none   |
+| MERGEBOARD_MERGE_MEMORY_GIB | memory for the earlier stages of a live merge; a quarter of a node's by default |
 """
 
 from __future__ import annotations
@@ -28,6 +29,10 @@ class Settings(Frozen):
     database_url: str = Field(description="SQLAlchemy URL of the store.")
     datasets: Path | None = Field(description="Mirror of the hub's data sets, or null for the hub itself.")
     ray_address: str | None = Field(description="Ray cluster to use, or null to start one on this machine.")
+    merge_memory_bytes: int | None = Field(
+        default=None,
+        description="Memory for the results of earlier stages of a live merge, in bytes; null is a share of a node's.",
+    )
 
     @classmethod
     def from_environment(cls) -> Settings:
@@ -47,6 +52,7 @@ class Settings(Frozen):
             database_url=os.environ.get("MERGEBOARD_DATABASE_URL") or f"sqlite:///{home / 'store.sqlite'}",
             datasets=Path(mirror).absolute() if mirror else None,
             ray_address=os.environ.get("RAY_ADDRESS") or None,
+            merge_memory_bytes=_merge_memory(os.environ.get("MERGEBOARD_MERGE_MEMORY_GIB")),
         )
 
     @property
@@ -68,6 +74,17 @@ class Settings(Frozen):
     def logs(self) -> Path:
         """Logs of attempts, one per attempt."""
         return self.home / "logs"
+
+
+def _merge_memory(text: str | None) -> int | None:
+    if not text:
+        return None
+    try:
+        return int(float(text) * (1 << 30))
+    except (ValueError, OverflowError):
+        raise MergeboardError(
+            f"MERGEBOARD_MERGE_MEMORY_GIB is {text[:40]!r}, which is no number of GiB; set it to a number such as 16, or unset it."
+        ) from None
 
 
 class WorkerContext(Frozen):

@@ -29,7 +29,10 @@ __all__ = [
     "SHARD_BYTES",
     "CopyProgress",
     "LayerRange",
+    "copied_tensors",
     "copy_obstacle",
+    "passthrough_config",
+    "write_json",
     "write_layer_path",
     "write_passthrough",
 ]
@@ -70,6 +73,8 @@ class _Move(Frozen):
 
     tensor: Tensor = Field(description="Tensor under its new name, with `file` and `start` of the source.")
     path: Path = Field(description="The source file.")
+    source: Path = Field(description="Directory of the source.")
+    source_name: str = Field(description="Name of the tensor in the source.")
 
 
 def write_layer_path(
@@ -110,7 +115,7 @@ def write_passthrough(
     config_from = config_from or ranges[0].source
     directories = {*(range_.source for range_ in ranges), embed_from, head_from, config_from}
     sources = {path: _open_source(path) for path in directories}
-    origins = [(range_.source, layer) for range_ in ranges for layer in range(range_.start, range_.end)]
+    origins = _origins(ranges)
     _check_fit(sources, origins, embed_from, head_from, config_from)
     config = _output_config(sources, origins, config_from, dtype)
     moves = list(_moves(sources, origins, embed_from, head_from))
@@ -119,12 +124,36 @@ def write_passthrough(
         _write_shards(
             moves, out, shard_bytes, Meter(sum(move.tensor.size_bytes for move in moves), on_progress)
         )
-        _write_json(out / "config.json", config)
+        write_json(out / "config.json", config)
         for name in COPIED_FILES:
             if (config_from / name).is_file():
                 shutil.copyfile(config_from / name, out / name)
     except OSError as error:
         raise _build_error(error, out) from error
+
+
+def copied_tensors(
+    ranges: Sequence[LayerRange], sources: Mapping[Path, Checkpoint], *, embed_from: Path, head_from: Path
+) -> Iterator[tuple[str, Path, str]]:
+    """Name, source directory and name in the source of every tensor that `write_passthrough` would write.
+
+    `sources` maps every directory to its checkpoint. Raises BuildError.
+    """
+    origins = _origins(ranges)
+    _check_fit(sources, origins, embed_from, head_from, embed_from)
+    for move in _moves(sources, origins, embed_from, head_from):
+        yield move.tensor.name, move.source, move.source_name
+
+
+def passthrough_config(
+    ranges: Sequence[LayerRange], sources: Mapping[Path, Checkpoint], config_from: Path, dtype: str | None
+) -> dict[str, Any]:
+    """The config that `write_passthrough` would write. Raises BuildError."""
+    return _output_config(sources, _origins(ranges), config_from, dtype)
+
+
+def _origins(ranges: Sequence[LayerRange]) -> list[tuple[Path, int]]:
+    return [(range_.source, layer) for range_ in ranges for layer in range(range_.start, range_.end)]
 
 
 def copy_obstacle(sources: Sequence[Checkpoint], dtype: str | None, out_dtype: str | None) -> str | None:
@@ -259,7 +288,12 @@ def _moves(
             name_parts = layer_tensor_name(tensor.name)
             assert name_parts is not None  # layer_tensors gives only tensors of layers
             name = f"{name_parts.stack}.{position}.{name_parts.rest}"
-            yield _Move(tensor=tensor.model_copy(update={"name": name}), path=path / tensor.file)
+            yield _Move(
+                tensor=tensor.model_copy(update={"name": name}),
+                path=path / tensor.file,
+                source=path,
+                source_name=tensor.name,
+            )
     yield from _outer_tensors(
         sources[head_from], _HEAD, single_source=embed_from == head_from, before_layers=False
     )
@@ -280,7 +314,12 @@ def _outer_tensors(
             if single_source
             else pattern.search(tensor.name)
         ):
-            yield _Move(tensor=tensor, path=source.directory / tensor.file)
+            yield _Move(
+                tensor=tensor,
+                path=source.directory / tensor.file,
+                source=source.directory,
+                source_name=tensor.name,
+            )
 
 
 def _shards(moves: Sequence[_Move], shard_bytes: int) -> list[list[_Move]]:
@@ -318,7 +357,7 @@ def _write_shards(moves: Sequence[_Move], out: Path, shard_bytes: int, meter: Me
     if count > 1:
         weight_map = {m.tensor.name: name for shard, name in zip(shards, names, strict=True) for m in shard}
         index = {"metadata": {"total_size": meter.total_bytes}, "weight_map": weight_map}
-        _write_json(out / INDEX_NAME, index)
+        write_json(out / INDEX_NAME, index)
 
 
 def _write_shard(shard: Sequence[_Move], path: Path, meter: Meter) -> None:
@@ -351,7 +390,8 @@ def _runs(shard: Sequence[_Move]) -> Iterator[_Run]:
         yield run
 
 
-def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a config or index."""
     path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 

@@ -259,7 +259,9 @@ def _eval_facts(job: EvalJob) -> dict[str, str]:
     settings, engine = job.settings, job.engine
     return {
         "Digest": job.digest,
-        "Checkpoint": line(job.place.label, 100),
+        "Checkpoint": line(
+            f"live merge in the engine of {job.place.label}" if job.live_merge else job.place.label, 130
+        ),
         "Weights": line(job.weights_digest, 80),
         "Layer path": line(",".join(map(str, job.layer_path)), 160)
         if job.layer_path is not None
@@ -321,6 +323,8 @@ def _repeat(pages: Pages, run: RunRecord, detail: JobDetail) -> None:
         build = (
             build_detail.job if build_detail is not None and isinstance(build_detail.job, BuildJob) else None
         )
+    elif isinstance(detail.job, EvalJob) and detail.job.live_merge is not None:
+        build = detail.job.live_merge.build
     candidate = detail.candidates[0] if detail.candidates else None
     command = repeat_command(detail.job, candidate, base_place(pages, run), build)
     if command is None:

@@ -35,6 +35,8 @@ from evals.transformers.loading import (
 )
 from evals.transformers.rope import LengthAwareScorer, Scorer
 from evals.transformers.scoring import CachedTreeScorer, PlainScorer
+from evals.transformers.weights import WeightLoader
+from evals.weights import LoadedWeights, Weights
 
 BATCH_CPU = 16
 BATCH_CUDA = 64
@@ -64,6 +66,8 @@ class TransformersEngine:
         self._batch = tuning.batch_size or (BATCH_CUDA if device.type == "cuda" else BATCH_CPU)
         self._layer_path: tuple[int, ...] | None = None
         self._paths = LivePaths(self._model, checkpoint)
+        self._weights = LoadedWeights(checkpoint)
+        self._weight_loader = WeightLoader(self._model, self.spec, checkpoint)
         # Trees need custom masks and positions, which are verified only for these architectures.
         config = read_config(checkpoint)
         is_live = is_live_family(config)
@@ -96,6 +100,7 @@ class TransformersEngine:
         self, requests: Sequence[ScoreRequest], accepts: RequestFilter = accept_all
     ) -> Iterator[tuple[int, ScoreResult]]:
         """Log-probabilities of continuations, ordered so that neighbours share prefixes."""
+        self._weights.require_whole()
         for index in sorted(range(len(requests)), key=lambda i: requests[i].context):
             if accepts(index):
                 yield index, self._score_one(requests[index])
@@ -123,6 +128,7 @@ class TransformersEngine:
         self, requests: Sequence[GenerateRequest], accepts: RequestFilter = accept_all
     ) -> Iterator[tuple[int, GenerateResult]]:
         """Greedy generations, longest prompts first."""
+        self._weights.require_whole()
         self._generation.require_supported()
         self._scorer.forget()
         groups: dict[int, list[int]] = {}
@@ -163,6 +169,18 @@ class TransformersEngine:
         self._layer_path = layers
 
     @property
+    def weights(self) -> LoadedWeights:
+        """The weights that the engine holds."""
+        return self._weights
+
+    def load_weights(self, weights: Weights | None) -> None:
+        """Replace all weights in place; None restores the checkpoint's own."""
+        self.set_layer_path(None)
+        expected = self._weight_loader.expected()
+        with self._weights.change(weights.digest if weights else None):
+            self._weight_loader.load(weights, expected)
+
+    @property
     def memory(self) -> EngineMemory:
         """Memory of the weights; the KV cache has no fixed size."""
         sizes = {p.data_ptr(): p.numel() * p.element_size() for p in self._model.parameters()}
@@ -178,7 +196,7 @@ class TransformersEngine:
         """Free the model; the engine cannot be used afterwards."""
         import torch
 
-        for name in ("_model", "_paths", "_scorer", "_generator"):
+        for name in ("_model", "_paths", "_scorer", "_generator", "_weight_loader"):
             if hasattr(self, name):
                 delattr(self, name)
         gc.collect()

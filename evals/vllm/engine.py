@@ -28,6 +28,7 @@ from evals.vllm.queue import RequestQueue
 from evals.vllm.schedule import Path as LayerPath
 from evals.vllm.scoring import scores
 from evals.vllm.unscheduled import open_unscheduled, text_of
+from evals.weights import LoadedWeights, Shapes, Weights, replaceable_tensors
 
 _log = logging.getLogger(__name__)
 
@@ -45,6 +46,8 @@ class VllmEngine:
         self.checkpoint = checkpoint
         self._closed = False
         self._slots = tuning.extra_layer_slots
+        self._weights = LoadedWeights(checkpoint)
+        self._replaceable: Shapes | None = None
         if tuning.sets_paths:
             self._slots += require_live_family(checkpoint)
         self._generation = read_generation_settings(checkpoint)
@@ -124,6 +127,7 @@ class VllmEngine:
     ) -> Iterator[tuple[int, ScoreResult]]:
         """Log-probabilities of continuations; shared prefixes are computed once."""
         self._check_contexts(requests)
+        self._weights.require_whole()
         if self._unscheduled is None:
             yield from scores(self._queue, requests, self.max_length, accepts)
             return
@@ -137,6 +141,7 @@ class VllmEngine:
     ) -> Iterator[tuple[int, GenerateResult]]:
         """Greedy generations."""
         self._check_prompts(requests)
+        self._weights.require_whole()
         self._release_cache()
         self._capture_graphs(len(requests))
         yield from generations(self._queue, requests, self.max_length, self._text, accepts)
@@ -147,6 +152,7 @@ class VllmEngine:
         """Every request on every path; paths share a prompt's pass up to the first layer in which they differ."""
         self._check_paths(paths, bounded=self._unscheduled is None)
         self._check_contexts(requests)
+        self._weights.require_whole()
         if self._unscheduled is None:
             yield from each_path(self, paths, lambda: self.score(requests))
             return
@@ -159,6 +165,7 @@ class VllmEngine:
         """Every request on every path; a decode step reads a layer's weights once for several paths."""
         self._check_paths(paths, bounded=self._unscheduled is None)
         self._check_prompts(requests)
+        self._weights.require_whole()
         if self._unscheduled is None:
             yield from each_path(self, paths, lambda: self.generate(requests))
             return
@@ -184,6 +191,23 @@ class VllmEngine:
         self._path = tuple(range(n_layers)) if layers is None else layers
         self._release_cache()
         self._reset_prefix_cache()
+
+    @property
+    def weights(self) -> LoadedWeights:
+        """The weights that the engine holds."""
+        return self._weights
+
+    def load_weights(self, weights: Weights | None) -> None:
+        """Replace all weights in place, in every worker; None restores the checkpoint's own."""
+        if self._replaceable is None:
+            self._replaceable = replaceable_tensors(self.checkpoint)
+        self._queue.require_idle("change the weights")
+        self._weights.require_whole()
+        self.set_layer_path(None)
+        with self._weights.change(weights.digest if weights else None):
+            self._release_cache()
+            self._llm.collective_rpc("replace_weights", args=(weights, self._replaceable, self.checkpoint))
+            self._reset_prefix_cache()
 
     def _capture_graphs(self, requests: int) -> None:
         """Make the workers capture the current path's decode graphs; if one fails, all run eager."""

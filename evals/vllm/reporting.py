@@ -10,6 +10,7 @@ from vllm.model_executor.layers.attention_layer_base import AttentionLayerBase
 from vllm.platforms import current_platform
 
 from evals.engine import ExecutionMode
+from evals.vllm.reloading import ReplacesWeights
 
 if current_platform.is_cpu():
     from vllm.v1.worker.cpu_worker import CPUWorker as _Worker
@@ -51,7 +52,7 @@ class ReportsExecution:
         )
 
 
-class BuiltWorker(ReportsExecution, _Worker):
+class BuiltWorker(ReportsExecution, ReplacesWeights, _Worker):
     """The platform's worker for engines without layer paths."""
 
 

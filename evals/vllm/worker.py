@@ -13,6 +13,7 @@ from vllm.v1.worker.utils import clear_layer_kv_caches
 from evals.vllm.batch import DecodeStep, Step, StepResult
 from evals.vllm.forward import Forward
 from evals.vllm.limits import HEAD_ROWS_CPU, LayerShape, Limits, gpu_limits, head_rows
+from evals.vllm.reloading import ReplacesWeights
 from evals.vllm.reporting import ReportsExecution
 from evals.vllm.schedule import Stride
 from evals.vllm.slots import LayerSlots
@@ -45,7 +46,7 @@ def has_plain_cache(runner: Any) -> bool:
     )
 
 
-class LiveWorker(ReportsExecution, _Worker):
+class LiveWorker(ReportsExecution, ReplacesWeights, _Worker):
     """The platform's worker with layer slots; all ranks of a tensor-parallel engine change their path together."""
 
     path_graphs: PathGraphs | None = None

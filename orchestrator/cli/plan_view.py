@@ -145,6 +145,8 @@ def _candidate_table(plan: Plan, settings: Settings, digests: bool) -> Table:
     for candidate in plan.candidates[:_MOST_CANDIDATES]:
         if candidate.build is not None:
             how = "built already" if artifacts.lookup(candidate.build.digest) else "build"
+        elif candidate.live_merge is not None:
+            how = "live merge"
         else:
             how = "live layer path" if candidate.layer_path else "as it is"
         parameters = parameters_text(candidate.parameters)
@@ -192,7 +194,7 @@ def engine_words(engine: EngineSpec) -> str:
 
 def _sweep_data(plan: Plan, done: frozenset[str], cost: PlanCost) -> dict[str, Any]:
     return {
-        "candidates": [c.model_dump(mode="json", exclude={"build"}) for c in plan.candidates],
+        "candidates": [c.model_dump(mode="json", exclude={"build", "live_merge"}) for c in plan.candidates],
         "jobs": [
             {"digest": digest, "kind": job.kind, "cached": digest in done, "needs": list(job.needs)}
             for digest, job in plan.jobs.items()

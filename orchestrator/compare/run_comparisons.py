@@ -190,7 +190,9 @@ def weights_quantization(job: EvalJob, candidate: CandidateRecord) -> str | None
     """Quantization of the weights, or of those they were converted from; None if unknown."""
     if job.engine.quantization is not None:
         return job.engine.quantization
-    sources = f"{job.place.name or ''} {candidate.recipe or ''}"
+    # A live merge replaces the weights of the checkpoint at its place.
+    opened = "" if job.live_merge else job.place.name or ""
+    sources = f"{opened} {candidate.recipe or ''}"
     return (
         WEIGHTS_FROM
         if any(re.search(rf"(?<![\w/.-]){re.escape(n)}(?![\w.-])", sources) for n in DEMO_NAMES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -9,7 +10,9 @@ from pydantic import Field
 
 from evals.engine import Frozen
 from orchestrator.errors import SweepError
-from orchestrator.plan.job import BuildJob, CheckpointPlace, RecipeSource
+from orchestrator.plan.capacity import ClusterFacts
+from orchestrator.plan.job import BuildJob, CheckpointPlace, LiveMerge, RecipeSource
+from orchestrator.plan.live_merges import LiveHost, LiveMerges, NotLive
 from orchestrator.plan.sweep import RecipeEntry, SweepFile
 from orchestrator.settings import Settings
 from recipes.catalog import load_catalog
@@ -37,6 +40,12 @@ class Candidate(Frozen):
     recipe: str | None = Field(default=None, description="Canonical text of its recipe, if it has one.")
     build: BuildJob | None = Field(
         default=None, description="The job that builds its weights, if one is needed."
+    )
+    live_merge: LiveMerge | None = Field(
+        default=None, description="The merge that runs live in the engine of the checkpoint at `place`."
+    )
+    built_because: str | None = Field(
+        default=None, description="Why a merge is built, if it is not by request; the end of a sentence."
     )
     layers: int | None = Field(default=None, description="Number of layers, if known.")
     parameters: int | None = Field(default=None, description="Number of parameters, if known.")
@@ -101,7 +110,14 @@ class Expander:
     """Turns the entries of `recipes` into candidates."""
 
     def __init__(
-        self, file: SweepFile, settings: Settings, base: Candidate, facts: SourceFacts, *, live: bool
+        self,
+        file: SweepFile,
+        settings: Settings,
+        base: Candidate,
+        facts: SourceFacts,
+        *,
+        live: bool,
+        cluster: ClusterFacts | None = None,
     ) -> None:
         self._file = file
         self._sweep = file.sweep
@@ -109,6 +125,7 @@ class Expander:
         self._base = base
         self._facts = facts
         self._live = live
+        self._cluster = cluster
 
     def candidates(self) -> Iterator[Candidate]:
         """One candidate per recipe; a grid expands to many."""
@@ -136,7 +153,7 @@ class Expander:
         elif entry.checkpoint is not None:
             yield self._from_checkpoint(entry.checkpoint, entry.name or entry.checkpoint)
         else:
-            yield self._from_recipe(*self._read(entry, position))
+            yield self._from_recipe(*self._read(entry, position), materialize=entry.materialize)
 
     def _from_path(
         self, path: LayerPath, name: str, source: PinnedSource | None = None, facts: SourceFacts | None = None
@@ -169,18 +186,32 @@ class Expander:
 
     def _from_checkpoint(self, checkpoint: str, name: str) -> Candidate:
         """A checkpoint as it is, of any architecture."""
-        name_of_source = self._sweep.sources.get(checkpoint, checkpoint)
-        source = pin(absolute_place(name_of_source, Path(self._file.folder)), None, home=self._settings.home)
-        facts = describe(source, home=self._settings.home, allow_pickles=self._sweep.allow_pickles)
+        host = self._host(checkpoint)
+        source, facts = host.source, host.facts
         return Candidate(
             name=name,
-            place=CheckpointPlace(name=source.reference),
+            place=host.place,
             weights_digest=source.weights_digest,
             layers=facts.config.n_layers,
             parameters=facts.parameters,
             quantization=quantization_method(facts),
             stored_bytes=quantized_bytes(facts, facts.config.n_layers),
         )
+
+    def _host(self, checkpoint: str) -> LiveHost:
+        """A checkpoint of the sweep, which has an engine in the plan."""
+        name_of_source = self._sweep.sources.get(checkpoint, checkpoint)
+        source = pin(absolute_place(name_of_source, Path(self._file.folder)), None, home=self._settings.home)
+        facts = describe(source, home=self._settings.home, allow_pickles=self._sweep.allow_pickles)
+        return LiveHost(place=CheckpointPlace(name=source.reference), source=source, facts=facts)
+
+    @functools.cached_property
+    def _live_merges(self) -> LiveMerges:
+        """Which merges the engines of the base and of the other checkpoints can run live."""
+        base = PinnedSource(reference=self._base.place.name or "", weights_digest=self._base.weights_digest)
+        hosts = [LiveHost(place=self._base.place, source=base, facts=self._facts)]
+        hosts += [self._host(entry.checkpoint) for entry in self._sweep.recipes if entry.checkpoint]
+        return LiveMerges(self._sweep, hosts, self._settings, self._cluster)
 
     def _read(self, entry: RecipeEntry, position: int) -> tuple[Recipe, str]:
         if entry.catalog is not None:
@@ -193,11 +224,16 @@ class Expander:
             entry.mergekit, origin=f"recipes.{position}.mergekit"
         ), entry.name or f"recipe-{position + 1}"
 
-    def _from_recipe(self, recipe: Recipe, name: str) -> Candidate:
+    def _from_recipe(self, recipe: Recipe, name: str, *, materialize: bool) -> Candidate:
         recipe = recipe.with_sources(self._sweep.sources)
         pins = pin_sources(recipe, Path(self._file.folder), self._settings)
         pickles = self._sweep.allow_pickles
-        facts = {n: describe(p, home=self._settings.home, allow_pickles=pickles) for n, p in pins.items()}
+        adapters = set(map(str, recipe.adapters))
+        facts = {
+            name: describe(source, home=self._settings.home, allow_pickles=pickles)
+            for name, source in pins.items()
+            if name not in adapters
+        }
         layers = {name: f.config.n_layers for name, f in facts.items()}
         dtypes = {name: f.single_dtype for name, f in facts.items() if f.single_dtype}
         as_path = recipe.as_layer_path(layers, dtypes)
@@ -207,6 +243,19 @@ class Expander:
             same = pinned.weights_digest == self._base.weights_digest
             return self._from_path(path, name, None if same else pinned, facts[str(source)])
         job = self._build_job(recipe, pins)
+        by_request = materialize or self._sweep.materialize
+        host = None if by_request else self._live_merges.host_of(recipe, pins, facts)
+        if isinstance(host, LiveHost):
+            return Candidate(
+                name=name,
+                place=host.place,
+                weights_digest=f"recipe:{job.digest}",
+                recipe=recipe.canonical_text,
+                live_merge=LiveMerge(build=job, opened_digest=host.source.weights_digest),
+                layers=host.facts.config.n_layers,
+                parameters=host.facts.parameters,
+                remarks=tuple(recipe.remarks),
+            )
         methods = {quantization_method(f) for f in facts.values()}
         return Candidate(
             name=name,
@@ -214,6 +263,7 @@ class Expander:
             weights_digest=f"recipe:{job.digest}",
             recipe=recipe.canonical_text,
             build=job,
+            built_because=host.reason if isinstance(host, NotLive) else None,
             layers=recipe.n_layers(layers),
             # Copied layers keep their quantization; quantized weights cannot be merged.
             quantization=methods.pop() if len(methods) == 1 else None,

@@ -71,6 +71,15 @@ class BuildJob(Frozen):
         return ()
 
 
+class LiveMerge(Frozen):
+    """A merge whose weights the engine of another checkpoint takes over, without files. Not part of any identity."""
+
+    build: BuildJob = Field(description="The recipe, as the job that would build it.")
+    opened_digest: str = Field(
+        description="Digest of the weights of the checkpoint that the engine is opened with."
+    )
+
+
 class BenchmarkIdentity(Frozen):
     """A benchmark with all that its scores depend on except the weights, the layer path and the engine.
 
@@ -90,7 +99,7 @@ class BenchmarkIdentity(Frozen):
 
 
 # Fields on which an evaluation's result does not depend.
-_NOT_IDENTITY = {"place", "live_layers", "tuning", "alone", "kind"}
+_NOT_IDENTITY = {"place", "live_layers", "live_merge", "tuning", "alone", "kind"}
 
 
 class EvalJob(BenchmarkIdentity):
@@ -106,6 +115,9 @@ class EvalJob(BenchmarkIdentity):
     live_layers: tuple[int, ...] | None = Field(
         default=None,
         description="Layer path that the engine applies; null if built into the weights (not identity).",
+    )
+    live_merge: LiveMerge | None = Field(
+        default=None, description="Merge that the engine's weights are replaced by (not identity)."
     )
     tuning: EngineTuning = Field(
         default_factory=EngineTuning, description="Speed and memory settings (not identity)."
@@ -129,6 +141,11 @@ class EvalJob(BenchmarkIdentity):
     def engine_key(self) -> str:
         """Jobs with the same key can be served by one engine, one after another."""
         return digest_of({"place": self.place.model_dump(), "engine": self.engine.digest})
+
+    @property
+    def opened_digest(self) -> str:
+        """Digest of the weights in `place`, which the engine is opened with."""
+        return self.live_merge.opened_digest if self.live_merge else self.weights_digest
 
     @property
     def is_probe(self) -> bool:

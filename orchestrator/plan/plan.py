@@ -153,7 +153,7 @@ def make_plan(
     resolved = resolve_suites(sweep, Path(file.folder), suites or {})
     measures, missing = measures_of(sweep, facts, settings, resolved)
     engines = [(entry, installed(entry.kind)) for entry in sweep.engines]
-    expander = Expander(file, settings, base, facts, live=_runs_live(sweep, facts))
+    expander = Expander(file, settings, base, facts, live=_runs_live(sweep, facts), cluster=cluster)
     candidates = [base, *expander.candidates()]
     _check_names(candidates, file)
     sizes = Sizes(candidates, facts, live=_runs_live(sweep, facts))
@@ -174,6 +174,7 @@ def make_plan(
         missing=tuple(missing),
         notes=(
             *_path_notes(sweep, facts, candidates),
+            *_merge_notes(candidates),
             *_size_notes(sweep, candidates, needs, evals, cluster),
         ),
         tensor_parallel=tensor_parallel,
@@ -217,6 +218,7 @@ def _evals(
                     **measure.identity_fields(),
                     place=place,
                     live_layers=layers,
+                    live_merge=candidate.live_merge,
                     tuning=tuning,
                 )
                 yield PlannedEval(candidate=candidate.name, job=job)
@@ -257,6 +259,17 @@ def _path_notes(sweep: Sweep, facts: SourceFacts, candidates: list[Candidate]) -
     )
     built_for_mode = _runs_live(without_mode, facts) and not _runs_live(sweep, facts)
     return (_PATHS_BUILT,) if has_paths and built_for_mode else ()
+
+
+def _merge_notes(candidates: list[Candidate]) -> Iterator[str]:
+    """One note for each reason why merges are built, with the names of the first ones."""
+    names_by_reason: dict[str, list[str]] = {}
+    for candidate in candidates:
+        if candidate.built_because is not None:
+            names_by_reason.setdefault(candidate.built_because, []).append(candidate.name)
+    for reason, names in names_by_reason.items():
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        yield f"Built instead of run live: {', '.join(names[:3])}{more}: {reason}."
 
 
 def _slots(candidates: list[Candidate]) -> dict[CheckpointPlace, int]:

@@ -64,6 +64,12 @@ class RecipeEntry(Frozen):
         description="A checkpoint as it is: a directory, an embedded name, or `org/name@commit`.",
     )
 
+    materialize: bool = Field(
+        default=False,
+        exclude_if=_is_unset,
+        description="Whether a merge is built even if it could run live.",
+    )
+
     @model_validator(mode="before")
     @classmethod
     def _short_block(cls, value: Any) -> Any:
@@ -76,6 +82,10 @@ class RecipeEntry(Frozen):
         kinds = [name for name in names if getattr(self, name) is not None]
         if len(kinds) != 1:
             raise ValueError(f"give exactly one of {', '.join(names)} (found {', '.join(kinds) or 'none'})")
+        if self.materialize and kinds[0] not in ("mergekit", "file", "catalog"):
+            raise ValueError(
+                "only a merge has `materialize`; set it for the whole sweep to build layer paths"
+            )
         if self.grid is not None and self.name is not None:
             raise ValueError("a grid names its layer paths itself; leave `name` out")
         if self.layer_path is not None:
@@ -211,7 +221,9 @@ class Sweep(Frozen):
     )
     seeds: Seeds = Field(default_factory=Seeds, description="The harness's seeds.")
     build_seed: int = Field(default=0, ge=0, description="Seed of merge methods that draw random numbers.")
-    materialize: bool = Field(default=False, description="Whether layer paths are built instead of run live.")
+    materialize: bool = Field(
+        default=False, description="Whether layer paths and merges are built instead of run live."
+    )
     trust_remote_code: bool = Field(
         default=False, description="Whether code that comes with a checkpoint may run."
     )

@@ -16,7 +16,7 @@ from sqlalchemy.dialects import postgresql
 from evals.engine import EngineTuning
 from evals.scores import Alarm, BenchmarkScore, Score
 from orchestrator.errors import StoreError
-from orchestrator.plan.job import BuildJob, CheckpointPlace, EvalJob, job_from_json
+from orchestrator.plan.job import BuildJob, CheckpointPlace, EvalJob, LiveMerge, job_from_json
 from orchestrator.provenance import Hardware, Provenance
 from orchestrator.store.leaderboard import EvaluationRecord
 from orchestrator.store.records import (
@@ -97,17 +97,18 @@ def attempt_record(row: AnyRow) -> AttemptRecord:
 
 
 def run_spec(job: BuildJob | EvalJob) -> str:
-    """JSON of a run's part of a job: a whole build, or place and tuning of an evaluation."""
+    """JSON of a run's part of a job: a whole build, or place, tuning and live merge of an evaluation."""
     if isinstance(job, BuildJob):
         return job.model_dump_json()
-    return _eval_spec(job.place, job.tuning)
+    return _eval_spec(job.place, job.tuning, job.live_merge)
 
 
 @lru_cache(maxsize=1024)
-def _eval_spec(place: CheckpointPlace, tuning: EngineTuning) -> str:
+def _eval_spec(place: CheckpointPlace, tuning: EngineTuning, live_merge: LiveMerge | None) -> str:
     whole = {
         "place": place.model_dump(exclude_defaults=True),
         "tuning": tuning.model_dump(exclude_defaults=True),
+        "live_merge": live_merge.model_dump(mode="json") if live_merge else None,
     }
     return json.dumps({name: part for name, part in whole.items() if part})
 

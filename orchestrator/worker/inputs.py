@@ -9,11 +9,12 @@ from evals.probes import get_probe
 from evals.suite import suite_with
 from evals.task_files import task_digest
 from orchestrator.errors import PlanOutdated
-from orchestrator.plan.job import CheckpointPlace, EvalJob
+from orchestrator.plan.job import CheckpointPlace, EvalJob, LiveMerge
 from orchestrator.provenance import libraries_identity, scorer_identity
 from orchestrator.settings import WorkerContext
 from recipes.artifact import ArtifactLeases, ArtifactStore
 from recipes.errors import ArtifactError
+from recipes.merge import MergedWeights
 from recipes.verification import verified_source
 
 
@@ -40,6 +41,23 @@ class Inputs:
             )
         self._leases.acquire(digest)
         return self._artifacts.verify(digest).path
+
+    def merged(self, live: LiveMerge, digest: str) -> MergedWeights:
+        """The weights of a live merge, its sources verified. Raises CheckpointChanged if a source is not the planned one."""
+        job, home = live.build, self._context.home_path
+        return MergedWeights(
+            recipe=job.recipe,
+            digest=digest,
+            sources=tuple(
+                (
+                    s.name,
+                    verified_source(s.place, s.weights_digest, home=home, allow_pickles=job.allow_pickles),
+                )
+                for s in job.sources
+            ),
+            seed=job.seed,
+            trust_remote_code=job.trust_remote_code,
+        )
 
     def require_planned(self, job: EvalJob, mirror: Path | None) -> None:
         """Raise PlanOutdated or DatasetChanged if this node's definitions or data differ from the plan."""

@@ -118,6 +118,7 @@ class EngineHost:
         with _captured(log):
             engine = self._engine_for(job)
             self._inputs.require_planned(job, self._mirror)
+            self._load(engine, job)
             engine.set_layer_path(job.live_layers)
             may_be_more = help_out(
                 engine,
@@ -153,6 +154,7 @@ class EngineHost:
         self, engine: PathEngine, job: EvalJob, report: _ProgressFile, started: datetime
     ) -> EvalOutcome:
         self._require_planned(job)
+        self._load(engine, job)
         engine.set_layer_path(job.live_layers)
         suite = suite_with(job.suite, job.benchmark, job.benchmark_digest)
         samples = self._samples_path(job)
@@ -177,6 +179,7 @@ class EngineHost:
         started = datetime.now(UTC)
         for job in jobs:
             self._require_planned(job)
+        self._load(engine, jobs[0])  # jobs of one batch differ only in their layer path
         run = ProbeRun(engine, jobs[0].benchmark, jobs[0].settings)
         for job, result in zip(jobs, run.measure([j.live_layers for j in jobs], report.count), strict=True):
             if isinstance(result, ProbeError):
@@ -210,26 +213,43 @@ class EngineHost:
 
         Called before an evaluation, which reads tokenizer and data by name, and after it, to detect changes.
         """
-        self._inputs.checkpoint(job.place, job.weights_digest)
+        self._inputs.checkpoint(job.place, job.opened_digest)
         self._inputs.require_planned(job, self._mirror)
+
+    def _load(self, engine: PathEngine, job: EvalJob) -> None:
+        """Make the engine hold the weights of a job: a live merge, or the checkpoint's own after one.
+
+        The engine is closed if that fails, so that the next job opens it with whole weights.
+        """
+        digest = job.weights_digest if job.live_merge else None
+        if engine.weights.whole and engine.weights.digest == digest:
+            return
+        try:
+            merged = self._inputs.merged(job.live_merge, job.weights_digest) if job.live_merge else None
+            engine.load_weights(merged)
+            if job.live_merge:
+                self._inputs.merged(job.live_merge, job.weights_digest)  # no source changed while it was read
+        except BaseException:
+            self.close()
+            raise
 
     def _engine_for(self, job: EvalJob, on_start: Callable[[], None] = lambda: None) -> PathEngine:
         """The engine of a job; its weights are verified before and after they are loaded."""
-        holds = (job.engine_key, job.weights_digest)
-        checkpoint = self._inputs.checkpoint(job.place, job.weights_digest)
+        holds = (job.engine_key, job.opened_digest)
+        checkpoint = self._inputs.checkpoint(job.place, job.opened_digest)
         if self._engine is not None and self._holds == holds:
             return self._engine
         self.close()
         on_start()
         self._inputs.checkpoint(
-            job.place, job.weights_digest
+            job.place, job.opened_digest
         )  # leased again, since closing released the lease
         begun = time.monotonic()
         self._opened_for = job
         self._engine = open_engine(job.engine, checkpoint, job.tuning)
         self._start_s = time.monotonic() - begun
         self._holds = holds
-        self._inputs.checkpoint(job.place, job.weights_digest)
+        self._inputs.checkpoint(job.place, job.opened_digest)
         return self._engine
 
 

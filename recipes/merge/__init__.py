@@ -1,12 +1,17 @@
-"""Builds recipes: stages that only copy layers by copying bytes, all others by mergekit in a separate process.
+"""Builds recipes: stages that only copy layers by copying bytes, all others by mergekit in a separate process; or streams them.
 
 build             builds a recipe, stage by stage, into one checkpoint directory
 process           client of the mergekit process: requests, progress, failures
-mergekit_worker   the mergekit process; the only module that imports mergekit
+mergekit_worker   the mergekit process
+live              live merges: the tensors of the build, without files
+mergekit_tensors  mergekit in this process, for live merges; with mergekit_worker the only module that imports mergekit
+source_pool       open weight files, shared by all live merges of a process
+stage_inputs      what the stages of a recipe read: directories, checkpoints, documents
 """
 
 from recipes.merge.build import BuildOptions, BuildProgress, build
+from recipes.merge.live import MergedWeights
 from recipes.merge.mergekit_worker import merge_methods
 from recipes.merge.process import MergekitProcess
 
-__all__ = ["BuildOptions", "BuildProgress", "MergekitProcess", "build", "merge_methods"]
+__all__ = ["BuildOptions", "BuildProgress", "MergedWeights", "MergekitProcess", "build", "merge_methods"]

@@ -20,7 +20,7 @@ from recipes.tensor_file import Frozen
 
 Emit = Callable[[dict[str, Any]], None]
 
-_OUT_CONFIG = "_model_out_config"
+OUT_CONFIG = "_model_out_config"
 """mergekit's function that creates the output config; patched below."""
 
 _PROGRESS_STEP_BYTES = 16_000_000
@@ -86,17 +86,17 @@ def _merge(request: MergeRequest, emit: Emit) -> None:
         quiet=True,
     )
     _patch_writer(emit)
-    make_config = getattr(merge, _OUT_CONFIG)
-    setattr(merge, _OUT_CONFIG, _with_layer_settings(make_config, request.layer_settings))
+    make_config = getattr(merge, OUT_CONFIG)
+    setattr(merge, OUT_CONFIG, with_layer_settings(make_config, request.layer_settings))
     LoaderCache.loaders.clear()
     try:
-        merge.run_merge(_ordered_configuration(request.document), request.out, options)
+        merge.run_merge(ordered_configuration(request.document), request.out, options)
     finally:
         LoaderCache.loaders.clear()
-        setattr(merge, _OUT_CONFIG, make_config)
+        setattr(merge, OUT_CONFIG, make_config)
 
 
-def _ordered_configuration(document: dict[str, Any]) -> Any:
+def ordered_configuration(document: dict[str, Any]) -> Any:
     """mergekit's configuration with the models in the order of the recipe.
 
     mergekit iterates over a set of strings, whose order differs between processes, and takes config, tokenizer and the
@@ -120,7 +120,7 @@ def _ordered_configuration(document: dict[str, Any]) -> Any:
     return Ordered.model_validate(document)
 
 
-def _with_layer_settings(make_config: Callable[..., Any], settings: dict[str, Any]) -> Callable[..., Any]:
+def with_layer_settings(make_config: Callable[..., Any], settings: dict[str, Any]) -> Callable[..., Any]:
     """Wrap mergekit's function that creates the output config to also set the per-layer settings.
 
     mergekit only sets the number of layers; transformers then refuses to save the config after the weights are written.

@@ -81,6 +81,8 @@ def shown(plan: Plan, digest: str) -> str | None:
             assert made is not None
             assert isinstance(made.job, BuildJob)
             build = made.job
+        elif isinstance(job, EvalJob) and job.live_merge is not None:
+            build = job.live_merge.build
         return repeat_command(job, found.candidates[0], base_place(pages, run), build)
 
 
@@ -157,7 +159,7 @@ def test_two_sides_are_put_into_one_sweep_with_the_settings_of_the_first(
         name: EvaluatedSide(
             candidate=_record(number, name, planned.job),
             job=planned.job,
-            build=next((b for b in plan.builds if b.digest == planned.job.place.artifact), None),
+            build=planned.job.live_merge.build if planned.job.live_merge else None,
             benchmarks=(planned.job.benchmark,),
         )
         for number, (name, planned) in enumerate(first.items())

@@ -14,33 +14,13 @@ import pytest
 from recipes.checkpoint import Checkpoint
 from recipes.errors import BuildError, CheckpointError, RecipeError, RecipeSyntaxError
 from recipes.merge import BuildOptions, BuildProgress, MergekitProcess, build
-from recipes.recipe import METHODS, BasePolicy, Recipe
+from recipes.recipe import METHODS, Recipe
 from tests.support.by_mergekit import SEED, Command, assert_same_tensors, config_of, run_mergekit, tensors_of
+from tests.support.merge_recipes import SOURCES, method_recipe, sources_in
 from tests.support.tiny_checkpoints import tiny_checkpoint, tiny_of_type
 
 LAYERS = 4
 OPTIONS = BuildOptions(seed=SEED, threads=1)
-SOURCES = ("org/base", "org/one", "org/two")
-
-
-def method_recipe(name: str) -> str:
-    """A recipe with three sources, or two where the method takes no more, and gradients and filters where it can."""
-    method = METHODS[name]
-    models = ["org/one", "org/two"] if method.max_inputs != 2 else ["org/one"]
-    own = {"weight": [0.9, 0.3], "density": 0.6}
-    reads = {rule.name for rule in method.parameters}
-    parameters = {key: value for key, value in own.items() if key in reads}
-    given = {"t": [{"filter": "mlp", "value": [0, 1]}, {"value": 0.4}]} if name == "slerp" else {"t": 0.002}
-    document = {
-        "merge_method": name,
-        "models": [{"model": model} | ({"parameters": parameters} if parameters else {}) for model in models],
-        "dtype": "bfloat16",
-        "parameters": {key: value for key, value in given.items() if key in reads},
-    }
-    if method.base is not BasePolicy.IGNORED:
-        document["base_model"] = "org/base"
-    return json.dumps(document)
-
 
 SCALED = """
 merge_method: passthrough
@@ -97,10 +77,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def one_slice(model: str, first: int, end: int) -> dict[str, Any]:
     return {"sources": [{"model": model, "layer_range": [first, end]}]}
-
-
-def sources_in(folder: Path) -> dict[str, Path]:
-    return {name: folder / name for name in SOURCES}
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ recipes:
   - "(1, 2)"
   - {{name: baseline again, layer_path: "(0, 0)"}}
   - name: merged
+    materialize: true
     mergekit:
       slices:
         - sources: [{{model: {base}, layer_range: [0, 4]}}, {{model: {other}, layer_range: [0, 4]}}]

@@ -87,7 +87,7 @@ def evaluated_side(pages: Pages, run: RunRecord, scores: CandidateScores) -> Eva
     detail = data.fixed(pages.job_detail, scores.evaluations[0].job_digest, run.id)
     if detail is None or not isinstance(detail.job, EvalJob):
         return None
-    build = None
+    build = detail.job.live_merge.build if detail.job.live_merge else None
     if detail.job.place.artifact is not None:
         built = data.fixed(pages.job_detail, detail.job.place.artifact, run.id)
         build = built.job if built is not None and isinstance(built.job, BuildJob) else None

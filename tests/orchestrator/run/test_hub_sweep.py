@@ -39,6 +39,7 @@ BASE = "meta-llama/Meta-Llama-3.1-70B-Instruct"
 OTHER = "nvidia/Llama-3.1-Nemotron-70B-Instruct-HF"
 MERGE = f"""
   - name: {OTHER} slerp
+    materialize: true
     mergekit:
       slices:
         - sources: [{{model: {BASE}, layer_range: [0, 9]}}, {{model: {OTHER}, layer_range: [0, 9]}}]
