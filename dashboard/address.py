@@ -43,6 +43,7 @@ class View(StrEnum):
     COMPARE = "compare"
     RECIPE = "recipe"
     LAYERS = "layers"
+    SEARCH = "search"
     CLAIMS = "claims"
     JOB = "job"
     CARD = "card"

@@ -15,7 +15,7 @@ from dashboard.comparisons import Comparer
 from dashboard.components.code import let_copy
 from dashboard.components.readable import make_readable
 from dashboard.pages import card as card_view
-from dashboard.pages import claims, compare, job, layer_map, leaderboard, overview
+from dashboard.pages import claims, compare, job, layer_map, leaderboard, merge_search, overview
 from dashboard.pages import recipe as recipe_view
 from dashboard.runs import parts_of_scans, run_labels
 from evals.errors import EvaluationError
@@ -39,6 +39,7 @@ _PAGES: dict[View, tuple[str, str, Callable[[Pages, RunRecord | None], None]]] =
     View.COMPARE: ("Compare two", ":material/compare_arrows:", compare.show),
     View.RECIPE: ("Recipe", ":material/receipt_long:", recipe_view.show),
     View.LAYERS: ("Layer map", ":material/grid_on:", layer_map.show),
+    View.SEARCH: ("Search", ":material/query_stats:", merge_search.show),
     View.CLAIMS: ("Claims", ":material/fact_check:", claims.show),
     View.JOB: ("Job", ":material/manufacturing:", job.show),
     View.CARD: ("Card", ":material/description:", card_view.show),
@@ -47,7 +48,7 @@ _PAGES: dict[View, tuple[str, str, Callable[[Pages, RunRecord | None], None]]] =
 
 _OF_ONE_RUN = (
     *("page", "base", "cand", "pins", "ticks", "show", "bench"),
-    *("suite", "engine", "subset", "doc", "q"),
+    *("suite", "engine", "subset", "doc", "q", "chart"),
 )
 """URL parameters that mean something within one run only."""
 

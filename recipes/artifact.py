@@ -172,6 +172,12 @@ class ArtifactStore:
                     leased += (artifact.digest,)
         return Pruned(evicted=evicted, kept_bytes=kept_bytes, leased=leased)
 
+    def evict(self, digest: str) -> bool:
+        """Delete one artifact, if it exists; False if it is leased."""
+        with self._os_errors_explained():
+            self._create_folders()
+            return self._evict_unless_leased(_check_digest(digest))
+
     # --- inside -----------------------------------------------------------------------------------------------------
 
     def _create_folders(self) -> None:

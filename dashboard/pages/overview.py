@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import streamlit as st
@@ -11,6 +11,7 @@ from dashboard import address, data, widgets
 from dashboard.address import View
 from dashboard.pages import live_run
 from dashboard.pages.imported import imported_runs
+from dashboard.pages.merge_search import show_merge_verdict
 from dashboard.report_button import report_button
 from dashboard.runs import parts_of_scans, run_end, seconds_between, suites_of
 from dashboard.scan_verdict import link_confirmed_benchmarks, scan_of_run, scan_verdict, show_scan_verdict
@@ -20,7 +21,7 @@ from evals.scores import PROBE_SUITE
 from orchestrator.charts import SMOKE_WARNING
 from orchestrator.display.format import duration, moment
 from orchestrator.display.text_safety import escaped, line
-from orchestrator.store.pages import Pages
+from orchestrator.store.pages import Column, Pages
 from orchestrator.store.records import ENDED, JobCounts, RunRecord, RunState
 
 _RUNS_PER_PAGE = 12
@@ -106,26 +107,20 @@ def _suites(pages: Pages, run_id: str) -> str:
 def _result(pages: Pages, run: RunRecord, progress: JobCounts) -> None:
     """Draw the verdict of a run, of all its suites, with links to its pages."""
     columns = data.fixed(pages.columns, run.id)
-    links: list[tuple[View, str]] = []
-    suites = list(dict.fromkeys(column.suite for column in columns))
-    scan = scan_of_run(pages, run) if PROBE_SUITE in suites else None
-    if PROBE_SUITE in suites:
+    merges = data.live(pages.search_view, run.id)
+    scan = None
+    if merges is not None:
+        show_merge_verdict(merges)
+        links = [(View.SEARCH, "Merges and pictures")]
+    elif any(column.suite == PROBE_SUITE for column in columns):
+        scan = scan_of_run(pages, run)
         if scan is not None:
             show_scan_verdict(scan_verdict(pages, scan), warning_of(PROBE_SUITE))
-        links.append((View.LAYERS, "Map and best path"))
-    benchmarks = [column for column in columns if column.suite != PROBE_SUITE]
-    if benchmarks and PROBE_SUITE not in suites:
-        whole = verdict_of_run(pages, run, column=benchmarks[0])
-        if whole is not None and whole.standings:
-            show_verdict(
-                whole.verdict,
-                n_waiting=whole.n_waiting,
-                remaining_s=whole.remaining_s,
-                smoke=warning_of(benchmarks[0].suite) == SMOKE_WARNING,
-                counts=True,
-            )
-        elif whole is not None:
-            st.caption("One checkpoint was scored: there is nothing to compare it with in this run.")
+        links = [(View.LAYERS, "Map and best path")]
+    else:
+        links = []
+        _verdict(pages, run, columns)
+    benchmarks = any(column.suite != PROBE_SUITE for column in columns)
     if benchmarks:
         links.insert(0, (View.LEADERBOARD, "All recipes and scores"))
     if not columns:
@@ -137,6 +132,21 @@ def _result(pages: Pages, run: RunRecord, progress: JobCounts) -> None:
         address.link(View.JOB, "All jobs", run=run.id)
         if columns:
             report_button(run.name, run_id=run.id)
+
+
+def _verdict(pages: Pages, run: RunRecord, columns: Sequence[Column]) -> None:
+    """Draw the verdict of the candidates on benchmarks."""
+    whole = verdict_of_run(pages, run, column=columns[0]) if columns else None
+    if whole is not None and whole.standings:
+        show_verdict(
+            whole.verdict,
+            n_waiting=whole.n_waiting,
+            remaining_s=whole.remaining_s,
+            smoke=warning_of(columns[0].suite) == SMOKE_WARNING,
+            counts=True,
+        )
+    elif whole is not None:
+        st.caption("One checkpoint was scored: there is nothing to compare it with in this run.")
 
 
 def _runs(pages: Pages) -> None:

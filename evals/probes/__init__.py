@@ -15,6 +15,8 @@ from evals.probes.confirmation import (
     Gain,
     Measured,
     confirm,
+    detectable_gain,
+    judge_gain,
     measure_gain,
 )
 from evals.probes.probe import AnyProbe, Probe, Request, Result
@@ -58,7 +60,9 @@ __all__ = [
     "Scoring",
     "Split",
     "confirm",
+    "detectable_gain",
     "get_probe",
+    "judge_gain",
     "measure_gain",
     "natural_template",
     "probe_keys",

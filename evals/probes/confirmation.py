@@ -243,7 +243,7 @@ def confirm(
                 p_confirmed=p_holm,
                 p_tried=p_tried,
                 p_worse_tried=p_worse_tried,
-                finding=_judge_gain(gain, (p_tried, p_holm, p_worse_tried), alpha),
+                finding=judge_gain(gain, (p_tried, p_holm, p_worse_tried), alpha),
                 benchmarks=_benchmark_gains((benchmarks or {}).get(path.layers, {}), tests),
             )
         )
@@ -258,7 +258,7 @@ def confirm(
         levels=dict(levels or {}),
         paths=tuple(paths),
         shrinkage=shrinkage([path.search.delta for path in paths], [gain.delta for gain in confirmed_gains]),
-        detectable=_detectable_gain([gain.stderr for gain in confirmed_gains], alpha / count),
+        detectable=detectable_gain([gain.stderr for gain in confirmed_gains], alpha / count),
     )
 
 
@@ -278,7 +278,7 @@ def _check_disjoint(search: Measured, confirmation: Measured) -> None:
         )
 
 
-def _judge_gain(gain: Gain, p_values: tuple[float, float, float], alpha: float) -> Finding:
+def judge_gain(gain: Gain, p_values: tuple[float, float, float], alpha: float) -> Finding:
     """The verdict; `p_values` are corrected for all tried paths, for the confirmed ones, and of a loss for all tried paths."""
     p_tried, p_confirmed, p_worse_tried = p_values
     if gain.interval.low > 0 and p_confirmed <= alpha:
@@ -295,6 +295,6 @@ def _benchmark_gains(deltas: Mapping[str, Delta], tests: int) -> tuple[Benchmark
     )
 
 
-def _detectable_gain(stderrs: Sequence[float], level: float) -> float:
+def detectable_gain(stderrs: Sequence[float], level: float) -> float:
     """Gain that is detected with power 0.8 at this level, given the median standard error."""
     return float(stats.norm.isf(level) + stats.norm.isf(0.2)) * statistics.median(stderrs)

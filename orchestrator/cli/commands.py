@@ -27,7 +27,9 @@ COMMANDS: Table = {
         "scan": CommandEntry(
             "Brain scan: run every block of layers twice, ask probes, confirm the best.", "scan:scan"
         ),
-        "search": CommandEntry("Search layer paths beyond the scan's grid.", "search:search"),
+        "search": CommandEntry(
+            "Search layer paths beyond the scan's grid, or the numbers of a merge.", "search:search"
+        ),
     },
     "Results": {
         "compare": CommandEntry(

@@ -39,6 +39,8 @@ def sweep_file(path: Path) -> SweepFile:
             "checks it."
         )
     data = first_document(path)
+    if isinstance(data, dict) and {"recipe", "objectives", "budget"} <= set(data):
+        raise SweepError(f"{path} is a search over merges, not a sweep: `mergeboard search {path}` runs it.")
     if is_recipe(data):
         raise SweepError(_wrap(path, Recipe.load(path), {"file": path.name}))
     return load_sweep(path)

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from orchestrator.cli import options
 
+if TYPE_CHECKING:
+    from orchestrator.settings import Settings
+
+_SUFFIXES = (".yaml", ".yml")
+
 
 def search(
-    checkpoint: options.Checkpoint,
+    context: typer.Context,
+    checkpoint: Annotated[
+        str,
+        typer.Argument(
+            metavar="CHECKPOINT|SEARCH.yaml",
+            help="A checkpoint, to search its layer paths; or a search file, to search the numbers of a merge.",
+            show_default=False,
+        ),
+    ],
     seed_run: Annotated[
         str | None,
         typer.Option(
@@ -58,11 +72,15 @@ def search(
     verbose: options.Verbose = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Beyond the grid: several blocks, repeats and skips by beam search, then halving over fidelity and confirmation.
+    """Search layer paths beyond the grid, or the weights, densities and layers of a merge by a search file.
+
+    Layer paths: several blocks, repeats and skips by beam search, then halving over fidelity and confirmation. Merges: Gaussian
+    process, TPE, CMA-ES or random search, then confirmation against every parent; all that it takes is in its file.
 
     \b
     Example:
       mergeboard search demo/SmolLM2-135M-Instruct --from scan-smollm2-135m-instruct --width 4
+      mergeboard search my-search.yaml
     """
     from orchestrator.cli.console import wide_console
     from orchestrator.cli.inputs import run_of
@@ -76,6 +94,10 @@ def search(
     from orchestrator.settings import Settings
 
     settings = Settings.from_environment()
+    if checkpoint.lower().endswith(_SUFFIXES):
+        _refuse_options(context)
+        _search_merges(Path(checkpoint), settings, address, quiet=quiet, as_json=as_json)
+        return
     request = SearchRequest(
         scan=request_of(
             checkpoint=checkpoint,
@@ -108,3 +130,68 @@ def search(
         print(json.dumps({**report.model_dump(mode="json"), "conclusion": report.conclusion}))
         return
     print_search(report, wide_console())
+
+
+def _refuse_options(context: typer.Context) -> None:
+    """Raise SweepError for options about layer paths beside a search file."""
+    from orchestrator.errors import SweepError
+
+    general = {"context", "checkpoint", "address", "quiet", "verbose", "as_json"}
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        source = context.get_parameter_source(name)
+        if name not in general and source is not None and source.name == "COMMANDLINE":
+            raise SweepError(
+                f"{parameter.opts[0]} is about layer paths; a search over merges takes everything from its file: `mergeboard sweep "
+                "fields --search` lists its fields."
+            )
+
+
+def _search_merges(
+    path: Path, settings: Settings, address: str | None, *, quiet: bool, as_json: bool
+) -> None:
+    """Run a search file, print its tables and write its folder."""
+    import shlex
+
+    from orchestrator.cli.console import wide_console
+    from orchestrator.cli.interrupts import interruptible, stopped
+    from orchestrator.cli.progress_parts import reporting
+    from orchestrator.cluster import disconnect
+    from orchestrator.search.grid_scan import ground_of
+    from orchestrator.search.merges.files import write_merge_search
+    from orchestrator.search.merges.run import run_merge_search
+    from orchestrator.search.merges.search_file import load_search
+    from orchestrator.search.merges.tables import print_merge_search
+
+    file = load_search(path)
+    with interruptible(stopped):
+        try:
+            view = run_merge_search(file, settings, reporting(quiet), ground_of(settings, address))
+        finally:
+            disconnect()
+    folder = settings.home / "searches" / view.report.run_id
+    files = write_merge_search(file, view, folder)
+    build = f"mergeboard build {shlex.quote(str(files[0]))} --out {shlex.quote(file.search.name)}"
+    c = view.report.confirmation
+    card = (
+        f"mergeboard card {shlex.quote(f'trial {view.report.winner}')} --run {c.suite_run_id}"
+        if c and c.suite_run_id
+        else None
+    )
+    if as_json:
+        result = view.model_dump(mode="json") | {
+            "conclusion": view.report.conclusion,
+            "build": build,
+            "card": card,
+        }
+        print(json.dumps(result | {"files": [str(each) for each in files]}))
+        return
+    console = wide_console()
+    print_merge_search(view, console)
+    lines = [
+        f"\nRun {view.report.run_id}; trial {view.report.winner} did best on the other questions. Build it: {build}",
+        f"Its card: {card}" if card else "Its card needs benchmark scores: name a suite under `confirm`.",
+        f"Pictures, trials and report: {folder / 'search.html'} and beside it",
+    ]
+    for text in lines:
+        console.print(text, markup=False, soft_wrap=True)

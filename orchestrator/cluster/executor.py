@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from pydantic import Field
 
 from evals.engine import Frozen
 from orchestrator.cluster.queue import Batch, ReadyJobs
+from orchestrator.plan.estimate import EngineNeed
 from orchestrator.plan.job import Task
 from orchestrator.store.records import Failure, Outcome
 
@@ -35,6 +36,9 @@ class Executor(Protocol):
 
     `ReadyJobs` is a view of the run's state: an executor copies what it keeps before it returns.
     """
+
+    def expect(self, needs: Mapping[str, EngineNeed]) -> None:
+        """Take the memory needs of further engines, by engine key."""
 
     def pick(self, ready: ReadyJobs) -> list[Batch]:
         """Select the batches of ready jobs that can start now."""

@@ -77,6 +77,10 @@ class RayExecutor:
         self._growth = Growth()
         self._homeless = Homeless()
 
+    def expect(self, needs: Mapping[str, EngineNeed]) -> None:
+        """Take the memory needs of further engines, by engine key."""
+        self._needs.update(needs)
+
     def pick(self, ready: ReadyJobs) -> list[Batch]:
         """Select what can start now: builds, jobs of idle engines, then new engines, the largest first."""
         self._look_around()

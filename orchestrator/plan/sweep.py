@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
@@ -57,7 +57,9 @@ class RecipeEntry(Frozen):
         default=None,
         description="Many (i, j) in one line; `variant=attention` and others as in `layer_path`.",
     )
-    mergekit: dict[str, Any] | None = Field(default=None, description="A mergekit document.")
+    mergekit: dict[str, Any] | list[dict[str, Any]] | None = Field(
+        default=None, description="A mergekit document, or a list of them for several stages."
+    )
     file: StorableText | None = Field(
         default=None, description="A file with a mergekit document, beside the sweep file."
     )
@@ -358,7 +360,12 @@ def parse_sweep(
 
 
 def first_error(
-    error: ValidationError, document: YamlDocument, origin: str, options: Mapping[str, str] | None = None
+    error: ValidationError,
+    document: YamlDocument,
+    origin: str,
+    options: Mapping[str, str] | None = None,
+    *,
+    model: type[BaseModel] = Sweep,
 ) -> str:
     """The first validation error as `file:line: field: what is wrong`, or as `option: what is wrong`."""
     errors = error.errors(include_url=False)
@@ -368,11 +375,11 @@ def first_error(
     # A misspelt field is also reported as missing: report the misspelling.
     first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
     location = tuple(part for part in first["loc"] if not (isinstance(part, str) and "[" in part))
-    field = ".".join(str(part) for part in location) or "sweep"
+    field = ".".join(str(part) for part in location) or ("sweep" if model is Sweep else "search")
     line = document.line_of(location)
     problem = str(first["msg"]).removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
-        problem = _unknown_field(str(first["loc"][-1]), location)
+        problem = _unknown_field(str(first["loc"][-1]), _record_at(model, location[:-1]))
     n_more = len(errors) - 1
     suffix = f" ({n_more} more)" if n_more else ""
     if options:
@@ -380,20 +387,21 @@ def first_error(
     return f"{origin}:{line}: {field}: {problem}{suffix}"
 
 
-def _unknown_field(name: str, location: tuple[int | str, ...]) -> str:
-    """Message for an unknown field, with the closest known one."""
+def _record_at(model: type[BaseModel], location: Sequence[int | str]) -> type[BaseModel]:
+    """The record of a field, or of the entries of a field that holds several."""
+    for part in location:
+        if isinstance(part, str) and part in model.model_fields:
+            annotation = model.model_fields[part].annotation
+            kinds = (annotation, *get_args(annotation))
+            records = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
+            model = records[0] if records else model
+    return model
+
+
+def _unknown_field(name: str, model: type[BaseModel]) -> str:
+    """Message for an unknown field of a record, with the closest known one."""
     import difflib
 
-    model: type[BaseModel] = Sweep
-    if location and location[0] in ("recipes", "suites", "engines", "seeds", "decide") and len(location) > 1:
-        models: dict[str, type[BaseModel]] = {
-            "recipes": RecipeEntry,
-            "suites": SuiteEntry,
-            "engines": EngineEntry,
-            "seeds": Seeds,
-            "decide": DecideEntry,
-        }
-        model = models[str(location[0])]
     matches = difflib.get_close_matches(name, model.model_fields, n=1)
     hint = f"did you mean `{matches[0]}`?" if matches else f"known fields: {', '.join(model.model_fields)}."
     return f"there is no such field; {hint}"

@@ -10,6 +10,7 @@ from orchestrator.compare.run_comparisons import results_of_run
 from orchestrator.plan.candidates import BASE_NAME
 from orchestrator.report.claims_report import claims_report
 from orchestrator.report.comparison_report import comparison_report
+from orchestrator.report.merge_search_report import merge_search_report
 from orchestrator.report.page import ReportPage
 from orchestrator.report.request import ReportRequest, find_subject
 from orchestrator.report.run_report import nothing_scored, run_report
@@ -37,6 +38,9 @@ def build_report(
     if subject.run_id is None:
         return comparison_report(store, subject.candidates, request.base or BASE_NAME, request, home, now=now)
     run = store.run(subject.run_id)
+    view = store.search_view(run.id)
+    if view is not None:
+        return merge_search_report(store, run, view, request, now=now)
     if asks_probes(store, run.id):
         return scan_report(store, run, request, home, now=now)
     results = results_of_run(store, run.id)

@@ -18,6 +18,7 @@ from orchestrator.report.page import (
     ReportLine,
     ReportMap,
     ReportPage,
+    ReportPicture,
     ReportTable,
     ReportTone,
     SequenceList,
@@ -55,6 +56,7 @@ def _block(block: ReportBlock) -> str:
         "facts": _facts,
         "lines": _line_list,
         "code": _code,
+        "picture": _picture,
     }
     return renderers[block.type](block)
 
@@ -189,6 +191,11 @@ def _code(block: CodeText) -> str:
     if block.folded:
         return ""
     return f"{_text(block.title)}:\n\n{_fence(plain(block.text))}"
+
+
+def _picture(block: ReportPicture) -> str:
+    """The picture's title: Markdown has no image of its own, and the page has it."""
+    return f"*Picture: {_text(block.title)}*"
 
 
 def _fence(text: str) -> str:

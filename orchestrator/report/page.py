@@ -252,6 +252,14 @@ class LineList(Frozen):
     lines: tuple[ReportLine, ...] = Field(description="The sentences.")
 
 
+class ReportPicture(Frozen):
+    """An image."""
+
+    type: Literal["picture"] = "picture"
+    title: str = Field(description="What it shows, also for readers who do not see it.")
+    png: str = Field(description="The image as PNG, base64.")
+
+
 class CodeText(Frozen):
     """Text to copy: a command or a file."""
 
@@ -262,7 +270,15 @@ class CodeText(Frozen):
 
 
 ReportBlock = Annotated[
-    DeltaTable | SequenceList | ReportTable | ReportMap | QuestionList | FactList | LineList | CodeText,
+    DeltaTable
+    | SequenceList
+    | ReportTable
+    | ReportMap
+    | ReportPicture
+    | QuestionList
+    | FactList
+    | LineList
+    | CodeText,
     Field(discriminator="type"),
 ]
 

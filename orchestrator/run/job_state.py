@@ -65,22 +65,33 @@ class Frontier(Generic[Group]):
     def __init__(
         self, needs: Mapping[str, Iterable[str]], done: Iterable[str] = (), *, group: Callable[[str], Group]
     ) -> None:
-        self._needs = {digest: set(prerequisites) for digest, prerequisites in needs.items()}
-        self._order = {digest: position for position, digest in enumerate(self._needs)}
-        self._dependents: dict[str, list[str]] = {digest: [] for digest in self._needs}
-        for digest, prerequisites in self._needs.items():
-            for prerequisite in prerequisites:
-                self._dependents[prerequisite].append(digest)
-        self._state = dict.fromkeys(self._needs, NodeState.WAITING)
-        self._open = {digest: len(prerequisites) for digest, prerequisites in self._needs.items()}
+        self._order: dict[str, int] = {}
+        self._dependents: dict[str, list[str]] = {}
+        self._state: dict[str, NodeState] = {}
+        self._open: dict[str, int] = {}
         self._group = group
         self._ready: dict[Group, OrderedDict[str, None]] = {}
         self._group_of: dict[str, Group] = {}
         self._unsorted: set[Group] = set()
-        self._counts = Counter({NodeState.WAITING: len(self._needs)})
-        for digest, count in self._open.items():
-            if count == 0:
+        self._counts: Counter[NodeState] = Counter()
+        self.add(needs, done)
+
+    def add(self, needs: Mapping[str, Iterable[str]], done: Iterable[str] = ()) -> None:
+        """Add jobs after the others; their prerequisites are among them or were added before."""
+        new = {digest: set(prerequisites) for digest, prerequisites in needs.items()}
+        for digest in new:
+            self._order[digest] = len(self._order)
+            self._dependents[digest] = []
+            self._state[digest] = NodeState.WAITING
+        self._counts[NodeState.WAITING] += len(new)
+        for digest, prerequisites in new.items():
+            for prerequisite in prerequisites:
+                self._dependents[prerequisite].append(digest)
+            self._open[digest] = sum(self._state[p] is not NodeState.DONE for p in prerequisites)
+            if self._open[digest] == 0:
                 self._make_ready(digest)
+            elif any(self._state[p] in (NodeState.FAILED, NodeState.BLOCKED) for p in prerequisites):
+                self._set(digest, NodeState.BLOCKED)
         for digest in done:
             self.done(digest)
 

@@ -54,9 +54,10 @@ class RunOutlook:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._durations = durations
-        self._jobs = jobs
+        self._jobs: dict[str, BuildJob | EvalJob] = {}
         self._clock = clock
-        self._workloads = {digest: durations.workload(job) for digest, job in jobs.items()}
+        self._workloads: dict[str, Workload] = {}
+        self.add(jobs)
         self._batches: dict[str, _Batch] = {}
         self._opened: set[str] = set()
         self._parallel: list[tuple[float, int]] = []
@@ -64,6 +65,11 @@ class RunOutlook:
         self._waiting: Counter[Workload] = Counter()
         self._coming_s = 0.0
         self._look_again_s = clock()
+
+    def add(self, jobs: Mapping[str, BuildJob | EvalJob]) -> None:
+        """Take further jobs of the run."""
+        self._jobs |= jobs
+        self._workloads |= {digest: self._durations.workload(job) for digest, job in jobs.items()}
 
     def began(self, jobs: Sequence[BuildJob | EvalJob]) -> None:
         """Record that a batch or a build was started."""

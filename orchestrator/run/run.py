@@ -10,6 +10,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from evals.engine import DeviceKind, InstalledEngine, digest_of
@@ -30,10 +31,20 @@ from orchestrator.run.comparing import KeepComparisons
 from orchestrator.run.cost import durations_of
 from orchestrator.run.evidence import evidence_of
 from orchestrator.run.node_data import with_data_on_nodes, without
-from orchestrator.run.scheduler import Reporter, RunSummary, Scheduler
+from orchestrator.run.scheduler import Additions, Reporter, RunSummary, Scheduler
 from orchestrator.settings import Settings
 from orchestrator.store import Store
 from orchestrator.store.records import CandidateRecord, NewRun, PlannedJob, RunRecord
+
+
+@dataclass(frozen=True)
+class GrowingRun:
+    """A run whose later candidates follow from the results of earlier ones."""
+
+    run_id: str
+    begin: Callable[[Store], Additions]
+    """Called when the run is in the store, before its first job starts."""
+
 
 _LEFT_OUT = "Its data was not on every node when the run was planned."
 
@@ -52,13 +63,16 @@ def execute(
     address: str | None = None,
     cluster: ClusterFacts | None = None,
     stay: bool = False,
+    grows: GrowingRun | None = None,
 ) -> RunSummary:
     """Run a plan to its end; jobs whose outcome is in the store are not run again.
 
-    With `stay` this process stays connected to the cluster for another plan; the caller disconnects.
+    With `stay` this process stays connected to the cluster for another plan; the caller disconnects. With `grows` the plan
+    is what the run begins with.
     """
     with Store.open(settings.database_url) as store:
-        run_id = register(store, plan)
+        run_id = register(store, plan, run_id=grows.run_id if grows else None)
+        additions = grows.begin(store) if grows else None
         on_gpu = (cluster or this_machine()).has_gpus
         durations = durations_of(plan, store, on_gpu=on_gpu, home=settings.home)
         comparing = KeepComparisons(store, run_id, settings.home)
@@ -71,6 +85,7 @@ def execute(
             durations=durations,
             observers=[RunMetrics(run_id), comparing],
             evidence=evidence_of(plan, store, durations),
+            additions=additions,
         )
         finished = scheduler.nothing_to_do()
         if finished is not None:
@@ -164,6 +179,20 @@ def plan_for(
     return with_data_on_nodes(plan, settings, cluster)
 
 
+def further_plan(file: SweepFile, begun: Plan, settings: Settings) -> Plan:
+    """Plan further candidates of a run with the engines, suites and benchmarks of the plan that it began with."""
+    recorded = {engine.kind: engine for engine in begun.engines}
+    plan = make_plan(
+        file,
+        settings,
+        tensor_parallel=begun.tensor_parallel,
+        installed=recorded.__getitem__,
+        suites=dict(begun.suites),
+    )
+    missing = {(m.suite, m.benchmark) for m in plan.missing}
+    return without(plan, [m for m in begun.missing if (m.suite, m.benchmark) not in missing])
+
+
 def _require_engines(plan: Plan, facts: ClusterFacts) -> None:
     """Raise ClusterError if no node has an engine of the plan, and no such node can be started."""
     for spec in dict.fromkeys(planned.job.engine for planned in plan.evals):
@@ -187,9 +216,9 @@ def _require_engines(plan: Plan, facts: ClusterFacts) -> None:
         )
 
 
-def register(store: Store, plan: Plan) -> str:
-    """Store the plan as a run, unless it exists; returns the run's id."""
-    run_id = run_id_of(plan)
+def register(store: Store, plan: Plan, *, run_id: str | None = None) -> str:
+    """Store the plan as a run, unless it exists; returns the run's id. A run with an id of its own grows beyond the plan."""
+    grows, run_id = run_id is not None, run_id or run_id_of(plan)
     run = NewRun(
         id=run_id,
         name=plan.sweep.name,
@@ -207,11 +236,12 @@ def register(store: Store, plan: Plan) -> str:
                 "missing": [f"{m.suite} {m.benchmark}: {m.reason}" for m in plan.missing],
                 **({"whole": True} if plan.whole else {}),
                 **({"confirms": plan.confirms.model_dump(mode="json")} if plan.confirms else {}),
+                **({"grows": True} if grows else {}),
             }
         ),
     )
     store.keep_suites([suite for _, suite in plan.suites])
-    store.create_run(run, planned_candidates(plan), _jobs(plan))
+    store.create_run(run, candidate_records(plan), planned_jobs(plan))
     return run_id
 
 
@@ -230,6 +260,10 @@ def stored_plan(run_id: str, settings: Settings, *, whole: bool = False) -> Plan
         record = store.run(run_id)
         stored = {suite.digest: suite for suite in store.suites()}
     summary = json.loads(record.plan)
+    if summary.get("grows"):
+        raise RunError(
+            f"Run {run_id} belongs to a search over merges: run `mergeboard search` with its file again, which goes on where it stopped."
+        )
     suites = {
         SuiteRequest.model_validate(request): stored[digest]
         for request, digest in summary.get("suites", ())
@@ -264,7 +298,7 @@ def cancel_run(run_id: str, settings: Settings) -> RunRecord:
         return store.cancel_run(run_id)
 
 
-def planned_candidates(plan: Plan) -> list[CandidateRecord]:
+def candidate_records(plan: Plan) -> list[CandidateRecord]:
     """The candidates of a plan as the store keeps them."""
     return [
         CandidateRecord(
@@ -282,7 +316,7 @@ def planned_candidates(plan: Plan) -> list[CandidateRecord]:
     ]
 
 
-def _jobs(plan: Plan) -> list[PlannedJob]:
+def planned_jobs(plan: Plan) -> list[PlannedJob]:
     """Every job once, with the positions of its candidates."""
     position = {candidate.name: number for number, candidate in enumerate(plan.candidates)}
     positions: dict[str, list[int]] = {}

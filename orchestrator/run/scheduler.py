@@ -10,7 +10,8 @@ import contextlib
 import shutil
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 from orchestrator.cluster import Batch, Executor, Finished, JobGroup, ReadyJobs, Seat, group_of
 from orchestrator.errors import RunError, StoreError, StoreLost
@@ -65,6 +66,17 @@ __all__ = [
 ]
 
 
+class Additions(Protocol):
+    """Adds candidates to a run while it runs, for example a search that learns from what was evaluated."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has nothing to add any more."""
+
+    def more(self, lease: RunLease, state_of: Callable[[str], NodeState]) -> Sequence[Plan]:
+        """Plans with further jobs, which it has stored as part of the run; called several times a second."""
+
+
 class Scheduler:
     """Executes one plan as one run; holds the run's lease from `run` to its end."""
 
@@ -80,8 +92,10 @@ class Scheduler:
         observers: Sequence[Observer] = (),
         watchdog: Watchdog | None = None,
         evidence: Sequence[Evidence] = (),
+        additions: Additions | None = None,
     ) -> None:
         """`evidence` orders the benchmarks of evaluations that may stop early, after those that the sweep puts first."""
+        self._additions = additions
         self._store = store
         self._plan = plan
         self._run_id = run_id
@@ -116,7 +130,7 @@ class Scheduler:
         """End the run and return its summary if all evaluations are in the store; None if work is left."""
         evals = {e.job.digest for e in self._plan.evals}
         done = self._store.done(evals)
-        if not evals or done != evals:
+        if not evals or done != evals or (self._additions is not None and not self._additions.ended):
             return None
         if self._store.run(self._run_id).state is not RunState.DONE:
             self._store.finish_run(take_lease(self._store, self._run_id), RunState.DONE)
@@ -143,13 +157,28 @@ class Scheduler:
         return self._summary(self._frontier.count(NodeState.DONE))
 
     def _loop(self, lease: RunLease, executor: Executor) -> None:
-        while not self._frontier.finished:
+        while not self._frontier.finished or (self._additions is not None and not self._additions.ended):
             try:
+                self._grow(lease, executor)
                 self._step(lease, executor)
                 self._away_since = self._waits_for = None
             except StoreLost as error:
                 self._wait_for_store(error, executor)
             self._report(executor)
+
+    def _grow(self, lease: RunLease, executor: Executor) -> None:
+        """Take the jobs that the run's additions adds; those in the store are done at once."""
+        if self._additions is None:
+            return
+        for plan in self._additions.more(lease, self._frontier.state):
+            labels = job_labels(plan)
+            new = {digest: job for digest, job in plan.jobs.items() if digest not in self._jobs}
+            self._jobs |= {digest: RunJob(job, labels[digest]) for digest, job in new.items()}
+            executor.expect(plan.needs)
+            self._outlook.add(new)
+            done = self._open(new)
+            self._cached += len(done)
+            self._frontier.add({digest: job.needs for digest, job in new.items()}, done)
 
     def _step(self, lease: RunLease, executor: Executor) -> None:
         self._beat(lease)
@@ -174,12 +203,8 @@ class Scheduler:
         self._inbox.extend(executor.wait(min(30.0, 1.0 + (now - self._away_since) / 10)))
 
     def _first_frontier(self) -> Frontier[JobGroup]:
-        """The frontier with stored jobs done; builds with an evicted artifact are open if still needed."""
-        done = set(self._store.done(self._jobs))
-        evicted = self._artifacts.begin(self._plan.jobs, done)
-        if evicted:
-            self._store.forget_builds(evicted)
-            done -= evicted
+        """The frontier with stored jobs done."""
+        done = self._open(self._plan.jobs)
         self._cached = len(done)
         frontier = Frontier(
             {digest: self._jobs[digest].job.needs for digest in self._in_order()},
@@ -187,6 +212,15 @@ class Scheduler:
             group=self._group,
         )
         return frontier
+
+    def _open(self, jobs: Mapping[str, BuildJob | EvalJob]) -> set[str]:
+        """Digests of the jobs that are in the store; builds with an evicted artifact are open if still needed."""
+        done = set(self._store.done(jobs))
+        evicted = self._artifacts.begin(jobs, done)
+        if evicted:
+            self._store.forget_builds(evicted)
+            done -= evicted
+        return done
 
     def _group(self, digest: str) -> JobGroup:
         return group_of(self._job(digest))

@@ -24,9 +24,10 @@ from orchestrator.cluster import disconnect
 from orchestrator.compare import Comparison
 from orchestrator.compare.run_comparisons import results_of_run, run_comparisons
 from orchestrator.errors import RunError
+from orchestrator.plan.capacity import ClusterFacts
 from orchestrator.plan.plan import Confirms, Plan
 from orchestrator.plan.sweep import SweepFile
-from orchestrator.run.run import cluster_for, execute, plan_for
+from orchestrator.run.run import GrowingRun, cluster_for, execute, plan_for
 from orchestrator.run.scheduler import Reporter, RunSummary
 from orchestrator.search.probe_answers import ProbesOfRun, probes_of_run
 from orchestrator.search.report import FailedPath, ScanReport
@@ -42,10 +43,13 @@ Reporting = Callable[[str], AbstractContextManager[Reporter]]
 
 @dataclass(frozen=True)
 class Ground:
-    """Functions that plan and run a scan's sweeps."""
+    """Functions that plan and run a scan's sweeps, and where they run."""
 
     plan: Callable[[SweepFile], Plan]
     run: Callable[[Plan, Reporter], RunSummary]
+    grow: Callable[[Plan, Reporter, GrowingRun], RunSummary]
+    """Runs a plan that further candidates join while it runs."""
+    cluster: ClusterFacts
 
 
 def run_scan(
@@ -69,7 +73,10 @@ def ground_of(settings: Settings, address: str | None) -> Ground:
     def run(planned: Plan, reporter: Reporter) -> RunSummary:
         return execute(planned, settings, reporter, address=address, cluster=cluster, stay=True)
 
-    return Ground(plan, run)
+    def grow(planned: Plan, reporter: Reporter, grows: GrowingRun) -> RunSummary:
+        return execute(planned, settings, reporter, address=address, cluster=cluster, stay=True, grows=grows)
+
+    return Ground(plan, run, grow, cluster)
 
 
 def scan_with(request: ScanRequest, settings: Settings, reporting: Reporting, ground: Ground) -> ScanReport:

@@ -23,6 +23,7 @@ from orchestrator.store.runs import Runs
 from orchestrator.store.sequences import Sequences
 from orchestrator.store.snapshot import snapshot
 from orchestrator.store.suites import Suites
+from orchestrator.store.trials import Trials
 from orchestrator.store.work import WorkQuestions
 
 __all__ = ["Store", "label_of", "upgrade_store"]
@@ -31,7 +32,9 @@ LEASE_S = 30.0
 _SMALLEST_BYTES = 1024 * 1024
 
 
-class Store(Runs, Attempts, Results, Sequences, Queries, WorkQuestions, KeptComparisons, Claims, Suites):
+class Store(
+    Runs, Attempts, Results, Sequences, Queries, WorkQuestions, KeptComparisons, Claims, Suites, Trials
+):
     """An open store. Several processes may open the same store; threads may share this object."""
 
     @classmethod

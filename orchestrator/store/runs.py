@@ -54,7 +54,7 @@ class Runs(StorePart):
         database can store raise StoreError.
         """
         _require_storable(run, candidates_)
-        rows = _JobRows(run.id, planned)
+        rows = JobRows(run.id, planned)
         unknown = rows.needs - set(rows.position)
         if unknown:
             raise StoreError(
@@ -91,7 +91,7 @@ class Runs(StorePart):
         """
 
         def work(connection: sa.Connection) -> RunLease | None:
-            row = _locked(connection, run_id)
+            row = locked(connection, run_id)
             now = clock(connection)
             is_owner = row.lease_owner == owner
             free = row.lease_owner in (None, instead_of) or row.lease_expires_at <= now
@@ -117,7 +117,7 @@ class Runs(StorePart):
         """Renew a driver's lease and the heartbeats of its attempts."""
 
         def work(connection: sa.Connection) -> Renewal:
-            row = _locked(connection, lease.run_id)
+            row = locked(connection, lease.run_id)
             if not holds(row, lease):
                 return Renewal(held=False, cancel_requested=row.cancel_requested_at is not None, lost=())
             now = clock(connection)
@@ -139,7 +139,7 @@ class Runs(StorePart):
         """Release a run without ending it, so that another driver can take it at once."""
 
         def work(connection: sa.Connection) -> bool:
-            row = _locked(connection, lease.run_id)
+            row = locked(connection, lease.run_id)
             if not holds(row, lease):
                 return False
             now = clock(connection)
@@ -162,7 +162,7 @@ class Runs(StorePart):
             raise ValueError(f"a run cannot end as {state}")
 
         def work(connection: sa.Connection) -> bool:
-            row = _locked(connection, lease.run_id)
+            row = locked(connection, lease.run_id)
             if row.ended_as == state and row.lease_owner is None and row.lease_token == lease.token:
                 return True
             if not holds(row, lease):
@@ -179,7 +179,7 @@ class Runs(StorePart):
         """
 
         def work(connection: sa.Connection) -> RunRecord:
-            row = _locked(connection, run_id)
+            row = locked(connection, run_id)
             now = clock(connection)
             if row.ended_as is None:
                 values = {"cancel_requested_at": row.cancel_requested_at or now}
@@ -230,11 +230,12 @@ class Runs(StorePart):
         return now + timedelta(seconds=self.lease_s)
 
 
-class _JobRows:
-    """The rows of one run's jobs, sorted so that runs that share jobs cannot deadlock."""
+class JobRows:
+    """The rows of one run's jobs, sorted so that runs that share jobs cannot deadlock; `first` is the first position."""
 
-    def __init__(self, run_id: str, planned: Sequence[PlannedJob]) -> None:
+    def __init__(self, run_id: str, planned: Sequence[PlannedJob], first: int = 0) -> None:
         self.position: dict[str, int] = {}
+        self._first = first
         self.needs: set[str] = set()
         self.jobs: list[Row] = []
         self.run_jobs: list[Row] = []
@@ -245,7 +246,7 @@ class _JobRows:
             digest = item.job.digest
             served.update((candidate, digest) for candidate in item.candidates)
             if digest not in self.position:
-                self.position[digest] = len(self.position)
+                self.position[digest] = self._first + len(self.position)
                 self._add(run_id, digest, item)
         self.candidate_jobs = [{"run_id": run_id, "candidate": c, "job_digest": d} for c, d in sorted(served)]
         self.jobs.sort(key=lambda row: str(row["digest"]))
@@ -358,7 +359,7 @@ def _require_storable(run: NewRun, candidates_: Sequence[CandidateRecord]) -> No
             )
 
 
-def _locked(connection: sa.Connection, run_id: str) -> AnyRow:
+def locked(connection: sa.Connection, run_id: str) -> AnyRow:
     """The run's row, locked until this transaction ends."""
     row = connection.execute(sa.select(runs).where(runs.c.id == run_id).with_for_update()).one_or_none()
     return row if row is not None else _unknown(run_id)

@@ -21,6 +21,8 @@
 | suites            | the definition of a user's suite, as the runs that scored it had it             |
 | sequences         | the looks at an evaluation that may stop early, and where it stopped            |
 | comparisons       | a candidate compared with a base of its run, kept for pages and commands        |
+| searches          | a search over merge parameters: the run that evaluates its merges               |
+| trials            | one merge of a search: its parameters and what they gave                        |
 | verdicts          | what became of a claim in a reproduction                                        |
 
 Text has no length: a checkpoint of the hub is known by `repo@commit`, and names are whatever their owner wrote.
@@ -39,6 +41,7 @@ from evals.claims.records import VerdictKind
 from orchestrator.plan.job import JobKind
 from orchestrator.store.column_types import LayerPathText, UtcDateTime
 from orchestrator.store.records import AttemptState, FailureClass, RunState
+from orchestrator.store.trial_records import Arm, TrialState
 
 
 def _enum(kind: type[StrEnum]) -> sa.Enum:
@@ -266,6 +269,43 @@ comparisons = sa.Table(
     # Digest of all that the comparison depends on; another key than expected means that it is out of date.
     sa.Column("key", sa.Text, nullable=False),
     sa.Column("spec", sa.Text, nullable=False),
+)
+
+searches = sa.Table(
+    "searches",
+    metadata,
+    _run(primary_key=True),
+    sa.Column("text", sa.Text, nullable=False),
+    sa.Column("folder", sa.Text, nullable=False),
+    # Trials in work at once when it was begun: proposals depend on it.
+    sa.Column("parallel", sa.Integer, nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    # What the search ended with, as JSON; null while it goes on.
+    sa.Column("report", sa.Text),
+)
+
+trials = sa.Table(
+    "trials",
+    metadata,
+    sa.Column(
+        "run_id",
+        sa.Text,
+        sa.ForeignKey("searches.run_id", ondelete="CASCADE"),
+        primary_key=True,
+    ),
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("arm", _enum(Arm), nullable=False),
+    sa.Column("parameters", sa.Text, nullable=False),
+    sa.Column("candidate", sa.Text, nullable=False),
+    sa.Column("recipe_digest", sa.Text),
+    sa.Column("state", _enum(TrialState), nullable=False),
+    # The objectives' values as a JSON list; null without them.
+    sa.Column("objectives", sa.Text),
+    sa.Column("message", sa.Text),
+    sa.Column("cost_s", sa.Float),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("ended_at", UtcDateTime),
+    sa.CheckConstraint("(state = 'running') = (ended_at is null)", name="end_is_whole"),
 )
 
 imports = sa.Table(

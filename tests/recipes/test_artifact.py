@@ -211,6 +211,16 @@ def test_prune_evicts_what_was_used_longest_ago_but_nothing_leased(tmp_path: Pat
     assert leftovers(tmp_path) == []
 
 
+def test_one_artifact_is_evicted_unless_it_is_leased(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path / "artifacts")
+    assert store.evict("0" * 16), "what does not exist needs no deletion"
+    digest = store.build(DIGEST, fill(), meta={}).digest
+    with store.lease(digest):
+        assert not store.evict(digest)
+    assert store.evict(digest)
+    assert store.lookup(digest) is None
+
+
 def test_prune_within_budget_does_nothing(tmp_path: Path) -> None:
     store = ArtifactStore(tmp_path)
     store.build(DIGEST, fill(), meta={})

@@ -16,7 +16,7 @@ from orchestrator.plan.job import EvalJob
 from orchestrator.plan.plan import Plan, make_plan
 from orchestrator.plan.sweep import parse_sweep
 from orchestrator.run.build import build_to
-from orchestrator.run.run import planned_candidates
+from orchestrator.run.run import candidate_records
 from orchestrator.settings import Settings
 from recipes.artifact import ArtifactStore
 from recipes.checkpoint import weights_digest
@@ -69,7 +69,7 @@ def plan_of(base: str | Path, recipes: str, settings: Settings) -> Plan:
 
 def quantizations(plan: Plan) -> dict[str, str | None]:
     """What comparisons take as each candidate's quantisation."""
-    records = {record.name: record for record in planned_candidates(plan)}
+    records = {record.name: record for record in candidate_records(plan)}
     jobs = {planned.candidate: planned.job for planned in plan.evals}
     assert all(isinstance(job, EvalJob) for job in jobs.values())
     return {name: weights_quantization(job, records[name]) for name, job in jobs.items()}

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import pytest
 
 from orchestrator.cluster import Batch, Executor, Finished, ReadyJobs, Seat
 from orchestrator.plan.capacity import this_machine
+from orchestrator.plan.estimate import EngineNeed
 from orchestrator.plan.job import BuildJob, Task
 from orchestrator.plan.plan import Plan, make_plan
 from orchestrator.run import run as runs
-from orchestrator.run.run import register
+from orchestrator.run.run import GrowingRun, register
 from orchestrator.run.scheduler import Reporter, RunProgress, RunSummary, Scheduler
 from orchestrator.search.grid_scan import Ground
 from orchestrator.settings import Settings
@@ -29,6 +30,9 @@ class InProcess:
         self._host = EngineHost(self._context)
         self._waiting: list[tuple[Task, ...]] = []
         self.batches: list[int] = []
+
+    def expect(self, needs: Mapping[str, EngineNeed]) -> None:
+        """It has no memory to plan."""
 
     def pick(self, ready: ReadyJobs) -> list[Batch]:
         if self._waiting:
@@ -83,10 +87,16 @@ def silently(what: str) -> Iterator[Reporter]:
     yield Silent()
 
 
-def run_here(plan: Plan, settings: Settings, reporter: Reporter) -> RunSummary:
+def run_here(
+    plan: Plan, settings: Settings, reporter: Reporter, grows: GrowingRun | None = None
+) -> RunSummary:
     """What `orchestrator.run.run.execute` does, in this process."""
     with Store.open(settings.database_url) as store:
-        scheduler = Scheduler(store, plan, run_id=register(store, plan), settings=settings, reporter=reporter)
+        run_id = register(store, plan, run_id=grows.run_id if grows else None)
+        additions = grows.begin(store) if grows else None
+        scheduler = Scheduler(
+            store, plan, run_id=run_id, settings=settings, reporter=reporter, additions=additions
+        )
         executor: Executor = InProcess(settings)
         return scheduler.nothing_to_do() or scheduler.run(executor)
 
@@ -107,4 +117,7 @@ def ground_here(settings: Settings, seen: list[RunSummary] | None = None) -> Gro
             seen.append(summary)
         return summary
 
-    return Ground(lambda file: make_plan(file, settings), run)
+    def grow(plan: Plan, reporter: Reporter, grows: GrowingRun) -> RunSummary:
+        return run_here(plan, settings, reporter, grows)
+
+    return Ground(lambda file: make_plan(file, settings), run, grow, this_machine())

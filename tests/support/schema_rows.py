@@ -22,6 +22,7 @@ from orchestrator.store import Store
 from orchestrator.store.comparisons import KeptComparison
 from orchestrator.store.records import AttemptRecord, EvalOutcome, Failure, FailureClass, RunState, Success
 from orchestrator.store.schema import revisions
+from orchestrator.store.trial_records import Arm, TrialRecord, TrialState
 from tests.support.claim_data import card_record, imported_result, imported_run, reproduction
 from tests.support.store_data import demo_run, new_run, outcome_of
 
@@ -49,6 +50,12 @@ def fill(store: Store) -> None:
         if name == "done":
             kept = KeptComparison(run_id=run.id, base=0, candidate=1, engine_key="e", key="k", spec="{}")
             store.keep_comparisons([kept])
+            store.begin_search(run.id, "name: a search", "/somewhere", 1)
+            trial = TrialRecord(number=0, arm=Arm.SEARCH, parameters={"w": 0.5}, candidate="trial 0")
+            store.add_trial(lease, trial)
+            store.end_trial(
+                lease, trial.model_copy(update={"state": TrialState.COMPLETE, "objectives": (0.25,)})
+            )
         if name != "going on":
             store.finish_run(lease, RunState(name))
     store.create_run(new_run("never started"), [], [])

@@ -1,0 +1,378 @@
+"""The search file: a mergekit document with searched numbers, what to improve, and at what cost, as a frozen value.
+
+```yaml
+name: two-specialists
+base: demo/SmolLM2-135M-Instruct        # every merge is compared with it and with its parents
+recipe:                                 # a mergekit document; any number may be searched
+  merge_method: ties
+  base_model: demo/SmolLM2-135M-Instruct
+  models:
+    - {model: ./arithmetic, parameters: {weight: {search: [0, 1]}, density: {search: [0.2, 1]}}}
+    - {model: ./reasoning, parameters: {weight: {search: [0, 1], points: 4}, density: 0.6}}
+objectives: [arithmetic-easy-scored, {probe: reasoning-easy-scored, weight: 2}]
+budget: {evaluations: 60}               # or {seconds: 3600}, or {gpu_hours: 2}
+sampler: gp                             # or tpe, cma-es, random
+compare_with: [random, grid]            # each with as many evaluations as the search
+confirm: {keep: 5, suite: smoke}
+```
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from evals.engine import EngineKind, Frozen, digest_of
+from evals.errors import EvaluationError
+from evals.probes import Split, probe_keys
+from evals.scores import PROBE_SUITE
+from orchestrator.display.text_safety import StorableText
+from orchestrator.errors import SweepError
+from orchestrator.plan.candidates import absolute_place
+from orchestrator.plan.sweep import EngineEntry, SuiteEntry, SweepFile, first_error, parse_sweep
+from orchestrator.search.merges.space import Space, SpaceError
+from recipes.errors import RecipeError
+from recipes.outside_file import read_file
+from recipes.recipe import Recipe
+from recipes.yaml_text import YamlDocument, load_yaml
+
+_MAX_BYTES = 4_000_000
+
+
+class SamplerKind(StrEnum):
+    """How the next merge is proposed; all but `random` learn from those that were evaluated."""
+
+    GP = "gp"
+    TPE = "tpe"
+    CMA_ES = "cma-es"
+    RANDOM = "random"
+
+
+class Rival(StrEnum):
+    """A plain method that a search is compared with."""
+
+    RANDOM = "random"
+    GRID = "grid"
+
+
+class Objective(Frozen):
+    """One value to be made as large as possible: a probe, or benchmarks of a suite."""
+
+    probe: StorableText | None = Field(
+        default=None, description="Key of a probe: its value on the search set, 0 to 1."
+    )
+    suite: StorableText | None = Field(default=None, description="Name or file of a suite.")
+    benchmarks: tuple[str, ...] | None = Field(
+        default=None,
+        min_length=1,
+        description="Only these benchmarks of the suite; the value is the mean of their normalized scores, 0 to 1.",
+    )
+    limit: int | None = Field(
+        default=None,
+        ge=1,
+        description="With `suite`: only the first documents of each subset; the confirmation asks the others.",
+    )
+    confirm_limit: int | None = Field(
+        default=None,
+        ge=2,
+        description="With `suite`: the confirmation asks the documents of each subset from `limit` to this; null is five times `limit`.",
+    )
+    weight: float = Field(default=1.0, gt=0, description="Weight in the weighted mean of the objectives.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        """A bare string is a probe's key."""
+        return {"probe": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _probe_or_suite(self) -> Self:
+        if (self.probe is None) == (self.suite is None):
+            raise ValueError("give either `probe` or `suite`")
+        settings = (self.benchmarks, self.limit, self.confirm_limit)
+        if self.probe is not None and any(value is not None for value in settings):
+            raise ValueError(
+                "`benchmarks` and the limits are settings of a suite; a probe is always asked whole"
+            )
+        if self.suite is not None and self.limit is None:
+            raise ValueError(
+                "give `limit` as well: the confirmation asks the documents that the search leaves out"
+            )
+        if self.confirm_limit is not None and self.confirm_limit <= (self.limit or 0):
+            raise ValueError("`confirm_limit` must be larger than `limit`, so that other documents are left")
+        if self.probe is not None and self.probe not in probe_keys():
+            raise ValueError(f"there is no probe {self.probe!r}; choose some of {', '.join(probe_keys())}")
+        return self
+
+    def limit_of(self, split: Split) -> int | None:
+        """Documents of each subset that a suite is asked, from the first; for a confirmation, those of the search included."""
+        if self.limit is None or split is Split.SEARCH:
+            return self.limit
+        return self.confirm_limit or 5 * self.limit
+
+    @property
+    def name(self) -> str:
+        """Its name in tables."""
+        if self.probe is not None:
+            return self.probe
+        return f"{self.suite}" if self.benchmarks is None else f"{self.suite}: {', '.join(self.benchmarks)}"
+
+
+class Budget(Frozen):
+    """What a search may cost; exactly one of the three."""
+
+    evaluations: int | None = Field(default=None, ge=2, le=100_000, description="Number of merges to try.")
+    seconds: float | None = Field(
+        default=None,
+        gt=0,
+        description="Seconds of builds and evaluations, added over all engines and without engine starts, after which no further merge is proposed.",
+    )
+    gpu_hours: float | None = Field(
+        default=None, gt=0, description="The same in hours, times the GPUs of an engine."
+    )
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        if sum(value is not None for value in (self.evaluations, self.seconds, self.gpu_hours)) != 1:
+            raise ValueError("give exactly one of evaluations, seconds, gpu_hours")
+        return self
+
+
+class ConfirmEntry(Frozen):
+    """How the best merges are confirmed on questions that the search did not ask."""
+
+    keep: int = Field(
+        default=5, ge=1, le=100, description="Number of best merges to confirm; each further step keeps half."
+    )
+    suite: StorableText | None = Field(
+        default=None, description="Suite whose benchmarks the confirmed merges are scored on."
+    )
+    limit: int | None = Field(
+        default=None, ge=1, description="Only the first documents of each subset of that suite."
+    )
+
+    @model_validator(mode="after")
+    def _limit_needs_suite(self) -> Self:
+        if self.limit is not None and self.suite is None:
+            raise ValueError("`limit` is about the benchmarks of `suite`; name one")
+        return self
+
+
+class MergeSearch(Frozen):
+    """Parsed content of a search file."""
+
+    name: StorableText = Field(min_length=1, max_length=120, description="Name of the search.")
+    base: StorableText = Field(
+        min_length=1, description="The checkpoint that all differences are taken against."
+    )
+    recipe: dict[str, Any] | list[dict[str, Any]] = Field(
+        description="A mergekit document, or a list of them for several stages; any number may be {search: [low, high]}."
+    )
+    sources: dict[str, str] = Field(
+        default_factory=dict, description="Name in the recipe to checkpoint, where they differ."
+    )
+    objectives: tuple[Objective, ...] = Field(
+        min_length=1, max_length=8, description="What is made as large as possible."
+    )
+    pareto: bool = Field(
+        default=False,
+        description="Whether the merges that no other beats in every objective are searched, instead of the best weighted mean.",
+    )
+    budget: Budget = Field(description="What the search may cost.")
+    sampler: SamplerKind = Field(
+        default=SamplerKind.GP,
+        description="How the next merge is proposed: gp (Gaussian process), tpe, cma-es or random.",
+    )
+    seed: int = Field(default=0, ge=0, le=2**31, description="Seed of the proposals.")
+    parallel: int | None = Field(
+        default=None,
+        ge=1,
+        le=1024,
+        description="Merges in work at once; null is one per GPU, or one per node without GPUs.",
+    )
+    compare_with: tuple[Rival, ...] = Field(
+        default=(), description="Plain methods that get as many evaluations as the search."
+    )
+    confirm: ConfirmEntry = Field(
+        default=ConfirmEntry(), description="Confirmation of the best on other questions."
+    )
+    engine: EngineEntry = Field(
+        default=EngineEntry(kind=EngineKind.VLLM),
+        description="The engine that all merges are evaluated with.",
+    )
+    chat_template: str = Field(
+        default="auto", pattern="^(auto|on|off)$", description="auto: on where the base's tokenizer has one."
+    )
+    build_seed: int = Field(default=0, ge=0, description="Seed of merge methods that draw random numbers.")
+    trust_remote_code: bool = Field(
+        default=False, description="Whether code that comes with a checkpoint may run."
+    )
+    allow_pickles: bool = Field(default=False, description="Whether pickled weights may be read.")
+
+    @field_validator("chat_template", mode="before")
+    @classmethod
+    def _yaml_booleans(cls, value: Any) -> Any:
+        """YAML reads a bare on or off as true or false."""
+        return {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
+
+    @model_validator(mode="after")
+    def _objectives_fit(self) -> Self:
+        names = [objective.name for objective in self.objectives]
+        if len(set(names)) < len(names):
+            raise ValueError("an objective is named twice; name each once")
+        if self.pareto and len(names) < 2:
+            raise ValueError("a Pareto front needs at least two objectives")
+        if self.pareto and self.sampler is SamplerKind.CMA_ES:
+            raise ValueError("cma-es searches one value; with `pareto` choose gp, tpe or random")
+        if len(set(self.compare_with)) < len(self.compare_with):
+            raise ValueError("`compare_with` names a method twice")
+        return self
+
+    def together(self, values: tuple[float, ...]) -> float:
+        """Weighted mean of the objectives' values."""
+        weights = [objective.weight for objective in self.objectives]
+        return sum(w * v for w, v in zip(weights, values, strict=True)) / sum(weights)
+
+    @property
+    def identity(self) -> str:
+        """Digest of all that decides which merges are tried, and of the length of the search."""
+        return digest_of(self)
+
+
+class SearchFile(Frozen):
+    """A merge search and its origin."""
+
+    search: MergeSearch = Field(description="The parsed search.")
+    space: Space = Field(description="Its searched parameters.")
+    text: str = Field(description="The file's text.")
+    origin: str = Field(description="The file's name, for messages.")
+    folder: str = Field(description="Folder that its checkpoints are relative to.")
+
+    def recipe(self, values: dict[str, Any]) -> Recipe:
+        """The recipe with these values in place of the searched ones. Raises RecipeError."""
+        return Recipe.from_data(self.space.fill(self.search.recipe, values), origin="recipe")
+
+    def sweep(
+        self,
+        recipes: list[dict[str, Any]],
+        split: Split,
+        *,
+        part: str = "",
+        score_base: bool = True,
+    ) -> SweepFile:
+        """The sweep that evaluates recipes and the base on the objectives; on the search set, or to confirm."""
+        search = self.search
+        probes = [f"{o.probe}-{split}" for o in search.objectives if o.probe is not None]
+        suites: list[dict[str, Any]] = [{"suite": PROBE_SUITE, "benchmarks": probes}] if probes else []
+        for objective in search.objectives:
+            if objective.suite is not None:
+                entry = SuiteEntry(
+                    suite=objective.suite, benchmarks=objective.benchmarks, limit=objective.limit_of(split)
+                )
+                suites.append(entry.model_dump(mode="json", exclude_defaults=True))
+        return self._sweep(f"{search.name}{part}", recipes, suites, score_base=score_base)
+
+    def suite_sweep(self, recipes: list[dict[str, Any]], suite: SuiteEntry) -> SweepFile:
+        """The sweep that scores recipes and the base on a suite."""
+        entry = suite.model_dump(mode="json", exclude_defaults=True)
+        return self._sweep(f"{self.search.name} suite", recipes, [entry])
+
+    def _sweep(
+        self,
+        name: str,
+        recipes: list[dict[str, Any]],
+        suites: list[dict[str, Any]],
+        *,
+        score_base: bool = True,
+    ) -> SweepFile:
+        import yaml
+
+        search = self.search
+        values = {
+            "name": name,
+            "base": absolute_place(search.base, Path(self.folder)),
+            "score_base": score_base,
+            "recipes": recipes,
+            "sources": dict(search.sources),
+            "suites": suites,
+            "engines": [search.engine.model_dump(mode="json", exclude_defaults=True)],
+            "chat_template": search.chat_template,
+            "build_seed": search.build_seed,
+            "trust_remote_code": search.trust_remote_code,
+            "allow_pickles": search.allow_pickles,
+        }
+        text = yaml.safe_dump(values, sort_keys=False)
+        options = {"recipes": f"{self.origin}: recipe", "suites": f"{self.origin}: objectives"}
+        options |= {"base": f"{self.origin}: base", "engines": f"{self.origin}: engine"}
+        return parse_sweep(text.encode(), origin=self.origin, folder=Path(self.folder), options=options)
+
+
+def load_search(path: Path) -> SearchFile:
+    """Read a search file; SweepError names file, line and field of the first error."""
+    try:
+        data = read_file(path, _MAX_BYTES)
+    except OSError as error:
+        raise SweepError(
+            f"{path} cannot be read ({error.strerror}); give the path of a search file."
+        ) from error
+    return parse_search(data, origin=str(path), folder=path.resolve().parent)
+
+
+def parse_search(data: bytes, *, origin: str, folder: Path) -> SearchFile:
+    """Parse a search file's bytes. Raises SweepError."""
+    try:
+        document = load_yaml(data, origin)
+    except RecipeError as error:
+        raise SweepError(str(error)) from error
+    if not isinstance(document.data, dict):
+        raise SweepError(
+            f"{origin} holds no search: a search file is a mapping with `name`, `base`, `recipe`, `objectives` and `budget`."
+        )
+    try:
+        search = MergeSearch.model_validate(document.data)
+    except ValidationError as error:
+        raise SweepError(first_error(error, document, origin, model=MergeSearch)) from error
+    file = SearchFile(
+        search=search,
+        space=_space_of(search, document, origin),
+        text=data.decode("utf-8"),
+        origin=origin,
+        folder=str(folder),
+    )
+    _check(file, document)
+    return file
+
+
+def _space_of(search: MergeSearch, document: YamlDocument, origin: str) -> Space:
+    try:
+        return Space.of(search.recipe)
+    except SpaceError as error:
+        location = ("recipe", *error.location)
+        place = f"{origin}:{document.line_of(location)}: {'.'.join(map(str, location))}"
+        raise SweepError(f"{place}: {error.problem}") from error
+
+
+def _check(file: SearchFile, document: YamlDocument) -> None:
+    """Raise SweepError for a recipe that mergekit refuses, and for a sampler that cannot search this space."""
+    search, space = file.search, file.space
+    line = document.line_of(("recipe",))
+    corner = {p.name: p.choices[0] if p.choices else p.rounded(p.bounds[1]) for p in space.parameters}
+    try:
+        file.recipe(corner)
+    except RecipeError as error:
+        raise SweepError(f"{file.origin}:{line}: {error}") from error
+    ranges = sum(p.is_range for p in space.parameters)
+    if search.sampler is SamplerKind.CMA_ES and (ranges < 2 or ranges < len(space.parameters)):
+        raise SweepError(
+            f"{file.origin}:{document.line_of(('sampler',))}: sampler: cma-es needs at least two searched ranges and no "
+            "choices; choose gp or tpe."
+        )
+    try:
+        for objective in search.objectives:
+            if objective.suite is not None:
+                SuiteEntry(suite=objective.suite)
+    except (EvaluationError, ValidationError) as error:
+        raise SweepError(f"{file.origin}: objectives: {error}") from error
