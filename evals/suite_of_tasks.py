@@ -282,7 +282,9 @@ def _output(leaf: TaskLeaf) -> OutputKind:
     kind = leaf.fields.get("output_type", "generate_until")
     if "class" in leaf.fields and "output_type" not in leaf.fields:
         raise SuiteError(
-            f"The task '{leaf.file.name}' is a Python class that asks for answers in its own way; only tasks with an `output_type` can run."
+            f"The task '{leaf.file.name}' is a Python class that asks for answers in its own way, and only tasks with an `output_type` can "
+            "run: write a task file of the same dataset_path with an output_type and a metric_list, or run lm_eval and take its results in "
+            "with `mergeboard import`."
         )
     if kind not in _OUTPUTS:
         raise SuiteError(

@@ -26,11 +26,15 @@ def formula(benchmark: Benchmark) -> str:
     bound = f"1/{bounds[0]}" if len(bounds) == 1 else "1/(choices of the subset)" if bounds else "0"
     unit = "byte" if benchmark.metrics[0] == "bits_per_byte" else "document"
     over_all = f"mean over every {unit} of {metric}"
+    if benchmark.formula is not None:
+        over_all = f"{metric} over all documents"
+        over_all += " of each subset, weighted by size" if len(benchmark.subsets) > 1 else ""
     match benchmark.aggregation:
         case Aggregation.SUBSET_MEAN_NORMALIZED:
             text = f"100 * {_mean_over(benchmark)} of max(0, (m - b) / (1 - b)), m = mean of {metric}, b = {bound}"
         case Aggregation.SUBSET_MEAN:
-            text = f"100 * {_mean_over(benchmark)} of the mean of {metric}"
+            inner = metric if benchmark.formula is not None else f"the mean of {metric}"
+            text = f"100 * {_mean_over(benchmark)} of {inner}"
         case Aggregation.POOLED_NORMALIZED:
             text = f"100 * max(0, (m - b) / (1 - b)), m = {over_all}, b = {bound}"
         case Aggregation.POOLED:
@@ -98,6 +102,8 @@ def _benchmark_lines(benchmark: Benchmark, others: Collection[str]) -> Iterator[
     yield f"    extraction: {benchmark.extraction}"
     if benchmark.lower_is_better:
         yield "    lower_is_better: true"
+    if benchmark.formula is not None:
+        yield f"    formula: {benchmark.formula}  # how the metric follows from all documents; remove it for a mean over them"
     yield f"    dataset: {{path: {_inline(benchmark.dataset.path)}, gated: false}}"
     if benchmark.output is OutputKind.GENERATION:
         yield "    # For pass@k, maj@k or avg@k of several sampled answers to each question:"

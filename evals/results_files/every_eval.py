@@ -118,7 +118,9 @@ class _Scale(Frozen):
         config = section(result, "metric_config")
         low, high = number(config.get("min_score")), number(config.get("max_score"))
         score = number(section(result, "score_details").get("score")) or 0.0
-        if low is None or high is None or not low < high:
+        if config.get("max_score") == "Infinity":
+            low, high = 0.0, 1.0  # no share: as it is
+        elif low is None or high is None or not low < high:
             unit = (text_of(config.get("metric_unit")) or "").lower()
             low, high = 0.0, 100.0 if unit.startswith("percent") or 1 < score <= 100 else 1.0
         return cls(low=low, high=high, lower_is_better=config.get("lower_is_better") is True)

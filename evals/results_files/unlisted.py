@@ -117,6 +117,11 @@ def with_column(definition: Benchmark, metrics: tuple[str, ...], scores: Sequenc
     )
 
 
+def is_lower_by_name(metric: str) -> bool:
+    """Whether a metric's name says that it is better when lower."""
+    return _LOWER.search(metric) is not None
+
+
 def _is_lower(metric: str, stated: Collection[str]) -> bool:
     return metric in stated or metric.partition(",")[0] in stated or _LOWER.search(metric) is not None
 

@@ -178,7 +178,7 @@ def _task_index(results: Sequence[ImportedResultRecord], name: str) -> list[dict
             dataset_args={"num_few_shot": int(shots)} if (shots := _shots(result)) is not None else None,
             metric_type=score.metric.partition(",")[0],
             metric_name=score.metric,
-            metric_value=rounded(100 * score.raw),
+            metric_value=rounded(_value(result)),
         )
         for result, score in ((r, r.measurement.result) for r in results)
     ]
@@ -187,13 +187,17 @@ def _task_index(results: Sequence[ImportedResultRecord], name: str) -> list[dict
 
 
 def _task_table(results: Sequence[ImportedResultRecord], facts: Facts) -> str:
-    rows = [
-        (_task_label(r), r.measurement.result.metric, points_text(100 * r.measurement.result.raw))
-        for r in results
-    ]
+    rows = [(_task_label(r), r.measurement.result.metric, points_text(_value(r))) for r in results]
     table = padded_table(("Task", "Metric", "Value"), rows, right=(2,))
     below = f"Measured with {_tool(facts)}: {'; '.join(circumstances(facts)) or 'no circumstances stated'}."
     return "\n".join([*table, "", below]) + "\n"
+
+
+def _value(result: ImportedResultRecord) -> float:
+    """The raw score in per cent; of a metric without bounds, as perplexity, the value itself."""
+    score = result.measurement.result
+    lower = result.definition is not None and result.definition.lower_is_better
+    return score.raw if lower or abs(score.raw) > 1 else 100 * score.raw
 
 
 def _tool(facts: Facts) -> str:

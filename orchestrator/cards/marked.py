@@ -8,7 +8,7 @@ from huggingface_hub import ModelCardData
 
 from evals.scores import SuiteScore
 from evals.suite import Suite
-from orchestrator.cards.write import entry
+from orchestrator.cards.write import entry, shown_value
 from orchestrator.errors import CardError
 
 
@@ -20,7 +20,9 @@ def marked_index(suite: Suite, score: SuiteScore, name: str) -> list[dict[str, A
         if card is None:
             continue
         mark = " (partial)" if result.partial else ""
-        results.append(entry(card, card.dataset_name + mark, result.normalized))
+        results.append(
+            entry(card, card.dataset_name + mark, shown_value(suite.benchmark(result.benchmark), result))
+        )
     if not results:
         raise CardError(
             f"{suite.title} does not say how a card names its benchmarks; there is nothing to write."

@@ -82,9 +82,16 @@ def model_index(
         card = suite.benchmark(result.benchmark).card
         if card is None:
             continue
-        results.append(entry(card, card.dataset_name, result.normalized, source))
+        value = shown_value(suite.benchmark(result.benchmark), result)
+        results.append(entry(card, card.dataset_name, value, source))
     index: list[dict[str, Any]] = ModelCardData(model_name=name, eval_results=results).to_dict()[KEY]
     return index
+
+
+def shown_value(benchmark: Benchmark, result: BenchmarkScore) -> float:
+    """A score as others write it: from 0 to 100, but a perplexity or another metric without bounds as it is."""
+    unbounded = benchmark.lower_is_better or abs(result.normalized) > 100
+    return result.raw if unbounded else result.normalized
 
 
 def entry(
@@ -144,7 +151,10 @@ def eval_results_yaml(
 def markdown_table(suite: Suite, score: SuiteScore, facts: Facts, measured_with: str = "mergeboard") -> str:
     """The table for a card's body in the leaderboard bot's form, with the tool and the measuring conditions below."""
     results = writable(suite, score)
-    rows = [(_label(suite.benchmark(r.benchmark)), points_text(r.normalized)) for r in results]
+    rows = [
+        (_label(suite.benchmark(r.benchmark)), points_text(shown_value(suite.benchmark(r.benchmark), r)))
+        for r in results
+    ]
     if score.average is not None:
         rows.insert(0, ("Avg.", points_text(score.average)))
     elif score.partial_average is not None:

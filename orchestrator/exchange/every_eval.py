@@ -22,6 +22,7 @@ from typing import Any
 from evals.claims.facts import Fact
 from evals.claims.records import Measurement
 from evals.results_files.every_eval import OWN, OwnRecord
+from evals.results_files.unlisted import is_lower_by_name
 from evals.scores import Sample, Score
 from evals.suite import Benchmark
 from orchestrator.compare.imported import imported_sides
@@ -271,10 +272,7 @@ def _results(item: _Item, evaluation_id: str, stamp: str | None) -> list[dict[st
             "evaluation_description": f"{result.title}, {result.metric}, on its leaderboard's scale",
             "metric_name": "benchmark value",
             "metric_unit": "percent",
-            "lower_is_better": False,
-            "score_type": "continuous",
-            "min_score": 0,
-            "max_score": 100,
+            **_range(result.metric, result.normalized, 100),
         },
         "score_details": {
             "score": result.normalized,
@@ -295,6 +293,17 @@ def _results(item: _Item, evaluation_id: str, stamp: str | None) -> list[dict[st
     return [{**row, "evaluation_timestamp": stamp} if stamp is not None else row for row in rows]
 
 
+def _range(metric: str, value: float, top: int) -> dict[str, Any]:
+    """Direction and range of a metric: from 0 to `top`, unless its name or value says that it has no bounds."""
+    lower = is_lower_by_name(metric)
+    return {
+        "lower_is_better": lower,
+        "score_type": "continuous",
+        "min_score": 0 if value >= 0 else "-Infinity",
+        "max_score": "Infinity" if lower or value > top else top,
+    }
+
+
 def _subset(item: _Item, score: Score, evaluation_id: str) -> dict[str, Any]:
     uncertainty: dict[str, Any] = {"num_samples": score.n}
     if score.stderr is not None and math.isfinite(score.stderr):
@@ -309,10 +318,7 @@ def _subset(item: _Item, score: Score, evaluation_id: str) -> dict[str, Any]:
         "metric_config": {
             "metric_name": score.metric,
             "evaluation_description": score.metric,
-            "lower_is_better": False,
-            "score_type": "continuous",
-            "min_score": 0,
-            "max_score": 1,
+            **_range(score.metric, score.value, 1),
         },
         "score_details": {"score": score.value, "uncertainty": uncertainty},
     }

@@ -20,7 +20,8 @@ from evals.scores import ChatTemplate, Evaluation, Sample
 from evals.stats import SignificanceTest, delta, documents, estimate
 from evals.stats.formulas import statistics, value
 from evals.suite import Benchmark, Suite
-from evals.suite_file import SuiteRequest, resolve_suite
+from evals.suite_file import SuiteRequest, read_suite_file, resolve_suite
+from evals.suite_text import formula, suite_text
 from orchestrator.compare import Side, compare, measurement_of
 from tests.support.parity import spec_of
 
@@ -238,3 +239,14 @@ def test_intervals_cover_the_true_value(formula: Formula) -> None:
         subset = SubsetDocuments("t", 0.0, blank, blank[:, 0] + 1, formula=formula, sums=sums(150))
         covered += interval(draws([subset], True, 400, seed)[:, 0]).holds(float(truth))
     assert 0.92 <= covered / 400 <= 0.98
+
+
+def test_a_suite_file_with_a_formula_is_read_as_it_was_written(tmp_path: Path) -> None:
+    suite = resolve_suite(SuiteRequest(tasks=("wikitext",), name="w"), tmp_path)
+    page = suite.benchmarks[0].model_copy(
+        update={"metrics": ("word_perplexity",), "formula": Formula.PERPLEXITY}
+    )
+    assert formula(page) == "100 * word_perplexity over all documents (lower is better)"
+    text = suite_text(suite.model_copy(update={"benchmarks": (page,)}), other_metrics={})
+    (tmp_path / "w.yaml").write_text(text)
+    assert read_suite_file(tmp_path / "w.yaml").benchmarks[0].digest == page.digest

@@ -14,6 +14,7 @@ from orchestrator import cli
 from orchestrator.compare.comparison import Comparison
 from orchestrator.compare.sides import compare_names
 from orchestrator.errors import RunError
+from orchestrator.exchange.every_eval import export_every_eval
 from orchestrator.exchange.imports import import_path, import_paths
 from orchestrator.exchange.stored import imported_runs, remove_imports
 from orchestrator.settings import Settings
@@ -158,6 +159,21 @@ def test_perplexities_are_imported_and_compared_lower_is_better(tmp_path: Path, 
         assert row.delta.test is not SignificanceTest.UNPAIRED
         assert row.delta.interval.high < 0
         assert row.verdict == "better"
+
+
+def test_a_perplexity_keeps_its_value_and_direction_in_cards_and_every_eval_ever(
+    tmp_path: Path, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    extra = {"word_perplexity,none": 18.5, "word_perplexity_stderr,none": 0.7}
+    write_run(tmp_path / "a", [Task("pages", {}, "loglikelihood_rolling", extra=extra, n_documents=50)])
+    import_paths([tmp_path / "a"], settings)
+    assert run("card", "org/model") == 0
+    assert "value: 18.5\n" in capsys.readouterr().out
+    (path,) = export_every_eval(settings, tmp_path / "eee")
+    configs = [r["metric_config"] for r in json.loads(path.read_text())["evaluation_results"]]
+    assert [(c["lower_is_better"], c["max_score"]) for c in configs] == [(True, "Infinity")] * 2
+    (again,) = import_path(path, settings).runs
+    assert again.results[0].measurement.result.raw == 18.5
 
 
 def test_what_has_no_samples_is_compared_unpaired_and_says_so(tmp_path: Path, settings: Settings) -> None:

@@ -186,7 +186,7 @@ def test_files_of_any_name_are_known_by_what_is_in_them(tmp_path: Path, settings
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ('{"results": {"my_task": {"ppl,none": 9.1}}}', "my_task has no share"),
+        ('{"results": {"my_task": {"odd_len,none": 9.1}}}', "my_task has no metric whose direction is known"),
         ('{"results": {"leaderboard_mmlu_pro": {"acc,none": 1.7}}}', "not a share from 0 to 1"),
         ("", "is not JSON"),
         ("[]", "JSON list"),
