@@ -11,6 +11,7 @@ import time
 from hypothesis import given
 from hypothesis import strategies as some
 
+from orchestrator.plan.job import BuildJob, LiveMerge
 from orchestrator.store.column_types import LayerPathText
 from orchestrator.store.owners import new_owner, owner_is_gone
 from orchestrator.store.records import new_id
@@ -76,6 +77,7 @@ def test_where_the_weights_lie_is_no_part_of_a_jobs_identity() -> None:
     elsewhere = {
         "place": eval_job(built="x").place,
         "live_layers": None,
+        "live_merge": LiveMerge(build=BuildJob(recipe="r", recipe_digest="d", sources=()), opened_digest="w"),
         "tuning": job.tuning.model_copy(update={"threads": 9}),
         "alone": True,
     }
