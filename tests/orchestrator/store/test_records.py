@@ -13,7 +13,7 @@ from hypothesis import strategies as some
 
 from evals.stats.sequence import LookPlan
 from evals.stats.stopping import Rule
-from orchestrator.plan.job import Decide
+from orchestrator.plan.job import BuildJob, Decide, LiveMerge
 from orchestrator.store.column_types import LayerPathText
 from orchestrator.store.owners import new_owner, owner_is_gone
 from orchestrator.store.records import new_id
@@ -88,6 +88,7 @@ def test_where_the_weights_lie_is_no_part_of_a_jobs_identity() -> None:
     elsewhere = {
         "place": eval_job(built="x").place,
         "live_layers": None,
+        "live_merge": LiveMerge(build=BuildJob(recipe="r", recipe_digest="d", sources=()), opened_digest="w"),
         "tuning": job.tuning.model_copy(update={"threads": 9}),
         "alone": True,
     }
