@@ -56,7 +56,15 @@ def _require_projection(part: VisitPart, layer: int, names: set[str]) -> None:
             f"Layer {layer} has no plain {projection}.weight, so {part} alone cannot be built: visit the layer whole, or run the "
             "path live."
         )
-    norms = {name.rpartition(".")[0] for name in names if re.fullmatch(r"\w*(norm|ln_)\w*\.weight", name)}
+    parts = {name.partition(".")[0] for name in names}
+    other = sorted(p for p in parts - {"self_attn", "mlp"} if "norm" not in p and "ln_" not in p)
+    if other:
+        raise LayerPathError(
+            f"Layer {layer} has more than attention, MLP and norms ({', '.join(other)}), so {part} alone cannot be built: visit the "
+            "layer whole, or run the path live."
+        )
+    modules = {name.removesuffix(".weight") for name in names if name.endswith(".weight")}
+    norms = [name for name in modules if "." not in name and ("norm" in name or "ln_" in name)]
     if len(norms) > 2 and any(f"{norm}.bias" in names for norm in norms):
         raise LayerPathError(
             f"Layer {layer} adds a bias after its attention or MLP, so {part} alone cannot be built: visit the layer whole."

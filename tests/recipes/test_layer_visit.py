@@ -104,6 +104,9 @@ def test_what_a_checkpoint_cannot_hold_is_refused_by_name() -> None:
     packed = [name.replace("o_proj.weight", "o_proj.qweight") for name in LLAMA]
     with pytest.raises(LayerPathError, match=r"self_attn\.o_proj\.weight"):
         require_buildable(LayerPath.parse("(2, 4):mlp", 6), packed)
+    scaled = [*LLAMA, "model.layers.2.layer_scalar"]
+    with pytest.raises(LayerPathError, match=r"has more than attention, MLP and norms \(layer_scalar\)"):
+        require_buildable(LayerPath.parse("(2, 4):mlp", 6), scaled)
     norms = [
         f"model.layers.2.{name}.{kind}"
         for name in ("post_mlp_norm", "pre_mlp_norm")

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import SweepError
-from orchestrator.search.beam import Move, MoveKind
+from orchestrator.search.beam import Move, MoveKind, SearchRequest, run_search
 from orchestrator.search.files import chart_scan
 from orchestrator.search.grid_scan import scan_with
 from orchestrator.search.request import ScanRequest, request_of
 from orchestrator.search.tables import report_text
+from orchestrator.store.pages import Pages
 from recipes.layer_path import LayerPath
 from recipes.layer_visit import Variant
 from tests.orchestrator.search.test_grid_scan import settings_at
@@ -78,3 +79,20 @@ def test_moves_repeat_in_a_variant_and_skip_every_visit() -> None:
         Move(kind=MoveKind.SKIP, i=1, j=2).apply(path)
         == LayerPath.parse("layers:0,2,2:damped=0.5,3", 4).layers
     )
+
+
+@pytest.mark.slow
+def test_a_search_extends_paths_by_moves_of_a_variant(tmp_path: Path) -> None:
+    checkpoint = tiny_checkpoint(tmp_path / "tiny", layers=3)
+    settings = settings_at(tmp_path / "home")
+    scan = request(checkpoint, variants=("whole", "mlp"), top=0)
+    wanted = SearchRequest(scan=scan, width=2, depth=2, pool=12, candidates=12, keep=3)
+    report = run_search(wanted, settings, silently, ground_here(settings))
+    # Twelve blocks of two kinds; at depth 2 they are combined with each other and with skips.
+    assert [depth.tried for depth in report.depths] == [12, 12]
+    assert report.confirmation.n_tried == 12 + 3 + 12
+    labels = [path for rung in report.rungs for path in rung.paths]
+    assert len(labels) == 3
+    with Pages.open(settings.database_url, create=False, read_only=True) as pages:
+        names = {candidate.name for candidate in pages.candidates(report.depths[1].run_id)}
+    assert any(":mlp" in name for name in names)
