@@ -206,6 +206,9 @@ class MergeSearch(Frozen):
     chat_template: str = Field(
         default="auto", pattern="^(auto|on|off)$", description="auto: on where the base's tokenizer has one."
     )
+    materialize: bool = Field(
+        default=False, description="Whether merges are built even if they could run live in an open engine."
+    )
     build_seed: int = Field(default=0, ge=0, description="Seed of merge methods that draw random numbers.")
     trust_remote_code: bool = Field(
         default=False, description="Whether code that comes with a checkpoint may run."
@@ -300,6 +303,7 @@ class SearchFile(Frozen):
             "suites": suites,
             "engines": [search.engine.model_dump(mode="json", exclude_defaults=True)],
             "chat_template": search.chat_template,
+            "materialize": search.materialize,
             "build_seed": search.build_seed,
             "trust_remote_code": search.trust_remote_code,
             "allow_pickles": search.allow_pickles,
