@@ -26,7 +26,6 @@ from typing import Any, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from evals.engine import EngineKind, Frozen, digest_of
-from evals.errors import EvaluationError
 from evals.probes import Split, probe_keys
 from evals.scores import PROBE_SUITE
 from orchestrator.display.text_safety import StorableText
@@ -374,9 +373,3 @@ def _check(file: SearchFile, document: YamlDocument) -> None:
             f"{file.origin}:{document.line_of(('sampler',))}: sampler: cma-es needs at least two searched ranges and no "
             "choices; choose gp or tpe."
         )
-    try:
-        for objective in search.objectives:
-            if objective.suite is not None:
-                SuiteEntry(suite=objective.suite)
-    except (EvaluationError, ValidationError) as error:
-        raise SweepError(f"{file.origin}: objectives: {error}") from error
