@@ -179,12 +179,13 @@ def plan_for(
     return with_data_on_nodes(plan, settings, cluster)
 
 
-def further_plan(file: SweepFile, begun: Plan, settings: Settings) -> Plan:
+def further_plan(file: SweepFile, begun: Plan, settings: Settings, cluster: ClusterFacts) -> Plan:
     """Plan further candidates of a run with the engines, suites and benchmarks of the plan that it began with."""
     recorded = {engine.kind: engine for engine in begun.engines}
     plan = make_plan(
         file,
         settings,
+        cluster=cluster,
         tensor_parallel=begun.tensor_parallel,
         installed=recorded.__getitem__,
         suites=dict(begun.suites),

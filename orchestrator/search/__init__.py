@@ -7,6 +7,7 @@ beam.py           beam search beyond the grid, followed by successive halving
 report.py         the result as one record
 tables.py         the result as tables
 files.py          the report, its tables and its charts as files
+merges/           search over the numbers of a merge
 """
 
 from orchestrator.search.grid_scan import run_scan

@@ -17,9 +17,9 @@ from orchestrator.store.merge_report import (
     SearchedParameter,
     SearchView,
 )
-from orchestrator.store.records import RunState
+from orchestrator.store.records import AttemptRecord, RunState
 from orchestrator.store.trial_records import Arm, TrialRecord, TrialState
-from tests.support.store_data import demo_run
+from tests.support.store_data import demo_run, outcome_of
 
 POINTS = ("models.0.parameters.weight[0]", "models.0.parameters.weight[1]")
 NAMES = (*POINTS, "models.1.parameters.density", "merge_method")
@@ -101,6 +101,10 @@ def merge_store(home: Path, view: SearchView, *, ended: bool = True) -> str:
         store.begin_search(run.id, "name: s", str(home), 2)
         lease = store.take_lease(run.id, "me")
         assert lease is not None
+        first = next(item.job for item in planned if item.job.kind == "eval" and not item.job.needs)
+        attempt = store.start_attempt(lease, first.digest)
+        assert isinstance(attempt, AttemptRecord)
+        store.finish_attempt(attempt.id, outcome_of(first))
         for each in view.trials:
             store.add_trial(lease, each)
         store.keep_search_report(run.id, view.report.model_copy(update={"run_id": run.id}).model_dump_json())

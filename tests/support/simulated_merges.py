@@ -110,10 +110,12 @@ class SimulatedExecutor:
         )  # fmt: skip
 
     def _evaluate(self, job: EvalJob) -> Outcome:
-        recipe = self._simulation.recipes.get(job.place.artifact or "")
+        live = job.live_merge
+        recipe = live.build.recipe if live else self._simulation.recipes.get(job.place.artifact or "")
         weights = {Path(job.place.name or "").name: 1.0} if recipe is None else _weights(recipe)
         skill = self._simulation.skill(weights)
-        assert skill is not None
+        if skill is None:
+            return Failure(failure_class=FailureClass.BAD_INPUT, message="Its weights do not add up.")
         run = ProbeRun(_Engine(self._simulation.base, job, skill), job.benchmark, job.settings)  # type: ignore[arg-type]
         result = run.measure([None])[0]
         assert isinstance(result, ProbeEvaluation)

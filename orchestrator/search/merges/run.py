@@ -104,7 +104,7 @@ class _MergeSearchRun:
                 self._file,
                 course,
                 store,
-                plan=lambda sweep: further_plan(sweep, plan, self._settings),
+                plan=lambda sweep: further_plan(sweep, plan, self._settings, self._ground.cluster),
                 artifacts=ArtifactStore(self._settings.artifacts),
             )
 

@@ -26,7 +26,6 @@ from typing import Any, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from evals.engine import EngineKind, Frozen, digest_of
-from evals.errors import EvaluationError
 from evals.probes import Split, probe_keys
 from evals.scores import PROBE_SUITE
 from orchestrator.display.text_safety import StorableText
@@ -206,6 +205,9 @@ class MergeSearch(Frozen):
     chat_template: str = Field(
         default="auto", pattern="^(auto|on|off)$", description="auto: on where the base's tokenizer has one."
     )
+    materialize: bool = Field(
+        default=False, description="Whether merges are built even if they could run live in an open engine."
+    )
     build_seed: int = Field(default=0, ge=0, description="Seed of merge methods that draw random numbers.")
     trust_remote_code: bool = Field(
         default=False, description="Whether code that comes with a checkpoint may run."
@@ -300,6 +302,7 @@ class SearchFile(Frozen):
             "suites": suites,
             "engines": [search.engine.model_dump(mode="json", exclude_defaults=True)],
             "chat_template": search.chat_template,
+            "materialize": search.materialize,
             "build_seed": search.build_seed,
             "trust_remote_code": search.trust_remote_code,
             "allow_pickles": search.allow_pickles,
@@ -370,9 +373,3 @@ def _check(file: SearchFile, document: YamlDocument) -> None:
             f"{file.origin}:{document.line_of(('sampler',))}: sampler: cma-es needs at least two searched ranges and no "
             "choices; choose gp or tpe."
         )
-    try:
-        for objective in search.objectives:
-            if objective.suite is not None:
-                SuiteEntry(suite=objective.suite)
-    except (EvaluationError, ValidationError) as error:
-        raise SweepError(f"{file.origin}: objectives: {error}") from error

@@ -123,8 +123,8 @@ def test_a_merge_that_is_better_than_every_parent_is_confirmed(
     report = view.report
     assert [r.name for r in report.references] == ["base", "first", "second", "plain average"]
     assert {arm: sum(t.arm is arm for t in view.trials) for arm in Arm} == {
-        Arm.SEARCH: 16,
-        Arm.RANDOM: 16,
+        Arm.SEARCH: 12,
+        Arm.RANDOM: 12,
         Arm.GRID: 0,
     }
     c = report.confirmation
@@ -144,7 +144,7 @@ def test_killed_at_ten_moments_nothing_is_lost_or_done_twice(
     folder: Path, undisturbed: tuple[SearchFile, Path, SearchView], tmp_path: Path
 ) -> None:
     file, _, view = undisturbed
-    kills = set(random.Random(3).sample(range(5, 160), 10))
+    kills = set(random.Random(3).sample(range(5, 100), 10))
     simulation = Simulation(peak, folder / "base", kills=kills, order=random.Random(7))
     disturbed = searched(file, tmp_path, simulation)
     assert simulation.moment > max(kills)
