@@ -105,9 +105,9 @@ class Served:
         before, busy, start = _cpu_s(self.process.pid), _machine_cpu_s(), time.perf_counter()
         yield
         wall_s = time.perf_counter() - start
-        server_s, beside_s, own_s = (b - a for a, b in zip(before, _cpu_s(self.process.pid), strict=True))
+        server_s, browser_s, own_s = (b - a for a, b in zip(before, _cpu_s(self.process.pid), strict=True))
         figure.server_s.append(server_s)
-        figure.browser_s.append(own_s - server_s - beside_s)
+        figure.browser_s.append(browser_s)
         others_s = _machine_cpu_s() - busy - own_s
         figure.others.append(max(0.0, others_s / wall_s / (os.cpu_count() or 1)))
 
@@ -264,18 +264,17 @@ def _served(name: str, port: int, words: list[str], checkout: Path, home: Path) 
 
 
 def _cpu_s(server: int) -> tuple[float, float, float]:
-    """CPU seconds of a server, of the processes that it started, and of all that this process started."""
-    totals = {"server": 0.0, "beside": 0.0, "all": 0.0}
+    """CPU seconds of a server, of the browser, and of all that this process started."""
+    totals = {"server": 0.0, "browser": 0.0, "all": 0.0}
     own = psutil.Process()
-    beside = {child.pid for child in psutil.Process(server).children(recursive=True)}
     for process in (own, *own.children(recursive=True)):
         with suppress(psutil.NoSuchProcess):
             times = process.cpu_times()
             seconds = times.user + times.system
             totals["all"] += seconds
             totals["server"] += seconds if process.pid == server else 0.0
-            totals["beside"] += seconds if process.pid in beside else 0.0
-    return totals["server"], totals["beside"], totals["all"]
+            totals["browser"] += seconds if "chrom" in process.name() else 0.0
+    return totals["server"], totals["browser"], totals["all"]
 
 
 def _machine_cpu_s() -> float:

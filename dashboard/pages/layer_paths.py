@@ -73,6 +73,7 @@ def show_path(
                 key="path_scores",
                 name="Scores of the path",
                 numbers=titles[1:],
+                long=("Benchmark",),
                 helps=_SCORES,
             )
         with st.container(horizontal=True):
