@@ -80,7 +80,7 @@ def untested_family(model_type: str, architecture: str, *, kind: EngineKind, cpu
     place = "the transformers engine" if kind is EngineKind.TRANSFORMERS else "vLLM"
     device = "" if cpu or kind is EngineKind.TRANSFORMERS else " on GPUs"
     return (
-        f"no test compares live layer paths of {architecture} in {place}{device} with built checkpoints; with `materialize: false` "
+        f"no test compares live layer paths of {architecture} in {place}{device} with built checkpoints; with `try_live: true` "
         "they run live if the engine's self-check passes"
     )
 
