@@ -27,12 +27,12 @@ LIVE_FAMILIES: dict[str, str] = {
 
 _IN_VLLM = frozenset(
     {
-        "cohere", "gemma", "gemma2", "gemma3_text", "glm4", "gpt_oss", "granite", "mixtral", "olmo2",
-        "qwen2_moe", "qwen3_moe", "stablelm",
+        "cohere", "gemma", "gemma2", "gemma3_text", "glm4", "gpt_oss", "granite", "mixtral", "qwen2_moe",
+        "qwen3_moe", "stablelm",
     }
 )  # fmt: skip
 _IN_TRANSFORMERS = _IN_VLLM | {
-    "bloom", "cohere2", "falcon", "glm", "gpt2", "gpt_neox", "granitemoe", "olmo3", "olmoe", "opt", "phi",
+    "bloom", "cohere2", "falcon", "glm", "gpt2", "gpt_neox", "granitemoe", "olmo2", "olmo3", "olmoe", "opt", "phi",
     "smollm3", "starcoder2",
 }  # fmt: skip
 """Further families by `model_type`, whose random layer paths tests compare with built checkpoints: in vLLM on CPUs, and in the
@@ -63,7 +63,7 @@ def untested_family(model_type: str, architecture: str, *, kind: EngineKind, cpu
     place = "the transformers engine" if kind is EngineKind.TRANSFORMERS else "vLLM"
     device = "" if cpu or kind is EngineKind.TRANSFORMERS else " on GPUs"
     return (
-        f"no test compares live layer paths of {architecture} in {place}{device} with built checkpoints; with `materialize: false` "
+        f"no test compares live layer paths of {architecture} in {place}{device} with built checkpoints; with `try_live: true` "
         "they run live if the engine's self-check passes"
     )
 

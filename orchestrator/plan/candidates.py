@@ -209,7 +209,7 @@ class Expander:
         obstacle = order_obstacle(raw, facts.tensor_names, path.source_layers, reference) if raw else None
         if obstacle is not None:
             raise BuildError(
-                f"{obstacle} A path that cannot be built can still run live: `materialize: false` lets the engine's self-check decide."
+                f"{obstacle} A path that cannot be built can still run live: `try_live: true` lets the engine's self-check decide."
             )
 
     def _from_checkpoint(self, checkpoint: str, name: str) -> Candidate:

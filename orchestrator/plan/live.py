@@ -16,13 +16,13 @@ def built_reason(
 ) -> str | None:
     """Why layer paths are built as checkpoints; None if they run live.
 
-    With `materialize: false` every architecture is tried, and the engine refuses, with the reason, what its self-check rejects.
+    With `try_live: true` every architecture is tried, and the engine refuses, with the reason, what its self-check rejects.
     """
     if sweep.materialize:
         return _ASKED
     if any(entry.execution is ExecutionMode.COMPILED for entry in sweep.engines):
         return _COMPILED
-    if sweep.materialize is not None:
+    if sweep.try_live:
         return None
     reasons = (
         untested_family(

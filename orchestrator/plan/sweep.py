@@ -266,10 +266,14 @@ class Sweep(Frozen):
     )
     seeds: Seeds = Field(default_factory=Seeds, description="The harness's seeds.")
     build_seed: int = Field(default=0, ge=0, description="Seed of merge methods that draw random numbers.")
-    materialize: bool | None = Field(
-        default=None,
-        description="Whether layer paths and merges are built instead of run live: true builds them, false runs paths live in any "
-        "architecture that passes the engine's self-check, null runs them live in the families that tests compare.",
+    materialize: bool = Field(
+        default=False, description="Whether layer paths and merges are built instead of run live."
+    )
+    try_live: bool = Field(
+        default=False,
+        exclude_if=_is_unset,
+        description="Whether layer paths run live in any architecture that passes the engine's self-check; otherwise in the families "
+        "that tests compare, and elsewhere they are built.",
     )
     trust_remote_code: bool = Field(
         default=False, description="Whether code that comes with a checkpoint may run."

@@ -70,17 +70,17 @@ def test_the_plan_says_why_paths_are_built(
     assert not is_live(plan)
     (note,) = plan.notes
     assert place in note
-    assert "materialize: false" in note
+    assert "try_live: true" in note
 
 
 def test_any_architecture_can_be_tried_live(tmp_path: Path, home: Path) -> None:
-    plan = planned(tmp_path, NEMOTRON, materialize=False)
+    plan = planned(tmp_path, NEMOTRON, try_live=True)
     assert is_live(plan)
     assert plan.notes == ()
 
 
 def test_a_plan_refuses_a_path_that_no_checkpoint_can_hold(tmp_path: Path, home: Path) -> None:
     rule = {"config": {"moe_layer_freq": 2}}
-    with pytest.raises(SweepError, match=r"moe_layer_freq = 2.*materialize: false"):
+    with pytest.raises(SweepError, match=r"moe_layer_freq = 2.*try_live: true"):
         planned(tmp_path, rule, materialize=True)
     assert is_live(planned(tmp_path, rule))
