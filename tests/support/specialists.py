@@ -27,8 +27,8 @@ from tests.support.tiny_checkpoints import tiny_checkpoint
 
 ARITHMETIC, REASONING = "arithmetic-easy-scored", "reasoning-easy-scored"
 KEYS = (ARITHMETIC, REASONING)
-LAYERS, HIDDEN = 4, 128
-_BASE_STEPS, _STEPS, _BATCH, _RATE = 240, 200, 24, 2e-3
+LAYERS, HIDDEN = 2, 64
+_BASE_STEPS, _STEPS, _BATCH, _RATE = 150, 150, 16, 3e-3
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from orchestrator.search.merges.course import best_first
 from orchestrator.search.merges.search_file import parse_search
 from orchestrator.store.trial_records import Arm, TrialRecord
 from tests.orchestrator.search.merges.test_course import searched
-from tests.support.specialists import Asked, Specialists, specialists
+from tests.support.specialists import LAYERS, Asked, Specialists, specialists
 
 EVALUATIONS = 25
 SEEDS = int(os.environ.get("MERGEBOARD_SEARCH_SEEDS", "20"))
@@ -80,7 +80,7 @@ def _at(name: str, ends: tuple[float, ...]) -> float:
     """A gradient's value for a tensor: of its layer, or the first point for tensors of no layer, as mergekit has it."""
     parts = name.split(".")
     layer = int(parts[parts.index("layers") + 1]) if "layers" in parts else 0
-    return ends[0] + (ends[1] - ends[0]) * layer / 3
+    return ends[0] + (ends[1] - ends[0]) * layer / (LAYERS - 1)
 
 
 def test_specialists_know_more_of_their_own(parents: Specialists) -> None:
