@@ -121,6 +121,11 @@ def front(view: SearchView) -> tuple[list[TrialRecord], list[TrialRecord]]:
     return complete, best[::-1]
 
 
+def front_text(best: Sequence[TrialRecord]) -> str:
+    """How many merges are on the front, in words."""
+    return f"{len(best)} merge{'s' if len(best) != 1 else ''} on the front"
+
+
 def gradient_lines(view: SearchView) -> list[GradientLine]:
     """The gradients of the best trials, the winner or the best first."""
     if not view.report.gradients:
