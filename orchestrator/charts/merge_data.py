@@ -131,6 +131,8 @@ def gradient_lines(view: SearchView) -> list[GradientLine]:
     if not view.report.gradients:
         raise ChartError("The search has no gradient: give a searched number several `points`.")
     complete = sorted(_complete(view), key=lambda t: -(view.value(t) or 0.0))
+    if not complete:
+        raise ChartError("No merge of the search has a value yet: wait for the first.")
     winner = view.report.winner
     first = [t for t in complete if t.number == winner]
     return [

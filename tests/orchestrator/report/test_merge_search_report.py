@@ -43,7 +43,10 @@ def test_a_better_merge_heads_the_report(tmp_path: Path) -> None:
 
 def without_pictures(view: SearchView) -> SearchView:
     """Without trials there is nothing to draw, which takes seconds."""
-    return view.model_copy(update={"trials": ()})
+    report = view.report.model_copy(update={"importance": {}})
+    bare = view.model_copy(update={"trials": (), "report": report})
+    assert merge_pictures(bare, Theme.LIGHT) == []
+    return bare
 
 
 def test_no_better_merge_is_a_plain_result(tmp_path: Path) -> None:
