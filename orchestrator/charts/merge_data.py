@@ -121,11 +121,18 @@ def front(view: SearchView) -> tuple[list[TrialRecord], list[TrialRecord]]:
     return complete, best[::-1]
 
 
+def front_text(best: Sequence[TrialRecord]) -> str:
+    """How many merges are on the front, in words."""
+    return f"{len(best)} merge{'s' if len(best) != 1 else ''} on the front"
+
+
 def gradient_lines(view: SearchView) -> list[GradientLine]:
     """The gradients of the best trials, the winner or the best first."""
     if not view.report.gradients:
         raise ChartError("The search has no gradient: give a searched number several `points`.")
     complete = sorted(_complete(view), key=lambda t: -(view.value(t) or 0.0))
+    if not complete:
+        raise ChartError("No merge of the search has a value yet: wait for the first.")
     winner = view.report.winner
     first = [t for t in complete if t.number == winner]
     return [

@@ -11,6 +11,7 @@ from orchestrator.charts.files import Picture
 from orchestrator.charts.merge_data import (
     SEARCH_WARNING,
     front,
+    front_text,
     gradient_lines,
     importances,
     levels,
@@ -20,7 +21,7 @@ from orchestrator.charts.merge_data import (
 )
 from orchestrator.charts.merges import arm_colour, arm_title
 from orchestrator.charts.records import ChartError
-from orchestrator.charts.theme import LOOKS, Theme, headline, new_figure, style_axes
+from orchestrator.charts.theme import LOOKS, Look, Theme, headline, new_figure, style_axes
 from orchestrator.store.merge_report import SearchView
 from orchestrator.store.trial_records import Arm
 
@@ -42,6 +43,11 @@ def _begun(
     return figure, axes
 
 
+def _legend_below(axes: Axes, look: Look) -> None:
+    """A legend that hides no point and no name of a reference."""
+    axes.legend(frameon=False, labelcolor=look.ink, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=3)
+
+
 def progress_image(view: SearchView, theme: Theme) -> Figure:
     """The best value so far against seconds."""
     look, lines = LOOKS[theme], progress_lines(view)
@@ -60,7 +66,7 @@ def progress_image(view: SearchView, theme: Theme) -> Figure:
         )  # fmt: skip
     axes.set_xlabel("Seconds of builds and evaluations")
     axes.set_ylabel("Best value")
-    axes.legend(frameon=False, labelcolor=look.ink, loc="lower right")
+    _legend_below(axes, look)
     return figure
 
 
@@ -117,7 +123,7 @@ def importance_image(view: SearchView, theme: Theme) -> Figure:
 def objectives_front_image(view: SearchView, theme: Theme) -> Figure:
     """The first two objectives of every merge, with the Pareto front and the references."""
     look, (complete, best) = LOOKS[theme], front(view)
-    subtitle = f"{len(best)} merges on the front of the first two objectives"
+    subtitle = f"{front_text(best)} of the first two objectives"
     figure, axes = _begun(view, theme, (8, 6), "Objectives", subtitle)
     for arm in Arm:
         points = [trial.objectives for trial in complete if trial.arm is arm and trial.objectives]
@@ -152,7 +158,7 @@ def objectives_front_image(view: SearchView, theme: Theme) -> Figure:
     axes.margins(0.1)
     axes.set_xlabel(view.report.objectives[0].name, parse_math=False)
     axes.set_ylabel(view.report.objectives[1].name, parse_math=False)
-    axes.legend(frameon=False, labelcolor=look.ink, loc="best")
+    _legend_below(axes, look)
     return figure
 
 
@@ -173,7 +179,7 @@ def gradients_image(view: SearchView, theme: Theme) -> Figure:
         )  # fmt: skip
     axes.set_xlabel("Depth: 0 is the first layer, 1 the last")
     axes.set_ylabel("Value")
-    axes.legend(frameon=False, labelcolor=look.ink, loc="best")
+    _legend_below(axes, look)
     return figure
 
 

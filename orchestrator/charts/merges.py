@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.charts.merge_data import (
     SEARCH_WARNING,
     front,
+    front_text,
     gradient_lines,
     importances,
     levels,
@@ -162,7 +163,7 @@ def objectives_front(view: SearchView, theme: Theme) -> go.Figure:
         )
     )  # fmt: skip
     figure.update_layout(
-        _layout(view, theme, "Objectives", f"{len(best)} merges on the front of the first two objectives", height=600,
+        _layout(view, theme, "Objectives", f"{front_text(best)} of the first two objectives", height=600,
                 xaxis={"title": escape(first)}, yaxis={"title": escape(second)})
     )  # fmt: skip
     return figure

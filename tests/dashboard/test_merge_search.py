@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import streamlit as st
 
+from orchestrator.store import Store
 from tests.dashboard.test_pages import page
-from tests.support.demo_stores import demo_store
 from tests.support.merge_view import merge_store, merge_view
+from tests.support.store_data import demo_run
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*was deleted while still open:ResourceWarning")
 
@@ -54,7 +55,11 @@ def test_a_search_that_goes_on_shows_its_trials(home: Path) -> None:
 
 
 def test_another_run_is_told_apart(home: Path) -> None:
-    app = page("merge_search", run=demo_store(home)).run()
+    home.mkdir(parents=True, exist_ok=True)
+    run, candidates, planned = demo_run("a sweep")
+    with Store.open(f"sqlite:///{home}/store.sqlite") as store:
+        store.create_run(run, candidates, planned)
+    app = page("merge_search", run=run.id).run()
     assert not app.exception, app.exception
     assert "No search over merges" in "\n".join(
         part.value for part in (*app.markdown, *app.header, *app.subheader)

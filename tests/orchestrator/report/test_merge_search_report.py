@@ -41,21 +41,29 @@ def test_a_better_merge_heads_the_report(tmp_path: Path) -> None:
     assert "trial 5" in text
 
 
+def without_pictures(view: SearchView) -> SearchView:
+    """Without trials there is nothing to draw, which takes seconds."""
+    report = view.report.model_copy(update={"importance": {}})
+    bare = view.model_copy(update={"trials": (), "report": report})
+    assert merge_pictures(bare, Theme.LIGHT) == []
+    return bare
+
+
 def test_no_better_merge_is_a_plain_result(tmp_path: Path) -> None:
-    page = page_of(tmp_path, merge_view(real=False))
+    page = page_of(tmp_path, without_pictures(merge_view(real=False)))
     assert page.verdict.headline == "No merge here beats its better parent, arithmetic."
     assert page.verdict.tone is ReportTone.PLAIN
     assert "2 best of 18 merges none keeps a gain" in page.verdict.lines[0].text
 
 
 def test_a_search_that_goes_on_claims_nothing(tmp_path: Path) -> None:
-    page = page_of(tmp_path, merge_view(confirmed=False))
+    page = page_of(tmp_path, without_pictures(merge_view(confirmed=False)))
     assert "nothing is confirmed yet" in page.verdict.headline
     assert page.verdict.tone is ReportTone.HINT
     assert "confirmation" not in [section.key for section in page.sections]
 
 
-@pytest.mark.parametrize("theme", list(Theme))
+@pytest.mark.parametrize("theme", [Theme.LIGHT, pytest.param(Theme.DARK, marks=pytest.mark.slow)])
 def test_every_picture_is_drawn_in_both_ways(theme: Theme) -> None:
     pictures = merge_pictures(merge_view(), theme)
     assert {name for name, _, _ in pictures} == ALL
