@@ -13,12 +13,12 @@ def resume(
     verbose: options.Verbose = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Go on with a run that was stopped or has failed jobs, from any machine that sees its store.
+    """Go on with a run that was stopped or has failed jobs, from any machine that sees its store; with --whole, ask what stopped early to its end.
 
     \b
     Example:
       mergeboard resume my-sweep-1a2b3c4d
-      mergeboard resume my-sweep-1a2b3c4d --whole     what stopped early is completed, as a run of its own
+      mergeboard resume my-sweep-1a2b3c4d --whole
     """
     from orchestrator.cli.execution import Execution
     from orchestrator.cli.inputs import run_of
