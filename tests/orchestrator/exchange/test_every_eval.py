@@ -275,5 +275,6 @@ def test_a_percentage_and_an_unknown_range(home: Path, tmp_path: Path) -> None:
     path.write_text(json.dumps(data))
     (taken,) = import_path(path, Settings.from_environment()).runs
     raw = {r.benchmark: r.measurement.result.raw for r in taken.results}
-    assert raw == {"a": pytest.approx(0.455), "b": pytest.approx(0.5)}
-    assert taken.run.ignored == ("c",)
+    assert raw == {"a": pytest.approx(0.455), "b": pytest.approx(0.5), "c": pytest.approx(0.2)}
+    lower = {r.benchmark: r.definition is not None and r.definition.lower_is_better for r in taken.results}
+    assert lower == {"a": False, "b": False, "c": True}
