@@ -11,7 +11,15 @@ from transformers import AutoModelForCausalLM
 from evals.engine import EngineKind, EngineTuning
 from evals.errors import UnsupportedArchitecture
 from evals.layer_visits import cache_slots, running
-from evals.partial_layers import half_names, require_halves, some_states
+from evals.partial_layers import (
+    damp,
+    half_names,
+    require_halves,
+    require_visit,
+    restrict,
+    shallow,
+    some_states,
+)
 from recipes.layer_path import LayerPath
 from tests.support.engine_requests import opened
 from tests.support.family_checkpoints import family_checkpoint
@@ -74,3 +82,37 @@ def test_an_engine_refuses_a_half_and_keeps_its_path(tmp_path: Path) -> None:
         with pytest.raises(UnsupportedArchitecture, match="visit its layers whole"):
             engine.set_layer_path(LayerPath.parse("(1, 2):mlp", 3).layers)
         assert engine.layer_path == (0, 2, 1)  # type: ignore[attr-defined]  # every engine of ours has it
+
+
+class Fused(torch.nn.Module):
+    """A layer that passes a residual as vLLM's do: the stream is the sum, or with `stale` the hidden states alone."""
+
+    def __init__(self, *, stale: bool) -> None:
+        super().__init__()
+        self.self_attn, self.mlp = torch.nn.Linear(64, 64), torch.nn.Linear(64, 64)
+        self._stale = stale
+
+    def forward(
+        self, positions: torch.Tensor, hidden_states: torch.Tensor, residual: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        before = hidden_states if residual is None or self._stale else hidden_states + residual
+        after = before + self.self_attn(before)
+        half = self.mlp(after)
+        return (after + half, before) if self._stale else (half, after)
+
+
+def test_a_residual_is_damped_with_the_hidden_states_or_refused() -> None:
+    layer, positions = Fused(stale=False), torch.arange(4)
+    hidden, residual = STATES[0], STATES[0] * 3
+    require_visit(layer, "layer", 0.25, hidden)
+    before, after = hidden + residual, sum(layer(positions, hidden, residual))
+    damped = damp(shallow(layer), 0.25)(positions, hidden, residual)
+    assert torch.allclose(sum(damped), before + 0.25 * (after - before), atol=1e-6)
+    assert torch.equal(sum(damp(shallow(layer), 0.25)(positions, hidden, None)[1:]), torch.zeros_like(hidden))
+    attention = restrict(shallow(layer), "attention")(positions, hidden, residual)
+    assert torch.allclose(sum(attention), before + layer.self_attn(before), atol=1e-6)
+    stale = Fused(stale=True)
+    for part, factor in (("layer", 0.25), ("mlp", 1.0)):
+        with pytest.raises(UnsupportedArchitecture, match="does not return what it is given"):
+            require_visit(stale, part, factor, hidden)
+    require_visit(stale, "layer", 1.0, hidden)

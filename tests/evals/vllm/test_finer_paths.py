@@ -5,26 +5,22 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import psutil
 import pytest
 
 from evals.engine import EngineKind, EngineTuning
-from evals.errors import EngineError, UnsupportedArchitecture
+from evals.errors import EngineError
 from evals.vllm.engine import VllmEngine
 from recipes.layer_path import LayerPath
 from tests.support.engine_requests import (
     LAYERS,
-    TOLERANCE,
     generated,
-    largest_difference,
     opened,
     prompts_of,
     random_requests,
     scored,
 )
-from tests.support.family_checkpoints import family_checkpoint, layers_of
 from tests.support.finer_paths import FINER_PATHS, check_against_plain_torch
 from tests.support.plain_decoder import PlainDecoder
 from tests.support.tiny_checkpoints import VOCABULARY, tiny_checkpoint
@@ -97,37 +93,3 @@ def test_a_thousand_changes_leak_nothing(engine: VllmEngine) -> None:
     change(range(100, 1100))
     assert process.memory_info().rss - before < 8 << 20
     engine.set_layer_path(None)
-
-
-@pytest.mark.parametrize("model_type", ["gemma2", "mixtral", "stablelm", "cohere"])
-def test_other_families_agree_with_transformers_or_refuse(model_type: str, tmp_path: Path) -> None:
-    """Norms after the halves and windows, experts, a stale residual; Cohere's residual is no part of its stream in vLLM."""
-    checkpoint = family_checkpoint(tmp_path, model_type)
-    n = layers_of(checkpoint)
-    texts = [
-        "(1, 3):attention",
-        "(1, 3):mlp",
-        "(1, 3):damped=0.5",
-        "layers:0-2,1:mlp:damped=0.5,1:attention,2-",
-    ]
-    paths = [LayerPath.parse(text, n).layers for text in texts]
-    with opened(EngineKind.TRANSFORMERS, checkpoint, EngineTuning(threads=1, live=True)) as reference:
-        expected = []
-        for path in paths:
-            reference.set_layer_path(path)
-            expected.append(scored(reference, REQUESTS))
-    with opened(
-        EngineKind.VLLM, checkpoint, EngineTuning(threads=1, extra_layer_slots=n, kv_cache_gib=0.125)
-    ) as live:
-        for path, results in zip(paths, expected, strict=True):
-            if model_type == "cohere":
-                with pytest.raises(UnsupportedArchitecture, match="visit its layers whole"):
-                    live.set_layer_path(path)
-                continue
-            live.set_layer_path(path)
-            assert largest_difference(scored(live, REQUESTS), results) < TOLERANCE, path
-        together = {
-            (p, i): r for p, i, r in live.score_paths(REQUESTS, [] if model_type == "cohere" else paths)
-        }
-        for (number, index), result in together.items():
-            assert largest_difference([result], [expected[number][index]]) < TOLERANCE
