@@ -17,22 +17,23 @@ torch.compile, whether a layer path is live or built, so that their scores diffe
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self, get_args
+from typing import Any, Self
 
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from evals.engine import EngineKind, ExecutionMode, Frozen
 from evals.scores import Seeds
 from evals.suite_file import SuiteRequest
 from orchestrator.display.text_safety import StorableText
 from orchestrator.errors import SweepError
+from orchestrator.plan.file_errors import first_error, place_of
 from recipes.errors import RecipeError
 from recipes.layer_path import LayerPathSpec
 from recipes.layer_visit import Layers
 from recipes.outside_file import read_file
-from recipes.yaml_text import YamlDocument, load_yaml
+from recipes.yaml_text import load_yaml
 
 _MAX_SWEEP_BYTES = 4_000_000
 
@@ -318,15 +319,6 @@ class SweepFile(Frozen):
         return place_of(location, self.origin, self.options)
 
 
-def place_of(location: Sequence[int | str], origin: str, options: Mapping[str, str]) -> str:
-    """Location of a field for messages: `sweep.yaml: recipes.0`, or the option that set it or its parent."""
-    parts = [str(part) for part in location]
-    for depth in range(len(parts), 0, -1):
-        if option := options.get(".".join(parts[:depth])):
-            return option
-    return f"{origin}: {'.'.join(parts)}"
-
-
 def load_sweep(path: Path) -> SweepFile:
     """Read a sweep file; SweepError names file, line and field of the first error."""
     try:
@@ -353,7 +345,7 @@ def parse_sweep(
     try:
         sweep = Sweep.model_validate(document.data)
     except ValidationError as error:
-        raise SweepError(first_error(error, document, origin, options)) from error
+        raise SweepError(first_error(error, document, origin, options, model=Sweep, whole="sweep")) from error
     return SweepFile(
         sweep=sweep,
         text=data.decode("utf-8"),
@@ -361,54 +353,6 @@ def parse_sweep(
         folder=str(folder),
         options=dict(options or {}),
     )
-
-
-def first_error(
-    error: ValidationError,
-    document: YamlDocument,
-    origin: str,
-    options: Mapping[str, str] | None = None,
-    *,
-    model: type[BaseModel] = Sweep,
-) -> str:
-    """The first validation error as `file:line: field: what is wrong`, or as `option: what is wrong`."""
-    errors = error.errors(include_url=False)
-    # A list with invalid entries is also reported as too short: report only the entry.
-    entry_parents = {e["loc"][:depth] for e in errors for depth in range(1, len(e["loc"]))}
-    errors = [e for e in errors if e["type"] != "too_short" or e["loc"] not in entry_parents]
-    # A misspelt field is also reported as missing: report the misspelling.
-    first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
-    location = tuple(part for part in first["loc"] if not (isinstance(part, str) and "[" in part))
-    field = ".".join(str(part) for part in location) or ("sweep" if model is Sweep else "search")
-    line = document.line_of(location)
-    problem = str(first["msg"]).removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        problem = _unknown_field(str(first["loc"][-1]), _record_at(model, location[:-1]))
-    n_more = len(errors) - 1
-    suffix = f" ({n_more} more)" if n_more else ""
-    if options:
-        return f"{place_of(location, origin, options)}: {problem}{suffix}"
-    return f"{origin}:{line}: {field}: {problem}{suffix}"
-
-
-def _record_at(model: type[BaseModel], location: Sequence[int | str]) -> type[BaseModel]:
-    """The record of a field, or of the entries of a field that holds several."""
-    for part in location:
-        if isinstance(part, str) and part in model.model_fields:
-            annotation = model.model_fields[part].annotation
-            kinds = (annotation, *get_args(annotation))
-            records = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
-            model = records[0] if records else model
-    return model
-
-
-def _unknown_field(name: str, model: type[BaseModel]) -> str:
-    """Message for an unknown field of a record, with the closest known one."""
-    import difflib
-
-    matches = difflib.get_close_matches(name, model.model_fields, n=1)
-    hint = f"did you mean `{matches[0]}`?" if matches else f"known fields: {', '.join(model.model_fields)}."
-    return f"there is no such field; {hint}"
 
 
 def sweep_of_values(

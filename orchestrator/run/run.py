@@ -27,11 +27,12 @@ from orchestrator.plan.capacity import ClusterFacts, this_machine
 from orchestrator.plan.plan import Plan, make_plan
 from orchestrator.plan.sweep import Sweep, SweepFile, parse_sweep
 from orchestrator.provenance import provenance
+from orchestrator.run.additions import Additions
 from orchestrator.run.comparing import KeepComparisons
 from orchestrator.run.cost import durations_of
 from orchestrator.run.evidence import evidence_of
 from orchestrator.run.node_data import with_data_on_nodes, without
-from orchestrator.run.scheduler import Additions, Reporter, RunSummary, Scheduler
+from orchestrator.run.scheduler import Reporter, RunSummary, Scheduler
 from orchestrator.settings import Settings
 from orchestrator.store import Store
 from orchestrator.store.records import CandidateRecord, NewRun, PlannedJob, RunRecord

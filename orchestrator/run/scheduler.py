@@ -10,8 +10,7 @@ import contextlib
 import shutil
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
 
 from orchestrator.cluster import Batch, Executor, Finished, JobGroup, ReadyJobs, Seat, group_of
 from orchestrator.errors import RunError, StoreError, StoreLost
@@ -19,6 +18,7 @@ from orchestrator.plan.decide import Evidence
 from orchestrator.plan.durations import Durations
 from orchestrator.plan.job import BuildJob, EvalJob, Task
 from orchestrator.plan.plan import Plan
+from orchestrator.run.additions import Additions
 from orchestrator.run.artifact_use import ArtifactUse
 from orchestrator.run.base_answers import BaseAnswers
 from orchestrator.run.job_state import Frontier, NodeState, RunJob, job_labels
@@ -64,17 +64,6 @@ __all__ = [
     "Scheduler",
     "job_labels",
 ]
-
-
-class Additions(Protocol):
-    """Adds candidates to a run while it runs, for example a search that learns from what was evaluated."""
-
-    @property
-    def ended(self) -> bool:
-        """Whether it has nothing to add any more."""
-
-    def more(self, lease: RunLease, state_of: Callable[[str], NodeState]) -> Sequence[Plan]:
-        """Plans with further jobs, which it has stored as part of the run; called several times a second."""
 
 
 class Scheduler:

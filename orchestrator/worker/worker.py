@@ -6,15 +6,11 @@ attempt's log. A worker never opens the store.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
-import json
 import os
 import shutil
-import sys
 import time
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +18,7 @@ from pathlib import Path
 from evals.engine import PathEngine
 from evals.engines import open_engine
 from evals.errors import EngineError, SamplesError
-from evals.harness import Progress, Until, evaluate, evaluate_until_decided, help_out
+from evals.harness import Until, evaluate, evaluate_until_decided, help_out
 from evals.probes import ProbeError
 from evals.probes.evaluate import ProbeRun
 from evals.samples import StoredSamples, write_samples
@@ -32,24 +28,22 @@ from orchestrator.plan.job import BaseSamples, BuildJob, Decide, EvalJob, Task
 from orchestrator.provenance import hardware
 from orchestrator.settings import WorkerContext
 from orchestrator.store.records import BuildOutcome, EarlyOutcome, EvalOutcome, Failure, FailureClass, Outcome
+from orchestrator.worker.attempt_files import ProgressFile, captured, share_log
 from orchestrator.worker.failures import batch_size, failure_of
 from orchestrator.worker.inputs import Inputs
 from recipes.artifact import ArtifactStore
-from recipes.atomic_file import write_file
 from recipes.checkpoint import Checkpoint
-from recipes.merge import BuildOptions, BuildProgress, MergekitProcess, build
+from recipes.merge import BuildOptions, MergekitProcess, build
 from recipes.origin import write_origin
 from recipes.recipe import Recipe
 from recipes.verification import verified_source
-
-_PROGRESS_PERIOD_S = 0.5
 
 
 def run_build(context: WorkerContext, attempt_id: str, job: BuildJob) -> Outcome:
     """Build one recipe into the artifact store; an artifact that exists is reused."""
     log = context.home_path / "logs" / f"{attempt_id}.log"
     try:
-        with _captured(log):
+        with captured(log):
             return _build(context, job)
     except BaseException as error:  # noqa: BLE001 - the one place that turns everything into a Failure
         return failure_of(error, log)
@@ -83,12 +77,12 @@ class EngineHost:
         jobs = [task.job for task in tasks if isinstance(task.job, EvalJob)]
         started = False
         try:
-            with _captured(logs[0]):
-                _share_log(logs)
+            with captured(logs[0]):
+                share_log(logs)
                 for suite in {task.suite.digest: task.suite for task in tasks if task.suite}.values():
                     define_suite(suite)
                 begun_at = datetime.now(UTC)
-                report = _ProgressFile(self._context.home_path / "journals" / jobs[0].digest)
+                report = ProgressFile(self._context.home_path / "journals" / jobs[0].digest)
                 engine = self._engine_for(jobs[0], report.engine_start)
                 started = True
                 bases = {task.job.digest: task.base for task in tasks}
@@ -117,7 +111,7 @@ class EngineHost:
         if task.suite is not None:
             define_suite(task.suite)
         log = self._context.home_path / "logs" / f"{task.attempt_id}-help-{os.getpid()}.log"
-        with _captured(log):
+        with captured(log):
             engine = self._engine_for(job)
             self._inputs.require_planned(job, self._mirror)
             self._load(engine, job)
@@ -145,7 +139,7 @@ class EngineHost:
         engine: PathEngine,
         jobs: Sequence[EvalJob],
         bases: Mapping[str, BaseSamples | None],
-        report: _ProgressFile,
+        report: ProgressFile,
         started: datetime,
         log: Path,
     ) -> list[Outcome]:
@@ -163,7 +157,7 @@ class EngineHost:
         engine: PathEngine,
         job: EvalJob,
         base: BaseSamples | None,
-        report: _ProgressFile,
+        report: ProgressFile,
         started: datetime,
     ) -> EvalOutcome | EarlyOutcome:
         self._require_planned(job)
@@ -213,7 +207,7 @@ class EngineHost:
         return StoredSamples(self._context.home_path, base.path, base.sha256, owner).read()
 
     def _probe(
-        self, engine: PathEngine, jobs: Sequence[EvalJob], report: _ProgressFile, log: Path
+        self, engine: PathEngine, jobs: Sequence[EvalJob], report: ProgressFile, log: Path
     ) -> Iterator[Outcome]:
         """Evaluate one probe on the layer paths of all these jobs in one batch."""
         started = datetime.now(UTC)
@@ -308,7 +302,7 @@ def _build(context: WorkerContext, job: BuildJob) -> BuildOutcome:
     options = BuildOptions(
         seed=job.seed, trust_remote_code=job.trust_remote_code, allow_pickles=job.allow_pickles
     )
-    report = _ProgressFile(context.home_path / "journals" / job.digest)
+    report = ProgressFile(context.home_path / "journals" / job.digest)
 
     def write(out: Path) -> None:
         folders = sources()
@@ -337,91 +331,6 @@ def _build(context: WorkerContext, job: BuildJob) -> BuildOutcome:
 def _mergekit() -> MergekitProcess:
     """This process's mergekit, cached: it takes seconds to start, and Ray reuses processes for builds."""
     return MergekitProcess()
-
-
-class _ProgressFile:
-    """Writes the progress of a running job to a file that the scheduler reads, at most twice a second."""
-
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / "progress.json"
-        self._last = 0.0
-        self._begun_at: float | None = None
-
-    def engine_start(self) -> None:
-        """Report that the engine is starting."""
-        self._write({"stage": "starting the engine", "engine_starts": True})
-
-    def build(self, progress: BuildProgress) -> None:
-        """Report the progress of a build in MB."""
-        done, total = progress.done_bytes // 1_000_000, progress.total_bytes // 1_000_000
-        share = progress.done_bytes / progress.total_bytes if progress.total_bytes else 0.0
-        self._count(f"building {progress.stage} (MB)", done, total, share)
-
-    def __call__(self, progress: Progress) -> None:
-        self._count(
-            "evaluating",
-            progress.n_done,
-            progress.n_total,
-            progress.share_done,
-            tokens=progress.n_tokens,
-            work_s=progress.elapsed_s,
-        )
-
-    def count(self, done: int, total: int) -> None:
-        """Report how many requests of a probe are answered."""
-        self._count("evaluating", done, total, done / total if total else 0.0)
-
-    def _count(
-        self, stage: str, done: int, total: int, share: float, *, tokens: int = 0, work_s: float | None = None
-    ) -> None:
-        now = time.monotonic()
-        self._begun_at = self._begun_at or now
-        if now - self._last < _PROGRESS_PERIOD_S and done not in (0, total):
-            return
-        self._last = now
-        self._write(
-            {
-                "stage": stage,
-                "done": done,
-                "total": total,
-                "tokens": tokens,
-                "share_done": min(1.0, share),
-                "work_s": now - self._begun_at if work_s is None else work_s,
-            }
-        )
-
-    def _write(self, data: dict[str, str | int | float | bool]) -> None:
-        write_file(self._path, json.dumps(data))
-
-
-@contextlib.contextmanager
-def _captured(log: Path) -> Iterator[None]:
-    """Redirect the process's stdout and stderr, including C libraries, to the attempt's log."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    saved = [os.dup(1), os.dup(2)]
-    with log.open("ab") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-    try:
-        yield
-    except BaseException:
-        os.write(2, traceback.format_exc().encode(errors="replace"))
-        raise
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        for number, descriptor in zip((1, 2), saved, strict=True):
-            os.dup2(descriptor, number)
-            os.close(descriptor)
-
-
-def _share_log(logs: Sequence[Path]) -> None:
-    """Link the log of a batch's first attempt to the names of the others, if the file system can."""
-    for log in logs[1:]:
-        with contextlib.suppress(OSError):
-            log.hardlink_to(logs[0])
 
 
 def read_and_write(mark: str, token: str) -> str | None:

@@ -31,7 +31,8 @@ from evals.scores import PROBE_SUITE
 from orchestrator.display.text_safety import StorableText
 from orchestrator.errors import SweepError
 from orchestrator.plan.candidates import absolute_place
-from orchestrator.plan.sweep import EngineEntry, SuiteEntry, SweepFile, first_error, parse_sweep
+from orchestrator.plan.file_errors import first_error
+from orchestrator.plan.sweep import EngineEntry, SuiteEntry, SweepFile, parse_sweep
 from orchestrator.search.merges.space import Space, SpaceError
 from recipes.errors import RecipeError
 from recipes.outside_file import read_file
@@ -337,7 +338,7 @@ def parse_search(data: bytes, *, origin: str, folder: Path) -> SearchFile:
     try:
         search = MergeSearch.model_validate(document.data)
     except ValidationError as error:
-        raise SweepError(first_error(error, document, origin, model=MergeSearch)) from error
+        raise SweepError(first_error(error, document, origin, model=MergeSearch, whole="search")) from error
     file = SearchFile(
         search=search,
         space=_space_of(search, document, origin),
