@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from evals.layer_visits import VisitPath
-from evals.weights import LoadedWeights, Weights
+from evals.weights import LoadedWeights, StreamedWeights
 
 
 class Frozen(BaseModel):
@@ -260,7 +260,7 @@ class Engine(Protocol):
     def weights(self) -> LoadedWeights:
         """The weights that the engine holds."""
 
-    def load_weights(self, weights: Weights | None) -> None:
+    def load_weights(self, weights: StreamedWeights | None) -> None:
         """Replace all weights, from the next request on; None restores the checkpoint's own. Also ends a live layer path.
 
         Raises EngineError, before anything is changed, where the engine cannot do so. After any error of the change itself the

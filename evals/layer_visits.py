@@ -8,6 +8,7 @@ The half that is left out is skipped with its norms. A visit with factor 0 chang
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Annotated, Any, Protocol, runtime_checkable
 
 from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
@@ -37,6 +38,8 @@ class PartialVisit(Protocol):
 def _checked(value: Any) -> int | PartialVisit:
     if type(value) is int or isinstance(value, PartialVisit):
         return value
+    if isinstance(value, Integral) and not isinstance(value, bool):  # numpy's
+        return int(value)
     raise ValueError("a visit is the number of a layer, or a record with layer, part and factor")
 
 

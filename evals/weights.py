@@ -26,7 +26,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 """Names and shapes of stored tensors."""
 
 
-class Weights(Protocol):
+class StreamedWeights(Protocol):
     """Weights that are made where they are needed. Picklable: each worker of an engine gets a copy and iterates over it."""
 
     @property

@@ -12,7 +12,7 @@ from orchestrator.display.text_safety import plain
 
 Language = Literal["bash", "yaml"]
 _MOST = 100_000
-_KEY = re.compile(r"^(\s*(?:- )*)([^\s#:'\"][^#:'\"]*|\"[^\"]*\"|'[^']*')(:)(?=\s|$)")
+_KEY = re.compile(r"^(\s*+(?:- )*+)([^\s#:'\"][^#:'\"]*|\"[^\"]*\"|'[^']*')(:)(?=\s|$)")
 CODE_STYLE = """
 .mb-code{position:relative;background:%(hover)s;border-radius:6px;color:%(ink)s}
 .mb-code pre{margin:0;padding:10px 66px 10px 12px;font:13px/1.55 "Source Code Pro",ui-monospace,monospace;overflow:auto;

@@ -38,7 +38,7 @@ from evals.transformers.loading import (
 from evals.transformers.rope import LengthAwareScorer, Scorer
 from evals.transformers.scoring import CachedTreeScorer, PlainScorer
 from evals.transformers.weights import WeightLoader
-from evals.weights import LoadedWeights, Weights
+from evals.weights import LoadedWeights, StreamedWeights
 
 BATCH_CPU = 16
 BATCH_CUDA = 64
@@ -177,7 +177,7 @@ class TransformersEngine:
         """The weights that the engine holds."""
         return self._weights
 
-    def load_weights(self, weights: Weights | None) -> None:
+    def load_weights(self, weights: StreamedWeights | None) -> None:
         """Replace all weights in place; None restores the checkpoint's own."""
         self.set_layer_path(None)
         expected = self._weight_loader.expected()

@@ -118,9 +118,9 @@ def _cache_difference(model: PreTrainedModel, ids: torch.Tensor) -> str | None:
     whole = model(input_ids=ids, use_cache=False).logits[0, half:]
     first = model(input_ids=ids[:, :half], use_cache=True)
     second = model(input_ids=ids[:, half:], past_key_values=first.past_key_values, use_cache=True).logits[0]
-    gap = (torch.log_softmax(whole.float(), -1) - torch.log_softmax(second.float(), -1)).abs().max()
     limit = _STRICT if whole.dtype == torch.float32 else _LOOSE
-    return None if gap <= limit else "its layers do not keep separate states for separate visits"
+    same = _within(torch.log_softmax(whole.float(), -1), torch.log_softmax(second.float(), -1), limit)
+    return None if same else "its layers do not keep separate states for separate visits"
 
 
 def _equal(left: Any, right: Any) -> bool:
@@ -139,9 +139,16 @@ def _equal(left: Any, right: Any) -> bool:
 def _close(left: torch.Tensor, right: torch.Tensor) -> bool:
     import torch
 
-    scale = float(left.float().abs().max()) or 1.0
-    tolerance = (1e-5 if left.dtype == torch.float32 else 2e-2) * scale
-    return bool((left.float() - right.float()).abs().max() <= tolerance)
+    values = left.float().abs()
+    scale = float(values.nan_to_num(0.0, 0.0, 0.0).max()) or 1.0
+    return _within(left, right, (1e-5 if left.dtype == torch.float32 else 2e-2) * scale)
+
+
+def _within(left: torch.Tensor, right: torch.Tensor, tolerance: float) -> bool:
+    """Whether two tensors differ by at most `tolerance`; what is not finite has to be so in both, as in damaged weights."""
+    import torch
+
+    return torch.allclose(left.float(), right.float(), rtol=0.0, atol=tolerance, equal_nan=True)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from evals.engine import EngineSpec
 from evals.errors import EngineError
-from evals.weights import Shapes, Weights, complete, replaceable_tensors
+from evals.weights import Shapes, StreamedWeights, complete, replaceable_tensors
 
 if TYPE_CHECKING:
     import torch
@@ -30,7 +30,7 @@ class WeightLoader:
             self._expected = replaceable_tensors(self._checkpoint)
         return self._expected
 
-    def load(self, weights: Weights | None, expected: Shapes) -> None:
+    def load(self, weights: StreamedWeights | None, expected: Shapes) -> None:
         """Replace all weights; None restores the checkpoint's own. Raises EngineError unless every parameter is written."""
         import torch
 

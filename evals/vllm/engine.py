@@ -37,7 +37,7 @@ from evals.vllm.queue import RequestQueue
 from evals.vllm.schedule import Path as LayerPath
 from evals.vllm.scoring import scores
 from evals.vllm.unscheduled import UnscheduledPasses, open_unscheduled, text_of
-from evals.weights import LoadedWeights, Shapes, Weights, replaceable_tensors
+from evals.weights import LoadedWeights, Shapes, StreamedWeights, replaceable_tensors
 
 _log = logging.getLogger(__name__)
 
@@ -248,7 +248,7 @@ class VllmEngine:
         """The weights that the engine holds."""
         return self._weights
 
-    def load_weights(self, weights: Weights | None) -> None:
+    def load_weights(self, weights: StreamedWeights | None) -> None:
         """Replace all weights in place, in every worker; None restores the checkpoint's own."""
         if self._replaceable is None:
             self._replaceable = replaceable_tensors(self.checkpoint)

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from vllm.model_executor.layers.vocab_parallel_embedding import VocabParallelEmbedding
 
-from evals.weights import Shapes, Weights, complete
+from evals.weights import Shapes, StreamedWeights, complete
 
 
 class ReplacesWeights:
@@ -21,7 +21,7 @@ class ReplacesWeights:
     model_runner: Any
     reload_weights: Callable[..., None]
 
-    def replace_weights(self, weights: Weights | None, expected: Shapes, checkpoint: Path) -> None:
+    def replace_weights(self, weights: StreamedWeights | None, expected: Shapes, checkpoint: Path) -> None:
         """Load these weights, of which each rank makes the tensors itself; None loads the checkpoint's files.
 
         `expected` has the names and shapes of the checkpoint's files: with the same names the model's loader writes every parameter, as

@@ -115,7 +115,7 @@ def unknown_targets(
         if match is None or not taken.isdisjoint(range(*match.span("name"))):
             continue
         name = match["name"]
-        is_model = names.is_own(name) or names.is_other(name) or re.search(r"\d+[BM]\b", name)
+        is_model = names.is_own(name) or names.is_other(name) or re.search(r"\d[BM]\b", name)
         if not is_model and _NO_BENCHMARK.match(name) is None:
             targets.append(Mention(match.start("name"), match.end("name"), "", name))
     return targets

@@ -24,14 +24,14 @@ class ProgressLine(NamedTuple):
     trials: list[int]
 
 
-class Level(NamedTuple):
+class ObjectiveLevel(NamedTuple):
     """A reference's value."""
 
     name: str
     value: float
 
 
-class Slice(NamedTuple):
+class ParameterSlice(NamedTuple):
     """Values of trials against one parameter."""
 
     parameter: SearchedParameter
@@ -73,16 +73,16 @@ def progress_lines(view: SearchView) -> list[ProgressLine]:
     return lines
 
 
-def levels(view: SearchView) -> list[Level]:
+def levels(view: SearchView) -> list[ObjectiveLevel]:
     """Value of each reference on the search set."""
     return [
-        Level(r.name, view.report.together(r.objectives))
+        ObjectiveLevel(r.name, view.report.together(r.objectives))
         for r in view.report.references
         if r.objectives is not None
     ]
 
 
-def slices(view: SearchView) -> list[Slice]:
+def slices(view: SearchView) -> list[ParameterSlice]:
     """One slice per parameter, the most important first; at most `MOST_SLICES`."""
     complete = _complete(view)
     if not complete:
@@ -90,7 +90,7 @@ def slices(view: SearchView) -> list[Slice]:
     shares = view.report.importance
     ordered = sorted(view.report.parameters, key=lambda p: -shares.get(p.name, 0.0))
     return [
-        Slice(
+        ParameterSlice(
             parameter,
             shares.get(parameter.name),
             [_number(trial.parameters[parameter.name], parameter) for trial in complete],

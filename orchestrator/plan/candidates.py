@@ -272,6 +272,12 @@ class Expander:
             same = pinned.weights_digest == self._base.weights_digest
             return self._from_path(path, name, None if same else pinned, facts[str(source)])
         job = self._build_job(recipe, pins)
+        made_from = joined(
+            [
+                *(source_entry(pin.reference, pin.weights_digest) for pin in pins.values()),
+                *(entry for source in facts.values() for entry in source.made_from),
+            ]
+        )
         by_request = materialize or self._sweep.materialize
         host = None if by_request else self._live_merges.host_of(recipe, pins, facts)
         if isinstance(host, LiveHost):
@@ -283,6 +289,7 @@ class Expander:
                 live_merge=LiveMerge(build=job, opened_digest=host.source.weights_digest),
                 layers=host.facts.config.n_layers,
                 parameters=host.facts.parameters,
+                made_from=made_from,
                 remarks=tuple(recipe.remarks),
             )
         methods = {quantization_method(f) for f in facts.values()}
@@ -296,12 +303,7 @@ class Expander:
             layers=recipe.n_layers(layers),
             # Copied layers keep their quantization; quantized weights cannot be merged.
             quantization=methods.pop() if len(methods) == 1 else None,
-            made_from=joined(
-                [
-                    *(source_entry(pin.reference, pin.weights_digest) for pin in pins.values()),
-                    *(entry for source in facts.values() for entry in source.made_from),
-                ]
-            ),
+            made_from=made_from,
             remarks=tuple(recipe.remarks),
         )
 

@@ -35,7 +35,7 @@ def test_the_map_of_a_variant_has_its_blocks_and_names_them(home: Path, variant:
     assert {place.label: place.block for place in whole.places}[f"(2, 3){variant}"] == (2, 3)
     app = page("layer_map", run=search, path=f"(2, 3){variant}").run()
     text = said(app)
-    assert f"confirmed better on held-out questions: (2, 3){variant}" in text, text
+    assert f"confirmed better on the confirmation set: (2, 3){variant}" in text, text
     ranking = next(f.value for f in app.dataframe if "Rank" in f.value)
     assert all(label.endswith(variant) for label in ranking["Layer path"])
     commands = "\n".join(code.value for code in app.code)

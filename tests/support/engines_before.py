@@ -17,7 +17,7 @@ from evals.engine import (
     ScoreResult,
     accept_all,
 )
-from evals.weights import LoadedWeights, Weights
+from evals.weights import LoadedWeights, StreamedWeights
 
 Request = ScoreRequest | GenerateRequest
 
@@ -77,7 +77,7 @@ class Before:
     def weights(self) -> LoadedWeights:
         return self._behind.weights
 
-    def load_weights(self, weights: Weights | None) -> None:
+    def load_weights(self, weights: StreamedWeights | None) -> None:
         self._behind.load_weights(weights)
 
     @property

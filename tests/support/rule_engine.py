@@ -16,6 +16,7 @@ from evals.engine import (
     ScoreResult,
     accept_all,
 )
+from evals.weights import LoadedWeights
 
 
 class RuleEngine:
@@ -28,6 +29,7 @@ class RuleEngine:
         self.spec = spec or EngineSpec(
             kind=EngineKind.TRANSFORMERS, version="0", dtype="float32", max_length=4096
         )
+        self.weights = LoadedWeights(checkpoint)
         self.asked = 0
         self._path: tuple[int, ...] = ()
 

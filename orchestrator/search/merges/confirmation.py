@@ -22,7 +22,7 @@ Answers = tuple[ProbeResult, ...]
 
 
 @dataclass(frozen=True)
-class Evidence:
+class MergeEvidence:
     """Answers to the questions of the search and of the confirmation, by candidate."""
 
     search: Mapping[str, Answers]
@@ -34,7 +34,7 @@ class Evidence:
 def confirm_merges(
     ranked: Sequence[TrialRecord],
     picked: Sequence[TrialRecord],
-    evidence: Evidence,
+    evidence: MergeEvidence,
     *,
     parents: Sequence[str],
     better_parent: str,

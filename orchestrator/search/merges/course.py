@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from orchestrator.search.merges.sampler import PastTrial, Proposer, trial_seed
 from orchestrator.search.merges.search_file import MergeSearch, SamplerKind
-from orchestrator.search.merges.space import Parameter, Space, Value, Values
+from orchestrator.search.merges.space import SearchParameter, Space, Value, Values
 from orchestrator.store.trial_records import Arm, TrialRecord, TrialState
 
 _HOUR_S = 3600.0
@@ -166,7 +166,7 @@ def _point(space: Space, axes: Sequence[Sequence[Value]], pick: int) -> Values:
     return space.rounded(values)
 
 
-def _levels(parameter: Parameter, levels: int) -> list[Value]:
+def _levels(parameter: SearchParameter, levels: int) -> list[Value]:
     """Evenly spread values of a range, ends included; all values of a choice."""
     if not parameter.is_range:
         return list(parameter.choices)

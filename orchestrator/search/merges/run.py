@@ -26,7 +26,7 @@ from orchestrator.run.run import GrowingRun, further_plan
 from orchestrator.run.scheduler import RunSummary
 from orchestrator.search.grid_scan import Ground, Reporting
 from orchestrator.search.merges.answers import RunAnswers
-from orchestrator.search.merges.confirmation import Evidence, confirm_merges, mean_values
+from orchestrator.search.merges.confirmation import MergeEvidence, confirm_merges, mean_values
 from orchestrator.search.merges.course import Course, best_first
 from orchestrator.search.merges.evaluation import (
     AVERAGE,
@@ -201,7 +201,7 @@ class _MergeSearchRun:
 
     def _evidence(
         self, store: Store, view: SearchView, trials: Sequence[TrialRecord], run_id: str
-    ) -> Evidence:
+    ) -> MergeEvidence:
         home = self._settings.home
         searched = RunAnswers(store, self._file, self._run_id, Split.SEARCH, home)
         asked = RunAnswers(store, self._file, run_id, Split.CONFIRMATION, home)
@@ -217,7 +217,7 @@ class _MergeSearchRun:
             for name in (*names, *(t.candidate for t in trials))
             if (answers := asked.of(name, without=seen)) is not None
         }
-        return Evidence(search, confirmation)
+        return MergeEvidence(search, confirmation)
 
     def _on_suite(self, confirmation: MergeConfirmation, view: SearchView, parent: str) -> MergeConfirmation:
         """Score the better half of the confirmed merges, and the references, on the benchmarks of a suite."""

@@ -24,7 +24,7 @@ from pydantic import Field
 
 from evals.engine import Frozen
 from orchestrator.search.merges.search_file import SamplerKind
-from orchestrator.search.merges.space import Parameter, Space, Value, Values
+from orchestrator.search.merges.space import SearchParameter, Space, Value, Values
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 _STARTUP = 10
@@ -122,7 +122,7 @@ class _Evolution:
             self._told += 1
 
 
-def distribution_of(parameter: Parameter) -> BaseDistribution:
+def distribution_of(parameter: SearchParameter) -> BaseDistribution:
     """A parameter as Optuna's distribution."""
     if not parameter.is_range:
         return CategoricalDistribution(parameter.choices)

@@ -121,7 +121,7 @@ class Objective(Frozen):
         return f"{self.suite}" if self.benchmarks is None else f"{self.suite}: {', '.join(self.benchmarks)}"
 
 
-class Budget(Frozen):
+class SearchBudget(Frozen):
     """What a search may cost; exactly one of the three."""
 
     evaluations: int | None = Field(default=None, ge=2, le=100_000, description="Number of merges to try.")
@@ -181,7 +181,7 @@ class MergeSearch(Frozen):
         default=False,
         description="Whether the merges that no other beats in every objective are searched, instead of the best weighted mean.",
     )
-    budget: Budget = Field(description="What the search may cost.")
+    budget: SearchBudget = Field(description="What the search may cost.")
     sampler: SamplerKind = Field(
         default=SamplerKind.GP,
         description="How the next merge is proposed: gp (Gaussian process), tpe, cma-es or random.",

@@ -42,7 +42,7 @@ class SpaceError(ValueError):
         self.problem = problem
 
 
-class Parameter(Frozen):
+class SearchParameter(Frozen):
     """One searched number or choice."""
 
     name: str = Field(description="Its place in the recipe, or the name that the file gives it.")
@@ -81,7 +81,7 @@ class Parameter(Frozen):
         return min(high, max(low, round(float(value), decimals)))
 
     @model_validator(mode="after")
-    def _check(self) -> Parameter:
+    def _check(self) -> SearchParameter:
         if self.choices:
             return self
         low, high = self.bounds
@@ -96,7 +96,7 @@ class Parameter(Frozen):
         return self
 
 
-class Place(Frozen):
+class DocumentPlace(Frozen):
     """A place of the document that is filled with parameters."""
 
     location: tuple[int | str, ...] = Field(description="Keys and indices from the document's root.")
@@ -107,8 +107,8 @@ class Place(Frozen):
 class Space(Frozen):
     """The searched parameters of a recipe, and where they stand in it."""
 
-    parameters: tuple[Parameter, ...] = Field(description="The parameters, in the document's order.")
-    places: tuple[Place, ...] = Field(description="Where they stand.")
+    parameters: tuple[SearchParameter, ...] = Field(description="The parameters, in the document's order.")
+    places: tuple[DocumentPlace, ...] = Field(description="Where they stand.")
     gradients: dict[str, tuple[str, ...]] = Field(
         description="Name of each gradient to the names of its points, first layer first."
     )
@@ -116,8 +116,8 @@ class Space(Frozen):
     @classmethod
     def of(cls, document: Any) -> Space:
         """Read the searched values of a document, a mapping or a list of stages. Raises SpaceError."""
-        parameters: dict[str, Parameter] = {}
-        places: list[Place] = []
+        parameters: dict[str, SearchParameter] = {}
+        places: list[DocumentPlace] = []
         gradients: dict[str, tuple[str, ...]] = {}
         for location, entry in _searched(document, ()):
             place, read = _place(location, entry)
@@ -172,7 +172,7 @@ def _searched(node: Any, location: Location) -> Iterator[tuple[Location, dict[st
             yield from _searched(value, (*location, index))
 
 
-def _place(location: Location, entry: dict[str, Any]) -> tuple[Place, list[Parameter]]:
+def _place(location: Location, entry: dict[str, Any]) -> tuple[DocumentPlace, list[SearchParameter]]:
     """The place and its parameters; SpaceError for an entry that cannot be read."""
     unknown = set(entry) - _KEYS
     if unknown:
@@ -186,11 +186,11 @@ def _place(location: Location, entry: dict[str, Any]) -> tuple[Place, list[Param
     names = (name,) if points is None else tuple(f"{name}[{n}]" for n in range(points))
     fields = _fields(location, entry)
     try:
-        parameters = [Parameter(name=each, **fields) for each in names]
+        parameters = [SearchParameter(name=each, **fields) for each in names]
     except ValidationError as error:
         problem = str(error.errors(include_url=False)[0]["msg"]).removeprefix("Value error, ")
         raise SpaceError(location, f"{problem}.") from error
-    return Place(location=location, parameters=names, is_gradient=points is not None), parameters
+    return DocumentPlace(location=location, parameters=names, is_gradient=points is not None), parameters
 
 
 def _fields(location: Location, entry: dict[str, Any]) -> dict[str, Any]:

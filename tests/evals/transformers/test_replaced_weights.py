@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from evals.engine import EngineKind
 from evals.errors import EngineError
 from evals.transformers.engine import TransformersEngine
-from evals.weights import Weights
+from evals.weights import StreamedWeights
 from recipes.merge import BuildOptions, MergedWeights, MergekitProcess, build
 from recipes.recipe import METHODS, Recipe
 from tests.support.engine_requests import generated, opened, prompts_of, random_requests, scored
@@ -89,7 +89,7 @@ def test_families(family: str, tied: bool, tmp_path: Path, mergekit: MergekitPro
     """Tied embeddings, fused projections, and experts that transformers stacks as it loads them; then the base again."""
     folder = sources_of_family(tmp_path, family, tied=tied)
     other = folder / SOURCES[1]
-    weights: Weights = FileWeights(other)
+    weights: StreamedWeights = FileWeights(other)
     if family != "mixtral":  # whose experts mergekit writes under other names
         other = built(RECIPES["linear"], folder, tmp_path / "out", mergekit)
         weights = merged(RECIPES["linear"], folder)

@@ -246,6 +246,7 @@ class TestIdentity:
             "tuning",
             "alone",
             "decide",
+            "live_merge",
         }
         assert set(EvalJob.model_fields) == set(Protocol.model_fields) | elsewhere
 
