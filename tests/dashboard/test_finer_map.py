@@ -13,6 +13,7 @@ from orchestrator.store.pages import Pages
 from tests.dashboard.test_overview_and_map import said
 from tests.dashboard.test_pages import page
 from tests.support.demo_stores import store_url
+from tests.support.page_text import codes, component_table
 from tests.support.scan_store import scan_store
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*was deleted while still open:ResourceWarning")
@@ -36,8 +37,9 @@ def test_the_map_of_a_variant_has_its_blocks_and_names_them(home: Path, variant:
     app = page("layer_map", run=search, path=f"(2, 3){variant}").run()
     text = said(app)
     assert f"confirmed better on the confirmation set: (2, 3){variant}" in text, text
-    ranking = next(f.value for f in app.dataframe if "Rank" in f.value)
-    assert all(label.endswith(variant) for label in ranking["Layer path"])
-    commands = "\n".join(code.value for code in app.code)
+    ranking = component_table(app, "Ranking")
+    assert ranking
+    assert all(row["Layer path"].endswith(variant) for row in ranking)
+    commands = "\n".join(codes(app))
     assert f"--layer-path '(2, 3){variant}'" in commands
     assert (f"mergeboard build '(2, 3){variant}'" in commands) == built
