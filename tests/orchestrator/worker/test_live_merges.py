@@ -165,7 +165,7 @@ def test_an_engine_that_is_killed_in_a_merge_scores_no_mixed_model(folder: Path,
         timeout=800,
         check=False,
     )
-    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.returncode == 0, done.stderr[-4000:]
     undisturbed, *trials = map(json.loads, done.stdout.splitlines())
     expected = {json.loads(line)[0]: line for line in undisturbed["undisturbed"]}
     assert len(set(expected.values())) == len(expected) == 4
