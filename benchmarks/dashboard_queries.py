@@ -23,12 +23,12 @@ def time_queries(homes: list[Path], rounds: int, position: int) -> None:
     for name in asked[0]:
         took: list[list[float]] = [[] for _ in asked]
         for number in range(rounds + 1):
-            for questions, mine in zip(asked, took, strict=True):
+            for questions, seconds in zip(asked, took, strict=True):
                 start = time.perf_counter()
                 questions[name]()
                 if number:
-                    mine.append(time.perf_counter() - start)
-        medians = [statistics.median(mine) for mine in took]
+                    seconds.append(time.perf_counter() - start)
+        medians = [statistics.median(seconds) for seconds in took]
         more = f"   times {medians[-1] / medians[0]:.1f}" if len(medians) > 1 else ""
         print(f"{name:32s} " + "   ".join(f"{m:7.4f} s" for m in medians) + more, flush=True)
     for pages in stores:

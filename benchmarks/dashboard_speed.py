@@ -266,8 +266,8 @@ def _served(name: str, port: int, words: list[str], checkout: Path, home: Path) 
 def _cpu_s(server: int) -> tuple[float, float, float]:
     """CPU seconds of a server, of the browser, and of all that this process started."""
     totals = {"server": 0.0, "browser": 0.0, "all": 0.0}
-    own = psutil.Process()
-    for process in (own, *own.children(recursive=True)):
+    this_process = psutil.Process()
+    for process in (this_process, *this_process.children(recursive=True)):
         with suppress(psutil.NoSuchProcess):
             times = process.cpu_times()
             seconds = times.user + times.system

@@ -61,9 +61,9 @@ def decide(path: Path, plan: LookPlan) -> tuple[float, int]:
     limit = boundary(plan.rule.side_error_rate)
     z = np.array([limit.z(t) for t in path.cuts])
     for k in np.flatnonzero(np.abs(path.delta) / np.maximum(path.spread, 1e-12) > z - _SLACK):
-        found = look_at(path.draws_at(int(k)), 1, 1, path.cuts[k], plan.rule)
-        if found.decision is not Decision.OPEN:
-            return path.cuts[k], _SIGNS[found.decision]
+        look = look_at(path.draws_at(int(k)), 1, 1, path.cuts[k], plan.rule)
+        if look.decision is not Decision.OPEN:
+            return path.cuts[k], _SIGNS[look.decision]
     return 1.0, 0
 
 
@@ -112,15 +112,15 @@ def effects_of(suite: Suite, points: float) -> list[float]:
     """The effect on each benchmark for which its true difference is this many points."""
     if not points:
         return [0.0] * len(suite.benchmarks)
-    found = []
+    shares = []
     for benchmark in suite.benchmarks:
         part = part_of(suite, benchmark.name)
 
         def excess(effect: float, part: Suite = part) -> float:
             return true_points(part, effect, LEVEL) - points
 
-        found.append(float(scipy.optimize.brentq(excess, 0.0, 0.9)))
-    return found
+        shares.append(float(scipy.optimize.brentq(excess, 0.0, 0.9)))
+    return shares
 
 
 def main() -> None:

@@ -41,8 +41,8 @@ class Spent(NamedTuple):
     @classmethod
     def now(cls) -> Self:
         """Both clocks."""
-        own = psutil.Process()
-        times = [process.cpu_times() for process in (own, *own.children(recursive=True))]
+        this_process = psutil.Process()
+        times = [process.cpu_times() for process in (this_process, *this_process.children(recursive=True))]
         return cls(time.perf_counter(), sum(spent.user + spent.system for spent in times))
 
     def since(self) -> Spent:

@@ -14,9 +14,9 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, TypeVar
+from typing import ClassVar, TypeVar, cast
 
-from dashboard.comparing_process import EXPECTED, Compared, ComparingProcess, unexpected
+from dashboard.comparing_process import EXPECTED, Compared, ComparingProcess
 from orchestrator.compare import Side
 from orchestrator.compare.family import At, PairOfRun, RunFamily, pairs_of_run
 from orchestrator.compare.kept import PairReader, fill_kept
@@ -146,7 +146,7 @@ class Comparer:
             if name not in opened.cached or (is_news and (now - made_at > _FRESH_S or not family.missing)):
                 value = work(family)
                 opened.cached[name] = value, now
-            return value  # type: ignore[return-value] # one name, one type
+            return cast("T", value)  # one name, one type
 
         return self.ask(run_id, base, answer)
 
@@ -195,7 +195,7 @@ class Comparer:
             except Exception as error:
                 # An unexpected error must not end the only thread: log it, report this pair as broken.
                 logger.exception("the comparison %s failed", pair.key)
-                self._failed(opened, pair, unexpected(error))
+                self._failed(opened, pair, _unexpected(error))
 
     def _next(self) -> tuple[_OpenFamily, PairOfRun]:
         """Wait until pages are drawn and a pair of a family that was asked for lately is missing."""
@@ -232,3 +232,12 @@ class Comparer:
         with self._lock:
             opened.family.fail(pair.at, reason)
             opened.unread_at[pair.at] = opened.changed_at = time.monotonic()
+
+
+def _unexpected(error: Exception) -> str:
+    """What a page says of a comparison that failed for no known reason."""
+    reason = (str(error).splitlines() or [""])[0]
+    return (
+        f"This comparison failed unexpectedly ({type(error).__name__}: {reason}); the dashboard's log has the traceback, and "
+        "`mergeboard db check` tells whether the store and its samples are whole."
+    )

@@ -3,14 +3,14 @@
     python -m dashboard.comparing_process
 
 reads one request per line (a run and a pair, JSON) from its standard input and answers each with one line; it ends
-with its input, and so with the dashboard.
+with its input, and so with the dashboard. An error that nobody expects ends it too, with its traceback in the
+dashboard's log; the next request starts it again.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import os
 import subprocess
 import sys
@@ -32,7 +32,6 @@ _MOST_EVALUATIONS = 64
 EXPECTED = (EvaluationError, MergeboardError, ValidationError, OSError)
 """Errors of samples and stores, which a page shows as they are."""
 
-logger = logging.getLogger(__name__)
 Compared = tuple[str, bool]
 """A comparison as JSON, uncorrected, and whether samples could not be read."""
 
@@ -63,7 +62,8 @@ class ComparingProcess:
             answer = ""
         if not answer:
             raise MergeboardError(
-                f"The process that compares ended with exit code {process.wait()}; it is started again."
+                f"This comparison ended the process that compares, with exit code {process.wait()}; the dashboard's log says why, and "
+                "`mergeboard db check` tells whether the store and its samples are whole."
             )
         fields: dict[str, Any] = json.loads(answer)
         if "failure" in fields:
@@ -97,14 +97,14 @@ def main() -> None:
     pages = Pages.open(settings.database_url, create=False, read_only=True)
     assert isinstance(pages, Pages)
     reader = PairReader(pages, SideReader(settings.home, kept=_MOST_EVALUATIONS))
-    known: set[str] = set()
+    defined: set[str] = set()
     # The dashboard can end while a comparison is under way.
     with contextlib.suppress(BrokenPipeError):
         for request in sys.stdin:
             fields = json.loads(request)
-            if fields["run"] not in known:
+            if fields["run"] not in defined:
                 pages.define_suites()  # a run brings suites of its own
-                known.add(fields["run"])
+                defined.add(fields["run"])
             answers.write(json.dumps(_answer(reader, fields)) + "\n")
             answers.flush()
 
@@ -115,20 +115,7 @@ def _answer(reader: PairReader, fields: dict[str, Any]) -> dict[str, Any]:
         comparison, unread = reader.compare(fields["run"], PairOfRun(base, candidate, fields["key"]))
     except EXPECTED as error:
         return {"failure": str(error)}
-    except Exception as error:
-        # An unexpected error must not end the process: the next pair may be whole.
-        logger.exception("the comparison %s failed", fields["key"])
-        return {"failure": unexpected(error)}
     return {"comparison": comparison.model_dump_json(), "unread": unread}
-
-
-def unexpected(error: Exception) -> str:
-    """What a page says of a comparison that failed for no known reason."""
-    reason = (str(error).splitlines() or [""])[0]
-    return (
-        f"This comparison failed unexpectedly ({type(error).__name__}: {reason}); the dashboard's log has the traceback, and "
-        "`mergeboard db check` tells whether the store and its samples are whole."
-    )
 
 
 if __name__ == "__main__":

@@ -70,8 +70,8 @@ def formula_of(label: str, fields: Mapping[str, Any]) -> Formula | None:
     if entry is None or _is_mean(entry):
         return None
     aggregation = entry.get("aggregation") if isinstance(entry, Mapping) else None
-    known = None if isinstance(aggregation, FunctionReference) else str(aggregation or metric)
-    return _FORMULAS.get(known or "", Formula.OTHER)
+    name = None if isinstance(aggregation, FunctionReference) else str(aggregation or metric)
+    return _FORMULAS.get(name or "", Formula.OTHER)
 
 
 def main_metrics(labels: Sequence[str], group: Mapping[str, Any] | None = None) -> tuple[str, ...]:

@@ -44,8 +44,8 @@ def find_stack(model: PreTrainedModel) -> LayerStack | str:
     inside = [(owner, name) for owner, name in lists if any(owner is module for module in decoder.modules())]
     candidates = inside or lists
     if len(candidates) != 1:
-        found = ", ".join(f"{type(owner).__name__}.{name}" for owner, name in candidates) or "none"
-        return f"it has no single list of {count} decoder layers ({found})"
+        names = ", ".join(f"{type(owner).__name__}.{name}" for owner, name in candidates) or "none"
+        return f"it has no single list of {count} decoder layers ({names})"
     owner, name = candidates[0]
     return LayerStack(owner, name, getattr(owner, name), config, per_layer_settings(config, count))
 

@@ -66,8 +66,8 @@ def find_model_stack(model: nn.Module, count: int) -> ModelStack:
     """The stack of `count` layers; UnsupportedArchitecture, with the reason, if paths cannot run on its structure."""
     lists = [(owner, name) for owner, name in module_lists(model, count) if _states(getattr(owner, name))]
     if len(lists) != 1:
-        found = ", ".join(f"{type(owner).__name__}.{name}" for owner, name in lists) or "none"
-        raise UnsupportedArchitecture(f"it has no single list of {count} layers with attention ({found})")
+        names = ", ".join(f"{type(owner).__name__}.{name}" for owner, name in lists) or "none"
+        raise UnsupportedArchitecture(f"it has no single list of {count} layers with attention ({names})")
     owner, name = lists[0]
     layers: nn.ModuleList = getattr(owner, name)
     _require_own_states(model, layers)

@@ -106,7 +106,7 @@ class Policy(Frozen):
 
 def load_policy(path: Path) -> Policy:
     """Read a policy file. Raises PolicyError, which names file, line and field."""
-    from orchestrator.plan.file_errors import place_of
+    from orchestrator.plan.fields_file import place_of
 
     try:
         document = load_yaml(read_file(path, _MAX_BYTES), str(path))

@@ -59,10 +59,10 @@ def scan_runs(pages: Pages, run_id: str) -> ScanRuns | None:
         confirmed = matching[0] if matching else Confirms(runs=(run_id,), rank=RankMethod.BALANCED_Z)
     if confirmed is None:
         return ScanRuns(searches=(), confirmation=run_id, rank=RankMethod.BALANCED_Z)
-    own = [
+    same_scan = [
         m for m in confirmations if (c := named[m.run_id]) is not None and set(c.runs) & set(confirmed.runs)
     ]
-    most = max(own, key=lambda m: (m.n_paths, m.created_at), default=None)
+    most = max(same_scan, key=lambda m: (m.n_paths, m.created_at), default=None)
     stored = {m.run_id for m in members}
     return ScanRuns(
         searches=tuple(r for r in confirmed.runs if r in stored),

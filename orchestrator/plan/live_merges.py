@@ -258,12 +258,12 @@ def _moves_layers(stage: Stage, facts: Mapping[str, SourceFacts]) -> bool:
 def _config_difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str | None:
     """The first key that differs with effect; None if there is none."""
     for key in sorted({*ours, *theirs} - _WITHOUT_EFFECT - set(LAYER_COUNT_KEYS)):
-        mine, other = _uniform(ours, key), _uniform(theirs, key)
-        if key in TEXT_CONFIG_KEYS and isinstance(mine, dict) and isinstance(other, dict):
-            nested = _config_difference(mine, other)
+        value, other_value = _uniform(ours, key), _uniform(theirs, key)
+        if key in TEXT_CONFIG_KEYS and isinstance(value, dict) and isinstance(other_value, dict):
+            nested = _config_difference(value, other_value)
             if nested is not None:
                 return f"{key}.{nested}"
-        elif mine != other:
+        elif value != other_value:
             return key
     return None
 

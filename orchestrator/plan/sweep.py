@@ -21,21 +21,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from evals.engine import EngineKind, ExecutionMode, Frozen
 from evals.scores import Seeds
 from evals.suite_file import SuiteRequest
 from orchestrator.display.text_safety import StorableText
-from orchestrator.errors import SweepError
-from orchestrator.plan.file_errors import first_error, place_of
+from orchestrator.plan.fields_file import parse_fields, place_of, read_fields
 from recipes.errors import RecipeError
 from recipes.layer_path import LayerPathSpec
 from recipes.layer_visit import Layers
-from recipes.outside_file import read_file
-from recipes.yaml_text import load_yaml
-
-_MAX_SWEEP_BYTES = 4_000_000
 
 
 def _is_unset(value: object) -> bool:
@@ -321,12 +316,7 @@ class SweepFile(Frozen):
 
 def load_sweep(path: Path) -> SweepFile:
     """Read a sweep file; SweepError names file, line and field of the first error."""
-    try:
-        data = read_file(path, _MAX_SWEEP_BYTES)
-    except OSError as error:
-        raise SweepError(
-            f"{path} cannot be read ({error.strerror}); give the path of a sweep file."
-        ) from error
+    data = read_fields(path, "sweep")
     return parse_sweep(data, origin=str(path), folder=path.resolve().parent)
 
 
@@ -334,18 +324,9 @@ def parse_sweep(
     data: bytes, *, origin: str, folder: Path, options: Mapping[str, str] | None = None
 ) -> SweepFile:
     """Parse a sweep file's bytes; `options` maps fields to command-line options, if a command made it."""
-    try:
-        document = load_yaml(data, origin)
-    except RecipeError as error:
-        raise SweepError(str(error)) from error
-    if not isinstance(document.data, dict):
-        raise SweepError(
-            f"{origin} holds no sweep: a sweep file is a mapping with `name`, `base` and `suites`."
-        )
-    try:
-        sweep = Sweep.model_validate(document.data)
-    except ValidationError as error:
-        raise SweepError(first_error(error, document, origin, options, model=Sweep, whole="sweep")) from error
+    sweep, _ = parse_fields(
+        data, Sweep, origin=origin, whole="sweep", fields="`name`, `base` and `suites`", options=options
+    )
     return SweepFile(
         sweep=sweep,
         text=data.decode("utf-8"),

@@ -135,13 +135,13 @@ class MergeReport(Frozen):
         c, parent = self.confirmation, self.better_parent
         if c is None or parent is None:
             return "The search goes on: nothing is confirmed yet, and the best so far is the best by luck as well."
-        own = [merge for merge in c.merges if merge.arm is Arm.SEARCH]
+        of_search = [merge for merge in c.merges if merge.arm is Arm.SEARCH]
         kept = (
             f"the mean gain of the confirmed went from {c.shrinkage.search_mean:+z.3f} on the search set to "
             f"{c.shrinkage.confirmation_mean:+z.3f} on {c.n_questions} other questions"
         )
-        tried = f"the {len(own)} best of {c.n_tried:,} merges"
-        real = [merge for merge in own if merge.finding is Finding.REAL]
+        tried = f"the {len(of_search)} best of {c.n_tried:,} merges"
+        real = [merge for merge in of_search if merge.finding is Finding.REAL]
         if real:
             best = max(real, key=lambda merge: merge.gains[parent.name].delta)
             gain = best.gains[parent.name]
@@ -151,7 +151,7 @@ class MergeReport(Frozen):
                 f"gains {gain.delta:+.3f} over the better parent, {parent.name} (95 % interval {gain.interval.low:+.3f} to "
                 f"{gain.interval.high:+.3f}); {kept}."
             )
-        mild = sum(merge.finding is Finding.SUGGESTIVE for merge in own)
+        mild = sum(merge.finding is Finding.SUGGESTIVE for merge in of_search)
         hint = f" {mild} of them would pass a milder test and may be worth more questions." if mild else ""
         return (
             f"No merge here beats its better parent, {parent.name}: of {tried} none keeps a gain over every parent that survives the "

@@ -6,6 +6,7 @@ attempt's log. A worker never opens the store.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
@@ -258,14 +259,13 @@ class EngineHost:
         digest = job.weights_digest if job.live_merge else None
         if engine.weights.whole and engine.weights.digest == digest:
             return
-        try:
+        with contextlib.ExitStack() as on_error:
+            on_error.callback(self.close)
             merged = self._inputs.merged(job.live_merge, job.weights_digest) if job.live_merge else None
             engine.load_weights(merged)
             if job.live_merge:
                 self._inputs.merged(job.live_merge, job.weights_digest)  # no source changed while it was read
-        except BaseException:
-            self.close()
-            raise
+            on_error.pop_all()
 
     def _engine_for(self, job: EvalJob, on_start: Callable[[], None] = lambda: None) -> PathEngine:
         """The engine of a job; its weights are verified before and after they are loaded."""

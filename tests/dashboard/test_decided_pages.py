@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import streamlit as st
+from streamlit.testing.v1 import AppTest
 
 from orchestrator.store import Store
 from tests.dashboard.test_pages import page
@@ -27,8 +28,8 @@ def decided_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str
     st.cache_resource.clear()
 
 
-def texts(app: object) -> str:
-    parts = [*app.markdown, *app.caption, *app.text, *app.subheader]  # type: ignore[attr-defined] # an AppTest
+def texts(app: AppTest) -> str:
+    parts = [*app.markdown, *app.caption, *app.text, *app.subheader]
     return "\n".join(str(part.value) for part in parts)
 
 

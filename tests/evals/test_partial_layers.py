@@ -20,6 +20,7 @@ from evals.partial_layers import (
     shallow,
     some_states,
 )
+from evals.transformers.engine import TransformersEngine
 from recipes.layer_path import LayerPath
 from tests.support.engine_requests import opened
 from tests.support.family_checkpoints import family_checkpoint
@@ -81,7 +82,8 @@ def test_an_engine_refuses_a_half_and_keeps_its_path(tmp_path: Path) -> None:
         engine.set_layer_path((0, 2, 1))
         with pytest.raises(UnsupportedArchitecture, match="visit its layers whole"):
             engine.set_layer_path(LayerPath.parse("(1, 2):mlp", 3).layers)
-        assert engine.layer_path == (0, 2, 1)  # type: ignore[attr-defined]  # every engine of ours has it
+        assert isinstance(engine, TransformersEngine)
+        assert engine.layer_path == (0, 2, 1)
 
 
 class Fused(torch.nn.Module):

@@ -26,8 +26,11 @@ from orchestrator.worker.inputs import Inputs
 from orchestrator.worker.worker import EngineHost
 from recipes.merge import MergedWeights
 
-_told: int | None = None
-"""Where an engine that will be killed tells its tensors."""
+
+class _Told:
+    """Where an engine that will be killed tells its tensors."""
+
+    pipe: int | None = None
 
 
 class _ToldWeights(MergedWeights):
@@ -36,8 +39,8 @@ class _ToldWeights(MergedWeights):
     def tensors(self) -> Generator[tuple[str, torch.Tensor], None, None]:
         for named in super().tensors():
             yield named
-            if _told is not None:
-                os.write(_told, b".")
+            if _Told.pipe is not None:
+                os.write(_Told.pipe, b".")
 
 
 def run_jobs(jobs: list[EvalJob], home: Path) -> list[str]:
@@ -56,10 +59,9 @@ def run_jobs(jobs: list[EvalJob], home: Path) -> list[str]:
 
 def _fork(jobs: list[EvalJob], home: Path, told: int | None, out: int) -> int:
     """An engine in a process of its own, which writes what it measured to `out`."""
-    global _told  # noqa: PLW0603 - set once, in the new process
     child = os.fork()
     if child == 0:
-        _told = told
+        _Told.pipe = told
         try:
             for line in run_jobs(jobs, home):
                 os.write(out, line.encode() + b"\n")

@@ -121,13 +121,13 @@ def answers(engine: PathEngine, asked: Asked) -> Answers:
 
 
 def compare(
-    figures: Figures, name: str, mine: Answers, reference: Answers, asked: Asked, judge: PathEngine
+    figures: Figures, name: str, answers: Answers, reference: Answers, asked: Asked, judge: PathEngine
 ) -> None:
     """Hold one side against the reference; `judge` is the reference engine on this path."""
-    difference = largest_difference(mine[0], reference[0])
+    difference = largest_difference(answers[0], reference[0])
     figures.largest = max(figures.largest, difference)
     assert difference < TOLERANCE, f"{name}: {difference}"
-    for prompt, one, other in zip(asked.prompts, mine[1], reference[1], strict=True):
+    for prompt, one, other in zip(asked.prompts, answers[1], reference[1], strict=True):
         a, b = tokens_of(one), tokens_of(other)
         assert (len(a), len(b)) == (one.n_tokens, other.n_tokens)
         figures.texts += 1
@@ -139,12 +139,12 @@ def compare(
 def text_differences(
     judge: PathEngine,
     prompts: list[GenerateRequest],
-    mine: list[GenerateResult],
+    answers: list[GenerateResult],
     others: list[GenerateResult],
 ) -> tuple[int, int]:
     """How many greedy texts part at a tie of two tokens, and how many elsewhere; `judge` is the reference engine on the path."""
     ties = parted = 0
-    for prompt, one, other in zip(prompts, mine, others, strict=True):
+    for prompt, one, other in zip(prompts, answers, others, strict=True):
         a, b = tokens_of(one), tokens_of(other)
         if a != b:
             tie = abs(likelier(judge, prompt, a, b)) < NEAR_TIE
@@ -165,6 +165,6 @@ def gap(judge: PathEngine, prompt: GenerateRequest, a: list[int], b: list[int]) 
     at = next(n for n, (x, y) in enumerate(zip(a, b, strict=False)) if x != y)
     request = ScoreRequest(context=(*prompt.prompt, *b[:at]), continuations=((a[at],), (b[at],)))
     (result,) = scored(judge, [request])
-    found = abs(result.logprobs[0] - result.logprobs[1])
-    assert found < NEAR_TIE, f"{a} and {b} part at {at}, where one is {found} likelier"
-    return found
+    gap = abs(result.logprobs[0] - result.logprobs[1])
+    assert gap < NEAR_TIE, f"{a} and {b} part at {at}, where one is {gap} likelier"
+    return gap

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from evals.engine import ScoreRequest, ScoreResult
+from evals.engine import PathEngine, ScoreRequest, ScoreResult
 from evals.probes import get_probe
 from evals.probes.evaluate import ProbeEvaluation, ProbeRun
 from evals.samples import write_samples
@@ -116,7 +116,8 @@ class SimulatedExecutor:
         skill = self._simulation.skill(weights)
         if skill is None:
             return Failure(failure_class=FailureClass.BAD_INPUT, message="Its weights do not add up.")
-        run = ProbeRun(_Engine(self._simulation.base, job, skill), job.benchmark, job.settings)  # type: ignore[arg-type]
+        engine = _Engine(self._simulation.base, job, skill)  # what a choice probe asks of one
+        run = ProbeRun(cast("PathEngine", engine), job.benchmark, job.settings)
         result = run.measure([None])[0]
         assert isinstance(result, ProbeEvaluation)
         samples = self._home / "samples" / f"{job.digest}.parquet"

@@ -93,8 +93,8 @@ def tiny_of_type(
     settings = {**small, **config}
     if settings["head_dim"] is None:
         del settings["head_dim"]
-    made = CONFIG_MAPPING[model_type](**settings)
-    model = AutoModelForCausalLM.from_config(made, dtype=getattr(torch, dtype))
+    config = CONFIG_MAPPING[model_type](**settings)
+    model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype))
     model.save_pretrained(directory)
     write_tokenizer(directory, VOCABULARY)
     return directory

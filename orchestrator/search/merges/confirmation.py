@@ -61,7 +61,7 @@ def confirm_merges(
     references = [name for name in evidence.confirmation if name not in {t.candidate for t in picked}]
     gains = {t.number: {r: gain(evidence.confirmation, r, t) for r in references} for t in picked}
     p_values = {n: max(by_name[parent].p for parent in parents) for n, by_name in gains.items()}
-    own = [t for t in picked if t.arm is Arm.SEARCH]
+    of_search = [t for t in picked if t.arm is Arm.SEARCH]
     holm = dict(zip(p_values, corrected(list(p_values.values())), strict=True))
     merges = []
     for trial in picked:
@@ -90,13 +90,13 @@ def confirm_merges(
                 finding=finding,
             )
         )
-    confirmed = [gains[t.number][better_parent] for t in own]
+    confirmed = [gains[t.number][better_parent] for t in of_search]
     return MergeConfirmation(
         run_id=run_id,
         n_tried=n_tried,
         n_questions=sum(len(result.items) for result in evidence.confirmation[better_parent]),
         merges=tuple(merges),
-        shrinkage=shrinkage([searched[t.number].delta for t in own], [g.delta for g in confirmed]),
+        shrinkage=shrinkage([searched[t.number].delta for t in of_search], [g.delta for g in confirmed]),
         detectable=detectable_gain([g.stderr for g in confirmed], alpha / n_tried),
     )
 

@@ -220,10 +220,10 @@ def objective_values(
     """The value of each objective from one candidate's evaluations, 0 to 1; None if one is missing."""
     values = []
     for objective in file.search.objectives:
-        own = objective_jobs(file, objective, jobs, split)
-        results = [outcomes.get(job.digest) for job in own]
+        asked = objective_jobs(file, objective, jobs, split)
+        results = [outcomes.get(job.digest) for job in asked]
         scores = [r.evaluation.result.normalized / 100 for r in results if isinstance(r, EvalOutcome)]
-        if not own or len(scores) < len(own):
+        if not asked or len(scores) < len(asked):
             return None
         values.append(sum(scores) / len(scores))
     return tuple(values)

@@ -52,10 +52,10 @@ class Proposer:
         self._distributions = {p.name: distribution_of(p) for p in space.parameters}
         self._evolution: _Evolution | None = None
 
-    def propose(self, past: Sequence[PastTrial], known: Sequence[int]) -> Values:
+    def propose(self, past: Sequence[PastTrial], seen: Sequence[int]) -> Values:
         """Parameters of trial `len(past)`.
 
-        `known[i]` is the number of trials whose results trial i could use, for i up to len(past); a trial's values
+        `seen[i]` is the number of trials whose results trial i could use, for i up to len(past); a trial's values
         beyond it are not looked at, and count as being evaluated.
         """
         with warnings.catch_warnings():
@@ -63,9 +63,9 @@ class Proposer:
             if self._kind is SamplerKind.CMA_ES:
                 if self._evolution is None:
                     self._evolution = _Evolution(self._distributions, self._seed)
-                values = self._evolution.propose(past, known)
+                values = self._evolution.propose(past, seen)
             else:
-                values = self._ask(past, known[len(past)])
+                values = self._ask(past, seen[len(past)])
         return self._space.rounded(values)
 
     def _ask(self, past: Sequence[PastTrial], n_known: int) -> Values:
@@ -105,16 +105,16 @@ class _Evolution:
         self._asked = 0
         self._told = 0
 
-    def propose(self, past: Sequence[PastTrial], known: Sequence[int]) -> Values:
+    def propose(self, past: Sequence[PastTrial], seen: Sequence[int]) -> Values:
         params: Values = {}
         while self._asked <= len(past):
-            self._tell(past[: known[self._asked]])
+            self._tell(past[: seen[self._asked]])
             params = dict(self._study.ask(self._distributions).params)
             self._asked += 1
         return params
 
-    def _tell(self, known: Sequence[PastTrial]) -> None:
-        for trial in known[self._told :]:
+    def _tell(self, trials: Sequence[PastTrial]) -> None:
+        for trial in trials[self._told :]:
             if trial.failed:
                 self._study.tell(self._told, state=TrialState.FAIL)
             else:

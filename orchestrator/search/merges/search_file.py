@@ -23,7 +23,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from evals.engine import EngineKind, Frozen, digest_of
 from evals.probes import Split, probe_keys
@@ -31,15 +31,12 @@ from evals.scores import PROBE_SUITE
 from orchestrator.display.text_safety import StorableText
 from orchestrator.errors import SweepError
 from orchestrator.plan.candidates import absolute_place
-from orchestrator.plan.file_errors import first_error
+from orchestrator.plan.fields_file import parse_fields, read_fields
 from orchestrator.plan.sweep import EngineEntry, SuiteEntry, SweepFile, parse_sweep
 from orchestrator.search.merges.space import Space, SpaceError
 from recipes.errors import RecipeError
-from recipes.outside_file import read_file
 from recipes.recipe import Recipe
-from recipes.yaml_text import YamlDocument, load_yaml
-
-_MAX_BYTES = 4_000_000
+from recipes.yaml_text import YamlDocument
 
 
 class SamplerKind(StrEnum):
@@ -316,29 +313,19 @@ class SearchFile(Frozen):
 
 def load_search(path: Path) -> SearchFile:
     """Read a search file; SweepError names file, line and field of the first error."""
-    try:
-        data = read_file(path, _MAX_BYTES)
-    except OSError as error:
-        raise SweepError(
-            f"{path} cannot be read ({error.strerror}); give the path of a search file."
-        ) from error
+    data = read_fields(path, "search")
     return parse_search(data, origin=str(path), folder=path.resolve().parent)
 
 
 def parse_search(data: bytes, *, origin: str, folder: Path) -> SearchFile:
     """Parse a search file's bytes. Raises SweepError."""
-    try:
-        document = load_yaml(data, origin)
-    except RecipeError as error:
-        raise SweepError(str(error)) from error
-    if not isinstance(document.data, dict):
-        raise SweepError(
-            f"{origin} holds no search: a search file is a mapping with `name`, `base`, `recipe`, `objectives` and `budget`."
-        )
-    try:
-        search = MergeSearch.model_validate(document.data)
-    except ValidationError as error:
-        raise SweepError(first_error(error, document, origin, model=MergeSearch, whole="search")) from error
+    search, document = parse_fields(
+        data,
+        MergeSearch,
+        origin=origin,
+        whole="search",
+        fields="`name`, `base`, `recipe`, `objectives` and `budget`",
+    )
     file = SearchFile(
         search=search,
         space=_space_of(search, document, origin),

@@ -11,7 +11,7 @@ from orchestrator.charts import ChartError, Theme, image_bytes
 from orchestrator.charts.merge_data import front, importances, progress_lines, short
 from orchestrator.charts.merge_images import merge_pictures
 from orchestrator.report import ReportFormat, ReportRequest, build_report, rendered
-from orchestrator.report.page import ReportTone
+from orchestrator.report.page import ReportPage, ReportTone
 from orchestrator.store.merge_report import SearchView
 from orchestrator.store.pages import Pages
 from tests.support.merge_view import NAMES, merge_store, merge_view
@@ -19,7 +19,7 @@ from tests.support.merge_view import NAMES, merge_store, merge_view
 ALL = {"progress", "objectives", "parameters", "importance", "gradients"}
 
 
-def page_of(home: Path, view: SearchView):  # type: ignore[no-untyped-def]
+def page_of(home: Path, view: SearchView) -> ReportPage:
     run = merge_store(home, view)
     with Pages.open(f"sqlite:///{home}/store.sqlite", create=False, read_only=True) as pages:
         assert isinstance(pages, Pages)

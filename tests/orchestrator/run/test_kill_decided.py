@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.ray_nodes import add_node, new_cluster
 from orchestrator.store import Store
-from orchestrator.store.records import AttemptState
+from orchestrator.store.records import AttemptState, EarlyOutcome, EvalOutcome
 from tests.orchestrator.run.test_kill import kill_when, start
 from tests.support.runs_fixture import mergeboard
 from tests.support.tiny_checkpoints import tiny_checkpoint
@@ -68,7 +68,8 @@ def test_killed_in_a_slice_and_resumed_by_two_engines(tmp_path: Path) -> None:
         resumed = store.sequences(run.id)
         assert [r.sequence for r in resumed] == [r.sequence for r in expected]
         outcome = store.outcomes([first.digest])[first.digest]
-        assert outcome.early.n_replayed >= ANSWERS  # type: ignore[union-attr] # it stopped early, as above
+        assert isinstance(outcome, EarlyOutcome)
+        assert outcome.early.n_replayed >= ANSWERS
         states = [attempt.state for attempt in store.attempts(first.digest)]
         assert states.count(AttemptState.SUCCEEDED) == 1
         assert AttemptState.LOST in states
@@ -77,5 +78,6 @@ def test_killed_in_a_slice_and_resumed_by_two_engines(tmp_path: Path) -> None:
     assert whole.returncode == 0, whole.stderr
     with opened(home) as store:
         completed = store.outcomes([first.whole.digest])[first.whole.digest]
-    assert completed.evaluation.n_replayed >= outcome.early.n_requests  # type: ignore[union-attr] # as above
-    assert completed.evaluation.result.n == expected[0].sequence.n_whole  # type: ignore[union-attr] # as above
+    assert isinstance(completed, EvalOutcome)
+    assert completed.evaluation.n_replayed >= outcome.early.n_requests
+    assert completed.evaluation.result.n == expected[0].sequence.n_whole

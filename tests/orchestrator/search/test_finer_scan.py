@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -22,16 +23,24 @@ from tests.support.tiny_checkpoints import tiny_checkpoint
 CONTROL = "(0, 2):damped=0"
 
 
-def request(checkpoint: Path | str, **values: object) -> ScanRequest:
-    words = {
-        "grid": "all",
-        "paths": None,
-        "variants": ("attention",),
-        "engine": "transformers",
-        "dtype": "float32",
-        "top": 3,
-    }
-    return request_of(checkpoint=str(checkpoint), probes=["reasoning-easy-scored"], **{**words, **values})  # type: ignore[arg-type]  # the record checks
+def request(
+    checkpoint: Path | str,
+    *,
+    grid: str = "all",
+    paths: Sequence[str] | None = None,
+    variants: Sequence[str] = ("attention",),
+    top: int = 3,
+) -> ScanRequest:
+    return request_of(
+        checkpoint=str(checkpoint),
+        probes=["reasoning-easy-scored"],
+        grid=grid,
+        paths=paths,
+        variants=tuple(variants),
+        engine="transformers",
+        dtype="float32",
+        top=top,
+    )
 
 
 def test_a_scan_of_a_variant_is_mapped_and_named_and_its_control_changes_nothing(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import time
 
 from hypothesis import given
 from hypothesis import strategies as some
+from sqlalchemy.dialects import sqlite
 
 from evals.stats.sequence import LookPlan
 from evals.stats.stopping import Rule
@@ -57,11 +58,14 @@ def test_an_owner_is_gone_when_its_process_is() -> None:
     assert not owner_is_gone(f"{platform.node()}:{os.getpid()}:{rest}")
 
 
+DIALECT = sqlite.dialect()
+
+
 @given(PATHS)
 def test_layer_paths_come_back_as_they_were(path: tuple[int, ...] | None) -> None:
     column = LayerPathText()
-    stored = column.process_bind_param(path, None)  # type: ignore[arg-type] # the dialect does not matter
-    assert column.process_result_value(stored, None) == path  # type: ignore[arg-type] # as above
+    stored = column.process_bind_param(path, DIALECT)
+    assert column.process_result_value(stored, DIALECT) == path
     if path and path == tuple(range(path[0], path[-1] + 1)):
         assert stored == f"{path[0]}:{path[-1] + 1}"
 
@@ -69,9 +73,9 @@ def test_layer_paths_come_back_as_they_were(path: tuple[int, ...] | None) -> Non
 def test_visits_in_part_come_back_as_they_were() -> None:
     column = LayerPathText()
     path = LayerPath.parse("layers:0-3,1-3:attention,2:damped=0.5,2:mlp:damped=0.25,3-6", 6).layers
-    stored = column.process_bind_param(path, None)  # type: ignore[arg-type] # as above
+    stored = column.process_bind_param(path, DIALECT)
     assert stored == "0:3,1:3:attention,2:3:damped=0.5,2:3:mlp:damped=0.25,3:6"
-    assert column.process_result_value(stored, None) == path  # type: ignore[arg-type] # as above
+    assert column.process_result_value(stored, DIALECT) == path
 
 
 @given(PATHS, PATHS)
@@ -79,7 +83,7 @@ def test_different_layer_paths_are_stored_differently(
     one: tuple[int, ...] | None, other: tuple[int, ...] | None
 ) -> None:
     column = LayerPathText()
-    stored = [column.process_bind_param(path, None) for path in (one, other)]  # type: ignore[arg-type] # as above
+    stored = [column.process_bind_param(path, DIALECT) for path in (one, other)]
     assert (stored[0] == stored[1]) == (one == other)
 
 

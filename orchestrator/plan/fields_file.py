@@ -1,14 +1,57 @@
-"""What is wrong with a file of fields, in words: its line and field, or the command-line option that set it."""
+"""Files of fields (a sweep, a search): read, parsed into their record, and what is wrong with one in words."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from typing import get_args
+from pathlib import Path
+from typing import TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from recipes.yaml_text import YamlDocument
+from orchestrator.errors import SweepError
+from recipes.errors import RecipeError
+from recipes.outside_file import read_file
+from recipes.yaml_text import YamlDocument, load_yaml
+
+MAX_BYTES = 4_000_000
+"""Largest file that is read."""
+Record = TypeVar("Record", bound=BaseModel)
+
+
+def read_fields(path: Path, whole: str) -> bytes:
+    """The bytes of a file that holds a sweep or a search, as `whole` says. Raises SweepError."""
+    try:
+        return read_file(path, MAX_BYTES)
+    except OSError as error:
+        raise SweepError(
+            f"{path} cannot be read ({error.strerror}); give the path of a {whole} file."
+        ) from error
+
+
+def parse_fields(
+    data: bytes,
+    model: type[Record],
+    *,
+    origin: str,
+    whole: str,
+    fields: str,
+    options: Mapping[str, str] | None = None,
+) -> tuple[Record, YamlDocument]:
+    """A file's record, and its document for the lines of fields.
+
+    `whole` names what the file holds and `fields` what it must have, for messages. Raises SweepError with line and field of the first error.
+    """
+    try:
+        document = load_yaml(data, origin)
+    except RecipeError as error:
+        raise SweepError(str(error)) from error
+    if not isinstance(document.data, dict):
+        raise SweepError(f"{origin} holds no {whole}: a {whole} file is a mapping with {fields}.")
+    try:
+        return model.model_validate(document.data), document
+    except ValidationError as error:
+        raise SweepError(_first_error(error, document, origin, options, model=model, whole=whole)) from error
 
 
 def place_of(location: Sequence[int | str], origin: str, options: Mapping[str, str]) -> str:
@@ -20,7 +63,7 @@ def place_of(location: Sequence[int | str], origin: str, options: Mapping[str, s
     return f"{origin}: {'.'.join(parts)}"
 
 
-def first_error(
+def _first_error(
     error: ValidationError,
     document: YamlDocument,
     origin: str,
