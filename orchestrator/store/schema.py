@@ -13,7 +13,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from orchestrator.errors import SchemaError, StoreError
+from orchestrator.errors import SchemaError, StoreError, StoreMissing
 from orchestrator.store.database import Database
 
 _MIGRATIONS = Path(__file__).resolve().parent / "migrations"
@@ -80,7 +80,7 @@ def require_current(database: Database, *, create: bool) -> None:
         state = database.at_once(state_of)
     where = f"The store {database.label}"
     if state is SchemaState.EMPTY:
-        raise StoreError(f"{where} is empty; `mergeboard run` makes it, or check MERGEBOARD_DATABASE_URL.")
+        raise StoreMissing(f"{where} is empty; `mergeboard run` makes it, or check MERGEBOARD_DATABASE_URL.")
     if state is SchemaState.NEWER:
         raise SchemaError(f"{where} was written by a newer mergeboard; update mergeboard on this machine.")
     if state is SchemaState.OLDER:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from orchestrator.errors import StoreError
+from orchestrator.errors import StoreError, StoreMissing
 from orchestrator.plan.job import EvalJob
 from orchestrator.store import Store, upgrade_store
 from orchestrator.store.database import Database, clock
@@ -29,7 +29,7 @@ def test_an_empty_database_becomes_a_store_and_opens_again(url: str) -> None:
 
 def test_a_store_that_is_not_there_is_not_made_for_a_reader(url: str, tmp_path: Path) -> None:
     for options in ({"create": False}, {"read_only": True}):
-        with pytest.raises(StoreError, match=r"no store at|is empty"):
+        with pytest.raises(StoreMissing, match=r"no store at|is empty"):
             Store.open(url, **options)
     assert list(tmp_path.iterdir()) == []
 
