@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 from sqlalchemy.dialects import sqlite
@@ -30,8 +31,20 @@ def test_ids_sort_by_time_and_do_not_collide() -> None:
         ids.append(new_id())
         time.sleep(0.002)
     assert ids == sorted(ids)
-    assert len({new_id() for _ in range(10_000)}) == 10_000
+    many = [new_id() for _ in range(10_000)]
+    assert many == sorted(set(many))
     assert {len(one) for one in ids} == {15}
+
+
+def test_ids_of_a_clock_that_stands_or_goes_back_increase(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if the random part is the same again."""
+    last = new_id()
+    monkeypatch.setattr("orchestrator.store.records.secrets.randbits", lambda bits: 0)
+    for now in (1e9, 1e9, 0.5e9):
+        monkeypatch.setattr("orchestrator.store.records.time.time", lambda now=now: now)
+        following = new_id()
+        assert following > last
+        last = following
 
 
 # A process of its own that says who it is and then waits.
