@@ -46,22 +46,36 @@ def prune(
     ],
     as_json: options.AsJson = False,
 ) -> None:
-    """Delete built checkpoints by last use until they fit a budget; what is in use stays.
+    """Delete built checkpoints by last use until they fit a budget, and journals that no run can use; what is in use stays.
+
+    A journal goes when its whole evaluation is in the store, or a day after the last write if no run of the store has it.
 
     \b
     Example:
       mergeboard cache prune --budget-gb 50
     """
+    from orchestrator.errors import StoreMissing
+    from orchestrator.run.journals import PrunedJournals, prune_journals
     from orchestrator.settings import Settings
+    from orchestrator.store import Store
     from recipes.artifact import ArtifactStore
 
-    pruned = ArtifactStore(Settings.from_environment().artifacts).prune(int(budget_gb * 1e9))
+    settings = Settings.from_environment()
+    pruned = ArtifactStore(settings.artifacts).prune(int(budget_gb * 1e9))
     freed = sum(artifact.size_bytes for artifact in pruned.evicted)
+    try:
+        with Store.open(settings.database_url, create=False, read_only=True) as store:
+            journals = prune_journals(store, settings.journals)
+    except StoreMissing:
+        journals = PrunedJournals(digests=(), freed_bytes=0)
     if as_json:
         digests = [artifact.digest for artifact in pruned.evicted]
-        print(json.dumps({"evicted": digests, "freed_bytes": freed, "kept_bytes": pruned.kept_bytes}))
+        answer = {"evicted": digests, "freed_bytes": freed, "kept_bytes": pruned.kept_bytes}
+        print(json.dumps(answer | {"journals": journals.model_dump(mode="json")}))
         return
     typer.echo(
         f"Evicted {len(pruned.evicted)} artifacts ({freed / 1e9:.2f} GB); {pruned.kept_bytes / 1e9:.2f} GB are left"
         + (f", {len(pruned.leased)} of them in use." if pruned.leased else ".")
     )
+    if journals.digests:
+        typer.echo(f"Deleted {len(journals.digests)} journals ({journals.freed_bytes / 1e6:.1f} MB).")
