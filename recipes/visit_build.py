@@ -24,7 +24,7 @@ def slice_parameters(variant: Variant) -> tuple[Parameter, ...]:
     if variant.factor != 1:
         raise LayerPathError(
             f"A visit with {variant.text} is live only, because no checkpoint holds it: run the path live, in an engine that can "
-            "change its layer path (`try_live: true` in a sweep tries it)."
+            "change its layer path (`try_live: true` in a sweep or --try-live tries it)."
         )
     projection = _PROJECTIONS.get(variant.part)
     if projection is None:

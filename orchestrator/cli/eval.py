@@ -39,6 +39,7 @@ def evaluate(
     dtype: options.Dtype = "bfloat16",
     execution: options.Execution = None,
     batch_invariant: options.BatchInvariant = False,
+    try_live: options.TryLive = False,
     chat_template: options.Template = "auto",
     address: options.Address = None,
     quiet: options.Quiet = False,
@@ -84,6 +85,7 @@ def evaluate(
                 }
             ],
             "chat_template": chat_template,
+            **({"try_live": True} if try_live else {}),
         },
         origin="mergeboard eval",
         options={
@@ -100,6 +102,7 @@ def evaluate(
             "engines.0.dtype": "--dtype",
             "engines.0.execution": "--execution",
             "chat_template": "--chat-template",
+            "try_live": "--try-live",
         },
     )
     Execution(settings, address, as_json, quiet, verbose).of_sweep(file)

@@ -49,6 +49,13 @@ Template = Annotated[
     TemplateChoice,
     typer.Option("--chat-template", help="Chat template of the tokenizer; auto: on where it has one."),
 ]
+TryLive = Annotated[
+    bool,
+    typer.Option(
+        "--try-live",
+        help="Run layer paths live in any architecture: the engine checks itself when it opens, and refuses with the reason.",
+    ),
+]
 Limit = Annotated[
     int | None,
     typer.Option(

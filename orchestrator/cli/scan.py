@@ -33,6 +33,7 @@ def scan(
     engine: options.EngineName = "vllm",
     dtype: options.Dtype = "bfloat16",
     batch_invariant: options.BatchInvariant = False,
+    try_live: options.TryLive = False,
     chat_template: options.Template = "auto",
     rank: Annotated[
         options.RankChoice,
@@ -79,6 +80,7 @@ def scan(
         engine=engine,
         dtype=dtype,
         batch_invariant=batch_invariant,
+        try_live=try_live,
         chat_template=chat_template,
         rank=rank,
         top=top,

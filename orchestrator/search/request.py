@@ -33,6 +33,7 @@ OPTIONS = {
     "engines": "--engine",
     "engines.0.dtype": "--dtype",
     "chat_template": "--chat-template",
+    "try_live": "--try-live",
 }
 """Maps a field of the sweeps to the command-line option that sets it, for error messages."""
 
@@ -55,6 +56,10 @@ class ScanRequest(Frozen):
     engine: EngineKind = Field(default=EngineKind.VLLM, description="Kind of engine.")
     dtype: str = Field(default="bfloat16", description="Dtype of weights and activations.")
     batch_invariant: bool = Field(default=False, description="Whether vLLM uses batch-invariant kernels.")
+    try_live: bool = Field(
+        default=False,
+        description="Whether layer paths run live in any architecture that passes the engine's self-check.",
+    )
     chat_template: str = Field(default="auto", description="on, off, or auto to choose for each probe.")
     rank: RankMethod = Field(
         default=RankMethod.BALANCED_Z, description="How a path's probe values are combined for the ranking."
@@ -104,6 +109,7 @@ class ScanRequest(Frozen):
                     }
                 ],
                 "chat_template": self.chat_template,
+                **({"try_live": True} if self.try_live else {}),
             },
             origin=ORIGIN,
             options=OPTIONS
