@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError
 
 from recipes.errors import CheckpointError
 from recipes.layer_parameters import EXPERT_COUNTS, LayerSizes, layer_sizes
+from recipes.layer_state import layer_kinds, state_bytes
 from recipes.outside_file import parse_json, read_file
 from recipes.quantization import StoredQuantization
 from recipes.tensor_file import Frozen
@@ -80,7 +81,11 @@ class ConfigFacts(Frozen):
         default=None, description="Window of local attention in tokens; null if not used."
     )
     layer_types: tuple[str, ...] = Field(
-        default=(), description="Type of each layer, if the config lists it."
+        default=(),
+        description="Type of each layer, listed or by the family's rule; empty if all keep the keys and values of all tokens.",
+    )
+    state_bytes: int = Field(
+        default=0, description="Bytes that each layer of linear attention keeps of a sequence."
     )
     max_length: int | None = Field(default=None, description="Maximum sequence length in tokens.")
     quantization: str | None = Field(
@@ -135,6 +140,8 @@ class ConfigFacts(Frozen):
                 sizes=layer_sizes(merged, text[layer_count_key(config, where)]),
                 remote_code=bool(config.get("auto_map")),
                 **_attention(merged, model_type),
+                layer_types=layer_kinds(merged, model_type, text[layer_count_key(config, where)]),
+                state_bytes=state_bytes(merged),
             )
         except ValidationError as error:
             field = str(error.errors()[0]["loc"][0])
@@ -169,6 +176,18 @@ class ConfigFacts(Frozen):
         if per_layer is None:
             return None
         return self._outer_parameters + per_layer * (self.n_layers if layers is None else layers)
+
+    @property
+    def attention_parameters(self) -> tuple[int, ...]:
+        """Parameters of each layer's attention and the norms before and after it; empty if the config does not determine them."""
+        if self.sizes is not None:
+            return self.sizes.attention
+        layer = self.layer_parameters
+        if layer is None or self.intermediate_size is None:
+            return ()
+        mlp = 3 * self.hidden_size * self.intermediate_size
+        mlp += 2 * self.intermediate_size + self.hidden_size if self.mlp_bias else 0
+        return (layer - mlp - self.hidden_size,) * self.n_layers
 
     def parameters_along(self, path: Sequence[int]) -> int | None:
         """Parameters of a built layer path; None if the config does not determine them."""
@@ -248,7 +267,6 @@ def _attention(config: Mapping[str, Any], model_type: str) -> dict[str, Any]:
     kv_heads = config.get("num_key_value_heads") or heads
     intermediate = config.get("intermediate_size")
     window_used = config.get("use_sliding_window", True)
-    layer_types = config.get("layer_types")
     return {
         "heads": heads if isinstance(heads, int) else None,
         "kv_heads": kv_heads if isinstance(kv_heads, int) else None,
@@ -257,7 +275,6 @@ def _attention(config: Mapping[str, Any], model_type: str) -> dict[str, Any]:
         "attention_bias": model_type == "qwen2" or config.get("attention_bias") is True,
         "mlp_bias": config.get("mlp_bias") is True,
         "sliding_window": config.get("sliding_window") if window_used else None,
-        "layer_types": tuple(layer_types) if isinstance(layer_types, list) else (),
         "max_length": config.get("max_position_embeddings") or config.get("n_positions"),
         "experts": next(
             (config[k] for k in EXPERT_COUNTS if config.get(k)),

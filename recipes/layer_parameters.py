@@ -26,6 +26,9 @@ class LayerSizes(Frozen):
     active: tuple[int, ...] = Field(
         description="Parameters of each layer that one token uses: all but those of the experts that it is not sent to."
     )
+    attention: tuple[int, ...] = Field(
+        description="Parameters of each layer's attention and of its share of the norms, which is half unless there is one norm."
+    )
     final_norm: int = Field(description="Parameters of the norm after the last layer.")
 
 
@@ -93,10 +96,12 @@ def layer_sizes(config: Json, n_layers: int) -> LayerSizes | None:
         sparse = [form.experts and _is_sparse(layer, config) for layer in range(n_layers)]
     except (KeyError, TypeError, StopIteration):
         return None
+    attention = _attention(form, config) + _norms(form, config) // min(form.norms, 2)
     final_norm = config["hidden_size"] * (1 + _flag(form.norm_bias, config))
     return LayerSizes(
         layers=tuple(outside + (all_experts if is_sparse else dense) for is_sparse in sparse),
         active=tuple(outside + (used_experts if is_sparse else dense) for is_sparse in sparse),
+        attention=(attention,) * n_layers,
         final_norm=final_norm,
     )
 

@@ -17,6 +17,7 @@ from recipes.checkpoint_files import ORIGIN_NAME
 from recipes.config_facts import ConfigFacts, quantized_bytes, read_config
 from recipes.demo import ensure_demo_checkpoint
 from recipes.errors import CheckpointError, RecipeError
+from recipes.layer_visit import Layers, Visit, VisitPart, is_whole_path, source_layers_of
 from recipes.origin import MadeFrom, parse_origin, read_origin
 from recipes.outside_file import read_file
 from recipes.quantization import MODELOPT_NAME, with_modelopt
@@ -87,6 +88,25 @@ class SourceFacts(Frozen):
         if self.layer_parameters is not None or self.parameters is None or total is None or along is None:
             return self.parameters_of(len(path))
         return self.parameters + along - total
+
+    def parameters_of_visits(self, visits: Layers) -> int | None:
+        """Number of parameters that a live layer path runs, each visit counted; None if unknown.
+
+        A visit of attention or MLP alone counts that half; where the config does not tell the halves apart, the whole layer.
+        """
+        whole = self.parameters_along(source_layers_of(visits))
+        halves = self.config.attention_parameters
+        if whole is None or is_whole_path(visits) or not halves:
+            return whole
+        return whole - sum(self._left_out(visit, halves) for visit in visits if not isinstance(visit, int))
+
+    def _left_out(self, visit: Visit, halves: Sequence[int]) -> int:
+        """Parameters of a layer that a visit does not run."""
+        sizes, attention = self.config.sizes, halves[visit.layer]
+        layer = sizes.layers[visit.layer] if sizes is not None else self.config.layer_parameters or 0
+        if visit.factor == 0:
+            return layer
+        return {VisitPart.ATTENTION: layer - attention, VisitPart.MLP: attention}.get(visit.part, 0)
 
     def bytes_of(self, layers: int) -> int | None:
         """Size of the weights in bytes with this many layers; None if unknown."""

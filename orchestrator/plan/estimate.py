@@ -37,13 +37,17 @@ class Shape(Frozen):
     """Properties of a checkpoint that determine its memory; null if unknown."""
 
     parameters: int | None = Field(description="Number of parameters.")
-    layers: int | None = Field(description="Layers of a forward pass, each with its own KV cache.")
+    layers: int | None = Field(description="Layers of a forward pass that have a KV cache.")
     heads: int | None = Field(default=None, description="Attention heads.")
     kv_heads: int | None = Field(default=None, description="Key and value heads.")
     windowed_layers: int = Field(
         default=0, description="Layers whose KV cache holds the tokens of a window; 0 in a live engine."
     )
     window: int | None = Field(default=None, description="The window in tokens.")
+    state_bytes: int = Field(
+        default=0,
+        description="Bytes that layers of linear attention keep of a sequence, whatever its length.",
+    )
     head_dim: int | None = Field(default=None, description="Width of one head.")
     vocab_size: int = Field(default=0, description="Rows of the embedding.")
     stored_bytes: int | None = Field(
@@ -58,7 +62,9 @@ class EngineNeed(Frozen):
     weight_bytes: int | None = Field(
         description="Bytes of the weights in the engine's dtype, or as stored if they are quantized."
     )
-    kv_bytes_per_token: int = Field(description="KV cache bytes of one token in all layers.")
+    kv_bytes_per_token: int = Field(
+        description="KV cache and state bytes of one token in all layers, averaged over the longest sequence."
+    )
     longest_tokens: int = Field(description="Longest sequence in tokens that it must fit.")
     overhead_bytes: int = Field(description="Bytes of each GPU beside weights and KV cache.")
     heads: int | None = Field(description="Attention heads; GPUs that share a layer must divide them.")
@@ -107,10 +113,11 @@ def engine_need(shape: Shape, spec: EngineSpec) -> EngineNeed:
     if weights is None and shape.parameters is not None and spec.quantization is None:
         weights = shape.parameters * width
     longest = spec.max_length or 4096
-    # Averaged over the longest sequence: layers with a window keep the keys and values of its tokens alone.
+    # Averaged over the longest sequence: layers with a window keep the keys and values of its tokens alone, linear ones a state.
     windowed = shape.windowed_layers if shape.window is not None and shape.window < longest else 0
     kv_tokens = ((shape.layers or 0) - windowed) * longest + windowed * (shape.window or 0)
-    per_token = -(-2 * kv_tokens * (shape.kv_heads or 0) * (shape.head_dim or 0) * cached // longest)
+    kept = 2 * kv_tokens * (shape.kv_heads or 0) * (shape.head_dim or 0) * cached + shape.state_bytes
+    per_token = -(-kept // longest)
     return EngineNeed(
         weight_bytes=weights,
         kv_bytes_per_token=per_token,

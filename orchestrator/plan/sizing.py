@@ -11,7 +11,8 @@ from orchestrator.plan.capacity import ClusterFacts
 from orchestrator.plan.estimate import EngineNeed, Shape, engine_need, refusal, tensor_parallel_for
 from orchestrator.plan.job import EvalJob
 from recipes.config_facts import ConfigFacts
-from recipes.layer_visit import Layers, source_layers_of
+from recipes.layer_state import CHUNKED, SLIDING, keeps_keys
+from recipes.layer_visit import Layers, attention_visits, source_layers_of
 from recipes.sources import SourceFacts
 
 
@@ -73,20 +74,27 @@ def _shape(candidate: Candidate, facts: SourceFacts, live: bool) -> Shape:
     if parameters is None and candidate.layers is not None:
         parameters = facts.parameters_of(candidate.layers)
     if live and candidate.layer_path is not None and parameters is not None:
-        along = facts.parameters_along(source_layers_of(candidate.layer_path))
+        along = facts.parameters_of_visits(candidate.layer_path)
         if facts.parameters is not None and along is not None:
             parameters += facts.parameters - along
     stored = candidate.stored_bytes
     if live and candidate.layer_path is not None and stored is not None and facts.layer_bytes:
         stored += (candidate.source_layers - len(candidate.layer_path)) * facts.layer_bytes
+    on_live_path = live and candidate.layer_path is not None
+    kinds = _kinds(config, None if on_live_path else candidate.layer_path)
     # In a live engine every KV cache is of full length, so that any layer can use any.
-    windowed = 0 if live else _windowed_layers(config, candidate.layer_path)
+    windowed = 0 if live else sum(kind in (SLIDING, CHUNKED) for kind in kinds)
+    stateful = sum(not keeps_keys(kind) for kind in kinds)
+    layers = candidate.layers or config.n_layers
+    if on_live_path and candidate.layer_path is not None:
+        layers = max(attention_visits(candidate.layer_path), candidate.source_layers)
     return Shape(
         windowed_layers=windowed,
         window=config.sliding_window,
         parameters=None if candidate.quantization else parameters,
         stored_bytes=stored,
-        layers=candidate.layers or config.n_layers,
+        layers=layers - stateful,
+        state_bytes=stateful * config.state_bytes,
         heads=config.heads,
         kv_heads=config.kv_heads,
         head_dim=config.head_dim,
@@ -94,9 +102,8 @@ def _shape(candidate: Candidate, facts: SourceFacts, live: bool) -> Shape:
     )
 
 
-def _windowed_layers(config: ConfigFacts, path: Layers | None) -> int:
-    """Number of layers with local attention."""
-    if config.sliding_window is None or not config.layer_types:
-        return 0
-    layers = range(len(config.layer_types)) if path is None else source_layers_of(path)
-    return sum(config.layer_types[layer] == "sliding_attention" for layer in layers)
+def _kinds(config: ConfigFacts, path: Layers | None) -> tuple[str, ...]:
+    """The kind of each layer of a built path or of the checkpoint; empty if all are of one kind."""
+    if path is None or not config.layer_types:
+        return config.layer_types
+    return tuple(config.layer_types[layer] for layer in source_layers_of(path))

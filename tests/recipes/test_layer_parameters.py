@@ -9,6 +9,8 @@ import pytest
 from recipes.checkpoint import Checkpoint
 from recipes.config_facts import ConfigFacts, read_config
 from recipes.layer_parameters import _FORMS, layer_sizes
+from recipes.layer_path import LayerPath
+from recipes.sources import facts_from_config
 from tests.support.family_checkpoints import family_checkpoint
 
 
@@ -45,3 +47,35 @@ def test_layers_that_differ_have_no_single_size_and_a_path_has_its_own(tmp_path:
     assert total is not None
     assert facts.parameters_along((0, 1, 1, 2, 3)) == total + dense
     assert facts.parameters_along((0, 1, 2, 2, 3)) == total + sparse
+
+
+@pytest.mark.parametrize("model_type", ["llama", "qwen2", "qwen3", *_FORMS])
+def test_halves_are_those_of_the_tensors(tmp_path: Path, model_type: str) -> None:
+    """Attention with its norms, and the rest; where one norm serves both it belongs to each."""
+    checkpoint = Checkpoint.open(family_checkpoint(tmp_path, model_type))
+    for layer, attention in enumerate(checkpoint.config.attention_parameters):
+        tensors = {
+            t.name.partition(f"layers.{layer}.")[2]: t.parameters for t in checkpoint.layer_tensors(layer)
+        }
+        norms = [n for name, n in tensors.items() if "norm" in name and not name.startswith("self_attn")]
+        heads = sum(n for name, n in tensors.items() if name.startswith("self_attn"))
+        assert attention == heads + sum(norms) // (2 if sum(norms) > checkpoint.config.hidden_size else 1)
+    assert checkpoint.config.attention_parameters
+
+
+def test_a_live_path_counts_what_its_visits_run(tmp_path: Path) -> None:
+    facts = facts_from_config(Checkpoint.open(family_checkpoint(tmp_path, "qwen3_moe")).config)
+    sizes, total = facts.config.sizes, facts.parameters
+    assert sizes is not None
+    assert total is not None
+    layer, attention = sizes.layers[2], sizes.attention[2]
+
+    def added(*visits: str) -> int:
+        path = LayerPath.parse([0, 1, 2, *visits, 3], 4)
+        return (facts.parameters_of_visits(path.layers) or 0) - total
+
+    assert added("2:attention") == attention
+    assert added("2:mlp") == layer - attention
+    assert added("2:attention", "2:mlp:damped=0.5") == layer
+    assert added("2:damped=0.5") == layer
+    assert added("2:damped=0") == 0
