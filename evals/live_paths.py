@@ -38,6 +38,14 @@ _IN_TRANSFORMERS = _IN_VLLM | {
 """Further families by `model_type`, whose random layer paths tests compare with built checkpoints: in vLLM on CPUs, and in the
 transformers engine (docs/families.md)."""
 
+_REPLACED_IN_VLLM = frozenset(
+    {
+        "bloom", "cohere", "cohere2", "falcon", "gemma", "gemma2", "gemma3_text", "glm4", "gpt2", "granite", "granitemoe",
+        "mixtral", "olmoe", "opt", "qwen2_moe", "qwen3_moe", "stablelm",
+    }
+)  # fmt: skip
+"""Families by `model_type` of which tests compare a vLLM engine on CPUs whose weights were replaced with one that was opened with them."""
+
 _LAYER_COUNTS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 
 
@@ -63,8 +71,23 @@ def untested_family(model_type: str, architecture: str, *, kind: EngineKind, cpu
     place = "the transformers engine" if kind is EngineKind.TRANSFORMERS else "vLLM"
     device = "" if cpu or kind is EngineKind.TRANSFORMERS else " on GPUs"
     return (
-        f"no test compares live layer paths of {architecture} in {place}{device} with built checkpoints; with `try_live: true` "
+        f"no test compares live layer paths of {architecture} in {place}{device} with built checkpoints; with `try_live: true` or --try-live "
         "they run live if the engine's self-check passes"
+    )
+
+
+def unreplaced_family(model_type: str, architecture: str, *, kind: EngineKind, cpu: bool) -> str | None:
+    """Why a running engine of a family does not take over the weights of further built paths; None where tests compare that.
+
+    The transformers engine copies weights into the parameters of any model, and refuses if one is not written. vLLM derives packed
+    copies and other values from some weights, so that it is tested by family.
+    """
+    if kind is EngineKind.TRANSFORMERS or LIVE_FAMILIES.get(model_type) == architecture:
+        return None
+    if cpu and model_type in _REPLACED_IN_VLLM:
+        return None
+    return (
+        f"no test replaces the weights of {architecture} in a running vLLM engine{'' if cpu else ' on GPUs'}"
     )
 
 

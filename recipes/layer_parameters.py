@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import Field
 
+from recipes.layer_state import LINEAR, layer_kinds
 from recipes.tensor_file import Frozen
 
 Json = Mapping[str, Any]
@@ -45,6 +46,8 @@ class _Form(Frozen):
     qkv_bias: bool | str = False
     o_bias: bool | str = False
     sinks: bool = False
+    gated: bool = False
+    """Whether the query projection gives a gate of its size besides."""
     mlp: int = 3
     """Matrices of an MLP or an expert."""
     mlp_bias: bool | str = False
@@ -78,6 +81,11 @@ _FORMS: dict[str, _Form] = {
     "qwen3_moe": _Form(
         experts=True, expert_size="moe_intermediate_size", qk_norm="head", qkv_bias="attention_bias", o_bias="attention_bias"
     ),
+    "qwen3_5_text": _Form(qk_norm="head", gated=True, qkv_bias="attention_bias", o_bias="attention_bias"),
+    "qwen3_next": _Form(
+        experts=True, expert_size="moe_intermediate_size", shared_size="shared_expert_intermediate_size", qk_norm="head", gated=True,
+        qkv_bias="attention_bias", o_bias="attention_bias"
+    ),
     "gpt_oss": _Form(
         experts=True, qkv_bias="attention_bias", o_bias="attention_bias", sinks=True, router_bias=True, expert_bias=True
     ),
@@ -90,20 +98,32 @@ def layer_sizes(config: Json, n_layers: int) -> LayerSizes | None:
     if form is None:
         return None
     try:
-        outside = _attention(form, config) + _norms(form, config)
+        norms = _norms(form, config)
+        kinds = layer_kinds(config, str(config["model_type"]), n_layers) or ("",) * n_layers
+        mixers = [_linear(config) if kind == LINEAR else _attention(form, config) for kind in kinds]
         dense = _mlp(form, config, config["intermediate_size"], bias=_flag(form.mlp_bias, config))
         all_experts, used_experts = _experts(form, config) if form.experts else (dense, dense)
         sparse = [form.experts and _is_sparse(layer, config) for layer in range(n_layers)]
+        final_norm = config["hidden_size"] * (1 + _flag(form.norm_bias, config))
     except (KeyError, TypeError, StopIteration):
         return None
-    attention = _attention(form, config) + _norms(form, config) // min(form.norms, 2)
-    final_norm = config["hidden_size"] * (1 + _flag(form.norm_bias, config))
+    both = list(zip(mixers, sparse, strict=True))
     return LayerSizes(
-        layers=tuple(outside + (all_experts if is_sparse else dense) for is_sparse in sparse),
-        active=tuple(outside + (used_experts if is_sparse else dense) for is_sparse in sparse),
-        attention=(attention,) * n_layers,
+        layers=tuple(mixer + norms + (all_experts if is_sparse else dense) for mixer, is_sparse in both),
+        active=tuple(mixer + norms + (used_experts if is_sparse else dense) for mixer, is_sparse in both),
+        attention=tuple(mixer + norms // min(form.norms, 2) for mixer in mixers),
         final_norm=final_norm,
     )
+
+
+def _linear(config: Json) -> int:
+    """A gated delta net: projections of queries, keys, values, gates and rates, the convolution, and the norm of its output."""
+    hidden, heads, head = (
+        config[k] for k in ("hidden_size", "linear_num_value_heads", "linear_value_head_dim")
+    )
+    keys, values = config["linear_num_key_heads"] * config["linear_key_head_dim"], heads * head
+    projections = hidden * (2 * keys + 2 * values + 2 * heads) + values * hidden
+    return int(projections + (2 * keys + values) * config["linear_conv_kernel_dim"] + 2 * heads + head)
 
 
 def _flag(value: bool | str, config: Json) -> bool:
@@ -116,7 +136,7 @@ def _attention(form: _Form, config: Json) -> int:
     kv_heads = config.get("num_key_value_heads") or heads
     head = config.get("head_dim") or hidden // heads
     query, key = heads * head, kv_heads * head
-    count = hidden * (query + 2 * key) + query * hidden
+    count = hidden * (query * (1 + form.gated) + 2 * key) + query * hidden
     count += (query + 2 * key) * _flag(form.qkv_bias, config) + hidden * _flag(form.o_bias, config)
     if form.qk_norm and (not form.qk_norm_if or config[form.qk_norm_if]):
         count += 2 * head if form.qk_norm == "head" else query + key

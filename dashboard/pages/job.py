@@ -285,7 +285,7 @@ def _eval_facts(job: EvalJob) -> dict[str, str]:
     return {
         "Digest": job.digest,
         "Checkpoint": line(
-            f"live merge in the engine of {job.place.label}" if job.live_merge else job.place.label, 130
+            f"weights loaded into the engine of {job.place.label}" if job.live_merge else job.place.label, 130
         ),
         "Weights": line(job.weights_digest, 80),
         "Layer path": line(",".join(map(str, job.layer_path)), 160)
@@ -350,13 +350,13 @@ def _result(outcome: Success) -> dict[str, str]:
 def _repeat(pages: Pages, run: RunRecord, detail: JobDetail) -> None:
     st.markdown("**The command that repeats it**")
     build = None
-    if isinstance(detail.job, EvalJob) and detail.job.place.artifact is not None:
+    if isinstance(detail.job, EvalJob) and detail.job.live_merge is not None:
+        build = detail.job.live_merge.build
+    elif isinstance(detail.job, EvalJob) and detail.job.place.artifact is not None:
         build_detail = data.fixed(pages.job_detail, detail.job.place.artifact, detail.run_id)
         build = (
             build_detail.job if build_detail is not None and isinstance(build_detail.job, BuildJob) else None
         )
-    elif isinstance(detail.job, EvalJob) and detail.job.live_merge is not None:
-        build = detail.job.live_merge.build
     candidate = detail.candidates[0] if detail.candidates else None
     command = repeat_command(detail.job, candidate, base_place(pages, run), build)
     if command is None:

@@ -12,10 +12,12 @@ from rich.table import Table
 from evals.engine import EngineSpec
 from orchestrator.cli.console import wide_console
 from orchestrator.cli.decided_view import rule_lines
+from orchestrator.cli.ending import Ended, ExitCode, error_key
 from orchestrator.cli.inputs import CARD_SUFFIXES, unknown_recipe
 from orchestrator.cli.preflight_view import show_preflight
 from orchestrator.display.format import parameters as parameters_text
 from orchestrator.errors import StoreMissing, SweepError
+from orchestrator.plan.candidates import Candidate
 from orchestrator.plan.decide import Evidence
 from orchestrator.plan.plan import Plan, make_plan
 from orchestrator.plan.sweep import load_sweep
@@ -28,7 +30,7 @@ from recipes.artifact import ArtifactStore
 from recipes.catalog import catalog_names
 from recipes.errors import RecipeError
 from recipes.outside_file import read_file
-from recipes.preflight import preflight
+from recipes.preflight import Preflight, preflight
 from recipes.yaml_text import MAX_BYTES, load_yaml_documents
 
 _MOST_CANDIDATES = 60
@@ -56,10 +58,23 @@ def show_plan(
             raise SweepError(unknown_recipe(str(file)))
         recipe = read_recipe(str(file), None).with_sources(dict(parse_source(text) for text in sources))
         report = preflight(recipe, home=settings.home, folder=file.parent)
+        refusal = _refusal(file, report)
         if as_json:
-            print(json.dumps(report.model_dump(mode="json"), indent=2))
+            error = error_key(refusal, ExitCode.REFUSED)
+            print(json.dumps(report.model_dump(mode="json") | error, indent=2))
         else:
             show_preflight(report, console)
+        if refusal is not None:
+            raise Ended(refusal, ExitCode.REFUSED, told=as_json)
+
+
+def _refusal(file: Path, report: Preflight) -> str | None:
+    """Why a recipe cannot be built, as one sentence; None if it can."""
+    if not report.problems:
+        return None
+    more = len(report.problems) - 1
+    others = f" ({more} more problem{'s' if more > 1 else ''} above)" if more else ""
+    return f"{file} cannot be built: {report.problems[0].rstrip('.')}{others}."
 
 
 def _is_sweep(file: Path) -> bool:
@@ -89,7 +104,14 @@ def _show_sweep(
     show_notes(plan, console)
     for sentence in rule_lines(plan, _evidence(plan, settings)):
         console.print(sentence, soft_wrap=True, markup=False)
+    console.print(_starts_line(plan), soft_wrap=True)
     console.print(cost.sentence, soft_wrap=True)
+
+
+def _starts_line(plan: Plan) -> str:
+    """How many engines the plan's evaluations start, if each is started once."""
+    starts = plan.engine_starts
+    return f"{len(plan.evals):,} evaluations on {starts:,} engine start{'s' if starts != 1 else ''}."
 
 
 def _evidence(plan: Plan, settings: Settings) -> list[Evidence]:
@@ -158,12 +180,7 @@ def _candidate_table(plan: Plan, settings: Settings, digests: bool) -> Table:
         f"{plan.sweep.name}: {len(plan.candidates)} candidates", columns, right=("layers", "parameters")
     )
     for candidate in plan.candidates[:_MOST_CANDIDATES]:
-        if candidate.build is not None:
-            how = "built already" if artifacts.lookup(candidate.build.digest) else "build"
-        elif candidate.live_merge is not None:
-            how = "live merge"
-        else:
-            how = "live layer path" if candidate.layer_path else "as it is"
+        how = _how(candidate, artifacts)
         parameters = parameters_text(candidate.parameters)
         layers = str(candidate.layers) if candidate.layers else "unknown"
         table.add_row(
@@ -172,6 +189,19 @@ def _candidate_table(plan: Plan, settings: Settings, digests: bool) -> Table:
     if len(plan.candidates) > _MOST_CANDIDATES:
         table.add_row(f"... and {len(plan.candidates) - _MOST_CANDIDATES} more")
     return table
+
+
+def _how(candidate: Candidate, artifacts: ArtifactStore) -> str:
+    """How an engine comes to hold a candidate."""
+    shares = candidate.layer_path is not None and candidate.live_merge is not None
+    if candidate.build is not None:
+        how = "built already" if artifacts.lookup(candidate.build.digest) else "build"
+        return f"{how}, shared engine" if shares else how
+    if shares:
+        return "shared engine"
+    if candidate.live_merge is not None:
+        return "live merge"
+    return "live layer path" if candidate.layer_path else "as it is"
 
 
 def _job_table(plan: Plan, done: frozenset[str], digests: bool) -> Table:
@@ -214,6 +244,7 @@ def _sweep_data(plan: Plan, done: frozenset[str], cost: PlanCost) -> dict[str, A
             {"digest": digest, "kind": job.kind, "cached": digest in done, "needs": list(job.needs)}
             for digest, job in plan.jobs.items()
         ],
+        "engine_starts": plan.engine_starts,
         "notes": list(plan.notes),
         "may_stop_early": sum(planned.job.decide is not None for planned in plan.evals),
         "missing": [m.model_dump(mode="json") for m in plan.missing],

@@ -15,8 +15,10 @@ from orchestrator.errors import SweepError
 from orchestrator.plan.capacity import ClusterFacts
 from orchestrator.plan.job import BuildJob, CheckpointPlace, LiveMerge, RecipeSource
 from orchestrator.plan.live_merges import LiveHost, LiveMerges, NotLive
+from orchestrator.plan.shared_engines import SharedEngines
 from orchestrator.plan.sweep import RecipeEntry, SweepFile
 from orchestrator.settings import Settings
+from recipes.built_form import BuiltForms
 from recipes.catalog import load_catalog
 from recipes.errors import BuildError, RecipeError
 from recipes.layer_grid import LayerPathGrid
@@ -50,7 +52,8 @@ class Candidate(Frozen):
         default=None, description="The job that builds its weights, if one is needed."
     )
     live_merge: LiveMerge | None = Field(
-        default=None, description="The merge that runs live in the engine of the checkpoint at `place`."
+        default=None,
+        description="The merge, or the built layer path, whose weights the engine of the checkpoint at `place` takes over.",
     )
     built_because: str | None = Field(
         default=None, description="Why a merge is built, if it is not by request; the end of a sentence."
@@ -80,6 +83,11 @@ def quantization_method(facts: SourceFacts) -> str | None:
 def quantized_bytes(facts: SourceFacts, layers: int) -> int | None:
     """Bytes of quantized weights with this many layers; None if unknown or not quantized."""
     return facts.bytes_of(layers) if facts.config.quantized else None
+
+
+def _parameters(facts: SourceFacts, path: LayerPath, *, live: bool) -> int | None:
+    """Parameters of a layer path: a live one counts what its visits run, files hold whole layers."""
+    return facts.parameters_of_visits(path.layers) if live else facts.parameters_along(path.source_layers)
 
 
 def absolute_place(name: str, folder: Path) -> str:
@@ -129,6 +137,7 @@ class Expander:
         facts: SourceFacts,
         *,
         live: bool,
+        shared: SharedEngines,
         cluster: ClusterFacts | None = None,
     ) -> None:
         self._file = file
@@ -137,7 +146,9 @@ class Expander:
         self._base = base
         self._facts = facts
         self._live = live
+        self._shared = shared
         self._raw_configs: dict[str, dict[str, Any]] = {}
+        self._forms: dict[str, BuiltForms] = {}
         self._cluster = cluster
 
     def candidates(self) -> Iterator[Candidate]:
@@ -175,7 +186,7 @@ class Expander:
         facts = facts or self._facts
         place = CheckpointPlace(name=source.reference) if source else self._base.place
         weights = source.weights_digest if source else self._base.weights_digest
-        build = None
+        build, live = None, None
         if not path.is_baseline and not self._live:
             require_buildable(path, facts.tensor_names)
             reference = place.name or ""
@@ -185,6 +196,10 @@ class Expander:
                 Recipe.from_layer_path(ref, path),
                 {str(ref): PinnedSource(reference=reference, weights_digest=weights)},
             )
+            shared = self._shared.host_of(path, build, facts, self._forms_of(reference, facts))
+            if shared is not None:
+                place, live = shared
+                build = build if live.from_files else None
         return Candidate(
             name=name,
             place=place,
@@ -193,19 +208,29 @@ class Expander:
             source_layers=path.n_layers,
             recipe=path.canonical,
             build=build,
+            live_merge=live,
             layers=len(path.layers),
-            parameters=facts.parameters_along(path.source_layers),
+            parameters=_parameters(facts, path, live=self._live),
             quantization=quantization_method(facts),
             stored_bytes=quantized_bytes(facts, len(path.layers)),
             made_from=facts.made_from,
         )
 
-    def _require_buildable(self, reference: str, facts: SourceFacts, path: LayerPath) -> None:
-        """Raise BuildError for a path of which no checkpoint can be built."""
+    def _raw_config(self, reference: str) -> dict[str, Any]:
+        """config.json of a source; empty if it has none."""
         if reference not in self._raw_configs:
             text = read_small_file(parse(reference, None), "config.json", home=self._settings.home)
             self._raw_configs[reference] = {} if text is None else dict(json.loads(text))
-        raw = self._raw_configs[reference]
+        return self._raw_configs[reference]
+
+    def _forms_of(self, reference: str, facts: SourceFacts) -> BuiltForms:
+        if reference not in self._forms:
+            self._forms[reference] = BuiltForms(self._raw_config(reference), facts.tensor_names, reference)
+        return self._forms[reference]
+
+    def _require_buildable(self, reference: str, facts: SourceFacts, path: LayerPath) -> None:
+        """Raise BuildError for a path of which no checkpoint can be built."""
+        raw = self._raw_config(reference)
         obstacle = order_obstacle(raw, facts.tensor_names, path.source_layers, reference) if raw else None
         if obstacle is not None:
             raise BuildError(

@@ -73,18 +73,48 @@ class BuildJob(Frozen):
         return ()
 
     @property
+    def waits(self) -> tuple[str, ...]:
+        """Empty: a build waits for no other job."""
+        return ()
+
+    @property
     def artifacts(self) -> tuple[str, ...]:
         """Empty: a build reads no artifact."""
         return ()
 
 
-class LiveMerge(Frozen):
-    """A merge whose weights the engine of another checkpoint takes over, without files. Not part of any identity."""
+def _is_unset(value: object) -> bool:
+    """Leaves a field out of the identity of jobs without it."""
+    return value is None
 
-    build: BuildJob = Field(description="The recipe, as the job that would build it.")
+
+def _is_false(value: object) -> bool:
+    """Leaves a field out of what is stored of jobs without it."""
+    return value is False
+
+
+class LiveMerge(Frozen):
+    """A merge, or a built layer path, whose weights the engine of another checkpoint takes over. Not part of any identity."""
+
+    build: BuildJob = Field(description="The recipe, as the job that builds it or would build it.")
     opened_digest: str = Field(
-        description="Digest of the weights of the checkpoint that the engine is opened with."
+        description="Digest of the weights of the checkpoint that the engine is opened with; of a built layer path, of its source."
     )
+    opened_with: str | None = Field(
+        default=None,
+        exclude_if=_is_unset,
+        description="Artifact of the layer path that the engine is opened with; null for a merge.",
+    )
+    from_files: bool = Field(
+        default=False,
+        exclude_if=_is_false,
+        description="Whether the weights are read from the files that `build` wrote; otherwise they are made of the sources.",
+    )
+
+    @property
+    def weights_digest(self) -> str:
+        """Names the weights among those that an engine may hold."""
+        return f"recipe:{self.build.digest}"
 
 
 class BenchmarkIdentity(Frozen):
@@ -103,11 +133,6 @@ class BenchmarkIdentity(Frozen):
     def identity_fields(self) -> dict[str, Any]:
         """The fields of this class only, as arguments for another subclass."""
         return {name: getattr(self, name) for name in BenchmarkIdentity.model_fields}
-
-
-def _is_unset(value: object) -> bool:
-    """Leaves a field out of the identity of jobs without it."""
-    return value is None
 
 
 class Decide(Frozen):
@@ -141,7 +166,8 @@ class EvalJob(BenchmarkIdentity):
         description="Layer path that the engine applies; null if built into the weights (not identity).",
     )
     live_merge: LiveMerge | None = Field(
-        default=None, description="Merge that the engine's weights are replaced by (not identity)."
+        default=None,
+        description="Merge or built layer path that the engine's weights are replaced by (not identity).",
     )
     tuning: EngineTuning = Field(
         default_factory=EngineTuning, description="Speed and memory settings (not identity)."
@@ -163,16 +189,22 @@ class EvalJob(BenchmarkIdentity):
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """Digests of the build job that produces the weights, and of the evaluations that an early stop depends on, if any."""
+        """Digests of the builds whose files are read, and of the evaluations that an early stop depends on, if any."""
         if self.decide is None:
             return self.artifacts
-        before = (self.decide.after,) if self.decide.after else ()
-        return (*self.artifacts, self.decide.against, *before)
+        return (*self.artifacts, self.decide.against, *self.waits)
+
+    @property
+    def waits(self) -> tuple[str, ...]:
+        """Those of `needs` that only have to end: a candidate's evaluation before this one, whose failure decides nothing."""
+        return (self.decide.after,) if self.decide is not None and self.decide.after else ()
 
     @property
     def artifacts(self) -> tuple[str, ...]:
-        """Digest of the build job that produces the weights, if any."""
-        return (self.place.artifact,) if self.place.artifact else ()
+        """Digests of the build jobs whose files are read: those of the engine's checkpoint and of the weights that it takes over."""
+        opened = (self.place.artifact,) if self.place.artifact else ()
+        live = self.live_merge
+        return (*opened, live.build.digest) if live is not None and live.from_files else opened
 
     @property
     def whole(self) -> EvalJob:

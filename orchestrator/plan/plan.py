@@ -40,6 +40,7 @@ from orchestrator.plan.decide import check_first, decided
 from orchestrator.plan.estimate import EngineNeed
 from orchestrator.plan.job import BuildJob, CheckpointPlace, EvalJob
 from orchestrator.plan.live import built_reason, path_notes
+from orchestrator.plan.shared_engines import SharedEngines
 from orchestrator.plan.sizing import Sizes
 from orchestrator.plan.sweep import EngineEntry, Sweep, SweepFile
 from orchestrator.settings import Settings
@@ -105,6 +106,11 @@ class Plan(Frozen):
         return tuple({c.build.digest: c.build for c in self.candidates if c.build}.values())
 
     @property
+    def engine_starts(self) -> int:
+        """Number of different engines of the evaluations; each is started at least once."""
+        return len({planned.job.engine_key for planned in self.evals})
+
+    @property
     def jobs(self) -> dict[str, BuildJob | EvalJob]:
         """All jobs by digest, builds first."""
         jobs: dict[str, BuildJob | EvalJob] = {job.digest: job for job in self.builds}
@@ -158,7 +164,8 @@ def make_plan(
     measures, missing = measures_of(sweep, facts, settings, resolved)
     engines = [(entry, installed(entry.kind)) for entry in sweep.engines]
     built = built_reason(sweep, engines, facts.config)
-    expander = Expander(file, settings, base, facts, live=built is None, cluster=cluster)
+    shared = SharedEngines(sweep, engines)
+    expander = Expander(file, settings, base, facts, live=built is None, shared=shared, cluster=cluster)
     candidates = [base, *expander.candidates()]
     _check_names(candidates, file)
     sizes = Sizes(candidates, facts, live=built is None)
@@ -182,6 +189,7 @@ def make_plan(
         missing=tuple(missing),
         notes=(
             *path_notes(built, has_paths=any(c.layer_path is not None for c in candidates)),
+            *shared.notes(),
             *_merge_notes(candidates),
             *_size_notes(sweep, candidates, needs, evals, cluster),
         ),
@@ -287,7 +295,7 @@ def _place(candidate: Candidate, live: bool) -> tuple[CheckpointPlace, Layers | 
     """Location of the weights and the live layer path; the path is None if it is built into the weights."""
     if candidate.layer_path is None or live:
         return candidate.place, candidate.layer_path
-    if candidate.build is None:
+    if candidate.build is None or candidate.live_merge is not None:
         return candidate.place, None
     return CheckpointPlace(artifact=candidate.build.digest), None
 

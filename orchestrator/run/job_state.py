@@ -59,17 +59,25 @@ class Frontier(Generic[Group]):
     """States of a plan's jobs; a job is ready when all its prerequisites are done.
 
     Ready jobs are offered in the order of the plan. They are kept by `group`, so that a caller can select a few
-    out of tens of thousands; `group` is called each time a job becomes ready.
+    out of tens of thousands; `group` is called each time a job becomes ready. `waits` gives those prerequisites of a job that
+    only have to end: if one fails, the job does not.
     """
 
     def __init__(
-        self, needs: Mapping[str, Iterable[str]], done: Iterable[str] = (), *, group: Callable[[str], Group]
+        self,
+        needs: Mapping[str, Iterable[str]],
+        done: Iterable[str] = (),
+        *,
+        group: Callable[[str], Group],
+        waits: Callable[[str], Collection[str]] = lambda digest: (),
     ) -> None:
         self._order: dict[str, int] = {}
         self._dependents: dict[str, list[str]] = {}
         self._state: dict[str, NodeState] = {}
         self._open: dict[str, int] = {}
         self._group = group
+        self._waits = waits
+        self._freed: set[tuple[str, str]] = set()
         self._ready: dict[Group, OrderedDict[str, None]] = {}
         self._group_of: dict[str, Group] = {}
         self._unsorted: set[Group] = set()
@@ -87,10 +95,13 @@ class Frontier(Generic[Group]):
         for digest, prerequisites in new.items():
             for prerequisite in prerequisites:
                 self._dependents[prerequisite].append(digest)
-            self._open[digest] = sum(self._state[p] is not NodeState.DONE for p in prerequisites)
+            lost = {p for p in prerequisites if self._state[p] in (NodeState.FAILED, NodeState.BLOCKED)}
+            freed = lost & set(self._waits(digest))
+            self._freed |= {(p, digest) for p in freed}
+            self._open[digest] = sum(self._state[p] is not NodeState.DONE for p in prerequisites - freed)
             if self._open[digest] == 0:
                 self._make_ready(digest)
-            elif any(self._state[p] in (NodeState.FAILED, NodeState.BLOCKED) for p in prerequisites):
+            elif lost - freed:
                 self._set(digest, NodeState.BLOCKED)
         for digest in done:
             self.done(digest)
@@ -125,25 +136,30 @@ class Frontier(Generic[Group]):
             return
         self._set(digest, NodeState.DONE)
         for dependent in self._dependents[digest]:
-            self._open[dependent] -= 1
-            if self._open[dependent] == 0 and self._state[dependent] is NodeState.WAITING:
-                self._make_ready(dependent)
+            if (digest, dependent) not in self._freed:
+                self._prerequisite_ended(dependent)
 
     def again(self, digest: str) -> None:
         """Make a job ready again, after a lost attempt or a failure that is retried."""
         self._make_ready(digest)
 
     def failed(self, digest: str) -> list[str]:
-        """Mark a job as failed; returns the dependent jobs, which are now blocked."""
+        """Mark a job as failed; returns the dependent jobs that are now blocked. Those that only wait for its end may go on."""
         self._set(digest, NodeState.FAILED)
         blocked: list[str] = []
-        stack = list(self._dependents[digest])
+        stack = [digest]
         while stack:
-            dependent = stack.pop()
-            if self._state[dependent] in (NodeState.WAITING, NodeState.READY):
-                self._set(dependent, NodeState.BLOCKED)
-                blocked.append(dependent)
-                stack.extend(self._dependents[dependent])
+            lost = stack.pop()
+            for dependent in self._dependents[lost]:
+                if self._state[dependent] not in (NodeState.WAITING, NodeState.READY):
+                    continue
+                if lost not in self._waits(dependent):
+                    self._set(dependent, NodeState.BLOCKED)
+                    blocked.append(dependent)
+                    stack.append(dependent)
+                elif (lost, dependent) not in self._freed:
+                    self._freed.add((lost, dependent))
+                    self._prerequisite_ended(dependent)
         return blocked
 
     @property
@@ -159,6 +175,11 @@ class Frontier(Generic[Group]):
     def count(self, state: NodeState) -> int:
         """Number of jobs in a state."""
         return self._counts[state]
+
+    def _prerequisite_ended(self, digest: str) -> None:
+        self._open[digest] -= 1
+        if self._open[digest] == 0 and self._state[digest] is NodeState.WAITING:
+            self._make_ready(digest)
 
     def _make_ready(self, digest: str) -> None:
         self._set(digest, NodeState.READY)

@@ -113,7 +113,7 @@ class Scheduler:
         self._n_ended = 0
         self._cached = 0
         self._last_report = float("-inf")
-        self._frontier: Frontier[JobGroup] = Frontier({}, group=self._group)
+        self._frontier: Frontier[JobGroup] = Frontier({}, group=self._group, waits=self._waits)
 
     def nothing_to_do(self) -> RunSummary | None:
         """End the run and return its summary if all evaluations are in the store; None if work is left."""
@@ -199,6 +199,7 @@ class Scheduler:
             {digest: self._jobs[digest].job.needs for digest in self._in_order()},
             done=[d for d in self._jobs if d in done],
             group=self._group,
+            waits=self._waits,
         )
         return frontier
 
@@ -210,6 +211,9 @@ class Scheduler:
             self._store.forget_builds(evicted)
             done -= evicted
         return done
+
+    def _waits(self, digest: str) -> tuple[str, ...]:
+        return self._job(digest).waits
 
     def _group(self, digest: str) -> JobGroup:
         return group_of(self._job(digest))

@@ -14,7 +14,7 @@ from orchestrator.provenance import libraries_identity, scorer_identity
 from orchestrator.settings import WorkerContext
 from recipes.artifact import ArtifactLeases, ArtifactStore
 from recipes.errors import ArtifactError
-from recipes.merge import MergedWeights
+from recipes.merge import MergedWeights, StoredWeights
 from recipes.verification import verified_source
 
 
@@ -42,8 +42,18 @@ class Inputs:
         self._leases.acquire(digest)
         return self._artifacts.verify(digest).path
 
+    def weights(self, live: LiveMerge) -> MergedWeights | StoredWeights:
+        """The weights that an engine takes over, their files verified.
+
+        Raises CheckpointChanged or ArtifactChanged if the files are not the planned or built ones.
+        """
+        if not live.from_files:
+            return self.merged(live, live.weights_digest)
+        directory = self.checkpoint(CheckpointPlace(artifact=live.build.digest), "")
+        return StoredWeights(directory=directory, digest=live.weights_digest)
+
     def merged(self, live: LiveMerge, digest: str) -> MergedWeights:
-        """The weights of a live merge, its sources verified. Raises CheckpointChanged if a source is not the planned one."""
+        """The weights of a recipe's result, its sources verified. Raises CheckpointChanged if a source is not the planned one."""
         job, home = live.build, self._context.home_path
         return MergedWeights(
             recipe=job.recipe,

@@ -252,19 +252,19 @@ class EngineHost:
         self._inputs.require_planned(job, self._mirror)
 
     def _load(self, engine: PathEngine, job: EvalJob) -> None:
-        """Make the engine hold the weights of a job: a live merge, or the checkpoint's own after one.
+        """Make the engine hold the weights of a job: those of a merge or built layer path, or the checkpoint's own after them.
 
         The engine is closed if that fails, so that the next job opens it with whole weights.
         """
-        digest = job.weights_digest if job.live_merge else None
+        live = job.live_merge
+        digest = live.weights_digest if live else None
         if engine.weights.whole and engine.weights.digest == digest:
             return
         with contextlib.ExitStack() as on_error:
             on_error.callback(self.close)
-            merged = self._inputs.merged(job.live_merge, job.weights_digest) if job.live_merge else None
-            engine.load_weights(merged)
-            if job.live_merge:
-                self._inputs.merged(job.live_merge, job.weights_digest)  # no source changed while it was read
+            engine.load_weights(self._inputs.weights(live) if live else None)
+            if live:
+                self._inputs.weights(live)  # no source changed while it was read
             on_error.pop_all()
 
     def _engine_for(self, job: EvalJob, on_start: Callable[[], None] = lambda: None) -> PathEngine:

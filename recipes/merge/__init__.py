@@ -10,8 +10,16 @@ stage_inputs      what the stages of a recipe read: directories, checkpoints, do
 """
 
 from recipes.merge.build import BuildOptions, BuildProgress, build
-from recipes.merge.live import MergedWeights
+from recipes.merge.live import MergedWeights, StoredWeights
 from recipes.merge.mergekit_worker import merge_methods
 from recipes.merge.process import MergekitProcess
 
-__all__ = ["BuildOptions", "BuildProgress", "MergedWeights", "MergekitProcess", "build", "merge_methods"]
+__all__ = [
+    "BuildOptions",
+    "BuildProgress",
+    "MergedWeights",
+    "MergekitProcess",
+    "StoredWeights",
+    "build",
+    "merge_methods",
+]

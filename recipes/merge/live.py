@@ -42,6 +42,21 @@ class MergedWeights(Frozen):
         return _Merge(self).tensors()
 
 
+class StoredWeights(Frozen):
+    """The weights of a checkpoint's files. A plain value, as MergedWeights."""
+
+    directory: Path = Field(description="Directory of the checkpoint.")
+    digest: str = Field(description="Names the weights.")
+
+    def tensors(self) -> NamedTensors:
+        """Names and tensors on the CPU, which are views of mapped files. Raises BuildError and CheckpointError."""
+        loader = pool().loader(self.directory)
+        for name in loader.index.tensor_paths:
+            tensor = loader.get_tensor(name)
+            assert tensor is not None  # a missing name raises
+            yield name, tensor
+
+
 class _Merge:
     """State of one iteration: the inputs of its stages and the results of finished ones."""
 

@@ -30,6 +30,10 @@ class Weights(Frozen):
 
     n_layers: int | None = Field(default=None, description="Number of layers.")
     layer: int | None = Field(default=None, description="Parameters of one layer; null if layers differ.")
+    each: tuple[int, ...] | None = Field(
+        default=None,
+        description="Parameters of each layer, where layers differ and the config determines them.",
+    )
     rest: int | None = Field(default=None, description="Parameters outside the layers.")
     dtype: str | None = Field(default=None, description="Dtype of the weights.")
     known_from: FactsOrigin | None = Field(default=None, description="Origin of the parameters.")
@@ -39,11 +43,14 @@ class Weights(Frozen):
         """Figures of a source."""
         if facts is None:
             return cls()
-        layer, total = facts.layer_parameters, facts.parameters
+        layer, total, sizes = facts.layer_parameters, facts.parameters, facts.config.sizes
+        each = sizes.layers if layer is None and sizes is not None else None
+        in_layers = sum(each) if each is not None else (layer or 0) * facts.config.n_layers
         return cls(
             n_layers=facts.config.n_layers,
             layer=layer,
-            rest=None if layer is None or total is None else total - layer * facts.config.n_layers,
+            each=each,
+            rest=None if (layer is None and each is None) or total is None else total - in_layers,
             dtype=None if facts.config.quantization else facts.dtype or facts.config.dtype,
             known_from=facts.known_from,
         )
@@ -51,6 +58,8 @@ class Weights(Frozen):
     @property
     def parameters(self) -> int | None:
         """Number of parameters, or None."""
+        if self.each is not None and self.rest is not None:
+            return sum(self.each) + self.rest
         if self.n_layers is None or self.layer is None or self.rest is None:
             return None
         return self.n_layers * self.layer + self.rest
@@ -75,6 +84,7 @@ def stage_outputs(stages: tuple[Stage, ...], sources: Mapping[str, Weights]) -> 
         written = Weights(
             n_layers=n_layers,
             layer=first.layer if len(layer) == 1 else None,
+            each=_copied(stage, by_name),
             rest=first.rest,
             dtype=stage.out_dtype or stage.dtype or first.dtype,
             known_from=max(origins, key=_BY_PRECISION.index, default=None),
@@ -100,6 +110,20 @@ def estimate_stage(stage: Stage, written: Weights, weights_by_name: Mapping[str,
         moves_bytes=copies_bytes,
         memory_bytes=_MOVING_BYTES if copies_bytes else _merge_memory(stage, written, list(inputs.values())),
     )
+
+
+def _copied(stage: Stage, by_name: Mapping[str, Weights]) -> tuple[int, ...] | None:
+    """Parameters of each layer of a stage that copies layers which differ; None for others, or if they are unknown."""
+    if not is_copy(stage) or not stage.modules[0].slices:
+        return None
+    counts: list[int] = []
+    for group in stage.modules[0].slices:
+        source = by_name.get(str(group.inputs[0].model.source), Weights())
+        if source.each is None or group.inputs[0].layers is None:
+            return None
+        start, end = group.inputs[0].layers
+        counts += source.each[start:end]
+    return tuple(counts)
 
 
 def _config_source(stage: Stage) -> ModelRef:

@@ -10,7 +10,8 @@ from recipes.config_facts import ConfigFacts
 from recipes.errors import RecipeError
 from recipes.merge import BuildOptions, MergekitProcess, build
 from tests.support.by_mergekit import SEED, Command, assert_same_tensors, config_of, run_command, run_mergekit
-from tests.support.tiny_checkpoints import tiny_checkpoint
+from tests.support.family_checkpoints import HYBRIDS
+from tests.support.tiny_checkpoints import tiny_checkpoint, tiny_of_type
 
 FIGURES = {
     "rys-xlarge": (87, 78.843),
@@ -19,7 +20,17 @@ FIGURES = {
     "openchat-40layers-interleaved": (40, 8.987),
     "yi-34b-dare-v5": (60, 34.389),
     "goliath-120b": (137, 117.749),
+    "devstral-small-2-24b-circuit-12-14": (43, 25.240),
+    "gemma-2-2b-rys-19-23": (30, 2.926),
+    "gemma-2-9b-rys-14-18": (46, 10.034),
+    "llama-3.2-3b-rys-21-24": (31, 3.515),
+    "qwen2.5-coder-32b-circuit-7-9": (67, 34.227),
+    "qwen3.5-9b-rys-22-25": (36, 9.819),
 }
+
+OTHER_FAMILIES = {"gemma-2-2b-rys-19-23", "gemma-2-9b-rys-14-18", "qwen3.5-9b-rys-22-25"}
+"""Recipes of which no sources for mergekit are made: layers of two kinds, which it does not keep apart in the config."""
+COMPARED = [name for name in FIGURES if name not in OTHER_FAMILIES]
 
 
 def facts(entry: CatalogEntry) -> dict[str, ConfigFacts]:
@@ -36,7 +47,9 @@ def test_figures_without_weights(name: str) -> None:
     entry = load_catalog(name)
     known = facts(entry)
     layers = entry.recipe.n_layers({source: one.n_layers for source, one in known.items()})
-    parameters = known[entry.recipe.sources[0].name].parameters(layers)
+    source = known[entry.recipe.sources[0].name]
+    as_path = entry.recipe.as_layer_path({name: config.n_layers for name, config in known.items()}, {})
+    parameters = source.parameters_along(as_path[1].source_layers) if as_path else source.parameters(layers)
     assert parameters is not None
     assert (layers, round(parameters / 1e9, 3)) == FIGURES[name]
     assert entry.recipe.remarks == ()
@@ -70,7 +83,7 @@ def by_mergekit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """For each recipe its sources, of the right architecture and depth but tiny, and what mergekit builds of them."""
     root = tmp_path_factory.mktemp("catalog")
     commands = []
-    for name in FIGURES:
+    for name in COMPARED:
         entry = load_catalog(name)
         for seed, (source, known) in enumerate(facts(entry).items()):
             dtype = known.dtype or "bfloat16"
@@ -85,7 +98,7 @@ def by_mergekit(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("name", COMPARED)
 def test_the_command_itself_writes_the_same(name: str, by_mergekit: Path, tmp_path: Path) -> None:
     """What the builds are compared with comes from mergekit's functions; here from its command, a process per recipe."""
     entry, out = load_catalog(name), tmp_path / "out"
@@ -102,7 +115,7 @@ def mergekit() -> Iterator[MergekitProcess]:
         yield process
 
 
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("name", COMPARED)
 def test_builds_equal_mergekits(
     name: str, by_mergekit: Path, tmp_path: Path, mergekit: MergekitProcess
 ) -> None:
@@ -118,3 +131,21 @@ def test_builds_equal_mergekits(
         "tokenizer.json",
         "tokenizer_config.json",
     }
+
+
+@pytest.mark.parametrize("name", sorted(OTHER_FAMILIES))
+def test_builds_keep_the_kinds_of_layers(name: str, tmp_path: Path) -> None:
+    """The published block of a checkpoint of that family and depth: bytes of the layers, and their types in the config."""
+    entry = load_catalog(name)
+    ((source, known),) = facts(entry).items()
+    settings = dict(HYBRIDS.get(known.model_type, {}))
+    settings |= {"num_hidden_layers": known.n_layers, "layer_types": list(known.layer_types)}
+    folder = tiny_of_type(tmp_path / "source", known.model_type, **settings)
+    build(entry.recipe, {source: folder}, tmp_path / "out", options=BuildOptions(threads=1))
+    config = config_of(tmp_path / "out")
+    start, end = (entry.recipe.stages[0].modules[0].slices[n].inputs[0].layers for n in (1, 0))
+    assert start is not None
+    assert end is not None
+    path = [*range(end[1]), *range(start[0], known.n_layers)]
+    assert config["num_hidden_layers"] == FIGURES[name][0] == len(path)
+    assert config["layer_types"] == [known.layer_types[layer] for layer in path]

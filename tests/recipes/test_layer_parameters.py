@@ -57,8 +57,9 @@ def test_halves_are_those_of_the_tensors(tmp_path: Path, model_type: str) -> Non
         tensors = {
             t.name.partition(f"layers.{layer}.")[2]: t.parameters for t in checkpoint.layer_tensors(layer)
         }
-        norms = [n for name, n in tensors.items() if "norm" in name and not name.startswith("self_attn")]
-        heads = sum(n for name, n in tensors.items() if name.startswith("self_attn"))
+        in_attention = {name for name in tensors if name.partition(".")[0] in ("self_attn", "linear_attn")}
+        norms = [n for name, n in tensors.items() if "norm" in name and name not in in_attention]
+        heads = sum(tensors[name] for name in in_attention)
         assert attention == heads + sum(norms) // (2 if sum(norms) > checkpoint.config.hidden_size else 1)
     assert checkpoint.config.attention_parameters
 

@@ -28,6 +28,12 @@ PUBLISHED = {
     "openchat-40layers-interleaved": (40, 8.987),
     "yi-34b-dare-v5": (60, 34.39),
     "goliath-120b": (137, 117.75),
+    "devstral-small-2-24b-circuit-12-14": (43, 25.240),
+    "gemma-2-2b-rys-19-23": (30, 2.926),
+    "gemma-2-9b-rys-14-18": (46, 10.034),
+    "llama-3.2-3b-rys-21-24": (31, 3.515),
+    "qwen2.5-coder-32b-circuit-7-9": (67, 34.227),
+    "qwen3.5-9b-rys-22-25": (36, 9.819),
 }
 
 

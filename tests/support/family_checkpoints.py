@@ -48,9 +48,20 @@ FAMILIES: dict[str, dict[str, Any]] = {
 """Settings by `model_type`, besides small sizes; windows are shorter than the requests of the tests."""
 
 
+_DELTA_NET = {
+    "linear_num_value_heads": 4, "linear_num_key_heads": 2, "linear_key_head_dim": 16, "linear_value_head_dim": 16,
+    "num_hidden_layers": 8,
+}  # fmt: skip
+HYBRIDS: dict[str, dict[str, Any]] = {
+    "qwen3_5_text": _DELTA_NET,
+    "qwen3_next": {**_DELTA_NET, **_QWEN_EXPERTS, "shared_expert_intermediate_size": 64},
+}
+"""Families with layers of linear attention, of which vLLM runs no live path."""
+
+
 def family_checkpoint(directory: Path, model_type: str, *, seed: int = 0) -> Path:
-    """A float32 checkpoint of one of FAMILIES."""
-    settings = {"max_position_embeddings": LENGTH, **FAMILIES[model_type]}
+    """A float32 checkpoint of one of FAMILIES or HYBRIDS."""
+    settings = {"max_position_embeddings": LENGTH, **(FAMILIES | HYBRIDS)[model_type]}
     return tiny_of_type(directory, model_type, seed=seed, dtype="float32", **settings)
 
 

@@ -88,7 +88,7 @@ def evaluated_side(pages: Pages, run: RunRecord, scores: CandidateScores) -> Eva
     if detail is None or not isinstance(detail.job, EvalJob):
         return None
     build = detail.job.live_merge.build if detail.job.live_merge else None
-    if detail.job.place.artifact is not None:
+    if build is None and detail.job.place.artifact is not None:
         built = data.fixed(pages.job_detail, detail.job.place.artifact, run.id)
         build = built.job if built is not None and isinstance(built.job, BuildJob) else None
     names = [e.result.benchmark for e in scores.evaluations if e.suite == detail.job.suite]

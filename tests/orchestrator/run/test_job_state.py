@@ -38,6 +38,38 @@ def test_a_failure_blocks_what_waits_for_it_and_nothing_else() -> None:
     assert frontier.finished
 
 
+def test_a_job_that_waits_for_an_end_goes_on_after_a_failure() -> None:
+    """Also where the failure is that of what the job before needs; late results change nothing."""
+    needs = {
+        "base": [],
+        "first": ["base"],
+        "second": ["build", "first"],
+        "third": ["build", "second"],
+        "build": [],
+    }
+    after = {"second": ["first"], "third": ["second"]}
+    frontier = Frontier(
+        {d: needs[d] for d in ("base", "build", "first", "second", "third")},
+        group=alone,
+        waits=lambda d: after.get(d, ()),
+    )
+    frontier.started("base")
+    assert frontier.failed("base") == ["first"]
+    assert ready(frontier) == ["build"]
+    frontier.done("first")
+    assert ready(frontier) == ["build"]
+    frontier.done("build")
+    assert ready(frontier) == ["second"]
+    frontier.started("second")
+    assert frontier.failed("second") == []
+    assert ready(frontier) == ["third"]
+    frontier.add({"fourth": ["third", "second"], "fifth": ["second"]})
+    assert frontier.state("fourth") is frontier.state("fifth") is NodeState.BLOCKED
+    after["sixth"] = ["second"]
+    frontier.add({"sixth": ["second", "build"]})
+    assert ready(frontier) == ["third", "sixth"]
+
+
 def test_a_lost_job_is_offered_again_in_its_old_place() -> None:
     frontier = Frontier({"a": [], "b": []}, group=alone)
     frontier.started("a")
