@@ -14,10 +14,12 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.display.format import about, duration
+from orchestrator.display.text_safety import line
 from orchestrator.run.job_state import NodeState
 from orchestrator.run.scheduler import JobProgress, RunProgress
 
 _PLAIN_PERIOD_S = 15.0
+_LONGEST_FAILURE = 1_000
 # Jobs that a terminal shows at once; a cluster runs more.
 _SHOWN = 16
 
@@ -31,6 +33,7 @@ class TerminalReporter:
         self._live = Live(console=console, transient=True, auto_refresh=False)
         self._last_line = 0.0
         self._last_done = -1
+        self._failures_told = 0
 
     def __enter__(self) -> Self:
         if self._console.is_terminal and not self._quiet:
@@ -46,6 +49,9 @@ class TerminalReporter:
         """Show where the run is."""
         if self._quiet:
             return
+        for sentence in failure_lines(progress, self._failures_told):
+            self._console.print(sentence, soft_wrap=True, markup=False)
+        self._failures_told = progress.attempts_failed
         if self._console.is_terminal:
             self._live.update(run_view(progress), refresh=True)
         else:
@@ -59,8 +65,23 @@ class TerminalReporter:
             return
         self._last_line, self._last_done = now, done
         running = "; ".join(map(job_text, progress.running))
-        line = headline(progress) + (f": {running}" if running else "")
-        self._console.print(line, soft_wrap=True)
+        sentence = headline(progress) + (f": {running}" if running else "")
+        self._console.print(sentence, soft_wrap=True)
+
+
+def failure_lines(progress: RunProgress, told: int) -> list[str]:
+    """What failed since `told` failed attempts, and whether it is tried again: a line for each message."""
+    new = progress.failures[max(0, len(progress.failures) - (progress.attempts_failed - told)) :]
+    labels: dict[tuple[str, str, bool], list[str]] = {}
+    for failure in new:
+        key = failure.failure_class.value, failure.message.partition("\n")[0], failure.retried
+        labels.setdefault(key, []).append(failure.label)
+    lines = []
+    for (kind, message, retried), names in labels.items():
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        end = "; it is tried again" if retried else "; it is not tried again"
+        lines.append(line(f"{names[0]}{more} failed ({kind}){end}: {message}", _LONGEST_FAILURE))
+    return lines
 
 
 def headline(progress: RunProgress) -> str:

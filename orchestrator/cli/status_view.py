@@ -87,15 +87,19 @@ def watch_run(settings: Settings, run_id: str, period_s: float, console: Console
         else nullcontext() as live,
     ):
         told = None
+        failures_told: dict[str, int] = {}
         while True:
             look = _look(store, settings, outlook, run_id)
             if not _is_active(look.record):
                 break
             if live is not None:
                 live.update(_view(look), refresh=True)
-            elif (look.record.state, look.progress) != told:
-                told = (look.record.state, look.progress)
-                console.print(_headline(look), soft_wrap=True)
+            else:
+                if (look.record.state, look.progress) != told:
+                    told = (look.record.state, look.progress)
+                    console.print(_headline(look), soft_wrap=True)
+                for sentence in _new_failures(look, failures_told):
+                    console.print(sentence, soft_wrap=True, markup=False)
             time.sleep(period_s)
     console.print(_view(look), soft_wrap=True)
 
@@ -200,6 +204,18 @@ def _hours(usage: Sequence[Usage]) -> str:
     return (
         f"{hours(gpu_s)} GPU-hours" if gpu_s else f"{hours(sum(node.job_s for node in usage))} hours of jobs"
     )
+
+
+def _new_failures(look: _Look, told: dict[str, int]) -> list[str]:
+    """A line for each message of failed attempts that came since the last look; `told` counts the attempts by message."""
+    lines = []
+    for group in look.failures:
+        if group.attempts > told.get(_message(group), 0):
+            label = look.labels.get(group.job_digest, "a job")
+            attempts = f"{group.attempts:,} attempts" if group.attempts > 1 else "An attempt"
+            lines.append(f"{attempts} failed so far, the latest {label}: {_message(group)}")
+        told[_message(group)] = group.attempts
+    return lines
 
 
 def _failure_lines(group: FailureGroup, label: str) -> list[str]:

@@ -38,6 +38,15 @@ class JobProgress(Frozen):
     node: str | None = Field(default=None, description="Host that it runs on, if known.")
 
 
+class FailedAttempt(Frozen):
+    """An attempt of this run that failed."""
+
+    label: str = Field(description="Description of the job for display.")
+    failure_class: FailureClass = Field(description="Class of the failure.")
+    message: str = Field(description="The failure in one sentence.")
+    retried: bool = Field(description="Whether the job is tried again.")
+
+
 class RunProgress(Frozen):
     """Progress of a run."""
 
@@ -50,6 +59,10 @@ class RunProgress(Frozen):
     )
     waits_for: str | None = Field(
         default=None, description="What the run waits for, in a sentence; null if nothing."
+    )
+    attempts_failed: int = Field(default=0, description="Failed attempts of this process so far.")
+    failures: tuple[FailedAttempt, ...] = Field(
+        default=(), description="The latest of them, the newest last."
     )
 
 

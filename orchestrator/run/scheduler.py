@@ -25,6 +25,7 @@ from orchestrator.run.job_state import Frontier, NodeState, RunJob, job_labels
 from orchestrator.run.lease import take_lease
 from orchestrator.run.outlook import RunOutlook
 from orchestrator.run.progress import (
+    FailedAttempt,
     JobProgress,
     Observer,
     Reporter,
@@ -52,6 +53,7 @@ _POLL_S = 0.5
 # Seconds between checks of a job that another run executes.
 _ELSEWHERE_S = 2.0
 _REPORT_S = 0.4
+_KEPT_FAILURES = 64
 # Longest wait for a store that does not answer or whose disk is full; engines stay open meanwhile.
 _STORE_PATIENCE_S = 1800.0
 
@@ -103,6 +105,8 @@ class Scheduler:
         self._jobs = {digest: RunJob(job, labels[digest]) for digest, job in plan.jobs.items()}
         self._batches: list[tuple[str, ...]] = []
         self._base_answers = BaseAnswers(store)
+        self._failures: deque[FailedAttempt] = deque(maxlen=_KEPT_FAILURES)
+        self._attempts_failed = 0
         # Digests of the jobs that run, wait for a retry, or are executed by another run: few among thousands.
         self._running: set[str] = set()
         self._resting: set[str] = set()
@@ -323,6 +327,10 @@ class Scheduler:
         state.failures[kind] = count
         for observer in self._observers:
             observer.failed(kind)
+        self._attempts_failed += 1
+        self._failures.append(
+            FailedAttempt(label=state.label, failure_class=kind, message=failure.message, retried=will_retry)
+        )
         if self._frontier.state(digest) is not NodeState.RUNNING:
             # A late result of an earlier attempt has been accepted or refused meanwhile.
             return
@@ -404,6 +412,8 @@ class Scheduler:
             ran=self._ran,
             remaining_s=self._outlook.left_s(self._frontier.pending(), running, self._n_ended),
             waits_for=self._waits_for,
+            attempts_failed=self._attempts_failed,
+            failures=tuple(self._failures),
         )
         self._reporter.update(progress)
         by_state = {state.value: number for state, number in counts.items()}

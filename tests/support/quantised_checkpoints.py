@@ -44,7 +44,12 @@ INT4 = {
     },
 }  # fmt: skip
 GPTQ = {"quant_method": "gptq", "bits": 4, "group_size": GROUP, "desc_act": False, "sym": True}
-FORMATS: dict[str, dict[str, Any]] = {"int8": INT8, "int4": INT4, "gptq": GPTQ}
+AWQ = {"quant_method": "awq", "bits": 4, "group_size": GROUP, "zero_point": True, "version": "gemm"}
+FP8 = {"quant_method": "fp8", "activation_scheme": "dynamic", "ignored_layers": ["lm_head"]}
+_AWQ_ORDER = (0, 2, 4, 6, 1, 3, 5, 7)
+"""Place of each of eight neighbouring outputs among the four-bit codes of a number, from the lowest bits."""
+
+FORMATS: dict[str, dict[str, Any]] = {"int8": INT8, "int4": INT4, "gptq": GPTQ, "awq": AWQ, "fp8": FP8}
 
 
 def quantised(checkpoint: Path, folder: Path, form: str) -> Path:
@@ -71,7 +76,10 @@ def dequantised(checkpoint: Path, folder: Path, form: str) -> Path:
     shutil.copytree(checkpoint, folder)
     tensors = load_file(folder / "model.safetensors")
     for name, tensor in tensors.items():
-        if "_proj." in name:
+        if "_proj." in name and form == "fp8":
+            stored, scale = _eight_bit_floats(tensor.float())
+            tensors[name] = (stored.float() * scale).to(tensor.dtype)
+        elif "_proj." in name:
             codes, scale = _codes(tensor.float(), form)
             tensors[name] = (codes * scale.repeat_interleave(codes.shape[1] // scale.shape[1], 1)).to(
                 tensor.dtype
@@ -91,7 +99,17 @@ def _codes(weight: torch.Tensor, form: str) -> tuple[torch.Tensor, torch.Tensor]
 
 
 def _packed(module: str, weight: torch.Tensor, form: str) -> dict[str, torch.Tensor]:
+    if form == "fp8":
+        stored, whole = _eight_bit_floats(weight)
+        return {f"{module}.weight": stored, f"{module}.weight_scale": whole}
     codes, scale = _codes(weight, form)
+    if form == "awq":
+        eights = torch.full((weight.shape[0], scale.shape[1]), 8.0)
+        return {
+            f"{module}.qweight": _eight_outputs_in_one(codes + 8),
+            f"{module}.qzeros": _eight_outputs_in_one(eights),
+            f"{module}.scales": scale.t().contiguous().half(),
+        }
     if form == "int8":
         return {f"{module}.weight": codes.to(torch.int8), f"{module}.weight_scale": scale.bfloat16()}
     if form == "int4":
@@ -115,3 +133,15 @@ def _eight_in_one(codes: torch.Tensor) -> torch.Tensor:
     grouped = codes.to(torch.int64).view(codes.shape[0], -1, 8)
     shifts = torch.arange(0, 32, 4)
     return (grouped << shifts).sum(-1).to(torch.int32)
+
+
+def _eight_bit_floats(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """A matrix as float8_e4m3fn, and the scale of the whole matrix."""
+    scale = weight.abs().max() / torch.finfo(torch.float8_e4m3fn).max
+    return (weight / scale).to(torch.float8_e4m3fn), scale.reshape(())
+
+
+def _eight_outputs_in_one(codes: torch.Tensor) -> torch.Tensor:
+    """Codes [outputs, inputs] packed along the outputs in AWQ's order: int32 [inputs, outputs / 8]."""
+    grouped = codes.t().contiguous().view(codes.shape[1], -1, 8)
+    return _eight_in_one(grouped[..., list(_AWQ_ORDER)].reshape(codes.shape[1], -1))

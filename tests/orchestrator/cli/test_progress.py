@@ -13,10 +13,10 @@ from orchestrator.cli.status_view import show_run, watch_run
 from orchestrator.display.text_safety import Terminal
 from orchestrator.run.job_state import NodeState
 from orchestrator.run.outlook import StoredOutlook
-from orchestrator.run.progress import JobProgress, RunProgress
+from orchestrator.run.progress import FailedAttempt, JobProgress, RunProgress
 from orchestrator.settings import Settings
 from orchestrator.store import Store
-from orchestrator.store.records import EvalOutcome, RunState
+from orchestrator.store.records import AttemptRecord, EvalOutcome, FailureClass, RunRecord, RunState
 from tests.support.store_data import build_job, eval_job, outcome_of
 from tests.support.store_work import BAD_INPUT, driven, started
 
@@ -87,6 +87,22 @@ def test_lines_come_when_a_job_ends_and_else_seldom() -> None:
     assert shown(moment(), moment(3), moment(3), terminal=False).count("\n") == 2
 
 
+def test_a_failed_attempt_is_told_once_when_it_happens() -> None:
+    """Jobs of one batch that failed alike share a line."""
+    lost = FailedAttempt(
+        label="a: smoke bbh", failure_class=FailureClass.ENGINE_START, message="No kernel.\nlog", retried=True
+    )
+    other = lost.model_copy(update={"label": "b: smoke bbh"})
+    last = lost.model_copy(update={"retried": False})
+    first = moment(attempts_failed=2, failures=(lost, other))
+    second = moment(attempts_failed=3, failures=(lost, other, last))
+    for terminal in (False, True):
+        text = shown(moment(), first, first, second, terminal=terminal)
+        assert text.count("a: smoke bbh and 1 more failed (engine_start); it is tried again: No kernel.") == 1
+        assert text.count("a: smoke bbh failed (engine_start); it is not tried again: No kernel.") == 1
+    assert shown(first, terminal=False, quiet=True) == ""
+
+
 def test_nothing_is_estimated_where_nothing_is_known() -> None:
     assert headline(moment(remaining_s=None)) == "2/9 jobs after 2 min 5 s, 1 failed"
     waits = headline(moment(waits_for="The store does not answer."))
@@ -132,6 +148,25 @@ def test_status_and_watch_name_jobs_nodes_and_what_is_left(
         assert "1 job failed (base: smoke bbh): bad_input: No." in out.getvalue()
         assert "Next step: Mend the sweep file, the recipe or the data" in out.getvalue()
         assert "left" not in out.getvalue(), "nothing is left of a run that has ended"
+
+
+def test_who_watches_lines_is_told_of_failed_attempts(own: Settings) -> None:
+    """A message is a line when it comes and when it comes again, also while the job is tried again."""
+    with Store.open(own.database_url) as store:
+        lease = driven(store)
+        looks = iter([True, True, False])
+
+        def look_again(record: RunRecord) -> bool:
+            attempt = store.start_attempt(lease, eval_job().digest)
+            assert isinstance(attempt, AttemptRecord)
+            store.fail_attempt(attempt.id, BAD_INPUT, will_retry=True)
+            return next(looks)
+
+        out = io.StringIO()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("orchestrator.cli.status_view._is_active", look_again)
+            watch_run(own, lease.run_id, 0.01, Terminal(file=out, force_terminal=False, width=110))
+    assert "An attempt failed so far, the latest base: smoke bbh: bad_input: No." in out.getvalue()
 
 
 def test_the_stored_estimate_falls_while_nothing_ends(own: Settings) -> None:

@@ -205,6 +205,30 @@ def test_a_candidate_that_is_worse_leaves(tmp_path: Path) -> None:
     assert by_name[worse[0], "bbh"].whole.digest in {task.job.digest for task in executor.started}
 
 
+@pytest.mark.parametrize("failing", ["candidate", "base"])
+def test_a_failed_benchmark_decides_nothing(tmp_path: Path, failing: str) -> None:
+    """Neither a candidate's failure nor that of the base, which it is decided against, keeps the next benchmark from being asked."""
+    plan = decided_plan(6, ENTRY.model_copy(update={"leave": True, "first": ("ifeval",)}))
+    names = list(dict.fromkeys(e.candidate for e in plan.evals))
+    by_name = {(e.candidate, e.job.benchmark): e.job for e in plan.evals}
+    lost = by_name[names[0 if failing == "base" else 1], "ifeval"].digest
+
+    class Failing(Asker):
+        def _outcome(self, task: Task) -> Outcome:
+            if task.job.digest == lost:
+                return Failure(failure_class=FailureClass.BAD_INPUT, message="No.")
+            return super()._outcome(task)
+
+    executor = Failing()
+    summary, _ = run(tmp_path, plan, executor)
+    asked = {task.job.digest for task in executor.started}
+    assert summary.failed == {lost: "No."}
+    assert summary.blocked == (2 if failing == "base" else 0)
+    assert by_name[names[1], "bbh"].digest in asked
+    if failing == "base":
+        assert {by_name[name, "bbh"].digest for name in names} <= asked
+
+
 def test_a_benchmark_that_cannot_run_takes_its_place_in_the_chain_with_it() -> None:
     entry = ENTRY.model_copy(update={"leave": True, "first": ("ifeval",)})
     plan = decided_plan(6, entry)

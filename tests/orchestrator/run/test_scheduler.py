@@ -15,7 +15,7 @@ from orchestrator.run import scheduler as scheduling
 from orchestrator.run.lease import take_lease
 from orchestrator.run.retries import PAUSE_S
 from orchestrator.run.run import register
-from orchestrator.run.scheduler import RunSummary, Scheduler
+from orchestrator.run.scheduler import RunProgress, RunSummary, Scheduler
 from orchestrator.settings import Settings
 from orchestrator.store import Store
 from orchestrator.store.records import (
@@ -241,3 +241,19 @@ def test_a_failure_for_good_and_a_job_without_a_place_stop_nothing_else(
         jobs[3].digest: "A tensor is missing.",
         jobs[4].digest: "No node could hold its engine.",
     }
+
+
+def test_attempts_that_fail_are_told_while_the_run_goes_on(
+    tmp_path: Path, jobs: list[EvalJob], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each with its message and whether the job is tried again."""
+    monkeypatch.setattr("orchestrator.run.scheduler._REPORT_S", 0.0)
+    monkeypatch.setitem(PAUSE_S, FailureClass.LOST_NODE, 0.0)
+    seen: list[RunProgress] = []
+    monkeypatch.setattr(Silent, "update", lambda self, progress: seen.append(progress), raising=False)
+    run(tmp_path, Scripted(jobs[3].digest, [LOST, BAD]))
+    told = [(p.attempts_failed, [(f.failure_class, f.retried) for f in p.failures]) for p in seen]
+    lost, bad = (FailureClass.LOST_NODE, True), (BAD.failure_class, False)
+    assert (0, []) in told
+    assert (1, [lost]) in told
+    assert told[-1] in [(1, [lost]), (2, [lost, bad])]
