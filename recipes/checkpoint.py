@@ -197,9 +197,20 @@ def _read_tensors(directory: Path, files: tuple[str, ...]) -> tuple[Tensor, ...]
     return tuple(tensor for tensor in tensors if weight_map.get(tensor.name) == tensor.file)
 
 
+def refuse_gguf(place: Path) -> None:
+    """Raise CheckpointError if this is a GGUF file or a directory with one, which no engine here loads."""
+    files = sorted(place.glob("*.gguf")) if place.is_dir() else [place] if place.suffix == ".gguf" else []
+    if files:
+        raise CheckpointError(
+            f"{files[0]} is GGUF, which no engine here loads (vLLM 0.32 has dropped it): use the safetensors checkpoint that it was "
+            "made from, or convert it (transformers: from_pretrained(..., gguf_file=...), then save_pretrained)."
+        )
+
+
 def _check_pickles(directory: Path, allowed: bool) -> None:
     pickles = _pickle_files(directory)
     if not pickles:
+        refuse_gguf(directory)
         raise CheckpointError(
             f"{directory} holds no weights ({SINGLE_NAME} or {INDEX_NAME}): download or copy it again."
         )
@@ -229,6 +240,7 @@ def weights_digest(path: Path, cache_dir: Path) -> str:
     directory = Path(path)
     if not (directory / "config.json").is_file():
         if not (directory / "adapter_config.json").is_file():
+            refuse_gguf(directory)
             raise CheckpointError(
                 f"{directory} is not a checkpoint directory (no config.json): check the path."
             )

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from recipes.checkpoint import Checkpoint, layer_tensor_name, weights_digest
+from recipes.checkpoint import Checkpoint, layer_tensor_name, refuse_gguf, weights_digest
 from recipes.checkpoint_files import ORIGIN_NAME
 from recipes.config_facts import ConfigFacts, quantized_bytes, read_config
 from recipes.demo import ensure_demo_checkpoint
@@ -234,6 +234,7 @@ def _local_directory(source: SourceRef, home: Path) -> Path | None:
         return path.absolute()
     if source.kind is SourceKind.HUB:
         return None
+    refuse_gguf(path)
     raise CheckpointError(
         f"{source.name} is neither a directory here nor a repository of the hub (org/name@commit): check the name."
     )

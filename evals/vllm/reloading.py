@@ -73,7 +73,7 @@ def _require_loaded(model: nn.Module, unloaded: Collection[str], checkpoint: Pat
         own = [p for p in module.parameters(recurse=False) if p.numel() and p.data_ptr() not in loaded]
         if type(module).__name__ in unloaded and own:
             raise EngineError(
-                f"vLLM did not replace the weights of {name} of {checkpoint} in the running engine: build the merge or layer path with "
+                f"vLLM did not replace the weights of {name} of {checkpoint} in the running engine: build the merge with "
                 "`materialize: true`."
             )
 

@@ -198,3 +198,16 @@ def test_no_network_is_said_quickly(home: Path, monkeypatch: pytest.MonkeyPatch)
         ):
             with pytest.raises(CheckpointError, match="hub cannot be reached"):
                 ask()
+
+
+def test_gguf_is_refused_by_name(tmp_path: Path, home: Path) -> None:
+    """A file, a directory of files, and a directory with a config besides."""
+    file = tmp_path / "model.Q4.gguf"
+    file.write_bytes(b"GGUF")
+    for name in (str(file), str(tmp_path)):
+        with pytest.raises(CheckpointError, match=r"model\.Q4\.gguf is GGUF, which no engine here loads"):
+            pin(name, None, home=home)
+    tiny_checkpoint(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="is GGUF"):
+        describe(pin(str(tmp_path), None, home=home), home=home)
