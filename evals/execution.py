@@ -21,6 +21,9 @@ TRITON_ATTENTION = "TRITON_ATTN"
 _FLASH_MAX_HEAD = 256
 _FLASH_MAJORS = (8, 9, 12)
 """Compute capabilities on which vLLM prefers FlashAttention (`vllm/platforms/cuda.py`); on 10 it prefers FlashInfer."""
+NO_CPU_KERNEL = {"fp8": "its static_scaled_fp8_quant is empty"}
+"""vLLM's names of methods that were tried in its CPU build and do not start, with what it lacks."""
+
 _INVARIANT_CAPABILITY = (8, 0)
 """Minimum for vLLM's batch-invariant matrix products (`enable_batch_invariant_mode`)."""
 
@@ -71,6 +74,15 @@ def require_runnable(spec: EngineSpec, installed: InstalledEngine) -> None:
         raise EngineError(
             f"The transformers engine does not run quantised weights ({spec.quantization}): use the vllm engine, or a "
             "checkpoint that is not quantised."
+        )
+    if (
+        spec.kind is EngineKind.VLLM
+        and installed.device is DeviceKind.CPU
+        and spec.quantization in NO_CPU_KERNEL
+    ):
+        raise EngineError(
+            f"vLLM's CPU build has no kernel for weights quantised with {spec.quantization} ({NO_CPU_KERNEL[spec.quantization]}): use a "
+            "copy in compressed-tensors (int8 or int4) or GPTQ, one that is not quantised, or a cluster with GPUs."
         )
     if spec.batch_invariant:
         _require_invariance(spec, installed)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from evals.engine import EngineKind, EngineTuning, ScoreResult
+from evals.execution import NO_CPU_KERNEL
 from recipes.relayer import write_layer_path
 from tests.support.engine_requests import (
     generated,
@@ -34,7 +35,7 @@ def best(results: list[ScoreResult]) -> list[int]:
     return [max(range(len(r.logprobs)), key=lambda i: r.logprobs[i]) for r in results]
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", sorted(FORMATS.keys() - NO_CPU_KERNEL.keys()))
 @pytest.mark.parametrize("family", ["llama", "qwen3"])
 def test_live_paths_equal_built_checkpoints(tmp_path: Path, family: str, form: str) -> None:
     source = tiny_checkpoint(tmp_path / "source", family=family, hidden=128)

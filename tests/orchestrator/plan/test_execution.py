@@ -11,6 +11,7 @@ import pytest
 from evals.claims.facts import NOT_RECORDED, Fact, measured_facts
 from evals.engine import DeviceKind, EngineKind, EngineSpec, ExecutionMode, InstalledEngine
 from evals.errors import EngineError
+from evals.execution import NO_CPU_KERNEL, require_runnable
 from evals.scores import ChatTemplate, EvalSettings
 from orchestrator.errors import SweepError
 from orchestrator.plan.job import EvalJob
@@ -186,3 +187,12 @@ def test_results_of_earlier_versions_compare_among_themselves_alone() -> None:
         f"execution mode: {NOT_RECORDED} (base), graphs (candidate)"
     ]
     assert old.differences(facts_with()) == ()
+
+
+@pytest.mark.parametrize("method", sorted(NO_CPU_KERNEL))
+def test_a_method_without_a_kernel_on_cpus_is_refused_when_planning(method: str) -> None:
+    """Not by an engine that does not start, three attempts later."""
+    spec = EngineSpec(kind=EngineKind.VLLM, version="0.32.0+cpu", dtype="bfloat16", quantization=method)
+    with pytest.raises(EngineError, match=rf"no kernel for weights quantised with {method}.*with GPUs"):
+        require_runnable(spec, CPU)
+    require_runnable(spec, gpus())
