@@ -12,6 +12,7 @@ from pydantic import Field
 from recipes.checkpoint import Checkpoint
 from recipes.config_facts import ConfigFacts, read_config
 from recipes.errors import BuildError
+from recipes.merge.kept import bytes_to_keep, kept
 from recipes.merge.mergekit_tensors import NamedTensors, dtype_name, stage_tensors
 from recipes.merge.mergekit_worker import MergeRequest
 from recipes.merge.source_pool import SourcePool, TensorLoader
@@ -32,6 +33,10 @@ class MergedWeights(Frozen):
     sources: tuple[tuple[str, Path], ...] = Field(description="Sources by name, with their directories.")
     seed: int = Field(default=0, description="Seed of merge methods that draw random numbers.")
     trust_remote_code: bool = Field(default=False, description="Whether code from a source may run.")
+    keep_bytes: int | None = Field(
+        default=None,
+        description="Memory in each process for what the next merges need again, in bytes; null is a share of the machine's.",
+    )
 
     def tensors(self) -> NamedTensors:
         """Names and tensors on the CPU, computed one by one while iterated. Raises BuildError and CheckpointError.
@@ -55,6 +60,7 @@ class _Merge:
 
     def tensors(self) -> NamedTensors:
         """The tensors of the last stage."""
+        kept().begin(bytes_to_keep(self._weights.keep_bytes))
         *earlier, last = self._inputs.recipe.ordered
         if not earlier:
             yield from self._stage(last, None)
