@@ -1,11 +1,11 @@
 """Live merges beside building: from the next candidate to its first answer, and candidates an hour, on one engine.
 
-    python benchmarks/live_merges.py --home DIR [--live 8] [--rounds 2] [--questions 64] [--json FILE]
+    python benchmarks/live_merges.py --home DIR [--live 4] [--built 1] [--questions 64] [--json FILE]
 
-Two sources (the demo model and its noisy copy), vLLM in bfloat16 on all cores, one process. Both sides answer the same scored
-questions; a built candidate is written by mergekit, whose process stays open, and gets an engine of its own, as in a sweep with
-`materialize: true`. The sides alternate, so that both meet the same load of the machine. The first live merge imports mergekit and
-is reported apart.
+Two sources (the demo model and its noisy copy), vLLM in bfloat16 on all cores, one process, both sides in one run. Both answer the same
+scored questions; a built candidate is written by mergekit, whose process stays open, and gets an engine of its own, as in a sweep with
+`materialize: true`. Live candidates of a method follow each other, as in a search. The first of a method computes what the next ones find kept,
+and the first of all imports mergekit: both are reported apart. `--change-density` searches the density too.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from evals.engine import EngineKind, EngineSpec, EngineTuning, PathEngine, Score
 from evals.engines import installed_version, open_engine
 from recipes.demo import BASE, NOISE, ensure_demo_checkpoint
 from recipes.merge import BuildOptions, MergedWeights, MergekitProcess, build
+from recipes.merge.kept import kept
 from recipes.recipe import Recipe
 
 
@@ -54,9 +55,9 @@ class Spent(NamedTuple):
 METHODS = ("linear", "slerp", "ties", "dare_ties")
 
 
-def document(method: str, weight: float) -> dict[str, Any]:
-    """A candidate: a merge of the two sources with one number to search for."""
-    parameters = {"weight": weight} | ({"density": 0.5} if "ties" in method else {})
+def document(method: str, weight: float, density: float) -> dict[str, Any]:
+    """A candidate: a merge of the two sources with one or two numbers to search for."""
+    parameters = {"weight": weight} | ({"density": density} if "ties" in method else {})
     if method == "linear":
         models = [("base", {"weight": 1 - weight}), ("other", {"weight": weight})]
         return {
@@ -70,12 +71,12 @@ def document(method: str, weight: float) -> dict[str, Any]:
     return {**data, "models": [{"model": "other", "parameters": parameters}]}
 
 
-def candidates() -> Iterator[tuple[str, Recipe]]:
-    """Candidates without end, method after method."""
-    rng = random.Random(0)
+def candidates(method: str, *, change_density: bool) -> Iterator[Recipe]:
+    """Candidates of a method without end."""
+    rng = random.Random(method)
     while True:
-        for method in METHODS:
-            yield method, Recipe.from_data(document(method, round(rng.uniform(0.1, 0.9), 4)))
+        weight, density = round(rng.uniform(0.1, 0.9), 4), round(rng.uniform(0.2, 0.8), 4)
+        yield Recipe.from_data(document(method, weight, density if change_density else 0.5))
 
 
 def questions(count: int) -> list[ScoreRequest]:
@@ -134,7 +135,7 @@ class Sides:
     def _answer(self, engine: PathEngine, begun: Spent) -> tuple[Spent, Spent]:
         list(engine.score(self._asked[:1]))
         first = begun.since()
-        list(engine.score(self._asked))
+        list(engine.score(self._asked[1:]))
         return first, begun.since()
 
     def close(self) -> None:
@@ -158,47 +159,58 @@ def medians(rows: list[list[Spent]]) -> dict[str, list[float]]:
     }
 
 
+Rows = dict[str, list[list[Spent]]]
+
+
+def measured(sides: Sides, options: argparse.Namespace) -> tuple[Rows, Rows, Rows]:
+    """Built, first live and later live candidates of each method."""
+    built: Rows = {method: [] for method in METHODS}
+    first: Rows = {method: [] for method in METHODS}
+    later: Rows = {method: [] for method in METHODS}
+    streams = {method: candidates(method, change_density=options.change_density) for method in METHODS}
+    for method, stream in streams.items():
+        for _ in range(options.built):
+            built[method].append(sides.built(next(stream)))
+            report(f"built {method}", built[method][-1])
+    engine = sides.open()
+    list(engine.score(questions(options.questions)))
+    for method, stream in streams.items():
+        for rows in [first] + [later] * options.live:
+            rows[method].append(sides.live(engine, next(stream)))
+            report(f"live {method}", rows[method][-1])
+    engine.close()
+    return built, first, later
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--home", type=Path, required=True)
-    parser.add_argument("--live", type=int, default=8, help="live candidates per round")
-    parser.add_argument("--rounds", type=int, default=2, help="rounds, each with one built candidate")
+    parser.add_argument("--live", type=int, default=4, help="live candidates of each method after its first")
+    parser.add_argument("--built", type=int, default=1, help="built candidates of each method")
     parser.add_argument("--questions", type=int, default=64)
+    parser.add_argument("--change-density", action="store_true", help="another density for each candidate")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    sides, stream = Sides(options.home, questions(options.questions)), candidates()
-    rows: dict[str, list[list[Spent]]] = {"built": [], **{method: [] for method in METHODS}}
-    first_merge: list[Spent] | None = None
-    for _ in range(options.rounds):
-        method, recipe = next(stream)
-        rows["built"].append(sides.built(recipe))
-        report(f"built {method}", rows["built"][-1])
-        engine = sides.open()
-        list(engine.score(questions(options.questions)))
-        for _ in range(options.live):
-            method, recipe = next(stream)
-            spent = sides.live(engine, recipe)
-            report(f"live {method}", spent)
-            if first_merge is None:
-                first_merge = spent
-            else:
-                rows[method].append(spent)
-        engine.close()
+    sides = Sides(options.home, questions(options.questions))
+    built, first, later = measured(sides, options)
     sides.close()
-    live, built = medians([row for method in METHODS for row in rows[method]]), medians(rows["built"])
+    methods = {}
+    for method in METHODS:
+        rows = {"built": built[method], "first live": first[method], "live": later[method]}
+        row: dict[str, Any] = {name: medians(spent) for name, spent in rows.items() if spent}
+        for name in ("built", "live"):
+            if name in row:
+                row[f"{name} candidates an hour"] = round(3600 / row[name]["seconds"][2])
+        if "built" in row and "live" in row:
+            row["ratio"] = round(row["built"]["seconds"][2] / row["live"]["seconds"][2], 1)
+        methods[method] = row
     result = {
         "marks": ["loaded or written", "first answer", "all answers"],
-        "medians": {name: medians(found) for name, found in rows.items() if found} | {"live": live},
-        "first live merge of the process": medians([first_merge or []]),
-        "candidates an hour": {
-            "live": round(3600 / live["seconds"][2]),
-            "built": round(3600 / built["seconds"][2]),
-        },
-        "ratio": {clock: round(built[clock][2] / live[clock][2], 1) for clock in live},
-        "number": {name: len(found) for name, found in rows.items()},
+        "methods": methods,
+        "kept MiB": kept().size >> 20,
         "load_1min": os.getloadavg()[0],
     }
     text = json.dumps(result, indent=1)

@@ -7,7 +7,7 @@ live              live merges: the tensors of the build, without files
 mergekit_tensors  mergekit in this process, for live merges
 repeated_work     what live merges of one search would compute again and again
 sparsification    masks of task vectors from kept orders and draws
-arithmetic        two of mergekit's kernels in fewer passes
+arithmetic        three of mergekit's kernels in fewer passes
 kept              tensors that live merges keep, bounded in bytes
 source_pool       open weight files, shared by all live merges of a process
 stage_inputs      what the stages of a recipe read: directories, checkpoints, documents

@@ -1,4 +1,4 @@
-"""Two of mergekit's kernels in fewer passes over memory: the same operations in the same order and dtype, so the same bits.
+"""Three of mergekit's kernels in fewer passes over memory: the same operations in the same order and dtype, so the same bits.
 
 mergekit's own pass over whole tensors, multiply by masks of bools, which torch converts element by element, and sum over a first axis of one or
 two sources. Here a piece of a tensor stays in the processor's cache until its result is written.
@@ -19,16 +19,13 @@ PIECE = 1 << 18
 
 
 def merge_group(original: Callable[..., Any]) -> Callable[..., Any]:
-    """mergekit's `GeneralizedTaskArithmeticMerge.merge_group` for merges with a consensus of signs; others are left to the original."""
+    """mergekit's `GeneralizedTaskArithmeticMerge.merge_group`."""
 
     def merge(self: Any, group: Any, /, **parameters: Any) -> Any:
-        if (
-            self.consensus_method != "sum"
-            or not group.non_base
-            or not _plain([e.tensor for e in group.entries])
-        ):
+        tensors = [entry.tensor for entry in group.entries]
+        if self.consensus_method not in ("sum", None) or not group.non_base or not _plain(tensors):
             return original(self, group, **parameters)
-        return _consensus(self, group, **parameters)
+        return _task_arithmetic(self, group, **parameters)
 
     return merge
 
@@ -37,7 +34,7 @@ def _plain(tensors: Sequence[torch.Tensor]) -> bool:
     return all(tensor.is_contiguous() and tensor.is_floating_point() for tensor in tensors)
 
 
-def _consensus(method: Any, group: Any, /, **parameters: Any) -> torch.Tensor:
+def _task_arithmetic(method: Any, group: Any, /, **parameters: Any) -> torch.Tensor:
     import torch
     from mergekit.merge_methods import generalized_task_arithmetic
     from mergekit.sparsify import RescaleNorm
@@ -55,14 +52,21 @@ def _consensus(method: Any, group: Any, /, **parameters: Any) -> torch.Tensor:
                 **{key: parameters[key][entry.id] for key in ("gamma", "epsilon") if key in parameters},
             )
         vectors.append(vector.reshape(-1))
-    weights = torch.tensor([parameters["weight"][e.id] for e in group.non_base], dtype=base.dtype).unbind()
+    all_weights = torch.tensor([parameters["weight"][entry.id] for entry in group.non_base], dtype=base.dtype)
+    weights = all_weights.unbind()
+    total_weight = all_weights.sum(dim=0)
+    if total_weight.abs() < 1e-8:
+        total_weight = torch.ones_like(total_weight)
     result = torch.empty_like(base)
     flat_base, flat_result = base.reshape(-1), result.reshape(-1)
     for begin in range(0, base.numel(), PIECE):
         piece = slice(begin, begin + PIECE)
         deltas = [vector[piece] * weight for vector, weight in zip(vectors, weights, strict=True)]
-        mixed, divisor = _of_the_same_sign(deltas, weights, normalize=parameters["normalize"])
-        if divisor is not None:
+        if method.consensus_method:
+            mixed, divisor = _of_the_same_sign(deltas, weights)
+        else:
+            mixed, divisor = _sum(deltas), total_weight
+        if parameters["normalize"]:
             mixed /= divisor
         if parameters["lambda"] != 1:
             mixed *= parameters["lambda"]
@@ -71,8 +75,8 @@ def _consensus(method: Any, group: Any, /, **parameters: Any) -> torch.Tensor:
 
 
 def _of_the_same_sign(
-    deltas: Sequence[torch.Tensor], weights: Sequence[torch.Tensor], *, normalize: bool
-) -> tuple[torch.Tensor, torch.Tensor | None]:
+    deltas: Sequence[torch.Tensor], weights: Sequence[torch.Tensor]
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Sum of the deltas whose sign is that of all deltas' sum, and the sum of their weights, one where that is zero."""
     import torch
 
@@ -81,8 +85,6 @@ def _of_the_same_sign(
     sign.mul_(2).sub_(1)
     masks = [torch.gt(delta * sign, 0, out=torch.empty_like(delta)) for delta in deltas]
     mixed = _sum([delta.mul_(mask) for delta, mask in zip(deltas, masks, strict=True)])
-    if not normalize:
-        return mixed, None
     divisor = _sum([mask.mul_(weight) for mask, weight in zip(masks, weights, strict=True)])
     return mixed, divisor.add_(torch.eq(divisor, 0, out=torch.empty_like(divisor)))
 
@@ -94,6 +96,32 @@ def _sum(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
     if len(tensors) > 2:
         return torch.stack(list(tensors)).sum(dim=0)
     return tensors[0] + 0.0 if len(tensors) == 1 else torch.add(*tensors).add_(0.0)
+
+
+def linear(original: Callable[..., Any]) -> Callable[..., Any]:
+    """The implementation of mergekit's `linear`."""
+
+    def merge(batch: Any, weight: torch.Tensor, normalize: bool = True) -> Any:
+        import torch
+
+        first = batch.tensors[0]
+        if first.shape[0] != 1 or first.dtype == torch.float64 or not _plain(batch.tensors):
+            return original(batch, weight=weight, normalize=normalize)
+        weight = weight.float()
+        divisor = weight.sum(dim=1)
+        result = torch.empty_like(first)
+        sources, flat_result = [tensor.reshape(-1) for tensor in batch.tensors], result.reshape(-1)
+        for begin in range(0, first.numel(), PIECE):
+            piece = slice(begin, begin + PIECE)
+            total = torch.zeros(len(flat_result[piece]))
+            for source, coefficient in zip(sources, weight.unbind(1), strict=True):
+                total.addcmul_(source[piece], coefficient)
+            if normalize:
+                total.div_(divisor)
+            flat_result[piece] = total
+        return result
+
+    return merge
 
 
 class Angles:

@@ -1,6 +1,6 @@
 """What merges of one search would compute again and again, kept between them: see `recipes.merge.kept` for the bound.
 
-mergekit's functions are replaced while a live merge runs: its sparsification (`sparsification`) and two kernels (`arithmetic`). A result
+mergekit's functions are replaced while a live merge runs: its sparsification (`sparsification`) and three kernels (`arithmetic`). A result
 whose inputs and parameters come again is kept whole. All numbers are mergekit's bit for bit.
 """
 
@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from recipes.merge.arithmetic import Angles, merge_group
+from recipes.merge.arithmetic import Angles, linear, merge_group
 from recipes.merge.kept import kept
 from recipes.merge.sparsification import Sparsifier, state_digest
 
@@ -34,6 +34,7 @@ class RepeatedWork:
     def installed(self) -> Iterator[None]:
         """Replace mergekit's functions until the block ends."""
         from mergekit.merge_methods import generalized_task_arithmetic, slerp
+        from mergekit.merge_methods.linear import linear_merge
 
         method = generalized_task_arithmetic.GeneralizedTaskArithmeticMerge
         sparsifier = Sparsifier(self._kept, self._next_vector, generalized_task_arithmetic.sparsify)
@@ -42,6 +43,9 @@ class RepeatedWork:
             stack.enter_context(patch.object(generalized_task_arithmetic, "sparsify", sparsifier))
             stack.enter_context(patch.object(method, "merge_group", merge_group(method.merge_group)))
             stack.enter_context(patch.object(slerp, "slerp", angles))
+            stack.enter_context(
+                patch.object(linear_merge, "implementation", linear(linear_merge.implementation))
+            )
             yield
 
     def execute(self, task: Any, arguments: dict[str, Any]) -> Any:

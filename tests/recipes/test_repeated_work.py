@@ -135,30 +135,38 @@ def special(count: int, dtype: torch.dtype, seed: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64], ids=str)
-@pytest.mark.parametrize("piece", [1 << 18, 64])
+@pytest.mark.parametrize("piece", [1 << 18, 61])
 def test_kernels_are_mergekits(dtype: torch.dtype, piece: int) -> None:
     """Pieces of any size, one to four sources, signed zeros and infinities: the bits of mergekit's own kernels."""
-    from mergekit.merge_methods import registry, slerp
-    from mergekit.merge_methods.base import TensorGroup
+    from mergekit.merge_methods import linear, registry, slerp
+    from mergekit.merge_methods.base import TensorBatch, TensorGroup
     from mergekit.merge_methods.generalized_task_arithmetic import GeneralizedTaskArithmeticMerge
 
-    method = registry.get("ties")
-    assert isinstance(method, GeneralizedTaskArithmeticMerge)
     ours = arithmetic.merge_group(GeneralizedTaskArithmeticMerge.merge_group)
     tensors = [special(1015, dtype, seed) for seed in range(5)]
     with patch.object(arithmetic, "PIECE", piece):
-        for sources, normalize, factor in itertools.product((1, 2, 3, 4), (True, False), (1.0, 0.3)):
+        for sources, normalize, name in itertools.product(
+            (1, 2, 3, 4), (True, False), ("ties", "breadcrumbs")
+        ):
+            method = registry.get(name)
+            assert isinstance(method, GeneralizedTaskArithmeticMerge)
             group = TensorGroup.from_tensors(tensors[: sources + 1], base_index=0)
             names = [entry.id for entry in group.non_base]
             parameters = {
                 "weight": dict(zip(names, (0.7, -0.2, 0.0, 1.3), strict=False)),
                 "density": dict(zip(names, (0.5, 1.0, 0.3, 0.0), strict=False)),
-                "normalize": normalize, "lambda": factor, "rescale": True, "int8_mask": sources == 2,
+                "gamma": dict.fromkeys(names, 0.1),
+                "normalize": normalize, "lambda": 0.3 if sources == 3 else 1.0, "rescale": True, "int8_mask": sources == 2,
             }  # fmt: skip
             # The sign of what is not a number depends on the processor's kernel.
             got, expected = ours(method, group, **parameters), method.merge_group(group, **parameters)
             assert equal_bits(*(torch.where(tensor.isnan(), 0, tensor) for tensor in (got, expected)))
             assert torch.equal(got.isnan(), expected.isnan())
+            batch = TensorBatch(tuple(tensor.unsqueeze(0) for tensor in tensors[:sources]))
+            weight = torch.tensor([[0.7, -0.2, 0.1, 1.3][:sources]])
+            kernel = linear.linear_merge.implementation
+            got, expected = (f(batch, weight, normalize) for f in (arithmetic.linear(kernel), kernel))
+            assert equal_bits(*(torch.where(tensor.isnan(), 0, tensor) for tensor in (got, expected)))
         finite = [tensor.nan_to_num(posinf=1).unsqueeze(0) for tensor in tensors]
         for size, pair in itertools.product((1 << 20, 100), (finite[:2], [finite[0], finite[0]])):
             with patch.object(slerp, "_CHUNK_ELEMENTS", size):
