@@ -74,7 +74,6 @@ def candidate(folder: Path, sources: list[str], seed: int) -> dict[str, float]:
         num_fewshot=0,
         limit=None,
         vllm=True,
-        batch_size="auto",
         task_manager=task_manager,
         model_kwargs={"enforce_eager": True},
     )

@@ -2,16 +2,18 @@
 
     python benchmarks/live_merges.py --home DIR [--live 4] [--built 1] [--questions 64] [--json FILE]
 
-Two sources (the demo model and its noisy copy), vLLM in bfloat16 on all cores, one process, both sides in one run. Both answer the same
-scored questions; a built candidate is written by mergekit, whose process stays open, and gets an engine of its own, as in a sweep with
-`materialize: true`. Live candidates of a method follow each other, as in a search. The first of a method computes what the next ones find kept,
-and the first of all imports mergekit: both are reported apart. `--change-density` searches the density too.
+Two sources (the demo model and its noisy copy), vLLM in bfloat16 on all cores, all sides in one run. All answer the same scored questions. A
+built candidate is written by mergekit in a new process and gets an engine in a new process, as in a sweep with `materialize: true`; "warm" is
+the same in processes that have loaded their libraries, the least that a loop of builds and engines can need. Live candidates of a method
+follow each other, as in a search. The first of a method computes what the next ones find kept, and the first of all imports mergekit: both are
+reported apart. `--change-density` searches the density too.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import random
 import shutil
@@ -20,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -44,7 +47,11 @@ class Spent(NamedTuple):
         """Both clocks."""
         this_process = psutil.Process()
         times = [process.cpu_times() for process in (this_process, *this_process.children(recursive=True))]
-        return cls(time.perf_counter(), sum(spent.user + spent.system for spent in times))
+        # Of children that ended, the parent knows the times.
+        return cls(
+            time.perf_counter(),
+            sum(t.user + t.system + t.children_user + t.children_system for t in times),
+        )
 
     def since(self) -> Spent:
         """From this moment to now."""
@@ -92,23 +99,40 @@ def questions(count: int) -> list[ScoreRequest]:
     ]
 
 
+def opened(checkpoint: Path, threads: int | None) -> PathEngine:
+    """An engine of a checkpoint."""
+    kind = EngineKind.VLLM
+    spec = EngineSpec(kind=kind, version=installed_version(kind), dtype="bfloat16", max_length=512)
+    return open_engine(spec, checkpoint, EngineTuning(kv_cache_gib=0.5, threads=threads))
+
+
+def answer_in_process(
+    checkpoint: Path, threads: int | None, asked: list[ScoreRequest], first_answer: Connection
+) -> None:
+    """Answer the questions in a new process, which tells when it has the first one."""
+    engine = opened(checkpoint, threads)
+    list(engine.score(asked[:1]))
+    first_answer.send(True)
+    list(engine.score(asked[1:]))
+    engine.close()
+
+
 class Sides:
     """Both ways to answer the questions with a candidate; every method returns seconds."""
 
-    def __init__(self, home: Path, asked: list[ScoreRequest]) -> None:
+    def __init__(self, home: Path, asked: list[ScoreRequest], threads: int | None) -> None:
         self._sources = {
             "base": ensure_demo_checkpoint(home, BASE),
             "other": ensure_demo_checkpoint(home, NOISE),
         }
         self._asked = asked
-        self._mergekit = MergekitProcess()
+        self._threads = threads
+        self._mergekit = MergekitProcess(threads)
         self._folder = Path(tempfile.mkdtemp(prefix="live-merges-", dir=home))
 
-    def open(self, checkpoint: Path | None = None) -> PathEngine:
-        """An engine of a checkpoint, or of the base."""
-        kind = EngineKind.VLLM
-        spec = EngineSpec(kind=kind, version=installed_version(kind), dtype="bfloat16", max_length=512)
-        return open_engine(spec, checkpoint or self._sources["base"], EngineTuning(kv_cache_gib=0.5))
+    def open(self) -> PathEngine:
+        """An engine of the base."""
+        return opened(self._sources["base"], self._threads)
 
     def live(self, engine: PathEngine, recipe: Recipe) -> list[Spent]:
         """Until the weights are loaded, until the first answer, and until all answers."""
@@ -119,15 +143,25 @@ class Sides:
         engine.load_weights(weights)
         return [begun.since(), *self._answer(engine, begun)]
 
-    def built(self, recipe: Recipe) -> list[Spent]:
+    def built(self, recipe: Recipe, *, warm: bool) -> list[Spent]:
         """Until the files are written, until the first answer, and until all answers and the engine's end."""
         out = self._folder / "built"
+        options = BuildOptions(threads=self._threads)
         begun = Spent.now()
-        build(recipe, self._sources, out, options=BuildOptions(), mergekit=self._mergekit)
+        build(recipe, self._sources, out, options=options, mergekit=self._mergekit if warm else None)
         written = begun.since()
-        engine = self.open(out)
-        first, _ = self._answer(engine, begun)
-        engine.close()
+        if warm:
+            engine = opened(out, self._threads)
+            first, _ = self._answer(engine, begun)
+            engine.close()
+        else:
+            receive, send = multiprocessing.Pipe(duplex=False)
+            arguments = out, self._threads, self._asked, send
+            process = multiprocessing.get_context("spawn").Process(target=answer_in_process, args=arguments)
+            process.start()
+            receive.recv()
+            first = begun.since()
+            process.join()
         spent = begun.since()
         shutil.rmtree(out)
         return [written, first, spent]
@@ -150,7 +184,7 @@ def report(name: str, spent: list[Spent]) -> None:
     print(f"{name}: {marks}", file=sys.stderr, flush=True)
 
 
-def medians(rows: list[list[Spent]]) -> dict[str, list[float]]:
+def medians(rows: list[list[Spent]]) -> dict[str, Any]:
     """The medians of both clocks at each mark, in seconds."""
     marks = list(zip(*rows, strict=True))
     return {
@@ -160,26 +194,32 @@ def medians(rows: list[list[Spent]]) -> dict[str, list[float]]:
 
 
 Rows = dict[str, list[list[Spent]]]
+SIDES = ("built", "built warm", "first live", "live")
 
 
-def measured(sides: Sides, options: argparse.Namespace) -> tuple[Rows, Rows, Rows]:
-    """Built, first live and later live candidates of each method."""
-    built: Rows = {method: [] for method in METHODS}
-    first: Rows = {method: [] for method in METHODS}
-    later: Rows = {method: [] for method in METHODS}
+def measured(sides: Sides, options: argparse.Namespace) -> dict[str, Rows]:
+    """Candidates of each method, by how they are evaluated."""
+    rows: dict[str, Rows] = {side: {method: [] for method in METHODS} for side in SIDES}
     streams = {method: candidates(method, change_density=options.change_density) for method in METHODS}
+
+    def note(side: str, method: str, spent: list[Spent]) -> None:
+        rows[side][method].append(spent)
+        report(f"{side} {method}", spent)
+
     for method, stream in streams.items():
         for _ in range(options.built):
-            built[method].append(sides.built(next(stream)))
-            report(f"built {method}", built[method][-1])
+            note("built", method, sides.built(next(stream), warm=False))
+    sides.built(next(streams["linear"]), warm=True)  # loads the libraries
+    for method, stream in streams.items():
+        for _ in range(options.built):
+            note("built warm", method, sides.built(next(stream), warm=True))
     engine = sides.open()
     list(engine.score(questions(options.questions)))
     for method, stream in streams.items():
-        for rows in [first] + [later] * options.live:
-            rows[method].append(sides.live(engine, next(stream)))
-            report(f"live {method}", rows[method][-1])
+        for number in range(options.live + 1):
+            note("live" if number else "first live", method, sides.live(engine, next(stream)))
     engine.close()
-    return built, first, later
+    return rows
 
 
 def main() -> None:
@@ -191,21 +231,20 @@ def main() -> None:
     parser.add_argument("--live", type=int, default=4, help="live candidates of each method after its first")
     parser.add_argument("--built", type=int, default=1, help="built candidates of each method")
     parser.add_argument("--questions", type=int, default=64)
+    parser.add_argument("--threads", type=int, help="threads of both sides; by default one for each core")
     parser.add_argument("--change-density", action="store_true", help="another density for each candidate")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    sides = Sides(options.home, questions(options.questions))
-    built, first, later = measured(sides, options)
+    sides = Sides(options.home, questions(options.questions), options.threads)
+    rows = measured(sides, options)
     sides.close()
     methods = {}
     for method in METHODS:
-        rows = {"built": built[method], "first live": first[method], "live": later[method]}
-        row: dict[str, Any] = {name: medians(spent) for name, spent in rows.items() if spent}
-        for name in ("built", "live"):
-            if name in row:
-                row[f"{name} candidates an hour"] = round(3600 / row[name]["seconds"][2])
-        if "built" in row and "live" in row:
-            row["ratio"] = round(row["built"]["seconds"][2] / row["live"]["seconds"][2], 1)
+        row: dict[str, Any] = {side: medians(rows[side][method]) for side in SIDES if rows[side][method]}
+        for side, values in row.items():
+            values["an hour"] = round(3600 / values["seconds"][2])
+            if side.startswith("built") and "live" in row:
+                values["live against it"] = round(values["seconds"][2] / row["live"]["seconds"][2], 1)
         methods[method] = row
     result = {
         "marks": ["loaded or written", "first answer", "all answers"],

@@ -17,6 +17,7 @@ from recipes.merge.mergekit_tensors import NamedTensors, dtype_name, stage_tenso
 from recipes.merge.mergekit_worker import MergeRequest
 from recipes.merge.source_pool import SourcePool, TensorLoader
 from recipes.merge.stage_inputs import StageInputs, write_settings
+from recipes.merge.vocabulary import keeps_vocabulary
 from recipes.recipe import Recipe, Stage
 from recipes.relayer import SHARD_BYTES, copied_tensors, passthrough_config, write_json
 from recipes.tensor_file import Frozen, Tensor
@@ -112,6 +113,8 @@ class _Merge:
 
     def _computed(self, stage: Stage, directory: Path | None) -> NamedTensors:
         settings = self._inputs.layer_settings(stage)
+        if stage.tokenizer is not None and self._keeps_vocabulary(stage):
+            stage = stage.model_copy(update={"tokenizer": None})
         request = MergeRequest(
             document=self._inputs.document(stage),
             layer_settings=settings,
@@ -126,6 +129,13 @@ class _Merge:
         yield from stage_tensors(request, loaders, random=stage.method_spec.random)
         if directory is not None:
             write_settings(directory / "config.json", settings)
+
+    def _keeps_vocabulary(self, stage: Stage) -> bool:
+        """Whether the stage's tokenizer moves no row of an embedding; mergekit would copy every row in Python."""
+        checkpoints = {self._inputs.directory(ref): self._inputs.checkpoint(ref) for ref in stage.refs()}
+        sizes = {path: checkpoint.config.vocab_size for path, checkpoint in checkpoints.items()}
+        dtypes = [tensor.dtype for checkpoint in checkpoints.values() for tensor in checkpoint.tensors]
+        return keeps_vocabulary(stage, sizes, dtypes)
 
     def _loader(self, directory: Path) -> TensorLoader:
         result = self._results.get(directory)
