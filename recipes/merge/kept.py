@@ -101,17 +101,30 @@ def kept() -> KeptTensors:
 
 def bytes_to_keep(limit_bytes: int | None) -> int:
     """How much a merge may keep: the limit, or a share of the machine's memory; nothing while memory is short."""
-    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if _available_bytes(total) < total // RESERVE:
+    total, available = _memory()
+    if available < total // RESERVE:
         return 0
     return total // SHARE if limit_bytes is None else limit_bytes
 
 
-def _available_bytes(total: int) -> int:
-    """Memory that processes can get, in bytes; all of it where the system does not tell."""
+def _memory() -> tuple[int, int]:
+    """Memory of the machine, or of its container if that has less, in bytes: in total, and what processes can still get."""
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    available = _number(Path("/proc/meminfo"), "MemAvailable:")
+    group = Path("/sys/fs/cgroup")
+    limit, used = _number(group / "memory.max"), _number(group / "memory.current")
+    reclaimable = _number(group / "memory.stat", "inactive_file") or 0
+    free = total if available is None else available * 1024
+    if limit is None or used is None or limit >= total:
+        return total, free
+    return limit, min(free, limit - used + reclaimable)
+
+
+def _number(file: Path, name: str | None = None) -> int | None:
+    """The number in a file, or behind this name in it; None where there is none."""
     try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
+        words = file.read_text().split()
     except OSError:
-        return total
-    kilobytes = next((line.split()[1] for line in lines if line.startswith("MemAvailable:")), None)
-    return int(kilobytes) * 1024 if kilobytes else total
+        return None
+    place = 0 if name is None else words.index(name) + 1 if name in words else len(words)
+    return int(words[place]) if place < len(words) and words[place].isdigit() else None

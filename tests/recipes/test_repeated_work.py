@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from recipes.merge import MergedWeights, arithmetic
-from recipes.merge.kept import KeptTensors, bytes_to_keep, kept
+from recipes.merge.kept import KeptTensors, _memory, bytes_to_keep, kept
 from recipes.merge.mergekit_worker import ordered_configuration
 from recipes.recipe import METHODS, BasePolicy, Recipe
 from tests.support.merge_recipes import SOURCES, sources_in
@@ -209,8 +209,21 @@ def test_entries_of_this_and_the_last_merge_stay() -> None:
 
 
 def test_nothing_is_kept_while_memory_is_short() -> None:
-    with patch("recipes.merge.kept._available_bytes", return_value=1000):
+    with patch("recipes.merge.kept._memory", return_value=(8000, 999)):
         assert bytes_to_keep(None) == bytes_to_keep(1 << 40) == 0
-    with patch("recipes.merge.kept._available_bytes", side_effect=lambda total: total):
+    with patch("recipes.merge.kept._memory", return_value=(8000, 1000)):
         assert bytes_to_keep(1 << 20) == 1 << 20
-        assert bytes_to_keep(None) > 1 << 20
+        assert bytes_to_keep(None) == 1000
+
+
+def test_a_container_has_the_memory_that_it_is_given() -> None:
+    files = {"MemAvailable:": 1 << 30, "inactive_file": 300}
+    group: dict[str, int | None] = {"memory.max": 4000, "memory.current": 3500}
+    with patch(
+        "recipes.merge.kept._number", lambda file, name=None: files[name] if name else group[file.name]
+    ):
+        assert _memory() == (4000, 800)
+        group["memory.max"] = None
+        assert _memory()[1] == (1 << 30) * 1024
+    total, available = _memory()
+    assert 0 < available <= total
