@@ -27,7 +27,7 @@ NUMBERS: tuple[dict[str, Any], ...] = (
     {"weight": 0.5, "density": [0.3, 0.6], "t": 0.8, "epsilon": 0.1, "normalize": False, "int8_mask": True, "scale": 0.5},
 )  # fmt: skip
 DTYPES = ("bfloat16", "bfloat16", "float32")
-ORDER = (0, 1, 0, 0, 0, 2, 1, 2, 2)
+ORDER = (0, 1, 0, 0, 2, 1, 1)
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,7 @@ def test_numbers_that_change_back_and_forth(method: str, folder: Path, tmp_path:
         assert same(live(json.dumps(documents[number]), folder), expected[number]), number
         sizes.append(kept().size)
     assert sizes[-1] == sizes[-2]  # nothing but results comes again, and those were kept before
-    for number in (0, 1, 0):
+    for number in (0, 1):
         assert same(live(json.dumps(documents[number]), folder, keep_bytes=100_000), expected[number]), number
         assert kept().size <= 100_000
 
