@@ -7,9 +7,8 @@ whose inputs and parameters come again is kept whole. All numbers are mergekit's
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
-from unittest.mock import patch
 
 from recipes.merge.arithmetic import Angles, linear, merge_group
 from recipes.merge.kept import kept
@@ -39,14 +38,20 @@ class RepeatedWork:
         method = generalized_task_arithmetic.GeneralizedTaskArithmeticMerge
         sparsifier = Sparsifier(self._kept, self._next_vector, generalized_task_arithmetic.sparsify)
         angles = Angles(self._kept, self._next_vector, slerp.slerp)
-        with ExitStack() as stack:
-            stack.enter_context(patch.object(generalized_task_arithmetic, "sparsify", sparsifier))
-            stack.enter_context(patch.object(method, "merge_group", merge_group(method.merge_group)))
-            stack.enter_context(patch.object(slerp, "slerp", angles))
-            stack.enter_context(
-                patch.object(linear_merge, "implementation", linear(linear_merge.implementation))
-            )
+        replaced = (
+            (generalized_task_arithmetic, "sparsify", sparsifier),
+            (method, "merge_group", merge_group(method.merge_group)),
+            (slerp, "slerp", angles),
+            (linear_merge, "implementation", linear(linear_merge.implementation)),
+        )
+        originals = [(owner, name, getattr(owner, name)) for owner, name, _ in replaced]
+        try:
+            for owner, name, function in replaced:
+                setattr(owner, name, function)
             yield
+        finally:
+            for owner, name, function in originals:
+                setattr(owner, name, function)
 
     def execute(self, task: Any, arguments: dict[str, Any]) -> Any:
         """Execute a task of mergekit's plan; the result must not be changed."""
@@ -75,7 +80,7 @@ class RepeatedWork:
         return self._unchanged(task, tuple(inputs.items()), arguments)
 
     def _unchanged(self, task: Any, inputs: Hashable, arguments: dict[str, Any]) -> Any:
-        """The result, kept from the second merge on in which it has the same inputs and parameters."""
+        """The result, kept from the second merge on that has the same inputs and parameters."""
         import torch
 
         state = torch.get_rng_state() if self._random else None
