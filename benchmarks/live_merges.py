@@ -1,17 +1,19 @@
 """Live merges beside building: from the next candidate to its first answer, and candidates an hour, on one engine.
 
-    python benchmarks/live_merges.py --home DIR [--live 8] [--rounds 2] [--questions 64] [--json FILE]
+    python benchmarks/live_merges.py --home DIR [--live 4] [--built 1] [--questions 64] [--json FILE]
 
-Two sources (the demo model and its noisy copy), vLLM in bfloat16 on all cores, one process. Both sides answer the same scored
-questions; a built candidate is written by mergekit, whose process stays open, and gets an engine of its own, as in a sweep with
-`materialize: true`. The sides alternate, so that both meet the same load of the machine. The first live merge imports mergekit and
-is reported apart.
+Two sources (the demo model and its noisy copy), vLLM in bfloat16 on all cores, all sides in one run. All answer the same scored questions. A
+built candidate is written by mergekit in a new process and gets an engine in a new process, as in a sweep with `materialize: true`; "warm" is
+the same in processes that have loaded their libraries, the least that a loop of builds and engines can need. Live candidates of a method
+follow each other, as in a search. The first of a method computes what the next ones find kept, and the first of all imports mergekit: both are
+reported apart. `--change-density` searches the density too.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import random
 import shutil
@@ -20,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -29,6 +32,7 @@ from evals.engine import EngineKind, EngineSpec, EngineTuning, PathEngine, Score
 from evals.engines import installed_version, open_engine
 from recipes.demo import BASE, NOISE, ensure_demo_checkpoint
 from recipes.merge import BuildOptions, MergedWeights, MergekitProcess, build
+from recipes.merge.kept import kept
 from recipes.recipe import Recipe
 
 
@@ -43,7 +47,11 @@ class Spent(NamedTuple):
         """Both clocks."""
         this_process = psutil.Process()
         times = [process.cpu_times() for process in (this_process, *this_process.children(recursive=True))]
-        return cls(time.perf_counter(), sum(spent.user + spent.system for spent in times))
+        # Of children that ended, the parent knows the times.
+        return cls(
+            time.perf_counter(),
+            sum(t.user + t.system + t.children_user + t.children_system for t in times),
+        )
 
     def since(self) -> Spent:
         """From this moment to now."""
@@ -54,9 +62,9 @@ class Spent(NamedTuple):
 METHODS = ("linear", "slerp", "ties", "dare_ties")
 
 
-def document(method: str, weight: float) -> dict[str, Any]:
-    """A candidate: a merge of the two sources with one number to search for."""
-    parameters = {"weight": weight} | ({"density": 0.5} if "ties" in method else {})
+def document(method: str, weight: float, density: float) -> dict[str, Any]:
+    """A candidate: a merge of the two sources with one or two numbers to search for."""
+    parameters = {"weight": weight} | ({"density": density} if "ties" in method else {})
     if method == "linear":
         models = [("base", {"weight": 1 - weight}), ("other", {"weight": weight})]
         return {
@@ -70,12 +78,12 @@ def document(method: str, weight: float) -> dict[str, Any]:
     return {**data, "models": [{"model": "other", "parameters": parameters}]}
 
 
-def candidates() -> Iterator[tuple[str, Recipe]]:
-    """Candidates without end, method after method."""
-    rng = random.Random(0)
+def candidates(method: str, *, change_density: bool) -> Iterator[Recipe]:
+    """Candidates of a method without end."""
+    rng = random.Random(method)
     while True:
-        for method in METHODS:
-            yield method, Recipe.from_data(document(method, round(rng.uniform(0.1, 0.9), 4)))
+        weight, density = round(rng.uniform(0.1, 0.9), 4), round(rng.uniform(0.2, 0.8), 4)
+        yield Recipe.from_data(document(method, weight, density if change_density else 0.5))
 
 
 def questions(count: int) -> list[ScoreRequest]:
@@ -91,23 +99,40 @@ def questions(count: int) -> list[ScoreRequest]:
     ]
 
 
+def opened(checkpoint: Path, threads: int | None) -> PathEngine:
+    """An engine of a checkpoint."""
+    kind = EngineKind.VLLM
+    spec = EngineSpec(kind=kind, version=installed_version(kind), dtype="bfloat16", max_length=512)
+    return open_engine(spec, checkpoint, EngineTuning(kv_cache_gib=0.5, threads=threads))
+
+
+def answer_in_process(
+    checkpoint: Path, threads: int | None, asked: list[ScoreRequest], first_answer: Connection
+) -> None:
+    """Answer the questions in a new process, which tells when it has the first one."""
+    engine = opened(checkpoint, threads)
+    list(engine.score(asked[:1]))
+    first_answer.send(True)
+    list(engine.score(asked[1:]))
+    engine.close()
+
+
 class Sides:
     """Both ways to answer the questions with a candidate; every method returns seconds."""
 
-    def __init__(self, home: Path, asked: list[ScoreRequest]) -> None:
+    def __init__(self, home: Path, asked: list[ScoreRequest], threads: int | None) -> None:
         self._sources = {
             "base": ensure_demo_checkpoint(home, BASE),
             "other": ensure_demo_checkpoint(home, NOISE),
         }
         self._asked = asked
-        self._mergekit = MergekitProcess()
+        self._threads = threads
+        self._mergekit = MergekitProcess(threads)
         self._folder = Path(tempfile.mkdtemp(prefix="live-merges-", dir=home))
 
-    def open(self, checkpoint: Path | None = None) -> PathEngine:
-        """An engine of a checkpoint, or of the base."""
-        kind = EngineKind.VLLM
-        spec = EngineSpec(kind=kind, version=installed_version(kind), dtype="bfloat16", max_length=512)
-        return open_engine(spec, checkpoint or self._sources["base"], EngineTuning(kv_cache_gib=0.5))
+    def open(self) -> PathEngine:
+        """An engine of the base."""
+        return opened(self._sources["base"], self._threads)
 
     def live(self, engine: PathEngine, recipe: Recipe) -> list[Spent]:
         """Until the weights are loaded, until the first answer, and until all answers."""
@@ -118,15 +143,25 @@ class Sides:
         engine.load_weights(weights)
         return [begun.since(), *self._answer(engine, begun)]
 
-    def built(self, recipe: Recipe) -> list[Spent]:
+    def built(self, recipe: Recipe, *, warm: bool) -> list[Spent]:
         """Until the files are written, until the first answer, and until all answers and the engine's end."""
         out = self._folder / "built"
+        options = BuildOptions(threads=self._threads)
         begun = Spent.now()
-        build(recipe, self._sources, out, options=BuildOptions(), mergekit=self._mergekit)
+        build(recipe, self._sources, out, options=options, mergekit=self._mergekit if warm else None)
         written = begun.since()
-        engine = self.open(out)
-        first, _ = self._answer(engine, begun)
-        engine.close()
+        if warm:
+            engine = opened(out, self._threads)
+            first, _ = self._answer(engine, begun)
+            engine.close()
+        else:
+            receive, send = multiprocessing.Pipe(duplex=False)
+            arguments = out, self._threads, self._asked, send
+            process = multiprocessing.get_context("spawn").Process(target=answer_in_process, args=arguments)
+            process.start()
+            receive.recv()
+            first = begun.since()
+            process.join()
         spent = begun.since()
         shutil.rmtree(out)
         return [written, first, spent]
@@ -134,7 +169,7 @@ class Sides:
     def _answer(self, engine: PathEngine, begun: Spent) -> tuple[Spent, Spent]:
         list(engine.score(self._asked[:1]))
         first = begun.since()
-        list(engine.score(self._asked))
+        list(engine.score(self._asked[1:]))
         return first, begun.since()
 
     def close(self) -> None:
@@ -149,7 +184,7 @@ def report(name: str, spent: list[Spent]) -> None:
     print(f"{name}: {marks}", file=sys.stderr, flush=True)
 
 
-def medians(rows: list[list[Spent]]) -> dict[str, list[float]]:
+def medians(rows: list[list[Spent]]) -> dict[str, Any]:
     """The medians of both clocks at each mark, in seconds."""
     marks = list(zip(*rows, strict=True))
     return {
@@ -158,47 +193,63 @@ def medians(rows: list[list[Spent]]) -> dict[str, list[float]]:
     }
 
 
+Rows = dict[str, list[list[Spent]]]
+SIDES = ("built", "built warm", "first live", "live")
+
+
+def measured(sides: Sides, options: argparse.Namespace) -> dict[str, Rows]:
+    """Candidates of each method, by how they are evaluated."""
+    rows: dict[str, Rows] = {side: {method: [] for method in METHODS} for side in SIDES}
+    streams = {method: candidates(method, change_density=options.change_density) for method in METHODS}
+
+    def note(side: str, method: str, spent: list[Spent]) -> None:
+        rows[side][method].append(spent)
+        report(f"{side} {method}", spent)
+
+    for method, stream in streams.items():
+        for _ in range(options.built):
+            note("built", method, sides.built(next(stream), warm=False))
+    sides.built(next(streams["linear"]), warm=True)  # loads the libraries
+    for method, stream in streams.items():
+        for _ in range(options.built):
+            note("built warm", method, sides.built(next(stream), warm=True))
+    engine = sides.open()
+    list(engine.score(questions(options.questions)))
+    for method, stream in streams.items():
+        for number in range(options.live + 1):
+            note("live" if number else "first live", method, sides.live(engine, next(stream)))
+    engine.close()
+    return rows
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--home", type=Path, required=True)
-    parser.add_argument("--live", type=int, default=8, help="live candidates per round")
-    parser.add_argument("--rounds", type=int, default=2, help="rounds, each with one built candidate")
+    parser.add_argument("--live", type=int, default=4, help="live candidates of each method after its first")
+    parser.add_argument("--built", type=int, default=1, help="built candidates of each method")
     parser.add_argument("--questions", type=int, default=64)
+    parser.add_argument("--threads", type=int, help="threads of both sides; by default one for each core")
+    parser.add_argument("--change-density", action="store_true", help="another density for each candidate")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    sides, stream = Sides(options.home, questions(options.questions)), candidates()
-    rows: dict[str, list[list[Spent]]] = {"built": [], **{method: [] for method in METHODS}}
-    first_merge: list[Spent] | None = None
-    for _ in range(options.rounds):
-        method, recipe = next(stream)
-        rows["built"].append(sides.built(recipe))
-        report(f"built {method}", rows["built"][-1])
-        engine = sides.open()
-        list(engine.score(questions(options.questions)))
-        for _ in range(options.live):
-            method, recipe = next(stream)
-            spent = sides.live(engine, recipe)
-            report(f"live {method}", spent)
-            if first_merge is None:
-                first_merge = spent
-            else:
-                rows[method].append(spent)
-        engine.close()
+    sides = Sides(options.home, questions(options.questions), options.threads)
+    rows = measured(sides, options)
     sides.close()
-    live, built = medians([row for method in METHODS for row in rows[method]]), medians(rows["built"])
+    methods = {}
+    for method in METHODS:
+        row: dict[str, Any] = {side: medians(rows[side][method]) for side in SIDES if rows[side][method]}
+        for side, values in row.items():
+            values["an hour"] = round(3600 / values["seconds"][2])
+            if side.startswith("built") and "live" in row:
+                values["live against it"] = round(values["seconds"][2] / row["live"]["seconds"][2], 1)
+        methods[method] = row
     result = {
         "marks": ["loaded or written", "first answer", "all answers"],
-        "medians": {name: medians(found) for name, found in rows.items() if found} | {"live": live},
-        "first live merge of the process": medians([first_merge or []]),
-        "candidates an hour": {
-            "live": round(3600 / live["seconds"][2]),
-            "built": round(3600 / built["seconds"][2]),
-        },
-        "ratio": {clock: round(built[clock][2] / live[clock][2], 1) for clock in live},
-        "number": {name: len(found) for name, found in rows.items()},
+        "methods": methods,
+        "kept MiB": kept().size >> 20,
         "load_1min": os.getloadavg()[0],
     }
     text = json.dumps(result, indent=1)

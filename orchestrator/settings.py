@@ -7,7 +7,8 @@
 | MERGEBOARD_DATASETS    | a mirror of the hub's data sets, laid out as the hub's            |
 | HF_TOKEN               | for gated repositories; never written down anywhere               |
 | RAY_ADDRESS            | the cluster; one is started on this machine where there is none   |
-| MERGEBOARD_MERGE_MEMORY_GIB | memory for the earlier stages of a live merge; a quarter of a node's by default |
+| MERGEBOARD_MERGE_MEMORY_GIB | memory for the earlier stages of a live merge, a quarter of a node's by default; and, in each |
+|                        | worker, for what following merges need again, an eighth by default |
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ class Settings(Frozen):
     ray_address: str | None = Field(description="Ray cluster to use, or null to start one on this machine.")
     merge_memory_bytes: int | None = Field(
         default=None,
-        description="Memory for the results of earlier stages of a live merge, in bytes; null is a share of a node's.",
+        description="Memory for the results of earlier stages of a live merge, and in each worker for what following merges need "
+        "again, in bytes; null is a share of a node's.",
     )
 
     @classmethod
@@ -92,6 +94,10 @@ class WorkerContext(Frozen):
 
     home: str = Field(description="MERGEBOARD_HOME, the same on every node.")
     datasets: str | None = Field(description="Mirror of the hub's data sets, or null.")
+    merge_memory_bytes: int | None = Field(
+        default=None,
+        description="Memory for what following merges need again; null is a share of the node's.",
+    )
 
     @property
     def home_path(self) -> Path:

@@ -56,7 +56,9 @@ class RayExecutor:
     ) -> None:
         self._settings = settings
         self._context = WorkerContext(
-            home=str(settings.home), datasets=str(settings.datasets) if settings.datasets else None
+            home=str(settings.home),
+            datasets=str(settings.datasets) if settings.datasets else None,
+            merge_memory_bytes=settings.merge_memory_bytes,
         )
         self._floor = Floor(facts)
         self._needs = dict(needs or {})

@@ -22,6 +22,7 @@ from recipes.config_facts import LAYER_COUNT_KEYS, TEXT_CONFIG_KEYS
 from recipes.errors import RecipeError
 from recipes.layer_config import layers_differ
 from recipes.merge.stage_inputs import StageSize, stage_sizes
+from recipes.merge.vocabulary import TOKENIZER_FILES, token_count, vocabulary_obstacle
 from recipes.outside_file import parse_json
 from recipes.recipe import ModelRef, Recipe, Stage
 from recipes.recipe.stage import DEFAULT_MODULE
@@ -73,6 +74,7 @@ class LiveMerges:
         self._hosts = hosts
         self._home = settings.home
         self._digests: dict[tuple[str, str], str | None] = {}
+        self._tokens: dict[str, int | None] = {}
         self._compiled = any(engine.execution is ExecutionMode.COMPILED for engine in sweep.engines)
         self._code = sweep.trust_remote_code
         workers = max(engine.tensor_parallel or 1 for engine in sweep.engines)
@@ -103,7 +105,7 @@ class LiveMerges:
         if recipe.adapters:
             yield "it merges LoRA adapters, which mergekit needs files for"
         for stage in recipe.ordered:
-            yield from _stage_problems(stage)
+            yield from _stage_problems(stage, facts)
         for name, source in facts.items():
             if source.config.quantized:
                 yield f"the weights of {name} are quantised"
@@ -140,6 +142,8 @@ class LiveMerges:
         donor = pins[str(_donor(recipe))]
         if donor.weights_digest != host.source.weights_digest:
             yield from self._other_files(donor, host)
+        if any(stage.tokenizer for stage in recipe.ordered):
+            yield from self._other_vocabulary(recipe, pins, host)
         if any(_moves_layers(stage, facts) for stage in recipe.ordered):
             yield from self._mixed_layers(host)
 
@@ -151,6 +155,23 @@ class LiveMerges:
         for file in COPIED_FILES:
             if self._digest(donor, file) != self._digest(host.source, file):
                 yield f"its {file} comes from {donor.reference}, which differs from that of {host.source.reference}"
+
+    def _other_vocabulary(
+        self, recipe: Recipe, pins: Mapping[str, PinnedSource], host: LiveHost
+    ) -> Iterator[str]:
+        """What makes the vocabulary of a recipe that sets a tokenizer, or its order, another than the engine's."""
+        where = host.source.reference
+        for source in recipe.sources:
+            pin = pins[str(source)]
+            if any(self._digest(pin, file) != self._digest(host.source, file) for file in TOKENIZER_FILES):
+                yield f"it sets a tokenizer, and that of {source} differs from that of {where}"
+        if where not in self._tokens:
+            self._tokens[where] = token_count(self._file(host.source, "tokenizer.json") or b"")
+        if self._tokens[where] != host.facts.config.vocab_size:
+            yield (
+                f"it sets a tokenizer, and the embedding of {where} has {host.facts.config.vocab_size} rows for "
+                f"{self._tokens[where] or 'an unknown number of'} tokens"
+            )
 
     def _mixed_layers(self, host: LiveHost) -> Iterator[str]:
         try:
@@ -179,14 +200,17 @@ class LiveMerges:
         return read_small_file(parse(source.reference, None), file, home=self._home)
 
 
-def _stage_problems(stage: Stage) -> Iterator[str]:
-    """What keeps a stage from running live."""
+def _stage_problems(stage: Stage, facts: Mapping[str, SourceFacts]) -> Iterator[str]:
+    """What keeps a stage from running live in any engine."""
     if len(stage.modules) != 1 or stage.modules[0].name != DEFAULT_MODULE:
         yield "it names the modules of a checkpoint of several parts"
     if stage.tokenizer is not None:
-        yield (
-            "it sets a tokenizer, which the build writes (leave `tokenizer` and `tokenizer_source` out if all sources have the base's)"
-        )
+        names = {str(ref.source) for ref in stage.refs()}
+        obstacle = vocabulary_obstacle(stage, [facts[name].dtype for name in names & facts.keys()])
+        if not names <= facts.keys():
+            yield "it sets a tokenizer for the results of earlier stages, whose tokenizers the build writes"
+        elif obstacle is not None:
+            yield obstacle
     if stage.chat_template is not None:
         yield "it sets a chat template, which the build writes"
     if any(ref.architecture for ref in stage.refs()):

@@ -67,6 +67,7 @@ class Inputs:
             ),
             seed=job.seed,
             trust_remote_code=job.trust_remote_code,
+            keep_bytes=self._context.merge_memory_bytes,
         )
 
     def require_planned(self, job: EvalJob, mirror: Path | None) -> None:

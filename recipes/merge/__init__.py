@@ -2,9 +2,14 @@
 
 build             builds a recipe, stage by stage, into one checkpoint directory
 process           client of the mergekit process: requests, progress, failures
-mergekit_worker   the mergekit process
+mergekit_worker   the mergekit process; with the modules of live merges the only one that imports mergekit
 live              live merges: the tensors of the build, without files
-mergekit_tensors  mergekit in this process, for live merges; with mergekit_worker the only module that imports mergekit
+mergekit_tensors  mergekit in this process, for live merges
+repeated_work     what live merges of one search would compute again and again
+sparsification    masks of task vectors from kept orders and draws
+arithmetic        three of mergekit's kernels in fewer passes
+vocabulary        whether a stage that sets a tokenizer keeps its sources' vocabulary
+kept              tensors that live merges keep, bounded in bytes
 source_pool       open weight files, shared by all live merges of a process
 stage_inputs      what the stages of a recipe read: directories, checkpoints, documents
 """

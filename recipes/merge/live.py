@@ -12,10 +12,12 @@ from pydantic import Field
 from recipes.checkpoint import Checkpoint
 from recipes.config_facts import ConfigFacts, read_config
 from recipes.errors import BuildError
+from recipes.merge.kept import bytes_to_keep, kept
 from recipes.merge.mergekit_tensors import NamedTensors, dtype_name, stage_tensors
 from recipes.merge.mergekit_worker import MergeRequest
 from recipes.merge.source_pool import SourcePool, TensorLoader
 from recipes.merge.stage_inputs import StageInputs, write_settings
+from recipes.merge.vocabulary import keeps_vocabulary
 from recipes.recipe import Recipe, Stage
 from recipes.relayer import SHARD_BYTES, copied_tensors, passthrough_config, write_json
 from recipes.tensor_file import Frozen, Tensor
@@ -32,6 +34,10 @@ class MergedWeights(Frozen):
     sources: tuple[tuple[str, Path], ...] = Field(description="Sources by name, with their directories.")
     seed: int = Field(default=0, description="Seed of merge methods that draw random numbers.")
     trust_remote_code: bool = Field(default=False, description="Whether code from a source may run.")
+    keep_bytes: int | None = Field(
+        default=None,
+        description="Memory in each process for what the next merges need again, in bytes; null is a share of the machine's.",
+    )
 
     def tensors(self) -> NamedTensors:
         """Names and tensors on the CPU, computed one by one while iterated. Raises BuildError and CheckpointError.
@@ -70,6 +76,7 @@ class _Merge:
 
     def tensors(self) -> NamedTensors:
         """The tensors of the last stage."""
+        kept().begin(bytes_to_keep(self._weights.keep_bytes))
         *earlier, last = self._inputs.recipe.ordered
         if not earlier:
             yield from self._stage(last, None)
@@ -121,6 +128,8 @@ class _Merge:
 
     def _computed(self, stage: Stage, directory: Path | None) -> NamedTensors:
         settings = self._inputs.layer_settings(stage)
+        if stage.tokenizer is not None and self._keeps_vocabulary(stage):
+            stage = stage.model_copy(update={"tokenizer": None})
         request = MergeRequest(
             document=self._inputs.document(stage),
             layer_settings=settings,
@@ -135,6 +144,13 @@ class _Merge:
         yield from stage_tensors(request, loaders, random=stage.method_spec.random)
         if directory is not None:
             write_settings(directory / "config.json", settings)
+
+    def _keeps_vocabulary(self, stage: Stage) -> bool:
+        """Whether the stage's tokenizer moves no row of an embedding; mergekit would copy every row in Python."""
+        checkpoints = {self._inputs.directory(ref): self._inputs.checkpoint(ref) for ref in stage.refs()}
+        sizes = {path: checkpoint.config.vocab_size for path, checkpoint in checkpoints.items()}
+        dtypes = [tensor.dtype for checkpoint in checkpoints.values() for tensor in checkpoint.tensors]
+        return keeps_vocabulary(stage, sizes, dtypes)
 
     def _loader(self, directory: Path) -> TensorLoader:
         result = self._results.get(directory)

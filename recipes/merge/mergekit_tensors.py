@@ -5,11 +5,12 @@ The plan, its order and its tasks are those of a build; the writer at its end ha
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Hashable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from recipes.errors import BuildError
 from recipes.merge.mergekit_worker import OUT_CONFIG, MergeRequest, ordered_configuration, with_layer_settings
+from recipes.merge.repeated_work import RepeatedWork
 from recipes.merge.source_pool import TensorLoader
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def stage_tensors(
     """
     import torch
 
-    tensors = _tensors(request, loaders)
+    tensors = _tensors(request, loaders, random=random)
     if not random:
         yield from tensors
         return
@@ -48,15 +49,15 @@ def stage_tensors(
         yield named
 
 
-def _tensors(request: MergeRequest, loaders: Mapping[str, TensorLoader]) -> NamedTensors:
+def _tensors(request: MergeRequest, loaders: Mapping[str, TensorLoader], *, random: bool) -> NamedTensors:
     try:
-        yield from _planned(request, loaders)
+        yield from _planned(request, loaders, random=random)
     except (RuntimeError, ValueError, KeyError, TypeError, AssertionError, NotImplementedError) as error:
         reason = " ".join(str(error).split())[:500] or type(error).__name__
         raise BuildError(f"mergekit could not merge: {reason.rstrip('.')}.") from error
 
 
-def _planned(request: MergeRequest, loaders: Mapping[str, TensorLoader]) -> NamedTensors:
+def _planned(request: MergeRequest, loaders: Mapping[str, TensorLoader], *, random: bool) -> NamedTensors:
     from mergekit import merge
     from mergekit.architecture import get_architecture_info
     from mergekit.graph import Executor
@@ -86,16 +87,24 @@ def _planned(request: MergeRequest, loaders: Mapping[str, TensorLoader]) -> Name
     targets = planner.plan_to_disk(out_path=request.out)
     schedule = Executor(targets=targets).schedule
     writer = _HandOver()
+    work = RepeatedWork(lambda load: _identity(load, loaders), random=random)
     original, tasks.TensorWriter = tasks.TensorWriter, lambda *_arguments, **_options: writer
     try:
-        for _ in _steps(schedule):
-            yield from writer.take()
+        with work.installed():
+            for _ in _steps(schedule, work):
+                yield from writer.take()
     finally:
         tasks.TensorWriter = original
         cache.loaders.clear()
 
 
-def _steps(schedule: Any) -> Iterator[None]:
+def _identity(load: Any, loaders: Mapping[str, TensorLoader]) -> Hashable | None:
+    """What identifies the numbers that a task of mergekit loads; None if nothing does."""
+    identity = loaders[str(load.model.model.path)].identity
+    return None if identity is None else (identity, load.tensor, load.dtype)
+
+
+def _steps(schedule: Any, work: RepeatedWork) -> Iterator[None]:
     """Run the tasks of mergekit's schedule in its order, as its executor does on a CPU; yields after each.
 
     The executor looks at every value after every task to find those that are not needed any more, half of the time of a small
@@ -107,7 +116,7 @@ def _steps(schedule: Any) -> Iterator[None]:
     values: dict[Any, Any] = {}
     for number, handle in enumerate(schedule.tasks):
         arguments = {name: values[needed] for name, needed in handle.arguments().items()}
-        values[handle] = handle.task().execute(**arguments)
+        values[handle] = work.execute(handle.task(), arguments)
         del arguments
         yield
         for old in expired.get(number, ()):

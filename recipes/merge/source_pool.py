@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +27,15 @@ FileState = tuple[int, int, int, int]
 class TensorLoader:
     """Named tensors with the interface of mergekit's `LazyTensorLoader`; `read` maps a name to its tensor."""
 
-    def __init__(self, names: Mapping[str, str], read: Callable[[str], torch.Tensor]) -> None:
+    def __init__(
+        self,
+        names: Mapping[str, str],
+        read: Callable[[str], torch.Tensor],
+        identity: Hashable | None = None,
+    ) -> None:
         self.index = _Index(names)
+        self.identity = identity
+        """Identifies the tensors in this process; None if nothing does."""
         self._read = read
 
     @classmethod
@@ -76,7 +83,7 @@ class SourcePool:
         state = tuple(_state(directory / file) for file in files)
         entry = self._open.get(directory)
         if entry is None or entry[0] != state:
-            entry = state, _open(directory, files)
+            entry = state, _open(directory, files, identity=(directory, state))
             self._open[directory] = entry
         self._open.move_to_end(directory)
         while len(self._open) > _MOST_OPEN:
@@ -84,7 +91,7 @@ class SourcePool:
         return entry[1]
 
 
-def _open(directory: Path, files: Iterable[str]) -> TensorLoader:
+def _open(directory: Path, files: Iterable[str], identity: Hashable) -> TensorLoader:
     from safetensors import safe_open
 
     names = {tensor.name: file for file in files for tensor in read_header(directory, file)}
@@ -94,7 +101,7 @@ def _open(directory: Path, files: Iterable[str]) -> TensorLoader:
         tensor: torch.Tensor = handles[names[name]].get_tensor(name)
         return tensor
 
-    return TensorLoader(names, read)
+    return TensorLoader(names, read, identity)
 
 
 def _state(path: Path) -> FileState:

@@ -9,10 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
+from transformers import AutoTokenizer
 
 from recipes.errors import BuildError
-from recipes.merge import MergedWeights
+from recipes.merge import BuildOptions, MergedWeights, build
 from recipes.merge.live import pool
+from recipes.merge.stage_inputs import StageInputs
+from recipes.merge.vocabulary import keeps_vocabulary
 from recipes.recipe import Recipe
 from tests.support.merge_recipes import SOURCES, STAGES, method_recipe, sources_in
 from tests.support.tiny_checkpoints import tiny_checkpoint
@@ -104,3 +108,26 @@ def test_what_fails_says_so_in_one_sentence_and_the_next_merge_works(folder: Pat
     with pytest.raises(BuildError, match="needs files"):
         dict(live(json.dumps(adapter), folder).tensors())
     assert len(dict(weights.tensors())) > 30
+
+
+@pytest.mark.parametrize("method", ["slerp", "dare_ties"])
+@pytest.mark.parametrize("rows", [None, 1000], ids=["fits", "rows without tokens"])
+def test_a_tokenizer_that_is_set(method: str, rows: int | None, folder: Path, tmp_path: Path) -> None:
+    """The built artifact's tensors, whether or not mergekit moves rows; its tokenizer reads texts as the base's does."""
+    for seed, source in enumerate(SOURCES):
+        tokens = len(json.loads((folder / source / "tokenizer.json").read_text())["model"]["vocab"])
+        tiny_checkpoint(tmp_path / source, layers=1, seed=seed, vocabulary=rows or tokens)
+    text = json.dumps(json.loads(method_recipe(method)) | {"tokenizer_source": "union"})
+    tensors = {name: tensor.clone() for name, tensor in live(text, tmp_path).tensors()}
+    build(
+        Recipe.parse(text), sources_in(tmp_path), tmp_path / "out", options=BuildOptions(seed=SEED, threads=1)
+    )
+    assert same(tensors, load_file(tmp_path / "out/model.safetensors"))
+    inputs = StageInputs(Recipe.parse(text), sources_in(tmp_path), allow_pickles=False)
+    (stage,) = inputs.recipe.ordered
+    sizes = {inputs.directory(ref): inputs.checkpoint(ref).config.vocab_size for ref in stage.refs()}
+    assert keeps_vocabulary(stage, sizes, ["BF16"]) == (method == "slerp" and rows is None)
+    ours, theirs = (AutoTokenizer.from_pretrained(tmp_path / name) for name in ("org/base", "out"))
+    for sample in ("The quick brown fox", " (A) 12\n\n<|im_start|>user", "\u00e4\u4e2d"):
+        assert ours(sample).input_ids == theirs(sample).input_ids
+    assert ours.chat_template == theirs.chat_template

@@ -26,7 +26,9 @@ class InProcess:
     """An executor with one engine, which answers when it is waited for."""
 
     def __init__(self, settings: Settings, facts: object = None, **placement: object) -> None:
-        self._context = WorkerContext(home=str(settings.home), datasets=None)
+        self._context = WorkerContext(
+            home=str(settings.home), datasets=None, merge_memory_bytes=settings.merge_memory_bytes
+        )
         self._host = EngineHost(self._context)
         self._waiting: list[tuple[Task, ...]] = []
         self.batches: list[int] = []

@@ -104,7 +104,11 @@ def test_stages_run_live_where_their_results_fit(
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"tokenizer_source": "union"}, "it sets a tokenizer"),
+        ({"tokenizer": {"source": "base", "pad_to_multiple_of": 1000}}, "it changes the vocabulary"),
+        (
+            {"merge_method": "dare_linear", "tokenizer_source": "base", "base_model": "org/base"},
+            "in another order",
+        ),
         ({"chat_template": "chatml"}, "it sets a chat template"),
         ({"models": [{"model": "org/one+org/two", "parameters": {"weight": 1}}]}, "LoRA adapters"),
     ],
@@ -115,6 +119,32 @@ def test_what_the_recipe_sets(folder: Path, home: Path, change: dict[str, Any], 
         for name in ("config.json", "model.safetensors"):
             (folder / "org/two" / name).unlink()
     assert expected in reason(planned(folder, LINEAR | change))
+
+
+def token_rows(checkpoint: Path) -> int:
+    """Number of tokens of its tokenizer."""
+    return len(json.loads((checkpoint / "tokenizer.json").read_text())["model"]["vocab"])
+
+
+@pytest.mark.parametrize("rule", ["base", "union", {"source": {"model": "org/two"}}], ids=str)
+def test_a_tokenizer_that_all_sources_have_is_no_obstacle(folder: Path, home: Path, rule: Any) -> None:
+    for source in SOURCES:
+        tiny_checkpoint(folder / source, seed=len(source), vocabulary=token_rows(folder / source))
+    recipe = SLERP | ({"tokenizer_source": rule} if isinstance(rule, str) else {"tokenizer": rule})
+    assert reason(planned(folder, recipe)) == ""
+    edit(folder / "org/one", "tokenizer_config.json", model_max_length=77)
+    assert "org/one differs from that of" in reason(planned(folder, recipe))
+    shutil.copy(folder / "org/base/tokenizer_config.json", folder / "org/one")
+    jobs = [{p.job.digest for p in planned(folder, recipe, **s).evals} for s in ({}, {"materialize": True})]
+    assert jobs[0] == jobs[1]
+
+
+def test_an_embedding_has_one_row_for_each_token(folder: Path, home: Path) -> None:
+    for source in SOURCES:
+        tiny_checkpoint(folder / source, vocabulary=2 * token_rows(folder / source))
+    assert "rows for" in reason(planned(folder, SLERP | {"tokenizer_source": "base"}))
+    stages = [{**TWO_STAGES[0], "tokenizer_source": "base"}, {**TWO_STAGES[1], "tokenizer_source": "base"}]
+    assert "results of earlier stages" in reason(planned(folder, stages))
 
 
 def edit(checkpoint: Path, file: str, **values: Any) -> None:

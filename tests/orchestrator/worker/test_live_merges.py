@@ -140,6 +140,13 @@ def test_after_an_error_the_next_job_runs_on_whole_weights(
     host.close()
 
 
+def test_the_bound_of_what_merges_keep_reaches_them(folder: Path, home: Path) -> None:
+    merge = next(p.job for p in planned(folder).evals if p.candidate == "slerp")
+    assert merge.live_merge is not None
+    inputs = Inputs(WorkerContext(home=str(home), datasets=None, merge_memory_bytes=1 << 20))
+    assert inputs.merged(merge.live_merge, merge.weights_digest).keep_bytes == 1 << 20
+
+
 def test_a_source_that_changed_is_no_merge_of_the_plan(tmp_path: Path, home: Path) -> None:
     folder = sources_of_family(tmp_path, "llama")
     plan = planned(folder)
