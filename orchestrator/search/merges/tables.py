@@ -8,10 +8,11 @@ from rich.console import Console
 from rich.table import Table
 
 from evals.probes import Finding
-from orchestrator.charts.merge_data import short
+from orchestrator.charts.merge_data import parameter_label
 from orchestrator.display.format import p_value
 from orchestrator.display.text_safety import Terminal, line
-from orchestrator.store.merge_report import ConfirmedMerge, SearchView
+from orchestrator.search.merges.fitted_table import TableColumn, fitted_table
+from orchestrator.store.merge_report import SearchView
 from orchestrator.store.trial_records import Arm, TrialRecord, TrialState
 
 WIDTH = 140
@@ -21,12 +22,19 @@ _WORDS = {
     Finding.NOT_CONFIRMED: "not confirmed",
     Finding.WORSE: "worse ▼",
 }
-_MOST_SHOWN = 6
+_PARAMETERS_KEEP = 6
+"""Most parameters that are shown; they are left out before the objectives."""
 
 
 def print_merge_search(view: SearchView, console: Console, rows: int = 10) -> None:
     """Print all tables with the verdict below."""
-    for table in (values_table(view, rows), methods_table(view), confirmation_table(view), suite_table(view)):
+    width = console.width
+    for table in (
+        values_table(view, rows, width),
+        methods_table(view),
+        confirmation_table(view, width),
+        suite_table(view),
+    ):
         if table is not None:
             console.print(table)
             console.print()
@@ -52,29 +60,35 @@ def merge_search_text(view: SearchView, rows: int = 20) -> str:
     return "\n".join(text.rstrip() for text in buffer.getvalue().splitlines()) + "\n"
 
 
-def values_table(view: SearchView, rows: int) -> Table:
+def values_table(view: SearchView, rows: int, width: int = WIDTH) -> Table:
     """Base, parents, plain average and the best merges on the search set."""
-    report = view.report
-    table = _table(
-        f"Search set: references, and the best of {len(view.trials):,} merges (best by luck as well)"
-    )
-    table.add_column("", no_wrap=True, overflow="ellipsis", max_width=34)
-    table.add_column("by", no_wrap=True)
-    for objective in report.objectives:
-        table.add_column(objective.name.removesuffix("-scored"), justify="right", no_wrap=True)
-    if len(report.objectives) > 1:
-        table.add_column("together", justify="right")
-    names = [parameter.name for parameter in report.parameters]
-    for name in names[:_MOST_SHOWN]:
-        table.add_column(short(name, names), justify="right", no_wrap=True, overflow="ellipsis", max_width=16)
-    blank = [""] * min(len(names), _MOST_SHOWN)
-    for reference in report.references:
-        kind = "parent" if reference.is_parent else ""
-        table.add_row(reference.name, kind, *_values(view, reference.objectives), *blank)
-    for trial in best_trials(view)[:rows]:
-        shown = [_number(trial.parameters[name]) for name in names[:_MOST_SHOWN]]
-        table.add_row(trial.candidate, str(trial.arm), *_values(view, trial.objectives), *shown)
-    return table
+    report, best = view.report, best_trials(view)[:rows]
+    names = [*(r.name for r in report.references), *(t.candidate for t in best)]
+    kinds = [*("parent" if r.is_parent else "" for r in report.references), *(str(t.arm) for t in best)]
+    objectives = [*(r.objectives for r in report.references), *(t.objectives for t in best)]
+    values = [_values(view, each) for each in objectives]
+    headers = [objective.name.removesuffix("-scored") for objective in report.objectives]
+    headers += ["together"] if len(headers) > 1 else []
+    columns = [
+        TableColumn("", names, "left", most=34),
+        TableColumn("by", kinds, "left", keep=_PARAMETERS_KEEP + 1),
+    ]
+    columns += [
+        TableColumn(header, cells, keep=2 * _PARAMETERS_KEEP)
+        for header, cells in zip(headers, zip(*values, strict=True), strict=True)
+    ]
+    blank = [""] * len(report.references)
+    columns += [
+        TableColumn(
+            parameter_label(view, parameter.name),
+            [*blank, *(_number(trial.parameters[parameter.name]) for trial in best)],
+            keep=_PARAMETERS_KEEP - place,
+            most=16,
+        )
+        for place, parameter in enumerate(report.parameters[:_PARAMETERS_KEEP])
+    ]
+    title = f"Search set: references, and the best of {len(view.trials):,} merges (best by luck as well)"
+    return fitted_table(title, columns, width)
 
 
 def methods_table(view: SearchView) -> Table | None:
@@ -101,26 +115,31 @@ def methods_table(view: SearchView) -> Table | None:
     return table
 
 
-def confirmation_table(view: SearchView) -> Table | None:
+def confirmation_table(view: SearchView, width: int = WIDTH) -> Table | None:
     """The best merges on other questions, against the better parent and the plain average."""
     c, parent = view.report.confirmation, view.report.better_parent
     if c is None or parent is None:
         return None
     average = next((r.name for r in view.report.references if not r.is_parent and r.confirmed), None)
-    table = _table(
-        f"Confirmation on {c.n_questions} other questions: difference to the better parent, {parent.name}"
-    )
-    table.add_column("merge", no_wrap=True)
-    for name in ("by", "search Δ", "expected Δ", "confirmed Δ", "95 % interval", "p, all parents", "p Holm"):
-        table.add_column(name, justify="left" if name == "by" else "right", no_wrap=True)
-    table.add_column(f"p x {c.n_tried:,}", justify="right", no_wrap=True)
+    gains = [merge.gains[parent.name] for merge in c.merges]
+    intervals = [f"{gain.interval.low:+z.4f} … {gain.interval.high:+z.4f}" for gain in gains]
+    columns = [
+        TableColumn("merge", [f"trial {merge.number}" for merge in c.merges], "left"),
+        TableColumn("by", [str(merge.arm) for merge in c.merges], "left", keep=9),
+        TableColumn("search Δ", [f"{merge.search.delta:+z.4f}" for merge in c.merges], keep=6),
+        TableColumn("expected Δ", [f"{merge.expected:+z.4f}" for merge in c.merges], keep=2),
+        TableColumn("confirmed Δ", [f"{gain.delta:+z.4f}" for gain in gains], keep=10),
+        TableColumn("95 % interval", intervals, keep=8),
+        TableColumn("p, all parents", [p_value(merge.p) for merge in c.merges], keep=3),
+        TableColumn("p Holm", [p_value(merge.p_confirmed) for merge in c.merges], keep=1),
+        TableColumn(f"p x {c.n_tried:,}", [p_value(merge.p_tried) for merge in c.merges], keep=7),
+    ]
     if average is not None:
-        table.add_column("Δ to the average", justify="right")
-    table.add_column("finding", no_wrap=True)
-    for merge in c.merges:
-        beyond = [] if average is None else [f"{merge.gains[average].delta:+z.4f}"]
-        table.add_row(*_confirmed(merge, parent.name), *beyond, _WORDS[merge.finding])
-    return table
+        beyond = [f"{merge.gains[average].delta:+z.4f}" for merge in c.merges]
+        columns.append(TableColumn("Δ to the average", beyond, keep=5))
+    columns.append(TableColumn("finding", [_WORDS[merge.finding] for merge in c.merges], "left", keep=11))
+    title = f"Confirmation on {c.n_questions} other questions: difference to the better parent, {parent.name}"
+    return fitted_table(title, columns, width)
 
 
 def suite_table(view: SearchView) -> Table | None:
@@ -146,21 +165,6 @@ def best_trials(view: SearchView) -> list[TrialRecord]:
     """Complete trials of all methods, the largest weighted mean first."""
     complete = [trial for trial in view.trials if trial.objectives is not None]
     return sorted(complete, key=lambda trial: -(view.value(trial) or 0.0))
-
-
-def _confirmed(merge: ConfirmedMerge, parent: str) -> list[str]:
-    gain = merge.gains[parent]
-    return [
-        f"trial {merge.number}",
-        str(merge.arm),
-        f"{merge.search.delta:+z.4f}",
-        f"{merge.expected:+z.4f}",
-        f"{gain.delta:+z.4f}",
-        f"{gain.interval.low:+z.4f} … {gain.interval.high:+z.4f}",
-        p_value(merge.p),
-        p_value(merge.p_confirmed),
-        p_value(merge.p_tried),
-    ]
 
 
 def _below(view: SearchView) -> str:
