@@ -92,10 +92,10 @@ def test_evolution_finds_a_planted_optimum(seed: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("sampler", "evaluations"), [("cma-es", 150), ("tpe", 150), ("gp", 60)])
-def test_a_planted_optimum_is_found_in_20_of_20_seeds(sampler: str, evaluations: int) -> None:
-    """A Gaussian process takes a quarter of a second a proposal, and gets fewer of them."""
-    errors = [error_of(sampler, seed, evaluations=evaluations) for seed in range(20)]
+@pytest.mark.parametrize("sampler", ["cma-es", "tpe", "gp"])
+def test_a_planted_optimum_is_found_in_20_of_20_seeds(sampler: str) -> None:
+    """With a Gaussian process some four minutes."""
+    errors = [error_of(sampler, seed) for seed in range(20)]
     print(f"\n{sampler}: largest error {max(errors):.4f}, {sum(e < 0.05 for e in errors)} of 20 below 0.05")
     assert max(errors) < 0.05
 
