@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from evals.probes import Finding
+from evals.stats import Delta
 from orchestrator.charts.merge_data import parameter_label
 from orchestrator.display.format import p_value
 from orchestrator.display.text_safety import Terminal, line
@@ -33,7 +34,7 @@ def print_merge_search(view: SearchView, console: Console, rows: int = 10) -> No
         values_table(view, rows, width),
         methods_table(view),
         confirmation_table(view, width),
-        suite_table(view),
+        suite_table(view, width),
     ):
         if table is not None:
             console.print(table)
@@ -142,23 +143,24 @@ def confirmation_table(view: SearchView, width: int = WIDTH) -> Table | None:
     return fitted_table(title, columns, width)
 
 
-def suite_table(view: SearchView) -> Table | None:
+def suite_table(view: SearchView, width: int = WIDTH) -> Table | None:
     """The better half and the references on the benchmarks; None if none were run."""
     c = view.report.confirmation
     names = list(dict.fromkeys(name for row in c.benchmarks.values() for name in row)) if c else []
     if c is None or not names:
         return None
-    table = _table(f"{c.suite}: Δ points to the base (p, not corrected)")
-    table.add_column("", no_wrap=True, overflow="ellipsis", max_width=30)
-    for name in names:
-        table.add_column(name, justify="right", no_wrap=True)
-    for candidate, deltas in c.benchmarks.items():
-        cells = [
-            f"{deltas[name].delta_points:+z.2f} ({p_value(deltas[name].p)})" if name in deltas else "–"
-            for name in names
-        ]
-        table.add_row(candidate, *cells)
-    return table
+    candidates, deltas = list(c.benchmarks), list(c.benchmarks.values())
+
+    def table_of(*, with_p: bool) -> Table:
+        columns = [TableColumn("", candidates, "left", most=30)]
+        for name in names:
+            cells = [_delta(row.get(name), with_p=with_p) for row in deltas]
+            columns.append(TableColumn(name, cells))
+        p = " (p, not corrected)" if with_p else "; in a wider terminal also p"
+        return fitted_table(f"{c.suite}: Δ points to the base{p}", columns, width)
+
+    table = table_of(with_p=True)
+    return table_of(with_p=False) if table.caption else table
 
 
 def best_trials(view: SearchView) -> list[TrialRecord]:
@@ -187,6 +189,12 @@ def _values(view: SearchView, values: tuple[float, ...] | None) -> list[str]:
         return ["–"] * (count + (count > 1))
     together = [f"{view.report.together(values):.4f}"] if count > 1 else []
     return [*(f"{value:.4f}" for value in values), *together]
+
+
+def _delta(delta: Delta | None, *, with_p: bool) -> str:
+    if delta is None:
+        return "–"
+    return f"{delta.delta_points:+z.2f}" + (f" ({p_value(delta.p)})" if with_p else "")
 
 
 def _number(value: bool | int | float | str) -> str:

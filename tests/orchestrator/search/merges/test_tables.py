@@ -6,11 +6,22 @@ import io
 
 import pytest
 
+from evals.stats import Delta, Interval, SignificanceTest
 from orchestrator.charts.merge_data import gradient_label, parameter_label
 from orchestrator.display.text_safety import Terminal
 from orchestrator.search.merges.fitted_table import TableColumn, fitted_table
-from orchestrator.search.merges.tables import confirmation_table, print_merge_search, values_table
+from orchestrator.search.merges.tables import (
+    confirmation_table,
+    print_merge_search,
+    suite_table,
+    values_table,
+)
 from tests.support.merge_view import NAMES, merge_view
+
+DELTA = Delta(
+    base=20, candidate=21.25, delta_points=1.25, delta_percent=6.25, interval=Interval(low=0.1, high=2.4), stderr_points=0.6,
+    detectable_points=1.5, test=SignificanceTest.SIGN_FLIP, p=0.03, n=100, gained=None, lost=None,
+)  # fmt: skip
 
 
 def text_of(width: int) -> list[str]:
@@ -43,6 +54,21 @@ def test_wide_tables_have_every_column() -> None:
         "Δ to the average", "finding",
     ]  # fmt: skip
     assert len(values_table(merge_view(), 5, 200).columns) == 5 + len(NAMES)
+
+
+def test_benchmarks_stay_and_p_goes_where_a_terminal_is_narrow() -> None:
+    view = merge_view()
+    names = ["IFEval", "BBH", "MATH Lvl 5", "GPQA", "MuSR", "MMLU-PRO"]
+    rows = {candidate: dict.fromkeys(names, DELTA) for candidate in ("plain average", "trial 5")}
+    assert view.report.confirmation is not None
+    confirmation = view.report.confirmation.model_copy(update={"suite": "smoke", "benchmarks": rows})
+    view = view.model_copy(update={"report": view.report.model_copy(update={"confirmation": confirmation})})
+    narrow, wide = suite_table(view, 80), suite_table(view, 140)
+    assert narrow is not None
+    assert wide is not None
+    assert len(narrow.columns) == len(wide.columns) == 7
+    assert list(wide.columns[1].cells) == ["+1.25 (0.030)"] * 2
+    assert list(narrow.columns[1].cells) == ["+1.25"] * 2
 
 
 def test_the_first_column_stays() -> None:
