@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import time
 from collections.abc import Iterator, Sequence
@@ -22,7 +23,7 @@ from typing import NamedTuple
 
 from evals.probes import ProbeResult, Scoring, Split, get_probe
 from orchestrator.search.merges.confirmation import MergeEvidence, confirm_merges
-from orchestrator.search.merges.course import Course, best_first
+from orchestrator.search.merges.course import Course, best_first, best_so_far
 from orchestrator.search.merges.run import begun_report
 from orchestrator.search.merges.search_file import SearchFile, parse_search
 from orchestrator.store.merge_report import MergeReport, ReferenceResult
@@ -115,6 +116,8 @@ class Result(NamedTuple):
     seconds: dict[Arm, float]
     better_parent: float
     """Its value on the confirmation set."""
+    overtaken: dict[Arm, int | None]
+    """Evaluations after which the search is at least as good as a rival is after all of its own; null if it never is."""
     report: MergeReport
 
 
@@ -143,6 +146,19 @@ def run_trials(file: SearchFile, measured: MeasuredMerges) -> tuple[TrialRecord,
             )
         )
     return course.trials
+
+
+def best_values(file: SearchFile, trials: Sequence[TrialRecord]) -> dict[Arm, float]:
+    """The largest value of each method on the search set."""
+    best = {arm: best_first(file.search, [t for t in trials if t.arm is arm])[0] for arm in Arm}
+    return {arm: file.search.together(trial.objectives or ()) for arm, trial in best.items()}
+
+
+def overtaken(file: SearchFile, trials: Sequence[TrialRecord], rival: Arm) -> int | None:
+    """Evaluations of the search until it is at least as good as a rival's best."""
+    least = best_values(file, trials)[rival] - 1e-12
+    steps = best_so_far(file.search, [t for t in trials if t.arm is Arm.SEARCH])
+    return next((count for count, _, best in steps if best >= least), None)
 
 
 def weights_of(trial: TrialRecord) -> tuple[float, ...]:
@@ -186,10 +202,11 @@ def confirmed(
         (m for m in confirmation.merges if m.arm is Arm.SEARCH), key=lambda m: m.gains[parent.name].delta
     )
     return Result(
-        best={arm: search.together(by_arm[arm][0].objectives or ()) for arm in Arm},
+        best=best_values(file, trials),
         confirmed={arm: search.together(asked.values(weights_of(by_arm[arm][0]))) for arm in Arm},
         seconds={arm: sum(t.cost_s or 0.0 for t in trials if t.arm is arm) for arm in Arm},
         better_parent=search.together(asked.values(REFERENCES[parent.name])),
+        overtaken={arm: overtaken(file, trials, arm) for arm in (Arm.RANDOM, Arm.GRID)},
         report=report.model_copy(update={"confirmation": confirmation, "winner": winner.number}),
     )
 
@@ -212,6 +229,11 @@ def lines(results: Sequence[Result]) -> Iterator[str]:
         yield (
             f"search against {arm}: better in {better}, equal in {equal} of {n} seeds on the search set; better in {held_out} on the "
             "confirmation set"
+        )
+        counts = [r.overtaken[arm] or math.inf for r in results]
+        yield (
+            f"  as good as {arm} after all of its evaluations: after {statistics.median(counts):.0f} evaluations of the search (median), "
+            f"{max(counts):.0f} at most"
         )
     for arm in Arm:
         best, after = [r.best[arm] for r in results], [r.confirmed[arm] for r in results]
@@ -241,16 +263,20 @@ def main() -> None:
     specialists = [ensure_specialist(skill, options.cache) for skill in SKILLS]
     folder = specialists[0].parent
     searched, asked = (MeasuredMerges(folder, split, [base, *specialists]) for split in Split)
+    files = [search_file(seed, options.evaluations, options.sampler) for seed in range(options.seeds)]
+    trials = []
+    for seed, file in enumerate(files):
+        trials.append(run_trials(file, searched))
+        best = best_values(file, trials[-1])
+        shown = ", ".join(f"{arm} {best[arm]:.4f}" for arm in Arm)
+        print(f"seed {seed}: best on the search set: {shown}; {len(searched)} merges measured", flush=True)
     print_references(searched, asked)
     results = []
-    for seed in range(options.seeds):
-        file = search_file(seed, options.evaluations, options.sampler)
-        result = confirmed(file, run_trials(file, searched), searched, asked)
-        results.append(result)
-        best = ", ".join(
-            f"{arm} {result.best[arm]:.4f} (confirmed {result.confirmed[arm]:.4f})" for arm in Arm
-        )
-        print(f"seed {seed}: {best}; {len(searched)} merges measured", flush=True)
+    for seed, file in enumerate(files):
+        results.append(confirmed(file, trials[seed], searched, asked))
+        shown = ", ".join(f"{arm} {results[-1].confirmed[arm]:.4f}" for arm in Arm)
+        parent = results[-1].better_parent
+        print(f"seed {seed}: confirmed: {shown}, better parent {parent:.4f}", flush=True)
     print("\n".join(lines(results)))
     print(f"the report of the last seed: {results[-1].report.conclusion}")
 

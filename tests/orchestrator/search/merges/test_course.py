@@ -114,6 +114,29 @@ def test_killed_and_in_another_order_it_tries_the_same_merges(sampler: str) -> N
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("sampler", ["random", "tpe", pytest.param("gp", marks=pytest.mark.slow)])
+def test_no_merge_is_proposed_twice_while_others_are_left(sampler: str) -> None:
+    """Twelve merges in all, and sixteen evaluations: a Gaussian process alone proposes its best one again and again."""
+    text = TEXT.replace("MODELS", "MODEL_0, MODEL_1")
+    for n, step in enumerate((0.5, 1 / 3)):
+        weight = f"{{search: [0, 1], step: {step}}}"
+        text = text.replace(f"MODEL_{n}", f"{{model: org/m{n}, parameters: {{weight: {weight}}}}}")
+    values = {
+        "OBJECTIVES": "[arithmetic-easy-scored]",
+        "BUDGET": "{evaluations: 16}",
+        "SAMPLER": sampler,
+        "SEED": "0",
+        "MORE": "",
+    }
+    for name, value in values.items():
+        text = text.replace(name, value)
+    file = parse_search(text.encode(), origin="s.yaml", folder=Path())
+    trials = searched(file, bowl([0.5, 0.4]))
+    tried = [tuple(trial.parameters.values()) for trial in trials]
+    assert len(set(tried[:12])) == 12
+    assert len(tried) == 16
+
+
 def test_failed_trials_are_learnt_from_as_failed() -> None:
     file = file_of("tpe", budget="{evaluations: 30}")
     bottom = bowl([0.7, 0.7])
