@@ -1,11 +1,11 @@
 """Searches over merges of trained specialists beside random search and a grid, at equal cost, with many seeds.
 
-    python -m benchmarks.search_methods --cache DIR [--seeds 20] [--evaluations 25] [--sampler gp]
+    python -m benchmarks.search_methods --cache DIR [--seeds 20] [--evaluations 25] [--sampler gp] [--out DIR]
 
 Two copies of the demo model, trained on one skill each (`tests/support/specialists.py`; they are made first, some minutes), are merged by
 task arithmetic with two searched weights in steps of 0.1: 256 possible merges, each measured at most once, on real weights, and kept in
-DIR, so that a run that was stopped goes on. Trials, grid, choice of the best and confirmation are those of `mergeboard search`; only
-the merges are made in this process, without store and Ray.
+--cache, so that a run that was stopped goes on; --out gets report and pictures of the first seed. Trials, grid, choice of the best and
+confirmation are those of `mergeboard search`; only the merges are made in this process, without store and Ray.
 
 All methods get the same number of evaluations, which cost the same; seconds are those of the evaluations behind each method's trials.
 """
@@ -24,9 +24,11 @@ from typing import NamedTuple
 from evals.probes import ProbeResult, Scoring, Split, get_probe
 from orchestrator.search.merges.confirmation import MergeEvidence, confirm_merges
 from orchestrator.search.merges.course import Course, best_first, best_so_far
+from orchestrator.search.merges.files import write_merge_search
+from orchestrator.search.merges.importance import importance_of
 from orchestrator.search.merges.run import begun_report
 from orchestrator.search.merges.search_file import SearchFile, parse_search
-from orchestrator.store.merge_report import MergeReport, ReferenceResult
+from orchestrator.store.merge_report import MergeReport, ReferenceResult, SearchView
 from orchestrator.store.trial_records import Arm, TrialRecord, TrialState
 from recipes.demo import BASE, ensure_demo_checkpoint
 from tests.support.merged_values import MergedValues
@@ -180,7 +182,10 @@ def confirmed(
         ReferenceResult(name=name, is_parent=name != AVERAGE, objectives=searched.values(weights))
         for name, weights in REFERENCES.items()
     )
-    report = begun_report(file, "specialists", 1).model_copy(update={"references": references})
+    importance = importance_of(file, trials)
+    report = begun_report(file, "specialists", 1).model_copy(
+        update={"references": references, "importance": importance}
+    )
     parent = report.better_parent
     assert parent is not None
     confirmation = confirm_merges(
@@ -207,7 +212,15 @@ def confirmed(
         seconds={arm: sum(t.cost_s or 0.0 for t in trials if t.arm is arm) for arm in Arm},
         better_parent=search.together(asked.values(REFERENCES[parent.name])),
         overtaken={arm: overtaken(file, trials, arm) for arm in (Arm.RANDOM, Arm.GRID)},
-        report=report.model_copy(update={"confirmation": confirmation, "winner": winner.number}),
+        report=report.model_copy(
+            update={
+                "confirmation": confirmation,
+                "winner": winner.number,
+                "references": tuple(
+                    r.model_copy(update={"confirmed": asked.values(REFERENCES[r.name])}) for r in references
+                ),
+            }
+        ),
     )
 
 
@@ -257,6 +270,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--evaluations", type=int, default=25)
+    parser.add_argument("--out", type=Path)
     parser.add_argument("--sampler", choices=["gp", "tpe", "cma-es"], default="gp")
     options = parser.parse_args()
     base = ensure_demo_checkpoint(options.cache / "home", BASE)
@@ -277,6 +291,8 @@ def main() -> None:
         shown = ", ".join(f"{arm} {results[-1].confirmed[arm]:.4f}" for arm in Arm)
         parent = results[-1].better_parent
         print(f"seed {seed}: confirmed: {shown}, better parent {parent:.4f}", flush=True)
+    if options.out is not None:
+        write_merge_search(files[0], SearchView(report=results[0].report, trials=trials[0]), options.out)
     print("\n".join(lines(results)))
     print(f"the report of the last seed: {results[-1].report.conclusion}")
 
