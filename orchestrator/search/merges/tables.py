@@ -84,7 +84,7 @@ def values_table(view: SearchView, rows: int, width: int = WIDTH) -> Table:
             parameter_label(view, parameter.name),
             [*blank, *(_number(trial.parameters[parameter.name]) for trial in best)],
             keep=_PARAMETERS_KEEP - place,
-            most=16,
+            most=24,
         )
         for place, parameter in enumerate(report.parameters[:_PARAMETERS_KEEP])
     ]
@@ -105,7 +105,7 @@ def methods_table(view: SearchView) -> Table | None:
     for arm in arms:
         trials = [trial for trial in view.trials if trial.arm is arm]
         best = view.best(arm)
-        asked = next((m for m in merges if best is not None and m.number == best.number), None)
+        asked = next((m for m in merges if best is not None and _is_same(view.trials[m.number], best)), None)
         table.add_row(
             view.report.sampler if arm is Arm.SEARCH else str(arm),
             f"{len(trials):,}",
@@ -189,6 +189,13 @@ def _values(view: SearchView, values: tuple[float, ...] | None) -> list[str]:
         return ["–"] * (count + (count > 1))
     together = [f"{view.report.together(values):.4f}"] if count > 1 else []
     return [*(f"{value:.4f}" for value in values), *together]
+
+
+def _is_same(trial: TrialRecord, other: TrialRecord) -> bool:
+    """Whether both tried the same merge, which is confirmed once."""
+    if trial.recipe_digest is None:
+        return trial.number == other.number
+    return trial.recipe_digest == other.recipe_digest
 
 
 def _delta(delta: Delta | None, *, with_p: bool) -> str:

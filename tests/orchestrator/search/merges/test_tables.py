@@ -12,10 +12,12 @@ from orchestrator.display.text_safety import Terminal
 from orchestrator.search.merges.fitted_table import TableColumn, fitted_table
 from orchestrator.search.merges.tables import (
     confirmation_table,
+    methods_table,
     print_merge_search,
     suite_table,
     values_table,
 )
+from orchestrator.store.trial_records import Arm
 from tests.support.merge_view import NAMES, merge_view
 
 DELTA = Delta(
@@ -69,6 +71,17 @@ def test_benchmarks_stay_and_p_goes_where_a_terminal_is_narrow() -> None:
     assert len(narrow.columns) == len(wide.columns) == 7
     assert list(wide.columns[1].cells) == ["+1.25 (0.030)"] * 2
     assert list(narrow.columns[1].cells) == ["+1.25"] * 2
+
+
+def test_a_rival_that_tried_a_confirmed_merge_is_confirmed_by_it() -> None:
+    view = merge_view()
+    best = view.best(Arm.RANDOM)
+    assert best is not None
+    trials = list(view.trials)
+    trials[best.number] = best.model_copy(update={"recipe_digest": trials[5].recipe_digest})
+    table = methods_table(view.model_copy(update={"trials": tuple(trials)}))
+    assert table is not None
+    assert list(table.columns[-1].cells) == ["–", "0.4981"]
 
 
 def test_the_first_column_stays() -> None:
