@@ -130,7 +130,7 @@ def _rows(view: SearchView) -> list[dict[str, object]]:
                 **dict(zip(names, trial.objectives or (None,) * len(names), strict=True)),
                 "together": view.value(trial),
                 "seconds": trial.cost_s,
-                **{name: trial.parameters[name] for name in (p.name for p in report.parameters)},
+                **{line(p.label or p.name, 80): trial.parameters[p.name] for p in report.parameters},
                 "state": line(trial.message or str(trial.state), 160),
             }
         )

@@ -147,6 +147,20 @@ def gradient_lines(view: SearchView) -> list[GradientLine]:
     ]
 
 
+def parameter_label(view: SearchView, name: str) -> str:
+    """What a picture calls a parameter, at most 40 characters."""
+    parameters = view.report.parameters
+    label = next((p.label for p in parameters if p.name == name), None)
+    return short(name, [p.name for p in parameters]) if label is None else _cut(label)
+
+
+def gradient_label(view: SearchView, gradient: str) -> str:
+    """What a picture calls a gradient: the label of its first point without the point's number."""
+    first = view.report.gradients[gradient][0]
+    label = next((p.label for p in view.report.parameters if p.name == first), None)
+    return short(gradient, list(view.report.gradients)) if label is None else _cut(label.removesuffix("[0]"))
+
+
 def short(name: str, names: Sequence[str]) -> str:
     """A parameter's name without what all names begin with, at most 40 characters."""
     parts = name.split(".")
@@ -154,7 +168,10 @@ def short(name: str, names: Sequence[str]) -> str:
     others = [other.split(".") for other in names]
     while len(names) > 1 and common < len(parts) - 1 and len({tuple(o[: common + 1]) for o in others}) == 1:
         common += 1
-    text = ".".join(parts[common:]).replace(".parameters.", " ")
+    return _cut(".".join(parts[common:]).replace(".parameters.", " "))
+
+
+def _cut(text: str) -> str:
     return text if len(text) <= 40 else f"…{text[-39:]}"
 
 

@@ -12,11 +12,12 @@ from orchestrator.charts.merge_data import (
     SEARCH_WARNING,
     front,
     front_text,
+    gradient_label,
     gradient_lines,
     importances,
     levels,
+    parameter_label,
     progress_lines,
-    short,
     slices,
 )
 from orchestrator.charts.merges import arm_colour, arm_title
@@ -83,7 +84,6 @@ def parameter_slices_image(view: SearchView, theme: Theme) -> Figure:
     )
     first.remove()
     grid = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
-    names = [parameter.name for parameter in view.report.parameters]
     later = LinearSegmentedColormap.from_list("later", [look.missing_mark, look.better.text])
     for number, axes in enumerate(grid):
         if number >= len(parts):
@@ -96,7 +96,7 @@ def parameter_slices_image(view: SearchView, theme: Theme) -> Figure:
         axes.scatter(part.x, part.y, c=part.trials, cmap=later, s=18, linewidths=0)
         share = "" if part.share is None else f" · {part.share:.0%}"
         axes.set_title(
-            short(part.parameter.name, names) + share, fontsize=9, color=look.faint, parse_math=False
+            parameter_label(view, part.parameter.name) + share, fontsize=9, color=look.faint, parse_math=False
         )
         if part.parameter.log:
             axes.set_xscale("log")
@@ -110,9 +110,10 @@ def importance_image(view: SearchView, theme: Theme) -> Figure:
     figure, axes = _begun(
         view, theme, size, "Which parameter matters", "share of the values' variance by fANOVA"
     )
-    names = [parameter.name for parameter in view.report.parameters]
     axes.barh(
-        [short(name, names) for name, _ in shares], [share for _, share in shares], color=look.better.text
+        [parameter_label(view, name) for name, _ in shares],
+        [share for _, share in shares],
+        color=look.better.text,
     )
     for label in axes.get_yticklabels():
         label.set_parse_math(False)
@@ -175,7 +176,7 @@ def gradients_image(view: SearchView, theme: Theme) -> Figure:
         axes.plot(
             line.shares, line.values, color=colours[names.index(line.gradient) % len(colours)], linewidth=2.6 if is_top else 1,
             alpha=1.0 if is_top else 0.3, marker="o" if is_top else None,
-            label=f"trial {line.trial} · {short(line.gradient, names)}" if is_top else None,
+            label=f"trial {line.trial} · {gradient_label(view, line.gradient)}" if is_top else None,
         )  # fmt: skip
     axes.set_xlabel("Depth: 0 is the first layer, 1 the last")
     axes.set_ylabel("Value")

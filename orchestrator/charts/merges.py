@@ -10,11 +10,12 @@ from orchestrator.charts.merge_data import (
     SEARCH_WARNING,
     front,
     front_text,
+    gradient_label,
     gradient_lines,
     importances,
     levels,
+    parameter_label,
     progress_lines,
-    short,
     slices,
 )
 from orchestrator.charts.theme import LOOKS, Look, Theme, plotly_layout
@@ -82,9 +83,8 @@ def parameter_slices(view: SearchView, theme: Theme) -> go.Figure:
     look, parts = LOOKS[theme], slices(view)
     columns = min(3, len(parts))
     rows = math.ceil(len(parts) / columns)
-    names = [parameter.name for parameter in view.report.parameters]
     titles = [
-        escape(short(p.parameter.name, names)) + ("" if p.share is None else f" · {p.share:.0%}")
+        escape(parameter_label(view, p.parameter.name)) + ("" if p.share is None else f" · {p.share:.0%}")
         for p in parts
     ]
     figure = make_subplots(
@@ -115,10 +115,9 @@ def importance(view: SearchView, theme: Theme) -> go.Figure:
     import plotly.graph_objects as go
 
     look, shares = LOOKS[theme], importances(view)
-    names = [parameter.name for parameter in view.report.parameters]
     figure = go.Figure(
         go.Bar(
-            x=[share for _, share in shares], y=[escape(short(name, names)) for name, _ in shares], orientation="h",
+            x=[share for _, share in shares], y=[escape(parameter_label(view, name)) for name, _ in shares], orientation="h",
             marker={"color": look.better.text}, hovertemplate="%{y}: %{x:.1%}<extra></extra>",
         )
     )  # fmt: skip
@@ -181,7 +180,7 @@ def gradients(view: SearchView, theme: Theme) -> go.Figure:
         figure.add_trace(
             go.Scatter(
                 x=line.shares, y=line.values, mode="lines+markers" if is_top else "lines", opacity=1.0 if is_top else 0.3,
-                name=f"trial {line.trial} · {escape(short(line.gradient, names))}", showlegend=is_top,
+                name=f"trial {line.trial} · {escape(gradient_label(view, line.gradient))}", showlegend=is_top,
                 line={"width": 3 if is_top else 1, "color": colours[names.index(line.gradient) % len(colours)]},
             )
         )  # fmt: skip

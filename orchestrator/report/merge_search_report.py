@@ -165,7 +165,7 @@ def _merges(view: SearchView) -> ReportTable:
     if len(names) > 1:
         columns.append(ReportColumn(title="Together", narrow=True, help="Weighted mean of the objectives."))
     columns += [
-        ReportColumn(title=parameter.name, numeric=parameter.low is not None)
+        ReportColumn(title=parameter.label or parameter.name, numeric=parameter.low is not None)
         for parameter in report.parameters
     ]
     blank = [ReportCell(text="")] * len(report.parameters)

@@ -16,6 +16,9 @@ class SearchedParameter(Frozen):
     """A searched parameter, as pictures need it."""
 
     name: str = Field(description="Its place in the recipe, or its name.")
+    label: str | None = Field(
+        default=None, description="What tables and pictures call it; null in reports of older versions."
+    )
     low: float | None = Field(default=None, description="Lower end of its range; null for a choice.")
     high: float | None = Field(default=None, description="Upper end of its range.")
     log: bool = Field(default=False, description="Whether it was searched on a logarithmic scale.")

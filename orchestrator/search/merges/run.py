@@ -36,6 +36,7 @@ from orchestrator.search.merges.evaluation import (
     reference_entries,
 )
 from orchestrator.search.merges.importance import importance_of
+from orchestrator.search.merges.labels import parameter_labels
 from orchestrator.search.merges.search_file import SearchFile
 from orchestrator.settings import Settings
 from orchestrator.store import Store
@@ -271,7 +272,7 @@ def budget_text(file: SearchFile) -> str:
 
 def begun_report(file: SearchFile, run_id: str, parallel: int) -> MergeReport:
     """The report of a search without results."""
-    search = file.search
+    search, labels = file.search, parameter_labels(file.search.recipe, file.space)
     return MergeReport(
         name=search.name,
         run_id=run_id,
@@ -283,7 +284,8 @@ def begun_report(file: SearchFile, run_id: str, parallel: int) -> MergeReport:
         pareto=search.pareto,
         objectives=tuple(SearchedObjective(name=o.name, weight=o.weight) for o in search.objectives),
         parameters=tuple(
-            SearchedParameter(name=p.name, low=p.low, high=p.high, log=p.log) for p in file.space.parameters
+            SearchedParameter(name=p.name, label=labels[p.name], low=p.low, high=p.high, log=p.log)
+            for p in file.space.parameters
         ),
         gradients=file.space.gradients,
     )

@@ -29,6 +29,8 @@ from orchestrator.search.merges.space import SearchParameter, Space, Value, Valu
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 _STARTUP = 10
 """Random trials before the first proposal of a model."""
+_ATTEMPTS = 20
+"""Proposals that are looked at until one is new; those after the second are random."""
 
 
 class PastTrial(Frozen):
@@ -56,32 +58,37 @@ class Proposer:
         """Parameters of trial `len(past)`.
 
         `seen[i]` is the number of trials whose results trial i could use, for i up to len(past); a trial's values
-        beyond it are not looked at, and count as being evaluated.
+        beyond it are not looked at, and count as being evaluated. A merge that was proposed before is not proposed again while
+        another is found, but by CMA-ES, whose state comes from its own proposals.
         """
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             if self._kind is SamplerKind.CMA_ES:
                 if self._evolution is None:
                     self._evolution = _Evolution(self._distributions, self._seed)
-                values = self._evolution.propose(past, seen)
-            else:
-                values = self._ask(past, seen[len(past)])
-        return self._space.rounded(values)
+                return self._space.rounded(self._evolution.propose(past, seen))
+            tried = {tuple(trial.parameters.values()) for trial in past}
+            for attempt in range(_ATTEMPTS):
+                values = self._space.rounded(self._ask(past, seen[len(past)], attempt))
+                if tuple(values.values()) not in tried:
+                    break
+        return values
 
-    def _ask(self, past: Sequence[PastTrial], n_known: int) -> Values:
+    def _ask(self, past: Sequence[PastTrial], n_known: int, attempt: int) -> Values:
         study = optuna.create_study(
             directions=["maximize"] * self._n_objectives,
-            sampler=self._sampler(trial_seed(self._seed, len(past))),
+            sampler=self._sampler(trial_seed(self._seed, len(past), attempt), attempt),
         )
         study.add_trials(
             [self._frozen(trial, is_known=number < n_known) for number, trial in enumerate(past)]
         )
         return dict(study.ask(self._distributions).params)
 
-    def _sampler(self, seed: int) -> BaseSampler:
-        if self._kind is SamplerKind.GP:
-            return GPSampler(seed=seed, n_startup_trials=_STARTUP)
-        if self._kind is SamplerKind.TPE:
+    def _sampler(self, seed: int, attempt: int) -> BaseSampler:
+        if self._kind is SamplerKind.GP and attempt < 2:
+            # A model with noise expects something of its best point, again and again; one without expects nothing there.
+            return GPSampler(seed=seed, n_startup_trials=_STARTUP, deterministic_objective=attempt == 1)
+        if self._kind is SamplerKind.TPE and attempt < 2:
             return TPESampler(seed=seed, n_startup_trials=_STARTUP, multivariate=True, constant_liar=True)
         return RandomSampler(seed=seed)
 
@@ -132,6 +139,7 @@ def distribution_of(parameter: SearchParameter) -> BaseDistribution:
     return FloatDistribution(low, high, log=parameter.log, step=parameter.step)
 
 
-def trial_seed(seed: int, number: int) -> int:
-    """Seed of one trial's proposal, 32 bits."""
-    return int.from_bytes(hashlib.sha256(f"{seed}:{number}".encode()).digest()[:4], "little")
+def trial_seed(seed: int, number: int, attempt: int = 0) -> int:
+    """Seed of one trial's proposal, 32 bits; further attempts have others."""
+    text = f"{seed}:{number}" + (f":{attempt}" if attempt else "")
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "little")

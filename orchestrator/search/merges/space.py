@@ -13,6 +13,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from typing import Any
 
 from pydantic import Field, ValidationError, model_validator
@@ -73,12 +74,18 @@ class SearchParameter(Frozen):
             return round(value)
         low, high = self.bounds
         if self.step is not None:
-            decimals = 12
+            decimals, high = 12, self._last_step
         elif self.log:
             decimals = 3 - math.floor(math.log10(value))
         else:
             decimals = -math.floor(math.log10((high - low) * _GRAIN) + 1e-9)
         return min(high, max(low, round(float(value), decimals)))
+
+    @property
+    def _last_step(self) -> float:
+        """The largest value of a range with steps, with the optimiser's decimal arithmetic: 0.9 of [0, 1] in steps of 0.3."""
+        low, high, step = (Decimal(str(number)) for number in (*self.bounds, self.step))
+        return float(low + (high - low) // step * step)
 
     @model_validator(mode="after")
     def _check(self) -> SearchParameter:

@@ -7,6 +7,7 @@ import copy
 import pytest
 
 from orchestrator.search.merges.course import grid
+from orchestrator.search.merges.sampler import distribution_of
 from orchestrator.search.merges.space import Space, SpaceError
 
 DOCUMENT = {
@@ -97,3 +98,13 @@ def test_a_grid_has_as_many_levels_as_the_budget_allows(n: int, budget: int, lev
         round(k / (levels - 1), 4) for k in range(levels)
     }
     assert grid(space, budget, seed=0) == points
+
+
+@pytest.mark.parametrize(("step", "last"), [(0.3, 0.9), (0.6, 0.6), (1 / 3, 0.9999999999999999), (0.25, 1.0)])
+def test_steps_that_do_not_reach_the_end_stop_before_it(step: float, last: float) -> None:
+    space = Space.of({"models": [{"weight": {"search": [0, 1], "step": step}}]})
+    parameter = space.parameters[0]
+    assert parameter.rounded(1.0) == last
+    assert parameter.rounded(0.0) == 0.0
+    assert distribution_of(parameter)._contains(last)
+    assert {values["models.0.weight"] for values in grid(space, 2, 0)} == {0.0, last}
