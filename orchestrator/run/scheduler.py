@@ -163,7 +163,7 @@ class Scheduler:
             labels = job_labels(plan)
             new = {digest: job for digest, job in plan.jobs.items() if digest not in self._jobs}
             self._jobs |= {digest: RunJob(job, labels[digest]) for digest, job in new.items()}
-            executor.expect(plan.needs)
+            executor.expect(plan.needs, self._additions.later)
             self._outlook.add(new)
             done = self._open(new)
             self._cached += len(done)

@@ -64,7 +64,7 @@ class SimulatedExecutor:
         self._simulation = simulation
         self._running: list[Task] = []
 
-    def expect(self, needs: Mapping[str, EngineNeed]) -> None:
+    def expect(self, needs: Mapping[str, EngineNeed], later: Mapping[str, int]) -> None:
         """It has no memory to plan."""
 
     def pick(self, ready: ReadyJobs) -> list[Batch]:

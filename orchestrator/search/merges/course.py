@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections import Counter
 from collections.abc import Sequence
 
 from orchestrator.search.merges.sampler import PastTrial, Proposer, trial_seed
@@ -62,6 +63,18 @@ class Course:
     def ended(self) -> bool:
         """Whether every trial has a result and there will be no further one."""
         return not self.running and self._arm() is None
+
+    @property
+    def left(self) -> int:
+        """Expected number of trials that are not proposed yet; of a budget in time by the mean cost until now."""
+        counts = Counter(trial.arm for trial in self._trials)
+        budget = self._search.budget
+        total = budget.evaluations or counts[Arm.SEARCH]
+        if budget.evaluations is None and not self._search_is_over(counts[Arm.SEARCH]):
+            costs = [t.cost_s for t in self._trials if t.arm is Arm.SEARCH and t.cost_s]
+            seconds = budget.seconds or (budget.gpu_hours or 0.0) * _HOUR_S / max(1, self._gpus)
+            total = max(total, int(seconds * len(costs) / sum(costs)) if costs else 0)
+        return sum(max(0, self._evaluations(arm, total) - counts[arm]) for arm in self._arms)
 
     @property
     def hopeless(self) -> TrialRecord | None:

@@ -7,6 +7,7 @@ goes on with what the store holds, and no evaluation is lost or done twice.
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,15 @@ class MergeTrials:
     def ended(self) -> bool:
         """Whether every trial has its values and no further one is proposed."""
         return self._course.ended
+
+    @property
+    def later(self) -> Mapping[str, int]:
+        """Evaluations of trials that are not proposed yet, by engine key, if they run where the latest trial does."""
+        plan = next(reversed(self._plans.values()), None)
+        if plan is None:
+            return {}
+        count = self._course.left
+        return {key: count * n for key, n in Counter(p.job.engine_key for p in plan.evals).items()}
 
     def more(self, lease: RunLease, state_of: Callable[[str], NodeState]) -> Sequence[Plan]:
         """Take trials whose jobs have ended, then plan and store as many new ones as may run."""
