@@ -128,15 +128,12 @@ def test_a_path_that_fits_no_merge_is_refused_in_one_sentence(
 
 @pytest.mark.slow
 def test_live_it_scores_as_built(folder: Path, home: Path) -> None:
-    """Every answer's log-probabilities, on the transformers engine: equal for whole layers, rounded for halves, which are built with zeros."""
+    """Every answer's log-probabilities, on the transformers engine, within the rounding of float32."""
     live, built = planned(folder, RECIPES), planned(folder, RECIPES, materialize=True)
     ours, theirs = measured(live, home / "live"), measured(built, home / "built")
     assert len(set(map(str, ours.values()))) == len(ours) == 5
-    half = next(p.job.digest for p in live.evals if p.candidate == "half")
     for digest, samples in ours.items():
-        assert [s.logprobs for s in samples] == [
-            s.logprobs if digest != half else pytest.approx(s.logprobs, abs=1e-5) for s in theirs[digest]
-        ]
+        assert [s.logprobs for s in samples] == [pytest.approx(s.logprobs, abs=1e-5) for s in theirs[digest]]
 
 
 def measured(plan: Plan, home: Path) -> dict[str, list[Sample]]:
@@ -148,7 +145,9 @@ def measured(plan: Plan, home: Path) -> dict[str, list[Sample]]:
             run_build(context, f"b-{digest}", job)
             continue
         assert isinstance(job, EvalJob)
-        (outcome,) = host.run([Task(attempt_id=f"a-{digest}", job=job)])
+        # With one thread the order of additions does not depend on what else the machine does.
+        alone = job.model_copy(update={"tuning": job.tuning.model_copy(update={"threads": 1})})
+        (outcome,) = host.run([Task(attempt_id=f"a-{digest}", job=alone)])
         assert isinstance(outcome, EvalOutcome), outcome
         results[digest] = list(read_samples(home / outcome.samples_path))
     host.close()
