@@ -11,12 +11,14 @@ import pytest
 from evals.probes import ProbeError, Split, get_probe
 from evals.scores import Sample
 from orchestrator.errors import SweepError
+from orchestrator.search.merges.course import Course, best_first
 from orchestrator.search.merges.fidelity import Step, estimated, goes_on, likelihood
 from orchestrator.search.merges.files import write_merge_search
 from orchestrator.search.merges.tables import merge_search_text
 from orchestrator.store import Store
 from orchestrator.store.merge_report import SearchView
-from orchestrator.store.trial_records import TrialState
+from orchestrator.store.trial_records import TrialRecord, TrialState
+from tests.orchestrator.search.merges.test_course import bowl, file_of, planted
 from tests.orchestrator.search.merges.test_merge_run import file_in, folder, peak, searched, table_of
 from tests.orchestrator.search.test_grid_scan import settings_at
 from tests.support.simulated_merges import Simulation
@@ -164,3 +166,52 @@ def test_fidelity_without_a_step_is_refused(folder: Path) -> None:
             "none.yaml",
             **{"budget: {evaluations: 12}": "fidelity: {keep: 0.5}\nbudget: {evaluations: 9}"},
         )
+
+
+QUESTIONS = {Step.ANCHORS: 8, Step.SUBSET: 25, Step.WHOLE: 100}
+
+
+def best_at(seed: int, questions: int, fidelity: str) -> tuple[float, int]:
+    """True value of the best of a simulated search that may ask so many questions, and the number of merges tried."""
+    file = file_of("tpe", seed, weights=3, budget="{evaluations: 1000}", more=fidelity)
+    course, spent = Course(file.search, file.space), 0
+    optimum, noise = planted(seed, 3), random.Random(seed)
+
+    def truth(trial: TrialRecord) -> float:
+        return (bowl(optimum)(trial) or (0.0,))[0]
+
+    while spent < questions:
+        trial = course.propose()
+        assert trial is not None
+        values: list[tuple[float, ...]] = []
+        ending: dict[str, object] = {"state": TrialState.STOPPED}
+        for step in file.steps:
+            spent += QUESTIONS[step]
+            # The spread of a mean over questions with a standard deviation of 0.3 each, those of a merge with the base in common.
+            value = (truth(trial) + noise.gauss(0, 0.3 / QUESTIONS[step] ** 0.5),)
+            if step is Step.WHOLE:
+                ending = {"state": TrialState.COMPLETE, "objectives": value}
+                break
+            values.append(value)
+            if not course.goes_on(trial.number, values):
+                break
+        course.end(trial.model_copy(update={**ending, "steps": tuple(values), "cost_s": 1.0}))
+    best = best_first(file.search, course.trials)[0]
+    return truth(best), len(course.trials)
+
+
+@pytest.mark.slow
+def test_at_the_same_number_of_questions_steps_find_at_least_as_good_a_merge() -> None:
+    """1,500 questions, 20 seeds; prints both means."""
+    results = {
+        name: [best_at(seed, 1_500, fidelity) for seed in range(20)]
+        for name, fidelity in {
+            "whole": "",
+            "steps": "fidelity: {anchors: 8, subset: 0.25, keep: 0.34}",
+        }.items()
+    }
+    mean = {name: sum(value for value, _ in each) / 20 for name, each in results.items()}
+    tried = {name: sum(count for _, count in each) / 20 for name, each in results.items()}
+    wins = sum(a[0] < b[0] for a, b in zip(results["whole"], results["steps"], strict=True))
+    print(f"\nmean true value of the best {mean}, merges tried {tried}; with steps better in {wins} of 20")
+    assert mean["steps"] > mean["whole"] - 0.01
