@@ -24,7 +24,7 @@ from orchestrator.store.merge_report import SearchView
 from orchestrator.store.records import AttemptRecord, AttemptState
 from tests.support.tiny_checkpoints import tiny_checkpoint
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 SEARCH = """\
 name: nodes
