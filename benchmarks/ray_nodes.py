@@ -16,11 +16,11 @@ from ray.cluster_utils import Cluster
 _MEMORY_BYTES = 80_000_000
 
 
-def new_cluster(head_cpus: int = 0) -> Cluster:
-    """A head that has this many CPUs and no GPU."""
+def new_cluster(head_cpus: int = 0, head_gpus: int = 0) -> Cluster:
+    """A head that has this many CPUs and GPUs; what Ray counts as a GPU need not be one."""
     os.environ |= {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_prestart_worker_first_driver": "0"}
     cluster = Cluster()
-    add_node(cluster, num_cpus=head_cpus, num_gpus=0, include_dashboard=False)
+    add_node(cluster, num_cpus=head_cpus, num_gpus=head_gpus, include_dashboard=False)
     return cluster
 
 

@@ -81,6 +81,8 @@ def show_merge_verdict(view: SearchView) -> None:
     else:
         st.info(text, icon=":material/info:")
     failed = sum(trial.state is TrialState.FAILED for trial in view.trials)
+    if view.stopped is not None:
+        st.caption(escaped(view.stopped, 400))
     st.caption(
         f"{len(view.trials):,} merges{f', {failed:,} without a value' if failed else ''} · {report.sampler}, {report.budget}, seed "
         f"{report.seed}, {report.parallel} in work at once"

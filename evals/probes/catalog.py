@@ -32,7 +32,12 @@ def probe_keys() -> tuple[str, ...]:
 
 
 def get_probe(name: str) -> AnyProbe:
-    """A probe by its name, `family-difficulty-form-split`; ProbeError if there is none."""
+    """A probe by its name, `family-difficulty-form-split`, or a part of it, `...-part8`; ProbeError if there is none."""
+    whole, is_part, number = name.partition("-part")
+    if is_part and number.isascii() and number.isdecimal() and 0 < len(number) <= 6 and int(number) > 0:
+        part = get_probe(whole).part(int(number))
+        if part.name == name:
+            return part
     key, _, split = name.rpartition("-")
     for family, difficulty, form in _all_variants():
         if key == f"{family}-{difficulty}-{form}" and split in tuple(Split):

@@ -52,6 +52,11 @@ _MEANINGS = {
 }
 
 
+def _is_unset(value: object) -> bool:
+    """Leaves a field out of the digests of whole sets."""
+    return value is None
+
+
 class Probe(Frozen, ABC, Generic[Item]):
     """A set of questions in one form, with its scoring. Subclasses define the questions."""
 
@@ -61,6 +66,11 @@ class Probe(Frozen, ABC, Generic[Item]):
     split: Split = Field(description="Search set or confirmation set.")
     style: Style = Field(description="System message, examples and labels of the prompts.")
     items: tuple[Item, ...] = Field(description="The questions with their correct answers.")
+    n_part: int | None = Field(
+        default=None,
+        exclude_if=_is_unset,
+        description="Number of items, if it is a part of a set; null for the whole set.",
+    )
     max_new_tokens: int = Field(default=64, ge=1, description="Maximum tokens of a generated answer.")
 
     @property
@@ -70,8 +80,9 @@ class Probe(Frozen, ABC, Generic[Item]):
 
     @property
     def name(self) -> str:
-        """`family-difficulty-form-split`."""
-        return f"{self.key}-{self.split}"
+        """`family-difficulty-form-split`, with `-partN` for a part of N items."""
+        part = "" if self.n_part is None else f"-part{self.n_part}"
+        return f"{self.key}-{self.split}{part}"
 
     @property
     def digest(self) -> str:
@@ -94,6 +105,14 @@ class Probe(Frozen, ABC, Generic[Item]):
     @abstractmethod
     def level_answers(self, kind: LevelKind) -> Iterator[tuple[Result, ...]]:
         """Complete sets of answers by one kind of reference answerer; none if the kind does not apply."""
+
+    def part(self, n: int) -> Probe[Item]:
+        """A smaller set of `n` items, evenly spread over this one; this set if it has no more."""
+        count = len(self.items)
+        if n >= count:
+            return self
+        items = tuple(self.items[place * count // n] for place in range(n))
+        return self.model_copy(update={"items": items, "n_part": n})
 
     def calibrated(self, results: Sequence[Result]) -> Sequence[Result]:
         """The results to be scored; a subclass may calibrate them over all items."""

@@ -37,8 +37,8 @@ class Executor(Protocol):
     `ReadyJobs` is a view of the run's state: an executor copies what it keeps before it returns.
     """
 
-    def expect(self, needs: Mapping[str, EngineNeed]) -> None:
-        """Take the memory needs of further engines, by engine key."""
+    def expect(self, needs: Mapping[str, EngineNeed], later: Mapping[str, int]) -> None:
+        """Take the memory needs of further engines, and the number of evaluations that will join the run later, by engine key."""
 
     def pick(self, ready: ReadyJobs) -> list[Batch]:
         """Select the batches of ready jobs that can start now."""

@@ -62,6 +62,7 @@ class RayExecutor:
         )
         self._floor = Floor(facts)
         self._needs = dict(needs or {})
+        self._later: Mapping[str, int] = {}
         self._seconds = seconds
         self._host = ray.remote(host)
         self._start_s = start_s
@@ -79,9 +80,10 @@ class RayExecutor:
         self._growth = Growth()
         self._homeless = Homeless()
 
-    def expect(self, needs: Mapping[str, EngineNeed]) -> None:
-        """Take the memory needs of further engines, by engine key."""
+    def expect(self, needs: Mapping[str, EngineNeed], later: Mapping[str, int]) -> None:
+        """Take the memory needs of further engines, and the number of evaluations that will join the run later, by engine key."""
         self._needs.update(needs)
+        self._later = later
 
     def pick(self, ready: ReadyJobs) -> list[Batch]:
         """Select what can start now: builds, jobs of idle engines, then new engines, the largest first."""
@@ -252,17 +254,17 @@ class RayExecutor:
         return self._floor.slots(job, self._needs.get(job.engine_key))
 
     def _is_worth_it(self, first: EvalJob, queue: BatchQueue) -> bool:
-        """Whether another engine, including its start, would shorten the time for the waiting batches."""
+        """Whether another engine, including its start, would shorten the time for the batches that wait or will come."""
         open_ = self._open(first.engine_key)
         if not open_:
             return True
-        seconds_left = self._seconds_left(queue)
+        seconds_left = self._seconds_left(first, queue)
         return seconds_left is None or seconds_left > open_ * self._start_s(first)
 
     def _worth_a_node(self, first: EvalJob, queue: BatchQueue) -> int:
         """Number of further engines for which nodes should be started."""
         return worth_a_node(
-            len(queue), self._seconds_left(queue), self._open(first.engine_key), self._start_s(first)
+            len(queue), self._seconds_left(first, queue), self._open(first.engine_key), self._start_s(first)
         )
 
     def _open(self, key: str) -> int:
@@ -270,10 +272,11 @@ class RayExecutor:
         engines = [*self._engines, *self._opening]
         return sum(engine.key == key and engine.state is not EngineState.DRAINING for engine in engines)
 
-    def _seconds_left(self, queue: BatchQueue) -> float | None:
-        """Seconds that one engine would need for the waiting batches; None if unknown."""
+    def _seconds_left(self, first: EvalJob, queue: BatchQueue) -> float | None:
+        """Seconds that one engine would need for the batches that wait and will come; None if unknown."""
         seconds = [second for batch in queue.ahead(50) for job in batch if (second := self._seconds(job))]
-        return len(queue) * (sum(seconds) / len(seconds)) if seconds else None
+        count = len(queue) + self._later.get(first.engine_key, 0)
+        return count * (sum(seconds) / len(seconds)) if seconds else None
 
     def _ask_for(self, key: str, spot: Spot) -> None:
         """Reserve this spot and open an engine on it."""

@@ -20,11 +20,11 @@ from orchestrator.plan.sweep import RecipeEntry, SweepFile
 from orchestrator.settings import Settings
 from recipes.built_form import BuiltForms
 from recipes.catalog import load_catalog
-from recipes.errors import BuildError, RecipeError
+from recipes.errors import BuildError, LayerPathError, RecipeError
 from recipes.layer_grid import LayerPathGrid
 from recipes.layer_order import order_obstacle
 from recipes.layer_path import LayerPath, LayerPathSpec
-from recipes.layer_visit import Layers
+from recipes.layer_visit import Layers, variant_of
 from recipes.origin import MadeFrom, joined, source_entry
 from recipes.recipe import Recipe, SourceRef
 from recipes.sources import PinnedSource, SourceFacts, describe, parse, pin, read_small_file
@@ -171,13 +171,15 @@ class Expander:
             for path in LayerPathGrid.parse(entry.grid).paths(self._facts.config.n_layers):
                 if not path.is_baseline:
                     yield self._from_path(path, path.label)
-        elif entry.layer_path is not None:
+        elif entry.layer_path is not None and not entry.is_merge:
             path = LayerPathSpec.parse(entry.layer_path).resolve(self._facts.config.n_layers)
             yield self._from_path(path, entry.name or path.label)
         elif entry.checkpoint is not None:
             yield self._from_checkpoint(entry.checkpoint, entry.name or entry.checkpoint)
         else:
-            yield self._from_recipe(*self._read(entry, position), materialize=entry.materialize)
+            recipe, name = self._read(entry, position)
+            candidate = self._from_recipe(recipe, name, materialize=entry.materialize)
+            yield candidate if entry.layer_path is None else self._along(candidate, entry.layer_path)
 
     def _from_path(
         self, path: LayerPath, name: str, source: PinnedSource | None = None, facts: SourceFacts | None = None
@@ -331,6 +333,40 @@ class Expander:
             made_from=made_from,
             remarks=tuple(recipe.remarks),
         )
+
+    def _along(self, merge: Candidate, text: str | Layers) -> Candidate:
+        """A layer path over the layers of a merge: live where both can be, else built as one more stage.
+
+        Its weights digest is that of the merge, as the one of a path of a checkpoint is the checkpoint's.
+        """
+        job = merge.live_merge.build if merge.live_merge else merge.build
+        if job is None or merge.layers is None or merge.layer_path is not None:
+            raise LayerPathError(
+                f"{merge.name} is no merge with a known number of layers, so that no layer path can be laid over it: give the path alone."
+            )
+        path = LayerPathSpec.parse(text).resolve(merge.layers)
+        if path.is_baseline:
+            return merge
+        live = merge.live_merge is not None and self._live
+        holds = not any(variant_of(visit).factor != 1 for visit in path.layers)
+        recipe = Recipe.parse(job.recipe).along(path) if holds or not live else None
+        along = merge.model_copy(
+            update={
+                "layer_path": path.layers,
+                "source_layers": path.n_layers,
+                "layers": len(path.layers),
+                "recipe": recipe.canonical_text if recipe else merge.recipe,
+                "parameters": merge.parameters and _parameters(self._facts, path, live=live),
+            }
+        )
+        if live or recipe is None:
+            return along
+        require_buildable(path, self._facts.tensor_names)
+        self._require_buildable(self._base.place.name or "", self._facts, path)
+        pins = {s.name: PinnedSource(reference=s.place, weights_digest=s.weights_digest) for s in job.sources}
+        build = self._build_job(recipe, pins)
+        place = CheckpointPlace(artifact=build.digest)
+        return along.model_copy(update={"build": build, "live_merge": None, "place": place})
 
     def _build_job(self, recipe: Recipe, pins: Mapping[str, PinnedSource]) -> BuildJob:
         sweep = self._sweep

@@ -285,17 +285,32 @@ def _slots(candidates: list[Candidate]) -> dict[CheckpointPlace, int]:
     """KV-cache slots of each checkpoint's engine beyond the checkpoint's layers, for its longest path."""
     slots: dict[CheckpointPlace, int] = {}
     for candidate in candidates:
-        if candidate.layer_path is not None:
+        if candidate.layer_path is not None and candidate.build is None:
             added = attention_visits(candidate.layer_path) - candidate.source_layers
             slots[candidate.place] = max(slots.get(candidate.place, 0), added)
     return slots
 
 
+def with_path_slots(plan: Plan, extra: int) -> Plan:
+    """The plan, its live engines opened for layer paths of this many layers more: for paths that follow in later plans."""
+
+    def widened(job: EvalJob) -> EvalJob:
+        if job.place.name is None:
+            return job
+        slots = max(extra, job.tuning.extra_layer_slots)
+        return job.model_copy(
+            update={"tuning": job.tuning.model_copy(update={"live": True, "extra_layer_slots": slots})}
+        )
+
+    evals = tuple(e.model_copy(update={"job": widened(e.job)}) for e in plan.evals)
+    return plan.model_copy(update={"evals": evals})
+
+
 def _place(candidate: Candidate, live: bool) -> tuple[CheckpointPlace, Layers | None]:
     """Location of the weights and the live layer path; the path is None if it is built into the weights."""
-    if candidate.layer_path is None or live:
-        return candidate.place, candidate.layer_path
-    if candidate.build is None or candidate.live_merge is not None:
+    if candidate.build is None:
+        return candidate.place, candidate.layer_path if live else None
+    if candidate.live_merge is not None:
         return candidate.place, None
     return CheckpointPlace(artifact=candidate.build.digest), None
 

@@ -73,6 +73,8 @@ def _shape(candidate: Candidate, facts: SourceFacts, live: bool) -> Shape:
     parameters = candidate.parameters
     if parameters is None and candidate.layers is not None:
         parameters = facts.parameters_of(candidate.layers)
+    # A path over a merge that cannot run live is built, whatever other paths are.
+    live = live and (candidate.layer_path is None or candidate.build is None)
     if live and candidate.layer_path is not None and parameters is not None:
         along = facts.parameters_of_visits(candidate.layer_path)
         if facts.parameters is not None and along is not None:

@@ -39,7 +39,7 @@ def _is_unset(value: object) -> bool:
 
 
 class RecipeEntry(Frozen):
-    """One line of `recipes`: exactly one of the six ways to name a recipe."""
+    """One line of `recipes`: exactly one of the six ways to name a recipe; a merge may have a layer path besides."""
 
     name: StorableText | None = Field(
         default=None, min_length=1, max_length=120, description="How tables call it."
@@ -47,7 +47,7 @@ class RecipeEntry(Frozen):
     layer_path: str | Layers | None = Field(
         default=None,
         description="`(i, j)`, blocks, ranges, or a list of layers. A visit can be followed by `:attention`, `:mlp` or "
-        "`:damped=0.5`; after a block it applies to the second pass: `(i, j):attention`.",
+        "`:damped=0.5`; after a block it applies to the second pass: `(i, j):attention`. Beside a merge it is a path over the merge's layers.",
     )
     grid: str | None = Field(
         default=None,
@@ -72,6 +72,11 @@ class RecipeEntry(Frozen):
         description="Whether a merge is built even if it could run live.",
     )
 
+    @property
+    def is_merge(self) -> bool:
+        """Whether it names a merge, with or without a layer path over it."""
+        return bool(self.mergekit or self.file or self.catalog)
+
     @model_validator(mode="before")
     @classmethod
     def _short_block(cls, value: Any) -> Any:
@@ -82,9 +87,11 @@ class RecipeEntry(Frozen):
     def _exactly_one(self) -> Self:
         names = ("layer_path", "grid", "mergekit", "file", "catalog", "checkpoint")
         kinds = [name for name in names if getattr(self, name) is not None]
-        if len(kinds) != 1:
+        merges = ("mergekit", "file", "catalog")
+        over_merge = len(kinds) == 2 and kinds[0] == "layer_path" and kinds[1] in merges
+        if len(kinds) != 1 and not over_merge:
             raise ValueError(f"give exactly one of {', '.join(names)} (found {', '.join(kinds) or 'none'})")
-        if self.materialize and kinds[0] not in ("mergekit", "file", "catalog"):
+        if self.materialize and kinds[-1] not in merges:
             raise ValueError(
                 "only a merge has `materialize`; set it for the whole sweep to build layer paths"
             )

@@ -107,6 +107,8 @@ def _sections(view: SearchView, run: RunRecord, request: ReportRequest) -> list[
     intro = (
         "On the questions by which merges were proposed and picked; base, parents and plain average on top."
     )
+    if view.stopped is not None:
+        intro += f" {line(view.stopped, 400)}"
     sections.append(ReportSection(key="merges", title="All merges", intro=intro, blocks=(_merges(view),)))
     sections.append(methods_section(_facts(view), provenance_facts(run.provenance), run_facts(run)))
     repeat = repeat_section([run], request.command)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from orchestrator.plan.plan import Plan
@@ -16,6 +16,10 @@ class Additions(Protocol):
     @property
     def ended(self) -> bool:
         """Whether it has nothing to add any more."""
+
+    @property
+    def later(self) -> Mapping[str, int]:
+        """Expected number of evaluations that it will add later, by engine key; decides how many engines are worth their start."""
 
     def more(self, lease: RunLease, state_of: Callable[[str], NodeState]) -> Sequence[Plan]:
         """Plans with further jobs, which it has stored as part of the run; called several times a second."""

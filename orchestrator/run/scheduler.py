@@ -167,11 +167,13 @@ class Scheduler:
             labels = job_labels(plan)
             new = {digest: job for digest, job in plan.jobs.items() if digest not in self._jobs}
             self._jobs |= {digest: RunJob(job, labels[digest]) for digest, job in new.items()}
-            executor.expect(plan.needs)
+            executor.expect(plan.needs, self._additions.later)
             self._outlook.add(new)
             done = self._open(new)
             self._cached += len(done)
-            self._frontier.add({digest: job.needs for digest, job in new.items()}, done)
+            # What another process evaluated of this run is done, and unknown here.
+            needs = {digest: [n for n in job.needs if n in self._jobs] for digest, job in new.items()}
+            self._frontier.add(needs, done)
 
     def _step(self, lease: RunLease, executor: Executor) -> None:
         self._beat(lease)

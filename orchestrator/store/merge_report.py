@@ -9,7 +9,7 @@ from pydantic import Field
 from evals.engine import Frozen
 from evals.probes import Finding, Gain
 from evals.stats import Delta, Shrinkage
-from orchestrator.store.trial_records import Arm, TrialRecord
+from orchestrator.store.trial_records import Arm, TrialRecord, TrialState
 
 
 class SearchedParameter(Frozen):
@@ -102,6 +102,7 @@ class MergeReport(Frozen):
     gradients: dict[str, tuple[str, ...]] = Field(
         description="Name of each gradient to its points' parameters, first layer first."
     )
+    layers: int | None = Field(default=None, description="Layers of the base; null before it is measured.")
     references: tuple[ReferenceResult, ...] = Field(
         default=(), description="Base, parents and plain average; empty before they are measured."
     )
@@ -167,6 +168,17 @@ class SearchView(Frozen):
 
     report: MergeReport = Field(description="What it is and ended with.")
     trials: tuple[TrialRecord, ...] = Field(description="Its trials by number.")
+
+    @property
+    def stopped(self) -> str | None:
+        """How many merges left before they were asked everything, in one sentence; None if none did."""
+        stopped = [trial for trial in self.trials if trial.state is TrialState.STOPPED]
+        if not stopped:
+            return None
+        return (
+            f"{len(stopped):,} of {len(self.trials):,} merges left before they were asked everything, and have no value: the last, "
+            f"{stopped[-1].candidate}. {stopped[-1].message or ''}"
+        ).strip()
 
     def value(self, trial: TrialRecord) -> float | None:
         """The weighted mean of a trial's objectives; None without them."""

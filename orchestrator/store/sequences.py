@@ -24,6 +24,7 @@ from orchestrator.store.tables import (
     outcomes,
     protocols,
     run_jobs,
+    searches,
     sequences,
 )
 
@@ -75,7 +76,10 @@ class Sequences(StorePart):
     """Methods of the store for looks and early stops."""
 
     def sequences(self, run_id: str, *, candidate: int | None = None) -> tuple[SequenceRecord, ...]:
-        """The looks at the evaluations of a run, or of one of its candidates, in the order of its jobs."""
+        """The looks at the evaluations of a run, or of one of its candidates, against the base, in the order of its jobs.
+
+        None for a search: its merges are compared with each other, and its own tables tell.
+        """
         at_candidate = candidate_jobs.c.candidate == candidate if candidate is not None else sa.true()
         query = (
             sa.select(
@@ -88,6 +92,7 @@ class Sequences(StorePart):
             )
             .select_from(_OF_RUN)
             .where(candidate_jobs.c.run_id == run_id, at_candidate)
+            .where(candidate_jobs.c.run_id.not_in(sa.select(searches.c.run_id)))
             .order_by(candidate_jobs.c.candidate, run_jobs.c.position)
         )
 

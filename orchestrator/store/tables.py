@@ -301,6 +301,8 @@ trials = sa.Table(
     sa.Column("state", _enum(TrialState), nullable=False),
     # The objectives' values as a JSON list; null without them.
     sa.Column("objectives", sa.Text),
+    # A JSON list with the objectives' values at each smaller step; null without steps.
+    sa.Column("steps", sa.Text),
     sa.Column("message", sa.Text),
     sa.Column("cost_s", sa.Float),
     sa.Column("created_at", UtcDateTime, nullable=False),

@@ -23,6 +23,8 @@ class TrialState(StrEnum):
     RUNNING = "running"
     COMPLETE = "complete"
     FAILED = "failed"
+    STOPPED = "stopped"
+    """It left before the whole objectives were measured; it has step values and no objectives."""
 
 
 class TrialRecord(Frozen):
@@ -39,7 +41,11 @@ class TrialRecord(Frozen):
     objectives: tuple[float, ...] | None = Field(
         default=None, description="Value of each objective, in the file's order; null without them."
     )
-    message: str | None = Field(default=None, description="Why it failed, in one sentence.")
+    steps: tuple[tuple[float, ...], ...] = Field(
+        default=(),
+        description="Value of each objective at each smaller step of the search, in order: for choosing what goes on, never a score.",
+    )
+    message: str | None = Field(default=None, description="Why it failed or stopped, in one sentence.")
     cost_s: float | None = Field(
         default=None,
         description="Seconds of its build and evaluations that no earlier trial had paid; null while it runs.",

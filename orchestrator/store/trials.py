@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from pydantic import ValidationError
 
+from orchestrator.errors import StoreError
 from orchestrator.store.base import StorePart
 from orchestrator.store.database import clock
 from orchestrator.store.merge_report import MergeReport, SearchView
@@ -112,6 +113,21 @@ class Trials(StorePart):
 
         return self._database.write(work)
 
+    def extend_trial(self, lease: RunLease, trial: TrialRecord, planned: Sequence[PlannedJob]) -> bool:
+        """Add the jobs of a trial's next step to its run; False if the lease of the run is lost. Idempotent."""
+
+        def work(connection: sa.Connection) -> bool:
+            if not holds(locked(connection, lease.run_id), lease):
+                return False
+            named = (candidates.c.run_id == lease.run_id) & (candidates.c.name == trial.candidate)
+            position = connection.scalar(sa.select(candidates.c.position).where(named))
+            if position is None:
+                raise StoreError(f"The run {lease.run_id} has no candidate {trial.candidate}.")
+            _add_jobs(connection, lease.run_id, position, planned)
+            return True
+
+        return self._database.write(work)
+
     def end_trial(self, lease: RunLease, trial: TrialRecord) -> bool:
         """Store what a running trial gave; False if the lease of the run is lost. Idempotent."""
 
@@ -120,7 +136,8 @@ class Trials(StorePart):
                 return False
             running = (trials.c.run_id == lease.run_id) & (trials.c.number == trial.number)
             running &= trials.c.state == TrialState.RUNNING
-            values = {name: _values(trial)[name] for name in ("state", "objectives", "message", "cost_s")}
+            names = ("state", "objectives", "steps", "message", "cost_s")
+            values = {name: _values(trial)[name] for name in names}
             connection.execute(trials.update().where(running).values(**values, ended_at=clock(connection)))
             return True
 
@@ -133,14 +150,19 @@ def _extend(
     """Add a candidate and its jobs to a run whose row is locked."""
     last = sa.select(sa.func.max(candidates.c.position)).where(candidates.c.run_id == run_id)
     position = 1 + (connection.scalar(last) or 0)
-    end = sa.select(sa.func.max(run_jobs.c.position)).where(run_jobs.c.run_id == run_id)
-    placed = [item.model_copy(update={"candidates": (position,)}) for item in planned]
-    rows = JobRows(run_id, placed, first=1 + (connection.scalar(end) or 0))
     insert_new(
         connection,
         candidates,
         [candidate_row(run_id, candidate.model_copy(update={"position": position}))],
     )
+    _add_jobs(connection, run_id, position, planned)
+
+
+def _add_jobs(connection: sa.Connection, run_id: str, position: int, planned: Sequence[PlannedJob]) -> None:
+    """Add jobs of the candidate at `position` to a run whose row is locked."""
+    end = sa.select(sa.func.max(run_jobs.c.position)).where(run_jobs.c.run_id == run_id)
+    placed = [item.model_copy(update={"candidates": (position,)}) for item in planned]
+    rows = JobRows(run_id, placed, first=1 + (connection.scalar(end) or 0))
     insert_new(connection, protocols, rows.protocols)
     insert_new(connection, jobs, rows.jobs)
     insert_new(connection, run_jobs, rows.run_jobs)
@@ -149,11 +171,13 @@ def _extend(
 
 def _values(trial: TrialRecord) -> Row:
     objectives = None if trial.objectives is None else json.dumps(list(trial.objectives))
-    return trial.model_dump() | {"parameters": json.dumps(trial.parameters), "objectives": objectives}
+    texts: Row = {"parameters": json.dumps(trial.parameters), "objectives": objectives}
+    return trial.model_dump() | texts | {"steps": json.dumps(trial.steps) if trial.steps else None}
 
 
 def _trial(row: AnyRow) -> TrialRecord:
     values = {name: row._mapping[name] for name in TrialRecord.model_fields}
     values["parameters"] = json.loads(row.parameters)
     values["objectives"] = None if row.objectives is None else tuple(json.loads(row.objectives))
+    values["steps"] = tuple(map(tuple, json.loads(row.steps))) if row.steps else ()
     return TrialRecord(**values)

@@ -161,6 +161,19 @@ class Recipe(Frozen):
             return Recipe(path_of=path_of, notes=self.notes)
         return Recipe(stages=tuple(stage.map_refs(replace_ref) for stage in self.stages), notes=self.notes)
 
+    def along(self, path: LayerPath) -> Recipe:
+        """The recipe whose result visits the layers of this merge in the order of `path`, as one more stage.
+
+        Raises LayerPathError for a path with damped visits, which no checkpoint holds.
+        """
+        result = self.ordered[-1]
+        taken = {*self.stage_names, *(source.name for source in self.sources)}
+        name = result.name or next(
+            n for n in ("merged", *(f"merged-{k}" for k in range(99))) if n not in taken
+        )
+        copy = Recipe.from_layer_path(SourceRef(name=name), path)
+        return Recipe(stages=(*self.ordered[:-1], result.model_copy(update={"name": name}), *copy.stages))
+
     @property
     def is_copy(self) -> bool:
         """Whether all stages only copy layers; a conversion to another dtype is allowed."""

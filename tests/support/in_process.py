@@ -33,7 +33,7 @@ class InProcess:
         self._waiting: list[tuple[Task, ...]] = []
         self.batches: list[int] = []
 
-    def expect(self, needs: Mapping[str, EngineNeed]) -> None:
+    def expect(self, needs: Mapping[str, EngineNeed], later: Mapping[str, int]) -> None:
         """It has no memory to plan."""
 
     def pick(self, ready: ReadyJobs) -> list[Batch]:

@@ -56,6 +56,9 @@ def fill(store: Store) -> None:
             store.end_trial(
                 lease, trial.model_copy(update={"state": TrialState.COMPLETE, "objectives": (0.25,)})
             )
+            left = trial.model_copy(update={"number": 1, "candidate": "trial 1"})
+            store.add_trial(lease, left)
+            store.end_trial(lease, left.model_copy(update={"state": TrialState.STOPPED, "steps": ((0.2,),)}))
         if name != "going on":
             store.finish_run(lease, RunState(name))
     store.create_run(new_run("never started"), [], [])

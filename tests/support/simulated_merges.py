@@ -64,7 +64,7 @@ class SimulatedExecutor:
         self._simulation = simulation
         self._running: list[Task] = []
 
-    def expect(self, needs: Mapping[str, EngineNeed]) -> None:
+    def expect(self, needs: Mapping[str, EngineNeed], later: Mapping[str, int]) -> None:
         """It has no memory to plan."""
 
     def pick(self, ready: ReadyJobs) -> list[Batch]:
@@ -110,10 +110,7 @@ class SimulatedExecutor:
         )  # fmt: skip
 
     def _evaluate(self, job: EvalJob) -> Outcome:
-        live = job.live_merge
-        recipe = live.build.recipe if live else self._simulation.recipes.get(job.place.artifact or "")
-        weights = {Path(job.place.name or "").name: 1.0} if recipe is None else _weights(recipe)
-        skill = self._simulation.skill(weights)
+        skill = self._simulation.skill(weights_of(job, self._simulation.recipes))
         if skill is None:
             return Failure(failure_class=FailureClass.BAD_INPUT, message="Its weights do not add up.")
         engine = _Engine(self._simulation.base, job, skill)  # what a choice probe asks of one
@@ -151,6 +148,13 @@ class _Engine:
                 math.log(right if n == item.answer else others) for n in range(len(request.continuations))
             ]
             yield index, ScoreResult(logprobs=tuple(logprobs), is_greedy=(False,) * len(logprobs))
+
+
+def weights_of(job: EvalJob, recipes: Mapping[str, str]) -> dict[str, float]:
+    """Normalized weight of each source of what a job evaluates; `recipes` are those of the artifacts that were built."""
+    live = job.live_merge
+    recipe = live.build.recipe if live else recipes.get(job.place.artifact or "")
+    return {Path(job.place.name or "").name: 1.0} if recipe is None else _weights(recipe)
 
 
 def _weights(recipe: str) -> dict[str, float]:

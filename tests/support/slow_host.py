@@ -15,3 +15,10 @@ class SlowHost(EngineHost):
 
     def _engine_for(self, job: EvalJob, on_start: Callable[[], None] = lambda: None) -> PathEngine:
         return Slow(super()._engine_for(job, on_start), pause_s=1.0)
+
+
+class PausingHost(EngineHost):
+    """Pauses before each answer, so that an engine is busy most of the time without using a processor."""
+
+    def _engine_for(self, job: EvalJob, on_start: Callable[[], None] = lambda: None) -> PathEngine:
+        return Slow(super()._engine_for(job, on_start), pause_s=0.05)

@@ -1,7 +1,11 @@
 """Search over the numbers of a merge: proposed by Optuna, evaluated in a run that grows, confirmed against every parent.
 
 space.py         the searched numbers of a mergekit document
-search_file.py   the search file; schema.py, its JSON schema
+merge_search.py  the fields of a search file; schema.py, its JSON schema
+search_file.py   the search file: its recipes, and the sweeps that evaluate them
+searched_path.py a block of layers searched with the numbers
+fidelity.py      smaller evaluations first, and which merges go on
+stopping.py      merges that lose stop early
 sampler.py       the next proposal from the trials before, by Optuna
 course.py        which trial comes next, from which results, and when the search ends
 evaluation.py    trials as candidates of a run that grows

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections import Counter
 from collections.abc import Sequence
 
+from orchestrator.search.merges.fidelity import estimates, goes_on
 from orchestrator.search.merges.sampler import PastTrial, Proposer, trial_seed
 from orchestrator.search.merges.search_file import MergeSearch, SamplerKind
 from orchestrator.search.merges.space import SearchParameter, Space, Value, Values
@@ -64,6 +66,18 @@ class Course:
         return not self.running and self._arm() is None
 
     @property
+    def left(self) -> int:
+        """Expected number of trials that are not proposed yet; of a budget in time by the mean cost until now."""
+        counts = Counter(trial.arm for trial in self._trials)
+        budget = self._search.budget
+        total = budget.evaluations or counts[Arm.SEARCH]
+        if budget.evaluations is None and not self._search_is_over(counts[Arm.SEARCH]):
+            costs = [t.cost_s for t in self._trials if t.arm is Arm.SEARCH and t.cost_s]
+            seconds = budget.seconds or (budget.gpu_hours or 0.0) * _HOUR_S / max(1, self._gpus)
+            total = max(total, int(seconds * len(costs) / sum(costs)) if costs else 0)
+        return sum(max(0, self._evaluations(arm, total) - counts[arm]) for arm in self._arms)
+
+    @property
     def hopeless(self) -> TrialRecord | None:
         """The last of the failures with which the search began, if there are too many of them."""
         first = self._trials[:MOST_FAILURES]
@@ -88,6 +102,28 @@ class Course:
         )
         self._trials.append(trial)
         return trial
+
+    def best_before(self, number: int) -> TrialRecord | None:
+        """The best trial of the same method among those that the proposal of trial `number` knew; None if none has a value."""
+        past = [t for t in self._trials[:number] if t.arm is self._trials[number].arm]
+        ranked = best_first(self._search, past[: known(len(past), self.window)])
+        return ranked[0] if ranked else None
+
+    def goes_on(self, number: int, values: Sequence[tuple[float, ...]]) -> bool:
+        """Whether trial `number` goes on to its next step; `values` are those of its steps so far.
+
+        It follows from the trials that its proposal knew, whose results are all there.
+        """
+        fidelity, trial = self._search.fidelity, self._trials[number]
+        if fidelity is None:
+            return True
+        past = [t for t in self._trials[:number] if t.arm is trial.arm]
+        step = len(values) - 1
+        others = [t.steps[step] for t in past[: known(len(past), self.window)] if len(t.steps) > step]
+        if self._search.pareto:
+            return goes_on(values[step], others, fidelity.keep, in_any=True)
+        together = self._search.together
+        return goes_on((together(values[step]),), [(together(other),) for other in others], fidelity.keep)
 
     def end(self, trial: TrialRecord) -> None:
         """Take a trial that has a result."""
@@ -122,11 +158,12 @@ class Course:
             budget = sum(trial.arm is Arm.SEARCH for trial in self._trials)
             return grid(self._space, budget, self._search.seed)[len(past)]
         proposer = self._proposer if arm is Arm.SEARCH else self._random
-        seen = [self._seen(trial) for trial in past]
+        seen = [self._seen(trial, past[:place]) for place, trial in enumerate(past)]
         return proposer.propose(seen, [known(n, self.window) for n in range(len(past) + 1)])
 
-    def _seen(self, trial: TrialRecord) -> PastTrial:
-        values = trial.objectives
+    def _seen(self, trial: TrialRecord, before: Sequence[TrialRecord]) -> PastTrial:
+        """A trial as the sampler sees it: of a stopped one an estimate, from the trials of its method before it."""
+        values = trial.objectives if trial.state is not TrialState.STOPPED else estimates(trial, before)
         if values is not None and not self._search.pareto:
             values = (self._search.together(values),)
         return PastTrial(parameters=trial.parameters, values=values, failed=trial.state is TrialState.FAILED)

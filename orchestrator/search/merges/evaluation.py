@@ -7,32 +7,47 @@ goes on with what the store holds, and no evaluation is lost or done twice.
 from __future__ import annotations
 
 import functools
+import shutil
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from evals.probes import Split
 from evals.scores import PROBE_SUITE
 from evals.suite_file import resolve_suite
+from orchestrator.compare.run_comparisons import stored_samples
 from orchestrator.errors import MergeboardError, RunError
+from orchestrator.plan.candidates import Candidate
 from orchestrator.plan.job import EvalJob
 from orchestrator.plan.plan import Plan
 from orchestrator.plan.sweep import SuiteEntry, SweepFile
 from orchestrator.run.job_state import NodeState
 from orchestrator.run.run import candidate_records, planned_jobs
 from orchestrator.search.merges.course import Course, best_first
+from orchestrator.search.merges.fidelity import Step, likelihood
 from orchestrator.search.merges.search_file import Objective, SearchFile
-from orchestrator.search.merges.space import Values
+from orchestrator.search.merges.stopping import asked_whole, decided_against, early_of, lost
 from orchestrator.search.request import short_name
 from orchestrator.store import Store
 from orchestrator.store.records import EvalOutcome, RunLease, Success
 from orchestrator.store.trial_records import Arm, TrialRecord, TrialState
 from recipes.artifact import ArtifactStore
 from recipes.errors import RecipeError
+from recipes.layer_path_text import format_list
 from recipes.recipe import Recipe
 
 AVERAGE = "plain average"
 _ENDED = (NodeState.DONE, NodeState.FAILED, NodeState.BLOCKED)
+
+
+@dataclass
+class _Work:
+    """A trial in work: the plans of its steps so far, and the values of those that have ended."""
+
+    plans: list[Plan]
+    values: list[tuple[float, ...]]
 
 
 class MergeTrials:
@@ -46,13 +61,16 @@ class MergeTrials:
         *,
         plan: Callable[[SweepFile], Plan],
         artifacts: ArtifactStore,
+        home: Path,
     ) -> None:
         self._file = file
         self._course = course
         self._store = store
         self._plan = plan
         self._artifacts = artifacts
-        self._plans: dict[int, Plan] = {}
+        self._home = home
+        self._work: dict[int, _Work] = {}
+        self._whole: dict[int, str] = {}
         # Artifacts that this process had built: those of merges that will not be confirmed are deleted again.
         self._built: set[str] = set()
 
@@ -61,14 +79,25 @@ class MergeTrials:
         """Whether every trial has its values and no further one is proposed."""
         return self._course.ended
 
+    @property
+    def later(self) -> Mapping[str, int]:
+        """Evaluations of trials that are not proposed yet, by engine key, if they run where the latest trial does."""
+        work = next(reversed(self._work.values()), None)
+        if work is None:
+            return {}
+        count = self._course.left
+        return {key: count * n for key, n in Counter(p.job.engine_key for p in work.plans[-1].evals).items()}
+
     def more(self, lease: RunLease, state_of: Callable[[str], NodeState]) -> Sequence[Plan]:
         """Take trials whose jobs have ended, then plan and store as many new ones as may run."""
+        added = []
         for trial in self._course.running:
-            plan = self._plans.get(trial.number)
-            if plan is not None and all(state_of(digest) in _ENDED for digest in plan.jobs):
-                self._end(lease, self._ended(trial, plan))
-                del self._plans[trial.number]
-        added = [plan for trial in self._course.running if (plan := self._resumed(lease, trial)) is not None]
+            work = self._work.get(trial.number)
+            if work is not None and all(state_of(digest) in _ENDED for digest in work.plans[-1].jobs):
+                further = self._step_ended(lease, trial, work)
+                if further is not None:
+                    added.append(further)
+        added += [plan for trial in self._course.running if (plan := self._resumed(lease, trial)) is not None]
         while (proposed := self._next()) is not None:
             plan = self._begin(lease, proposed)
             if plan is not None:
@@ -85,12 +114,12 @@ class MergeTrials:
 
     def _resumed(self, lease: RunLease, trial: TrialRecord) -> Plan | None:
         """Plan of a trial that an earlier process stored and did not end; None if this process has it already."""
-        return None if trial.number in self._plans else self._begin(lease, trial)
+        return None if trial.number in self._work else self._begin(lease, trial)
 
     def _begin(self, lease: RunLease, trial: TrialRecord) -> Plan | None:
         """Plan and store a trial; one that cannot be planned ends at once."""
         try:
-            plan = self._plan(trial_sweep(self._file, trial))
+            plan = self._plan_step(lease.run_id, trial, self._file.steps[0])
         except (MergeboardError, RecipeError) as error:
             failed = trial.model_copy(
                 update={"state": TrialState.FAILED, "message": str(error), "cost_s": 0.0}
@@ -98,13 +127,12 @@ class MergeTrials:
             self._store.add_trial(lease, trial)
             self._end(lease, failed)
             return None
-        digest = plan.candidates[-1].weights_digest
-        planned = trial.model_copy(update={"recipe_digest": digest})
+        planned = trial.model_copy(update={"recipe_digest": _digest_of(plan.candidates[-1])})
         # The base is the run's already, and none of the trial's jobs serve it.
         if not self._store.add_trial(lease, planned, candidate_records(plan)[-1], planned_jobs(plan)):
             return None
         self._course.end(planned)
-        self._plans[trial.number] = plan
+        self._work[trial.number] = _Work([plan], [])
         self._built |= {job.digest for job in plan.builds if self._artifacts.read(job.digest) is None}
         return plan
 
@@ -123,32 +151,110 @@ class MergeTrials:
             if self._artifacts.evict(digest):
                 self._built.discard(digest)
 
-    def _ended(self, trial: TrialRecord, plan: Plan) -> TrialRecord:
+    def _step_ended(self, lease: RunLease, trial: TrialRecord, work: _Work) -> Plan | None:
+        """Take the values of a step; the plan of the next step if the trial goes on, otherwise it ends."""
+        file, plan = self._file, work.plans[-1]
+        step = file.steps[len(work.values)]
         outcomes = self._store.outcomes(plan.jobs)
-        seen = {t.recipe_digest for t in self._course.trials[: trial.number]}
-        cost_s = 0.0
-        if trial.recipe_digest not in seen:
-            cost_s = sum((o.ended_at - o.started_at).total_seconds() for o in outcomes.values())
-        values = objective_values(self._file, jobs_of(plan, trial.candidate), outcomes, Split.SEARCH)
+        jobs = jobs_of(plan, trial.candidate)
+        early = early_of(jobs, outcomes)
+        loss = lost(early) if early is not None else None
+        if early is not None and loss is None:
+            return self._extend(lease, trial, work, asked_whole(plan))
+        values: tuple[float, ...] | None
+        if loss is not None:
+            values = (loss[0],)
+        elif step is Step.ANCHORS:
+            values = anchor_values(file, jobs, outcomes, self._home)
+        else:
+            values = objective_values(file, jobs, outcomes, Split.SEARCH, step)
         if values is None:
             message = next((m for d in plan.jobs if d not in outcomes and (m := self._reason(d))), None)
             ending: dict[str, Any] = {
                 "state": TrialState.FAILED,
                 "message": message or "It has no value of an objective.",
             }
-        else:
+        elif loss is not None:
+            work.values.append(values)
+            ending = {
+                "state": TrialState.STOPPED,
+                "message": f"It was compared with the best merge before it: {loss[1]}.",
+            }
+            for job in jobs:  # nobody asks the rest
+                shutil.rmtree(self._home / "journals" / job.whole.digest, ignore_errors=True)
+        elif step is Step.WHOLE:
             ending = {"state": TrialState.COMPLETE, "objectives": values}
-        return trial.model_copy(update={**ending, "cost_s": cost_s})
+        else:
+            work.values.append(values)
+            if self._course.goes_on(trial.number, work.values):
+                return self._next_step(lease, trial, work)
+            ending = {
+                "state": TrialState.STOPPED,
+                "message": f"It was not among the best at the step {step}.",
+            }
+        cost_s = self._cost_s(trial, work)
+        self._end(lease, trial.model_copy(update={**ending, "cost_s": cost_s, "steps": tuple(work.values)}))
+        del self._work[trial.number]
+        return None
+
+    def _next_step(self, lease: RunLease, trial: TrialRecord, work: _Work) -> Plan | None:
+        step = self._file.steps[len(work.values)]
+        return self._extend(lease, trial, work, self._plan_step(lease.run_id, trial, step))
+
+    def _extend(self, lease: RunLease, trial: TrialRecord, work: _Work, plan: Plan) -> Plan | None:
+        if not self._store.extend_trial(lease, trial, planned_jobs(plan)):
+            return None
+        work.plans.append(plan)
+        return plan
+
+    def _plan_step(self, run_id: str, trial: TrialRecord, step: Step) -> Plan:
+        """The plan of a trial's step; the whole objective may stop early against the best merge before it."""
+        plan, stop = self._plan(trial_sweep(self._file, trial, step)), self._file.search.stop
+        if stop is None or step is not Step.WHOLE:
+            return plan
+        # A merge that is proposed again has the results of the first time.
+        first = next(
+            t for t in self._course.trials if t.parameters == trial.parameters and t.arm is trial.arm
+        )
+        best = self._course.best_before(first.number)
+        return plan if best is None else decided_against(plan, self._whole_evaluation(run_id, best), stop)
+
+    def _whole_evaluation(self, run_id: str, trial: TrialRecord) -> str:
+        """Digest of the evaluation in which a complete trial was asked everything."""
+        if trial.number not in self._whole:
+            names = {candidate.position: candidate.name for candidate in self._store.candidates(run_id)}
+            jobs = [
+                item.job
+                for item in self._store.run_jobs(run_id)
+                if isinstance(item.job, EvalJob) and trial.candidate in map(names.get, item.candidates)
+            ]
+            (job,) = objective_jobs(self._file, self._file.search.objectives[0], jobs, Split.SEARCH)
+            self._whole[trial.number] = job.digest
+        return self._whole[trial.number]
+
+    def _cost_s(self, trial: TrialRecord, work: _Work) -> float:
+        """Seconds of all steps; 0 for a merge that was proposed before, whose results were there."""
+        if trial.recipe_digest in {t.recipe_digest for t in self._course.trials[: trial.number]}:
+            return 0.0
+        outcomes = self._store.outcomes({digest for plan in work.plans for digest in plan.jobs})
+        return sum((o.ended_at - o.started_at).total_seconds() for o in outcomes.values())
 
     def _reason(self, digest: str) -> str | None:
         attempts = self._store.attempts(digest)
         return attempts[-1].message if attempts else None
 
 
-def trial_sweep(file: SearchFile, trial: TrialRecord) -> SweepFile:
-    """The sweep of one trial, without the base."""
-    document = file.space.fill(file.search.recipe, trial.parameters)
-    return file.sweep([{"name": trial.candidate, "mergekit": document}], Split.SEARCH, score_base=False)
+def trial_sweep(file: SearchFile, trial: TrialRecord, step: Step = Step.WHOLE) -> SweepFile:
+    """The sweep of one step of a trial, without the base."""
+    entry = file.entry(trial.candidate, trial.parameters)
+    return file.sweep([entry], Split.SEARCH, step=step, score_base=False)
+
+
+def _digest_of(candidate: Candidate) -> str:
+    """Digest of a merge with its layer path, if it has one."""
+    if candidate.layer_path is None or candidate.build is not None:
+        return f"recipe:{candidate.build.digest}" if candidate.build else candidate.weights_digest
+    return f"{candidate.weights_digest} {format_list(candidate.layer_path)}"
 
 
 def reference_entries(file: SearchFile) -> list[dict[str, Any]]:
@@ -193,8 +299,7 @@ def average_recipe(file: SearchFile) -> dict[str, Any] | None:
 
 def _any_recipe(file: SearchFile) -> Recipe:
     """The recipe with some values, to read its sources."""
-    values: Values = {p.name: p.choices[0] if p.choices else p.bounds[1] for p in file.space.parameters}
-    return file.recipe(file.space.rounded(values))
+    return file.recipe(file.corner)
 
 
 def _place(file: SearchFile, name: str) -> str:
@@ -215,12 +320,16 @@ def unique_names(names: Sequence[str]) -> dict[str, str]:
 
 
 def objective_values(
-    file: SearchFile, jobs: Sequence[EvalJob], outcomes: Mapping[str, Success], split: Split
+    file: SearchFile,
+    jobs: Sequence[EvalJob],
+    outcomes: Mapping[str, Success],
+    split: Split,
+    step: Step = Step.WHOLE,
 ) -> tuple[float, ...] | None:
     """The value of each objective from one candidate's evaluations, 0 to 1; None if one is missing."""
     values = []
     for objective in file.search.objectives:
-        asked = objective_jobs(file, objective, jobs, split)
+        asked = objective_jobs(file, objective, jobs, split, step)
         results = [outcomes.get(job.digest) for job in asked]
         scores = [r.evaluation.result.normalized / 100 for r in results if isinstance(r, EvalOutcome)]
         if not asked or len(scores) < len(asked):
@@ -229,22 +338,47 @@ def objective_values(
     return tuple(values)
 
 
+def anchor_values(
+    file: SearchFile, jobs: Sequence[EvalJob], outcomes: Mapping[str, Success], home: Path
+) -> tuple[float, ...] | None:
+    """Mean likelihood of the right answers of each objective's anchor questions; None if one is missing."""
+    values = []
+    for objective in file.search.objectives:
+        asked = objective_jobs(file, objective, jobs, Split.SEARCH, Step.ANCHORS)
+        pairs = [(job, o) for job in asked if isinstance(o := outcomes.get(job.digest), EvalOutcome)]
+        if not asked or len(pairs) < len(asked):
+            return None
+        if objective.probe is not None:
+            # The credit of a scored probe is the probability of the right answer.
+            values.append(pairs[0][1].evaluation.result.normalized / 100)
+        else:
+            each = [likelihood(stored_samples(job.digest, o, home).read()) for job, o in pairs]
+            values.append(sum(each) / len(each))
+    return tuple(values)
+
+
 def objective_jobs(
-    file: SearchFile, objective: Objective, jobs: Sequence[EvalJob], split: Split
+    file: SearchFile,
+    objective: Objective,
+    jobs: Sequence[EvalJob],
+    split: Split,
+    step: Step = Step.WHOLE,
 ) -> list[EvalJob]:
     """The evaluations of one objective among those of a candidate."""
     if objective.probe is not None:
-        name = f"{objective.probe}-{split}"
+        name = file.probe_name(objective, split, step)
         return [job for job in jobs if job.suite == PROBE_SUITE and job.benchmark == name]
     suite = _suite_name(objective.suite or "", file.folder)
-    limit = objective.limit_of(split)
-    return [
+    limit = file.limit_of(objective, split, step)
+    asked = [
         job
         for job in jobs
         if job.suite == suite
         and job.settings.limit == limit
         and (objective.benchmarks is None or job.benchmark in objective.benchmarks)
     ]
+    # After an evaluation that stopped early the whole one may follow.
+    return list({job.benchmark: job for job in asked}.values())
 
 
 def jobs_of(plan: Plan, candidate: str) -> list[EvalJob]:

@@ -34,7 +34,7 @@ def write_merge_search(file: SearchFile, view: SearchView, folder: Path) -> list
 def write_winner(file: SearchFile, view: SearchView, folder: Path) -> Path:
     """Write the winner's recipe with the checkpoints' absolute places, so that `mergeboard build` finds them."""
     assert view.report.winner is not None
-    recipe = file.recipe(view.trials[view.report.winner].parameters)
+    recipe = file.recipe(view.trials[view.report.winner].parameters, view.report.layers)
     given = file.search.sources
     places = {
         str(source): absolute_place(given.get(str(source), source.name), Path(file.folder))

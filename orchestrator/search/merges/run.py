@@ -20,7 +20,7 @@ from evals.stats import Delta
 from orchestrator.compare.run_comparisons import results_of_run, run_comparisons
 from orchestrator.errors import RunError
 from orchestrator.plan.capacity import ClusterFacts
-from orchestrator.plan.plan import Plan
+from orchestrator.plan.plan import Plan, with_path_slots
 from orchestrator.plan.sweep import SuiteEntry
 from orchestrator.run.run import GrowingRun, further_plan
 from orchestrator.run.scheduler import RunSummary
@@ -69,9 +69,13 @@ class _MergeSearchRun:
         self._settings = settings
         self._reporting = reporting
         self._ground = ground
+        self._slots = 0
 
     def run(self) -> SearchView:
         plan = self._ground.plan(self._file.sweep(reference_entries(self._file), Split.SEARCH))
+        self._file.require_layers(plan.candidates[0].layers)
+        self._slots = self._path_slots()
+        plan = self._with_slots(plan)
         self._run_id = run_id_of_search(self._file, plan)
         summary = self._evaluate(plan)
         with Store.open(self._settings.database_url, create=False) as store:
@@ -105,13 +109,29 @@ class _MergeSearchRun:
                 self._file,
                 course,
                 store,
-                plan=lambda sweep: further_plan(sweep, plan, self._settings, self._ground.cluster),
+                plan=lambda sweep: self._with_slots(
+                    further_plan(sweep, plan, self._settings, self._ground.cluster)
+                ),
                 artifacts=ArtifactStore(self._settings.artifacts),
+                home=self._settings.home,
             )
 
         what = f"searching merges with {self._search.sampler}, {budget_text(self._file)}"
         with self._reporting(what) as reporter:
             return self._ground.grow(plan, reporter, GrowingRun(self._run_id, begin))
+
+    def _path_slots(self) -> int:
+        """Slots that the longest path of the search takes beyond the layers; 0 if paths are built, or none are searched."""
+        path = self._search.layer_path
+        if path is None or path.longest[0] >= path.longest[1]:
+            return 0
+        entry = self._file.entry("longest", self._file.corner) | {"layer_path": str(path.longest)}
+        plan = self._ground.plan(self._file.sweep([entry], Split.SEARCH))
+        return max(planned.job.tuning.extra_layer_slots for planned in plan.evals)
+
+    def _with_slots(self, plan: Plan) -> Plan:
+        """The plan, with engines that the longest path of the search fits in: they serve merges that are proposed later."""
+        return with_path_slots(plan, self._slots) if self._slots else plan
 
     def _measured(self, store: Store, plan: Plan, summary: RunSummary) -> MergeReport:
         """The report with the references' values; RunError if no parent or no merge has any."""
@@ -146,6 +166,7 @@ class _MergeSearchRun:
         return begun_report(self._file, self._run_id, parallel).model_copy(
             update={
                 "references": tuple(references),
+                "layers": plan.candidates[0].layers,
                 "importance": importance_of(self._file, trials),
             }
         )
@@ -197,8 +218,7 @@ class _MergeSearchRun:
         return view.model_copy(update={"report": report.model_copy(update=changes)})
 
     def _entries(self, trials: Sequence[TrialRecord]) -> list[dict[str, Any]]:
-        fill = self._file.space.fill
-        return [{"name": t.candidate, "mergekit": fill(self._search.recipe, t.parameters)} for t in trials]
+        return [self._file.entry(t.candidate, t.parameters) for t in trials]
 
     def _evidence(
         self, store: Store, view: SearchView, trials: Sequence[TrialRecord], run_id: str

@@ -17,4 +17,5 @@ def search_schema() -> dict[str, Any]:
         schema["$defs"][name] = {"anyOf": [{"type": "string", "description": description}, record]}
     # YAML reads a bare on or off as a boolean.
     schema["properties"]["chat_template"]["type"] = ["string", "boolean"]
+    schema["properties"]["stop"]["anyOf"].append({"type": "boolean"})
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "mergeboard search"} | schema

@@ -166,6 +166,11 @@ class Space(Frozen):
         return {p.name: p.rounded(values[p.name]) for p in self.parameters}
 
 
+def is_searched(document: Any) -> bool:
+    """Whether a document has searched values."""
+    return next(_searched(document, ()), None) is not None
+
+
 def _searched(node: Any, location: Location) -> Iterator[tuple[Location, dict[str, Any]]]:
     """The searched entries of a document with their locations, in its order."""
     if isinstance(node, dict):

@@ -48,6 +48,9 @@ def print_merge_search(view: SearchView, console: Console, rows: int = 10) -> No
             soft_wrap=True,
         )
         console.print()
+    if view.stopped is not None:
+        console.print(line(view.stopped, 400), markup=False, soft_wrap=True)
+        console.print()
     if view.report.confirmation is not None:
         console.print(_below(view), markup=False, soft_wrap=True)
     console.print(view.report.conclusion, markup=False, soft_wrap=True)

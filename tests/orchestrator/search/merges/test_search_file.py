@@ -127,6 +127,10 @@ def test_the_reference_page_is_the_models() -> None:
     [
         (("", ""), True),
         (("evaluations", "evaluation"), False),
+        (("sampler: tpe", "sampler: tpe\nfidelity: {anchors: 8, keep: 0.3}"), True),
+        (("sampler: tpe", "sampler: tpe\nfidelity: {anchor: 8}"), False),
+        (("sampler: tpe", "sampler: tpe\nlayer_path: {block: [1, {search: [2, 4]}]}"), True),
+        (("sampler: tpe", "sampler: tpe\nstop: true"), True),
         (("[arithmetic-easy-scored, ", "[4, "), False),
     ],
 )
