@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -128,16 +127,11 @@ class LivePaths:
         return tuple(range(len(visits)))
 
 
-def _shallow(module: nn.Module) -> nn.Module:
-    """A copy that shares all tensors and children, but whose children can be replaced."""
-    twin = copy.copy(module)
-    twin._modules = dict(module._modules)
-    return twin
-
-
 def _with_cache_slot(module: nn.Module, slot: int) -> nn.Module:
     """A copy of a layer or a part of it, whose parts have `layer_idx` `slot`; parts without a number are shared."""
-    twin = _shallow(module)
+    from evals.partial_layers import shallow
+
+    twin = cast("nn.Module", shallow(module))
     if isinstance(getattr(module, "layer_idx", None), int):
         twin.layer_idx = slot
     for name, child in module._modules.items():

@@ -1,18 +1,21 @@
 """Self-check of live layer paths: whether this model, on a path, computes what the built checkpoint would.
 
-A layer of a path must get the arguments that its source layer gets in the unmodified model (attention mask and rotary factors of
-its kind, routing, shared states), must compute the same wherever it stands, and every visit must have keys and values of its own.
-All three are tried on a few tokens with a path that moves and repeats every layer. A window of local attention is made narrower
-than the prompt meanwhile, because masks of a wide window look like those of full attention.
+Layers must be constructed alike in every place (`construction`). A layer of a path must get the hidden states of the layer before
+it and the arguments that its source layer gets in the unmodified model (attention mask and rotary factors of its kind, routing,
+shared states), must compute the same wherever it stands, and every visit must have keys and values of its own. All this is tried on
+a few tokens with a path that moves and repeats every layer. A window of local attention is made narrower than the prompt meanwhile,
+because masks of a wide window look like those of full attention.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from evals.transformers.construction import construction_difference
 from evals.transformers.layer_stack import LayerStack
 
 if TYPE_CHECKING:
@@ -50,6 +53,13 @@ def difference(model: PreTrainedModel, stack: LayerStack, switch: Switch) -> str
     ids = (torch.arange(TOKENS, device=model.device) * 7 + 1)[
         None
     ] % model.get_input_embeddings().num_embeddings
+    switch(path)
+    try:
+        reason = construction_difference(model, stack, path)
+    finally:
+        switch(None)
+    if reason is not None:
+        return reason
     with torch.inference_mode(), _narrow_window(stack.config):
         try:
             plain = _recorded(model, stack, ids)
@@ -99,6 +109,9 @@ def _recorded(model: PreTrainedModel, stack: LayerStack, ids: torch.Tensor) -> l
 def _moved_difference(plain: list[_Call], moved: list[_Call], path: tuple[int, ...]) -> str | None:
     if len(moved) != len(path):
         return f"a path of {len(path)} layers runs {len(moved)}"
+    for slot, (call, following) in enumerate(itertools.pairwise(moved)):
+        if not _within(call.after, following.before, 0.0):
+            return f"hidden states change between the layers of slots {slot} and {slot + 1}"
     for slot, (call, source) in enumerate(zip(moved, path, strict=True)):
         expected = plain[source]
         if not _equal((call.positional, call.named), (expected.positional, expected.named)):
