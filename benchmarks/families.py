@@ -7,7 +7,7 @@
 Every cell is run: random layer paths (blocks, repeats, skips, lists) are built as checkpoints and loaded by the transformers
 engine, and run live in the transformers engine, in vLLM (CPU build, float32) and in vLLM with the model runner of GPUs on CPU
 tensors. Cells say the largest difference of a log-probability from the built checkpoint, and how many greedy texts part other than
-at a tie of two tokens. `--others` tries architectures that no list of mergeboard names, in the transformers engine.
+at a tie of two tokens. `--others` tries architectures that no list of mergeboard names, by default in the transformers engine.
 
 Results are kept in DIR, one file a family and column, so that a run can be continued and several can share the work.
 """
@@ -30,7 +30,8 @@ from benchmarks.family_cells import (
 )
 from evals.engine import EngineKind
 from evals.live_paths import untested_family
-from tests.support.family_checkpoints import FAMILIES, OTHERS, random_checkpoint
+from tests.support.family_checkpoints import FAMILIES, random_checkpoint
+from tests.support.other_architectures import OTHERS
 from tests.support.random_paths import spelled
 
 COLUMNS = ("transformers", "vllm", "gpu")
@@ -62,7 +63,7 @@ def main() -> None:
     parser.add_argument("--families")
     parser.add_argument("--others", action="store_true")
     parser.add_argument("--paths", type=int, default=60)
-    parser.add_argument("--columns", default=",".join(COLUMNS))
+    parser.add_argument("--columns", help="Default: all, and with --others the transformers engine.")
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--write", type=Path)
     options = parser.parse_args()
@@ -72,7 +73,7 @@ def main() -> None:
         return
     listed = OTHERS if options.others else FAMILIES
     families = options.families.split(",") if options.families else list(listed)
-    columns = ["transformers"] if options.others else options.columns.split(",")
+    columns = (options.columns or ("transformers" if options.others else ",".join(COLUMNS))).split(",")
     for model_type in families:
         missing = [name for name in columns if not _file(options.results, model_type, name).exists()]
         if not missing:
@@ -159,12 +160,11 @@ def table_row(row: FamilyResult) -> str:
 
 def table_of_others(rows: list[FamilyResult]) -> str:
     """The table of the architectures that no list names, as Markdown."""
-    head = "| architecture | built | live in transformers |\n| --- | --- | --- |"
-    lines = [
-        _row([f"`{row.model_type}`", row.built, row.transformers.text])
-        for row in rows
-        if row.transformers is not None
-    ]
+    head = "| architecture | built | live in transformers | live in vLLM, CPU |\n| --- | --- | --- | --- |"
+    lines = []
+    for row in rows:
+        cells = ["not run" if cell is None else cell.text for cell in (row.transformers, row.vllm)]
+        lines.append(_row([f"`{row.model_type}`", row.built, *cells]))
     return "\n".join([head, *lines])
 
 

@@ -59,7 +59,8 @@ def _difference(constructed: nn.Module, live: nn.Module, where: str) -> str | No
     """
     if type(constructed) is not type(live):
         return None
-    for name, value in vars(constructed).items():
+    of_one_kind = _child_classes(constructed) == _child_classes(live)
+    for name, value in vars(constructed).items() if of_one_kind else ():
         if name.startswith("_") or name in _NUMBERS or not _is_plain(value):
             continue
         other = vars(live).get(name)
@@ -72,6 +73,10 @@ def _difference(constructed: nn.Module, live: nn.Module, where: str) -> str | No
             if difference is not None:
                 return difference
     return None
+
+
+def _child_classes(module: nn.Module) -> dict[str, type[nn.Module]]:
+    return {name: type(child) for name, child in module.named_children()}
 
 
 def _is_plain(value: Any) -> bool:

@@ -94,10 +94,7 @@ class LivePaths:
         from torch import nn
 
         if layers is None:
-            setattr(stack.owner, stack.name, stack.layers)
-            stack.config.num_hidden_layers = len(stack.layers)
-            for name, values in stack.per_layer.items():
-                setattr(stack.config, name, values)
+            stack.show(stack.layers, range(len(stack.layers)))
             return
         visits = running(layers)
         sources = [layer_of(visit) for visit in visits]
@@ -107,10 +104,7 @@ class LivePaths:
             _in_part(_with_cache_slot(stack.layers[source], slot), visit)
             for source, slot, visit in zip(sources, slots, visits, strict=True)
         )
-        setattr(stack.owner, stack.name, path)
-        stack.config.num_hidden_layers = len(visits)
-        for name, values in stack.per_layer.items():
-            setattr(stack.config, name, [values[source] for source in sources])
+        stack.show(path, sources)
 
     def _slots(self, visits: VisitPath, kinds: list[Any] | None) -> tuple[int, ...]:
         """The visits' indices in the KV cache; visits without attention have none of their own if all layers are of one kind."""

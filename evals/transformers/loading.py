@@ -60,6 +60,7 @@ def set_threads(tuning: EngineTuning) -> None:
 def load_model(spec: EngineSpec, checkpoint: Path, device: torch.device) -> PreTrainedModel:
     """Load the model in the specification's dtype; EngineError if weights cannot be loaded or are missing."""
     import torch
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoModelForCausalLM
 
     try:
@@ -70,7 +71,7 @@ def load_model(spec: EngineSpec, checkpoint: Path, device: torch.device) -> PreT
             local_files_only=True,
             output_loading_info=True,
         )
-    except (OSError, ValueError, ImportError, RuntimeError) as error:
+    except (OSError, ValueError, ImportError, RuntimeError, StrictDataclassError) as error:
         raise EngineError(f"transformers cannot load {checkpoint}: {error}") from error
     if report["missing_keys"]:
         refuse_missing(checkpoint, report["missing_keys"])

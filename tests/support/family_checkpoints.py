@@ -45,16 +45,13 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "starcoder2": {"sliding_window": None},
     "smollm3": {},
     "phi": {},
-    "gpt_neox": {"intermediate_size": 128},
+    "gpt_neox": {"intermediate_size": 128, "num_key_value_heads": 2},
     "gpt2": {},
     "opt": {"ffn_dim": 128, "word_embed_proj_dim": 64},
     "bloom": {"n_layer": 4, "n_head": 2},
     "falcon": {"head_dim": None},
 }
 """Settings by `model_type`, besides small sizes; windows are shorter than the requests of the tests."""
-
-OTHERS: dict[str, dict[str, Any]] = {}
-"""The same for architectures that no list of mergeboard names."""
 
 
 def family_checkpoint(directory: Path, model_type: str, *, seed: int = 0) -> Path:
