@@ -154,7 +154,7 @@ def table_row(row: FamilyResult) -> str:
         cells.append("")
     else:
         cells.append(f"{change.change_ms:.2f} ms, {change.grown_mib:+.1f} MiB")
-    cells.append("not run" if row.gpu is None else row.gpu.text)
+    cells.append(_on_gpu_runner(row))
     return _row(cells)
 
 
@@ -170,6 +170,13 @@ def table_of_others(rows: list[FamilyResult]) -> str:
 
 def _row(cells: list[str]) -> str:
     return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
+
+
+def _on_gpu_runner(row: FamilyResult) -> str:
+    if row.gpu is not None:
+        return row.gpu.text
+    tested = untested_family(row.model_type, row.architecture, kind=EngineKind.VLLM, cpu=False) is None
+    return "4 paths (`tests/gpu_runner`)" if tested else "not run"
 
 
 def _plan(row: FamilyResult) -> str:

@@ -112,7 +112,13 @@ class Reference:
     answers: list[Answers | None]
     """By path; None for a path that cannot be built."""
     built: str
-    """How many paths were built, and why others were not."""
+    """How many paths were built and ran, and why others did not."""
+
+    @property
+    def held(self) -> list[Layers]:
+        """The paths that a checkpoint can hold; all if none can, so that an engine can refuse them."""
+        held = [path for path, answer in zip(self.paths, self.answers, strict=True) if answer is not None]
+        return held or self.paths
 
 
 def paths_of(n_layers: int, count: int) -> list[Layers]:
@@ -130,7 +136,7 @@ def build_reference(checkpoint: Path, n_paths: int) -> Reference:
         try:
             results.append(built_answers(checkpoint, path))
             gc.freeze()  # every engine that closes collects garbage: the imported modules need not be looked through again
-        except RecipeError as error:
+        except (RecipeError, EngineError) as error:
             results.append(None)
             reasons.append(_plain(str(error), checkpoint))
     count = sum(result is not None for result in results)
@@ -155,7 +161,7 @@ def transformers_cell(reference: Reference) -> Cell:
         with opened(
             EngineKind.TRANSFORMERS, reference.checkpoint, EngineTuning(threads=1, live=True)
         ) as engine:
-            live = [_on_path(engine, path, ASKED) for path in reference.paths]
+            live = [_on_path(engine, path, ASKED) for path in reference.held]
     except EngineError as error:
         return Cell(refusal=_plain(str(error), reference.checkpoint))
     return _compared(reference, live, ASKED)
@@ -168,7 +174,7 @@ def vllm_cell(reference: Reference, *, gpu_runner: bool = False) -> Cell:
     runner = Runner(async_scheduling=gpu_runner, v2=gpu_runner)
     checkpoint = _for_vllm(reference.checkpoint)
     try:
-        live = call(live_in_vllm, checkpoint, reference.paths, asked, changes, runner=runner)
+        live = call(live_in_vllm, checkpoint, reference.held, asked, changes, runner=runner)
     except FailedInRunner as error:
         lines = [line for line in str(error).splitlines() if line.strip()]
         return Cell(refusal=_plain(lines[-1], reference.checkpoint))
@@ -230,9 +236,10 @@ def _compared(reference: Reference, live: list[Answers], asked: Asked) -> Cell:
     cell = Cell()
     differing: list[tuple[Layers, Answers, Answers]] = []
     n_scores, n_texts = len(asked.scores), len(asked.prompts)
-    for path, given, expected in zip(reference.paths, live, reference.answers, strict=True):
-        if expected is None:
-            continue
+    known = [expected for expected in reference.answers if expected is not None]
+    if not known:
+        return Cell(refusal="no path of it can be built, so that there is nothing to compare with")
+    for path, given, expected in zip(reference.held, live, known, strict=True):
         cell.paths, cell.texts = cell.paths + 1, cell.texts + n_texts
         cell.largest = max(cell.largest, largest_difference(given[0], expected[0][:n_scores]))
         if given[1] != expected[1][:n_texts]:

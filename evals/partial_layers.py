@@ -182,6 +182,7 @@ def shallow(module: nn.Module) -> Any:
     twin = copy.copy(module)
     twin._modules = dict(module._modules)
     for name, value in vars(module).items():
-        if isinstance(value, MethodType) and value.__self__ is module:
+        # Not isinstance: a change of path copies hundreds of modules.
+        if type(value) is MethodType and value.__self__ is module:
             vars(twin)[name] = MethodType(value.__func__, twin)
     return twin

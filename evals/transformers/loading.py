@@ -21,6 +21,19 @@ UNKNOWN_LENGTH = 2048
 """lm-eval's default length if neither config nor tokenizer has one."""
 
 
+_FROM_LOADING = (
+    OSError,
+    ValueError,
+    ImportError,
+    RuntimeError,
+    ArithmeticError,
+    LookupError,
+    TypeError,
+    AttributeError,
+)
+"""Errors of transformers and of a model's own code when it is constructed, for example RWKV's with a single layer."""
+
+
 def refuse(spec: EngineSpec, checkpoint: Path) -> None:
     """Raise EngineError if the transformers engine does not support the specification."""
     stored = stored_method(checkpoint, read_config(checkpoint))
@@ -71,8 +84,9 @@ def load_model(spec: EngineSpec, checkpoint: Path, device: torch.device) -> PreT
             local_files_only=True,
             output_loading_info=True,
         )
-    except (OSError, ValueError, ImportError, RuntimeError, StrictDataclassError) as error:
-        raise EngineError(f"transformers cannot load {checkpoint}: {error}") from error
+    except (*_FROM_LOADING, StrictDataclassError) as error:
+        reason = str(error) or type(error).__name__
+        raise EngineError(f"transformers cannot load {checkpoint}: {reason}") from error
     if report["missing_keys"]:
         refuse_missing(checkpoint, report["missing_keys"])
     return model.to(device).eval().requires_grad_(False)

@@ -25,9 +25,13 @@ if TYPE_CHECKING:
 
 TOKENS = 12
 """Length of the prompt of the check."""
+_DECODED = 3
+"""Tokens of the prompt that are also added one by one."""
 _WINDOW = 4
 _LOOSE, _STRICT = 0.5, 1e-3
 """Largest difference of log-probabilities between decoding with and without a KV cache: 16-bit dtypes, and float32."""
+_STATES = ("past_key_values", "cache_params")
+"""Names under which models return the states of their layers and take them."""
 _CACHES = frozenset({"past_key_values", "past_key_value", "layer_past", "cache_params"})
 Switch = Callable[[tuple[int, ...] | None], None]
 
@@ -76,6 +80,7 @@ def difference(model: PreTrainedModel, stack: LayerStack, switch: Switch) -> str
             KeyError,
             AttributeError,
             NotImplementedError,
+            StopIteration,
         ) as error:
             reason = f"its layers do not run in another order ({(str(error).splitlines() or [type(error).__name__])[0]})"
         finally:
@@ -124,15 +129,22 @@ def _moved_difference(plain: list[_Call], moved: list[_Call], path: tuple[int, .
 
 
 def _cache_difference(model: PreTrainedModel, ids: torch.Tensor) -> str | None:
-    """Whether the path's last log-probabilities change if the prompt runs in two parts with a KV cache."""
+    """Whether the path's last log-probabilities change if the last tokens are added one by one with a cache of states."""
     import torch
 
-    half = ids.shape[1] // 2
-    whole = model(input_ids=ids, use_cache=False).logits[0, half:]
-    first = model(input_ids=ids[:, :half], use_cache=True)
-    second = model(input_ids=ids[:, half:], past_key_values=first.past_key_values, use_cache=True).logits[0]
+    begin = ids.shape[1] - _DECODED
+    whole = model(input_ids=ids, use_cache=False).logits[0, begin:]
+    output = model(input_ids=ids[:, :begin], use_cache=True)
+    # Mamba calls its states cache_params.
+    name = next(name for name in _STATES if getattr(output, name, None) is not None)
+    steps = []
+    for place in range(begin, ids.shape[1]):
+        states = getattr(output, name)
+        output = model(input_ids=ids[:, place : place + 1], use_cache=True, **{name: states})
+        steps.append(output.logits[0])
     limit = _STRICT if whole.dtype == torch.float32 else _LOOSE
-    same = _within(torch.log_softmax(whole.float(), -1), torch.log_softmax(second.float(), -1), limit)
+    decoded = torch.log_softmax(torch.cat(steps).float(), -1)
+    same = _within(torch.log_softmax(whole.float(), -1), decoded, limit)
     return None if same else "its layers do not keep separate states for separate visits"
 
 

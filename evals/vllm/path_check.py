@@ -31,6 +31,8 @@ _FROM_MODEL = (RuntimeError, TypeError, ValueError, LookupError, AttributeError,
 """Errors of a model's own code when its layers are moved."""
 
 Scores = Callable[[Sequence[ScoreRequest]], list[ScoreResult]]
+PathScores = Callable[[tuple[int, ...], Sequence[ScoreRequest]], list[ScoreResult]]
+"""Scores on a layer path."""
 
 
 class PathCheck:
@@ -105,9 +107,20 @@ class PathCheck:
         (whole,) = self._scores([ScoreRequest(context=self.recorded, continuations=continuations)])
         return largest_gap([whole], [decoded])
 
-    def agrees(self, scores: Scores, limit: float) -> bool:
-        """Whether another way to score gives the same results on the unmodified model, after `difference`."""
-        return largest_gap(scores(self.requests), self._expected) <= limit
+    def agrees(self, scores: PathScores, slots: int, limit: float) -> bool:
+        """Whether another way to score gives the same results, on the unmodified model and on a path of another length.
+
+        Some models read their number of layers while they run. After `difference`; `slots` is the number of KV caches.
+        """
+        identity = tuple(range(self._n_layers))
+        other = (0, *identity) if slots > self._n_layers else identity[:-1] or identity
+        self._rpc("set_layer_path", other)
+        expected = self._scores(self.requests)
+        self._rpc("set_layer_path", None)
+        return (
+            largest_gap(scores(identity, self.requests), self._expected) <= limit
+            and largest_gap(scores(other, self.requests), expected) <= limit
+        )
 
     def _run_recorded(self) -> None:
         from vllm import SamplingParams

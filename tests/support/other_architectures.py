@@ -36,7 +36,7 @@ OTHERS: dict[str, dict[str, Any]] = {
     "bamba": {**_MAMBA, "attn_layer_indices": [2]},
     "biogpt": {},
     "bitnet": {},
-    "codegen": {**_GPT, "n_head": 4, "rotary_dim": 16},
+    "codegen": {**_GPT, "num_attention_heads": 4, "rotary_dim": 16},
     "cohere2_moe": {**_EXPERTS, **_WINDOW, "logit_scale": 1.0},
     "ctrl": {},
     "cwm": {},

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.families import measure_family
 from evals.engine import EngineKind, EngineTuning
-from evals.errors import UnsupportedArchitecture
+from evals.errors import EngineError, UnsupportedArchitecture
 from evals.live_paths import untested_family
 from recipes.relayer import write_layer_path
 from tests.support.engine_requests import (
@@ -21,7 +21,7 @@ from tests.support.engine_requests import (
     random_requests,
     scored,
 )
-from tests.support.family_checkpoints import FAMILIES, family_checkpoint, layers_of
+from tests.support.family_checkpoints import FAMILIES, family_checkpoint, layers_of, random_checkpoint
 from tests.support.other_architectures import OTHERS
 from tests.support.tiny_checkpoints import VOCABULARY, tiny_of_type
 
@@ -62,6 +62,27 @@ def test_live_paths_equal_built_checkpoints(tmp_path: Path, model_type: str) -> 
 @pytest.mark.parametrize("model_type", FAMILIES)
 def test_live_paths_of_all_families(tmp_path: Path, model_type: str) -> None:
     check_family(tmp_path, model_type, 5)
+
+
+@pytest.mark.parametrize("model_type", ["bamba", "deepseek_v3"])
+def test_numbers_of_layers_in_a_configuration_follow_the_path(model_type: str) -> None:
+    """Bamba lists the layers that have attention and not a recurrent state; DeepSeek's first layer has no experts."""
+    cell = measure_family(model_type, 2, ("transformers",)).transformers
+    assert cell is not None
+    assert cell.right
+
+
+def test_a_path_that_transformers_does_not_run_is_refused_by_name(tmp_path: Path) -> None:
+    """Without one layer with attention, LFM2's states have no length."""
+    checkpoint = random_checkpoint(tmp_path, "lfm2", OTHERS["lfm2"])
+    with opened(KIND, checkpoint, EngineTuning(threads=1, live=True)) as engine:
+        engine.set_layer_path((0, 1))
+        with pytest.raises(
+            EngineError, match=r"cannot run .* on the layer path \(0, 1\): .*Attention layers"
+        ):
+            generated(engine, prompts_of(REQUESTS[:1], new=4))
+        engine.set_layer_path((0, 2))
+        assert generated(engine, prompts_of(REQUESTS[:1], new=4))
 
 
 @pytest.mark.slow
