@@ -27,13 +27,11 @@ LIVE_FAMILIES: dict[str, str] = {
 
 _IN_VLLM = frozenset(
     {
-        "cohere", "cohere2", "gemma", "gemma2", "gemma3_text", "glm4", "gpt2", "gpt_neox", "gpt_oss", "granite", "granitemoe",
-        "mixtral", "olmo2", "qwen2_moe", "qwen3_moe", "smollm3", "stablelm",
+        "bloom", "cohere", "cohere2", "falcon", "gemma", "gemma2", "gemma3_text", "glm4", "gpt2", "gpt_neox", "gpt_oss", "granite",
+        "granitemoe", "mixtral", "olmo2", "olmoe", "opt", "qwen2_moe", "qwen3_moe", "smollm3", "stablelm",
     }
 )  # fmt: skip
-_IN_TRANSFORMERS = _IN_VLLM | {
-    "bloom", "falcon", "glm", "olmo3", "olmoe", "opt", "phi", "starcoder2",
-}  # fmt: skip
+_IN_TRANSFORMERS = _IN_VLLM | {"glm", "olmo3", "phi", "starcoder2"}
 """Further families by `model_type`, whose random layer paths tests compare with built checkpoints: in vLLM on CPUs, and in the
 transformers engine (docs/families.md)."""
 

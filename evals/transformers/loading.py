@@ -99,13 +99,15 @@ def attention_of(model: PreTrainedModel) -> str:
 
 def load_tokenizer(spec: EngineSpec, checkpoint: Path) -> PreTrainedTokenizerBase:
     """Load the checkpoint's tokenizer; EngineError if that fails."""
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoTokenizer
 
     try:
         return AutoTokenizer.from_pretrained(
             checkpoint, trust_remote_code=spec.trust_remote_code, local_files_only=True
         )
-    except (OSError, ValueError, ImportError) as error:
+    except (OSError, ValueError, ImportError, StrictDataclassError) as error:
+        # It reads config.json too.
         raise EngineError(f"transformers cannot load the tokenizer of {checkpoint}: {error}") from error
 
 
