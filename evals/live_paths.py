@@ -28,10 +28,10 @@ LIVE_FAMILIES: dict[str, str] = {
 _IN_VLLM = frozenset(
     {
         "bloom", "cohere", "cohere2", "falcon", "gemma", "gemma2", "gemma3_text", "glm4", "gpt2", "gpt_neox", "gpt_oss", "granite",
-        "granitemoe", "mixtral", "olmo2", "olmoe", "opt", "qwen2_moe", "qwen3_moe", "smollm3", "stablelm",
+        "granitemoe", "mixtral", "olmo2", "olmoe", "opt", "qwen2_moe", "qwen3_moe", "smollm3", "stablelm", "starcoder2",
     }
 )  # fmt: skip
-_IN_TRANSFORMERS = _IN_VLLM | {"glm", "olmo3", "phi", "starcoder2"}
+_IN_TRANSFORMERS = _IN_VLLM | {"glm", "olmo3", "phi"}
 """Further families by `model_type`, whose random layer paths tests compare with built checkpoints: in vLLM on CPUs, and in the
 transformers engine (docs/families.md)."""
 
