@@ -93,7 +93,8 @@ def read_results(results: Path, model_types: Iterable[str]) -> list[FamilyResult
     """The rows of these families that were run, with all columns that were."""
     rows = []
     for model_type in model_types:
-        files = [_file(results, model_type, column) for column in COLUMNS]
+        # The first column's number of built paths is the row's: the last may have run fewer.
+        files = [_file(results, model_type, column) for column in reversed(COLUMNS)]
         parts = [json.loads(file.read_text(encoding="utf-8")) for file in files if file.exists()]
         if parts:
             rows.append(FamilyResult.model_validate({k: v for part in parts for k, v in part.items()}))

@@ -102,10 +102,6 @@ OTHERS: dict[str, dict[str, Any]] = {
     "mpt": {"d_model": 64, "n_heads": 2, "n_layers": 4, "expansion_ratio": 2, "max_seq_len": 2048},
     "nanochat": {},
     "nemotron": {},
-    "nemotron_h": {
-        **_EXPERTS, "mamba_num_heads": 4, "mamba_head_dim": 32, "ssm_state_size": 16, "n_groups": 1,
-        "hybrid_override_pattern": "M*M-",
-    },
     "olmo": {},
     "olmo_hybrid": _DELTA,
     "openai-gpt": {},
