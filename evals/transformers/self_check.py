@@ -80,7 +80,6 @@ def difference(model: PreTrainedModel, stack: LayerStack, switch: Switch) -> str
             KeyError,
             AttributeError,
             NotImplementedError,
-            StopIteration,
         ) as error:
             reason = f"its layers do not run in another order ({(str(error).splitlines() or [type(error).__name__])[0]})"
         finally:
@@ -136,7 +135,9 @@ def _cache_difference(model: PreTrainedModel, ids: torch.Tensor) -> str | None:
     whole = model(input_ids=ids, use_cache=False).logits[0, begin:]
     output = model(input_ids=ids[:, :begin], use_cache=True)
     # Mamba calls its states cache_params.
-    name = next(name for name in _STATES if getattr(output, name, None) is not None)
+    name = next((name for name in _STATES if getattr(output, name, None) is not None), None)
+    if name is None:
+        return "it does not return the states of its layers"
     steps = []
     for place in range(begin, ids.shape[1]):
         states = getattr(output, name)
