@@ -27,14 +27,11 @@ LIVE_FAMILIES: dict[str, str] = {
 
 _IN_VLLM = frozenset(
     {
-        "cohere", "gemma", "gemma2", "gemma3_text", "glm4", "gpt_oss", "granite", "mixtral", "qwen2_moe",
-        "qwen3_moe", "stablelm",
+        "bloom", "cohere", "cohere2", "falcon", "gemma", "gemma2", "gemma3_text", "glm4", "gpt2", "gpt_neox", "gpt_oss", "granite",
+        "granitemoe", "mixtral", "olmo2", "olmoe", "opt", "qwen2_moe", "qwen3_moe", "smollm3", "stablelm", "starcoder2",
     }
 )  # fmt: skip
-_IN_TRANSFORMERS = _IN_VLLM | {
-    "bloom", "cohere2", "falcon", "glm", "gpt2", "gpt_neox", "granitemoe", "olmo2", "olmo3", "olmoe", "opt", "phi",
-    "smollm3", "starcoder2",
-}  # fmt: skip
+_IN_TRANSFORMERS = _IN_VLLM | {"glm", "olmo3", "phi"}
 """Further families by `model_type`, whose random layer paths tests compare with built checkpoints: in vLLM on CPUs, and in the
 transformers engine (docs/families.md)."""
 

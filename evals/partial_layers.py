@@ -7,11 +7,11 @@ stream, in most families; `require_halves` tries that on a layer: without both h
 from __future__ import annotations
 
 import copy
-import functools
 import inspect
 import math
 import weakref
 from collections.abc import Callable
+from types import MethodType
 from typing import Any
 
 import torch
@@ -136,8 +136,7 @@ def damp(twin: Any, factor: float) -> Any:
     """Make a shallow copy of a layer change the residual stream by `factor` times its change; returns it."""
     if factor == 1:
         return twin
-    forward = functools.partial(type(twin).forward, twin)
-    twin.forward = _damped(forward, _signature(type(twin)), factor)
+    twin.forward = _damped(twin.forward, _signature(type(twin)), factor)
     return twin
 
 
@@ -176,7 +175,14 @@ def some_states(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device
 
 
 def shallow(module: nn.Module) -> Any:
-    """A copy that shares all tensors and children, but whose children can be replaced."""
+    """A copy that shares all tensors and children, but whose children can be replaced.
+
+    Methods that were set on the module, as vLLM's transformers backend sets a rewritten `forward`, are bound to the copy.
+    """
     twin = copy.copy(module)
     twin._modules = dict(module._modules)
+    for name, value in vars(module).items():
+        # Not isinstance: a change of path copies hundreds of modules.
+        if type(value) is MethodType and value.__self__ is module:
+            vars(twin)[name] = MethodType(value.__func__, twin)
     return twin

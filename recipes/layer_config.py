@@ -53,6 +53,8 @@ _RULES = {
     "layer_group_size": 1,
     "num_kv_shared_layers": 0,
     "scale_attn_by_inverse_layer_idx": 0,
+    "hidden_size_per_layer_input": 0,
+    "per_layer_config": {},
 }
 """Rules that depend on the layer index, with the value that makes all layers equal."""
 
@@ -163,15 +165,26 @@ def _is_explicit(text: Json) -> bool:
 
 def _with_defaults(text: Json, where: str) -> dict[str, Any]:
     """The config as transformers reads it, with the defaults of its architecture."""
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import CONFIG_MAPPING  # slow import, needed for few architectures
 
     model_type = text.get("model_type")
     if model_type not in CONFIG_MAPPING:
         return {}
     try:
-        return dict(CONFIG_MAPPING[model_type].from_dict(dict(text)).to_dict())
-    except (ValueError, TypeError, KeyError) as error:
-        raise BuildError(f"{where}: transformers does not accept its config.json ({error}).") from error
+        return dict(CONFIG_MAPPING[model_type].from_dict(_with_floats(text)).to_dict())
+    except (ValueError, TypeError, KeyError, AttributeError, StrictDataclassError) as error:
+        reason = " ".join(str(error).split())
+        raise BuildError(f"{where}: transformers does not accept its config.json ({reason}).") from error
+
+
+def _with_floats(value: Any) -> Any:
+    """A value of config.json with infinite numbers, which transformers writes as {"__float__": "Infinity"}."""
+    if isinstance(value, Mapping):
+        if set(value) == {"__float__"}:
+            return float(value["__float__"])
+        return {name: _with_floats(entry) for name, entry in value.items()}
+    return [_with_floats(entry) for entry in value] if isinstance(value, list) else value
 
 
 def _first_layers_along_path(origins: Sequence[tuple[Json, int]], where: str) -> dict[str, int]:

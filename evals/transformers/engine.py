@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
@@ -107,7 +108,9 @@ class TransformersEngine:
         self._weights.require_whole()
         for index in sorted(range(len(requests)), key=lambda i: requests[i].context):
             if accepts(index):
-                yield index, self._score_one(requests[index])
+                with self._named_refusal():
+                    result = self._score_one(requests[index])
+                yield index, result
 
     def _score_one(self, request: ScoreRequest) -> ScoreResult:
         context = request.context
@@ -147,7 +150,19 @@ class TransformersEngine:
             indices.sort(key=lambda i: -len(requests[i].prompt))
             remaining = iter(indices)
             while chunk := list(islice((index for index in remaining if accepts(index)), self._batch)):
-                yield from zip(chunk, self._generator.run([requests[i] for i in chunk]), strict=True)
+                with self._named_refusal():
+                    answers = self._generator.run([requests[i] for i in chunk])
+                yield from zip(chunk, answers, strict=True)
+
+    @contextmanager
+    def _named_refusal(self) -> Iterator[None]:
+        """Raise EngineError where transformers refuses to run the model, for example one whose layers have no attention."""
+        try:
+            yield
+        except ValueError as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            path = "" if self._layer_path is None else f" on the layer path {self._layer_path}"
+            raise EngineError(f"transformers cannot run {self.checkpoint}{path}: {reason}") from error
 
     def score_paths(
         self, requests: Sequence[ScoreRequest], paths: Sequence[VisitPath]

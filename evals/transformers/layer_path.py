@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -95,10 +94,7 @@ class LivePaths:
         from torch import nn
 
         if layers is None:
-            setattr(stack.owner, stack.name, stack.layers)
-            stack.config.num_hidden_layers = len(stack.layers)
-            for name, values in stack.per_layer.items():
-                setattr(stack.config, name, values)
+            stack.show(stack.layers, range(len(stack.layers)))
             return
         visits = running(layers)
         sources = [layer_of(visit) for visit in visits]
@@ -108,10 +104,7 @@ class LivePaths:
             _in_part(_with_cache_slot(stack.layers[source], slot), visit)
             for source, slot, visit in zip(sources, slots, visits, strict=True)
         )
-        setattr(stack.owner, stack.name, path)
-        stack.config.num_hidden_layers = len(visits)
-        for name, values in stack.per_layer.items():
-            setattr(stack.config, name, [values[source] for source in sources])
+        stack.show(path, sources)
 
     def _slots(self, visits: VisitPath, kinds: list[Any] | None) -> tuple[int, ...]:
         """The visits' indices in the KV cache; visits without attention have none of their own if all layers are of one kind."""
@@ -128,16 +121,11 @@ class LivePaths:
         return tuple(range(len(visits)))
 
 
-def _shallow(module: nn.Module) -> nn.Module:
-    """A copy that shares all tensors and children, but whose children can be replaced."""
-    twin = copy.copy(module)
-    twin._modules = dict(module._modules)
-    return twin
-
-
 def _with_cache_slot(module: nn.Module, slot: int) -> nn.Module:
     """A copy of a layer or a part of it, whose parts have `layer_idx` `slot`; parts without a number are shared."""
-    twin = _shallow(module)
+    from evals.partial_layers import shallow
+
+    twin = cast("nn.Module", shallow(module))
     if isinstance(getattr(module, "layer_idx", None), int):
         twin.layer_idx = slot
     for name, child in module._modules.items():

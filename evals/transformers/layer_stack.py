@@ -7,6 +7,7 @@ that has as many entries as the configuration has layers.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 _NOT_PER_LAYER = re.compile(r"architectures|.*_token_ids?|.*_tokens|keys_to_ignore.*")
 """Lists of a configuration that are as long as the stack by chance."""
+_INDEX_LISTS = ("mlp_only_layers", "attn_layer_indices", "full_attn_idxs", "moe_layers", "global_attn_layers")
+"""Lists of layer numbers."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,18 @@ class LayerStack:
     """Configuration of the language model, which the owner reads while it runs."""
     per_layer: dict[str, list[Any]]
     """Settings of the configuration with one entry per layer, by name."""
+    indices: dict[str, list[int]]
+    """Settings of the configuration that list layer numbers, by name."""
+
+    def show(self, layers: nn.ModuleList, sources: Sequence[int]) -> None:
+        """Make the model run these layers, which are copies of the loaded layers `sources`, with a configuration that fits them."""
+        setattr(self.owner, self.name, layers)
+        self.config.num_hidden_layers = len(layers)
+        # Numbers of layers first: where lists follow from them, lists that are set stay.
+        for name, numbers in self.indices.items():
+            setattr(self.config, name, [slot for slot, source in enumerate(sources) if source in numbers])
+        for name, values in self.per_layer.items():
+            setattr(self.config, name, [values[source] for source in sources])
 
 
 def find_stack(model: PreTrainedModel) -> LayerStack | str:
@@ -47,7 +62,13 @@ def find_stack(model: PreTrainedModel) -> LayerStack | str:
         names = ", ".join(f"{type(owner).__name__}.{name}" for owner, name in candidates) or "none"
         return f"it has no single list of {count} decoder layers ({names})"
     owner, name = candidates[0]
-    return LayerStack(owner, name, getattr(owner, name), config, per_layer_settings(config, count))
+    per_layer = per_layer_settings(config, count)
+    indices = {
+        key: list(value)
+        for key in _INDEX_LISTS
+        if key not in per_layer and isinstance(value := getattr(config, key, None), list | tuple)
+    }
+    return LayerStack(owner, name, getattr(owner, name), config, per_layer, indices)
 
 
 def module_lists(model: nn.Module, count: int) -> list[tuple[nn.Module, str]]:

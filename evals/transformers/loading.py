@@ -21,6 +21,19 @@ UNKNOWN_LENGTH = 2048
 """lm-eval's default length if neither config nor tokenizer has one."""
 
 
+_FROM_LOADING = (
+    OSError,
+    ValueError,
+    ImportError,
+    RuntimeError,
+    ArithmeticError,
+    LookupError,
+    TypeError,
+    AttributeError,
+)
+"""Errors of transformers and of a model's own code when it is constructed, for example RWKV's with a single layer."""
+
+
 def refuse(spec: EngineSpec, checkpoint: Path) -> None:
     """Raise EngineError if the transformers engine does not support the specification."""
     stored = stored_method(checkpoint, read_config(checkpoint))
@@ -60,6 +73,7 @@ def set_threads(tuning: EngineTuning) -> None:
 def load_model(spec: EngineSpec, checkpoint: Path, device: torch.device) -> PreTrainedModel:
     """Load the model in the specification's dtype; EngineError if weights cannot be loaded or are missing."""
     import torch
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoModelForCausalLM
 
     try:
@@ -70,8 +84,9 @@ def load_model(spec: EngineSpec, checkpoint: Path, device: torch.device) -> PreT
             local_files_only=True,
             output_loading_info=True,
         )
-    except (OSError, ValueError, ImportError, RuntimeError) as error:
-        raise EngineError(f"transformers cannot load {checkpoint}: {error}") from error
+    except (*_FROM_LOADING, StrictDataclassError) as error:
+        reason = str(error) or type(error).__name__
+        raise EngineError(f"transformers cannot load {checkpoint}: {reason}") from error
     if report["missing_keys"]:
         refuse_missing(checkpoint, report["missing_keys"])
     return model.to(device).eval().requires_grad_(False)
@@ -84,13 +99,15 @@ def attention_of(model: PreTrainedModel) -> str:
 
 def load_tokenizer(spec: EngineSpec, checkpoint: Path) -> PreTrainedTokenizerBase:
     """Load the checkpoint's tokenizer; EngineError if that fails."""
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoTokenizer
 
     try:
         return AutoTokenizer.from_pretrained(
             checkpoint, trust_remote_code=spec.trust_remote_code, local_files_only=True
         )
-    except (OSError, ValueError, ImportError) as error:
+    except (OSError, ValueError, ImportError, StrictDataclassError) as error:
+        # It reads config.json too.
         raise EngineError(f"transformers cannot load the tokenizer of {checkpoint}: {error}") from error
 
 

@@ -1,18 +1,21 @@
 """Self-check of live layer paths: whether this model, on a path, computes what the built checkpoint would.
 
-A layer of a path must get the arguments that its source layer gets in the unmodified model (attention mask and rotary factors of
-its kind, routing, shared states), must compute the same wherever it stands, and every visit must have keys and values of its own.
-All three are tried on a few tokens with a path that moves and repeats every layer. A window of local attention is made narrower
-than the prompt meanwhile, because masks of a wide window look like those of full attention.
+Layers must be constructed alike in every place (`construction`). A layer of a path must get the hidden states of the layer before
+it and the arguments that its source layer gets in the unmodified model (attention mask and rotary factors of its kind, routing,
+shared states), must compute the same wherever it stands, and every visit must have keys and values of its own. All this is tried on
+a few tokens with a path that moves and repeats every layer. A window of local attention is made narrower than the prompt meanwhile,
+because masks of a wide window look like those of full attention.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from evals.transformers.construction import construction_difference
 from evals.transformers.layer_stack import LayerStack
 
 if TYPE_CHECKING:
@@ -22,9 +25,13 @@ if TYPE_CHECKING:
 
 TOKENS = 12
 """Length of the prompt of the check."""
+_DECODED = 3
+"""Tokens of the prompt that are also added one by one."""
 _WINDOW = 4
 _LOOSE, _STRICT = 0.5, 1e-3
 """Largest difference of log-probabilities between decoding with and without a KV cache: 16-bit dtypes, and float32."""
+_STATES = ("past_key_values", "cache_params")
+"""Names under which models return the states of their layers and take them."""
 _CACHES = frozenset({"past_key_values", "past_key_value", "layer_past", "cache_params"})
 Switch = Callable[[tuple[int, ...] | None], None]
 
@@ -50,6 +57,13 @@ def difference(model: PreTrainedModel, stack: LayerStack, switch: Switch) -> str
     ids = (torch.arange(TOKENS, device=model.device) * 7 + 1)[
         None
     ] % model.get_input_embeddings().num_embeddings
+    switch(path)
+    try:
+        reason = construction_difference(model, stack, path)
+    finally:
+        switch(None)
+    if reason is not None:
+        return reason
     with torch.inference_mode(), _narrow_window(stack.config):
         try:
             plain = _recorded(model, stack, ids)
@@ -99,6 +113,9 @@ def _recorded(model: PreTrainedModel, stack: LayerStack, ids: torch.Tensor) -> l
 def _moved_difference(plain: list[_Call], moved: list[_Call], path: tuple[int, ...]) -> str | None:
     if len(moved) != len(path):
         return f"a path of {len(path)} layers runs {len(moved)}"
+    for slot, (call, following) in enumerate(itertools.pairwise(moved)):
+        if not _within(call.after, following.before, 0.0):
+            return f"hidden states change between the layers of slots {slot} and {slot + 1}"
     for slot, (call, source) in enumerate(zip(moved, path, strict=True)):
         expected = plain[source]
         if not _equal((call.positional, call.named), (expected.positional, expected.named)):
@@ -111,15 +128,24 @@ def _moved_difference(plain: list[_Call], moved: list[_Call], path: tuple[int, .
 
 
 def _cache_difference(model: PreTrainedModel, ids: torch.Tensor) -> str | None:
-    """Whether the path's last log-probabilities change if the prompt runs in two parts with a KV cache."""
+    """Whether the path's last log-probabilities change if the last tokens are added one by one with a cache of states."""
     import torch
 
-    half = ids.shape[1] // 2
-    whole = model(input_ids=ids, use_cache=False).logits[0, half:]
-    first = model(input_ids=ids[:, :half], use_cache=True)
-    second = model(input_ids=ids[:, half:], past_key_values=first.past_key_values, use_cache=True).logits[0]
+    begin = ids.shape[1] - _DECODED
+    whole = model(input_ids=ids, use_cache=False).logits[0, begin:]
+    output = model(input_ids=ids[:, :begin], use_cache=True)
+    # Mamba calls its states cache_params.
+    name = next((name for name in _STATES if getattr(output, name, None) is not None), None)
+    if name is None:
+        return "it does not return the states of its layers"
+    steps = []
+    for place in range(begin, ids.shape[1]):
+        states = getattr(output, name)
+        output = model(input_ids=ids[:, place : place + 1], use_cache=True, **{name: states})
+        steps.append(output.logits[0])
     limit = _STRICT if whole.dtype == torch.float32 else _LOOSE
-    same = _within(torch.log_softmax(whole.float(), -1), torch.log_softmax(second.float(), -1), limit)
+    decoded = torch.log_softmax(torch.cat(steps).float(), -1)
+    same = _within(torch.log_softmax(whole.float(), -1), decoded, limit)
     return None if same else "its layers do not keep separate states for separate visits"
 
 

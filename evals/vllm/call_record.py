@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,8 +21,10 @@ class LayerCall:
     given: tuple[Any, ...]
     plain: bool
     """Called with (positions, hidden states, residual) and returns hidden states and residual."""
-    first_states: torch.Tensor | None
-    """The hidden states that it is given."""
+    states: tuple[torch.Tensor, ...]
+    """The hidden states, and residual, that it is given."""
+    output: tuple[torch.Tensor, ...]
+    """Those that it returns."""
 
 
 class CallRecord:
@@ -32,6 +35,7 @@ class CallRecord:
         self._size = hidden_size
         self._calls: list[LayerCall] = []
         self._hooks: list[Any] = []
+        self._states: tuple[torch.Tensor, ...] = ()
         self.reference: list[LayerCall] = []
         """The calls of the unmodified model."""
 
@@ -41,7 +45,9 @@ class CallRecord:
         stack = self._slots.stack
         # The copies of one layer share its dictionary of hooks.
         layers = {id(layer._forward_hooks): layer for layer in getattr(stack.owner, stack.name)}
-        self._hooks = [layer.register_forward_hook(self._keep, with_kwargs=True) for layer in layers.values()]
+        for layer in layers.values():
+            self._hooks.append(layer.register_forward_pre_hook(self._keep_states, with_kwargs=True))
+            self._hooks.append(layer.register_forward_hook(self._keep, with_kwargs=True))
 
     def stop(self) -> str | None:
         """Stop recording. Compares the calls with those of the unmodified model, which are recorded first.
@@ -50,6 +56,7 @@ class CallRecord:
         """
         for hook in self._hooks:
             hook.remove()
+        self._hooks = []
         path, count = self._slots.path, len(self._slots.sources)
         if len(self._calls) != len(path):
             return f"a pass of {len(path)} layers calls {len(self._calls)}"
@@ -59,12 +66,21 @@ class CallRecord:
         for call, source in zip(self._calls, map(layer_of, path), strict=True):
             if not _equal(call.given, self.reference[source].given):
                 return f"what layer {source} of {count} is given depends on its place in the stack"
+        for slot, (call, following) in enumerate(itertools.pairwise(self._calls)):
+            if not all(any(_same(out, given) for given in following.states) for out in call.output):
+                return f"hidden states change between the layers of slots {slot} and {slot + 1}"
         return None
+
+    def _keep_states(self, layer: nn.Module, positional: tuple[Any, ...], named: Mapping[str, Any]) -> None:
+        """Before the call, because layers change their input in place."""
+        self._states = self._states_in((*positional, *named.values()))
+
+    def _states_in(self, values: Sequence[Any]) -> tuple[torch.Tensor, ...]:
+        return tuple(value.clone() for value in values if self._is_states(value))
 
     def _keep(
         self, layer: nn.Module, positional: tuple[Any, ...], named: Mapping[str, Any], output: Any
     ) -> None:
-        states = [value for value in (*positional, *named.values()) if self._is_states(value)]
         plain = (
             len(positional) == 3
             and not named
@@ -77,7 +93,8 @@ class CallRecord:
             and all(map(self._is_states, output))
         )
         given = self._without_states((positional, tuple(sorted(named.items()))))
-        self._calls.append(LayerCall(given, plain, states[0].clone() if states else None))
+        returned = self._states_in(output if isinstance(output, tuple) else (output,))
+        self._calls.append(LayerCall(given, plain, self._states, returned))
 
     def _is_states(self, value: Any) -> bool:
         """Whether a value is hidden states or a residual."""
@@ -103,3 +120,8 @@ def _equal(left: Any, right: Any) -> bool:
     if isinstance(left, tuple) and isinstance(right, tuple):
         return len(left) == len(right) and all(map(_equal, left, right))
     return not isinstance(left, torch.Tensor) and not isinstance(right, torch.Tensor) and bool(left == right)
+
+
+def _same(left: torch.Tensor, right: torch.Tensor) -> bool:
+    """Whether two tensors are equal; what is not a number has to be so in both, as in damaged weights."""
+    return left.shape == right.shape and torch.allclose(left, right, rtol=0.0, atol=0.0, equal_nan=True)

@@ -103,9 +103,15 @@ class VllmEngine:
         passes = open_unscheduled(self._llm, self.max_length, self._text)
         if passes is None:
             return None
-        passes.start(self._path)
-        fits = check.agrees(lambda asked: _in_order(passes.scorer.scores(asked, accept_all)), limit)
-        passes.stop()
+
+        def scored(path: tuple[int, ...], requests: Sequence[ScoreRequest]) -> list[ScoreResult]:
+            self._reset_prefix_cache()
+            passes.start(path)
+            results = _in_order(passes.scorer.scores(requests, accept_all))
+            passes.stop()
+            return results
+
+        fits = check.agrees(scored, self._slots, limit)
         self._reset_prefix_cache()
         return passes if fits else None
 

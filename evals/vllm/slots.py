@@ -34,7 +34,7 @@ class LayerSlots:
 
     def __init__(self, model: nn.Module, config: VllmConfig, device: torch.device, extra: int) -> None:
         """Raises UnsupportedArchitecture, with the reason, if layer paths cannot run on the model's structure."""
-        self._stack = find_model_stack(model, config.model_config.hf_text_config.num_hidden_layers)
+        self._stack = find_model_stack(model, config.model_config.hf_text_config)
         self._layers = self._stack.layers
         self._holders: list[Any] = self._stack.holders()
         self._modules_by_name: dict[str, Any] = config.compilation_config.static_forward_context

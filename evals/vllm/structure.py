@@ -33,6 +33,8 @@ class ModelStack:
     """Path from a layer to its attention, for example `self_attn.attn`; the same in all layers."""
     alike: bool
     """Whether the attentions differ in nothing but their KV cache, so that one can stand for another."""
+    config: Any
+    """Configuration of the language model; some models read its number of layers while they run."""
     per_layer: Mapping[str, list[Any]] = field(default_factory=dict)
     """Settings with one entry per layer that the owner reads while it runs (models of transformers), by name."""
 
@@ -54,6 +56,7 @@ class ModelStack:
     def show(self, layers: nn.ModuleList, sources: tuple[int, ...]) -> None:
         """Make the owner run these layers, which are copies of the loaded layers `sources`."""
         setattr(self.owner, self.name, layers)
+        self.config.num_hidden_layers = len(layers)
         if self.counted:
             self.owner.start_layer, self.owner.end_layer = 0, len(layers)
             return
@@ -62,8 +65,12 @@ class ModelStack:
             setattr(self.owner.config, name, [values[source] for source in sources])
 
 
-def find_model_stack(model: nn.Module, count: int) -> ModelStack:
-    """The stack of `count` layers; UnsupportedArchitecture, with the reason, if paths cannot run on its structure."""
+def find_model_stack(model: nn.Module, config: Any) -> ModelStack:
+    """The stack of decoder layers; UnsupportedArchitecture, with the reason, if paths cannot run on its structure.
+
+    `config` is the configuration of the language model.
+    """
+    count = config.num_hidden_layers
     lists = [(owner, name) for owner, name in module_lists(model, count) if _states(getattr(owner, name))]
     if len(lists) != 1:
         names = ", ".join(f"{type(owner).__name__}.{name}" for owner, name in lists) or "none"
@@ -81,9 +88,8 @@ def find_model_stack(model: nn.Module, count: int) -> ModelStack:
     holders = [holder for layer in layers for _, holder in _states(layer)]
     _require_one_shape(holders)
     per_layer = {} if hasattr(owner, "start_layer") else per_layer_settings(owner.config, count)
-    return ModelStack(
-        owner, name, layers, next(iter(paths)), len({kind_of(h) for h in holders}) == 1, per_layer
-    )
+    alike = len({kind_of(holder) for holder in holders}) == 1
+    return ModelStack(owner, name, layers, next(iter(paths)), alike, config, per_layer)
 
 
 def _states(module: nn.Module) -> list[tuple[str, Any]]:

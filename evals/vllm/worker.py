@@ -131,9 +131,9 @@ class LiveWorker(ReportsExecution, ReplacesWeights, _Worker):
         if getattr(model, "model", None) is not stack.owner or stack.norm is stack.owner:
             return False
         embedding = getattr(stack.owner, "embed_input_ids", None)
-        first = calls[0].first_states
-        if embedding is None or first is None:
+        if embedding is None or not calls[0].states:
             return False
+        first = calls[0].states[0]
         with torch.inference_mode():
             expected = embedding(torch.tensor(tokens, device=self.device))
         return expected.shape == first.shape and torch.equal(expected, first)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import MethodType
 
 import pytest
 import torch
@@ -35,6 +36,27 @@ def layer_of(folder: Path, model_type: str) -> torch.nn.Module:
     layer = next(m for m in base.modules() if isinstance(m, torch.nn.ModuleList))[0]
     assert isinstance(layer, torch.nn.Module)
     return layer
+
+
+class Scales(torch.nn.Module):
+    """A layer that multiplies."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return self.scale * hidden_states
+
+
+def test_methods_that_were_set_on_a_module_are_bound_to_its_copy() -> None:
+    """vLLM's transformers backend sets a rewritten `forward` on attentions; bound to the loaded one, it would use that one's KV cache."""
+    module = Scales(2.0)
+    vars(module)["forward"] = MethodType(lambda self, states: 10 * self.scale * states, module)
+    twin = shallow(module)
+    twin.scale = 3.0
+    ones = torch.ones(1)
+    assert (module(ones).item(), twin(ones).item()) == (20.0, 30.0)
 
 
 @pytest.mark.parametrize(

@@ -180,9 +180,11 @@ def test_lists_follow_and_the_rest_stays(settings: dict[str, Any], expected: dic
         {"full_attention_interval": 4},
         {"num_kv_shared_layers": 2},
         {"no_rope_layer_interval": 4},
+        {"hidden_size_per_layer_input": 16},
+        {"per_layer_config": {"3": {"head_dim": 32}}},
     ],
 )
-def test_every_rule_is_named(setting: dict[str, int]) -> None:
+def test_every_rule_is_named(setting: dict[str, Any]) -> None:
     (name,) = setting
     with pytest.raises(BuildError, match=name):
         relayered({**LLAMA, **setting})
@@ -253,3 +255,22 @@ def test_code_of_a_checkpoint_is_not_taken_over(tmp_path: Path) -> None:
     write_layer_path(source, PATH, tmp_path / "out")
     assert "auto_map" not in json.loads((tmp_path / "out" / "config.json").read_text())
     assert not list((tmp_path / "out").glob("*.py"))
+
+
+def test_an_infinite_setting_is_read_as_transformers_writes_it() -> None:
+    """Bamba: a limit without end, and the numbers of its layers with attention."""
+    bamba = {
+        "architectures": ["BambaForCausalLM"],
+        "model_type": "bamba",
+        "num_hidden_layers": 4,
+        "attn_layer_indices": [2],
+        "time_step_limit": [0.0, {"__float__": "Infinity"}],
+    }
+    config = relayered(bamba)
+    assert config["attn_layer_indices"] == [2, 4]
+    assert config["time_step_limit"] == bamba["time_step_limit"]
+
+
+def test_a_setting_that_transformers_does_not_accept_is_named() -> None:
+    with pytest.raises(BuildError, match=r"does not accept its config.json.*time_step_limit"):
+        relayered({"model_type": "bamba", "num_hidden_layers": 4, "time_step_limit": "none"})

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+from safetensors.torch import load_file, save_file
+
+from evals.live_paths import layer_count
 from tests.support.tiny_checkpoints import tiny_of_type
 
 LENGTH = 2048
 _EXPERTS = {"num_local_experts": 4, "num_experts_per_tok": 2}
 _QWEN_EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 64}
 _WINDOW = {"sliding_window": 16}
+_LOGITS = {"logit_scale": 1.0}  # by default a sixteenth, which would hide differences
 
 FAMILIES: dict[str, dict[str, Any]] = {
     "llama": {},
@@ -34,12 +40,12 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "olmo3": {**_WINDOW, "num_hidden_layers": 5},
     "stablelm": {},
     "gpt_oss": {**_WINDOW, **_EXPERTS},
-    "cohere": {},
-    "cohere2": {**_WINDOW, "num_hidden_layers": 5},
+    "cohere": _LOGITS,
+    "cohere2": {**_WINDOW, **_LOGITS, "num_hidden_layers": 5},
     "starcoder2": {"sliding_window": None},
     "smollm3": {},
     "phi": {},
-    "gpt_neox": {"intermediate_size": 128},
+    "gpt_neox": {"intermediate_size": 128, "num_key_value_heads": 2},
     "gpt2": {},
     "opt": {"ffn_dim": 128, "word_embed_proj_dim": 64},
     "bloom": {"n_layer": 4, "n_head": 2},
@@ -60,12 +66,31 @@ HYBRIDS: dict[str, dict[str, Any]] = {
 
 
 def family_checkpoint(directory: Path, model_type: str, *, seed: int = 0) -> Path:
-    """A float32 checkpoint of one of FAMILIES or HYBRIDS."""
-    settings = {"max_position_embeddings": LENGTH, **(FAMILIES | HYBRIDS)[model_type]}
-    return tiny_of_type(directory, model_type, seed=seed, dtype="float32", **settings)
+    """A float32 checkpoint of one of FAMILIES or HYBRIDS, in which every layer matters."""
+    return random_checkpoint(directory, model_type, (FAMILIES | HYBRIDS)[model_type], seed=seed)
+
+
+def random_checkpoint(
+    directory: Path, model_type: str, settings: Mapping[str, Any], *, seed: int = 0
+) -> Path:
+    """A float32 checkpoint of any architecture of transformers whose layers change log-probabilities by about one nat.
+
+    Norms, biases and other vectors, which are initialised alike in all layers, differ between layers.
+    """
+    settings = {"max_position_embeddings": LENGTH, "initializer_range": 0.1, **settings}
+    tiny_of_type(directory, model_type, seed=seed, dtype="float32", **settings)
+    generator = torch.Generator().manual_seed(seed)
+    for file in sorted(directory.glob("*.safetensors")):
+        tensors = load_file(file)
+        for name, tensor in sorted(tensors.items()):
+            if tensor.ndim == 1 and tensor.is_floating_point():
+                tensors[name] = tensor + 0.1 * torch.randn(tensor.shape, generator=generator)
+        save_file(tensors, file, metadata={"format": "pt"})
+    return directory
 
 
 def layers_of(checkpoint: Path) -> int:
     """Number of layers by config.json."""
-    config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
-    return int(next(config[key] for key in ("num_hidden_layers", "n_layer") if key in config))
+    count = layer_count(json.loads((checkpoint / "config.json").read_text(encoding="utf-8")))
+    assert count is not None
+    return count

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.families import measure_family
 from evals.engine import EngineKind, EngineTuning
-from evals.errors import UnsupportedArchitecture
+from evals.errors import EngineError, UnsupportedArchitecture
 from evals.live_paths import untested_family
 from recipes.relayer import write_layer_path
 from tests.support.engine_requests import (
@@ -20,7 +21,8 @@ from tests.support.engine_requests import (
     random_requests,
     scored,
 )
-from tests.support.family_checkpoints import FAMILIES, family_checkpoint, layers_of
+from tests.support.family_checkpoints import FAMILIES, family_checkpoint, layers_of, random_checkpoint
+from tests.support.other_architectures import OTHERS
 from tests.support.tiny_checkpoints import VOCABULARY, tiny_of_type
 
 KIND = EngineKind.TRANSFORMERS
@@ -62,6 +64,35 @@ def test_live_paths_of_all_families(tmp_path: Path, model_type: str) -> None:
     check_family(tmp_path, model_type, 5)
 
 
+@pytest.mark.parametrize("model_type", ["bamba", "deepseek_v3"])
+def test_numbers_of_layers_in_a_configuration_follow_the_path(model_type: str) -> None:
+    """Bamba lists the layers that have attention and not a recurrent state; DeepSeek's first layer has no experts."""
+    cell = measure_family(model_type, 2, ("transformers",)).transformers
+    assert cell is not None
+    assert cell.right
+
+
+def test_a_path_that_transformers_does_not_run_is_refused_by_name(tmp_path: Path) -> None:
+    """Without one layer with attention, LFM2's states have no length."""
+    checkpoint = random_checkpoint(tmp_path, "lfm2", OTHERS["lfm2"])
+    with opened(KIND, checkpoint, EngineTuning(threads=1, live=True)) as engine:
+        engine.set_layer_path((0, 1))
+        with pytest.raises(
+            EngineError, match=r"cannot run .* on the layer path \(0, 1\): .*Attention layers"
+        ):
+            generated(engine, prompts_of(REQUESTS[:1], new=4))
+        engine.set_layer_path((0, 2))
+        assert generated(engine, prompts_of(REQUESTS[:1], new=4))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model_type", OTHERS)
+def test_architectures_that_no_list_names_are_right_or_refused(model_type: str) -> None:
+    cell = measure_family(model_type, 8, ("transformers",)).transformers
+    assert cell is not None
+    assert cell.refusal or cell.right
+
+
 def test_a_model_whose_layers_depend_on_their_place_is_scored_and_its_paths_are_refused(
     tmp_path: Path,
 ) -> None:
@@ -84,6 +115,20 @@ def test_a_model_whose_layers_depend_on_their_place_is_scored_and_its_paths_are_
         assert scored(engine, REQUESTS) == before
     with (
         pytest.raises(UnsupportedArchitecture, match="GPTNeoForCausalLM"),
+        opened(KIND, checkpoint, EngineTuning(threads=1, live=True)),
+    ):
+        pass
+
+
+def test_layers_that_are_constructed_differently_in_another_place_are_refused(tmp_path: Path) -> None:
+    """DiffLlama computes a factor of its attention from the layer's number; no call of a layer shows it."""
+    checkpoint = tiny_of_type(
+        tmp_path, "diffllama", dtype="float32", num_attention_heads=4, num_key_value_heads=2
+    )
+    with (
+        pytest.raises(
+            UnsupportedArchitecture, match=r"DiffLlama.*lambda_init of layer \d depends on its place"
+        ),
         opened(KIND, checkpoint, EngineTuning(threads=1, live=True)),
     ):
         pass
