@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError
 from evals.engine import EngineKind, Frozen
 from evals.errors import EvaluationError
 from evals.probes import SCAN_KEYS, RankMethod, Split, probe_keys
+from evals.probes.race import RacePlan
 from evals.scores import PROBE_SUITE
 from evals.suite import load_suite
 from orchestrator.errors import SweepError
@@ -60,6 +61,11 @@ class ScanRequest(Frozen):
         default=RankMethod.BALANCED_Z, description="How a path's probe values are combined for the ranking."
     )
     top: int = Field(default=10, ge=0, le=500, description="Number of paths to confirm.")
+    race: RacePlan | None = Field(
+        default=None,
+        exclude_if=lambda value: value is None,
+        description="The rule by which paths leave that cannot be among the best any more; null to ask every path everything.",
+    )
     suite: str | None = Field(
         default=None, description="Suite whose benchmarks the confirmed paths are scored on."
     )

@@ -1,0 +1,130 @@
+"""Who can still be among the best of many candidates that answer the same questions, after a part of the questions.
+
+The questions asked so far are a random sample without replacement from each of a few finite sets. What counts is the candidates' order
+on *all* questions, so that only those not asked are unknown. A candidate's combined value is a weighted sum of means over the sets;
+the errors of all candidates' values are jointly normal by the central limit theorem for finite populations (Hajek 1960), with the covariance of
+their answers times 1 - n / N. It is drawn by multiplying the questions' deviations with random numbers (multiplier bootstrap; van der Vaart
+and Wellner 1996, section 2.9), the same numbers for all candidates, so that candidates who answer alike are compared as pairs; Student's t stands
+in for the normal distribution, since the covariance is estimated.
+
+In each draw some candidates are the best `keep`. The largest set leaves such that in at most a share `error_rate` of the draws *any* of
+it is among the best: an error rate over all candidates together. Bounds over all pairs of candidates (Bonferroni; betting or
+empirical Bernstein sequences) hold without the normal approximation, and let nobody leave who has been asked a few dozen questions: with 465
+candidates each pair would have to be told apart at 0.05 / 465. `benchmarks/race_simulation.py` shows how often one of the best leaves.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from evals.errors import EvaluationError
+from evals.stats.resample import Floats
+
+N_DRAWS = 4000
+# Values are compared after rounding, so that another machine's last bits change no decision.
+_DECIMALS = 9
+
+
+@dataclass(frozen=True)
+class RaceProbe:
+    """The candidates' answers to one set of questions."""
+
+    values: Floats
+    """Credits minus the base's, shape (candidates, questions asked)."""
+    n_whole: int
+    """Questions of the set."""
+    weight: float
+    """Weight of its mean in the combined value."""
+
+
+@dataclass(frozen=True)
+class RaceDecision:
+    """One look at all candidates; every array has shape (candidates,)."""
+
+    value: Floats
+    """Combined value on the questions asked."""
+    low: Floats
+    """Lower ends of intervals of the values on all questions, which hold for all candidates together."""
+    high: Floats
+    """Upper ends of these intervals."""
+    stderr: Floats
+    """Standard errors of the values over samples of as many questions, without regard to how many there are."""
+    chance: Floats
+    """Share of the draws in which the candidate is among the best."""
+    leaves: npt.NDArray[np.bool_]
+    """Whether it leaves."""
+
+
+def race_look(
+    probes: Sequence[RaceProbe], *, keep: int, error_rate: float, n_draws: int = N_DRAWS, seed: int = 0
+) -> RaceDecision:
+    """Who leaves, so that with a probability of at most `error_rate` any of the `keep` best on all questions is among them."""
+    if any(probe.values.shape[1] < 2 for probe in probes):
+        raise EvaluationError("A race needs two questions of each probe before the first look.")
+    value = np.sum([probe.weight * probe.values.mean(axis=1) for probe in probes], axis=0)
+    deviations = np.concatenate([_deviations(probe) for probe in probes], axis=1)
+    freedom = sum(probe.values.shape[1] - 1 for probe in probes)
+    errors = _errors(deviations, freedom, n_draws, seed)
+    variances = [p.weight**2 * p.values.var(axis=1, ddof=1) / p.values.shape[1] for p in probes]
+    stderr = np.sqrt(np.sum(variances, axis=0))
+    half = _reach(errors, np.sqrt((deviations**2).sum(axis=1)), error_rate)
+    drawn = np.round(value + errors, _DECIMALS)
+    n = len(value)
+    if n <= keep:
+        return RaceDecision(value, value - half, value + half, stderr, np.ones(n), np.zeros(n, dtype=bool))
+    cut = -np.partition(-drawn, keep - 1, axis=1)[:, keep - 1]
+    best = drawn >= cut[:, None]
+    leaves = _leaving(best, error_rate)
+    return RaceDecision(value, value - half, value + half, stderr, best.mean(axis=0), leaves)
+
+
+def _deviations(probe: RaceProbe) -> Floats:
+    """Deviations whose sum of squares is the variance of the weighted mean over the set, shape (candidates, questions asked)."""
+    n = probe.values.shape[1]
+    scale = probe.weight * math.sqrt(max(0.0, 1 - n / probe.n_whole) / (n * (n - 1)))
+    deviations: Floats = scale * (probe.values - probe.values.mean(axis=1, keepdims=True))
+    return deviations
+
+
+def _errors(deviations: Floats, freedom: int, n_draws: int, seed: int) -> Floats:
+    """Joint errors of all candidates, shape (draws, candidates)."""
+    rng = np.random.default_rng(seed)
+    numbers = rng.standard_normal((n_draws, deviations.shape[1]))
+    numbers *= np.sqrt(freedom / rng.chisquare(freedom, size=(n_draws, 1)))
+    errors: Floats = numbers @ deviations.T
+    return errors
+
+
+def _reach(errors: Floats, stderrs: Floats, error_rate: float) -> Floats:
+    """Half of each candidate's interval; all hold together."""
+    known = stderrs > 0
+    if not known.any():
+        return np.zeros(len(stderrs))
+    largest = (np.abs(errors[:, known]) / stderrs[known]).max(axis=1)
+    reach: Floats = stderrs * float(np.quantile(largest, 1 - error_rate))
+    return reach
+
+
+def _leaving(best: npt.NDArray[np.bool_], error_rate: float) -> npt.NDArray[np.bool_]:
+    """The largest set, beginning with those that are least often among the best, of which any is in at most this share of draws."""
+    chance = best.mean(axis=0)
+    leaves = np.zeros(best.shape[1], dtype=bool)
+    any_best = np.zeros(best.shape[0], dtype=bool)
+    order = np.argsort(chance, kind="stable")
+    begin = 0
+    while begin < len(order):
+        # Candidates with the same chance leave together or stay together.
+        end = begin
+        while end < len(order) and chance[order[end]] == chance[order[begin]]:
+            end += 1
+        any_best |= best[:, order[begin:end]].any(axis=1)
+        if any_best.mean() > error_rate:
+            break
+        leaves[order[begin:end]] = True
+        begin = end
+    return leaves
