@@ -35,6 +35,7 @@ from orchestrator.charts import (
     Scan,
     ScanPoint,
     Theme,
+    early_texts,
     heatmap,
     heatmap_image,
     pareto,
@@ -44,6 +45,7 @@ from orchestrator.charts import (
     skyline,
     skyline_image,
 )
+from orchestrator.compare.races import race_of_run
 from orchestrator.compare.scan_runs import ScanRuns, search_ranking
 from orchestrator.compare.verdict import Standing
 from orchestrator.display.text_safety import line
@@ -192,11 +194,13 @@ def _scan_of(
     """The scan of some runs. Arguments are part of the cache key and must be short."""
     paths = data.fixed(_map_of, pages, run_ids)
     assert paths is not None
-    ranking = None
+    ranking = race = None
     if columns[0].suite == PROBE_SUITE and scan is not None:
-        ranking = search_ranking(pages, run_ids[0], scan.rank)
+        race = race_of_run(pages, pages.run(run_ids[0]), data.settings().home)
+        ranking = search_ranking(pages, run_ids[0], scan.rank, race)
     name = base_of(pages.run(run_ids[0])) or "base"
-    return scan_of(pages, line(name, 60), paths, columns, ranking=ranking)
+    left = early_texts(race) if race is not None else {}
+    return scan_of(pages, line(name, 60), paths, columns, ranking=ranking, left=left)
 
 
 def _verdict(whole: _Whole, scan: Scan | None) -> None:
@@ -250,6 +254,8 @@ def _progress(scan: Scan, measure: str, whole: _Whole) -> None:
     failed = sum(p.status is PointStatus.FAILED for p in scan.points)
     parts = [f"{measured:,} of {len(scan.points):,} layer paths measured"]
     parts += [f"{failed:,} failed"] if failed else []
+    left = sum(p.status is PointStatus.LEFT for p in scan.points)
+    parts += [f"{left:,} left the race: estimates from a part of the questions, no values"] if left else []
     if measure == TOGETHER and whole.columns[0].suite == PROBE_SUITE:
         parts.append(f"{_SPREADS}; 0 is the base")
     else:

@@ -54,7 +54,7 @@ class RacePlan(Frozen):
     @field_validator("shares")
     @classmethod
     def _ascend(cls, shares: tuple[float, ...]) -> tuple[float, ...]:
-        if not all(0 < a < b < 1 for a, b in zip(shares, (*shares[1:], 1.0), strict=True)):
+        if not all(a < b for a, b in zip((0.0, *shares), (*shares, 1.0), strict=True)):
             raise ValueError("the shares ascend, above 0 and below 1")
         return shares
 
@@ -118,6 +118,11 @@ class Race(Frozen):
     def contenders(self) -> tuple[VisitPath, ...]:
         """The paths that have not left, the best of the last look first."""
         return self.looks[-1].kept
+
+    @property
+    def left(self) -> tuple[VisitPath, ...]:
+        """Every path that left."""
+        return tuple(layers for look in self.looks for layers in look.left)
 
     @property
     def early_gains(self) -> tuple[tuple[float, float], ...]:

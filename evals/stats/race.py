@@ -1,15 +1,21 @@
 """Who can still be among the best of many candidates that answer the same questions, after a part of the questions.
 
 The questions asked so far are a random sample without replacement from each of a few finite sets. What counts is the candidates' order
-on *all* questions, so that only those not asked are unknown. A candidate's combined value is a weighted sum of means over the sets;
-the errors of all candidates' values are jointly normal by the central limit theorem for finite populations (Hajek 1960), with the covariance of
-their answers times 1 - n / N. It is drawn by multiplying the questions' deviations with random numbers (multiplier bootstrap; van der Vaart
-and Wellner 1996, section 2.9), the same numbers for all candidates, so that candidates who answer alike are compared as pairs; Student's t stands
-in for the normal distribution, since the covariance is estimated.
+on *all* questions, so that only those not asked are unknown. A candidate's combined value is a weighted sum of means over the sets. Its
+value on all questions is drawn many times, jointly with the others':
+
+* The errors of all values are jointly normal by the central limit theorem for finite populations (Hajek 1960), with the covariance of
+  the answers times 1 - n / N. They are drawn by multiplying the questions' deviations with random numbers (multiplier bootstrap; van der
+  Vaart and Wellner 1996, section 2.9), the same numbers for all candidates, so that candidates who answer alike are compared as pairs. Student's
+  t stands in for the normal distribution, since the covariance is estimated.
+* A variance from a few questions is too small for some of many candidates. Each candidate's own part of it is taken to be at least the
+  mean of all (as moderated variances are: Smyth 2004, Stat. Appl. Genet. Mol. Biol. 3); what is missing is drawn for each alone.
+* The values are moved towards their mean by the share of their spread that is error (empirical Bayes: Efron and Morris 1973): of many
+  candidates the best so far are among the luckiest.
 
 In each draw some candidates are the best `keep`. The largest set leaves such that in at most a share `error_rate` of the draws *any* of
 it is among the best: an error rate over all candidates together. Bounds over all pairs of candidates (Bonferroni; betting or
-empirical Bernstein sequences) hold without the normal approximation, and let nobody leave who has been asked a few dozen questions: with 465
+empirical Bernstein sequences) hold without these approximations, and let nobody leave who has been asked a few dozen questions: with 465
 candidates each pair would have to be told apart at 0.05 / 465. `benchmarks/race_simulation.py` shows how often one of the best leaves.
 """
 
@@ -28,6 +34,8 @@ from evals.stats.resample import Floats
 N_DRAWS = 4000
 # Values are compared after rounding, so that another machine's last bits change no decision.
 _DECIMALS = 9
+_LEAST_KEPT = 0.05
+"""Share of the spread of the values that is taken to be true at least."""
 
 
 @dataclass(frozen=True)
@@ -67,16 +75,16 @@ def race_look(
     if any(probe.values.shape[1] < 2 for probe in probes):
         raise EvaluationError("A race needs two questions of each probe before the first look.")
     value = np.sum([probe.weight * probe.values.mean(axis=1) for probe in probes], axis=0)
+    variances = [p.weight**2 * p.values.var(axis=1, ddof=1) / p.values.shape[1] for p in probes]
+    stderr = np.sqrt(np.sum(variances, axis=0))
     deviations = np.concatenate([_deviations(probe) for probe in probes], axis=1)
     freedom = sum(probe.values.shape[1] - 1 for probe in probes)
     errors = _errors(deviations, freedom, n_draws, seed)
-    variances = [p.weight**2 * p.values.var(axis=1, ddof=1) / p.values.shape[1] for p in probes]
-    stderr = np.sqrt(np.sum(variances, axis=0))
-    half = _reach(errors, np.sqrt((deviations**2).sum(axis=1)), error_rate)
-    drawn = np.round(value + errors, _DECIMALS)
+    half = _reach(errors, error_rate)
     n = len(value)
     if n <= keep:
         return RaceDecision(value, value - half, value + half, stderr, np.ones(n), np.zeros(n, dtype=bool))
+    drawn = np.round(_shrunk(value, deviations) + errors, _DECIMALS)
     cut = -np.partition(-drawn, keep - 1, axis=1)[:, keep - 1]
     best = drawn >= cut[:, None]
     leaves = _leaving(best, error_rate)
@@ -91,22 +99,38 @@ def _deviations(probe: RaceProbe) -> Floats:
     return deviations
 
 
+def _own_variances(deviations: Floats) -> Floats:
+    """The variance of each value that is not that of the mean candidate, shape (candidates,)."""
+    own: Floats = ((deviations - deviations.mean(axis=0)) ** 2).sum(axis=1)
+    return own
+
+
+def _shrunk(value: Floats, deviations: Floats) -> Floats:
+    """The values, moved towards their mean by the share of their spread that is error."""
+    spread = float(value.var(ddof=1))
+    kept = max(_LEAST_KEPT, 1 - float(_own_variances(deviations).mean()) / spread) if spread > 0 else 1.0
+    shrunk: Floats = value.mean() + kept * (value - value.mean())
+    return shrunk
+
+
 def _errors(deviations: Floats, freedom: int, n_draws: int, seed: int) -> Floats:
     """Joint errors of all candidates, shape (draws, candidates)."""
     rng = np.random.default_rng(seed)
-    numbers = rng.standard_normal((n_draws, deviations.shape[1]))
-    numbers *= np.sqrt(freedom / rng.chisquare(freedom, size=(n_draws, 1)))
-    errors: Floats = numbers @ deviations.T
+    own = _own_variances(deviations)
+    errors = rng.standard_normal((n_draws, deviations.shape[1])) @ deviations.T
+    errors += rng.standard_normal(errors.shape) * np.sqrt(np.maximum(0.0, own.mean() - own))
+    errors *= np.sqrt(freedom / rng.chisquare(freedom, size=(n_draws, 1)))
     return errors
 
 
-def _reach(errors: Floats, stderrs: Floats, error_rate: float) -> Floats:
+def _reach(errors: Floats, error_rate: float) -> Floats:
     """Half of each candidate's interval; all hold together."""
-    known = stderrs > 0
+    scale = errors.std(axis=0)
+    known = scale > 0
     if not known.any():
-        return np.zeros(len(stderrs))
-    largest = (np.abs(errors[:, known]) / stderrs[known]).max(axis=1)
-    reach: Floats = stderrs * float(np.quantile(largest, 1 - error_rate))
+        return np.zeros(errors.shape[1])
+    largest = (np.abs(errors[:, known]) / scale[known]).max(axis=1)
+    reach: Floats = scale * float(np.quantile(largest, 1 - error_rate))
     return reach
 
 

@@ -98,7 +98,7 @@ class PathRace:
     def _survivors(self) -> set[Layers]:
         base = _base_evals(self._plan)
         if not self._parts:
-            paths = {p.job.layer_path for p in self._plan.evals if p.job.layer_path is not None}
+            paths: set[Layers] = {p.job.layer_path for p in self._plan.evals if p.job.layer_path is not None}
             has_base = self._store.done(p.job.digest for p in base) == {p.job.digest for p in base}
             return paths if has_base else set()
         jobs = [planned.job for planned in (*base, *(p for part in self._parts for p in part))]

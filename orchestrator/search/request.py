@@ -180,6 +180,26 @@ def request_of(
         raise SweepError(f"--{field}: {first['msg']} (given: {first['input']!r}).") from error
 
 
+def race_of_options(
+    race: bool, keep: int | None, error_rate: float | None, *, top: int, rank: str
+) -> RacePlan | None:
+    """The rule of a race from command-line options; None without one. SweepError if an option is wrong."""
+    if not race:
+        for option, value in (("--keep", keep), ("--error-rate", error_rate)):
+            if value is not None:
+                raise SweepError(f"{option} is about a race: give --race too.")
+        return None
+    if keep is not None and keep < top:
+        raise SweepError(
+            f"--keep {keep}: {top} paths are confirmed (--top), so that the race has to keep as many; give --top {keep} too."
+        )
+    rate = {} if error_rate is None else {"error_rate": error_rate}
+    try:
+        return RacePlan(keep=keep or top or 1, rank=RankMethod(rank), **rate)
+    except ValidationError as error:
+        raise SweepError(f"--error-rate: {error.errors(include_url=False)[0]['msg']}.") from error
+
+
 def short_name(checkpoint: str) -> str:
     """The last part of a checkpoint's name, without its commit."""
     return re.split(r"[/\\]", checkpoint.rstrip("/\\").partition("@")[0])[-1] or checkpoint

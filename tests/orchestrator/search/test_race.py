@@ -7,10 +7,7 @@ from pathlib import Path
 import pytest
 
 from evals.probes.race import RacePlan
-from orchestrator.errors import RunError
 from orchestrator.plan.job import EvalJob
-from orchestrator.run.run import stored_plan
-from orchestrator.run.scheduler import RunSummary
 from orchestrator.search import ScanReport
 from orchestrator.search.grid_scan import scan_with
 from orchestrator.store import Store
