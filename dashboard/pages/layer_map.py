@@ -13,6 +13,7 @@ from dashboard import address, charts, data, widgets
 from dashboard.board import title
 from dashboard.pages.layer_paths import show_path, show_ranking
 from dashboard.pages.leaderboard import scope
+from dashboard.races import race_shown
 from dashboard.repeat import base_of
 from dashboard.report_button import report_button
 from dashboard.scan_verdict import (
@@ -32,6 +33,7 @@ from orchestrator.charts import (
     ColourScale,
     Meaning,
     PointStatus,
+    RacePicture,
     Scan,
     ScanPoint,
     Theme,
@@ -40,6 +42,8 @@ from orchestrator.charts import (
     heatmap_image,
     pareto,
     pareto_image,
+    race_chart,
+    race_image,
     scatter,
     scatter_image,
     skyline,
@@ -63,6 +67,7 @@ class Picture(StrEnum):
     SKYLINE = "skyline"
     SCATTER = "scatter"
     PARETO = "pareto"
+    RACE = "race"
 
 
 _NAMES = {
@@ -70,6 +75,7 @@ _NAMES = {
     Picture.SKYLINE: "Skylines",
     Picture.SCATTER: "Two measures",
     Picture.PARETO: "Pareto front",
+    Picture.RACE: "Race",
 }
 _SCALES = {ColourScale.OWN: "Own", ColourScale.PUBLISHED: "As published", ColourScale.FULL: "Full"}
 _HEIGHTS = {Picture.HEATMAP: 700}
@@ -91,6 +97,7 @@ class _Whole:
     scan: ScanRuns | None
     verdict: ScanVerdict | None
     standings: WholeVerdict | None
+    race: RacePicture | None
 
     @property
     def confirmed(self) -> dict[VisitPath, Meaning]:
@@ -161,6 +168,7 @@ def _whole(pages: Pages, run: RunRecord, scoped: tuple[Column, ...]) -> _Whole |
         scan=scan,
         verdict=scan_verdict(pages, scan) if scan else None,
         standings=None if scan else verdict_of_run(pages, run, column=scoped[0]),
+        race=race_shown(pages, ids[0]) if scan else None,
     )
 
 
@@ -233,7 +241,10 @@ def _controls(scan: Scan, whole: _Whole) -> tuple[Picture, str, str | None]:
         )
         picture = Picture(
             address.segments(
-                "Picture", "picture", [p.value for p in Picture], label_of=lambda p: _NAMES[Picture(p)]
+                "Picture",
+                "picture",
+                [p.value for p in Picture if p is not Picture.RACE or whole.race is not None],
+                label_of=lambda p: _NAMES[Picture(p)],
             )
         )
         second = None
@@ -319,6 +330,9 @@ def _picture(
         ),
         Picture.PARETO: (lambda: pareto(scan, first, theme), lambda: pareto_image(scan, first, theme)),
     }
+    if whole.race is not None:
+        race = whole.race
+        drawn = {**drawn, Picture.RACE: (lambda: race_chart(race, theme), lambda: race_image(race, theme))}
     draw, image = drawn[picture]
 
     def selectable() -> Any:
