@@ -1,4 +1,4 @@
-"""A race of layer paths of a tiny checkpoint with the real planner, scheduler, store, worker and transformers engine."""
+"""A race of layer paths with the real planner, scheduler, store and worker; the engine answers by a rule instead of a model."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from evals.engine import EngineSpec, EngineTuning
+from evals.layer_visits import VisitPath
+from evals.probes import Split
 from evals.probes.race import Race, RacePlan
 from orchestrator.cluster import Finished
 from orchestrator.compare.races import race_of_run
@@ -23,11 +26,37 @@ from orchestrator.search.tables import report_text
 from orchestrator.store import Store
 from orchestrator.store.pages import Pages
 from orchestrator.store.records import EarlyOutcome, EvalOutcome
-from tests.orchestrator.search.test_grid_scan import at, request, settings_at
+from orchestrator.worker import worker
+from tests.orchestrator.search.test_grid_scan import PROBES, at, request, settings_at
 from tests.support.in_process import InProcess
+from tests.support.racing_engine import RacingEngine
 from tests.support.tiny_checkpoints import tiny_checkpoint
 
 RACE = RacePlan(keep=2, shares=(0.25, 0.5))
+GOOD = (0, 1, 0, 1, 2, 3)
+NAMES = [f"{key}-{split}" for key in PROBES for split in Split]
+
+
+def skill(path: VisitPath) -> float:
+    """One path is better than the base, short ones are somewhat worse, and the others lose what it knows."""
+    return 3.0 if path == GOOD else 2.0 if len(path) < 5 else 1.5 if len(path) == 5 else 0.0
+
+
+@pytest.fixture(autouse=True)
+def engines(monkeypatch: pytest.MonkeyPatch) -> list[RacingEngine]:
+    """The engines that were opened."""
+    return open_racing(monkeypatch)
+
+
+def open_racing(monkeypatch: pytest.MonkeyPatch) -> list[RacingEngine]:
+    opened: list[RacingEngine] = []
+
+    def opening(spec: EngineSpec, checkpoint: Path, tuning: EngineTuning) -> RacingEngine:
+        opened.append(RacingEngine(checkpoint, spec, NAMES, skill))
+        return opened[-1]
+
+    monkeypatch.setattr(worker, "open_engine", opening)
+    return opened
 
 
 def racing(checkpoint: Path):  # type: ignore[no-untyped-def]  # the record itself checks
@@ -38,7 +67,9 @@ def racing(checkpoint: Path):  # type: ignore[no-untyped-def]  # the record itse
 def raced(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ScanReport]:
     folder = tmp_path_factory.mktemp("race")
     checkpoint = tiny_checkpoint(folder / "tiny", layers=4)
-    return folder, scan_with(racing(checkpoint), *at(folder / "home"))
+    with pytest.MonkeyPatch.context() as patched:
+        open_racing(patched)
+        return folder, scan_with(racing(checkpoint), *at(folder / "home"))
 
 
 def race_in(report: ScanReport) -> Race:
