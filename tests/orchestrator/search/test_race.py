@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +12,15 @@ from evals.engine import EngineSpec, EngineTuning
 from evals.layer_visits import VisitPath
 from evals.probes import Split
 from evals.probes.race import Race, RacePlan
-from orchestrator.cluster import Finished
+from orchestrator.charts import (
+    PointStatus,
+    Theme,
+    heat_grid,
+    race_chart,
+    race_image,
+    race_picture,
+    write_image,
+)
 from orchestrator.compare.races import race_of_run
 from orchestrator.compare.scan_runs import scan_runs, search_ranking, stored_confirmation
 from orchestrator.errors import RunError, SweepError
@@ -19,7 +28,7 @@ from orchestrator.plan.job import EvalJob, Task
 from orchestrator.run.run import stored_plan
 from orchestrator.run.scheduler import RunSummary
 from orchestrator.search import ScanReport
-from orchestrator.search.files import chart_scan, write_scan
+from orchestrator.search.files import chart_scan
 from orchestrator.search.grid_scan import scan_with
 from orchestrator.search.request import race_of_options
 from orchestrator.search.tables import report_text
@@ -142,15 +151,26 @@ def test_pages_and_command_show_the_same(raced: tuple[Path, ScanReport]) -> None
     assert [p.finding for p in found.paths] == [p.finding for p in report.confirmation.paths]
 
 
-def test_files_and_text_say_who_left(raced: tuple[Path, ScanReport], tmp_path: Path) -> None:
+def test_pictures_and_text_say_who_left(raced: tuple[Path, ScanReport], tmp_path: Path) -> None:
     _, report = raced
     race = race_in(report)
-    assert {"race.png", "heatmap-together.png"} <= {file.name for file in write_scan(report, tmp_path)}
-    assert "The race: who can still be among the best 2" in report_text(report)
-    assert "(25 % saved)".replace("25 ", "") not in report_text(report)
-    left = [point for point in chart_scan(report).points if point.status == "left"]
+    text = report_text(report)
+    assert "The race: who can still be among the best 2" in text
+    assert race.sentence in " ".join(text.split())
+    left = [point for point in chart_scan(report).points if point.status is PointStatus.LEFT]
     assert len(left) == len(race.left)
     assert all(not point.values and "early estimate" in (point.reason or "") for point in left)
+    grid = heat_grid(chart_scan(report), "together")
+    assert len(grid.left) == len(left) - 1  # one is no block
+    assert not {point.block for point in grid.left} & set(grid.missing)
+    picture = race_picture(race, {}, "tiny", lambda layers: report.path(layers).label)
+    assert [line.left for line in picture.lines].count(True) == len(left)
+    traces = race_chart(picture, Theme.LIGHT).data
+    assert [trace.name for trace in traces[:2]] == [
+        f"Left ({len(left)})",
+        f"Asked everything ({11 - len(left)})",
+    ]
+    assert write_image(race_image(picture, Theme.DARK), tmp_path / "race.png").stat().st_size > 10_000
 
 
 def test_a_race_cannot_be_resumed_by_its_run(raced: tuple[Path, ScanReport]) -> None:
@@ -187,25 +207,29 @@ def test_a_race_that_was_stopped_goes_on_and_ends_the_same(
     assert again.table == report.table
 
 
-def test_the_whole_scan_asks_only_what_the_race_did_not(
-    raced: tuple[Path, ScanReport], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_race_after_the_whole_scan_asks_nothing(
+    raced: tuple[Path, ScanReport], tmp_path: Path, engines: list[RacingEngine]
 ) -> None:
-    """And a race after a whole scan asks nothing."""
     _, report = raced
+    race = report.request.model_copy(update={"top": 0})
+    scan_with(race.model_copy(update={"race": None}), *at(tmp_path / "home"))
+    asked = sum(engine.asked for engine in engines)
+    again = race_in(scan_with(race, *at(tmp_path / "home")))
+    assert sum(engine.asked for engine in engines) == asked
+    # Stored log-probabilities are rounded, so that values agree and are not the same to the last bit.
+    assert [set(look.left) for look in again.looks] == [set(look.left) for look in race_in(report).looks]
+
+
+def test_the_whole_scan_after_a_race_asks_the_rest(
+    raced: tuple[Path, ScanReport], tmp_path: Path, engines: list[RacingEngine]
+) -> None:
+    folder, report = raced
+    shutil.copytree(folder / "home", tmp_path / "home")
     whole = report.request.model_copy(update={"race": None, "top": 0})
-    scan_with(whole, *at(tmp_path / "home"))
-    finished: list[Finished] = []
-    wait = InProcess.wait
-
-    def waiting(self: InProcess, timeout_s: float) -> list[Finished]:
-        ended = wait(self, timeout_s)
-        finished.extend(ended)
-        return ended
-
-    monkeypatch.setattr(InProcess, "wait", waiting)
-    again = scan_with(report.request.model_copy(update={"top": 0}), *at(tmp_path / "home"))
-    assert finished == []
-    assert again.race == report.race
+    found = scan_with(whole, *at(tmp_path / "home"))
+    assert len(found.table) == 12
+    race = race_in(report)
+    assert sum(engine.asked for engine in engines) == race.whole - race.asked
 
 
 def test_options() -> None:
