@@ -1,11 +1,14 @@
 """How often a race loses one of the best, and what it costs: races over the stored answers of a whole scan, in many random orders.
 
-    python -m benchmarks.race_simulation RUN [--orders 200] [--keep 1 5 10]
+    python -m benchmarks.race_simulation [--races 200]                         without a gap between the best and the others
+    python -m benchmarks.race_simulation --run RUN [--orders 200] [--keep 1 5 10]
+
+Without RUN: paths whose true values are normal, so that the best and the next ones are neighbours; answers are value, plus an effect of the
+question that all paths share, plus noise of each path's own.
 
 RUN is a scan without --race in MERGEBOARD_HOME, so that all answers are known. Each order of the questions gives one race by the
-product's rule (`evals.stats.race`), one successive halving over the same parts (the better half stays after each), and one that asks
-everything. Lost: at least one of the `keep` best of the whole scan left (of paths with equal values none is counted); first lost: the best
-one. Cost: questions asked, as a share of all.
+product's rule (`evals.stats.race`) and one successive halving over the same parts (the better half stays after each).
+Lost: at least one of the `keep` best of the whole scan left; first lost: the best one did. Questions: asked, as a share of all.
 """
 
 from __future__ import annotations
@@ -156,12 +159,46 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("run")
+    parser.add_argument("--run")
+    parser.add_argument("--races", type=int, default=200)
     parser.add_argument("--orders", type=int, default=200)
     parser.add_argument("--keep", type=int, nargs="*", default=[1, 5, 10])
     options = parser.parse_args()
-    answers = read_scan(options.run)
-    report(answers, options.orders, options.keep)
+    if options.run is None:
+        without_gap(options.races)
+    else:
+        report(read_scan(options.run), options.orders, options.keep)
+
+
+CASES = (
+    (60, 0.1, 3, 9, 36),
+    (60, 0.2, 3, 9, 36),
+    (400, 0.2, 10, 9, 36),
+    (400, 0.05, 10, 25, 100),
+    (400, 0.2, 10, 25, 100),
+    (400, 0.2, 10, 50, 100),
+)
+"""Paths, standard deviation of their true values, best ones, questions asked, questions of the set."""
+
+
+def without_gap(n_races: int) -> None:
+    """One look at paths without a gap between the best and the others; noise has a standard deviation of 0.3."""
+    for n_paths, spread, keep, n, n_whole in CASES:
+        lost, left = 0, []
+        for seed in range(n_races):
+            rng = np.random.default_rng([seed, n_paths, n])
+            true = rng.normal(0, spread, n_paths)
+            whole = true[:, None] + rng.normal(0, 0.3, n_whole) + rng.normal(0, 0.3, (n_paths, n_whole))
+            best = np.argsort(-whole.mean(axis=1))[:keep]
+            probe = RaceProbe(values=whole[:, :n], n_whole=n_whole, weight=1.0)
+            leaves = race_look([probe], keep=keep, error_rate=0.05, n_draws=1000).leaves
+            lost += bool(leaves[best].any())
+            left.append(float(leaves.mean()))
+        print(
+            f"{n_paths} paths, true values {spread:g} apart, best {keep}, {n} of {n_whole} questions: one of the best left in "
+            f"{lost / n_races:.1%} of {n_races} races; {np.mean(left):.0%} of the paths left",
+            flush=True,
+        )
 
 
 def report(

@@ -25,7 +25,8 @@ from evals.probes.ranking import RankMethod
 from evals.probes.results import Form, ProbeError, Scoring
 from evals.scores import Sample
 from evals.stats.document_order import document_order
-from evals.stats.race import RaceProbe, race_look
+from evals.stats.race import RaceDecision, RaceProbe, race_look
+from evals.stats.resample import Floats
 from evals.stats.sequence import PartAnswers
 
 _MIN_SPREAD = 1e-12
@@ -176,67 +177,73 @@ def run_race(
 
     `base` holds the base's samples by the name of the probe. A path that lacks an answer has failed and is out.
     """
-    contenders = list(rounds[0])
+    contenders: Sequence[VisitPath] = list(rounds[0])
     spreads: dict[str, float] = {}
     looks: list[RaceLook] = []
     for number, answers in enumerate(rounds):
         there = [path for path in contenders if _complete(answers.get(path, {}), probes)]
         failed = tuple(path for path in contenders if path not in set(there))
-        values = [
-            np.array([answers[path][probe.name].credits for path in there])
-            - np.array(part_of_samples(probe, base[probe.name], plan.items(probe, number)).credits)
-            for probe in probes
-        ]
-        if not spreads:
-            spreads = {
-                probe.key: statistics.pstdev(v.mean(axis=1).tolist()) if len(there) else 0.0
+        items = [plan.items(probe, number) for probe in probes]
+        paths: tuple[RacingPath, ...] = ()
+        if there:
+            values = [
+                np.array([answers[path][probe.name].credits for path in there])
+                - np.array(part_of_samples(probe, base[probe.name], asked).credits)
+                for probe, asked in zip(probes, items, strict=True)
+            ]
+            spreads = spreads or {
+                probe.key: statistics.pstdev(v.mean(axis=1).tolist())
                 for probe, v in zip(probes, values, strict=True)
             }
-        weights = _weights(plan.rank, spreads)
-        looked = race_look(
-            [
-                RaceProbe(values=v, n_whole=len(probe.items), weight=weights[probe.key])
-                for probe, v in zip(probes, values, strict=True)
-            ],
-            keep=plan.keep,
-            error_rate=plan.error_rate / len(plan.shares),
-        )
-        order = np.argsort(-looked.value, kind="stable")
-        looks.append(
-            RaceLook(
-                n=sum(v.shape[1] for v in values),
-                n_whole=sum(len(probe.items) for probe in probes),
-                paths=tuple(
-                    RacingPath(
-                        layers=there[i],
-                        value=float(looked.value[i]),
-                        low=float(looked.low[i]),
-                        high=float(looked.high[i]),
-                        stderr=float(looked.stderr[i]),
-                        leaves=bool(looked.leaves[i]),
-                    )
-                    for i in order
-                ),
-                failed=failed,
-            )
-        )
-        contenders = list(looks[-1].kept)
-    n_whole = looks[0].n_whole
-    before = 0
-    asked = 0
-    for look in looks:
-        asked += (look.n - before) * len(look.paths)
-        before = look.n
-    asked += (n_whole - before) * len(contenders)
+            paths = _racing(there, _look(plan, probes, values, spreads))
+        n, n_whole = sum(map(len, items)), sum(len(probe.items) for probe in probes)
+        looks.append(RaceLook(n=n, n_whole=n_whole, paths=paths, failed=failed))
+        contenders = looks[-1].kept
     return Race(
         plan=plan,
         probes=tuple(probe.key for probe in probes),
         n_paths=len(rounds[0]),
         spreads=spreads,
         looks=tuple(looks),
-        asked=asked,
-        whole=n_whole * len(rounds[0]),
+        asked=_asked(looks),
+        whole=looks[0].n_whole * len(rounds[0]),
     )
+
+
+def _look(
+    plan: RacePlan, probes: Sequence[AnyProbe], values: Sequence[Floats], spreads: Mapping[str, float]
+) -> RaceDecision:
+    """Who leaves; each look may lose one of the best with an equal share of the error rate."""
+    weights = _weights(plan.rank, spreads)
+    sets = [
+        RaceProbe(values=v, n_whole=len(probe.items), weight=weights[probe.key])
+        for probe, v in zip(probes, values, strict=True)
+    ]
+    return race_look(sets, keep=plan.keep, error_rate=plan.error_rate / len(plan.shares))
+
+
+def _racing(paths: Sequence[VisitPath], looked: RaceDecision) -> tuple[RacingPath, ...]:
+    """The paths at a look, the best first."""
+    return tuple(
+        RacingPath(
+            layers=paths[i],
+            value=float(looked.value[i]),
+            low=float(looked.low[i]),
+            high=float(looked.high[i]),
+            stderr=float(looked.stderr[i]),
+            leaves=bool(looked.leaves[i]),
+        )
+        for i in np.argsort(-looked.value, kind="stable")
+    )
+
+
+def _asked(looks: Sequence[RaceLook]) -> int:
+    """Questions that all paths were asked, with those that the last round asks."""
+    asked, before = 0, 0
+    for look in looks:
+        asked += (look.n - before) * len(look.paths)
+        before = look.n
+    return asked + (looks[-1].n_whole - before) * len(looks[-1].kept)
 
 
 def _complete(answers: Mapping[str, PartAnswers], probes: Sequence[AnyProbe]) -> bool:

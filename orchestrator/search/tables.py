@@ -191,17 +191,17 @@ def benchmark_table(confirmation: Confirmation, n_layers: int, suite: str | None
 def race_table(race: Race) -> Table:
     """How many paths were left after how many questions."""
     table = _table(f"The race: who can still be among the best {race.plan.keep}")
-    for name in ("questions a path", "paths asked", "left", "went on", "best value", "95 % interval"):
+    for name in ("questions a path", "paths asked", "left", "went on", "best value", "interval"):
         table.add_column(name, justify="right", no_wrap=True)
     for look in race.looks:
-        best = look.paths[0]
+        best = look.paths[0] if look.paths else None
         table.add_row(
             f"{look.n} of {look.n_whole}",
             f"{len(look.paths):,}",
             f"{len(look.left):,}",
             f"{len(look.kept):,}",
-            f"{best.value:+z.2f}",
-            f"{best.low:+z.2f} … {best.high:+z.2f}",
+            f"{best.value:+z.2f}" if best else "–",
+            f"{best.low:+z.2f} … {best.high:+z.2f}" if best else "–",
         )
     return table
 

@@ -161,7 +161,7 @@ def test_pictures_and_text_say_who_left(raced: tuple[Path, ScanReport], tmp_path
     assert len(left) == len(race.left)
     assert all(not point.values and "early estimate" in (point.reason or "") for point in left)
     grid = heat_grid(chart_scan(report), "together")
-    assert len(grid.left) == len(left) - 1  # one is no block
+    assert len(grid.left) == sum(point.block is not None for point in left)
     assert not {point.block for point in grid.left} & set(grid.missing)
     picture = race_picture(race, {}, "tiny", lambda layers: report.path(layers).label)
     assert [line.left for line in picture.lines].count(True) == len(left)
