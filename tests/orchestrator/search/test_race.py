@@ -188,6 +188,7 @@ def test_a_race_that_was_stopped_goes_on_and_ends_the_same(
     raced: tuple[Path, ScanReport], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
     _, report = raced
+    unconfirmed = report.request.model_copy(update={"top": 0})
     calls = 0
     submit = InProcess.submit
 
@@ -201,8 +202,8 @@ def test_a_race_that_was_stopped_goes_on_and_ends_the_same(
     with monkeypatch.context() as patched:
         patched.setattr(InProcess, "submit", stopping)
         with pytest.raises(Stopped):
-            scan_with(report.request, *at(tmp_path / "home"))
-    again = scan_with(report.request, *at(tmp_path / "home"))
+            scan_with(unconfirmed, *at(tmp_path / "home"))
+    again = scan_with(unconfirmed, *at(tmp_path / "home"))
     assert again.race == report.race
     assert again.table == report.table
 
