@@ -159,8 +159,8 @@ class ProbeRun:
         if not any(folder.glob("*.journal")):
             return {}
         with Journal(folder, self._identity, durable=False) as journal:
-            found = ((place, journal.get(request_digest(r))) for place, r in enumerate(self._requests))
-            return {place: answer for place, answer in found if answer is not None}
+            stored = ((place, journal.get(request_digest(r))) for place, r in enumerate(self._requests))
+            return {place: answer for place, answer in stored if answer is not None}
 
     def _overflow(self, results: Sequence[Result]) -> ProbeError | None:
         scored = [value for result in results if isinstance(result, ScoreResult) for value in result.logprobs]

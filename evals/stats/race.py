@@ -126,10 +126,10 @@ def _errors(deviations: Floats, freedom: int, n_draws: int, seed: int) -> Floats
 def _reach(errors: Floats, error_rate: float) -> Floats:
     """Half of each candidate's interval; all hold together."""
     scale = errors.std(axis=0)
-    known = scale > 0
-    if not known.any():
+    varies = scale > 0
+    if not varies.any():
         return np.zeros(errors.shape[1])
-    largest = (np.abs(errors[:, known]) / scale[known]).max(axis=1)
+    largest = (np.abs(errors[:, varies]) / scale[varies]).max(axis=1)
     reach: Floats = scale * float(np.quantile(largest, 1 - error_rate))
     return reach
 
