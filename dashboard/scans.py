@@ -107,11 +107,12 @@ def scan_of(
     *,
     ranking: Ranking | None = None,
     confirmed: Mapping[VisitPath, Meaning] | None = None,
+    left: Mapping[VisitPath, str] | None = None,
 ) -> tuple[Scan | None, str | None]:
     """The scan of all columns of one suite, or the reason why there is none.
 
     With more than one column its first measure combines them: probes in spreads of the `ranking`'s paths,
-    benchmarks as their mean.
+    benchmarks as their mean. `left` says what is known of the paths that left a race.
     """
     values = _values(pages, paths, columns)
     first = paths.runs[0]
@@ -136,7 +137,11 @@ def scan_of(
         measures=tuple(measures),
         base=base,
         points=tuple(
-            _point(place, values, failed, base if together else None, weights, meanings)
+            _with_early(
+                _point(place, values, failed, base if together else None, weights, meanings),
+                place,
+                left or {},
+            )
             for place in paths.places
         ),
         warning=warning_of(columns[0].suite),
@@ -236,6 +241,14 @@ def _point(
         reason=FAILED if at in failed else None,
         confirmed=confirmed.get(place.candidate.layer_path or ()),
     )
+
+
+def _with_early(point: ScanPoint, place: Place, left: Mapping[VisitPath, str]) -> ScanPoint:
+    """The point as one that left a race, if it did and has no value."""
+    text = left.get(place.candidate.layer_path or ())
+    if text is None or point.values:
+        return point
+    return point.model_copy(update={"status": PointStatus.LEFT, "reason": text})
 
 
 def _combined(

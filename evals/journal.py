@@ -51,8 +51,12 @@ def request_digest(request: Request) -> str:
 class Journal:
     """The answers of one job; a context manager that closes this writer's file."""
 
-    def __init__(self, folder: Path, identity: str) -> None:
-        """`identity` names the job; JournalError if the folder holds another job's answers."""
+    def __init__(self, folder: Path, identity: str, *, durable: bool = True) -> None:
+        """`identity` names the job; JournalError if the folder holds another job's answers.
+
+        Without `durable` nothing is flushed to the disk: for answers that are cheap to compute again after a power failure.
+        """
+        self._durable = durable
         self.folder = folder
         self.identity = identity
         self._name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.journal"
@@ -98,7 +102,7 @@ class Journal:
 
     def sync(self) -> None:
         """Flush the file to the disk."""
-        if self._fd is not None:
+        if self._fd is not None and self._durable:
             os.fsync(self._fd)
         self._synced_at = time.monotonic()
 

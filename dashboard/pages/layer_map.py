@@ -13,6 +13,7 @@ from dashboard import address, charts, data, widgets
 from dashboard.board import title
 from dashboard.pages.layer_paths import show_path, show_ranking
 from dashboard.pages.leaderboard import scope
+from dashboard.races import race_shown
 from dashboard.repeat import base_of
 from dashboard.report_button import report_button
 from dashboard.scan_verdict import (
@@ -32,18 +33,23 @@ from orchestrator.charts import (
     ColourScale,
     Meaning,
     PointStatus,
+    RacePicture,
     Scan,
     ScanPoint,
     Theme,
+    early_texts,
     heatmap,
     heatmap_image,
     pareto,
     pareto_image,
+    race_chart,
+    race_image,
     scatter,
     scatter_image,
     skyline,
     skyline_image,
 )
+from orchestrator.compare.races import race_of_run
 from orchestrator.compare.scan_runs import ScanRuns, search_ranking
 from orchestrator.compare.verdict import Standing
 from orchestrator.display.text_safety import line
@@ -61,6 +67,7 @@ class Picture(StrEnum):
     SKYLINE = "skyline"
     SCATTER = "scatter"
     PARETO = "pareto"
+    RACE = "race"
 
 
 _NAMES = {
@@ -68,6 +75,7 @@ _NAMES = {
     Picture.SKYLINE: "Skylines",
     Picture.SCATTER: "Two measures",
     Picture.PARETO: "Pareto front",
+    Picture.RACE: "Race",
 }
 _SCALES = {ColourScale.OWN: "Own", ColourScale.PUBLISHED: "As published", ColourScale.FULL: "Full"}
 _HEIGHTS = {Picture.HEATMAP: 700}
@@ -89,6 +97,7 @@ class _Whole:
     scan: ScanRuns | None
     verdict: ScanVerdict | None
     standings: WholeVerdict | None
+    race: RacePicture | None
 
     @property
     def confirmed(self) -> dict[VisitPath, Meaning]:
@@ -159,6 +168,7 @@ def _whole(pages: Pages, run: RunRecord, scoped: tuple[Column, ...]) -> _Whole |
         scan=scan,
         verdict=scan_verdict(pages, scan) if scan else None,
         standings=None if scan else verdict_of_run(pages, run, column=scoped[0]),
+        race=race_shown(pages, ids[0]) if scan else None,
     )
 
 
@@ -192,11 +202,13 @@ def _scan_of(
     """The scan of some runs. Arguments are part of the cache key and must be short."""
     paths = data.fixed(_map_of, pages, run_ids)
     assert paths is not None
-    ranking = None
+    ranking = race = None
     if columns[0].suite == PROBE_SUITE and scan is not None:
-        ranking = search_ranking(pages, run_ids[0], scan.rank)
+        race = race_of_run(pages, pages.run(run_ids[0]), data.settings().home)
+        ranking = search_ranking(pages, run_ids[0], scan.rank, race)
     name = base_of(pages.run(run_ids[0])) or "base"
-    return scan_of(pages, line(name, 60), paths, columns, ranking=ranking)
+    left = early_texts(race) if race is not None else {}
+    return scan_of(pages, line(name, 60), paths, columns, ranking=ranking, left=left)
 
 
 def _verdict(whole: _Whole, scan: Scan | None) -> None:
@@ -229,7 +241,10 @@ def _controls(scan: Scan, whole: _Whole) -> tuple[Picture, str, str | None]:
         )
         picture = Picture(
             address.segments(
-                "Picture", "picture", [p.value for p in Picture], label_of=lambda p: _NAMES[Picture(p)]
+                "Picture",
+                "picture",
+                [p.value for p in Picture if p is not Picture.RACE or whole.race is not None],
+                label_of=lambda p: _NAMES[Picture(p)],
             )
         )
         second = None
@@ -250,6 +265,8 @@ def _progress(scan: Scan, measure: str, whole: _Whole) -> None:
     failed = sum(p.status is PointStatus.FAILED for p in scan.points)
     parts = [f"{measured:,} of {len(scan.points):,} layer paths measured"]
     parts += [f"{failed:,} failed"] if failed else []
+    left = sum(p.status is PointStatus.LEFT for p in scan.points)
+    parts += [f"{left:,} left the race: estimates from a part of the questions, no values"] if left else []
     if measure == TOGETHER and whole.columns[0].suite == PROBE_SUITE:
         parts.append(f"{_SPREADS}; 0 is the base")
     else:
@@ -313,6 +330,9 @@ def _picture(
         ),
         Picture.PARETO: (lambda: pareto(scan, first, theme), lambda: pareto_image(scan, first, theme)),
     }
+    if whole.race is not None:
+        race = whole.race
+        drawn = {**drawn, Picture.RACE: (lambda: race_chart(race, theme), lambda: race_image(race, theme))}
     draw, image = drawn[picture]
 
     def selectable() -> Any:

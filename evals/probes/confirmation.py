@@ -202,12 +202,14 @@ def confirm(
     n_tried: int | None = None,
     benchmarks: Mapping[VisitPath, Mapping[str, Delta]] | None = None,
     levels: Mapping[str, tuple[Level, ...]] | None = None,
+    early: Sequence[tuple[float, float]] = (),
     alpha: float = ALPHA,
 ) -> Confirmation:
     """Compare the confirmed paths with the base.
 
     `search` holds every tried path, `confirmation` the selected ones; both include the base. `n_tried` also counts tried paths
-    whose search results are not given.
+    whose search results are not given. `early` are gains and standard errors of tried paths that left a race: they count among all
+    gains from which a path's expected gain follows.
     """
     base, confirmation_base = _find_unmodified(search, n_layers), _find_unmodified(confirmation, n_layers)
     _check_disjoint(base, confirmation_base)
@@ -220,8 +222,11 @@ def confirm(
             "Nothing to confirm: give at least one path besides the base, and the search results of each of them."
         )
     order = sorted(gains, key=lambda layers: gains[layers].delta, reverse=True)
-    shrunk = expected_after_search([gains[k].delta for k in order], [gains[k].stderr for k in order])
-    expected = {layers: s.expected for layers, s in zip(order, shrunk, strict=True)}
+    shrunk = expected_after_search(
+        [*(gains[k].delta for k in order), *(delta for delta, _ in early)],
+        [*(gains[k].stderr for k in order), *(stderr for _, stderr in early)],
+    )
+    expected = {layers: s.expected for layers, s in zip(order, shrunk, strict=False)}
     selected.sort(key=lambda path: order.index(path.layers))
     confirmed_gains = [
         measure_gain(confirmation_base.results, path.results, scoring, weights) for path in selected

@@ -9,13 +9,16 @@ from __future__ import annotations
 import functools
 import math
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
-from evals.engine import Frozen, GenerateRequest, PathEngine, ScoreRequest, ScoreResult
+from evals.early import EarlyEvaluation
+from evals.engine import Frozen, GenerateRequest, PathEngine, ScoreRequest, ScoreResult, digest_of
+from evals.journal import Journal, request_digest
 from evals.layer_visits import VisitPath
 from evals.live_paths import require_live_family
 from evals.probes.catalog import get_probe
@@ -30,6 +33,7 @@ from evals.scores import (
     Sample,
     Score,
 )
+from evals.stats.sequence import LookPlan, LookSequence, PartAnswers
 
 LayerPath = VisitPath
 
@@ -54,25 +58,81 @@ class ProbeRun:
         )
 
     def measure(
-        self, paths: Sequence[LayerPath | None], on_progress: Callable[[int, int], None] | None = None
+        self,
+        paths: Sequence[LayerPath | None],
+        on_progress: Callable[[int, int], None] | None = None,
+        journals: Sequence[Path] = (),
     ) -> list[ProbeEvaluation | ProbeError]:
-        """The result of each path, or the error why it has none; a path of None is the unmodified checkpoint."""
+        """The result of each path, or the error why it has none; a path of None is the unmodified checkpoint.
+
+        `journals` are the paths' folders of answers: those that a race has asked are not asked again.
+        """
         begun_at = time.monotonic()
-        answers: list[dict[int, Result]] = [{} for _ in paths]
-        total = len(paths) * len(self._requests)
-        report = on_progress or (lambda done, total: None)
-        report(0, total)
-        for done, (path, index, result) in enumerate(self._answers(paths), start=1):
-            answers[path][index] = result
-            report(done, total)
+        asked = [self._read(folder) for folder in journals] or [{} for _ in paths]
+        replayed = [len(answers) for answers in asked]
+        self._ask(paths, range(len(self._requests)), asked, on_progress)
         path_s = (time.monotonic() - begun_at) / len(paths)
         return [
-            self._measurement([answer[i] for i in range(len(self._requests))], path_s) for answer in answers
+            self._measurement([answers[i] for i in range(len(self._requests))], path_s, n)
+            for answers, n in zip(asked, replayed, strict=True)
         ]
 
-    def _answers(self, paths: Sequence[LayerPath | None]) -> Iterator[tuple[int, int, Result]]:
-        engine, scored = self._engine, [r for r in self._requests if isinstance(r, ScoreRequest)]
-        written = [r for r in self._requests if isinstance(r, GenerateRequest)]
+    def measure_part(
+        self,
+        paths: Sequence[LayerPath | None],
+        items: Sequence[int],
+        plan: LookPlan,
+        journals: Sequence[Path],
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> list[EarlyEvaluation | ProbeError]:
+        """Each path's credits for these items alone; the answers are written to the paths' folders in `journals`."""
+        begun_at = time.monotonic()
+        wanted = self.probe.requests_of(items)
+        asked = [self._read(folder) for folder in journals]
+        replayed = [sum(place in answers for place in wanted) for answers in asked]
+        before = [set(answers) for answers in asked]
+        self._ask(paths, wanted, asked, on_progress)
+        path_s = (time.monotonic() - begun_at) / len(paths)
+        results: list[EarlyEvaluation | ProbeError] = []
+        for folder, answers, old, n in zip(journals, asked, before, replayed, strict=True):
+            chosen = [answers[place] for place in wanted]
+            if (error := self._overflow(chosen)) is not None:
+                results.append(error)
+                continue
+            with Journal(folder, self._identity, durable=False) as journal:
+                for place in sorted(set(answers) - old):
+                    journal.put(request_digest(self._requests[place]), answers[place])
+            results.append(self._part(items, plan, chosen, path_s, n))
+        return results
+
+    def _ask(
+        self,
+        paths: Sequence[LayerPath | None],
+        wanted: Sequence[int],
+        asked: list[dict[int, Result]],
+        on_progress: Callable[[int, int], None] | None,
+    ) -> None:
+        """Add the answers to the requests at the positions `wanted` that a path does not have, by groups that lack the same."""
+        lacking: dict[tuple[int, ...], list[int]] = defaultdict(list)
+        for number, answers in enumerate(asked):
+            lacking[tuple(place for place in wanted if place not in answers)].append(number)
+        total, done = sum(len(places) * len(numbers) for places, numbers in lacking.items()), 0
+        report = on_progress or (lambda done, total: None)
+        report(0, total)
+        for places, numbers in lacking.items():
+            if not places:
+                continue
+            requests = [self._requests[place] for place in places]
+            for path, index, result in self._answers([paths[n] for n in numbers], requests):
+                asked[numbers[path]][places[index]] = result
+                done += 1
+                report(done, total)
+
+    def _answers(
+        self, paths: Sequence[LayerPath | None], requests: Sequence[Request]
+    ) -> Iterator[tuple[int, int, Result]]:
+        engine, scored = self._engine, [r for r in requests if isinstance(r, ScoreRequest)]
+        written = [r for r in requests if isinstance(r, GenerateRequest)]
         if all(path is None for path in paths):
             engine.set_layer_path(None)
             pairs: Iterator[tuple[int, Result]] = engine.score(scored) if scored else engine.generate(written)
@@ -83,19 +143,72 @@ class ProbeRun:
         live = [unmodified if path is None else path for path in paths]
         yield from engine.score_paths(scored, live) if scored else engine.generate_paths(written, live)
 
-    def _measurement(self, results: Sequence[Result], duration_s: float) -> ProbeEvaluation | ProbeError:
+    @property
+    def _identity(self) -> str:
+        """What the answers in a journal depend on, besides the job that its folder is named by."""
+        return digest_of(
+            {
+                "engine": self._engine.spec.digest,
+                "probe": self.probe.digest,
+                "settings": self._settings.model_dump(mode="json"),
+            }
+        )
+
+    def _read(self, folder: Path) -> dict[int, Result]:
+        """The answers in a path's folder, by position of the request."""
+        if not any(folder.glob("*.journal")):
+            return {}
+        with Journal(folder, self._identity, durable=False) as journal:
+            stored = ((place, journal.get(request_digest(r))) for place, r in enumerate(self._requests))
+            return {place: answer for place, answer in stored if answer is not None}
+
+    def _overflow(self, results: Sequence[Result]) -> ProbeError | None:
         scored = [value for result in results if isinstance(result, ScoreResult) for value in result.logprobs]
-        if not all(math.isfinite(value) for value in scored):
-            return ProbeError(
-                f"The layer path gives no probabilities in {self._engine.spec.dtype}, its activations overflow: "
-                "leave it out, or measure it in float32."
-            )
+        if all(math.isfinite(value) for value in scored):
+            return None
+        return ProbeError(
+            f"The layer path gives no probabilities in {self._engine.spec.dtype}, its activations overflow: "
+            "leave it out, or measure it in float32."
+        )
+
+    def _part(
+        self,
+        items: Sequence[int],
+        plan: LookPlan,
+        results: Sequence[Result],
+        duration_s: float,
+        replayed: int,
+    ) -> EarlyEvaluation:
+        """The record of the answers to some items, which has no value of the probe."""
+        probe = self.probe
+        credits = probe.part(items).score(results).credits(Scoring.CORRECTED)
+        part = PartAnswers(items=tuple(items), credits=credits)
+        return EarlyEvaluation(
+            suite=PROBE_SUITE,
+            benchmark=probe.name,
+            title=probe.name,
+            benchmark_digest=probe.digest,
+            engine=self._engine.spec,
+            settings=self._settings,
+            sequence=LookSequence(plan=plan, n_whole=len(probe.items), looks=(), part=part),
+            n_requests=len(results),
+            n_replayed=replayed,
+            duration_s=duration_s,
+        )
+
+    def _measurement(
+        self, results: Sequence[Result], duration_s: float, replayed: int
+    ) -> ProbeEvaluation | ProbeError:
+        if (error := self._overflow(results)) is not None:
+            return error
         return ProbeEvaluation(
-            evaluation=self._evaluation(self.probe.score(results), len(results), duration_s),
+            evaluation=self._evaluation(self.probe.score(results), len(results), duration_s, replayed),
             samples=self.probe.samples(results, self._prompts),
         )
 
-    def _evaluation(self, result: ProbeResult, n_requests: int, duration_s: float) -> Evaluation:
+    def _evaluation(
+        self, result: ProbeResult, n_requests: int, duration_s: float, replayed: int
+    ) -> Evaluation:
         probe = self.probe
         return Evaluation(
             suite=PROBE_SUITE,
@@ -115,7 +228,7 @@ class ProbeRun:
                 remark=REMARK,
             ),
             n_requests=n_requests,
-            n_replayed=0,
+            n_replayed=replayed,
             duration_s=duration_s,
         )
 

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 import math
 import statistics
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 from pydantic import Field
 
@@ -88,6 +89,15 @@ class Probe(Frozen, ABC, Generic[Item]):
     def digest(self) -> str:
         """Digest of definition, prompts, data and scoring."""
         return _digest(self)
+
+    def part(self, items: Sequence[int]) -> Self:
+        """The probe with these of its items only."""
+        return self.model_copy(update={"items": tuple(self.items[item] for item in items)})
+
+    def requests_of(self, items: Sequence[int]) -> tuple[int, ...]:
+        """Positions of the requests of these items among all requests."""
+        begins = list(itertools.accumulate((len(self.asks(item)) for item in self.items), initial=0))
+        return tuple(place for item in items for place in range(begins[item], begins[item + 1]))
 
     @property
     def scorings(self) -> tuple[Scoring, ...]:

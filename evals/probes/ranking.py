@@ -91,8 +91,12 @@ def rank(
     probes: Sequence[str],
     n_layers: int,
     method: RankMethod = RankMethod.BALANCED_Z,
+    spreads: Mapping[str, float] | None = None,
 ) -> Ranking:
-    """Rank all paths except the base. Ties are broken by the last probe's delta, then by the one before, as published."""
+    """Rank all paths except the base. Ties are broken by the last probe's delta, then by the one before, as published.
+
+    `spreads` are those of all paths where only the best are in the table (a race); they set the weights of the probes.
+    """
     base, warning = find_base(table, n_layers)
     missing = [name for name in probes if name not in base.values]
     if missing or not probes:
@@ -100,7 +104,8 @@ def rank(
     others = [entry for entry in table if entry.layers != base.layers]
     complete = [entry for entry in others if all(name in entry.values for name in probes)]
     deltas = [{name: entry.values[name] - base.values[name] for name in probes} for entry in complete]
-    spreads = {name: statistics.pstdev([d[name] for d in deltas]) if deltas else 0.0 for name in probes}
+    if spreads is None:
+        spreads = {name: statistics.pstdev([d[name] for d in deltas]) if deltas else 0.0 for name in probes}
     scores = _z_scores(deltas, probes, spreads) if method is RankMethod.BALANCED_Z else _means(deltas, probes)
     order = sorted(
         range(len(complete)),
@@ -116,7 +121,7 @@ def rank(
         probes=tuple(probes),
         base=base,
         warning=warning,
-        spreads=spreads,
+        spreads=dict(spreads),
         paths=ranked,
         left_out=len(others) - len(complete),
     )

@@ -46,6 +46,20 @@ class LookPlan(Frozen):
         return tuple(dict.fromkeys((*planned, n_whole)))
 
 
+class PartAnswers(Frozen):
+    """What was answered to a part of a probe's questions. No score: a race decides from it who is asked the others."""
+
+    items: tuple[int, ...] = Field(description="Numbers of the items that were asked, ascending.")
+    credits: tuple[float, ...] = Field(
+        description="Credit of each, 0 to 1. A probe that calibrates its answers does so over these items alone."
+    )
+
+
+def _is_unset(value: object) -> bool:
+    """Leaves a field out of the stored text of sequences without it."""
+    return value is None
+
+
 class LookSequence(Frozen):
     """All looks at one comparison, in order."""
 
@@ -68,6 +82,11 @@ class LookSequence(Frozen):
         default=None,
         description="Why nothing was asked: what was decided on an earlier benchmark. Null if it was asked.",
     )
+    part: PartAnswers | None = Field(
+        default=None,
+        exclude_if=_is_unset,
+        description="The answers, if it is a part of a probe that was asked for a race. Null for any other evaluation.",
+    )
 
     @property
     def last(self) -> InterimLook | None:
@@ -79,6 +98,8 @@ class LookSequence(Frozen):
         """Number of documents that were asked."""
         if self.left is not None:
             return 0
+        if self.part is not None:
+            return len(self.part.items)
         return self.looks[-1].n if self.looks else self.n_whole
 
     @property
@@ -94,6 +115,8 @@ class LookSequence(Frozen):
     @property
     def text(self) -> str:
         """The decision in words: `decided: worse by 8.2 points, after 120 of 541`."""
+        if self.part is not None:
+            return f"a part, asked for a race: {self.n:,} of {self.n_whole:,}"
         return decision_text(self)
 
 

@@ -5,6 +5,8 @@ from orchestrator.charts.files import Picture, image_bytes, write_html, write_im
 from orchestrator.charts.grid import ColourScale, HeatGrid, heat_grid
 from orchestrator.charts.heatmap import heatmap, heatmap_image
 from orchestrator.charts.pareto import pareto, pareto_front, pareto_image
+from orchestrator.charts.race import RaceLine, RacePicture, RacePoint, race_chart, race_image
+from orchestrator.charts.race_data import early_texts, race_picture
 from orchestrator.charts.records import (
     MEANINGS,
     PROBE_WARNING,
@@ -36,12 +38,16 @@ __all__ = [
     "NullLine",
     "Picture",
     "PointStatus",
+    "RaceLine",
+    "RacePicture",
+    "RacePoint",
     "Scan",
     "ScanPoint",
     "Skyline",
     "Theme",
     "delta_bars",
     "delta_bars_image",
+    "early_texts",
     "heat_grid",
     "heatmap",
     "heatmap_image",
@@ -51,6 +57,9 @@ __all__ = [
     "pareto",
     "pareto_front",
     "pareto_image",
+    "race_chart",
+    "race_image",
+    "race_picture",
     "scatter",
     "scatter_image",
     "sequence_chart",

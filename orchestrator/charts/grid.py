@@ -43,6 +43,9 @@ class HeatGrid(Frozen):
     )
     failed: tuple[tuple[int, int], ...] = Field(description="Cells (i, j) whose measurement failed.")
     missing: tuple[tuple[int, int], ...] = Field(description="Cells (i, j) without a measurement.")
+    left: tuple[ScanPoint, ...] = Field(
+        default=(), description="Points that left a race and have no value; each has a cell."
+    )
     outlined: tuple[ScanPoint, ...] = Field(description="Points that are confirmed to differ from the base.")
     best: ScanPoint | None = Field(description="The point with the highest value; null if none is measured.")
     low: float = Field(description="Lower colour limit (orange, worse); below 0.")
@@ -57,6 +60,7 @@ def heat_grid(scan: Scan, measure: str, scale: ColourScale = ColourScale.OWN) ->
     deltas = np.full((size, size), np.nan)
     deltas[0, 0] = 0.0
     failed, best = [], None
+    left: list[ScanPoint] = []
     for point in scan.points:
         if point.block is None or point.block == (0, 0):
             continue
@@ -65,13 +69,15 @@ def heat_grid(scan: Scan, measure: str, scale: ColourScale = ColourScale.OWN) ->
             raise ChartError(
                 f"Block ({i}, {j}) does not fit the scan's {scan.n_layers} layers: check the scan's base."
             )
-        if point.status is PointStatus.FAILED or (point.reason and measure not in point.values):
+        if point.status is PointStatus.LEFT:
+            left.append(point)
+        elif point.status is PointStatus.FAILED or (point.reason and measure not in point.values):
             failed.append((i, j))
         elif point.status is PointStatus.MEASURED and measure in point.values:
             deltas[i, j] = scan.delta(point, measure)
             if best is None or point.values[measure] > best.values[measure]:
                 best = point
-    failed_cells = set(failed)
+    failed_cells = {*failed, *(point.block for point in left)}
     missing = tuple(
         (i, j)
         for i in range(size)
@@ -85,6 +91,7 @@ def heat_grid(scan: Scan, measure: str, scale: ColourScale = ColourScale.OWN) ->
         deltas=deltas,
         failed=tuple(failed),
         missing=missing,
+        left=tuple(left),
         best=best,
         low=low,
         high=high,

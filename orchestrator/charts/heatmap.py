@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from orchestrator.charts.grid import ColourScale, HeatGrid, heat_grid
-from orchestrator.charts.records import Measure, Scan
+from orchestrator.charts.records import Measure, Scan, ScanPoint
 from orchestrator.charts.theme import LOOKS, Meaning, Theme, headline, new_figure, plotly_layout
 
 if TYPE_CHECKING:
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
+
+LEFT = "Left the race"
+_HATCH, _LEFT_HATCH = "////", "\\\\"
 
 
 def heatmap(
@@ -40,6 +43,8 @@ def heatmap(
     for cells, colour in ((grid.missing, look.missing), (grid.failed, look.failed)):
         if cells:
             figure.add_trace(_flat(cells, scan.n_layers, colour))
+    if grid.left:
+        figure.add_trace(_left(grid.left, scan.n_layers, look.missing))
     figure.add_trace(_cells(scan, quantity, grid, theme))
     size = max(3.0, min(14.0, 420 / (scan.n_layers + 1)))
     for mark in marks(grid, theme, selected):
@@ -58,6 +63,13 @@ def heatmap(
             go.Scatter(x=x, y=y, mode="markers", name=escape(mark.name), marker=marker, hoverinfo="skip")
         )
     _key(figure, "Not measured", len(grid.missing), {"symbol": "square", "size": 11, "color": look.missing})
+    if grid.left:
+        line = {"symbol": "line-ne", "size": size * 0.7, "line": {"width": 1, "color": look.missing_mark}}
+        x, y = [p.block[1] for p in grid.left if p.block], [p.block[0] for p in grid.left if p.block]
+        figure.add_trace(
+            go.Scatter(x=x, y=y, mode="markers", marker=line, showlegend=False, hoverinfo="skip")
+        )
+        _key(figure, LEFT, len(grid.left), {**line, "size": 11})
     if grid.failed:
         cross = {
             "symbol": "x-thin",
@@ -153,6 +165,23 @@ def _flat(cells: tuple[tuple[int, int], ...], n_layers: int, colour: str) -> go.
     return go.Heatmap(
         z=flat, colorscale=[[0, colour], [1, colour]], showscale=False, hoverinfo="skip", xgap=1, ygap=1
     )
+
+
+def _left(points: tuple[ScanPoint, ...], n_layers: int, colour: str) -> go.Heatmap:
+    """The cells of paths that left a race; their early estimate is in the text alone."""
+    import plotly.graph_objects as go
+
+    flat = np.full((n_layers + 1, n_layers + 1), np.nan)
+    labels = np.full(flat.shape, "", dtype=object)
+    texts = np.full(flat.shape, "", dtype=object)
+    for point in points:
+        if point.block is not None:
+            flat[point.block] = 1.0
+            labels[point.block], texts[point.block] = escape(point.label), escape(point.reason or "")
+    return go.Heatmap(
+        z=flat, colorscale=[[0, colour], [1, colour]], showscale=False, xgap=1, ygap=1, text=labels, customdata=texts, hoverongaps=False,
+        hovertemplate="<b>%{text}</b><br>%{customdata}<extra></extra>",
+    )  # fmt: skip
 
 
 def _cells(scan: Scan, measure: Measure, grid: HeatGrid, theme: Theme) -> go.Heatmap:
@@ -269,18 +298,20 @@ def _draw_marks(
 
     look = LOOKS[theme]
     keys: list[Any] = []
-    for i, j in grid.missing:
-        axes.add_patch(
-            Rectangle(
-                (j - 0.46, i - 0.46),
-                0.92,
-                0.92,
-                facecolor=look.missing,
-                hatch="////",
-                edgecolor=look.missing_mark,
-                linewidth=0,
+    left = [point.block for point in grid.left if point.block is not None]
+    for cells, hatch in ((grid.missing, _HATCH), (left, _LEFT_HATCH)):
+        for i, j in cells:
+            axes.add_patch(
+                Rectangle(
+                    (j - 0.46, i - 0.46),
+                    0.92,
+                    0.92,
+                    facecolor=look.missing,
+                    hatch=hatch,
+                    edgecolor=look.missing_mark,
+                    linewidth=0,
+                )
             )
-        )
     for i, j in grid.failed:
         axes.add_patch(Rectangle((j - 0.46, i - 0.46), 0.92, 0.92, facecolor=look.failed, linewidth=0))
     if grid.failed:
@@ -290,16 +321,20 @@ def _draw_marks(
         for i, j in mark.cells:
             axes.add_patch(_outline(mark, i, j, max(0.6, n_layers / 45), look.paper))
         keys.append(_key_of(mark))
-    if grid.missing:
-        keys.append(
-            Patch(
-                facecolor=look.missing,
-                hatch="////",
-                edgecolor=look.missing_mark,
-                linewidth=0,
-                label=f"Not measured ({len(grid.missing)})",
+    for name, count, hatch in (
+        ("Not measured", len(grid.missing), _HATCH),
+        (LEFT, len(left), _LEFT_HATCH),
+    ):
+        if count:
+            keys.append(
+                Patch(
+                    facecolor=look.missing,
+                    hatch=hatch,
+                    edgecolor=look.missing_mark,
+                    linewidth=0,
+                    label=f"{name} ({count})",
+                )
             )
-        )
     if grid.failed:
         keys.append(Patch(facecolor=look.failed, linewidth=0, label=f"Failed ({len(grid.failed)})"))
     axes.legend(

@@ -36,6 +36,8 @@ class PointStatus(StrEnum):
     MEASURED = "measured"
     FAILED = "failed"
     PENDING = "pending"
+    LEFT = "left"
+    """It left a race: it has an estimate from a part of the questions, and no value."""
 
 
 class ScanPoint(Frozen):
@@ -48,7 +50,10 @@ class ScanPoint(Frozen):
     n_added: int = Field(description="Number of layers minus that of the base.")
     status: PointStatus = Field(default=PointStatus.MEASURED, description="Whether it was measured.")
     values: dict[str, float] = Field(default_factory=dict, description="Values by name of the measure.")
-    reason: str | None = Field(default=None, description="Why the measurement failed; null if it did not.")
+    reason: str | None = Field(
+        default=None,
+        description="Why the measurement failed, or what is known of a path that left a race; null otherwise.",
+    )
     confirmed: Meaning | None = Field(
         default=None,
         description="What it shows where it counts: on the confirmation set, or after the correction; null if not asked.",

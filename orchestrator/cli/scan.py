@@ -45,6 +45,27 @@ def scan(
             "--top", min=0, metavar="N", help="How many of the best are confirmed on disjoint questions."
         ),
     ] = 10,
+    race: Annotated[
+        bool,
+        typer.Option(
+            "--race",
+            help="Stop asking paths that cannot be among the best any more; the others are asked everything.",
+        ),
+    ] = False,
+    keep: Annotated[
+        int | None,
+        typer.Option(
+            "--keep", min=1, metavar="K", help="With --race: how many best paths; as --top by default."
+        ),
+    ] = None,
+    error_rate: Annotated[
+        float | None,
+        typer.Option(
+            "--error-rate",
+            metavar="P",
+            help="With --race: probability that any of the best leaves, over all paths and looks; 0.05 by default.",
+        ),
+    ] = None,
     confirm_suite: options.ConfirmSuite = None,
     limit: options.Limit = None,
     colours: Annotated[
@@ -63,6 +84,7 @@ def scan(
     \b
     Example:
       mergeboard scan demo/SmolLM2-135M-Instruct --grid "i=0:30:5 j=0:30:5" --top 5
+      mergeboard scan demo/SmolLM2-135M-Instruct --race
     """
     from orchestrator.charts import ColourScale
     from orchestrator.cli.console import wide_console
@@ -70,7 +92,7 @@ def scan(
     from orchestrator.cli.progress_parts import reporting
     from orchestrator.search import run_scan
     from orchestrator.search.files import write_scan
-    from orchestrator.search.request import request_of
+    from orchestrator.search.request import race_of_options, request_of
     from orchestrator.search.tables import print_report
     from orchestrator.settings import Settings
 
@@ -84,6 +106,7 @@ def scan(
         chat_template=chat_template,
         rank=rank,
         top=top,
+        race=race_of_options(race, keep, error_rate, top=top, rank=rank),
         suite=confirm_suite,
         limit=limit,
         probes=None if probes is None else probes.split(","),

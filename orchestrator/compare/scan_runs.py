@@ -27,7 +27,9 @@ from evals.probes import (
     rank,
 )
 from evals.probes.evaluate import result_of_samples
+from evals.probes.race import Race
 from evals.scores import PROBE_SUITE
+from orchestrator.compare.races import race_of_run
 from orchestrator.compare.run_comparisons import stored_samples
 from orchestrator.plan.plan import Confirms
 from orchestrator.store.leaderboard import CandidateScores
@@ -116,8 +118,8 @@ def _confirms(pages: Pages, member: ProbedRun, members: Sequence[ProbedRun]) -> 
     return None
 
 
-def search_ranking(pages: Pages, run_id: str, method: RankMethod) -> Ranking | None:
-    """A search run's ranking, from its stored values; None if its base has none."""
+def search_ranking(pages: Pages, run_id: str, method: RankMethod, race: Race | None = None) -> Ranking | None:
+    """A search run's ranking, from its stored values; None if its base has none. A `race` gives the spreads of the probes."""
     base = pages.base_of(run_id)
     if base is None or not base.layers:
         return None
@@ -137,7 +139,7 @@ def search_ranking(pages: Pages, run_id: str, method: RankMethod) -> Ranking | N
         )
         for c in pages.candidates(run_id)
     ]
-    return rank(table, tuple(values), base.layers, method)
+    return rank(table, tuple(values), base.layers, method, race.spreads if race is not None else None)
 
 
 def probe_columns(pages: Pages, run_id: str) -> tuple[Column, ...]:
@@ -168,7 +170,8 @@ def stored_confirmation(pages: Pages, scan: ScanRuns, home: Path) -> Confirmatio
     """
     if scan.confirmation is None or not scan.searches:
         return None
-    ranking = search_ranking(pages, scan.searches[0], scan.rank)
+    race = race_of_run(pages, pages.run(scan.searches[0]), home)
+    ranking = search_ranking(pages, scan.searches[0], scan.rank, race)
     base = pages.base_of(scan.confirmation)
     if ranking is None or base is None or not base.layers:
         return None

@@ -145,6 +145,11 @@ class Decide(Frozen):
         exclude_if=_is_unset,
         description="Digest of the candidate's evaluation before this one: if it is worse there, nothing is asked here. Null if none.",
     )
+    items: tuple[int, ...] | None = Field(
+        default=None,
+        exclude_if=_is_unset,
+        description="Items of the probe that are asked, ascending: a part, after which a race decides who is asked the others. Null for a benchmark.",
+    )
 
 
 # Fields on which an evaluation's result does not depend.

@@ -22,6 +22,7 @@ from evals.engine import (
 from evals.engines import installed_engine
 from evals.execution import default_execution, planned_attention, require_runnable
 from evals.probes import RankMethod
+from evals.probes.race import RacePlan
 from evals.quantization import engine_quantization
 from evals.suite import Suite, suite_names
 from evals.suite_file import SuiteRequest
@@ -98,6 +99,10 @@ class Plan(Frozen):
     confirms: Confirms | None = Field(
         default=None,
         description="The search that it confirms; null for any other run. Not part of its identity.",
+    )
+    race: RacePlan | None = Field(
+        default=None,
+        description="The rule by which layer paths leave while the run goes on; null for any other run. Not part of its identity.",
     )
 
     @property

@@ -23,7 +23,9 @@ from evals.probes import (
     get_probe,
     rank,
 )
+from evals.probes.race import Race
 from evals.stats import Delta
+from orchestrator.compare.races import race_of_run
 from orchestrator.compare.run_comparisons import results_of_run, run_comparisons
 from orchestrator.display.text_safety import line
 from orchestrator.errors import RunError
@@ -50,6 +52,7 @@ from orchestrator.report.scan_blocks import (
     confirmation_block,
     level_block,
     map_blocks,
+    race_block,
     ranking_block,
 )
 from orchestrator.report.scan_runs import ProbeScan, labels_of, rank_method, read_measured, scan_of_run
@@ -72,6 +75,7 @@ class ScanResult:
     confirmed: list[Measured]
     ranking: Ranking
     confirmation: Confirmation | None
+    race: Race | None = None
 
 
 def scan_report(
@@ -118,14 +122,17 @@ def read_scan(store: Pages, run: RunRecord, home: Path) -> ScanResult:
         PathValues(layers=path.layers, values={r.key: r.value(SCORING) for r in path.results})
         for path in searched
     ]
-    method = rank_method(scan.searches[0].run, home)
-    ranking = rank(table, probes, scan.n_layers, method)
+    first = scan.searches[0].run
+    race = race_of_run(store, first, home)
+    method = rank_method(first, home) if race is None else race.plan.rank
+    ranking = rank(table, probes, scan.n_layers, method, race.spreads if race is not None else None)
     tried = {path.layers for path in searched}
     usable = [path for path in confirmed if path.layers in tried]
     confirmation = None
     if len(usable) > 1 and any(path.layers == base for path in usable):
-        confirmation = _confirm(store, scan, searched, usable, ranking, home)
-    return ScanResult(scan, searched, usable, ranking, confirmation)
+        early = race.early_gains if race is not None else ()
+        confirmation = _confirm(store, scan, searched, usable, ranking, early, home)
+    return ScanResult(scan, searched, usable, ranking, confirmation, race)
 
 
 def _confirm(
@@ -134,6 +141,7 @@ def _confirm(
     searched: Sequence[Measured],
     confirmed: Sequence[Measured],
     ranking: Ranking,
+    early: Sequence[tuple[float, float]],
     home: Path,
 ) -> Confirmation:
     assert scan.confirmation is not None
@@ -148,6 +156,7 @@ def _confirm(
         n_tried=len(scan.tried),
         benchmarks=_benchmark_deltas(store, scan, home),
         levels={name: get_probe(name).levels() for name in names},
+        early=early,
     )
 
 
@@ -225,6 +234,14 @@ def _sections(result: ScanResult, request: ReportRequest, checkpoint: str) -> li
             "Outlined: confirmed paths, dashed where no gain is real."
         )
         sections.append(ReportSection(key="map", title="Map of all blocks", intro=intro, blocks=tuple(maps)))
+    if result.race is not None:
+        intro = (
+            f"Paths that cannot be among the best {result.race.plan.keep} any more were not asked further questions: the probability that any of "
+            f"the best left is at most {result.race.plan.error_rate:g}, over all paths and looks. They have no value, and none is shown."
+        )
+        sections.append(
+            ReportSection(key="race", title="Race", intro=intro, blocks=(race_block(result.race),))
+        )
     sections.append(
         ReportSection(
             key="ranking",
@@ -251,13 +268,22 @@ def _sections(result: ScanResult, request: ReportRequest, checkpoint: str) -> li
 def _methods(result: ScanResult) -> list[Sequence[ReportFact]]:
     first = result.scan.searches[0]
     sizes = [f"{r.key} ({len(r.items)} questions)" for r in result.searched[0].results]
-    failed = len(result.scan.tried) + 1 - len(result.searched)
+    n_left = len(result.race.left) if result.race is not None else 0
+    failed = len(result.scan.tried) + 1 - len(result.searched) - n_left
     facts = [
         ReportFact(name="Probes, search set", value="; ".join(sizes)),
         ReportFact(name="Scoring", value=_SCORING_TEXT),
         ReportFact(name="Ranking", value=f"{result.ranking.method} over {len(result.ranking.probes)} probes"),
         ReportFact(name="Not measured", value=f"{failed:,} of {len(result.scan.tried):,} paths"),
     ]
+    if result.race is not None:
+        rate = f"error rate {result.race.plan.error_rate:g} over all paths and looks"
+        facts.append(
+            ReportFact(
+                name="Race",
+                value=f"for the best {result.race.plan.keep}, {rate}: {result.race.sentence}; paths that left have no value",
+            )
+        )
     if result.confirmation is not None:
         sizes = [f"{r.key} ({len(r.items)} questions)" for r in result.confirmed[0].results]
         facts += [

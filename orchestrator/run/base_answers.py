@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 from evals.early import EarlyEvaluation
-from evals.errors import SuiteError
+from evals.errors import SamplesError, SuiteError
+from evals.probes import get_probe
+from evals.probes.race import part_of_samples
+from evals.samples import StoredSamples
 from evals.stats.sequence import LookSequence
 from evals.stats.stopping import Decision
 from evals.suite import suite_with
@@ -19,8 +23,9 @@ from orchestrator.store.records import EarlyOutcome, EvalOutcome, Success
 class BaseAnswers:
     """Looks up the base's samples once per base evaluation."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, home: Path) -> None:
         self._store = store
+        self._home = home
         self._bases: dict[str, BaseSamples] = {}
 
     def of(self, job: BuildJob | EvalJob) -> tuple[BaseSamples | None, EvalOutcome | EarlyOutcome | None]:
@@ -36,10 +41,26 @@ class BaseAnswers:
         if isinstance(base := stored.get(against), EvalOutcome):
             self._bases[against] = BaseSamples(path=base.samples_path, sha256=base.samples_sha256)
         outcome = stored.get(whole)
+        if job.decide.items is not None:
+            return None, self._part(job, job.decide, outcome) if isinstance(outcome, EvalOutcome) else None
         if isinstance(outcome, EvalOutcome):
             return self._bases.get(against), outcome
         reason = _left(stored.get(after)) if after else None
         return self._bases.get(against), _not_asked(job, job.decide, reason) if reason else None
+
+    def _part(self, job: EvalJob, decide: Decide, whole: EvalOutcome) -> EarlyOutcome | None:
+        """The answers to a part of a probe whose whole evaluation is in the store; None if its samples cannot be read."""
+        assert decide.items is not None
+        stored = StoredSamples(
+            self._home, whole.samples_path, whole.samples_sha256, f"job {job.whole.digest}"
+        )
+        try:
+            samples = stored.read()
+        except SamplesError:
+            return None
+        part = part_of_samples(get_probe(job.benchmark), samples, decide.items)
+        sequence = LookSequence(plan=decide.plan, n_whole=len(samples), looks=(), part=part)
+        return _without_work(job, sequence)
 
 
 def _left(outcome: Success | None) -> str | None:
@@ -58,6 +79,10 @@ def _left(outcome: Success | None) -> str | None:
 def _not_asked(job: EvalJob, decide: Decide, reason: str) -> EarlyOutcome:
     """The outcome of an evaluation of a candidate that has left."""
     n_whole = documents_of(job.suite, job.benchmark, job.settings.limit) or 0
+    return _without_work(job, LookSequence(plan=decide.plan, n_whole=n_whole, looks=(), left=reason))
+
+
+def _without_work(job: EvalJob, sequence: LookSequence) -> EarlyOutcome:
     early = EarlyEvaluation(
         suite=job.suite,
         benchmark=job.benchmark,
@@ -65,7 +90,7 @@ def _not_asked(job: EvalJob, decide: Decide, reason: str) -> EarlyOutcome:
         benchmark_digest=job.benchmark_digest,
         engine=job.engine,
         settings=job.settings,
-        sequence=LookSequence(plan=decide.plan, n_whole=n_whole, looks=(), left=reason),
+        sequence=sequence,
         n_requests=0,
         n_replayed=0,
         duration_s=0.0,

@@ -238,6 +238,7 @@ def register(store: Store, plan: Plan, *, run_id: str | None = None) -> str:
                 "missing": [f"{m.suite} {m.benchmark}: {m.reason}" for m in plan.missing],
                 **({"whole": True} if plan.whole else {}),
                 **({"confirms": plan.confirms.model_dump(mode="json")} if plan.confirms else {}),
+                **({"race": plan.race.model_dump(mode="json")} if plan.race else {}),
                 **({"grows": True} if grows else {}),
             }
         ),
@@ -262,6 +263,11 @@ def stored_plan(run_id: str, settings: Settings, *, whole: bool = False) -> Plan
         record = store.run(run_id)
         stored = {suite.digest: suite for suite in store.suites()}
     summary = json.loads(record.plan)
+    if summary.get("race"):
+        raise RunError(
+            f"Run {run_id} is a race of layer paths: run the same `mergeboard scan --race` again, which goes on where it stopped; without "
+            "--race it asks every path everything, and nothing twice."
+        )
     if summary.get("grows"):
         raise RunError(
             f"Run {run_id} belongs to a search over merges: run `mergeboard search` with its file again, which goes on where it stopped."

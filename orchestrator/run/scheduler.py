@@ -104,7 +104,7 @@ class Scheduler:
         labels = job_labels(plan)
         self._jobs = {digest: RunJob(job, labels[digest]) for digest, job in plan.jobs.items()}
         self._batches: list[tuple[str, ...]] = []
-        self._base_answers = BaseAnswers(store)
+        self._base_answers = BaseAnswers(store, settings.home)
         self._failures: deque[FailedAttempt] = deque(maxlen=_KEPT_FAILURES)
         self._attempts_failed = 0
         # Digests of the jobs that run, wait for a retry, or are executed by another run: few among thousands.

@@ -3,6 +3,7 @@
 request.py        the options of a scan and the two sweeps that it runs
 probe_answers.py  read a run's probe results from the store
 grid_scan.py      search, ranking and confirmation over a grid of layer paths
+race.py           rounds of a search whose paths leave when they cannot be among the best any more
 beam.py           beam search beyond the grid, followed by successive halving
 report.py         the result as one record
 tables.py         the result as tables

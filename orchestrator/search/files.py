@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from evals.probes import Level, Scoring
+from evals.probes import Level, RankMethod, Scoring
 from orchestrator.charts import (
     MEANINGS,
     PROBE_WARNING,
@@ -21,10 +21,14 @@ from orchestrator.charts import (
     Scan,
     ScanPoint,
     Theme,
+    early_texts,
     heatmap,
     heatmap_image,
     pareto,
     pareto_image,
+    race_chart,
+    race_image,
+    race_picture,
     scatter,
     scatter_image,
     skyline,
@@ -37,6 +41,7 @@ from orchestrator.search.report import ScanReport
 from orchestrator.search.request import short_name
 from orchestrator.search.tables import report_text
 from recipes.layer_path import map_variant
+from recipes.layer_visit import Variant
 
 TOGETHER = "together"
 """Name of the combined measure: sum over probes of the difference to the base over its spread."""
@@ -49,7 +54,7 @@ def write_scan(report: ScanReport, folder: Path, colours: ColourScale = ColourSc
     title = f"Layer paths of {short_name(report.request.checkpoint)}"
     files = [_write(folder / "report.txt", text)]
     figures, images = [], []
-    for name, image, figure in _pictures(chart_scan(report), colours):
+    for name, image, figure in (*_race_pictures(report), *_pictures(chart_scan(report), colours)):
         try:
             images.append(write_image(image(), folder / f"{name}.png"))
             figures.append(figure())
@@ -69,7 +74,8 @@ def chart_scan(report: ScanReport) -> Scan:
         {p.layers: MEANINGS[p.finding] for p in report.confirmation.paths} if report.confirmation else {}
     )
     points = []
-    shown = map_variant(report.path(path.layers) for path in path_values)
+    left = report.race.left if report.race is not None else ()
+    shown = map_variant(report.path(layers) for layers in (*(path.layers for path in path_values), *left))
     for path in path_values:
         entry = report.path(path.layers)
         values = dict(path.values) | ({TOGETHER: scores[path.layers]} if path.layers in scores else {})
@@ -82,6 +88,7 @@ def chart_scan(report: ScanReport) -> Scan:
                 confirmed=confirmed.get(path.layers),
             )
         )
+    points += _left_points(report, shown)
     for failed in report.failed:
         entry = report.path(failed.layers)
         points.append(
@@ -103,6 +110,30 @@ def chart_scan(report: ScanReport) -> Scan:
         points=tuple(points),
         warning=PROBE_WARNING,
     )
+
+
+def _left_points(report: ScanReport, shown: Variant) -> Iterator[ScanPoint]:
+    """The paths that left a race: an early estimate, and no value."""
+    for layers, text in early_texts(report.race).items() if report.race is not None else ():
+        entry = report.path(layers)
+        yield ScanPoint(
+            label=entry.label,
+            block=entry.block_of(shown),
+            n_added=entry.n_added,
+            status=PointStatus.LEFT,
+            reason=text,
+        )
+
+
+def _race_pictures(report: ScanReport) -> Iterator[Picture]:
+    if report.race is None:
+        return
+    ranking = report.ranking
+    by_delta = report.race.plan.rank is RankMethod.MEAN_DELTA
+    whole = {p.layers: p.score if by_delta else ranking.in_spreads(p) for p in ranking.paths}
+    title = short_name(report.request.checkpoint)
+    picture = race_picture(report.race, whole, title, lambda layers: report.path(layers).label)
+    yield "race", partial(race_image, picture, Theme.LIGHT), partial(race_chart, picture, Theme.LIGHT)
 
 
 def _measure(key: str, levels: tuple[Level, ...]) -> Measure:

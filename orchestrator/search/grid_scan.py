@@ -19,17 +19,21 @@ from evals.probes import (
     get_probe,
     rank,
 )
+from evals.probes.race import Race
 from evals.stats import Delta
 from orchestrator.cluster import disconnect
 from orchestrator.compare import Comparison
+from orchestrator.compare.races import race_of_run
 from orchestrator.compare.run_comparisons import results_of_run, run_comparisons
 from orchestrator.errors import RunError
 from orchestrator.plan.capacity import ClusterFacts
 from orchestrator.plan.plan import Confirms, Plan
+from orchestrator.plan.race import part_evals
 from orchestrator.plan.sweep import SweepFile
 from orchestrator.run.run import GrowingRun, cluster_for, execute, plan_for
 from orchestrator.run.scheduler import Reporter, RunSummary
 from orchestrator.search.probe_answers import ProbesOfRun, probes_of_run
+from orchestrator.search.race import PathRace, first_plan, race_run_id, survivors_plan
 from orchestrator.search.report import FailedPath, ScanReport
 from orchestrator.search.request import ScanRequest
 from orchestrator.settings import Settings
@@ -83,46 +87,108 @@ def scan_with(request: ScanRequest, settings: Settings, reporting: Reporting, gr
     """Run a scan with the given functions for planning and running."""
     started = time.monotonic()
     plan = ground.plan(request.search_sweep())
-    with reporting(f"searching {len(plan.candidates) - 1:,} layer paths") as reporter:
-        summary = ground.run(plan, reporter)
-    with Store.open(settings.database_url, create=False) as store:
-        searched = probes_of_run(store, plan, settings.home)
-    failures = _failures(plan, summary)
-    require_base(searched, plan, summary)
-    ranking = rank(table_of(searched), request.probes, searched.n_layers, request.rank)
+    search = _race if request.race is not None else _search
+    asked = search(request, plan, settings, reporting, ground)
+    searched, ranking = asked.searched, asked.ranking
     picked = [path.layers for path in ranking.paths[: request.top]]
     confirmation, confirm_id = None, None
     if picked:
-        confirms = Confirms(runs=(summary.run_id,), rank=request.rank)
-        confirmation, confirm_id = _confirm(
-            request, searched, ranking, picked, settings, reporting, ground, confirms
-        )
+        confirmation, confirm_id = _confirm(request, asked, picked, settings, reporting, ground)
     return ScanReport(
         request=request,
-        run_id=summary.run_id,
+        run_id=asked.run_id,
         confirmation_run_id=confirm_id,
         n_layers=searched.n_layers,
         table=tuple(table_of(searched)),
         levels={get_probe(name).key: get_probe(name).levels() for name in _names(searched)},
         ranking=ranking,
-        failed=tuple(_failed(searched, failures)),
+        failed=asked.failed,
         confirmation=confirmation,
+        race=asked.race,
         duration_s=time.monotonic() - started,
+    )
+
+
+@dataclass(frozen=True)
+class _Searched:
+    """What the search set showed."""
+
+    run_id: str
+    searched: ProbesOfRun
+    """The paths that were asked all questions."""
+    ranking: Ranking
+    failed: tuple[FailedPath, ...]
+    n_tried: int
+    race: Race | None = None
+
+
+def _search(
+    request: ScanRequest, plan: Plan, settings: Settings, reporting: Reporting, ground: Ground
+) -> _Searched:
+    """Ask every path all questions."""
+    with reporting(f"searching {len(plan.candidates) - 1:,} layer paths") as reporter:
+        summary = ground.run(plan, reporter)
+    with Store.open(settings.database_url, create=False) as store:
+        searched = probes_of_run(store, plan, settings.home)
+    require_base(searched, plan, summary)
+    return _Searched(
+        run_id=summary.run_id,
+        searched=searched,
+        ranking=rank(table_of(searched), request.probes, searched.n_layers, request.rank),
+        failed=tuple(_failed(searched, _failures(plan, summary))),
+        n_tried=len(searched.paths) - 1 + len(searched.lacking),
+    )
+
+
+def _race(
+    request: ScanRequest, plan: Plan, settings: Settings, reporting: Reporting, ground: Ground
+) -> _Searched:
+    """Ask every path a part of the questions, and all of them those that can still be among the best."""
+    rule = request.race
+    assert rule is not None
+    run_id = race_run_id(plan, rule)
+
+    def begin(store: Store) -> PathRace:
+        return PathRace(plan, rule, store, settings.home)
+
+    with reporting(f"racing {len(plan.candidates) - 1:,} layer paths") as reporter:
+        summary = ground.grow(first_plan(plan, rule), reporter, GrowingRun(run_id, begin))
+    with Store.open(settings.database_url, create=False) as store:
+        race = race_of_run(store, store.run(run_id), settings.home)
+        asked = survivors_plan(plan, race.contenders if race is not None else ())
+        searched = probes_of_run(store, asked, settings.home)
+    require_base(searched, asked, summary)
+    if race is None:
+        raise RunError(f"No path was asked anything; `mergeboard status {run_id}` tells why.")
+    lost = [layers for look in race.looks for layers in look.failed]
+    failures = _failures(asked, summary)
+    for look in range(len(race.looks)):
+        parts = plan.model_copy(update={"evals": part_evals(plan, rule, look)})
+        failures = {**_failures(parts, summary), **failures}
+    searched = searched.model_copy(update={"lacking": (*searched.lacking, *lost)})
+    table = table_of(searched)
+    return _Searched(
+        run_id=run_id,
+        searched=searched,
+        ranking=rank(table, request.probes, searched.n_layers, request.rank, race.spreads),
+        failed=tuple(_failed(searched, failures)),
+        n_tried=race.n_paths,
+        race=race,
     )
 
 
 def _confirm(
     request: ScanRequest,
-    searched: ProbesOfRun,
-    ranking: Ranking,
+    asked: _Searched,
     picked: Sequence[VisitPath],
     settings: Settings,
     reporting: Reporting,
     ground: Ground,
-    confirms: Confirms,
 ) -> tuple[Confirmation, str]:
     """Evaluate the picked paths on probe items that were not used to pick them."""
+    searched, ranking = asked.searched, asked.ranking
     paths = [LayerPath(layers=layers, n_layers=searched.n_layers) for layers in picked]
+    confirms = Confirms(runs=(asked.run_id,), rank=request.rank)
     plan = ground.plan(request.confirmation_sweep(paths)).model_copy(update={"confirms": confirms})
     with reporting(f"confirming the best {len(paths)}") as reporter:
         summary = ground.run(plan, reporter)
@@ -140,9 +206,10 @@ def _confirm(
         searched.n_layers,
         SCORING,
         weights=ranking.weights if request.rank is RankMethod.BALANCED_Z else None,
-        n_tried=len(searched.paths) - 1 + len(searched.lacking),
+        n_tried=asked.n_tried,
         benchmarks=benchmark_deltas(run_comparisons(results, settings.home), paths),
         levels=levels_of(searched, confirmed),
+        early=asked.race.early_gains if asked.race is not None else (),
     )
     return confirmation, summary.run_id
 

@@ -7,6 +7,7 @@ from pydantic import Field
 from evals.engine import Frozen
 from evals.layer_visits import VisitPath
 from evals.probes import Confirmation, Level, PathValues, Ranking
+from evals.probes.race import Race
 from orchestrator.search.request import ScanRequest
 from recipes.layer_path import LayerPath
 
@@ -36,6 +37,10 @@ class ScanReport(Frozen):
     failed: tuple[FailedPath, ...] = Field(description="Paths that could not be measured.")
     confirmation: Confirmation | None = Field(
         description="Results of the best paths on the confirmation set; null if no path was picked."
+    )
+    race: Race | None = Field(
+        default=None,
+        description="How the paths left, if they raced; null if every path was asked everything.",
     )
     duration_s: float = Field(description="Duration of this command in seconds, without resumed parts.")
 

@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError
 from evals.engine import EngineKind, Frozen
 from evals.errors import EvaluationError
 from evals.probes import SCAN_KEYS, RankMethod, Split, probe_keys
+from evals.probes.race import RacePlan
 from evals.scores import PROBE_SUITE
 from evals.suite import load_suite
 from orchestrator.errors import SweepError
@@ -65,6 +66,11 @@ class ScanRequest(Frozen):
         default=RankMethod.BALANCED_Z, description="How a path's probe values are combined for the ranking."
     )
     top: int = Field(default=10, ge=0, le=500, description="Number of paths to confirm.")
+    race: RacePlan | None = Field(
+        default=None,
+        exclude_if=lambda value: value is None,
+        description="The rule by which paths leave that cannot be among the best any more; null to ask every path everything.",
+    )
     suite: str | None = Field(
         default=None, description="Suite whose benchmarks the confirmed paths are scored on."
     )
@@ -178,6 +184,26 @@ def request_of(
         first = error.errors(include_url=False)[0]
         field = str(first["loc"][0]).replace("_", "-") if first["loc"] else "scan"
         raise SweepError(f"--{field}: {first['msg']} (given: {first['input']!r}).") from error
+
+
+def race_of_options(
+    race: bool, keep: int | None, error_rate: float | None, *, top: int, rank: str
+) -> RacePlan | None:
+    """The rule of a race from command-line options; None without one. SweepError if an option is wrong."""
+    if not race:
+        for option, value in (("--keep", keep), ("--error-rate", error_rate)):
+            if value is not None:
+                raise SweepError(f"{option} is about a race: give --race too.")
+        return None
+    if keep is not None and keep < top:
+        raise SweepError(
+            f"--keep {keep}: {top} paths are confirmed (--top), so that the race has to keep as many; give --top {keep} too."
+        )
+    rate = {} if error_rate is None else {"error_rate": error_rate}
+    try:
+        return RacePlan(keep=keep or top or 1, rank=RankMethod(rank), **rate)
+    except ValidationError as error:
+        raise SweepError(f"--error-rate: {error.errors(include_url=False)[0]['msg']}.") from error
 
 
 def short_name(checkpoint: str) -> str:

@@ -10,7 +10,17 @@ from rich.console import Console
 from rich.table import Table
 
 from evals.layer_visits import VisitPath
-from evals.probes import Confirmation, ConfirmedPath, Finding, Level, LevelKind, Scoring, get_probe
+from evals.probes import (
+    Confirmation,
+    ConfirmedPath,
+    Finding,
+    Level,
+    LevelKind,
+    RankMethod,
+    Scoring,
+    get_probe,
+)
+from evals.probes.race import Race
 from orchestrator.display.format import p_value
 from orchestrator.display.text_safety import Terminal
 from orchestrator.search.report import ScanReport
@@ -37,6 +47,10 @@ def print_report(report: ScanReport, console: Console, rows: int = 15) -> None:
         shown = ", ".join(path.label for path in report.failed[:8])
         more = f" and {len(report.failed) - 8:,} more" if len(report.failed) > 8 else ""
         console.print(f"Not measured: {shown}{more}. {report.failed[0].reason}", markup=False, soft_wrap=True)
+        console.print()
+    if report.race is not None:
+        console.print(race_table(report.race))
+        console.print(_below_race(report.race), markup=False, soft_wrap=True)
         console.print()
     if report.confirmation is not None:
         _print_confirmation(report.confirmation, report.n_layers, report.request.suite, console)
@@ -111,7 +125,8 @@ def levels_table(report: ScanReport) -> Table:
 def ranking_table(report: ScanReport, rows: int) -> Table:
     """The best paths of the search set."""
     ranking = report.ranking
-    title = f"The best {min(rows, len(ranking.paths))} of {len(ranking.paths):,} layer paths on the search set, by {ranking.method}"
+    n_paths = report.race.n_paths if report.race is not None else len(ranking.paths)
+    title = f"The best {min(rows, len(ranking.paths))} of {n_paths:,} layer paths on the search set, by {ranking.method}"
     table = _table(f"{title} (picked by luck as well)")
     table.add_column("#", justify="right")
     table.add_column("Layer path", no_wrap=True, overflow="ellipsis", max_width=40)
@@ -171,6 +186,36 @@ def benchmark_table(confirmation: Confirmation, n_layers: int, suite: str | None
         ]
         table.add_row(_label(path.layers, n_layers), *cells)
     return table
+
+
+def race_table(race: Race) -> Table:
+    """How many paths were left after how many questions."""
+    table = _table(f"The race: who can still be among the best {race.plan.keep}")
+    for name in ("questions a path", "paths asked", "left", "went on", "best value", "interval"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for look in race.looks:
+        best = look.paths[0] if look.paths else None
+        table.add_row(
+            f"{look.n} of {look.n_whole}",
+            f"{len(look.paths):,}",
+            f"{len(look.left):,}",
+            f"{len(look.kept):,}",
+            f"{best.value:+z.2f}" if best else "–",
+            f"{best.low:+z.2f} … {best.high:+z.2f}" if best else "–",
+        )
+    return table
+
+
+def _below_race(race: Race) -> str:
+    unit = (
+        "sums of differences in spreads of each probe"
+        if race.plan.rank is RankMethod.BALANCED_Z
+        else "mean differences"
+    )
+    return (
+        f"  {race.sentence}. Error rate {race.plan.error_rate:g}: the probability that any of the best {race.plan.keep} of all questions left.\n"
+        f"  Values are {unit} on the questions asked until then; paths that left have no value of the search set."
+    )
 
 
 def null_text(levels: Sequence[Level]) -> str:

@@ -17,6 +17,7 @@ from orchestrator.store.attempts import Attempts
 from orchestrator.store.claims import Claims
 from orchestrator.store.comparisons import KeptComparisons
 from orchestrator.store.database import Database, full_disk, label_of
+from orchestrator.store.growing import Growing
 from orchestrator.store.outcomes import Results
 from orchestrator.store.queries import Queries
 from orchestrator.store.runs import Runs
@@ -33,7 +34,17 @@ _SMALLEST_BYTES = 1024 * 1024
 
 
 class Store(
-    Runs, Attempts, Results, Sequences, Queries, WorkQuestions, KeptComparisons, Claims, Suites, Trials
+    Runs,
+    Growing,
+    Attempts,
+    Results,
+    Sequences,
+    Queries,
+    WorkQuestions,
+    KeptComparisons,
+    Claims,
+    Suites,
+    Trials,
 ):
     """An open store. Several processes may open the same store; threads may share this object."""
 

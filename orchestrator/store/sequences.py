@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -20,6 +21,7 @@ from orchestrator.store.rows import AnyRow, among, hardware_record, protocol_of,
 from orchestrator.store.tables import (
     candidate_jobs,
     candidates,
+    evaluations,
     jobs,
     outcomes,
     protocols,
@@ -78,7 +80,8 @@ class Sequences(StorePart):
     def sequences(self, run_id: str, *, candidate: int | None = None) -> tuple[SequenceRecord, ...]:
         """The looks at the evaluations of a run, or of one of its candidates, against the base, in the order of its jobs.
 
-        None for a search: its merges are compared with each other, and its own tables tell.
+        None for a search: its merges are compared with each other, and its own tables tell. Parts of probes that a race asked are not
+        among them: they were looked at together (`orchestrator.compare.races`).
         """
         at_candidate = candidate_jobs.c.candidate == candidate if candidate is not None else sa.true()
         query = (
@@ -97,6 +100,7 @@ class Sequences(StorePart):
         )
 
         def work(connection: sa.Connection) -> tuple[SequenceRecord, ...]:
+            rows = ((row, LookSequence.model_validate_json(row.spec)) for row in connection.execute(query))
             return tuple(
                 SequenceRecord(
                     run_id=run_id,
@@ -110,9 +114,10 @@ class Sequences(StorePart):
                     early=row.early,
                     n_requests=row.n_requests,
                     duration_s=row.duration_s,
-                    sequence=LookSequence.model_validate_json(row.spec),
+                    sequence=sequence,
                 )
-                for row in connection.execute(query)
+                for row, sequence in rows
+                if sequence.part is None
             )
 
         return self._database.read(work)
@@ -142,32 +147,74 @@ class Sequences(StorePart):
         return self._database.read(work)
 
     def savings(self, run_id: str) -> Savings | None:
-        """What early stops of a run saved so far; None if none of its evaluations could stop early."""
-        columns = (
-            sequences.c.early,
-            sequences.c.n,
-            sequences.c.n_whole,
-            sequences.c.duration_s,
-            sequences.c.title,
-        )
+        """What early stops of a run saved so far; None if none of its evaluations could stop early.
+
+        The parts of a probe that a race asks of a path one after another, and the rest, count as one evaluation.
+        """
         of_run = sa.select(run_jobs.c.job_digest).where(run_jobs.c.run_id == run_id)
-        query = sa.select(*columns).where(sequences.c.job_digest.in_(of_run))
-        rows = self._database.read(lambda connection: connection.execute(query).all())
+        key = (jobs.c.weights_digest, jobs.c.layer_path, jobs.c.protocol_digest)
+        looked = (
+            sa.select(*key, sequences.c.n, sequences.c.n_whole, sequences.c.duration_s, sequences.c.title)
+            .join(jobs, jobs.c.digest == sequences.c.job_digest)
+            .where(sequences.c.job_digest.in_(of_run))
+        )
+        whole = (
+            sa.select(*key, evaluations.c.job_digest, evaluations.c.duration_s, sequences.c.n)
+            .select_from(
+                evaluations.join(jobs, jobs.c.digest == evaluations.c.job_digest).outerjoin(
+                    sequences, sequences.c.job_digest == evaluations.c.job_digest
+                )
+            )
+            .where(evaluations.c.job_digest.in_(of_run))
+        )
+
+        def work(connection: sa.Connection) -> tuple[list[AnyRow], list[AnyRow]]:
+            rows = list(connection.execute(looked))
+            return rows, list(connection.execute(whole)) if rows else []
+
+        rows, wholes = self._database.read(work)
         if not rows:
             return None
-        spent: dict[str, float] = defaultdict(float)
-        asked: Counter[str] = Counter()
+        works: dict[tuple[Any, ...], _Work] = {}
         for row in rows:
-            spent[row.title] += row.duration_s
-            asked[row.title] += row.n
-        return Savings(
-            comparisons=len(rows),
-            early=sum(row.early for row in rows),
-            asked=asked.total(),
-            whole=sum(row.n_whole for row in rows),
-            spent_s=sum(spent.values()),
-            saved_s=sum((r.n_whole - r.n) * spent[r.title] / asked[r.title] for r in rows if asked[r.title]),
-        )
+            works.setdefault(tuple(row[:3]), _Work(row.title, row.n_whole)).add(row.n, row.duration_s)
+        for row in wholes:
+            if (work_of := works.get(tuple(row[:3]))) is not None:
+                work_of.is_whole = True
+                work_of.add(work_of.n_whole, row.duration_s if row.n is None else 0.0)
+        return _savings(list(works.values()))
+
+
+@dataclass
+class _Work:
+    """One evaluation that could stop early: what was asked, in one go or in several."""
+
+    title: str
+    n_whole: int
+    n: int = 0
+    spent_s: float = 0.0
+    is_whole: bool = False
+
+    def add(self, n: int, seconds: float) -> None:
+        """Add what was asked until `n` documents."""
+        self.n = max(self.n, n)
+        self.spent_s += seconds
+
+
+def _savings(works: Sequence[_Work]) -> Savings:
+    spent: dict[str, float] = defaultdict(float)
+    asked: Counter[str] = Counter()
+    for item in works:
+        spent[item.title] += item.spent_s
+        asked[item.title] += item.n
+    return Savings(
+        comparisons=len(works),
+        early=sum(not item.is_whole for item in works),
+        asked=asked.total(),
+        whole=sum(item.n_whole for item in works),
+        spent_s=sum(spent.values()),
+        saved_s=sum((w.n_whole - w.n) * spent[w.title] / asked[w.title] for w in works if asked[w.title]),
+    )
 
 
 _OF_RUN = (

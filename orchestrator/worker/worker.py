@@ -216,7 +216,19 @@ class EngineHost:
             self._require_planned(job)
         self._load(engine, jobs[0])  # jobs of one batch differ only in their layer path
         run = ProbeRun(engine, jobs[0].benchmark, jobs[0].settings)
-        for job, result in zip(jobs, run.measure([j.live_layers for j in jobs], report.count), strict=True):
+        paths = [job.live_layers for job in jobs]
+        journals = [self._context.home_path / "journals" / job.whole.digest for job in jobs]
+        part = jobs[0].decide
+        if part is not None and part.items is not None:
+            for early in run.measure_part(paths, part.items, part.plan, journals, report.count):
+                now = datetime.now(UTC)
+                yield (
+                    failure_of(early, log)
+                    if isinstance(early, ProbeError)
+                    else EarlyOutcome(early=early, hardware=hardware(), started_at=started, ended_at=now)
+                )
+            return
+        for job, result in zip(jobs, run.measure(paths, report.count, journals), strict=True):
             if isinstance(result, ProbeError):
                 yield failure_of(result, log)
                 continue

@@ -159,8 +159,8 @@ def test_broken_paths_are_told_and_left_out(tmp_path: Path, monkeypatch: pytest.
     checkpoint = tiny_checkpoint(tmp_path / "tiny", layers=3)
     real = ProbeRun.measure
 
-    def measure(self: ProbeRun, paths, on_progress=None):  # type: ignore[no-untyped-def]
-        found = real(self, paths, on_progress)
+    def measure(self: ProbeRun, paths, on_progress=None, journals=()):  # type: ignore[no-untyped-def]
+        found = real(self, paths, on_progress, journals)
         return [
             ProbeError("It overflows.") if p == (0, 1, 1, 2) else m for p, m in zip(paths, found, strict=True)
         ]

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from evals.probes import Finding
+from evals.probes.race import RacePlan
 from orchestrator.search import ScanReport
 from orchestrator.search.grid_scan import scan_with
 from orchestrator.search.request import request_of
@@ -21,7 +22,9 @@ from tests.support.planted_circuit import KEY, N_DECOYS, N_LAYERS, Planted, plan
 HELPS = 0.02
 
 
-def scanned(folder: Path, seed: int) -> tuple[Planted, ScanReport]:
+def scanned(
+    folder: Path, seed: int, top: int = 24, race: RacePlan | None = None
+) -> tuple[Planted, ScanReport]:
     planted = plant(folder / "planted", seed)
     request = request_of(
         checkpoint=str(planted.checkpoint),
@@ -30,7 +33,8 @@ def scanned(folder: Path, seed: int) -> tuple[Planted, ScanReport]:
         grid="i=0: max_added=6",
         engine="transformers",
         dtype="float32",
-        top=24,
+        top=top,
+        race=race,
     )
     settings = settings_at(folder / "home")
     return planted, scan_with(request, settings, silently, ground_here(settings))
@@ -65,3 +69,21 @@ def check(planted: Planted, report: ScanReport) -> str:
 @pytest.mark.parametrize("seed", range(20))
 def test_a_planted_circuit_is_found_and_no_decoy_believed(seed: int, tmp_path: Path) -> None:
     print(f"\n{seed} {check(*scanned(tmp_path, seed))}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(20))
+def test_a_race_finds_the_planted_circuit_and_believes_no_decoy(seed: int, tmp_path: Path) -> None:
+    planted, report = scanned(tmp_path, seed, top=10, race=RacePlan(keep=10))
+    circuit = LayerPath.of_block(*planted.circuit, N_LAYERS).layers
+    decoys = {LayerPath.of_block(*block, N_LAYERS).layers for block in planted.decoys}
+    assert report.ranking.paths[0].layers == circuit, report.path(report.ranking.paths[0].layers).label
+    assert report.confirmation is not None
+    real = {path.layers for path in report.confirmation.real}
+    assert circuit in real
+    assert not decoys & real
+    race = report.race
+    assert race is not None
+    counts = [len(look.paths) for look in race.looks]
+    shares = f"{race.asked / race.whole:.1%} of the questions, paths {counts} and {len(race.contenders)}"
+    print(f"\n{seed} race: {shares}, {report.duration_s:.1f} s")

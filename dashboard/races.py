@@ -1,0 +1,38 @@
+"""Reads the race of a scan for the layer map."""
+
+from __future__ import annotations
+
+from dashboard import data
+from dashboard.repeat import base_of
+from evals.layer_visits import VisitPath
+from evals.probes import RankMethod
+from orchestrator.charts import RacePicture, race_picture
+from orchestrator.compare.races import race_of_run, race_plan_of
+from orchestrator.compare.scan_runs import search_ranking
+from orchestrator.display.text_safety import line
+from orchestrator.store.pages import Pages
+from orchestrator.store.records import ENDED
+from recipes.layer_path import LayerPath
+
+
+def race_shown(pages: Pages, run_id: str) -> RacePicture | None:
+    """The race of a search run for its chart; None for any other run."""
+    if race_plan_of(data.fixed(pages.run, run_id)) is None:
+        return None
+    ended = data.live(pages.run, run_id).state in ENDED
+    return (data.fixed if ended else data.slow)(_race_picture, pages, run_id)
+
+
+def _race_picture(pages: Pages, run_id: str) -> RacePicture | None:
+    run, base = pages.run(run_id), pages.base_of(run_id)
+    race = race_of_run(pages, run, data.settings().home)
+    if race is None or base is None or not base.layers:
+        return None
+    n_layers = base.layers
+    ranking = search_ranking(pages, run_id, race.plan.rank, race)
+    values: dict[VisitPath, float] = {}
+    if ranking is not None:
+        balanced = race.plan.rank is RankMethod.BALANCED_Z
+        values = {p.layers: ranking.in_spreads(p) if balanced else p.score for p in ranking.paths}
+    title = line(base_of(run) or "base", 60)
+    return race_picture(race, values, title, lambda layers: LayerPath.of_validated(layers, n_layers).label)
