@@ -181,7 +181,7 @@ class ProbeRun:
     ) -> EarlyEvaluation:
         """The record of the answers to some items, which has no value of the probe."""
         probe = self.probe
-        credits = probe.part(items).score(results).credits(Scoring.CORRECTED)
+        credits = probe.with_items(items).score(results).credits(Scoring.CORRECTED)
         part = PartAnswers(items=tuple(items), credits=credits)
         return EarlyEvaluation(
             suite=PROBE_SUITE,

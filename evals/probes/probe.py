@@ -90,7 +90,7 @@ class Probe(Frozen, ABC, Generic[Item]):
         """Digest of definition, prompts, data and scoring."""
         return _digest(self)
 
-    def part(self, items: Sequence[int]) -> Self:
+    def with_items(self, items: Sequence[int]) -> Self:
         """The probe with these of its items only."""
         return self.model_copy(update={"items": tuple(self.items[item] for item in items)})
 

@@ -150,7 +150,7 @@ def part_of_samples(probe: AnyProbe, samples: Sequence[Sample], items: Sequence[
     results: list[Result] = []
     for item in items:
         results += _results(probe, samples[item], item)
-    credits = probe.part(items).score(results).credits(Scoring.CORRECTED)
+    credits = probe.with_items(items).score(results).credits(Scoring.CORRECTED)
     return PartAnswers(items=tuple(items), credits=credits)
 
 

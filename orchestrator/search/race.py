@@ -10,7 +10,7 @@ which engines finish, their number, or where the command was stopped.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from evals.engine import digest_of
@@ -63,6 +63,11 @@ class PathRace:
     def ended(self) -> bool:
         """Whether the last round has been added to the run."""
         return self._is_last and self._pending is None
+
+    @property
+    def later(self) -> Mapping[str, int]:
+        """Nothing: the first round has the most evaluations, so that its engines are enough for the others."""
+        return {}
 
     def more(self, lease: RunLease, state_of: Callable[[str], NodeState]) -> Sequence[Plan]:
         """The next round, if every job of this one has ended."""
