@@ -26,7 +26,7 @@ from orchestrator.plan.sweep import SuiteEntry, SweepFile
 from orchestrator.run.job_state import NodeState
 from orchestrator.run.run import candidate_records, planned_jobs
 from orchestrator.search.merges.course import Course, best_first
-from orchestrator.search.merges.fidelity import Step, likelihood
+from orchestrator.search.merges.fidelity import FidelityStep, likelihood
 from orchestrator.search.merges.search_file import Objective, SearchFile
 from orchestrator.search.merges.stopping import asked_whole, decided_against, early_of, lost
 from orchestrator.search.request import short_name
@@ -164,7 +164,7 @@ class MergeTrials:
         values: tuple[float, ...] | None
         if loss is not None:
             values = (loss[0],)
-        elif step is Step.ANCHORS:
+        elif step is FidelityStep.ANCHORS:
             values = anchor_values(file, jobs, outcomes, self._home)
         else:
             values = objective_values(file, jobs, outcomes, Split.SEARCH, step)
@@ -182,7 +182,7 @@ class MergeTrials:
             }
             for job in jobs:  # nobody asks the rest
                 shutil.rmtree(self._home / "journals" / job.whole.digest, ignore_errors=True)
-        elif step is Step.WHOLE:
+        elif step is FidelityStep.WHOLE:
             ending = {"state": TrialState.COMPLETE, "objectives": values}
         else:
             work.values.append(values)
@@ -207,10 +207,10 @@ class MergeTrials:
         work.plans.append(plan)
         return plan
 
-    def _plan_step(self, run_id: str, trial: TrialRecord, step: Step) -> Plan:
+    def _plan_step(self, run_id: str, trial: TrialRecord, step: FidelityStep) -> Plan:
         """The plan of a trial's step; the whole objective may stop early against the best merge before it."""
         plan, stop = self._plan(trial_sweep(self._file, trial, step)), self._file.search.stop
-        if stop is None or step is not Step.WHOLE:
+        if stop is None or step is not FidelityStep.WHOLE:
             return plan
         # A merge that is proposed again has the results of the first time.
         first = next(
@@ -244,7 +244,7 @@ class MergeTrials:
         return attempts[-1].message if attempts else None
 
 
-def trial_sweep(file: SearchFile, trial: TrialRecord, step: Step = Step.WHOLE) -> SweepFile:
+def trial_sweep(file: SearchFile, trial: TrialRecord, step: FidelityStep = FidelityStep.WHOLE) -> SweepFile:
     """The sweep of one step of a trial, without the base."""
     entry = file.entry(trial.candidate, trial.parameters)
     return file.sweep([entry], Split.SEARCH, step=step, score_base=False)
@@ -324,7 +324,7 @@ def objective_values(
     jobs: Sequence[EvalJob],
     outcomes: Mapping[str, Success],
     split: Split,
-    step: Step = Step.WHOLE,
+    step: FidelityStep = FidelityStep.WHOLE,
 ) -> tuple[float, ...] | None:
     """The value of each objective from one candidate's evaluations, 0 to 1; None if one is missing."""
     values = []
@@ -344,7 +344,7 @@ def anchor_values(
     """Mean likelihood of the right answers of each objective's anchor questions; None if one is missing."""
     values = []
     for objective in file.search.objectives:
-        asked = objective_jobs(file, objective, jobs, Split.SEARCH, Step.ANCHORS)
+        asked = objective_jobs(file, objective, jobs, Split.SEARCH, FidelityStep.ANCHORS)
         pairs = [(job, o) for job in asked if isinstance(o := outcomes.get(job.digest), EvalOutcome)]
         if not asked or len(pairs) < len(asked):
             return None
@@ -362,7 +362,7 @@ def objective_jobs(
     objective: Objective,
     jobs: Sequence[EvalJob],
     split: Split,
-    step: Step = Step.WHOLE,
+    step: FidelityStep = FidelityStep.WHOLE,
 ) -> list[EvalJob]:
     """The evaluations of one objective among those of a candidate."""
     if objective.probe is not None:

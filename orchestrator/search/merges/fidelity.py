@@ -26,7 +26,7 @@ _LEAST_PAIRS = 3
 """Trials with both values from which the scale of a step is known."""
 
 
-class Step(StrEnum):
+class FidelityStep(StrEnum):
     """How much of the objectives is asked."""
 
     ANCHORS = "anchors"
@@ -64,22 +64,22 @@ class Fidelity(Frozen):
         return self
 
     @property
-    def steps(self) -> tuple[Step, ...]:
+    def steps(self) -> tuple[FidelityStep, ...]:
         """All steps in order, the whole objectives last."""
-        asked = ((self.anchors, Step.ANCHORS), (self.subset, Step.SUBSET))
-        return (*(step for value, step in asked if value is not None), Step.WHOLE)
+        asked = ((self.anchors, FidelityStep.ANCHORS), (self.subset, FidelityStep.SUBSET))
+        return (*(step for value, step in asked if value is not None), FidelityStep.WHOLE)
 
-    def count(self, step: Step, n_whole: int) -> int:
+    def count(self, step: FidelityStep, n_whole: int) -> int:
         """Number of questions of a set of `n_whole` that a step asks."""
-        if step is Step.ANCHORS:
+        if step is FidelityStep.ANCHORS:
             return min(n_whole, self.anchors or n_whole)
-        return max(1, math.ceil((self.subset or 1.0) * n_whole)) if step is Step.SUBSET else n_whole
+        return max(1, math.ceil((self.subset or 1.0) * n_whole)) if step is FidelityStep.SUBSET else n_whole
 
-    def text(self, step: Step) -> str:
+    def text(self, step: FidelityStep) -> str:
         """What a step asks, in words."""
-        if step is Step.ANCHORS:
+        if step is FidelityStep.ANCHORS:
             return f"likelihood of the right answers, {self.anchors} questions"
-        return f"{self.subset or 0:.0%} of the questions" if step is Step.SUBSET else "all questions"
+        return f"{self.subset or 0:.0%} of the questions" if step is FidelityStep.SUBSET else "all questions"
 
 
 def likelihood(samples: Sequence[Sample]) -> float:

@@ -32,7 +32,7 @@ from orchestrator.errors import SweepError
 from orchestrator.plan.candidates import absolute_place
 from orchestrator.plan.fields_file import parse_fields, read_fields
 from orchestrator.plan.sweep import SuiteEntry, SweepFile, parse_sweep
-from orchestrator.search.merges.fidelity import Step
+from orchestrator.search.merges.fidelity import FidelityStep
 from orchestrator.search.merges.merge_search import MergeSearch, Objective, Rival, SamplerKind
 from orchestrator.search.merges.searched_path import Block, joined
 from orchestrator.search.merges.space import Space, SpaceError, Value, Values, is_searched
@@ -97,7 +97,7 @@ class SearchFile(Frozen):
         recipes: list[dict[str, Any]],
         split: Split,
         *,
-        step: Step = Step.WHOLE,
+        step: FidelityStep = FidelityStep.WHOLE,
         part: str = "",
         score_base: bool = True,
     ) -> SweepFile:
@@ -116,11 +116,11 @@ class SearchFile(Frozen):
         return self._sweep(f"{search.name}{part}", recipes, suites, score_base=score_base)
 
     @property
-    def steps(self) -> tuple[Step, ...]:
+    def steps(self) -> tuple[FidelityStep, ...]:
         """The steps of a trial; one without `fidelity`."""
-        return self.search.fidelity.steps if self.search.fidelity is not None else (Step.WHOLE,)
+        return self.search.fidelity.steps if self.search.fidelity is not None else (FidelityStep.WHOLE,)
 
-    def probe_name(self, objective: Objective, split: Split, step: Step) -> str | None:
+    def probe_name(self, objective: Objective, split: Split, step: FidelityStep) -> str | None:
         """Name of the probe that a step asks for an objective; None for a suite."""
         if objective.probe is None:
             return None
@@ -128,7 +128,7 @@ class SearchFile(Frozen):
         fidelity = self.search.fidelity
         return probe.name if fidelity is None else probe.part(fidelity.count(step, len(probe.items))).name
 
-    def limit_of(self, objective: Objective, split: Split, step: Step) -> int | None:
+    def limit_of(self, objective: Objective, split: Split, step: FidelityStep) -> int | None:
         """Documents of each subset that a step asks for an objective; None for a probe."""
         limit, fidelity = objective.limit_of(split), self.search.fidelity
         return limit if limit is None or fidelity is None else fidelity.count(step, limit)

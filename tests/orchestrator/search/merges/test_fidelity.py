@@ -12,7 +12,7 @@ from evals.probes import ProbeError, Split, get_probe
 from evals.scores import Sample
 from orchestrator.errors import SweepError
 from orchestrator.search.merges.course import Course, best_first
-from orchestrator.search.merges.fidelity import Step, estimated, goes_on, likelihood
+from orchestrator.search.merges.fidelity import FidelityStep, estimated, goes_on, likelihood
 from orchestrator.search.merges.files import write_merge_search
 from orchestrator.search.merges.tables import merge_search_text
 from orchestrator.store import Store
@@ -151,7 +151,7 @@ def test_a_step_of_a_suite_asks_fewer_documents(folder: Path) -> None:
         **CHANGES,
         **{"objectives: [emotion-easy-scored]": objective},
     )
-    assert file.steps == (Step.ANCHORS, Step.SUBSET, Step.WHOLE)
+    assert file.steps == (FidelityStep.ANCHORS, FidelityStep.SUBSET, FidelityStep.WHOLE)
     suite, probe = file.search.objectives
     assert [file.limit_of(suite, Split.SEARCH, step) for step in file.steps] == [6, 10, 20]
     names = [file.probe_name(probe, Split.SEARCH, step) for step in file.steps]
@@ -168,7 +168,7 @@ def test_fidelity_without_a_step_is_refused(folder: Path) -> None:
         )
 
 
-QUESTIONS = {Step.ANCHORS: 8, Step.SUBSET: 25, Step.WHOLE: 100}
+QUESTIONS = {FidelityStep.ANCHORS: 8, FidelityStep.SUBSET: 25, FidelityStep.WHOLE: 100}
 
 
 def best_at(seed: int, questions: int, fidelity: str) -> tuple[float, int]:
@@ -189,7 +189,7 @@ def best_at(seed: int, questions: int, fidelity: str) -> tuple[float, int]:
             spent += QUESTIONS[step]
             # The spread of a mean over questions with a standard deviation of 0.3 each, those of a merge with the base in common.
             value = (truth(trial) + noise.gauss(0, 0.3 / QUESTIONS[step] ** 0.5),)
-            if step is Step.WHOLE:
+            if step is FidelityStep.WHOLE:
                 ending = {"state": TrialState.COMPLETE, "objectives": value}
                 break
             values.append(value)
