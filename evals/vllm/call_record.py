@@ -66,8 +66,11 @@ class CallRecord:
         for call, source in zip(self._calls, map(layer_of, path), strict=True):
             if not _equal(call.given, self.reference[source].given):
                 return f"what layer {source} of {count} is given depends on its place in the stack"
+        # StableLM's layers also return a residual that the next one is not given; others are given the embeddings, too.
+        first = self._calls[0].states
         for slot, (call, following) in enumerate(itertools.pairwise(self._calls)):
-            if not all(any(_same(out, given) for given in following.states) for out in call.output):
+            known = (*call.output, *first)
+            if not all(any(_same(state, other) for other in known) for state in following.states):
                 return f"hidden states change between the layers of slots {slot} and {slot + 1}"
         return None
 
