@@ -4,7 +4,7 @@
     rules        relations, patterns and series as in `reasoning-easy-scored`
     facts        orders, swaps, elimination, chains, gifts and moves as in `reasoning-medium-scored`
 
-Each is better at its own skill than the base, and not at the others, so that a merge can be better on the sum than each of them.
+Each is better at its own skill than the base and the others, so that a merge can be better on the sum than each of them.
 Questions are drawn anew from the probes' generators, with seeds of their own, and none is a question of a probe, its examples included.
 Only the MLPs of the last blocks are trained, with the loss on the answer alone. The three take some minutes on one core, and
 are kept in MERGEBOARD_TEST_CACHE.
