@@ -76,7 +76,6 @@ def _confirms(plan: str) -> Confirms | None:
 
 def run_end(run: RunRecord, progress: JobCounts) -> RunEnd | None:
     """What became of a run without a whole result; None if it is complete or under way."""
-    resume = f"mergeboard resume {run.id}"
     kept = f"{progress.done:,} of {progress.total:,} jobs have a result, which is kept. Go on with:"
     mend = "Mend the cause below; then go on with:"
     if not progress.total:
@@ -95,7 +94,17 @@ def run_end(run: RunRecord, progress: JobCounts) -> RunEnd | None:
     if run.state not in texts:
         return None
     title, sentence = texts[run.state]
-    return RunEnd(title=title, sentence=sentence, command=resume)
+    return RunEnd(title=title, sentence=sentence, command=going_on(run))
+
+
+def going_on(run: RunRecord) -> str:
+    """The command that goes on with a run: a run that grows, as a race or a search, with the command that began it."""
+    try:
+        plan = json.loads(run.plan)
+    except ValueError:
+        plan = {}
+    grows = isinstance(plan, dict) and bool(plan.get("grows"))
+    return run.provenance.command if grows and run.provenance.command else f"mergeboard resume {run.id}"
 
 
 def _why_empty(run: RunRecord) -> str:

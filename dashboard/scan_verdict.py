@@ -8,7 +8,7 @@ from pydantic import Field
 from dashboard import address, data
 from dashboard.address import View
 from dashboard.components.code import show_code
-from dashboard.runs import suites_of
+from dashboard.runs import going_on, suites_of
 from evals.engine import Frozen
 from evals.errors import EvaluationError
 from evals.layer_visits import VisitPath
@@ -88,7 +88,7 @@ def _unconfirmed(pages: Pages, runs: list[RunRecord], tried: int) -> ScanVerdict
     stopped = next((run for run in runs if run.state is RunState.INTERRUPTED), None)
     if stopped is not None:
         title = f"The search was interrupted after {done:,} of {total:,} evaluations."
-        return ScanVerdict(title=title, details=(_LUCK,), command=f"mergeboard resume {stopped.id}")
+        return ScanVerdict(title=title, details=(_LUCK,), command=going_on(stopped))
     if any(run.state not in ENDED for run in runs):
         title = f"Searching: {done:,} of {total:,} evaluations of {tried:,} layer paths are done."
         return ScanVerdict(title=title, details=(_LUCK,))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from dashboard.runs import going_on
 from evals.engine import EngineSpec, EngineTuning
 from evals.layer_visits import VisitPath
 from evals.probes import Split
@@ -175,6 +176,11 @@ def test_pictures_and_text_say_who_left(raced: tuple[Path, ScanReport], tmp_path
 
 def test_a_race_cannot_be_resumed_by_its_run(raced: tuple[Path, ScanReport]) -> None:
     folder, report = raced
+    with Store.open(settings_at(folder / "home").database_url) as store:
+        race = store.run(report.run_id)
+        assert going_on(race) == race.provenance.command
+        assert report.confirmation_run_id is not None
+        assert going_on(store.run(report.confirmation_run_id)).startswith("mergeboard resume ")
     with pytest.raises(RunError, match="run the same `mergeboard scan --race` again"):
         stored_plan(report.run_id, settings_at(folder / "home"))
 
