@@ -110,7 +110,7 @@ def test_what_fails_says_so_in_one_sentence_and_the_next_merge_works(folder: Pat
     assert len(dict(weights.tensors())) > 30
 
 
-@pytest.mark.parametrize("method", ["slerp", "dare_ties"])
+@pytest.mark.parametrize("method", ["slerp", pytest.param("dare_ties", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("rows", [None, 1000], ids=["fits", "rows without tokens"])
 def test_a_tokenizer_that_is_set(method: str, rows: int | None, folder: Path, tmp_path: Path) -> None:
     """The built artifact's tensors, whether or not mergekit moves rows; its tokenizer reads texts as the base's does."""

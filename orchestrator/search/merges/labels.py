@@ -12,7 +12,7 @@ from orchestrator.search.request import short_name
 def parameter_labels(document: Any, space: Space) -> dict[str, str]:
     """Label of each parameter of a recipe by its name, for example `arithmetic: weight` for `models.0.parameters.weight`.
 
-    A parameter that the file names keeps its name, and so do those whose labels are not distinct.
+    A parameter that the file names keeps its name, and so do those whose labels are not distinct and the ends of a searched block.
     """
     labels: dict[str, str] = {}
     for place in space.places:
@@ -21,6 +21,8 @@ def parameter_labels(document: Any, space: Space) -> dict[str, str]:
             index = f"[{number}]" if place.is_gradient else ""
             is_given = name.removesuffix(index) != ".".join(map(str, place.location))
             labels.setdefault(name, name if is_given else f"{label}{index}")
+    for parameter in space.parameters:
+        labels.setdefault(parameter.name, parameter.name)
     counts = Counter(labels.values())
     return {name: label if counts[label] == 1 else name for name, label in labels.items()}
 
