@@ -162,6 +162,7 @@ def test_a_source_that_changed_is_no_merge_of_the_plan(tmp_path: Path, home: Pat
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_an_engine_that_is_killed_in_a_merge_scores_no_mixed_model(folder: Path, home: Path) -> None:
     """Fifty times at a random tensor of the first or second merge; the jobs are then run again on the same home."""
     done = subprocess.run(
@@ -169,7 +170,7 @@ def test_an_engine_that_is_killed_in_a_merge_scores_no_mixed_model(folder: Path,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=800,
+        timeout=1700,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-4000:]
