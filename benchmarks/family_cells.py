@@ -206,9 +206,9 @@ def live_in_vllm(checkpoint: Path, paths: list[Layers], asked: Asked, changes: i
     try:
         with opened(EngineKind.VLLM, checkpoint, tuning) as engine:
             live = [_on_path(engine, path, asked) for path in paths]
-            own = getattr(engine, "_unscheduled", None) is not None
+            passes = getattr(engine, "_unscheduled", None) is not None
             time_ms, grown = _change_cost(engine, paths, changes) if changes else (None, None)
-            return LiveAnswers(live, "own passes" if own else "scheduler", time_ms, grown)
+            return LiveAnswers(live, "own passes" if passes else "scheduler", time_ms, grown)
     except UnsupportedArchitecture as error:
         return str(error)
     except EngineError as error:
@@ -236,10 +236,10 @@ def _compared(reference: Reference, live: list[Answers], asked: Asked) -> Cell:
     cell = Cell()
     differing: list[tuple[Layers, Answers, Answers]] = []
     n_scores, n_texts = len(asked.scores), len(asked.prompts)
-    known = [expected for expected in reference.answers if expected is not None]
-    if not known:
+    built = [expected for expected in reference.answers if expected is not None]
+    if not built:
         return Cell(refusal="no path of it can be built, so that there is nothing to compare with")
-    for path, given, expected in zip(reference.held, live, known, strict=True):
+    for path, given, expected in zip(reference.held, live, built, strict=True):
         cell.paths, cell.texts = cell.paths + 1, cell.texts + n_texts
         cell.largest = max(cell.largest, largest_difference(given[0], expected[0][:n_scores]))
         if given[1] != expected[1][:n_texts]:

@@ -36,6 +36,7 @@ from orchestrator.compare.kept import family_of_run
 from orchestrator.plan.job import CheckpointPlace, EvalJob
 from orchestrator.provenance import Hardware, Provenance
 from orchestrator.store import Store
+from orchestrator.store.ids import new_id
 from orchestrator.store.records import (
     AttemptState,
     CandidateRecord,
@@ -43,7 +44,6 @@ from orchestrator.store.records import (
     NewRun,
     PlannedJob,
     RunState,
-    new_id,
 )
 from orchestrator.store.rows import score_rows
 from orchestrator.store.tables import (

@@ -72,3 +72,8 @@ class SamplesError(EvaluationError):
 
 class ClaimError(EvaluationError):
     """A claim or a result file cannot be read."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message; the name of its class if it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

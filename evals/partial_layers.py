@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from evals.errors import UnsupportedArchitecture
+from evals.errors import UnsupportedArchitecture, first_line
 from evals.layer_visits import ATTENTION, LAYER, MLP
 
 ATTENTION_NAMES = frozenset({"self_attn", "attn", "attention", "self_attention"})
@@ -97,7 +97,7 @@ def require_halves(layer: nn.Module, states: torch.Tensor) -> None:
     try:
         same = all(_returns_what_it_is_given(empty, needed, states, residual) for residual in residuals)
     except (RuntimeError, TypeError, ValueError, AttributeError) as error:
-        same, reason = False, f" ({(str(error).splitlines() or [type(error).__name__])[0]})"
+        same, reason = False, f" ({first_line(error)})"
     else:
         reason = ""
     if not same:

@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from evals.errors import SamplesError
+from evals.errors import SamplesError, first_line
 from evals.parquet import write_rows
 from evals.scores import Sample
 
@@ -169,7 +169,7 @@ def _samples(table: pa.Table, title: str) -> tuple[Sample, ...]:
 
 
 def _unreadable(title: str, error: BaseException) -> SamplesError:
-    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    reason = first_line(error)
     return SamplesError(f"{title} cannot be read ({reason}); evaluate again to write it.")
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evals.errors import EngineError
+from evals.errors import EngineError, first_line
 
 HEADER_LIMIT = 100_000_000
 """Maximum header size in bytes, as in the safetensors library."""
@@ -113,5 +113,5 @@ def _parse_object(path: Path, text: bytes) -> dict[str, Any]:
 
 
 def _unreadable(path: Path, error: Exception) -> EngineError:
-    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    reason = first_line(error)
     return EngineError(f"{path} cannot be read ({reason}): download or build the checkpoint again.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -11,6 +11,7 @@ import streamlit as st
 
 from dashboard import address, charts, data, widgets
 from dashboard.board import title
+from dashboard.pages.clickable_heatmap import clickable_heatmap, clicked_label
 from dashboard.pages.layer_paths import show_path, show_ranking
 from dashboard.pages.leaderboard import scope
 from dashboard.races import race_shown
@@ -35,10 +36,7 @@ from orchestrator.charts import (
     PointStatus,
     RacePicture,
     Scan,
-    ScanPoint,
-    Theme,
     early_texts,
-    heatmap,
     heatmap_image,
     pareto,
     pareto_image,
@@ -320,7 +318,7 @@ def _picture(
     block = selected.block if selected else None
     drawn: Mapping[Picture, tuple[Callable[[], Any], Callable[[], Any]]] = {
         Picture.HEATMAP: (
-            lambda: _clickable(scan, first, theme, scale, block),
+            lambda: clickable_heatmap(scan, first, theme, scale, block),
             lambda: heatmap_image(scan, first, theme, scale, selected=block),
         ),
         Picture.SKYLINE: (lambda: skyline(scan, first, theme), lambda: skyline_image(scan, first, theme)),
@@ -355,7 +353,7 @@ def _picture(
 
 
 def _select(clicked: Any) -> None:
-    label = _clicked(clicked)
+    label = clicked_label(clicked)
     if label is not None:
         address.put(path=label)
 
@@ -364,51 +362,3 @@ def file_name(scan: Scan, name: str) -> str:
     """A download's file name; what its values must not be taken for comes first."""
     kind = "" if scan.warning is None else scan.warning.split(" ", 1)[0].lower() + "-"
     return f"{kind}{name}"
-
-
-def _clickable(
-    scan: Scan, measure: str, theme: Theme, scale: ColourScale, selected: tuple[int, int] | None
-) -> Any:
-    """The heatmap with invisible markers over its cells, because heatmap cells cannot be selected."""
-    import plotly.graph_objects as go
-
-    figure = heatmap(scan, measure, theme, scale, selected=selected, titled=False)
-    blocks = [p for p in scan.points if p.block is not None]
-    figure.add_trace(
-        go.Scatter(
-            x=[p.block[1] for p in blocks if p.block],
-            y=[p.block[0] for p in blocks if p.block],
-            customdata=[p.label for p in blocks],
-            mode="markers",
-            marker={"symbol": "square", "size": max(4.0, 480 / (scan.n_layers + 1)), "opacity": 0.0},
-            selected={"marker": {"opacity": 0.0}},
-            unselected={"marker": {"opacity": 0.0}},
-            # Points without hover cannot be clicked: the markers show the hover text of the cells.
-            text=[_hover(scan, p, measure) for p in blocks],
-            hovertemplate="<b>%{customdata}</b><br>%{text}<extra></extra>",
-            showlegend=False,
-        )
-    )
-    # The map is square: align it to the top of its container.
-    return figure.update_yaxes(constraintoward="top")
-
-
-def _hover(scan: Scan, point: ScanPoint, measure: str) -> str:
-    if measure not in point.values:
-        return point.reason or point.status.value
-    shown = scan.measure(measure)
-    text = f"{shown.text(point.values[measure])}, Δ {shown.text(scan.delta(point, measure), sign=True)}"
-    if point.confirmed is None:
-        return text
-    return f"{text}<br>{point.confirmed.mark} confirmed {point.confirmed.value}"
-
-
-def _clicked(selected: Any) -> str | None:
-    points: Sequence[Any] = selected.selection.points
-    for point in points:
-        label = point.get("customdata")
-        while isinstance(label, list) and label:
-            label = label[0]
-        if isinstance(label, str):
-            return label
-    return None

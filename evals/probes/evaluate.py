@@ -87,15 +87,15 @@ class ProbeRun:
     ) -> list[EarlyEvaluation | ProbeError]:
         """Each path's credits for these items alone; the answers are written to the paths' folders in `journals`."""
         begun_at = time.monotonic()
-        wanted = self.probe.requests_of(items)
+        requested = self.probe.requests_of(items)
         asked = [self._read(folder) for folder in journals]
-        replayed = [sum(place in answers for place in wanted) for answers in asked]
+        replayed = [sum(place in answers for place in requested) for answers in asked]
         before = [set(answers) for answers in asked]
-        self._ask(paths, wanted, asked, on_progress)
+        self._ask(paths, requested, asked, on_progress)
         path_s = (time.monotonic() - begun_at) / len(paths)
         results: list[EarlyEvaluation | ProbeError] = []
         for folder, answers, old, n in zip(journals, asked, before, replayed, strict=True):
-            chosen = [answers[place] for place in wanted]
+            chosen = [answers[place] for place in requested]
             if (error := self._overflow(chosen)) is not None:
                 results.append(error)
                 continue
@@ -108,14 +108,14 @@ class ProbeRun:
     def _ask(
         self,
         paths: Sequence[LayerPath | None],
-        wanted: Sequence[int],
+        requested: Sequence[int],
         asked: list[dict[int, Result]],
         on_progress: Callable[[int, int], None] | None,
     ) -> None:
-        """Add the answers to the requests at the positions `wanted` that a path does not have, by groups that lack the same."""
+        """Add the answers to the requests at the positions `requested` that a path does not have, by groups that lack the same."""
         lacking: dict[tuple[int, ...], list[int]] = defaultdict(list)
         for number, answers in enumerate(asked):
-            lacking[tuple(place for place in wanted if place not in answers)].append(number)
+            lacking[tuple(place for place in requested if place not in answers)].append(number)
         total, done = sum(len(places) * len(numbers) for places, numbers in lacking.items()), 0
         report = on_progress or (lambda done, total: None)
         report(0, total)

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 
 from evals.claims.facts import Fact, Facts, limit_text
-from evals.errors import ClaimError
+from evals.errors import ClaimError, first_line
 from evals.outside_file import open_file, parse_json, storable
 from evals.results_files.foreign_run import (
     answer,
@@ -78,7 +78,7 @@ def read_inspect_archive(path: Path) -> ImportedRun:
     ) as error:
         if isinstance(error, OSError) and error.strerror:
             raise ClaimError(f"{path} cannot be read ({error.strerror}); give a log of Inspect.") from error
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        reason = first_line(error)[:120]
         raise ClaimError(
             f"{path} is not a log of Inspect ({reason}); give an .eval file as Inspect wrote it."
         ) from error

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from evals.claims.facts import Fact, Facts, limit_text
-from evals.errors import ClaimError
+from evals.errors import ClaimError, first_line
 from evals.results_files.foreign_run import (
     answer,
     assemble_foreign,
@@ -195,7 +195,7 @@ def _read_details(path: Path, task: str, names: Sequence[str]) -> list[Sample]:
             raise ClaimError(f"{path} has {metadata.num_rows:,} rows, more than one task can have.")
         rows = pq.read_table(path).to_pylist()
     except (OSError, pa.ArrowException, ValueError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        reason = first_line(error)[:120]
         raise ClaimError(f"{path} is not a Parquet file of lighteval ({reason}).") from error
     samples = [_sample(task, number_, _row(row), names) for number_, row in enumerate(rows)]
     return [s for s in samples if s is not None]

@@ -101,8 +101,8 @@ def _deviations(probe: RaceProbe) -> Floats:
 
 def _own_variances(deviations: Floats) -> Floats:
     """The variance of each value that is not that of the mean candidate, shape (candidates,)."""
-    own: Floats = ((deviations - deviations.mean(axis=0)) ** 2).sum(axis=1)
-    return own
+    variances: Floats = ((deviations - deviations.mean(axis=0)) ** 2).sum(axis=1)
+    return variances
 
 
 def _shrunk(value: Floats, deviations: Floats) -> Floats:
@@ -116,9 +116,9 @@ def _shrunk(value: Floats, deviations: Floats) -> Floats:
 def _errors(deviations: Floats, freedom: int, n_draws: int, seed: int) -> Floats:
     """Joint errors of all candidates, shape (draws, candidates)."""
     rng = np.random.default_rng(seed)
-    own = _own_variances(deviations)
+    variances = _own_variances(deviations)
     errors = rng.standard_normal((n_draws, deviations.shape[1])) @ deviations.T
-    errors += rng.standard_normal(errors.shape) * np.sqrt(np.maximum(0.0, own.mean() - own))
+    errors += rng.standard_normal(errors.shape) * np.sqrt(np.maximum(0.0, variances.mean() - variances))
     errors *= np.sqrt(freedom / rng.chisquare(freedom, size=(n_draws, 1)))
     return errors
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any
 
-from evals.transformers.layer_stack import LayerStack, find_stack
+from evals.errors import first_line
+from evals.transformers.layer_stack import MODEL_ERRORS, LayerStack, find_stack
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,17 +31,8 @@ def construction_difference(model: PreTrainedModel, stack: LayerStack, path: tup
     try:
         with torch.device("meta"):
             built = type(model)._from_config(copy.deepcopy(model.config))
-    except (
-        RuntimeError,
-        TypeError,
-        ValueError,
-        IndexError,
-        KeyError,
-        AttributeError,
-        NotImplementedError,
-    ) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        return f"no model can be constructed with its layers in another order ({reason})"
+    except MODEL_ERRORS as error:
+        return f"no model can be constructed with its layers in another order ({first_line(error)})"
     expected = find_stack(built)
     if isinstance(expected, str):
         return expected

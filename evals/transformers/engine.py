@@ -21,7 +21,7 @@ from evals.engine import (
     ScoreResult,
     accept_all,
 )
-from evals.errors import EngineError
+from evals.errors import EngineError, first_line
 from evals.execution import with_backend
 from evals.layer_visits import VisitPath
 from evals.live_paths import each_path, is_live_family, require_live_family
@@ -160,7 +160,7 @@ class TransformersEngine:
         try:
             yield
         except ValueError as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            reason = first_line(error)
             path = "" if self._layer_path is None else f" on the layer path {self._layer_path}"
             raise EngineError(f"transformers cannot run {self.checkpoint}{path}: {reason}") from error
 

@@ -19,6 +19,8 @@ _NOT_PER_LAYER = re.compile(r"architectures|.*_token_ids?|.*_tokens|keys_to_igno
 """Lists of a configuration that are as long as the stack by chance."""
 _INDEX_LISTS = ("mlp_only_layers", "attn_layer_indices", "full_attn_idxs", "moe_layers", "global_attn_layers")
 """Lists of layer numbers."""
+MODEL_ERRORS = (RuntimeError, TypeError, ValueError, LookupError, AttributeError)
+"""What the code of a model raises where its layers cannot be constructed or run in another order."""
 
 
 @dataclass(frozen=True)

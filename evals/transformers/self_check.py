@@ -15,8 +15,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from evals.errors import first_line
 from evals.transformers.construction import construction_difference
-from evals.transformers.layer_stack import LayerStack
+from evals.transformers.layer_stack import MODEL_ERRORS, LayerStack
 
 if TYPE_CHECKING:
     import torch
@@ -72,16 +73,8 @@ def difference(model: PreTrainedModel, stack: LayerStack, switch: Switch) -> str
             switch(path)
             moved = _recorded(model, stack, ids)
             reason = _moved_difference(plain, moved, path) or _cache_difference(model, ids)
-        except (
-            RuntimeError,
-            TypeError,
-            ValueError,
-            IndexError,
-            KeyError,
-            AttributeError,
-            NotImplementedError,
-        ) as error:
-            reason = f"its layers do not run in another order ({(str(error).splitlines() or [type(error).__name__])[0]})"
+        except MODEL_ERRORS as error:
+            reason = f"its layers do not run in another order ({first_line(error)})"
         finally:
             switch(None)
     return reason

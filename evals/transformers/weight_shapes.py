@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evals.errors import EngineError
+from evals.errors import EngineError, first_line
 from evals.quantization import stored_method
 from evals.weight_headers import StoredTensor, stored_tensors
 
@@ -79,7 +79,7 @@ def _mismatches(
         except (RuntimeError, ValueError, ImportError, TypeError, AttributeError, KeyError) as error:
             if quantised:
                 return  # packed tensors are missing here and cannot be stacked
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            reason = first_line(error)
             raise EngineError(
                 f"{checkpoint}: its tensors do not match its config.json in transformers ({reason}): correct config.json, or "
                 "download or build the checkpoint again."

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from evals.engine import ScoreRequest, ScoreResult
+from evals.errors import first_line
 from evals.vllm.queue import Prompt, RequestQueue
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class PathCheck:
         try:
             return self._difference(slots, limit)
         except _FROM_MODEL as error:
-            text = (str(error).splitlines() or [type(error).__name__])[0]
+            text = first_line(error)
             return f"its layers do not run in another order ({text})"
 
     def _difference(self, slots: int, limit: float) -> str | None:

@@ -70,8 +70,8 @@ def _require_loaded(model: nn.Module, unloaded: Collection[str], checkpoint: Pat
         for parameter in module.parameters(recurse=False)
     }
     for name, module in model.named_modules():
-        own = [p for p in module.parameters(recurse=False) if p.numel() and p.data_ptr() not in loaded]
-        if type(module).__name__ in unloaded and own:
+        weights = [p for p in module.parameters(recurse=False) if p.numel() and p.data_ptr() not in loaded]
+        if type(module).__name__ in unloaded and weights:
             raise EngineError(
                 f"vLLM did not replace the weights of {name} of {checkpoint} in the running engine: build the merge with "
                 "`materialize: true`."

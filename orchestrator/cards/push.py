@@ -17,6 +17,7 @@ from huggingface_hub.errors import (
 from pydantic import Field
 
 from evals.engine import Frozen
+from evals.errors import first_line
 from orchestrator.cards.splice import EVAL_RESULTS, CardText, updated
 from orchestrator.errors import CardError
 
@@ -110,5 +111,5 @@ def _explained(repository: str, error: Exception) -> CardError:
                 f"The hub refused the token for {repository} (HTTP {status}); give HF_TOKEN write access to discussions."
             )
         return CardError(f"The hub did not take the change of {repository} (HTTP {status}: {reason}).")
-    reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+    reason = first_line(error)[:200]
     return CardError(f"The hub could not be asked about {repository} ({reason}); nothing was sent.")

@@ -15,7 +15,7 @@ from orchestrator.cluster.placement import Spot
 from orchestrator.cluster.processes import lead_group
 from orchestrator.plan.job import Task
 from orchestrator.settings import WorkerContext
-from orchestrator.store.records import new_id
+from orchestrator.store.ids import new_id
 
 # Ray reserves free GPUs within milliseconds, or within seconds under high load.
 _RESERVE_S = 10.0

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from evals.engine import Frozen
+from evals.errors import first_line
 from orchestrator.errors import ClusterError, MergeboardError, SweepError, TokenError
 from orchestrator.plan.suite_texts import write_suites
 from orchestrator.plan.sweep import SweepFile
@@ -220,4 +221,4 @@ def _wait_for_run(
 
 
 def _first(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return first_line(error)

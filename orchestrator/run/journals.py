@@ -34,12 +34,12 @@ def prune_journals(store: Store, journals: Path) -> PrunedJournals:
     folders = {folder.name: folder for folder in journals.glob("*") if folder.is_dir()}
     if not folders:
         return PrunedJournals(digests=(), freed_bytes=0)
-    complete, known = store.done(folders), set(_known(store))
+    complete, of_runs = store.done(folders), set(_digests_of_runs(store))
     deleted: list[str] = []
     freed = 0
     for digest, folder in sorted(folders.items()):
         files = [path for path in folder.rglob("*") if path.is_file()]
-        unused = digest not in known and _age_s([folder, *files]) > _UNKNOWN_STAYS_S
+        unused = digest not in of_runs and _age_s([folder, *files]) > _UNKNOWN_STAYS_S
         if digest in complete or unused:
             freed += sum(path.stat().st_size for path in files)
             shutil.rmtree(folder, ignore_errors=True)
@@ -47,7 +47,7 @@ def prune_journals(store: Store, journals: Path) -> PrunedJournals:
     return PrunedJournals(digests=tuple(deleted), freed_bytes=freed)
 
 
-def _known(store: Store) -> Iterator[str]:
+def _digests_of_runs(store: Store) -> Iterator[str]:
     """Digests of all jobs of all runs, and of the whole evaluations of those that may stop early."""
     offset = 0
     while page := store.runs(limit=_PAGE, offset=offset):

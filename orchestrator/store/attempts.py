@@ -11,6 +11,7 @@ from orchestrator.errors import RunError, StoreError
 from orchestrator.plan.job import BuildJob, EvalJob
 from orchestrator.store.base import StorePart
 from orchestrator.store.database import clock
+from orchestrator.store.ids import new_id
 from orchestrator.store.records import (
     Acceptance,
     AttemptRecord,
@@ -23,7 +24,6 @@ from orchestrator.store.records import (
     NotStarted,
     RunLease,
     Success,
-    new_id,
 )
 from orchestrator.store.rows import (
     AnyRow,

@@ -12,7 +12,7 @@ from evals.engine import Frozen
 from evals.results_files import FileFormat
 from evals.suite import Benchmark
 from orchestrator.display.text_safety import ForeignText
-from orchestrator.store.records import new_id
+from orchestrator.store.ids import new_id
 
 
 class ImportedResultRecord(Frozen):

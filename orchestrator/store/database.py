@@ -19,6 +19,7 @@ import sqlalchemy as sa
 import tenacity
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
+from evals.errors import first_line
 from orchestrator.errors import StoreError, StoreLost
 
 T = TypeVar("T")
@@ -133,7 +134,7 @@ class Database:
     def _sentence(self, error: SQLAlchemyError) -> str:
         """Message for an error: what, where, and the next step."""
         cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
-        text = (str(cause).strip().splitlines() or [type(cause).__name__])[0].rstrip(".")
+        text = first_line(cause).rstrip(".")
         where = f"The store {self.label}"
         if _is_full(cause) or "NUL (0x00)" in text:
             return full_disk(self.label) if _is_full(cause) else _not_text(self.label)

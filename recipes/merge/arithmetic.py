@@ -6,10 +6,10 @@ two sources. Here a piece of a tensor stays in the processor's cache until its r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from recipes.merge.kept import KeptTensors
+from recipes.merge.kept import Replacement
 
 if TYPE_CHECKING:
     import torch
@@ -124,18 +124,8 @@ def linear(original: Callable[..., Any]) -> Callable[..., Any]:
     return merge
 
 
-class Angles:
+class Angles(Replacement):
     """mergekit's `slerp`, with the cosine of the angle between the sources kept."""
-
-    def __init__(
-        self,
-        kept_tensors: KeptTensors,
-        next_vector: Callable[[], Hashable | None],
-        original: Callable[..., Any],
-    ) -> None:
-        self._kept = kept_tensors
-        self._next_vector = next_vector
-        self._original = original
 
     def __call__(
         self,
@@ -148,12 +138,12 @@ class Angles:
         """The interpolation at t."""
         import torch
 
-        vector = self._next_vector()
+        vector = self.next_vector()
         if vector is None or v0.shape[0] != 1 or v0.numel() == 0 or v0.dtype == torch.float64:
-            return self._original(t, v0, v1, dot_threshold=dot_threshold, eps=eps)
+            return self.original(t, v0, v1, dot_threshold=dot_threshold, eps=eps)
         a, b = v0.reshape(-1), v1.reshape(-1)
         key = "cosine", vector, str(v0.dtype), eps
-        (dot,) = self._kept.get_or_make(key, lambda: (_cosine(a, b, eps),))
+        (dot,) = self.kept_tensors.get_or_make(key, lambda: (_cosine(a, b, eps),))
         t = t.reshape(()).float()
         linear = dot.abs() > dot_threshold
         theta = torch.acos(torch.where(linear, 0, dot))

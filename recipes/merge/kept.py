@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
@@ -128,3 +128,13 @@ def _number(file: Path, name: str | None = None) -> int | None:
         return None
     place = 0 if name is None else words.index(name) + 1 if name in words else len(words)
     return int(words[place]) if place < len(words) and words[place].isdigit() else None
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """What stands for one of mergekit's functions and keeps what it computes."""
+
+    kept_tensors: KeptTensors
+    next_vector: Callable[[], Hashable | None]
+    """What identifies the task vector that comes next; None if nothing does."""
+    original: Callable[..., Any]

@@ -103,7 +103,7 @@ class RepeatedWork:
 
 def _settings(task: Any) -> Hashable:
     """What determines the result of a merge task beside its inputs."""
-    own = tuple(sorted((name, repr(value)) for name, value in task.parameters.items()))
+    settings = tuple(sorted((name, repr(value)) for name, value in task.parameters.items()))
     by_input = tuple(
         (model, tuple(sorted((name, repr(value)) for name, value in task.input_parameters[model].items())))
         for model in task.model_order
@@ -111,7 +111,7 @@ def _settings(task: Any) -> Hashable:
     return (
         task.method_name,
         task.base_model,
-        own,
+        settings,
         by_input,
         task.dtype,
         task.out_dtype,

@@ -11,27 +11,17 @@ The masks are mergekit's own bit for bit:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any
 
-from recipes.merge.kept import KeptTensors
+from recipes.merge.kept import Replacement
 
 if TYPE_CHECKING:
     import torch
 
 
-class Sparsifier:
+class Sparsifier(Replacement):
     """mergekit's `sparsify` with kept orders and draws."""
-
-    def __init__(
-        self,
-        kept_tensors: KeptTensors,
-        next_vector: Callable[[], Hashable | None],
-        original: Callable[..., Any],
-    ) -> None:
-        self._kept = kept_tensors
-        self._next_vector = next_vector
-        self._original = original
 
     def __call__(
         self,
@@ -45,14 +35,14 @@ class Sparsifier:
         """A task vector with most of its elements set to zero."""
         from mergekit.sparsify import rescaled_masked_tensor
 
-        vector = self._next_vector()
+        vector = self.next_vector()
         if 0 < density < 1 and 0 < tensor.numel() < 1 << 31 and tensor.is_contiguous():
             key = None if vector is None else (vector, str(tensor.dtype), tuple(tensor.shape))
             mask = self._mask(tensor, key, density, method.value, gamma, epsilon)
             if mask is not None:
                 masked = rescaled_masked_tensor(tensor.to(mask.dtype), mask, rescale_norm)
                 return masked.to(tensor.dtype)
-        return self._original(
+        return self.original(
             tensor, density=density, method=method, gamma=gamma, epsilon=epsilon, rescale_norm=rescale_norm
         )
 
@@ -100,7 +90,7 @@ class Sparsifier:
             ranks[order] = torch.arange(len(order), dtype=torch.int32)
             return (ranks.reshape(tensor.shape),)
 
-        return self._kept.get_or_make(("ranks", descending, key), make)[0]
+        return self.kept_tensors.get_or_make(("ranks", descending, key), make)[0]
 
     def _row_ranks(self, tensor: torch.Tensor, key: Hashable) -> torch.Tensor:
         """Place of each element in its row's order of magnitudes, from 0 to 1; a vector is one row."""
@@ -113,7 +103,7 @@ class Sparsifier:
             least, most = ranks.min(dim=1, keepdim=True).values, ranks.max(dim=1, keepdim=True).values
             return (((ranks - least) / (most - least)).clamp(0, 1).reshape(tensor.shape),)
 
-        return self._kept.get_or_make(("row ranks", key), make)[0]
+        return self.kept_tensors.get_or_make(("row ranks", key), make)[0]
 
     def _drawn(self, tensor: torch.Tensor, probability: torch.Tensor | float) -> torch.Tensor | None:
         """The mask that `torch.bernoulli` draws for this probability or these; None for a dtype that it draws otherwise."""
@@ -131,7 +121,7 @@ class Sparsifier:
                 numbers = (numbers.view(torch.int32) >> 16).to(torch.int16).view(torch.bfloat16)
             return numbers, torch.get_rng_state()
 
-        numbers, after = self._kept.get_or_make(
+        numbers, after = self.kept_tensors.get_or_make(
             ("draws", state_digest(before), tensor.shape, str(dtype)), draw
         )
         torch.set_rng_state(after)

@@ -45,10 +45,10 @@ def test_it_holds_these_recipes() -> None:
 @pytest.mark.parametrize("name", FIGURES)
 def test_figures_without_weights(name: str) -> None:
     entry = load_catalog(name)
-    known = facts(entry)
-    layers = entry.recipe.n_layers({source: one.n_layers for source, one in known.items()})
-    source = known[entry.recipe.sources[0].name]
-    as_path = entry.recipe.as_layer_path({name: config.n_layers for name, config in known.items()}, {})
+    configs = facts(entry)
+    layers = entry.recipe.n_layers({source: config.n_layers for source, config in configs.items()})
+    source = configs[entry.recipe.sources[0].name]
+    as_path = entry.recipe.as_layer_path({name: config.n_layers for name, config in configs.items()}, {})
     parameters = source.parameters_along(as_path[1].source_layers) if as_path else source.parameters(layers)
     assert parameters is not None
     assert (layers, round(parameters / 1e9, 3)) == FIGURES[name]
@@ -150,17 +150,17 @@ def test_builds_equal_mergekits(
 def test_builds_keep_the_kinds_of_layers(name: str, tmp_path: Path) -> None:
     """The published block of a checkpoint of that family and depth: bytes of the layers, and their types in the config."""
     entry = load_catalog(name)
-    ((source, known),) = facts(entry).items()
-    settings = dict(HYBRIDS.get(known.model_type, {}))
-    settings |= {"num_hidden_layers": known.n_layers}
-    settings |= {"layer_types": list(known.layer_types)} if known.layer_types else {}
-    folder = tiny_of_type(tmp_path / "source", known.model_type, **settings)
+    ((source, source_config),) = facts(entry).items()
+    settings = dict(HYBRIDS.get(source_config.model_type, {}))
+    settings |= {"num_hidden_layers": source_config.n_layers}
+    settings |= {"layer_types": list(source_config.layer_types)} if source_config.layer_types else {}
+    folder = tiny_of_type(tmp_path / "source", source_config.model_type, **settings)
     build(entry.recipe, {source: folder}, tmp_path / "out", options=BuildOptions(threads=1))
     config = config_of(tmp_path / "out")
     start, end = (entry.recipe.stages[0].modules[0].slices[n].inputs[0].layers for n in (1, 0))
     assert start is not None
     assert end is not None
-    path = [*range(end[1]), *range(start[0], known.n_layers)]
+    path = [*range(end[1]), *range(start[0], source_config.n_layers)]
     assert config["num_hidden_layers"] == FIGURES[name][0] == len(path)
-    if known.layer_types:
-        assert config["layer_types"] == [known.layer_types[layer] for layer in path]
+    if source_config.layer_types:
+        assert config["layer_types"] == [source_config.layer_types[layer] for layer in path]

@@ -51,10 +51,10 @@ def recipe(method: str, numbers: dict[str, Any], dtype: str) -> dict[str, Any]:
     """A merge of two or three sources with the numbers that the method reads."""
     rules = {rule.name: rule.scope.value for rule in METHODS[method].parameters}
     models = {1: ["org/one"], 2: ["org/one"]}.get(METHODS[method].max_inputs or 3, ["org/one", "org/two"])
-    own = {key: value for key, value in numbers.items() if rules.get(key) in ("input", "non_base")}
+    of_models = {key: value for key, value in numbers.items() if rules.get(key) in ("input", "non_base")}
     document: dict[str, Any] = {
         "merge_method": method,
-        "models": [{"model": model, "parameters": own} for model in models],
+        "models": [{"model": model, "parameters": of_models} for model in models],
         "parameters": {key: value for key, value in numbers.items() if rules.get(key) == "shared"},
         "dtype": dtype,
     }
@@ -123,7 +123,7 @@ def test_what_a_stage_made_is_not_taken_for_a_source(folder: Path) -> None:
         kept.cache_clear()
         assert same(after_others, live(text, folder))
         merges.append(after_others["model.layers.0.mlp.up_proj.weight"])
-    assert not any(torch.equal(one, other) for one, other in itertools.combinations(merges, 2))
+    assert not any(torch.equal(first, second) for first, second in itertools.combinations(merges, 2))
 
 
 def special(count: int, dtype: torch.dtype, seed: int) -> torch.Tensor:

@@ -67,16 +67,16 @@ class MergedValues:
         """Sums of log-probabilities of all continuations of a probe."""
         import torch
 
-        found: dict[tuple[int, ...], torch.Tensor] = {}
+        by_prefix: dict[tuple[int, ...], torch.Tensor] = {}
         for part, (prefix, rest) in zip(asked.parts, below, strict=True):
             hidden = self._above(prefix, rest)
             places = [(row, end) for row, ids in enumerate(part.rows) for end in part.ends[row]]
             picked = hidden[[row for row, _ in places], [end - 1 - part.shared for _, end in places]]
             logprobs = torch.log_softmax(self._model.lm_head(picked).float(), dim=-1)
-            found.update(
+            by_prefix.update(
                 {part.rows[row][:end]: logprob for (row, end), logprob in zip(places, logprobs, strict=True)}
             )
-        return [_result(request, found) for request in asked.requests]
+        return [_result(request, by_prefix) for request in asked.requests]
 
     def _above(self, prefix: torch.Tensor, rest: torch.Tensor) -> torch.Tensor:
         """Normed hidden states of the rows behind the shared prefix; batch x length x width."""

@@ -5,14 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from evals.engine import EngineSpec, GenerateRequest, GenerateResult, ScoreRequest, ScoreResult
+from evals.engine import (
+    EngineSpec,
+    GenerateRequest,
+    GenerateResult,
+    RequestFilter,
+    ScoreRequest,
+    ScoreResult,
+    accept_all,
+)
 from evals.journal import request_digest
 from evals.layer_visits import VisitPath
 from evals.live_paths import each_path
 from evals.probes import get_probe
 from evals.probes.choice import ChoiceItem
 from evals.scores import ChatTemplate
-from tests.support.rule_engine import RuleEngine, _number
+from tests.support.rule_engine import RuleEngine, number_of
 
 Skill = Callable[[VisitPath], float]
 """How much the right choice gains in log-probability on a path; the unmodified checkpoint is ()."""
@@ -21,7 +29,7 @@ Skill = Callable[[VisitPath], float]
 class RacingEngine(RuleEngine):
     """Scores the choices of probes by a rule: noise that depends on path and request, and the path's skill for the right choice."""
 
-    layer_path = None
+    layer_path: VisitPath | None = None
 
     def __init__(self, checkpoint: Path, spec: EngineSpec, probes: Sequence[str], skill: Skill) -> None:
         super().__init__(checkpoint, spec)
@@ -31,18 +39,20 @@ class RacingEngine(RuleEngine):
     def score_paths(
         self, requests: Sequence[ScoreRequest], paths: Sequence[VisitPath]
     ) -> Iterator[tuple[int, int, ScoreResult]]:
-        yield from each_path(self, paths, lambda: self.score(requests))  # type: ignore[arg-type]  # its paths are numbers
+        yield from each_path(self, paths, lambda: self.score(requests))
 
     def generate_paths(
         self, requests: Sequence[GenerateRequest], paths: Sequence[VisitPath]
     ) -> Iterator[tuple[int, int, GenerateResult]]:
-        raise NotImplementedError
+        yield from each_path(self, paths, lambda: self.generate(requests))
 
-    def score(self, requests, accepts=lambda index: True):  # type: ignore[no-untyped-def]  # as in the base class
+    def score(
+        self, requests: Sequence[ScoreRequest], accepts: RequestFilter = accept_all
+    ) -> Iterator[tuple[int, ScoreResult]]:
         for number, answer in super().score(requests, accepts):
             right = self._right[request_digest(requests[number])]
             gains = [self._skill(self._path) * (n == right) for n in range(len(answer.logprobs))]
-            noise = [_number((*self._path, n, *requests[number].context)) / 100 for n in range(len(gains))]
+            noise = [number_of((*self._path, n, *requests[number].context)) / 100 for n in range(len(gains))]
             yield (
                 number,
                 answer.model_copy(

@@ -16,6 +16,7 @@ from evals.engine import (
     ScoreResult,
     accept_all,
 )
+from evals.layer_visits import VisitPath
 from evals.weights import LoadedWeights
 
 
@@ -31,7 +32,7 @@ class RuleEngine:
         )
         self.weights = LoadedWeights(checkpoint)
         self.asked = 0
-        self._path: tuple[int, ...] = ()
+        self._path: VisitPath = ()
 
     def score(
         self, requests: Sequence[ScoreRequest], accepts: RequestFilter = accept_all
@@ -39,7 +40,7 @@ class RuleEngine:
         for number, request in enumerate(requests):
             if accepts(number):
                 self.asked += 1
-                values = [_number((*self._path, *request.context, *c)) for c in request.continuations]
+                values = [number_of((*self._path, *request.context, *c)) for c in request.continuations]
                 yield number, ScoreResult(logprobs=tuple(values), is_greedy=(False,) * len(values))
 
     def generate(
@@ -48,10 +49,10 @@ class RuleEngine:
         for number, request in enumerate(requests):
             if accepts(number):
                 self.asked += 1
-                text = f"The answer is {-_number((*self._path, *request.prompt)):.0f}."
+                text = f"The answer is {-number_of((*self._path, *request.prompt)):.0f}."
                 yield number, GenerateResult(text=text, n_tokens=5, finish_reason="stop")
 
-    def set_layer_path(self, layers: tuple[int, ...] | None) -> None:
+    def set_layer_path(self, layers: VisitPath | None) -> None:
         """Answers depend on the path."""
         self._path = layers or ()
 
@@ -59,5 +60,6 @@ class RuleEngine:
         """Nothing to free."""
 
 
-def _number(tokens: Sequence[int]) -> float:
+def number_of(tokens: Sequence[object]) -> float:
+    """A log-probability of 0 to -99.9 that is a function of the tokens."""
     return -(zlib.crc32(",".join(map(str, tokens)).encode()) % 1000) / 10

@@ -53,6 +53,10 @@ class Simulation:
         if self.moment in self.kills:
             raise Killed
 
+    def executor(self, settings: Settings) -> SimulatedExecutor:
+        """Engines of this history."""
+        return SimulatedExecutor(settings, self)
+
 
 class SimulatedExecutor:
     """Three engines; implements orchestrator.cluster.Executor."""

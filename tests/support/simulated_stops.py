@@ -37,6 +37,9 @@ class StoppingSimulation(Simulation):
     answers: dict[str, list[float]] = field(default_factory=dict)
     asked: dict[str, int] = field(default_factory=dict)
 
+    def executor(self, settings: Settings) -> SimulatedExecutor:
+        return StoppingExecutor(settings, self)
+
 
 class StoppingExecutor(SimulatedExecutor):
     """Engines that stop asking when the comparison is decided."""
@@ -70,8 +73,8 @@ class StoppingExecutor(SimulatedExecutor):
             looks.append(look(asked, docs.n, decide.plan.rule, n_draws=500))
             if looks[-1].decision is not Decision.OPEN:
                 break
-        own = SubsetDocuments("s", 0.0, asked.subsets[0].values[:, 1:], np.ones((asked.n, 1)))
-        score = score_look(Documents((own,), pooled=True), docs.n)
+        documents = SubsetDocuments("s", 0.0, asked.subsets[0].values[:, 1:], np.ones((asked.n, 1)))
+        score = score_look(Documents((documents,), pooled=True), docs.n)
         return LookSequence(plan=decide.plan, n_whole=docs.n, looks=tuple(looks), score=score)
 
     def _whole(self, job: EvalJob, answers: list[float]) -> EvalOutcome:

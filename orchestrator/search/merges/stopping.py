@@ -59,8 +59,8 @@ def asked_whole(plan: Plan) -> Plan:
 
 def early_of(jobs: Sequence[EvalJob], outcomes: Mapping[str, Success]) -> EarlyOutcome | None:
     """The early stop among a merge's evaluations, if there is one."""
-    found = (outcomes.get(job.digest) for job in jobs if job.decide is not None)
-    return next((outcome for outcome in found if isinstance(outcome, EarlyOutcome)), None)
+    ended = (outcomes.get(job.digest) for job in jobs if job.decide is not None)
+    return next((outcome for outcome in ended if isinstance(outcome, EarlyOutcome)), None)
 
 
 def lost(outcome: EarlyOutcome) -> tuple[float, str] | None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from evals.layer_visits import VisitPath
 from evals.probes import Finding, LevelKind, ProbeError, RankMethod
-from evals.probes.evaluate import ProbeRun
+from evals.probes.evaluate import ProbeEvaluation, ProbeRun
 from orchestrator.compare.run_comparisons import results_of_run
 from orchestrator.compare.scan_runs import scan_runs, search_ranking, stored_confirmation
 from orchestrator.errors import MergeboardError, RunError
@@ -17,7 +20,7 @@ from orchestrator.run.scheduler import RunSummary
 from orchestrator.search import ScanReport
 from orchestrator.search.files import chart_scan, write_scan
 from orchestrator.search.grid_scan import Ground, Reporting, scan_with
-from orchestrator.search.request import request_of
+from orchestrator.search.request import ScanRequest, request_of
 from orchestrator.search.tables import report_text
 from orchestrator.settings import Settings
 from orchestrator.store import Store
@@ -38,15 +41,15 @@ def at(home: Path, seen: list[RunSummary] | None = None) -> tuple[Settings, Repo
     return settings_at(home), silently, ground_here(settings_at(home), seen)
 
 
-def request(checkpoint: Path, **values: object):  # type: ignore[no-untyped-def]  # the record itself checks
-    words = {
+def request(checkpoint: Path, **values: Any) -> ScanRequest:
+    words: dict[str, Any] = {
         "probes": PROBES,
         "paths": ["layers:0,2,3"],
         "grid": "all",
         "engine": "transformers",
         "dtype": "float32",
     }
-    return request_of(**{**words, "checkpoint": str(checkpoint), "top": 3, **values})  # type: ignore[arg-type]
+    return request_of(**{**words, "checkpoint": str(checkpoint), "top": 3, **values})
 
 
 @pytest.fixture(scope="module")
@@ -159,10 +162,16 @@ def test_broken_paths_are_told_and_left_out(tmp_path: Path, monkeypatch: pytest.
     checkpoint = tiny_checkpoint(tmp_path / "tiny", layers=3)
     real = ProbeRun.measure
 
-    def measure(self: ProbeRun, paths, on_progress=None, journals=()):  # type: ignore[no-untyped-def]
-        found = real(self, paths, on_progress, journals)
+    def measure(
+        self: ProbeRun,
+        paths: Sequence[VisitPath | None],
+        on_progress: Callable[[int, int], None] | None = None,
+        journals: Sequence[Path] = (),
+    ) -> list[ProbeEvaluation | ProbeError]:
+        measured = real(self, paths, on_progress, journals)
         return [
-            ProbeError("It overflows.") if p == (0, 1, 1, 2) else m for p, m in zip(paths, found, strict=True)
+            ProbeError("It overflows.") if p == (0, 1, 1, 2) else m
+            for p, m in zip(paths, measured, strict=True)
         ]
 
     monkeypatch.setattr(ProbeRun, "measure", measure)

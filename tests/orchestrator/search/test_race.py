@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from dashboard.runs import going_on
 from evals.engine import EngineSpec, EngineTuning
 from evals.layer_visits import VisitPath
-from evals.probes import Split
+from evals.probes import Split, get_probe
 from evals.probes.race import Race, RacePlan
 from orchestrator.charts import (
     PointStatus,
@@ -31,7 +32,7 @@ from orchestrator.run.scheduler import RunSummary
 from orchestrator.search import ScanReport
 from orchestrator.search.files import chart_scan
 from orchestrator.search.grid_scan import scan_with
-from orchestrator.search.request import race_of_options
+from orchestrator.search.request import ScanRequest, race_of_options
 from orchestrator.search.tables import report_text
 from orchestrator.store import Store
 from orchestrator.store.pages import Pages
@@ -69,7 +70,7 @@ def open_racing(monkeypatch: pytest.MonkeyPatch) -> list[RacingEngine]:
     return opened
 
 
-def racing(checkpoint: Path):  # type: ignore[no-untyped-def]  # the record itself checks
+def racing(checkpoint: Path) -> ScanRequest:
     return request(checkpoint, race=RACE, top=2)
 
 
@@ -107,21 +108,15 @@ def test_who_leaves_has_no_score_and_who_stays_has_one(raced: tuple[Path, ScanRe
         outcome = outcomes[job.digest]
         assert isinstance(outcome, EvalOutcome)
         if job.layer_path is not None:
-            n = len(RACE.items(_probe(job.benchmark), 1))
+            n = len(RACE.items(get_probe(job.benchmark), 1))
             assert outcome.evaluation.n_replayed == n * (outcome.evaluation.n_requests // _n_items(job))
     assert saved is not None
     assert (saved.comparisons, saved.early) == (22, 2 * (11 - len(race.contenders)))
     assert saved.asked == race.asked < saved.whole == race.whole
 
 
-def _probe(name: str):  # type: ignore[no-untyped-def]
-    from evals.probes import get_probe
-
-    return get_probe(name)
-
-
 def _n_items(job: EvalJob) -> int:
-    return len(_probe(job.benchmark).items)
+    return len(get_probe(job.benchmark).items)
 
 
 def test_racing_again_runs_nothing_and_tells_the_same(raced: tuple[Path, ScanReport]) -> None:
@@ -142,14 +137,14 @@ def test_pages_and_command_show_the_same(raced: tuple[Path, ScanReport]) -> None
         assert race == report.race
         assert scan is not None
         ranking = search_ranking(pages, report.run_id, scan.rank, race)
-        found = stored_confirmation(pages, scan, home)
+        stored = stored_confirmation(pages, scan, home)
     assert ranking is not None
     assert [p.layers for p in ranking.paths] == [p.layers for p in report.ranking.paths]
     assert ranking.weights == report.ranking.weights
-    assert found is not None
+    assert stored is not None
     assert report.confirmation is not None
-    assert found.n_tried == report.confirmation.n_tried == 11
-    assert [p.finding for p in found.paths] == [p.finding for p in report.confirmation.paths]
+    assert stored.n_tried == report.confirmation.n_tried == 11
+    assert [p.finding for p in stored.paths] == [p.finding for p in report.confirmation.paths]
 
 
 def test_pictures_and_text_say_who_left(raced: tuple[Path, ScanReport], tmp_path: Path) -> None:
@@ -233,25 +228,26 @@ def test_the_whole_scan_after_a_race_asks_the_rest(
     folder, report = raced
     shutil.copytree(folder / "home", tmp_path / "home")
     whole = report.request.model_copy(update={"race": None, "top": 0})
-    found = scan_with(whole, *at(tmp_path / "home"))
-    assert len(found.table) == 12
+    scanned = scan_with(whole, *at(tmp_path / "home"))
+    assert len(scanned.table) == 12
     race = race_in(report)
     assert sum(engine.asked for engine in engines) == race.whole - race.asked
 
 
 def test_options() -> None:
-    def options(**values: object) -> RacePlan | None:
-        given = {"race": True, "keep": None, "error_rate": None, "top": 10, "rank": "balanced_z", **values}
-        return race_of_options(**given)  # type: ignore[arg-type]  # the record itself checks
+    def options(
+        *, race: bool = True, keep: int | None = None, error_rate: float | None = None, top: int = 10
+    ) -> RacePlan | None:
+        return race_of_options(race, keep, error_rate, top=top, rank="balanced_z")
 
     assert options(race=False) is None
     assert options() == RacePlan(keep=10)
     assert options(keep=20, error_rate=0.1) == RacePlan(keep=20, error_rate=0.1)
     assert options(top=0) == RacePlan(keep=1)
     for wrong, words in (
-        ({"race": False, "keep": 3}, "--keep is about a race"),
-        ({"keep": 3}, "10 paths are confirmed"),
-        ({"error_rate": 0.9}, "--error-rate"),
+        (partial(options, race=False, keep=3), "--keep is about a race"),
+        (partial(options, keep=3), "10 paths are confirmed"),
+        (partial(options, error_rate=0.9), "--error-rate"),
     ):
         with pytest.raises(SweepError, match=words):
-            options(**wrong)
+            wrong()

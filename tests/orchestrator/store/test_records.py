@@ -17,8 +17,8 @@ from evals.stats.sequence import LookPlan
 from evals.stats.stopping import Rule
 from orchestrator.plan.job import BuildJob, Decide, LiveMerge
 from orchestrator.store.column_types import LayerPathText
+from orchestrator.store.ids import new_id
 from orchestrator.store.owners import new_owner, owner_is_gone
-from orchestrator.store.records import new_id
 from recipes.layer_path import LayerPath
 from tests.support.store_data import eval_job
 

@@ -89,8 +89,7 @@ def ground_of(settings: Settings, simulation: Simulation) -> Ground:
             scheduler = Scheduler(
                 store, plan, run_id=run_id, settings=settings, reporter=reporter, additions=additions
             )
-            executor = SimulatedExecutor(settings, simulation)
-            return scheduler.nothing_to_do() or scheduler.run(executor)
+            return scheduler.nothing_to_do() or scheduler.run(simulation.executor(settings))
 
     return Ground(lambda file: make_plan(file, settings), run, run, this_machine())
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import random
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,24 +9,15 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import SweepError
-from orchestrator.plan.capacity import this_machine
-from orchestrator.plan.plan import Plan, make_plan
-from orchestrator.run.run import GrowingRun, register
-from orchestrator.run.scheduler import Reporter, RunSummary, Scheduler
-from orchestrator.search.grid_scan import Ground
 from orchestrator.search.merges.course import best_first
-from orchestrator.search.merges.run import run_merge_search
 from orchestrator.search.merges.search_file import SearchFile
 from orchestrator.search.merges.tables import merge_search_text
-from orchestrator.settings import Settings
 from orchestrator.store import Store
 from orchestrator.store.merge_report import SearchView
 from orchestrator.store.trial_records import TrialState
-from tests.orchestrator.search.merges.test_merge_run import file_in, folder, table_of
+from tests.orchestrator.search.merges.test_merge_run import file_in, folder, searched, table_of
 from tests.orchestrator.search.test_grid_scan import settings_at
-from tests.support.in_process import silently
-from tests.support.simulated_merges import Killed
-from tests.support.simulated_stops import StoppingExecutor, StoppingSimulation
+from tests.support.simulated_stops import StoppingSimulation
 
 __all__ = ["folder"]
 
@@ -43,26 +33,6 @@ def spread(weights: Mapping[str, float]) -> float:
     """Best at equal shares of the specialists, far worse elsewhere."""
     first, second = weights.get("first", 0.0), weights.get("second", 0.0)
     return max(0.05, 0.95 - 2.5 * ((first - 0.5) ** 2 + (second - 0.4) ** 2) ** 0.5)
-
-
-def searched(file: SearchFile, home: Path, simulation: StoppingSimulation) -> SearchView:
-    settings = settings_at(home)
-    while True:
-        with contextlib.suppress(Killed):
-            return run_merge_search(file, settings, silently, ground_of(settings, simulation))
-
-
-def ground_of(settings: Settings, simulation: StoppingSimulation) -> Ground:
-    def run(plan: Plan, reporter: Reporter, grows: GrowingRun | None = None) -> RunSummary:
-        with Store.open(settings.database_url) as store:
-            run_id = register(store, plan, run_id=grows.run_id if grows else None)
-            additions = grows.begin(store) if grows else None
-            scheduler = Scheduler(
-                store, plan, run_id=run_id, settings=settings, reporter=reporter, additions=additions
-            )
-            return scheduler.nothing_to_do() or scheduler.run(StoppingExecutor(settings, simulation))
-
-    return Ground(lambda file: make_plan(file, settings), run, run, this_machine())
 
 
 @pytest.fixture(scope="module")
