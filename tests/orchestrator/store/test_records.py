@@ -39,9 +39,9 @@ def test_ids_sort_by_time_and_do_not_collide() -> None:
 def test_ids_of_a_clock_that_stands_or_goes_back_increase(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also if the random part is the same again."""
     last = new_id()
-    monkeypatch.setattr("orchestrator.store.records.secrets.randbits", lambda bits: 0)
+    monkeypatch.setattr("orchestrator.store.ids.secrets.randbits", lambda bits: 0)
     for now in (1e9, 1e9, 0.5e9):
-        monkeypatch.setattr("orchestrator.store.records.time.time", lambda now=now: now)
+        monkeypatch.setattr("orchestrator.store.ids.time.time", lambda now=now: now)
         following = new_id()
         assert following > last
         last = following
