@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from evals.checkpoint_config import read_config
 from evals.errors import EngineError
+from evals.made_ahead import made_ahead
 from evals.quantization import stored_method
 from evals.weight_headers import stored_tensors
 
@@ -66,9 +67,9 @@ def replaceable_tensors(checkpoint: Path) -> dict[str, tuple[int, ...]]:
 
 
 def complete(tensors: NamedTensors, expected: Shapes, checkpoint: Path) -> NamedTensors:
-    """The tensors, each checked; EngineError for a name or shape that the checkpoint does not have, and for missing names."""
-    with closing(tensors):
-        yield from _checked(tensors, expected, checkpoint)
+    """The tensors, made ahead and checked; EngineError for a name or shape that the checkpoint does not have, and for missing names."""
+    with closing(made_ahead(tensors)) as ahead:
+        yield from _checked(ahead, expected, checkpoint)
 
 
 def _checked(tensors: NamedTensors, expected: Shapes, checkpoint: Path) -> NamedTensors:
