@@ -86,8 +86,9 @@ def failure_lines(progress: RunProgress, told: int) -> list[str]:
 
 def headline(progress: RunProgress) -> str:
     """How far a run is, as one sentence: `3/8 jobs after 2 min 5 s, about 4 min left, 1 failed`."""
-    done, total = progress.counts[NodeState.DONE], sum(progress.counts.values())
-    parts = [f"{done}/{total} jobs after {duration(progress.elapsed_s)}"]
+    done, total = done_and_total(progress)
+    of = f"{done} of about {total}" if progress.later else f"{done}/{total}"
+    parts = [f"{of} jobs after {duration(progress.elapsed_s)}"]
     left = about(progress.remaining_s) if done < total else None
     if left is not None:
         parts.append(f"{left} left")
@@ -98,9 +99,14 @@ def headline(progress: RunProgress) -> str:
     return ", ".join(parts)
 
 
+def done_and_total(progress: RunProgress) -> tuple[int, int]:
+    """Numbers of jobs, those that a search is expected to add included."""
+    return progress.counts[NodeState.DONE], sum(progress.counts.values()) + progress.later
+
+
 def run_view(progress: RunProgress) -> RenderableType:
     """A run in a terminal: the headline, a bar, and a line for each job that runs."""
-    done, total = progress.counts[NodeState.DONE], sum(progress.counts.values())
+    done, total = done_and_total(progress)
     rows = Table.grid(padding=(0, 1))
     rows.add_column()
     rows.add_column(overflow="fold")

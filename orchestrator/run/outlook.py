@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from orchestrator.plan.durations import ENGINE_START_S, Durations, Workload
@@ -57,6 +58,8 @@ class RunOutlook:
         self._jobs: dict[str, BuildJob | EvalJob] = {}
         self._clock = clock
         self._workloads: dict[str, Workload] = {}
+        self.later: Mapping[str, int] = {}
+        """Expected number of evaluations that are still to be added, by engine key; they are taken to be like those that there are."""
         self.add(jobs)
         self._batches: dict[str, _Batch] = {}
         self._opened: set[str] = set()
@@ -66,8 +69,9 @@ class RunOutlook:
         self._coming_s = 0.0
         self._look_again_s = clock()
 
-    def add(self, jobs: Mapping[str, BuildJob | EvalJob]) -> None:
-        """Take further jobs of the run."""
+    def add(self, jobs: Mapping[str, BuildJob | EvalJob], later: Mapping[str, int] | None = None) -> None:
+        """Take further jobs of the run; `later` says how many evaluations are still to be added, by engine key."""
+        self.later = later or {}
         self._jobs |= jobs
         self._workloads |= {digest: self._durations.workload(job) for digest, job in jobs.items()}
 
@@ -104,6 +108,7 @@ class RunOutlook:
         if now >= self._look_again_s:
             waiting = list(pending)
             self._waiting = Counter(map(self._workloads.__getitem__, waiting))
+            self._waiting.update(self._expected())
             self._coming_s = self._starts_s(waiting)
             self._look_again_s = now + len(self._jobs) * _LOOK_AGAIN_S
         active = [self._active(batch, now) for batch in self._batches.values()]
@@ -116,6 +121,16 @@ class RunOutlook:
         )
         quarters = tuple(int(4 * (p.share_done or 0.0)) for p in running)
         return self._steady.update(now, estimate_s, (n_ended, sum(quarters)))
+
+    def _expected(self) -> Iterator[Workload]:
+        """Workloads of the evaluations that will be added."""
+        for key, count in self.later.items():
+            like = [
+                self._workloads[digest]
+                for digest, job in self._jobs.items()
+                if isinstance(job, EvalJob) and job.engine_key == key
+            ]
+            yield from itertools.islice(itertools.cycle(like), count)
 
     def _active(self, batch: _Batch, now: float) -> ActiveBatch:
         first = batch.jobs[0]

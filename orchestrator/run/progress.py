@@ -51,6 +51,7 @@ class RunProgress(Frozen):
     """Progress of a run."""
 
     counts: dict[NodeState, int] = Field(description="Jobs by state.")
+    later: int = Field(default=0, description="Expected number of evaluations that a search has yet to add.")
     running: tuple[JobProgress, ...] = Field(description="Running jobs and batches.")
     elapsed_s: float = Field(description="Seconds since this process became the driver.")
     ran: int = Field(description="Jobs that this process finished.")

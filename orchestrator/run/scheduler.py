@@ -168,7 +168,7 @@ class Scheduler:
             new = {digest: job for digest, job in plan.jobs.items() if digest not in self._jobs}
             self._jobs |= {digest: RunJob(job, labels[digest]) for digest, job in new.items()}
             executor.expect(plan.needs, self._additions.later)
-            self._outlook.add(new)
+            self._outlook.add(new, self._additions.later)
             done = self._open(new)
             self._cached += len(done)
             # What another process evaluated of this run is done, and unknown here.
@@ -409,6 +409,7 @@ class Scheduler:
         counts = {state: self._frontier.count(state) for state in NodeState}
         progress = RunProgress(
             counts=counts,
+            later=sum(self._outlook.later.values()),
             running=running,
             elapsed_s=time.monotonic() - self._started,
             ran=self._ran,

@@ -11,8 +11,9 @@ import pytest
 from orchestrator.cli.progress import TerminalReporter, headline, job_text
 from orchestrator.cli.status_view import show_run, watch_run
 from orchestrator.display.text_safety import Terminal
+from orchestrator.plan.durations import Durations
 from orchestrator.run.job_state import NodeState
-from orchestrator.run.outlook import StoredOutlook
+from orchestrator.run.outlook import RunOutlook, StoredOutlook
 from orchestrator.run.progress import FailedAttempt, JobProgress, RunProgress
 from orchestrator.settings import Settings
 from orchestrator.store import Store
@@ -80,6 +81,21 @@ def test_the_live_view_is_redrawn_in_place_and_taken_away_at_the_end() -> None:
     assert once.count("\n") < twice.count("\n") <= 3 * once.count("\n")
     many = moment(running=(SCORES,) * 40)
     assert "and 24 more" in shown(many, terminal=True)
+
+
+def test_what_a_search_will_add_counts() -> None:
+    """The work to come is shown as an estimate, in number and in time."""
+    text = "2 of about 49 jobs after 2 min 5 s"
+    assert headline(moment(later=40)).startswith(text)
+    assert text in shown(moment(later=40), terminal=True)
+    job = eval_job()
+    durations = Durations({}, on_gpu=False)
+    durations.learn(durations.workload(job), 30.0)
+    outlook = RunOutlook(durations, {job.digest: job}, clock=lambda: 0.0)
+    outlook.add({}, {job.engine_key: 9, "another engine": 5})
+    left = outlook.left_s([job.digest], [], 0)
+    assert left is not None
+    assert left >= 300
 
 
 def test_lines_come_when_a_job_ends_and_else_seldom() -> None:
