@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from recipes.errors import BuildError
 from recipes.merge.mergekit_worker import OUT_CONFIG, MergeRequest, ordered_configuration, with_layer_settings
 from recipes.merge.repeated_work import RepeatedWork
+from recipes.merge.reproducible import reproducible_sums
 from recipes.merge.source_pool import TensorLoader
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def _planned(request: MergeRequest, loaders: Mapping[str, TensorLoader], *, rand
     work = RepeatedWork(lambda load: _identity(load, loaders), random=random)
     original, tasks.TensorWriter = tasks.TensorWriter, lambda *_arguments, **_options: writer
     try:
-        with work.installed():
+        with reproducible_sums(), work.installed():
             for _ in _steps(schedule, work):
                 yield from writer.take()
     finally:

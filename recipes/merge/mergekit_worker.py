@@ -16,6 +16,7 @@ from typing import Any, TextIO
 
 from pydantic import Field
 
+from recipes.merge.reproducible import reproducible_sums
 from recipes.tensor_file import Frozen
 
 Emit = Callable[[dict[str, Any]], None]
@@ -90,7 +91,8 @@ def _merge(request: MergeRequest, emit: Emit) -> None:
     setattr(merge, OUT_CONFIG, with_layer_settings(make_config, request.layer_settings))
     LoaderCache.loaders.clear()
     try:
-        merge.run_merge(ordered_configuration(request.document), request.out, options)
+        with reproducible_sums():
+            merge.run_merge(ordered_configuration(request.document), request.out, options)
     finally:
         LoaderCache.loaders.clear()
         setattr(merge, OUT_CONFIG, make_config)

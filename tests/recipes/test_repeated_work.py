@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -81,9 +82,19 @@ def built(document: dict[str, Any], folder: Path, out: Path) -> dict[str, torch.
 
     text = json.dumps(document).replace("org/", f"{folder}/org/")
     options = MergeOptions(random_seed=SEED, write_model_card=False, quiet=True, copy_tokenizer=False)
-    run_merge(ordered_configuration(json.loads(text)), str(out), options)
+    with threads(1):
+        run_merge(ordered_configuration(json.loads(text)), str(out), options)
     tensors: dict[str, torch.Tensor] = load_file(out / "model.safetensors")
     return tensors
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Run a block with so many threads of torch."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    yield
+    torch.set_num_threads(before)
 
 
 def same(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> bool:
@@ -227,3 +238,16 @@ def test_a_container_has_the_memory_that_it_is_given() -> None:
         assert _memory()[1] == (1 << 30) * 1024
     total, available = _memory()
     assert 0 < available <= total
+
+
+@pytest.mark.parametrize("method", ["dare_ties", "breadcrumbs", "nuslerp", "model_stock", "karcher"])
+def test_the_number_of_threads_changes_no_bit(method: str, tmp_path: Path) -> None:
+    """Sums over so many elements are shared by threads; norms of rescaled vectors, cosines and angles are such sums."""
+    for seed, source in enumerate(SOURCES):
+        tiny_checkpoint(tmp_path / source, layers=1, hidden=256, seed=seed, dtype="float32", vocabulary=64)
+    text = json.dumps(recipe(method, NUMBERS[1], "float32"))
+    merges = []
+    for count in (1, 2, 3):
+        with threads(count):
+            merges.append(live(text, tmp_path, keep_bytes=0))
+    assert all(same(merges[0], other) for other in merges[1:])
