@@ -85,17 +85,18 @@ class RepeatedWork:
 
         state = torch.get_rng_state() if self._random else None
         key = "result", inputs, _settings(task), None if state is None else state_digest(state)
-        earlier = self._kept.get(key)
-        if earlier:
-            if self._random:
-                torch.set_rng_state(earlier[1])
-            return earlier[0]
-        result = task.execute(**arguments)
-        if earlier is None:
-            self._kept.keep(key, ())  # results of searched numbers do not come again
-        elif result is not None:
-            self._kept.keep(key, (result, torch.get_rng_state()) if self._random else (result,))
-        return result
+
+        def make() -> tuple[torch.Tensor, ...]:
+            result = task.execute(**arguments)
+            # An optional tensor that no input has gives none.
+            return () if result is None else (result, torch.get_rng_state())
+
+        tensors = self._kept.get_or_make_repeated(key, make)
+        if not tensors:
+            return None
+        if self._random:
+            torch.set_rng_state(tensors[1])
+        return tensors[0]
 
     def _next_vector(self) -> Hashable | None:
         return self._vectors.pop() if self._vectors else None

@@ -32,10 +32,33 @@ class Sparsifier(Replacement):
         epsilon: float = 0,
         rescale_norm: Any = None,
     ) -> Any:
-        """A task vector with most of its elements set to zero."""
-        from mergekit.sparsify import rescaled_masked_tensor
+        """A task vector with most of its elements set to zero; kept while density and random numbers stay."""
+        import torch
 
         vector = self.next_vector()
+        settings = density, method, gamma, epsilon, rescale_norm
+        if vector is None:
+            return self._sparsified(None, tensor, *settings)
+        state = torch.get_rng_state()
+        key = "sparsified", vector, str(tensor.dtype), settings, state_digest(state)
+        sparsified, after = self.kept_tensors.get_or_make_repeated(
+            key, lambda: (self._sparsified(vector, tensor, *settings), torch.get_rng_state())
+        )
+        torch.set_rng_state(after)
+        return sparsified
+
+    def _sparsified(
+        self,
+        vector: Hashable | None,
+        tensor: torch.Tensor,
+        density: float,
+        method: Any,
+        gamma: float,
+        epsilon: float,
+        rescale_norm: Any,
+    ) -> torch.Tensor:
+        from mergekit.sparsify import rescaled_masked_tensor
+
         if 0 < density < 1 and 0 < tensor.numel() < 1 << 31 and tensor.is_contiguous():
             key = None if vector is None else (vector, str(tensor.dtype), tuple(tensor.shape))
             mask = self._mask(tensor, key, density, method.value, gamma, epsilon)

@@ -122,6 +122,17 @@ def test_numbers_that_change_back_and_forth(method: str, folder: Path, tmp_path:
         assert kept().size <= 100_000
 
 
+@pytest.mark.parametrize("method", ["ties", "dare_ties", "della_linear"])
+def test_only_the_weight_changes(method: str, folder: Path, tmp_path: Path) -> None:
+    """Sparsified vectors are kept from the second merge on; the weight of the third and fourth is new."""
+    sizes = []
+    for number, weight in enumerate((0.2, 0.4, 0.9, -0.3)):
+        document = recipe(method, {"weight": weight, "density": 0.4}, "bfloat16")
+        assert same(live(json.dumps(document), folder), built(document, folder, tmp_path / str(number)))
+        sizes.append(kept().size)
+    assert sizes[0] < sizes[1] == sizes[2] == sizes[3]
+
+
 def test_what_a_stage_made_is_not_taken_for_a_source(folder: Path) -> None:
     """Results of earlier stages are in memory; nothing identifies them, and the numbers of the first stage change."""
     merges = []
