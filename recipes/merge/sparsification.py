@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     import torch
 
 
+_DRAWN = ("random", "della_magprune")
+"""Methods of sparsification that draw random numbers."""
+
+
 class Sparsifier(Replacement):
     """mergekit's `sparsify` with kept orders and draws."""
 
@@ -39,12 +43,13 @@ class Sparsifier(Replacement):
         settings = density, method, gamma, epsilon, rescale_norm
         if vector is None:
             return self._sparsified(None, tensor, *settings)
-        state = torch.get_rng_state()
-        key = "sparsified", vector, str(tensor.dtype), settings, state_digest(state)
+        before = state_digest(torch.get_rng_state()) if method.value in _DRAWN else None
+        key = "sparsified", vector, str(tensor.dtype), settings, before
         sparsified, after = self.kept_tensors.get_or_make_repeated(
             key, lambda: (self._sparsified(vector, tensor, *settings), torch.get_rng_state())
         )
-        torch.set_rng_state(after)
+        if before is not None:
+            torch.set_rng_state(after)
         return sparsified
 
     def _sparsified(
