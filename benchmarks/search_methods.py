@@ -29,8 +29,9 @@ from orchestrator.search.merges.course import Course, best_first, best_so_far, g
 from orchestrator.search.merges.files import write_merge_search
 from orchestrator.search.merges.importance import importance_of
 from orchestrator.search.merges.run import begun_report
-from orchestrator.search.merges.sampler import trial_seed
-from orchestrator.search.merges.search_file import SearchFile, parse_search
+from orchestrator.search.merges.sampler import PastTrial, Proposer, trial_seed
+from orchestrator.search.merges.search_file import SamplerKind, SearchFile, parse_search
+from orchestrator.search.merges.space import Values
 from orchestrator.store.merge_report import MergeReport, ReferenceResult, SearchView
 from orchestrator.store.trial_records import Arm, TrialRecord, TrialState
 from recipes.demo import BASE, ensure_demo_checkpoint
@@ -192,16 +193,19 @@ def run_trials(file: SearchFile, measured: MeasuredMerges) -> Trials:
         )
 
 
-def rivals_at_equal_seconds(
-    seed: int, count: int, measured: MeasuredMerges, setting: Setting
-) -> dict[Arm, float]:
-    """The best values of random search and of a grid with `count` evaluations; random search goes on from where the rival of the search ended."""
-    file = setting.search_file(trial_seed(seed, -1), count, "random", rivals=())
-    drawn = best_values(file, run_trials(file, measured).records, [Arm.SEARCH])[Arm.SEARCH]
-    points = [tuple(round(float(v), 4) for v in point.values()) for point in grid(file.space, count, seed)]
+def rivals_at_equal_seconds(file: SearchFile, count: int, measured: MeasuredMerges) -> dict[Arm, float]:
+    """The best values of random search and of a grid with `count` evaluations; random search draws on where the search's rival ended."""
+    proposer = Proposer(file.space, SamplerKind.RANDOM, trial_seed(file.search.seed, -1))
+    drawn: list[PastTrial] = []
+    for number in range(count):
+        drawn.append(PastTrial(parameters=proposer.propose(drawn, range(number + 1)), values=None))
+    points = {
+        Arm.RANDOM: [past.parameters for past in drawn],
+        Arm.GRID: grid(file.space, count, file.search.seed),
+    }
     return {
-        Arm.RANDOM: drawn,
-        Arm.GRID: max(file.search.together(measured.values(point)) for point in points),
+        arm: max(file.search.together(measured.values(_weights(point))) for point in of_arm)
+        for arm, of_arm in points.items()
     }
 
 
@@ -222,7 +226,11 @@ def overtaken(file: SearchFile, trials: Sequence[TrialRecord], rival: Arm) -> in
 
 def weights_of(trial: TrialRecord) -> tuple[float, ...]:
     """The weights of a trial's task vectors."""
-    return tuple(round(float(value), 4) for value in trial.parameters.values())
+    return _weights(trial.parameters)
+
+
+def _weights(parameters: Values) -> tuple[float, ...]:
+    return tuple(round(float(value), 4) for value in parameters.values())
 
 
 def confirmed(
@@ -380,8 +388,7 @@ def main() -> None:
         f"an evaluation takes {searched.median_s:.1f} s in the median, the proposals of a search {proposing:.1f} s"
     )
     rivals = [
-        rivals_at_equal_seconds(seed, count, searched, setting)
-        for seed, count in zip(range(options.seeds), counts, strict=True)
+        rivals_at_equal_seconds(file, count, searched) for file, count in zip(files, counts, strict=True)
     ]
     print("\n".join(lines_at_equal_seconds(results, rivals, counts)))
     print(f"the report of the last seed: {results[-1].report.conclusion}")
