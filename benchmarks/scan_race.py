@@ -3,7 +3,7 @@
     python -m benchmarks.scan_race CHECKPOINT [-- options of `mergeboard scan`]
 
 `mergeboard scan` and `mergeboard scan --race` one after another, each in a process and with a home of its own: seconds from start to end,
-with the engines' starts, search and confirmation, core seconds, and questions. The planted circuit in 20 seeds is
+with the engines' starts, search and confirmation, and questions. The planted circuit in 20 seeds is
 `pytest -m slow -s tests/orchestrator/search/test_planted.py`.
 """
 
@@ -40,19 +40,15 @@ def race_scan(checkpoint: str, options: list[str]) -> None:
             command = [sys.executable, "-c", "from orchestrator.cli import main; main()", "scan", checkpoint]
             environment = os.environ | {"MERGEBOARD_HOME": home}
             environment.pop("MERGEBOARD_DATABASE_URL", None)
-            begun, cores = time.monotonic(), os.times()
+            begun = time.monotonic()
             done = subprocess.run(
                 [*command, *options, *more, "--json", "--quiet"],
                 env=environment, check=True, stdout=subprocess.PIPE, text=True,
             )  # fmt: skip
-            seconds, after = time.monotonic() - begun, os.times()
+            seconds = time.monotonic() - begun
             report = json.loads(done.stdout)
             results[side] = {
                 "seconds": round(seconds, 1),
-                "core_seconds": round(
-                    after.children_user + after.children_system - cores.children_user - cores.children_system,
-                    1,
-                ),
                 "best": [path["layers"] for path in report["ranking"]["paths"][:TOP]],
                 "conclusion": report["conclusion"],
                 "race": race_facts(report),

@@ -42,7 +42,7 @@ def planned(base: Path, *paths: list[int], materialize: bool) -> Plan:
 @pytest.fixture
 def unlisted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A checkpoint with layers of two kinds, of a family that no test compares live."""
-    monkeypatch.setattr("evals.live_paths._IN_TRANSFORMERS", frozenset())
+    monkeypatch.setattr("evals.live_paths._FURTHER_FAMILIES", frozenset())
     return family_checkpoint(tmp_path / "base", "gemma2")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.search_methods import REFERENCES, SKILLS, MeasuredMerges, confirmed, run_trials, search_file
+from benchmarks.search_methods import TWO_SKILLS, MeasuredMerges, confirmed, run_trials
 from evals.engine import EngineKind, EngineSpec, ScoreRequest
 from evals.engines import installed_version, open_engine
 from evals.probes import Scoring, Split, get_probe
@@ -33,7 +33,7 @@ from tests.support.specialists import (
 def sources() -> list[Path]:
     """The base and the specialists."""
     base = ensure_demo_checkpoint(cache_folder() / "home", BASE)
-    return [base, *(ensure_specialist(skill, cache_folder()) for skill in SKILLS)]
+    return [base, *(ensure_specialist(skill, cache_folder()) for skill in TWO_SKILLS.skills)]
 
 
 @pytest.mark.parametrize("name", PROBES)
@@ -50,8 +50,10 @@ def test_each_specialist_is_better_than_the_base_and_the_other_at_its_own_skill(
     sources: list[Path], tmp_path: Path
 ) -> None:
     measured = MeasuredMerges(tmp_path, Split.CONFIRMATION, sources)
-    base, first, second = (measured.values(REFERENCES[name]) for name in ("base", *SKILLS))
-    print(f"\nbase {base}, {SKILLS[0]} {first}, {SKILLS[1]} {second}")
+    base, first, second = (
+        measured.values(TWO_SKILLS.references[name]) for name in ("base", *TWO_SKILLS.skills)
+    )
+    print(f"\nbase {base}, {TWO_SKILLS.skills[0]} {first}, {TWO_SKILLS.skills[1]} {second}")
     assert first[0] > base[0] + 0.05
     assert second[1] > base[1] + 0.05
     assert first[0] > second[0] + 0.05
@@ -62,7 +64,7 @@ def test_each_specialist_is_better_than_the_base_and_the_other_at_its_own_skill(
 def test_values_are_those_of_a_live_merge_in_an_engine(sources: list[Path], tmp_path: Path) -> None:
     from transformers import AutoTokenizer
 
-    weights, file = (0.7, 1.1), search_file(0, 2, "gp")
+    weights, file = (0.7, 1.1), TWO_SKILLS.search_file(0, 2, "gp")
     answers = MeasuredMerges(tmp_path, Split.SEARCH, sources).of(weights)
     recipe = file.recipe(dict(zip(file.space.names, weights, strict=True)))
     tokenizer = AutoTokenizer.from_pretrained(str(sources[0]))
@@ -71,9 +73,9 @@ def test_values_are_those_of_a_live_merge_in_an_engine(sources: list[Path], tmp_
     )
     engine = open_engine(spec, sources[0])
     try:
-        named = tuple(zip(("base", *SKILLS), sources, strict=True))
+        named = tuple(zip(("base", *TWO_SKILLS.skills), sources, strict=True))
         engine.load_weights(MergedWeights(recipe=recipe.canonical_text, digest="0" * 16, sources=named))
-        for answer, skill in zip(answers, SKILLS, strict=True):
+        for answer, skill in zip(answers, TWO_SKILLS.skills, strict=True):
             probe = get_probe(f"{PROBES[skill]}-{Split.SEARCH}")
             requests = [r for r in probe.requests(tokenizer, ChatTemplate.OFF) if isinstance(r, ScoreRequest)]
             live = probe.score(
@@ -92,8 +94,8 @@ def test_a_search_is_better_than_random_and_a_grid_in_most_seeds(sources: list[P
     searched, asked = (MeasuredMerges(sources[1].parent, split, sources) for split in Split)
     better = dict.fromkeys((Arm.RANDOM, Arm.GRID), 0)
     for seed in range(3):
-        file = search_file(seed, 25, "gp")
-        result = confirmed(file, run_trials(file, searched), searched, asked)
+        file = TWO_SKILLS.search_file(seed, 25, "gp")
+        result = confirmed(file, run_trials(file, searched).records, searched, asked)
         for arm in better:
             better[arm] += result.best[Arm.SEARCH] >= result.best[arm]
         if result.confirmed[Arm.SEARCH] < result.better_parent:
