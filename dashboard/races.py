@@ -1,4 +1,4 @@
-"""Reads the race of a scan for the layer map."""
+"""Reads the race of a scan for the layer map, and that of a sweep's candidates."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from dashboard import data
 from dashboard.repeat import base_of
 from evals.layer_visits import VisitPath
 from evals.probes import RankMethod
+from evals.stats.candidate_race import CandidateRace
 from orchestrator.charts import RacePicture, race_picture
+from orchestrator.compare.candidate_races import candidate_race_of, race_rule_of
 from orchestrator.compare.races import race_of_run, race_plan_of
 from orchestrator.compare.scan_runs import search_ranking
 from orchestrator.display.text_safety import line
@@ -21,6 +23,18 @@ def race_shown(pages: Pages, run_id: str) -> RacePicture | None:
         return None
     ended = data.live(pages.run, run_id).state in ENDED
     return (data.fixed if ended else data.slow)(_race_picture, pages, run_id)
+
+
+def candidate_race_shown(pages: Pages, run_id: str) -> CandidateRace | None:
+    """The race of a run's candidates as far as it is; None for any other run."""
+    if race_rule_of(data.fixed(pages.run, run_id)) is None:
+        return None
+    ended = data.live(pages.run, run_id).state in ENDED
+    return (data.fixed if ended else data.slow)(_candidate_race, pages, run_id)
+
+
+def _candidate_race(pages: Pages, run_id: str) -> CandidateRace | None:
+    return candidate_race_of(pages, pages.run(run_id))
 
 
 def _race_picture(pages: Pages, run_id: str) -> RacePicture | None:

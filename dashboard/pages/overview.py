@@ -10,6 +10,7 @@ import streamlit as st
 from dashboard import address, data, widgets
 from dashboard.address import View
 from dashboard.pages import live_run
+from dashboard.pages.candidate_race import show_race
 from dashboard.pages.imported import imported_runs
 from dashboard.pages.merge_search import show_merge_verdict
 from dashboard.report_button import report_button
@@ -120,6 +121,7 @@ def _result(pages: Pages, run: RunRecord, progress: JobCounts) -> None:
     else:
         links = []
         _verdict(pages, run, columns)
+        show_race(pages, run)
     benchmarks = any(column.suite != PROBE_SUITE for column in columns)
     if benchmarks:
         links.insert(0, (View.LEADERBOARD, "All recipes and scores"))

@@ -28,6 +28,7 @@ from evals.suite import Suite, suite_names
 from evals.suite_file import SuiteRequest
 from orchestrator.errors import SweepError
 from orchestrator.plan.benchmarks import MissingBenchmark, PlannedBenchmark, measures_of, resolve_suites
+from orchestrator.plan.candidate_race import check_race
 from orchestrator.plan.candidates import (
     BASE_NAME,
     Candidate,
@@ -179,7 +180,9 @@ def make_plan(
         tensor_parallel = sizes.tensor_parallel(specs, cluster)
     evals = list(_evals(sweep, engines, candidates, facts, measures, tensor_parallel, live=built is None))
     check_first(file, (planned.job.benchmark for planned in evals))
+    race_notes: tuple[str, ...] = ()
     if not whole:
+        race_notes = check_race(file, evals, base.name)
         evals = with_early_stops(evals, base.name, sweep)
     served = [(planned.candidate, planned.job) for planned in evals]
     needs = sizes.needs(served)
@@ -196,6 +199,7 @@ def make_plan(
             *path_notes(built, has_paths=any(c.layer_path is not None for c in candidates)),
             *shared.notes(),
             *_merge_notes(candidates),
+            *race_notes,
             *_size_notes(sweep, candidates, needs, evals, cluster),
         ),
         tensor_parallel=tensor_parallel,
@@ -249,7 +253,7 @@ def _evals(
 
 def with_early_stops(evals: Sequence[PlannedEval], base: str, sweep: Sweep) -> list[PlannedEval]:
     """The evaluations, those of candidates marked with when they may stop early if the sweep says so; `base` is the base's name."""
-    if sweep.decide is None:
+    if sweep.decide is None or sweep.decide.race is not None:
         return list(evals)
     jobs = decided([(planned.candidate == base, planned.job.whole) for planned in evals], sweep.decide)
     return [p.model_copy(update={"job": job}) for p, job in zip(evals, jobs, strict=True)]
