@@ -6,7 +6,8 @@ import streamlit as st
 
 from dashboard import widgets
 from dashboard.races import candidate_race_shown
-from evals.stats.candidate_race import left_text
+from evals.stats.candidate_race import begun_text, left_text
+from orchestrator.compare.candidate_races import race_rule_of
 from orchestrator.display.text_safety import escaped, line
 from orchestrator.store.pages import Pages
 from orchestrator.store.records import CandidateRecord, RunRecord
@@ -14,8 +15,10 @@ from orchestrator.store.records import CandidateRecord, RunRecord
 
 def show_race(pages: Pages, run: RunRecord) -> None:
     """Draw how many candidates went on after each part, and who left; nothing for a run without a race."""
-    race = candidate_race_shown(pages, run.id)
+    rule, race = race_rule_of(run), candidate_race_shown(pages, run.id)
     if race is None:
+        if rule is not None:
+            st.caption(escaped(f"{begun_text(rule)}.", 300))
         return
     st.subheader(f"Race for the best {race.rule.keep}", anchor=False)
     st.caption(

@@ -172,6 +172,8 @@ class CandidateRace(Frozen):
     def sentence(self) -> str:
         """How far the race is, and what it saves, in one sentence without its full stop."""
         last = self.looks[-1]
+        if not last.candidates:
+            return f"Race for the best {self.rule.keep}: none of {self.n_candidates:,} candidates could be asked; their jobs or the base's failed"
         if not self.over:
             return (
                 f"Race for the best {self.rule.keep}: {len(self.contenders):,} of {self.n_candidates:,} candidates go on after "
@@ -182,6 +184,11 @@ class CandidateRace(Frozen):
             f"Race for the best {self.rule.keep}: {len(self.contenders):,} of {self.n_candidates:,} candidates are asked everything, "
             f"{self.asked:,} of {self.whole:,} documents ({saved:.0%} saved)"
         )
+
+
+def begun_text(rule: RaceRule) -> str:
+    """How far a race is before its first look, in one sentence without its full stop."""
+    return f"Race for the best {rule.keep}: every candidate is asked {rule.shares[0]:.0%} of each benchmark's documents"
 
 
 def left_text(candidate: RacingCandidate, look: CandidateLook, keep: int) -> str:
@@ -196,7 +203,6 @@ def run_race(
     rule: RaceRule,
     evaluations: Sequence[EvalKey],
     rounds: Sequence[Mapping[str, Mapping[EvalKey, PartAnswers]]],
-    n_whole: int | None = None,
 ) -> CandidateRace:
     """The race of the rounds whose answers are known: `rounds` holds each candidate's answers by evaluation.
 
@@ -208,7 +214,7 @@ def run_race(
         complete = [name for name in contenders if all(key in answers.get(name, {}) for key in evaluations)]
         failed = tuple(name for name in contenders if name not in set(complete))
         candidates: tuple[RacingCandidate, ...] = ()
-        n, total = (looks[-1].n, looks[-1].n_whole) if looks else (0, n_whole or 0)
+        n, total = (looks[-1].n, looks[-1].n_whole) if looks else (0, 0)
         if complete:
             parts = [[answers[name][key] for name in complete] for key in evaluations]
             candidates = _racing(complete, _look(rule, parts))

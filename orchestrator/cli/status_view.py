@@ -14,10 +14,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from evals.stats.candidate_race import CandidateRace, left_text
+from evals.stats.candidate_race import CandidateRace, begun_text, left_text
 from orchestrator.cli.progress import job_text
 from orchestrator.cli.race_view import candidate_race_data
-from orchestrator.compare.candidate_races import candidate_race_of
+from orchestrator.compare.candidate_races import candidate_race_of, race_rule_of
 from orchestrator.display.format import about, duration, hours
 from orchestrator.display.text_safety import Terminal
 from orchestrator.run.outlook import StoredOutlook
@@ -206,10 +206,12 @@ def _view(look: _Look) -> Text:
     lines = [_headline(look)]
     if look.record.started_at is not None and look.usage:
         lines.append(f"{_hours(look.usage)} so far")
-    if look.savings is not None:
+    rule = race_rule_of(look.record)
+    if rule is not None:
+        lines.append(look.race.sentence if look.race is not None else begun_text(rule))
+    elif look.savings is not None:
         lines.append(look.savings.sentence)
     if look.race is not None:
-        lines.append(look.race.sentence)
         lines += [f"  {c.name}: {left_text(c, at, look.race.rule.keep)}" for c, at in look.race.left]
     lines += [
         f"  {node.node or 'a node that is not known'}: {node.attempts} attempts, {_hours([node])}"
