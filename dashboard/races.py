@@ -7,13 +7,13 @@ from dashboard.repeat import base_of
 from evals.layer_visits import VisitPath
 from evals.probes import RankMethod
 from evals.stats.candidate_race import CandidateRace
-from orchestrator.charts import RacePicture, race_picture
-from orchestrator.compare.candidate_races import candidate_race_of, race_rule_of
+from orchestrator.charts import RacePicture, candidate_race_picture, race_picture
+from orchestrator.compare.candidate_races import candidate_race_of, race_rule_of, whole_differences
 from orchestrator.compare.races import race_of_run, race_plan_of
 from orchestrator.compare.scan_runs import search_ranking
 from orchestrator.display.text_safety import line
 from orchestrator.store.pages import Pages
-from orchestrator.store.records import ENDED
+from orchestrator.store.records import ENDED, RunRecord
 from recipes.layer_path import LayerPath
 
 
@@ -31,6 +31,12 @@ def candidate_race_shown(pages: Pages, run_id: str) -> CandidateRace | None:
         return None
     ended = data.live(pages.run, run_id).state in ENDED
     return (data.fixed if ended else data.slow)(_candidate_race, pages, run_id)
+
+
+def candidate_race_drawn(pages: Pages, run: RunRecord, race: CandidateRace) -> RacePicture:
+    """The race for its chart, with the averages of the candidates that were asked everything so far."""
+    whole = (data.fixed if run.state in ENDED else data.slow)(whole_differences, pages, run.id)
+    return candidate_race_picture(race, whole, line(run.name, 60))
 
 
 def _candidate_race(pages: Pages, run_id: str) -> CandidateRace | None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dashboard import widgets
-from dashboard.races import candidate_race_shown
+from dashboard import charts, widgets
+from dashboard.races import candidate_race_drawn, candidate_race_shown
 from evals.stats.candidate_race import begun_text, left_text
+from orchestrator.charts import race_chart, race_image
 from orchestrator.compare.candidate_races import race_rule_of
 from orchestrator.display.text_safety import escaped, line
 from orchestrator.store.pages import Pages
 from orchestrator.store.records import CandidateRecord, RunRecord
+
+_HEIGHT = 520
 
 
 def show_race(pages: Pages, run: RunRecord) -> None:
@@ -35,6 +38,15 @@ def show_race(pages: Pages, run: RunRecord) -> None:
         for look in race.looks
     ]
     widgets.table(looks, "race_looks", name="Looks at the race")
+    if race.looks[0].candidates:
+        picture, theme = candidate_race_drawn(pages, run, race), widgets.theme()
+        charts.plot(
+            lambda: race_chart(picture, theme).update_layout(title=None, margin_t=40),
+            "race",
+            height=_HEIGHT,
+            alt=f"The race of {picture.title}: {race.sentence}",
+        )
+        charts.images("race", "race", lambda: race_image(picture, theme))
     left = [
         {
             "Candidate": line(candidate.name, 80),

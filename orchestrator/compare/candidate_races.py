@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Sequence
+from statistics import fmean
 
 from pydantic import ValidationError
 
@@ -42,6 +43,25 @@ def candidate_race_of(store: Store, run: RunRecord) -> CandidateRace | None:
         return None
     names = {c.position: c.name for c in store.candidates(run.id)}
     return read_race(store, rule, names, store.run_jobs(run.id), ended=run.state in _LOOPED)
+
+
+def whole_differences(store: Store, run_id: str) -> dict[str, float]:
+    """By name of the candidates with all evaluations: the average of the benchmarks minus the base's, in points, whichever run it is."""
+    names = {c.position: (c.name, c.is_base) for c in store.candidates(run_id)}
+    jobs = [i for i in store.run_jobs(run_id) if isinstance(i.job, EvalJob) and i.job.decide is None]
+    scores = store.evaluations(item.job.digest for item in jobs)
+    averages: dict[str, dict[EvalKey, float]] = {}
+    for item in jobs:
+        for position in item.candidates:
+            if item.job.digest in scores:
+                values = averages.setdefault(names[position][0], {})
+                values[_key(item)] = scores[item.job.digest].result.normalized
+    base = next((averages.get(name, {}) for name, is_base in names.values() if is_base), {})
+    return {
+        name: fmean(values[key] - base[key] for key in base)
+        for name, values in averages.items()
+        if base and values.keys() == base.keys()
+    }
 
 
 def read_race(

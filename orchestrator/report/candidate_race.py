@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import base64
+from collections.abc import Mapping
+
 from evals.stats.candidate_race import CandidateRace
+from orchestrator.charts import Theme, candidate_race_picture, image_bytes, race_image
 from orchestrator.display.text_safety import line
-from orchestrator.report.page import ReportCell, ReportColumn, ReportRow, ReportSection, ReportTable
+from orchestrator.report.page import (
+    ReportCell,
+    ReportColumn,
+    ReportPicture,
+    ReportRow,
+    ReportSection,
+    ReportTable,
+)
 
 
-def race_section(race: CandidateRace | None, run_id: str) -> ReportSection | None:
-    """The section of a run whose candidates race; None without a race."""
+def race_section(
+    race: CandidateRace | None, whole: Mapping[str, float], run_id: str, title: str
+) -> ReportSection | None:
+    """The section of a run whose candidates race; None without a race. `whole` holds the averages of those that were asked everything."""
     if race is None:
         return None
     intro = (
@@ -16,8 +29,20 @@ def race_section(race: CandidateRace | None, run_id: str) -> ReportSection | Non
         f"{race.rule.keep} by the average of the benchmarks any more left: the probability that any of these left is at most "
         f"{race.rule.error_rate:g}, over all candidates and looks. They have no scores, and count in the correction of the others."
     )
-    blocks = (_looks(race), *([_left(race, run_id)] if race.left else []))
+    blocks = (*_picture(race, whole, title), _looks(race), *([_left(race, run_id)] if race.left else []))
     return ReportSection(key="race", title="Race", intro=intro, blocks=blocks)
+
+
+def _picture(race: CandidateRace, whole: Mapping[str, float], title: str) -> tuple[ReportPicture, ...]:
+    if not race.looks[0].candidates:
+        return ()
+    image = race_image(candidate_race_picture(race, whole, title), Theme.LIGHT)
+    return (
+        ReportPicture(
+            title="The race: differences to the base against the questions asked",
+            png=base64.b64encode(image_bytes(image)).decode("ascii"),
+        ),
+    )
 
 
 def _looks(race: CandidateRace) -> ReportTable:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from evals.engine import EngineSpec
 from orchestrator.compare import Comparison, Side, correct
-from orchestrator.compare.candidate_races import candidate_race_of, n_left_out
+from orchestrator.compare.candidate_races import candidate_race_of, n_left_out, whole_differences
 from orchestrator.compare.early import with_early, with_race
 from orchestrator.compare.run_comparisons import CandidateResult, compare_sides, require_fit, sides
 from orchestrator.compare.verdict import RunVerdict, run_verdict
@@ -95,7 +95,8 @@ def run_report(
         sections += _board_sections(board, of, key)
     looked_at = sequences_section(decided, store.savings(run.id), run.id)
     sections += [looked_at] if looked_at is not None else []
-    raced = race_section(race, run.id)
+    whole = whole_differences(store, run.id) if race is not None else {}
+    raced = race_section(race, whole, run.id, line(run.name, 60))
     sections += [raced] if raced is not None else []
     questions = _questions_section(families, request.questions, home)
     jobs = [(job.suite, job.benchmark) for result in results for job, _ in result.evaluated]
