@@ -34,7 +34,7 @@ def candidate_race_picture(race: CandidateRace, whole: Mapping[str, float], titl
     return RacePicture(
         title=title,
         subtitle=f"{race.sentence} \N{MIDDLE DOT} error rate {race.rule.error_rate:g} over all candidates and looks",
-        unit="Average of the benchmarks minus base, in points",
+        unit="Average minus the base's, in points",
         counts=(*((look.n, len(look.candidates)) for look in race.looks), *ended),
         lines=tuple(
             RaceLine(label=line(name, 60), points=tuple(points[name]), left=name in left) for name in order

@@ -281,7 +281,7 @@ class Sweep(Frozen):
     decide: DecideEntry | None = Field(
         default=None,
         exclude_if=_is_unset,
-        description="Stop when it is decided (`true` for the defaults): the base is asked whole, candidates in slices.",
+        description="Stop when it is decided (`true` for the defaults): the base is asked whole, candidates in slices, or in parts if they race.",
     )
     score_base: bool = Field(
         default=True,

@@ -130,7 +130,7 @@ def run_report(
 def _compared(
     results: Sequence[CandidateResult], home: Path, tried: int, *, force: bool, progress: Progress
 ) -> list[_Family]:
-    """Compare all candidates of a run with its base, per engine, as one family with `tried` further ones; as `run_comparisons` does."""
+    """Compare all candidates of a run with its base, per engine, as one family with `tried` more by each engine; as `run_comparisons` does."""
     engines = dict.fromkeys(result.engine for result in results)
     groups = [[result for result in results if result.engine == engine] for engine in engines]
     total = sum(not result.candidate.is_base for result in results)
@@ -142,7 +142,7 @@ def _compared(
         compared = [] if base is None else _against(base, candidates, home, force, progress, total)
         uncorrected += compared
         families.append((group[0].engine, base, candidates, len(compared)))
-    corrected = iter(correct(uncorrected, other_candidates=tried))
+    corrected = iter(correct(uncorrected, other_candidates=tried * len(groups)))
     return [
         _Family(engine, base, candidates, tuple(next(corrected) for _ in range(count)))
         for engine, base, candidates, count in families
