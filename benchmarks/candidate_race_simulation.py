@@ -40,6 +40,8 @@ class Case:
 
 
 CASES = (
+    Case(3, 3, 1, 25),
+    Case(6, 1, 1, 25),
     Case(6, 5, 1, 25, broken=2),
     Case(10, 2, 3, 25),
     Case(30, 1, 3, 25),
@@ -47,6 +49,7 @@ CASES = (
     Case(100, 2, 5, 25, broken=20),
     Case(30, 1, 3, 1),
     Case(30, 3, 3, 1, broken=10),
+    Case(30, 2, 3, -2),
 )
 
 

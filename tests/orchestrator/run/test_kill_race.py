@@ -30,7 +30,7 @@ def opened(home: Path) -> Store:
 
 
 def second_part_runs(home: Path, run_id: str) -> bool:
-    """Whether a job of the second part has an attempt and a third of its answers."""
+    """Whether a job of the second part has begun."""
     if not (home / "store.sqlite").is_file():
         return False
     with opened(home) as store:
