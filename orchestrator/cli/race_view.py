@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from evals.stats.candidate_race import CandidateRace
-from orchestrator.plan.candidate_race import race_rule, racing
+from orchestrator.plan.candidate_race import race_rule, racing_names
 from orchestrator.plan.plan import Plan
 
 _NOT_A_SCORE = (
@@ -76,7 +76,7 @@ def race_lines(plan: Plan) -> list[str]:
     rule = race_rule(plan)
     if rule is None:
         return []
-    n = len(racing(plan.evals, plan.candidates[0].name))
+    n = len(racing_names(plan))
     shares = ", ".join(f"{share:.0%}" for share in rule.shares)
     return [
         f"Race: {n:,} candidates are asked {shares} of each benchmark's documents; after each part those leave that cannot be among the best "

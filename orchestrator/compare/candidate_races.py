@@ -11,8 +11,8 @@ from pydantic import ValidationError
 from evals.race_rule import RaceRule
 from evals.stats.candidate_race import CandidateRace, EvalKey, run_race
 from evals.stats.sequence import PartAnswers
-from orchestrator.plan.candidate_race import eval_key
 from orchestrator.plan.job import EvalJob
+from orchestrator.plan.racing import eval_key
 from orchestrator.store import Store
 from orchestrator.store.records import EarlyOutcome, PlannedJob, RunRecord, RunState
 

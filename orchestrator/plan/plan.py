@@ -28,7 +28,6 @@ from evals.suite import Suite, suite_names
 from evals.suite_file import SuiteRequest
 from orchestrator.errors import SweepError
 from orchestrator.plan.benchmarks import MissingBenchmark, PlannedBenchmark, measures_of, resolve_suites
-from orchestrator.plan.candidate_race import check_race
 from orchestrator.plan.candidates import (
     BASE_NAME,
     Candidate,
@@ -42,6 +41,7 @@ from orchestrator.plan.decide import check_first, decided
 from orchestrator.plan.estimate import EngineNeed
 from orchestrator.plan.job import BuildJob, CheckpointPlace, EvalJob
 from orchestrator.plan.live import built_reason, path_notes
+from orchestrator.plan.racing import check_race
 from orchestrator.plan.shared_engines import SharedEngines
 from orchestrator.plan.sizing import Sizes
 from orchestrator.plan.sweep import EngineEntry, Sweep, SweepFile
@@ -182,7 +182,7 @@ def make_plan(
     check_first(file, (planned.job.benchmark for planned in evals))
     race_notes: tuple[str, ...] = ()
     if not whole:
-        race_notes = check_race(file, evals, base.name)
+        race_notes = check_race(file, [(p.candidate, p.job) for p in evals], base.name)
         evals = with_early_stops(evals, base.name, sweep)
     served = [(planned.candidate, planned.job) for planned in evals]
     needs = sizes.needs(served)

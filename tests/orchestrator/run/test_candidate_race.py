@@ -14,8 +14,10 @@ from orchestrator.compare.early import with_race
 from orchestrator.compare.family import RunFamily, pairs_of_run
 from orchestrator.compare.verdict import RunVerdict, Standing
 from orchestrator.errors import SweepError
-from orchestrator.plan.candidate_race import check_race, first_round, part_evals, race_rule, racing
+from orchestrator.plan.candidate_race import first_round, part_evals, race_rule, racing_names
 from orchestrator.plan.job import EvalJob, Task, job_from_json
+from orchestrator.plan.plan import PlannedEval
+from orchestrator.plan.racing import check_race
 from orchestrator.plan.sweep import DecideEntry, Sweep, SweepFile, parse_sweep
 from orchestrator.run.run import run_id_of
 from orchestrator.store import Store
@@ -48,7 +50,7 @@ def test_parts_have_identities_of_their_own_and_leave_the_others_as_they_were() 
         assert job.whole.digest in plan.jobs
         assert job_from_json(job.model_dump_json()) == job
     # What is asked does not depend on who is kept, so that another rule asks nothing again.
-    names = racing(plan.evals, base)
+    names = racing_names(plan)
     other = RULE.model_copy(update={"keep": 3, "error_rate": 0.2})
     assert part_evals(plan, other, 0, names) == part_evals(plan, RULE, 0, names)
     assert len({run_id_of(plan), run_id_of(raced_plan(rule=other)), run_id_of(whole)}) == 3
@@ -212,15 +214,19 @@ def test_a_race_in_a_sweep_file() -> None:
             sweep(text)
 
 
+def pairs_of(evals: Sequence[PlannedEval]) -> list[tuple[str, EvalJob]]:
+    return [(planned.candidate, planned.job) for planned in evals]
+
+
 def test_what_cannot_race_is_refused_by_name() -> None:
     plan = raced_plan(candidates=2)
     file = SweepFile(sweep=plan.sweep, text="", origin="s.yaml", folder="/")
     base = plan.candidates[0].name
     with pytest.raises(SweepError, match=r"s.yaml: decide.race: 2 candidates race and the best 2 are kept"):
-        check_race(file, plan.evals, base)
+        check_race(file, pairs_of(plan.evals), base)
     probes = [e.model_copy(update={"job": e.job.model_copy(update={"suite": "probes"})}) for e in plan.evals]
     with pytest.raises(SweepError, match="bbh cannot be asked in parts"):
-        check_race(file, probes, base)
+        check_race(file, pairs_of(probes), base)
     # A candidate with another engine than the base's is asked whole, and the plan says so.
     wide = raced_plan(candidates=5)
     name = wide.candidates[1].name
@@ -236,7 +242,7 @@ def test_what_cannot_race_is_refused_by_name() -> None:
         else e
         for e in wide.evals
     ]
-    (note,) = check_race(file, evals, base)
+    (note,) = check_race(file, pairs_of(evals), base)
     assert note.startswith(f"{name} does not race and is asked whole")
     first = first_round(wide.model_copy(update={"evals": tuple(evals)}), RULE)
     assert {e.job.decide is None for e in first.evals if e.candidate == name} == {True}
