@@ -18,6 +18,7 @@ from typing import ClassVar, TypeVar, cast
 
 from dashboard.comparing_process import EXPECTED, Compared, ComparingProcess
 from orchestrator.compare import Side
+from orchestrator.compare.candidate_races import n_left_out
 from orchestrator.compare.family import At, PairOfRun, RunFamily, pairs_of_run
 from orchestrator.compare.kept import PairReader, fill_kept
 from orchestrator.compare.run_comparisons import SideReader, result_of_candidate
@@ -67,15 +68,18 @@ class _OpenFamily:
         """Take what is new in the store: evaluations, and comparisons that it keeps."""
         n_evaluations = pages.count_evaluations(self.run_id)
         if n_evaluations != self.n_evaluations:
-            self._take(pairs_of_run(pages.scored_candidates(self.run_id), self.base))
+            pairs = pairs_of_run(pages.scored_candidates(self.run_id), self.base)
+            engines = len({pair.candidate.engine_key for pair in pairs})
+            scored = {pair.candidate.position for pair in pairs} | {self.base}
+            self._take(pairs, engines * n_left_out(pages, self.run_id, scored))
             self.n_evaluations = n_evaluations
         if fill_kept(pages, self.run_id, self.base, self.family):
             self.cached.clear()
         self.read_at = time.monotonic()
 
-    def _take(self, pairs: Collection[PairOfRun]) -> None:
-        """Replace the pairs: comparisons of unchanged ones stay."""
-        old, family = self.family, RunFamily(tuple(pairs))
+    def _take(self, pairs: Collection[PairOfRun], n_left: int) -> None:
+        """Replace the pairs: comparisons of unchanged ones stay. `n_left` counts pairs that a race left out."""
+        old, family = self.family, RunFamily(tuple(pairs), n_left)
         if family.pairs.keys() == old.pairs.keys() and all(
             pair.key == old.pairs[at].key for at, pair in family.pairs.items()
         ):

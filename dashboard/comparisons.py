@@ -16,9 +16,10 @@ import dashboard
 from dashboard import data
 from dashboard.comparer import Comparer, Scored
 from dashboard.comparing_process import ComparingProcess
+from dashboard.races import candidate_race_shown
 from evals.scores import PROBE_SUITE
 from orchestrator.compare import Comparison
-from orchestrator.compare.early import with_early
+from orchestrator.compare.early import with_early, with_race
 from orchestrator.compare.family import RunFamily
 from orchestrator.compare.verdict import RunVerdict, Standing
 from orchestrator.errors import RunError
@@ -156,6 +157,7 @@ def verdict_of_run(
     waiting = data.live(pages.open_candidates, run.id) if run.state in _LIVE else frozenset()
     comparing = comparer_of(pages)
     decided = data.live(pages.sequences, run.id)
+    race = candidate_race_shown(pages, run.id) if position == own.position else None
 
     def whole(family: RunFamily) -> WholeVerdict:
         standings = family.standings(shown.suite, shown.engine_key, others, waiting)
@@ -163,7 +165,7 @@ def verdict_of_run(
         if position == own.position:
             at = (shown.suite, shown.engine_key)
             early = [r for r in decided if (r.suite, r.engine_key) == at and r.position not in waiting]
-            verdict = with_early(verdict, early)
+            verdict = with_race(with_early(verdict, early), race)
             by_name = verdict.standings
             standings = {p: by_name.get(name, standings[p]) for p, name in others.items()}
         n_pending = sum(standing is Standing.PENDING for standing in standings.values())
@@ -178,7 +180,10 @@ def verdict_of_run(
             remaining_s=None if pair_s is None else pair_s * len(family.missing),
         )
 
-    return comparing.cached(run.id, position, (shown.suite, shown.engine_key, waiting, len(decided)), whole)
+    looks = len(race.looks) if race is not None else 0
+    return comparing.cached(
+        run.id, position, (shown.suite, shown.engine_key, waiting, len(decided), looks), whole
+    )
 
 
 def benchmark_columns(pages: Pages, run_id: str) -> tuple[Column, ...]:

@@ -1,4 +1,4 @@
-"""Reads the race of a scan for the layer map."""
+"""Reads the race of a scan for the layer map, and that of a sweep's candidates."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from dashboard import data
 from dashboard.repeat import base_of
 from evals.layer_visits import VisitPath
 from evals.probes import RankMethod
-from orchestrator.charts import RacePicture, race_picture
+from evals.stats.candidate_race import CandidateRace
+from orchestrator.charts import RacePicture, candidate_race_picture, race_picture
+from orchestrator.compare.candidate_races import candidate_race_of, race_rule_of, whole_differences
 from orchestrator.compare.races import race_of_run, race_plan_of
 from orchestrator.compare.scan_runs import search_ranking
 from orchestrator.display.text_safety import line
 from orchestrator.store.pages import Pages
-from orchestrator.store.records import ENDED
+from orchestrator.store.records import ENDED, RunRecord
 from recipes.layer_path import LayerPath
 
 
@@ -21,6 +23,24 @@ def race_shown(pages: Pages, run_id: str) -> RacePicture | None:
         return None
     ended = data.live(pages.run, run_id).state in ENDED
     return (data.fixed if ended else data.slow)(_race_picture, pages, run_id)
+
+
+def candidate_race_shown(pages: Pages, run_id: str) -> CandidateRace | None:
+    """The race of a run's candidates as far as it is; None for any other run."""
+    if race_rule_of(data.fixed(pages.run, run_id)) is None:
+        return None
+    ended = data.live(pages.run, run_id).state in ENDED
+    return (data.fixed if ended else data.slow)(_candidate_race, pages, run_id)
+
+
+def candidate_race_drawn(pages: Pages, run: RunRecord, race: CandidateRace) -> RacePicture:
+    """The race for its chart, with the averages of the candidates that were asked everything so far."""
+    whole = (data.fixed if run.state in ENDED else data.slow)(whole_differences, pages, run.id)
+    return candidate_race_picture(race, whole, line(run.name, 60))
+
+
+def _candidate_race(pages: Pages, run_id: str) -> CandidateRace | None:
+    return candidate_race_of(pages, pages.run(run_id))
 
 
 def _race_picture(pages: Pages, run_id: str) -> RacePicture | None:

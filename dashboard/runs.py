@@ -98,12 +98,12 @@ def run_end(run: RunRecord, progress: JobCounts) -> RunEnd | None:
 
 
 def going_on(run: RunRecord) -> str:
-    """The command that goes on with a run: a run that grows, as a race or a search, with the command that began it."""
+    """The command that goes on with a run: a search or a race of layer paths with the command that began it."""
     try:
         plan = json.loads(run.plan)
     except ValueError:
         plan = {}
-    grows = isinstance(plan, dict) and bool(plan.get("grows"))
+    grows = isinstance(plan, dict) and bool(plan.get("grows")) and not plan.get("candidate_race")
     return run.provenance.command if grows and run.provenance.command else f"mergeboard resume {run.id}"
 
 

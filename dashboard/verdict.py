@@ -18,6 +18,7 @@ _COUNTED = {
     Standing.UNSHOWN: "no difference shown",
     Standing.REFUSED: "⊘ not compared",
     Standing.UNSCORED: "no scores",
+    Standing.LEFT: "left the race",
     Standing.PENDING: "… pending",
 }
 

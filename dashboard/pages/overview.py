@@ -10,6 +10,7 @@ import streamlit as st
 from dashboard import address, data, widgets
 from dashboard.address import View
 from dashboard.pages import live_run
+from dashboard.pages.candidate_race import show_race
 from dashboard.pages.imported import imported_runs
 from dashboard.pages.merge_search import show_merge_verdict
 from dashboard.report_button import report_button
@@ -19,6 +20,7 @@ from dashboard.scans import warning_of
 from dashboard.verdict import show_verdict, verdict_of_run
 from evals.scores import PROBE_SUITE
 from orchestrator.charts import SMOKE_WARNING
+from orchestrator.compare.candidate_races import race_rule_of
 from orchestrator.display.format import duration, moment
 from orchestrator.display.text_safety import escaped, line
 from orchestrator.store.pages import Column, Pages
@@ -75,7 +77,7 @@ def _live_run(pages: Pages, run_id: str) -> None:
     if end is not None:
         widgets.show_message(end.title, end.sentence, command=end.command, icon=":material/warning:")
     saved = data.live(pages.savings, run.id)
-    if saved is not None:
+    if saved is not None and race_rule_of(run) is None:
         st.caption(escaped(f"{saved.sentence}.", 300))
     if progress.done:
         _result(pages, run, progress)
@@ -120,6 +122,7 @@ def _result(pages: Pages, run: RunRecord, progress: JobCounts) -> None:
     else:
         links = []
         _verdict(pages, run, columns)
+        show_race(pages, run)
     benchmarks = any(column.suite != PROBE_SUITE for column in columns)
     if benchmarks:
         links.insert(0, (View.LEADERBOARD, "All recipes and scores"))

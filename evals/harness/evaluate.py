@@ -45,6 +45,8 @@ class Until:
     """When its comparison is looked at, and by which rule."""
     base: Sequence[Sample]
     """The base's samples of the same documents."""
+    part: float | None = None
+    """Share of the documents that is asked for a race of candidates; None to ask until the comparison is decided."""
 
 
 def evaluate(
@@ -88,6 +90,8 @@ def evaluate_until_decided(
 ) -> tuple[Evaluation | EarlyEvaluation, LookSequence]:
     """Score one benchmark as `evaluate` does, slice after slice, until its comparison with a base is decided.
 
+    Of a part for a race nothing is decided, and it is always early.
+
     An evaluation that stopped early has no samples file. The journal is that of the whole evaluation, which goes on where this stopped.
     """
     evaluation, sequence = _evaluate(
@@ -114,7 +118,7 @@ def _evaluate(
     tasks = load_tasks(benchmark, settings, mirror)
     tracker = ProgressTracker(benchmark.name, on_progress)
     claims = StretchLocks(journal_dir)
-    slices = Slices(until.plan, benchmark, tasks, until.base) if until is not None else None
+    slices = Slices(until.plan, benchmark, tasks, until.base, until.part) if until is not None else None
     common = {
         "suite": suite.name,
         "benchmark_digest": benchmark.digest,

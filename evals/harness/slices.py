@@ -21,6 +21,7 @@ from evals.errors import EvaluationError
 from evals.harness.collect import collect_samples
 from evals.harness.written import Written
 from evals.scores import Sample
+from evals.stats.candidate_race import part_answers, part_of_documents
 from evals.stats.document_order import document_order
 from evals.stats.sequence import LookPlan, LookSequence, first_full, sequence_of, take_look
 from evals.stats.stopping import Decision, InterimLook
@@ -31,7 +32,7 @@ Key = tuple[str, int]
 
 
 class DecidedEarly(Exception):
-    """Raised out of lm-eval's loop when the comparison is decided before the whole benchmark is asked."""
+    """Raised out of lm-eval's loop when no further document is asked: the comparison is decided, or it was asked for a part alone."""
 
 
 class Slices:
@@ -43,9 +44,11 @@ class Slices:
         benchmark: Benchmark,
         tasks: Mapping[str, Task],
         base: Sequence[Sample],
+        part: float | None = None,
     ) -> None:
-        """`base` holds the base's answers to the same documents."""
+        """`base` holds the base's answers to the same documents. With `part`, that share of the documents is asked and none decided."""
         self._plan = plan
+        self._part = part
         self._benchmark = benchmark
         self._tasks = tasks
         self._base = {(s.subset, s.doc_id): s for s in base}
@@ -61,7 +64,11 @@ class Slices:
 
     @property
     def sequence(self) -> LookSequence:
-        """The looks so far, with the scores on the documents that were asked."""
+        """The looks so far, with the scores on the documents that were asked; of a part the answers instead."""
+        if self._part is not None:
+            base, asked = list(self._base.values()), list(self._asked.values())
+            part = part_answers(self._benchmark, base, asked, self._part, self._plan.order_seed)
+            return LookSequence(plan=self._plan, n_whole=self._n_whole, looks=(), part=part)
         asked = list(self._asked.values()) if self._looks else []
         base = [self._base[key] for key in self._asked] if self._looks else []
         n_whole = max(1, self._n_whole)
@@ -81,6 +88,9 @@ class Slices:
         for position, request in enumerate(requests):
             by_document[request.task_name, request.doc_id].append(position)
         keys = sorted(by_document)
+        if self._part is not None:
+            self._ask_part(requests, ask, written, by_document, self._part)
+            raise DecidedEarly
         order = [keys[place] for place in document_order(keys, self._plan.order_seed)]
         self._n_whole = len(order)
         answers: dict[int, Answer] = {}
@@ -97,6 +107,36 @@ class Slices:
             if self._possible and self._look() is not Decision.OPEN and end < len(order):
                 raise DecidedEarly
         return [answers[position] for position in range(len(requests))]
+
+    def _ask_part(
+        self,
+        requests: Sequence[Instance],
+        ask: Callable[[list[Instance]], list[Answer]],
+        written: Mapping[Key, Written],
+        by_document: Mapping[Key, Sequence[int]],
+        share: float,
+    ) -> None:
+        """Ask a share of the documents."""
+        keys = sorted(by_document)
+        self._n_whole = len(keys)
+        self._require_parts()
+        if len(keys) != len(self._base):
+            raise EvaluationError(
+                f"The base answered {len(self._base):,} documents of {self._benchmark.title}, and there are {len(keys):,}: evaluate the "
+                "base again with the same data."
+            )
+        documents = [keys[item] for item in part_of_documents(keys, share, self._plan.order_seed)]
+        positions = sorted(position for key in documents for position in by_document[key])
+        answers = dict(zip(positions, ask([requests[p] for p in positions]), strict=True))
+        self._add(requests, answers, {key: by_document[key] for key in documents}, written)
+        self._require_parts()
+
+    def _require_parts(self) -> None:
+        if not self._possible:
+            raise EvaluationError(
+                f"{self._benchmark.title} cannot be asked in parts (its metric is over all documents, or it mixes generated and scored "
+                "answers): leave it out of the sweep, or leave out `decide.race`."
+            )
 
     def _add(
         self,

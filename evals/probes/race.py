@@ -23,6 +23,7 @@ from evals.layer_visits import VisitPath
 from evals.probes.probe import AnyProbe, Result
 from evals.probes.ranking import RankMethod
 from evals.probes.results import Form, ProbeError, Scoring
+from evals.race_rule import ascending
 from evals.scores import Sample
 from evals.stats.document_order import document_order
 from evals.stats.race import RaceDecision, RaceProbe, race_look
@@ -55,9 +56,7 @@ class RacePlan(Frozen):
     @field_validator("shares")
     @classmethod
     def _ascend(cls, shares: tuple[float, ...]) -> tuple[float, ...]:
-        if not all(a < b for a, b in zip((0.0, *shares), (*shares, 1.0), strict=True)):
-            raise ValueError("the shares ascend, above 0 and below 1")
-        return shares
+        return ascending(shares)
 
     def items(self, probe: AnyProbe, look: int) -> tuple[int, ...]:
         """The items of a probe that are asked until a look, ascending."""

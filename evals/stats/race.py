@@ -34,6 +34,7 @@ from evals.stats.resample import Floats
 N_DRAWS = 4000
 # Values are compared after rounding, so that another machine's last bits change no decision.
 _DECIMALS = 9
+_MANY_QUESTIONS = 2048
 _LEAST_KEPT = 0.05
 """Share of the spread of the values that is taken to be true at least."""
 
@@ -72,13 +73,18 @@ def race_look(
     probes: Sequence[RaceProbe], *, keep: int, error_rate: float, n_draws: int = N_DRAWS, seed: int = 0
 ) -> RaceDecision:
     """Who leaves, so that with a probability of at most `error_rate` any of the `keep` best on all questions is among them."""
-    if any(probe.values.shape[1] < 2 for probe in probes):
+    if any(probe.values.shape[1] < min(2, probe.n_whole) for probe in probes):
         raise EvaluationError("A race needs two questions of each probe before the first look.")
     value = np.sum([probe.weight * probe.values.mean(axis=1) for probe in probes], axis=0)
-    variances = [p.weight**2 * p.values.var(axis=1, ddof=1) / p.values.shape[1] for p in probes]
-    stderr = np.sqrt(np.sum(variances, axis=0))
+    variances = [
+        p.weight**2 * p.values.var(axis=1, ddof=1) / p.values.shape[1]
+        for p in probes
+        if p.values.shape[1] > 1
+    ]
+    stderr = np.sqrt(np.sum(variances, axis=0)) if variances else np.zeros(len(value))
     deviations = np.concatenate([_deviations(probe) for probe in probes], axis=1)
-    freedom = sum(probe.values.shape[1] - 1 for probe in probes)
+    freedom = max(1, sum(probe.values.shape[1] - 1 for probe in probes))
+    deviations = _condensed(deviations)
     errors = _errors(deviations, freedom, n_draws, seed)
     half = _reach(errors, error_rate)
     n = len(value)
@@ -94,9 +100,25 @@ def race_look(
 def _deviations(probe: RaceProbe) -> Floats:
     """Deviations whose sum of squares is the variance of the weighted mean over the set, shape (candidates, questions asked)."""
     n = probe.values.shape[1]
+    if n == 1:  # it is the only question of its set, so that the mean is known
+        return np.zeros_like(probe.values)
     scale = probe.weight * math.sqrt(max(0.0, 1 - n / probe.n_whole) / (n * (n - 1)))
     deviations: Floats = scale * (probe.values - probe.values.mean(axis=1, keepdims=True))
     return deviations
+
+
+def _condensed(deviations: Floats) -> Floats:
+    """Deviations with the same covariances and at most as many columns as candidates, where there are very many questions.
+
+    Random numbers are drawn for each column. The factor is Cholesky's, which is unique, so that another machine draws the same errors.
+    """
+    n_candidates, n_questions = deviations.shape
+    if n_questions <= max(_MANY_QUESTIONS, n_candidates):
+        return deviations
+    covariance = deviations @ deviations.T
+    # Candidates that answer alike make it singular.
+    covariance[np.diag_indices(n_candidates)] += 1e-10 * max(float(np.trace(covariance)), 1e-30)
+    return np.asarray(np.linalg.cholesky(covariance), dtype=np.float64)
 
 
 def _own_variances(deviations: Floats) -> Floats:

@@ -46,18 +46,36 @@ class LookPlan(Frozen):
         return tuple(dict.fromkeys((*planned, n_whole)))
 
 
-class PartAnswers(Frozen):
-    """What was answered to a part of a probe's questions. No score: a race decides from it who is asked the others."""
+def _is_unset(value: object) -> bool:
+    """Leaves a field out of the stored text of sequences without it."""
+    return value is None or value == ()
 
-    items: tuple[int, ...] = Field(description="Numbers of the items that were asked, ascending.")
-    credits: tuple[float, ...] = Field(
-        description="Credit of each, 0 to 1. A probe that calibrates its answers does so over these items alone."
+
+class SubsetPart(Frozen):
+    """The part of one subset of a benchmark that was asked for a race."""
+
+    name: str = Field(description="Name of the subset, or of the benchmark if its documents are pooled.")
+    n: int = Field(ge=1, description="Number of its documents that were asked.")
+    n_whole: int = Field(ge=1, description="Number of its documents.")
+    points: float = Field(
+        description="Points of the benchmark's normalized score that a mean credit of 1 is worth here."
     )
 
 
-def _is_unset(value: object) -> bool:
-    """Leaves a field out of the stored text of sequences without it."""
-    return value is None
+class PartAnswers(Frozen):
+    """What was answered to a part of the questions of a probe or benchmark. No score: a race decides from it who is asked the others."""
+
+    items: tuple[int, ...] = Field(
+        description="Numbers of the items that were asked, ascending: of a benchmark the places of its documents by subset and id."
+    )
+    credits: tuple[float, ...] = Field(
+        description="Credit of each, 0 to 1; of a benchmark minus the base's. A probe that calibrates its answers does so over these items alone."
+    )
+    subsets: tuple[SubsetPart, ...] = Field(
+        default=(),
+        exclude_if=_is_unset,
+        description="The subsets of a benchmark that the items belong to, in the order of the items. Empty for a probe.",
+    )
 
 
 class LookSequence(Frozen):
@@ -85,7 +103,7 @@ class LookSequence(Frozen):
     part: PartAnswers | None = Field(
         default=None,
         exclude_if=_is_unset,
-        description="The answers, if it is a part of a probe that was asked for a race. Null for any other evaluation.",
+        description="The answers, if it is a part of a probe or benchmark that was asked for a race. Null for any other evaluation.",
     )
 
     @property

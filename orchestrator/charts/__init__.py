@@ -6,7 +6,7 @@ from orchestrator.charts.grid import ColourScale, HeatGrid, heat_grid
 from orchestrator.charts.heatmap import heatmap, heatmap_image
 from orchestrator.charts.pareto import pareto, pareto_front, pareto_image
 from orchestrator.charts.race import RaceLine, RacePicture, RacePoint, race_chart, race_image
-from orchestrator.charts.race_data import early_texts, race_picture
+from orchestrator.charts.race_data import candidate_race_picture, early_texts, race_picture
 from orchestrator.charts.records import (
     MEANINGS,
     PROBE_WARNING,
@@ -45,6 +45,7 @@ __all__ = [
     "ScanPoint",
     "Skyline",
     "Theme",
+    "candidate_race_picture",
     "delta_bars",
     "delta_bars_image",
     "early_texts",

@@ -1,4 +1,4 @@
-"""Chart of a race: every path's value against the questions asked, who left, and how many went on."""
+"""Chart of a race: the value of every path or candidate against the questions asked, who left, and how many went on."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
     from matplotlib.figure import Figure
 
-_ACROSS = "Questions asked of a path"
 # Paths whose intervals are drawn at each look: those of hundreds would hide each other.
 _WITH_INTERVAL = 10
 
@@ -52,12 +51,18 @@ class RacePicture(Frozen):
     )
     lines: tuple[RaceLine, ...] = Field(description="The paths, those that went on first, the best first.")
     warning: str | None = Field(default=None, description="What its values must not be taken for.")
+    racer: str = Field(default="path", description="What races, in the singular.")
+
+    @property
+    def across(self) -> str:
+        """Title of the horizontal axis."""
+        return f"Questions asked of a {self.racer}"
 
 
 def _ticks(race: RacePicture) -> tuple[list[int], list[str]]:
     if not race.lines:
         raise ChartError("No path of the race was asked anything.")
-    return [n for n, _ in race.counts], [f"{n}<br>{paths:,} paths" for n, paths in race.counts]
+    return [n for n, _ in race.counts], [f"{n:,}<br>{racers:,} {race.racer}s" for n, racers in race.counts]
 
 
 def race_chart(race: RacePicture, theme: Theme) -> go.Figure:
@@ -109,7 +114,7 @@ def race_chart(race: RacePicture, theme: Theme) -> go.Figure:
     figure.update_layout(
         plotly_layout(
             theme, escape(f"The race · {race.title}"), escape(race.subtitle), warning=race.warning, width=860, height=520,
-            xaxis={"title": _ACROSS, "tickvals": places, "ticktext": texts}, yaxis={"title": escape(race.unit)},
+            xaxis={"title": race.across, "tickvals": places, "ticktext": texts}, yaxis={"title": escape(race.unit)},
         )
     )  # fmt: skip
     return figure
@@ -145,7 +150,7 @@ def race_image(race: RacePicture, theme: Theme) -> Figure:
                 axes.vlines(point.n, point.low, point.high, color=look.better.text, linewidth=0.8, alpha=0.5)
     axes.axhline(0, color=look.faint, linewidth=1)
     axes.set_xticks(places, [text.replace("<br>", "\n") for text in texts])
-    axes.set_xlabel(_ACROSS)
+    axes.set_xlabel(race.across)
     axes.set_ylabel(race.unit)
     axes.legend(frameon=False, labelcolor=look.ink, fontsize=9.5, loc="best")
     return figure

@@ -7,13 +7,40 @@ from collections.abc import Callable, Mapping
 from evals.layer_visits import VisitPath
 from evals.probes.race import Race, RaceLook, RacingPath
 from evals.probes.ranking import RankMethod
+from evals.stats.candidate_race import CandidateRace
 from orchestrator.charts.race import RaceLine, RacePicture, RacePoint
 from orchestrator.charts.records import PROBE_WARNING
+from orchestrator.display.text_safety import line
 
 
 def early_texts(race: Race) -> dict[VisitPath, str]:
     """What is known of each path that left: an estimate, and no value."""
     return {path.layers: _early_text(path, look) for look in race.looks for path in look.paths if path.leaves}
+
+
+def candidate_race_picture(race: CandidateRace, whole: Mapping[str, float], title: str) -> RacePicture:
+    """The race of a sweep's candidates for its chart; `whole` holds the differences of the averages of those that were asked everything."""
+    points: dict[str, list[RacePoint]] = {}
+    for look in race.looks:
+        for candidate in look.candidates:
+            point = RacePoint(n=look.n, value=candidate.value, low=candidate.low, high=candidate.high)
+            points.setdefault(candidate.name, []).append(point)
+    n_whole = race.looks[-1].n_whole
+    left = {candidate.name for candidate, _ in race.left}
+    for name in points.keys() & whole.keys() - left:
+        points[name].append(RacePoint(n=n_whole, value=whole[name]))
+    order = sorted(points, key=lambda name: (name in left, -points[name][-1].value))
+    ended = ((n_whole, len(race.contenders)),) if race.over and race.contenders else ()
+    return RacePicture(
+        title=title,
+        subtitle=f"{race.sentence} \N{MIDDLE DOT} error rate {race.rule.error_rate:g} over all candidates and looks",
+        unit="Average minus the base's, in points",
+        counts=(*((look.n, len(look.candidates)) for look in race.looks), *ended),
+        lines=tuple(
+            RaceLine(label=line(name, 60), points=tuple(points[name]), left=name in left) for name in order
+        ),
+        racer="candidate",
+    )
 
 
 def _early_text(path: RacingPath, look: RaceLook) -> str:

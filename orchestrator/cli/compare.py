@@ -59,7 +59,9 @@ def compare(
     """
     from orchestrator.cli.console import wide_console
     from orchestrator.cli.decided_view import show_decided
+    from orchestrator.cli.race_view import show_candidate_race
     from orchestrator.compare import print_comparisons
+    from orchestrator.compare.candidate_races import candidate_race_of, n_left_out
     from orchestrator.compare.correction import with_margin
     from orchestrator.compare.run_comparisons import results_of_run, run_comparisons
     from orchestrator.compare.sides import compare_names
@@ -79,13 +81,16 @@ def compare(
                 "Name a candidate, or a whole run with --run; `mergeboard status` lists the runs."
             )
         elif force:
-            comparisons = run_comparisons(results_of_run(store, run), settings.home, force=True)
+            results = results_of_run(store, run)
+            tried = n_left_out(store, run, {result.candidate.position for result in results})
+            comparisons = run_comparisons(results, settings.home, force=True, tried=tried)
         else:
             comparisons = _of_run(store, run, settings)
             if not comparisons and not store.sequences(run):
                 _require_two(store, run)
         decided = [] if run is None or candidate else store.sequences(run)
         savings = None if run is None or candidate else store.savings(run)
+        race = None if run is None or candidate else candidate_race_of(store, store.run(run))
     if margin is not None:
         comparisons = with_margin(comparisons, margin)
     if as_json:
@@ -93,6 +98,7 @@ def compare(
     else:
         print_comparisons(comparisons, wide_console())
         show_decided(decided, savings, run or "", wide_console())
+        show_candidate_race(race, run or "", wide_console())
 
 
 def _require_two(store: Store, run_id: str) -> None:

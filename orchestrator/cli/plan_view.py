@@ -15,8 +15,10 @@ from orchestrator.cli.decided_view import rule_lines
 from orchestrator.cli.ending import Ended, ExitCode, error_key
 from orchestrator.cli.inputs import CARD_SUFFIXES, unknown_recipe
 from orchestrator.cli.preflight_view import show_preflight
+from orchestrator.cli.race_view import race_lines
 from orchestrator.display.format import parameters as parameters_text
 from orchestrator.errors import StoreMissing, SweepError
+from orchestrator.plan.candidate_race import race_rule
 from orchestrator.plan.candidates import Candidate
 from orchestrator.plan.decide import Evidence
 from orchestrator.plan.plan import Plan, make_plan
@@ -102,7 +104,7 @@ def _show_sweep(
         return
     show_tables(plan, settings, console, digests=digests)
     show_notes(plan, console)
-    for sentence in rule_lines(plan, _evidence(plan, settings)):
+    for sentence in (*rule_lines(plan, _evidence(plan, settings)), *race_lines(plan)):
         console.print(sentence, soft_wrap=True, markup=False)
     console.print(_starts_line(plan), soft_wrap=True)
     console.print(cost.sentence, soft_wrap=True)
@@ -247,6 +249,7 @@ def _sweep_data(plan: Plan, done: frozenset[str], cost: PlanCost) -> dict[str, A
         "engine_starts": plan.engine_starts,
         "notes": list(plan.notes),
         "may_stop_early": sum(planned.job.decide is not None for planned in plan.evals),
+        "race": rule.model_dump(mode="json") if (rule := race_rule(plan)) is not None else None,
         "missing": [m.model_dump(mode="json") for m in plan.missing],
         "cost": cost.model_dump(mode="json"),
     }

@@ -10,7 +10,9 @@ from evals.rounding import points_text
 from orchestrator.cli.console import wide_console
 from orchestrator.cli.decided_view import decided_data, show_decided
 from orchestrator.cli.ending import error_key
+from orchestrator.cli.race_view import candidate_race_data, show_candidate_race
 from orchestrator.compare import Comparison, ComparisonRow, print_comparisons
+from orchestrator.compare.candidate_races import candidate_race_of
 from orchestrator.compare.kept import family_of_run
 from orchestrator.compare.run_comparisons import (
     CandidateResult,
@@ -32,12 +34,14 @@ def show_results(
         label = store.label
         compared = family_of_run(store, summary.run_id, settings.home).comparisons()
         decided, savings = store.sequences(summary.run_id), store.savings(summary.run_id)
+        race = candidate_race_of(store, store.run(summary.run_id))
     if as_json:
         print(
             json.dumps(
                 {
                     **_data(summary, plan, results, compared),
                     **decided_data(decided, savings),
+                    **candidate_race_data(race),
                     **error_key(failure),
                 },
                 indent=2,
@@ -51,6 +55,7 @@ def show_results(
             console.print()
     print_comparisons(compared, console)
     show_decided(decided, savings, summary.run_id, console)
+    show_candidate_race(race, summary.run_id, console)
     reused = f", {summary.cached} of them reused" if summary.cached else ""
     console.print(
         f"Run {summary.run_id}: {summary.done} jobs done{reused}, {summary.duration_s:.0f} s.", soft_wrap=True

@@ -14,7 +14,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from evals.stats.candidate_race import CandidateRace, begun_text, left_text
 from orchestrator.cli.progress import job_text
+from orchestrator.cli.race_view import candidate_race_data
+from orchestrator.compare.candidate_races import candidate_race_of, race_rule_of
 from orchestrator.display.format import about, duration, hours
 from orchestrator.display.text_safety import Terminal
 from orchestrator.run.outlook import StoredOutlook
@@ -65,6 +68,7 @@ def show_run(settings: Settings, run_id: str, as_json: bool) -> None:
         data["running_attempts"] = [work.attempt.model_dump(mode="json") for work in look.running]
         if look.savings is not None:
             data["saved"] = {**look.savings.model_dump(mode="json"), "share": look.savings.share}
+        data.update(candidate_race_data(look.race))
         data["usage"] = [u.model_dump(mode="json") for u in look.usage]
         data["failed_attempts"] = [a.model_dump(mode="json") for a in failed]
         data["failures"] = [
@@ -80,6 +84,7 @@ def watch_run(settings: Settings, run_id: str, period_s: float, console: Console
     """Show a run until nobody drives it: redrawn in place in a terminal, elsewhere a line for each change and the whole at its end."""
     console = console or Terminal()
     outlook = StoredOutlook(run_id, settings.home)
+    races = _Races()
     with (
         _open(settings) as store,
         Live(console=console, auto_refresh=False, transient=True)
@@ -89,7 +94,7 @@ def watch_run(settings: Settings, run_id: str, period_s: float, console: Console
         told = None
         failures_told: dict[str, int] = {}
         while True:
-            look = _look(store, settings, outlook, run_id)
+            look = _look(store, settings, outlook, run_id, races)
             if not _is_active(look.record):
                 break
             if live is not None:
@@ -135,9 +140,26 @@ class _Look(NamedTuple):
     usage: tuple[Usage, ...]
     left_s: float | None
     savings: Savings | None
+    race: CandidateRace | None
 
 
-def _look(store: Pages, settings: Settings, outlook: StoredOutlook, run_id: str) -> _Look:
+class _Races:
+    """Reads a race again when a round has begun or the run's state has changed: it takes all answers."""
+
+    def __init__(self) -> None:
+        self._read: tuple[tuple[RunState, int], CandidateRace | None] | None = None
+
+    def of(self, store: Pages, record: RunRecord, progress: JobCounts) -> CandidateRace | None:
+        """The race as far as it is; None if the run is none, or its first round is not done."""
+        at = (record.state, progress.total)
+        if self._read is None or self._read[0] != at:
+            self._read = at, candidate_race_of(store, record)
+        return self._read[1]
+
+
+def _look(
+    store: Pages, settings: Settings, outlook: StoredOutlook, run_id: str, races: _Races | None = None
+) -> _Look:
     record, progress = store.run(run_id), store.progress(run_id)
     attempts, failures = store.running_attempts(run_id), store.failure_groups(run_id)
     labels = store.job_labels(run_id, [*(a.job_digest for a in attempts), *(g.job_digest for g in failures)])
@@ -155,7 +177,15 @@ def _look(store: Pages, settings: Settings, outlook: StoredOutlook, run_id: str)
     is_running = record.state is RunState.RUNNING
     left_s = outlook.left_s(store, progress) if is_running else None
     return _Look(
-        record, progress, running, failures, labels, tuple(store.usage(run_id)), left_s, store.savings(run_id)
+        record=record,
+        progress=progress,
+        running=running,
+        failures=failures,
+        labels=labels,
+        usage=tuple(store.usage(run_id)),
+        left_s=left_s,
+        savings=store.savings(run_id),
+        race=(races or _Races()).of(store, record, progress),
     )
 
 
@@ -176,8 +206,13 @@ def _view(look: _Look) -> Text:
     lines = [_headline(look)]
     if look.record.started_at is not None and look.usage:
         lines.append(f"{_hours(look.usage)} so far")
-    if look.savings is not None:
+    rule = race_rule_of(look.record)
+    if rule is not None:
+        lines.append(look.race.sentence if look.race is not None else begun_text(rule))
+    elif look.savings is not None:
         lines.append(look.savings.sentence)
+    if look.race is not None:
+        lines += [f"  {c.name}: {left_text(c, at, look.race.rule.keep)}" for c, at in look.race.left]
     lines += [
         f"  {node.node or 'a node that is not known'}: {node.attempts} attempts, {_hours([node])}"
         for node in look.usage

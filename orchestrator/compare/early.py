@@ -1,9 +1,10 @@
-"""What comparisons that were decided early add to a run's verdict."""
+"""What comparisons that were decided early, and a race of candidates, add to a run's verdict."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from evals.stats.candidate_race import CandidateRace, left_text
 from evals.stats.stopping import Decision
 from orchestrator.compare.verdict import RunVerdict, Standing
 from orchestrator.store.sequences import SequenceRecord
@@ -33,6 +34,16 @@ def with_early(verdict: RunVerdict, records: Sequence[SequenceRecord]) -> RunVer
         for record in early
         if record.sequence.left is None
     )
+    return verdict.model_copy(update={"standings": standings, "early": (*verdict.early, *sentences)})
+
+
+def with_race(verdict: RunVerdict, race: CandidateRace | None) -> RunVerdict:
+    """The verdict with the candidates that left a race: they have no scores, and will get none in this run."""
+    left = [] if race is None else [(c, at) for c, at in race.left if c.name in verdict.standings]
+    if race is None or not left:
+        return verdict
+    standings = {**verdict.standings, **{c.name: Standing.LEFT for c, _ in left}}
+    sentences = (f"{c.name} {left_text(c, at, race.rule.keep)}" for c, at in left)
     return verdict.model_copy(update={"standings": standings, "early": (*verdict.early, *sentences)})
 
 

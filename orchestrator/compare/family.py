@@ -88,7 +88,9 @@ class RunFamily:
     are computed still holds afterwards. Not thread-safe.
     """
 
-    def __init__(self, pairs: Sequence[PairOfRun]) -> None:
+    def __init__(self, pairs: Sequence[PairOfRun], n_left: int = 0) -> None:
+        """`n_left` counts further pairs that a race left out; they were tried, and count in the correction."""
+        self._n_left = n_left
         self.pairs = {pair.at: pair for pair in pairs}
         self._specs: dict[At, str] = {}
         self._tests: dict[At, tuple[RowTest, ...]] = {}
@@ -150,7 +152,7 @@ class RunFamily:
             "rows": rows,
             "averages": averages,
             "n_tests": self._n_tests,
-            "n_candidates": len(self.pairs) - len(self._broken),
+            "n_candidates": len(self.pairs) - len(self._broken) + self._n_left,
         }
         return whole.model_copy(update=update)
 
@@ -240,7 +242,7 @@ class RunFamily:
         if not self._stale:
             return
         counts = [sum(row.p is not None for row in tests) for tests in self._tests.values()]
-        others = len(self.missing) * max(counts, default=0)
+        others = (len(self.missing) + self._n_left) * max(counts, default=0)
         adjusted = iter(corrected([row.p for tests in self._tests.values() for row in tests], others))
         self._adjusted = {at: tuple(next(adjusted) for _ in tests) for at, tests in self._tests.items()}
         self._n_tests = sum(counts) + others

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from orchestrator.compare import Side
+from orchestrator.compare.candidate_races import n_left_out
 from orchestrator.compare.comparison import Comparison
 from orchestrator.compare.family import PairOfRun, RunFamily, pairs_of_run
 from orchestrator.compare.run_comparisons import SideReader, compare_sides, require_fit, result_of_candidate
@@ -88,7 +89,11 @@ def family_of_run(
     """
     base = next((c.position for c in store.candidates(run_id) if c.is_base), None)
     scored: tuple[ScoredCandidate, ...] = () if base is None else store.scored_candidates(run_id)
-    family = RunFamily(pairs_of_run(scored, base if base is not None else 0))
+    pairs = pairs_of_run(scored, base if base is not None else 0)
+    engines = len({pair.candidate.engine_key for pair in pairs})
+    family = RunFamily(
+        pairs, engines * n_left_out(store, run_id, {pair.candidate.position for pair in pairs})
+    )
     if base is None:
         return family
     fill_kept(store, run_id, base, family)

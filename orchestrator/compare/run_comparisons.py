@@ -281,9 +281,9 @@ def comparisons(
 
 
 def run_comparisons(
-    results: Sequence[CandidateResult], home: Path, *, force: bool = False
+    results: Sequence[CandidateResult], home: Path, *, force: bool = False, tried: int = 0
 ) -> tuple[Comparison, ...]:
-    """Compare all candidates of a run with its base, per engine, corrected over all of them."""
+    """Compare all candidates of a run with its base, per engine, corrected over all of them and `tried` further ones by each engine."""
     uncorrected: list[Comparison] = []
     for engine in dict.fromkeys(result.engine for result in results):
         engine_results = [result for result in results if result.engine == engine]
@@ -291,7 +291,8 @@ def run_comparisons(
         candidates = [result for result in engine_results if not result.candidate.is_base]
         if base is not None and candidates:
             uncorrected += comparisons(base, candidates, home, force=force)
-    return correct(uncorrected)
+    engines = len({result.engine for result in results})
+    return correct(uncorrected, other_candidates=tried * engines)
 
 
 def benchmark_scores(result: CandidateResult) -> tuple[BenchmarkScore, ...]:

@@ -23,6 +23,7 @@ class Standing(StrEnum):
     REFUSED = "not compared"
     PENDING = "pending"
     UNSCORED = "no scores"
+    LEFT = "left the race"
 
 
 class Effect(Frozen):

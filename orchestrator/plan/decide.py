@@ -38,11 +38,11 @@ def decided(jobs: Sequence[tuple[bool, EvalJob]], entry: DecideEntry) -> list[Ev
 
     A candidate's job stays whole if the base has no job with the same benchmark, settings and engine, and probes stay whole.
     """
-    bases = {_pair_key(job): job.digest for is_base, job in jobs if is_base}
+    bases = {pair_key(job): job.digest for is_base, job in jobs if is_base}
     pairs = {
         job.digest: bases[key]
         for is_base, job in jobs
-        if not is_base and not job.is_probe and (key := _pair_key(job)) in bases and job.digest != bases[key]
+        if not is_base and not job.is_probe and (key := pair_key(job)) in bases and job.digest != bases[key]
     }
     plan = look_plan(entry, len(pairs))
     marked: dict[str, EvalJob] = {}
@@ -62,7 +62,7 @@ def _place(job: EvalJob, first: Sequence[str]) -> int:
     return first.index(job.benchmark) if job.benchmark in first else len(first)
 
 
-def _pair_key(job: EvalJob) -> tuple[object, ...]:
+def pair_key(job: EvalJob) -> tuple[object, ...]:
     """What a candidate's evaluation and the base's have in common if they may be compared."""
     return (
         job.suite,

@@ -150,6 +150,14 @@ class Decide(Frozen):
         exclude_if=_is_unset,
         description="Items of the probe that are asked, ascending: a part, after which a race decides who is asked the others. Null for a benchmark.",
     )
+    part: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        exclude_if=_is_unset,
+        description="Share of the benchmark's documents that is asked: a part, after which the candidates' race decides who is asked the "
+        "others. Null for an evaluation that is decided against the base.",
+    )
 
 
 # Fields on which an evaluation's result does not depend.

@@ -41,6 +41,7 @@ from orchestrator.plan.decide import check_first, decided
 from orchestrator.plan.estimate import EngineNeed
 from orchestrator.plan.job import BuildJob, CheckpointPlace, EvalJob
 from orchestrator.plan.live import built_reason, path_notes
+from orchestrator.plan.racing import check_race
 from orchestrator.plan.shared_engines import SharedEngines
 from orchestrator.plan.sizing import Sizes
 from orchestrator.plan.sweep import EngineEntry, Sweep, SweepFile
@@ -179,7 +180,9 @@ def make_plan(
         tensor_parallel = sizes.tensor_parallel(specs, cluster)
     evals = list(_evals(sweep, engines, candidates, facts, measures, tensor_parallel, live=built is None))
     check_first(file, (planned.job.benchmark for planned in evals))
+    race_notes: tuple[str, ...] = ()
     if not whole:
+        race_notes = check_race(file, [(p.candidate, p.job) for p in evals], base.name)
         evals = with_early_stops(evals, base.name, sweep)
     served = [(planned.candidate, planned.job) for planned in evals]
     needs = sizes.needs(served)
@@ -196,6 +199,7 @@ def make_plan(
             *path_notes(built, has_paths=any(c.layer_path is not None for c in candidates)),
             *shared.notes(),
             *_merge_notes(candidates),
+            *race_notes,
             *_size_notes(sweep, candidates, needs, evals, cluster),
         ),
         tensor_parallel=tensor_parallel,
@@ -249,7 +253,7 @@ def _evals(
 
 def with_early_stops(evals: Sequence[PlannedEval], base: str, sweep: Sweep) -> list[PlannedEval]:
     """The evaluations, those of candidates marked with when they may stop early if the sweep says so; `base` is the base's name."""
-    if sweep.decide is None:
+    if sweep.decide is None or sweep.decide.race is not None:
         return list(evals)
     jobs = decided([(planned.candidate == base, planned.job.whole) for planned in evals], sweep.decide)
     return [p.model_copy(update={"job": job}) for p, job in zip(evals, jobs, strict=True)]

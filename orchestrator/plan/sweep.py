@@ -24,6 +24,7 @@ from typing import Any, Self
 from pydantic import Field, field_validator, model_validator
 
 from evals.engine import EngineKind, ExecutionMode, Frozen
+from evals.race_rule import RaceRule
 from evals.scores import Seeds
 from evals.suite_file import SuiteRequest
 from orchestrator.display.text_safety import StorableText
@@ -226,6 +227,25 @@ class DecideEntry(Frozen):
         "are then asked one after another, those of `first` first and the others in the file's order.",
     )
     seed: int = Field(default=0, ge=0, description="Seed of the random order of the documents.")
+    race: RaceRule | None = Field(
+        default=None,
+        exclude_if=_is_unset,
+        description="Candidates race against each other instead of being decided against the base: each is asked a part of every "
+        "benchmark's documents, and who cannot be among the best any more leaves. Only by itself, without the other fields of `decide`.",
+    )
+
+    @model_validator(mode="after")
+    def _race_alone(self) -> Self:
+        others = sorted(self.model_fields_set - {"race"})
+        if self.race is not None and others:
+            moved = [name for name in others if name in RaceRule.model_fields]
+            hint = (
+                f"give `{moved[0]}` below `race`"
+                if moved
+                else f"leave out `{others[0]}`, or leave out `race`"
+            )
+            raise ValueError(f"a race compares candidates with each other, not each with the base: {hint}")
+        return self
 
 
 class Sweep(Frozen):
@@ -261,7 +281,7 @@ class Sweep(Frozen):
     decide: DecideEntry | None = Field(
         default=None,
         exclude_if=_is_unset,
-        description="Stop when it is decided (`true` for the defaults): the base is asked whole, candidates in slices.",
+        description="Stop when it is decided (`true` for the defaults): the base is asked whole, candidates in slices, or in parts if they race.",
     )
     score_base: bool = Field(
         default=True,

@@ -38,6 +38,7 @@ _TONES = {
     Standing.MIXED: ReportTone.HINT,
     Standing.REFUSED: ReportTone.REFUSED,
     Standing.PENDING: ReportTone.WARNING,
+    Standing.LEFT: ReportTone.PLAIN,
     Standing.UNSHOWN: ReportTone.PLAIN,
 }
 _LABELS = {
@@ -47,6 +48,7 @@ _LABELS = {
     Standing.UNSHOWN: "not shown",
     Standing.REFUSED: "⊘ not compared",
     Standing.PENDING: "no score",
+    Standing.LEFT: "left the race",
 }
 _PARTIAL = "◔"
 _ALARM = "⚠"
@@ -246,7 +248,7 @@ def _unscored(board: BoardData, candidate: CandidateRecord, n_benchmarks: int) -
     return ReportRow(
         name=line(candidate.name, _NAME),
         cells=(verdict, *[ReportCell(text="–")] * (n_benchmarks + 1)),
-        remark="" if standing is Standing.PENDING else "decided early",
+        remark="" if standing in (Standing.PENDING, Standing.LEFT) else "decided early",
         group=standing.name.lower(),
     )
 

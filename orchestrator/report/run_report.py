@@ -9,11 +9,13 @@ from pathlib import Path
 
 from evals.engine import EngineSpec
 from orchestrator.compare import Comparison, Side, correct
-from orchestrator.compare.early import with_early
+from orchestrator.compare.candidate_races import candidate_race_of, n_left_out, whole_differences
+from orchestrator.compare.early import with_early, with_race
 from orchestrator.compare.run_comparisons import CandidateResult, compare_sides, require_fit, sides
 from orchestrator.compare.verdict import RunVerdict, run_verdict
 from orchestrator.display.text_safety import line
 from orchestrator.errors import RunError
+from orchestrator.report.candidate_race import race_section
 from orchestrator.report.leaderboard import LEGEND, BoardData, board_table, forest
 from orchestrator.report.methods import (
     benchmark_facts,
@@ -70,10 +72,11 @@ def run_report(
 ) -> ReportPage:
     """The report of a run with scores. Raises RunError if the base's samples cannot be read."""
     candidates = store.candidates(run.id)
-    families = _compared(results, home, force=request.force, progress=progress)
-    decided = store.sequences(run.id)
+    tried = n_left_out(store, run.id, {result.candidate.position for result in results})
+    families = _compared(results, home, tried, force=request.force, progress=progress)
+    decided, race = store.sequences(run.id), candidate_race_of(store, run)
     boards = [
-        replace(board, verdict=with_early(board.verdict, _of_board(decided, board)))
+        replace(board, verdict=with_race(with_early(board.verdict, _of_board(decided, board)), race))
         for board in _boards(families, candidates, ended=run.state in ENDED)
     ]
     known = known_facts(_base_sides(families, home))
@@ -92,6 +95,9 @@ def run_report(
         sections += _board_sections(board, of, key)
     looked_at = sequences_section(decided, store.savings(run.id), run.id)
     sections += [looked_at] if looked_at is not None else []
+    whole = whole_differences(store, run.id) if race is not None else {}
+    raced = race_section(race, whole, run.id, line(run.name, 60))
+    sections += [raced] if raced is not None else []
     questions = _questions_section(families, request.questions, home)
     jobs = [(job.suite, job.benchmark) for result in results for job, _ in result.evaluated]
     machines = [outcome.hardware for result in results for _, outcome in result.evaluated]
@@ -122,9 +128,9 @@ def run_report(
 
 
 def _compared(
-    results: Sequence[CandidateResult], home: Path, *, force: bool, progress: Progress
+    results: Sequence[CandidateResult], home: Path, tried: int, *, force: bool, progress: Progress
 ) -> list[_Family]:
-    """Compare all candidates of a run with its base, per engine, as one family; as `run_comparisons` does."""
+    """Compare all candidates of a run with its base, per engine, as one family with `tried` more by each engine; as `run_comparisons` does."""
     engines = dict.fromkeys(result.engine for result in results)
     groups = [[result for result in results if result.engine == engine] for engine in engines]
     total = sum(not result.candidate.is_base for result in results)
@@ -136,7 +142,7 @@ def _compared(
         compared = [] if base is None else _against(base, candidates, home, force, progress, total)
         uncorrected += compared
         families.append((group[0].engine, base, candidates, len(compared)))
-    corrected = iter(correct(uncorrected))
+    corrected = iter(correct(uncorrected, other_candidates=tried * len(groups)))
     return [
         _Family(engine, base, candidates, tuple(next(corrected) for _ in range(count)))
         for engine, base, candidates, count in families

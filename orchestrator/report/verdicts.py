@@ -43,6 +43,8 @@ def run_text(verdict: RunVerdict, *, ended: bool) -> ReportVerdict:
         return ReportVerdict(headline=reason, tone=ReportTone.REFUSED, lines=tuple(lines))
     left = refused + pending
     rest = f" {left:,} more {'was' if left == 1 else 'were'} not compared." if left else ""
+    if out := verdict.count(Standing.LEFT):
+        rest += f" {out:,} left the race."
     counts = [
         (count, what)
         for count, what in (

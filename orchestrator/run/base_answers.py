@@ -10,9 +10,11 @@ from evals.errors import SamplesError, SuiteError
 from evals.probes import get_probe
 from evals.probes.race import part_of_samples
 from evals.samples import StoredSamples
+from evals.scores import Sample
+from evals.stats.candidate_race import part_answers
 from evals.stats.sequence import LookSequence
 from evals.stats.stopping import Decision
-from evals.suite import suite_with
+from evals.suite import Benchmark, suite_with
 from orchestrator.plan.durations import documents_of
 from orchestrator.plan.job import BaseSamples, BuildJob, Decide, EvalJob
 from orchestrator.provenance import hardware
@@ -43,6 +45,12 @@ class BaseAnswers:
         outcome = stored.get(whole)
         if job.decide.items is not None:
             return None, self._part(job, job.decide, outcome) if isinstance(outcome, EvalOutcome) else None
+        if job.decide.part is not None:
+            samples = self._bases.get(against)
+            known = (
+                self._part_of_benchmark(job, samples, outcome) if isinstance(outcome, EvalOutcome) else None
+            )
+            return samples, known
         if isinstance(outcome, EvalOutcome):
             return self._bases.get(against), outcome
         reason = _left(stored.get(after)) if after else None
@@ -51,16 +59,35 @@ class BaseAnswers:
     def _part(self, job: EvalJob, decide: Decide, whole: EvalOutcome) -> EarlyOutcome | None:
         """The answers to a part of a probe whose whole evaluation is in the store; None if its samples cannot be read."""
         assert decide.items is not None
-        stored = StoredSamples(
-            self._home, whole.samples_path, whole.samples_sha256, f"job {job.whole.digest}"
-        )
-        try:
-            samples = stored.read()
-        except SamplesError:
+        samples = self._read(job.whole.digest, whole.samples_path, whole.samples_sha256)
+        if samples is None:
             return None
         part = part_of_samples(get_probe(job.benchmark), samples, decide.items)
         sequence = LookSequence(plan=decide.plan, n_whole=len(samples), looks=(), part=part)
         return _without_work(job, sequence)
+
+    def _part_of_benchmark(
+        self, job: EvalJob, base: BaseSamples | None, whole: EvalOutcome
+    ) -> EarlyOutcome | None:
+        """The answers to a part of a benchmark whose whole evaluation is in the store; None if they cannot be read."""
+        assert job.decide is not None
+        benchmark = _benchmark(job)
+        if benchmark is None or base is None or job.decide.part is None:
+            return None
+        before = self._read(job.decide.against, base.path, base.sha256)
+        samples = self._read(job.whole.digest, whole.samples_path, whole.samples_sha256)
+        if before is None or samples is None:
+            return None
+        plan = job.decide.plan
+        part = part_answers(benchmark, before, samples, job.decide.part, plan.order_seed)
+        return _without_work(job, LookSequence(plan=plan, n_whole=len(samples), looks=(), part=part))
+
+    def _read(self, digest: str, path: str, sha256: str) -> tuple[Sample, ...] | None:
+        """Stored samples; None if they are missing or altered."""
+        try:
+            return StoredSamples(self._home, path, sha256, f"job {digest}").read()
+        except SamplesError:
+            return None
 
 
 def _left(outcome: Success | None) -> str | None:
@@ -100,7 +127,12 @@ def _without_work(job: EvalJob, sequence: LookSequence) -> EarlyOutcome:
 
 
 def _title(job: EvalJob) -> str:
+    benchmark = _benchmark(job)
+    return benchmark.title if benchmark is not None else job.benchmark
+
+
+def _benchmark(job: EvalJob) -> Benchmark | None:
     try:
-        return suite_with(job.suite, job.benchmark, job.benchmark_digest).benchmark(job.benchmark).title
+        return suite_with(job.suite, job.benchmark, job.benchmark_digest).benchmark(job.benchmark)
     except SuiteError:
-        return job.benchmark
+        return None

@@ -23,19 +23,22 @@ from orchestrator.cluster.software import EnginesOf, require_same
 from orchestrator.display.text_safety import plain
 from orchestrator.errors import ClusterError, RunError
 from orchestrator.plan.benchmarks import MissingBenchmark
+from orchestrator.plan.candidate_race import first_round, race_rule
 from orchestrator.plan.capacity import ClusterFacts, this_machine
 from orchestrator.plan.plan import Plan, make_plan
 from orchestrator.plan.sweep import Sweep, SweepFile, parse_sweep
 from orchestrator.provenance import provenance
 from orchestrator.run.additions import Additions
+from orchestrator.run.candidate_race import CandidateRounds
 from orchestrator.run.comparing import KeepComparisons
 from orchestrator.run.cost import durations_of
 from orchestrator.run.evidence import evidence_of
 from orchestrator.run.node_data import with_data_on_nodes, without
+from orchestrator.run.plan_records import candidate_records, planned_jobs
 from orchestrator.run.scheduler import Reporter, RunSummary, Scheduler
 from orchestrator.settings import Settings
 from orchestrator.store import Store
-from orchestrator.store.records import CandidateRecord, NewRun, PlannedJob, RunRecord
+from orchestrator.store.records import NewRun, RunRecord
 
 
 @dataclass(frozen=True)
@@ -69,11 +72,13 @@ def execute(
     """Run a plan to its end; jobs whose outcome is in the store are not run again.
 
     With `stay` this process stays connected to the cluster for another plan; the caller disconnects. With `grows` the plan
-    is what the run begins with.
+    is what the run begins with. The candidates of a sweep with `decide.race` race.
     """
     with Store.open(settings.database_url) as store:
         run_id = register(store, plan, run_id=grows.run_id if grows else None)
         additions = grows.begin(store) if grows else None
+        if grows is None and (rule := race_rule(plan)) is not None:
+            additions, plan = CandidateRounds(plan, rule, store), first_round(plan, rule)
         on_gpu = (cluster or this_machine()).has_gpus
         durations = durations_of(plan, store, on_gpu=on_gpu, home=settings.home)
         comparing = KeepComparisons(store, run_id, settings.home)
@@ -219,8 +224,13 @@ def _require_engines(plan: Plan, facts: ClusterFacts) -> None:
 
 
 def register(store: Store, plan: Plan, *, run_id: str | None = None) -> str:
-    """Store the plan as a run, unless it exists; returns the run's id. A run with an id of its own grows beyond the plan."""
-    grows, run_id = run_id is not None, run_id or run_id_of(plan)
+    """Store the plan as a run, unless it exists; returns the run's id. A run with an id of its own grows beyond the plan.
+
+    So does a race of candidates, of which the first round is stored.
+    """
+    rule = race_rule(plan) if run_id is None else None
+    grows, run_id = run_id is not None or rule is not None, run_id or run_id_of(plan)
+    plan = plan if rule is None else first_round(plan, rule)
     run = NewRun(
         id=run_id,
         name=plan.sweep.name,
@@ -239,6 +249,7 @@ def register(store: Store, plan: Plan, *, run_id: str | None = None) -> str:
                 **({"whole": True} if plan.whole else {}),
                 **({"confirms": plan.confirms.model_dump(mode="json")} if plan.confirms else {}),
                 **({"race": plan.race.model_dump(mode="json")} if plan.race else {}),
+                **({"candidate_race": rule.model_dump(mode="json")} if rule is not None else {}),
                 **({"grows": True} if grows else {}),
             }
         ),
@@ -249,8 +260,10 @@ def register(store: Store, plan: Plan, *, run_id: str | None = None) -> str:
 
 
 def run_id_of(plan: Plan) -> str:
-    """Run id: the sweep's name as a slug, and the first digits of the plan's digest."""
+    """Run id: the sweep's name as a slug, and the first digits of the plan's digest; of a race another one than of the whole sweep."""
     slug = re.sub(r"[^a-z0-9]+", "-", plan.sweep.name.lower()).strip("-")[:40] or "run"
+    if (rule := race_rule(plan)) is not None:
+        return f"{slug}-race-{digest_of([plan.digest, rule.model_dump(mode='json')])[:8]}"
     return f"{slug}-{plan.digest[:8]}"
 
 
@@ -268,7 +281,7 @@ def stored_plan(run_id: str, settings: Settings, *, whole: bool = False) -> Plan
             f"Run {run_id} is a race of layer paths: run the same `mergeboard scan --race` again, which goes on where it stopped; without "
             "--race it asks every path everything, and nothing twice."
         )
-    if summary.get("grows"):
+    if summary.get("grows") and not summary.get("candidate_race"):
         raise RunError(
             f"Run {run_id} belongs to a search over merges: run `mergeboard search` with its file again, which goes on where it stopped."
         )
@@ -304,33 +317,3 @@ def cancel_run(run_id: str, settings: Settings) -> RunRecord:
     """Request the cancellation of a run; its driver stops within seconds."""
     with Store.open(settings.database_url, create=False) as store:
         return store.cancel_run(run_id)
-
-
-def candidate_records(plan: Plan) -> list[CandidateRecord]:
-    """The candidates of a plan as the store keeps them."""
-    return [
-        CandidateRecord(
-            position=position,
-            name=candidate.name,
-            is_base=candidate.is_base,
-            weights_digest=candidate.weights_digest,
-            layer_path=candidate.layer_path,
-            recipe=candidate.recipe,
-            layers=candidate.layers,
-            parameters=candidate.parameters,
-            made_from=candidate.made_from,
-        )
-        for position, candidate in enumerate(plan.candidates)
-    ]
-
-
-def planned_jobs(plan: Plan) -> list[PlannedJob]:
-    """Every job once, with the positions of its candidates."""
-    position = {candidate.name: number for number, candidate in enumerate(plan.candidates)}
-    positions: dict[str, list[int]] = {}
-    for candidate in plan.candidates:
-        if candidate.build is not None:
-            positions.setdefault(candidate.build.digest, []).append(position[candidate.name])
-    for planned in plan.evals:
-        positions.setdefault(planned.job.digest, []).append(position[planned.candidate])
-    return [PlannedJob(job=job, candidates=tuple(positions[digest])) for digest, job in plan.jobs.items()]

@@ -266,6 +266,10 @@ class EarlyOutcome(Frozen):
             return "The evaluation stopped early, and the job asks for the whole benchmark."
         if self.early.sequence.plan != job.decide.plan:
             return "The evaluation stopped early by another rule than the job's."
+        if (self.early.sequence.part is not None) is not (
+            job.decide.items is not None or job.decide.part is not None
+        ):
+            return "The evaluation is a part that was asked for a race, and the job is none, or the other way round."
         if self.early.benchmark != job.benchmark:
             return f"The result is of another benchmark than {job.benchmark}."
         return _measured_otherwise(job, self.early)

@@ -186,7 +186,7 @@ class EngineHost:
             suite,
             benchmark,
             job.settings,
-            Until(job.decide.plan, self._base_samples(job.decide, base)),
+            Until(job.decide.plan, self._base_samples(job.decide, base), job.decide.part),
             mirror=self._mirror,
             journal_dir=journal,
             samples_path=samples,

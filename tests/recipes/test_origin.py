@@ -16,7 +16,7 @@ from orchestrator.plan.job import EvalJob
 from orchestrator.plan.plan import Plan, make_plan
 from orchestrator.plan.sweep import parse_sweep
 from orchestrator.run.build import build_to
-from orchestrator.run.run import candidate_records
+from orchestrator.run.plan_records import candidate_records
 from orchestrator.settings import Settings
 from recipes.artifact import ArtifactStore
 from recipes.checkpoint import weights_digest

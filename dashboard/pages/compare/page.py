@@ -12,6 +12,7 @@ from dashboard.board import known_suite
 from dashboard.comparisons import Broken, Comparer, comparer, comparison_of
 from dashboard.components.rows import VERDICT_MEANING, show_rows
 from dashboard.pages import probes
+from dashboard.pages.candidate_race import show_left
 from dashboard.pages.candidates import MOST_NAMES, requested_candidate
 from dashboard.pages.compare.behind import show_questions
 from dashboard.pages.compare.decided import show_decided
@@ -56,7 +57,9 @@ def show(pages: Pages, run: RunRecord | None) -> None:
         return
     left, right = (scores_of(pages, run.id, c.position, scoped) for c in (base, candidate))
     if not left.evaluations or not right.evaluations:
-        _no_scores(run, base if not left.evaluations else candidate)
+        lacking = base if not left.evaluations else candidate
+        if not show_left(pages, run, lacking):
+            _no_scores(run, lacking)
         show_decided(pages, run, candidate, scoped[0].suite)
         return
     if scoped[0].suite == PROBE_SUITE:

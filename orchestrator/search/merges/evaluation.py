@@ -24,7 +24,7 @@ from orchestrator.plan.job import EvalJob
 from orchestrator.plan.plan import Plan
 from orchestrator.plan.sweep import SuiteEntry, SweepFile
 from orchestrator.run.job_state import NodeState
-from orchestrator.run.run import candidate_records, planned_jobs
+from orchestrator.run.plan_records import candidate_records, planned_jobs
 from orchestrator.search.merges.course import Course, best_first
 from orchestrator.search.merges.fidelity import FidelityStep, likelihood
 from orchestrator.search.merges.search_file import Objective, SearchFile
