@@ -193,7 +193,9 @@ def make_plan(
         evals=tuple(evals),
         missing=tuple(missing),
         notes=(
-            *path_notes(built, has_paths=any(c.layer_path is not None for c in candidates)),
+            *path_notes(
+                built, engines, facts.config, has_paths=any(c.layer_path is not None for c in candidates)
+            ),
             *shared.notes(),
             *_merge_notes(candidates),
             *_size_notes(sweep, candidates, needs, evals, cluster),
@@ -231,7 +233,7 @@ def _evals(
         for candidate in candidates:
             if candidate.is_base and not sweep.score_base:
                 continue
-            place, layers = _place(candidate, live)
+            place, layers = place_of(candidate, live)
             tuning = tunings.get(place) or EngineTuning()
             for measure, engine in measures_by_method[candidate.quantization]:
                 job = EvalJob(
@@ -311,7 +313,7 @@ def with_path_slots(plan: Plan, extra: int) -> Plan:
     return plan.model_copy(update={"evals": evals})
 
 
-def _place(candidate: Candidate, live: bool) -> tuple[CheckpointPlace, Layers | None]:
+def place_of(candidate: Candidate, live: bool) -> tuple[CheckpointPlace, Layers | None]:
     """Location of the weights and the live layer path; the path is None if it is built into the weights."""
     if candidate.build is None:
         return candidate.place, candidate.layer_path if live else None

@@ -64,6 +64,10 @@ class RunProgress(Frozen):
     failures: tuple[FailedAttempt, ...] = Field(
         default=(), description="The latest of them, the newest last."
     )
+    notes: tuple[str, ...] = Field(
+        default=(),
+        description="What the run does otherwise than planned, one sentence each, in the order in which it happened.",
+    )
 
 
 class RunSummary(Frozen):
