@@ -23,9 +23,7 @@ from orchestrator.run.remedies import refusal_note
 from orchestrator.settings import Settings
 from orchestrator.store import Store
 from orchestrator.store.records import Failure, FailureClass
-from orchestrator.store.refusals import REFUSALS
 from recipes.errors import RecipeError
-from recipes.layer_path_text import format_list
 from recipes.layer_visit import Layers
 from recipes.sources import PinnedSource, SourceFacts, describe
 
@@ -63,6 +61,8 @@ class BuiltInstead:
         self._engines: dict[str, _Engine] = {}
         self._refused: set[tuple[_Engine, Layers | None]] = set()
         self._built: dict[tuple[str, Layers | None], Candidate | str] = {}
+        self._jobs: dict[str, BuildJob] = {}
+        self._labels: dict[str, str] = {}
         self._facts: dict[str, SourceFacts] = {}
         self._asked: set[str] = set()
         self._notes: list[str] = []
@@ -85,58 +85,55 @@ class BuiltInstead:
 
     def takes(self, job: BuildJob | EvalJob, failure: Failure) -> bool:
         """Whether a failed attempt was the refusal of a live layer path, so that `changes` tells how its job goes on."""
-        if failure.failure_class not in REFUSALS or job.digest not in self._live:
+        if job.digest not in self._live or not isinstance(job, EvalJob) or not job.tuning.sets_paths:
             return False
-        assert isinstance(job, EvalJob)
-        if not job.tuning.sets_paths:
-            return False
-        self._refuse(job, failure.failure_class, failure.message)
-        return True
+        return self._refuse(job, failure.failure_class, failure.message)
 
     def changes(self, waiting: Mapping[str, EvalJob]) -> Changes:
         """How the evaluations among these go on that are refused; they set layer paths and have not started."""
         self._recall()
         changes = Changes()
+        if not self._refused:
+            return changes
         built_by_digest: dict[str, Candidate] = {}
-        jobs: dict[str, BuildJob] = {}
-        for digest, (job, candidate) in self._live.items():
-            if candidate.layer_path is None:
-                if digest in waiting and (self._engine_of(job), None) in self._refused:
-                    changes.evals[digest] = _without_paths(waiting[digest])
+        for digest, built in self._refused_paths():
+            if digest not in waiting:
                 continue
-            if not self._is_refused(job):
-                continue
-            # Those that have ended too: which path opens a shared engine must not depend on what has.
-            built = self._built_of(candidate, job)
             if isinstance(built, str):
-                if digest in waiting:
-                    changes.unbuildable[digest] = built
-                continue
-            for build in _builds_of(built):
-                jobs[build.digest] = build
-                changes.labels.setdefault(build.digest, f"build {candidate.name}")
-            if digest in waiting:
+                changes.unbuildable[digest] = built
+            else:
                 built_by_digest[digest] = built
                 changes.evals[digest] = _reading(waiting[digest], built)
-                for artifact in changes.evals[digest].artifacts:
-                    changes.builds.setdefault(artifact, (jobs[artifact], []))[1].append(digest)
+        for digest, job in waiting.items():
+            if job.layer_path is None and (self._engine_of(job), None) in self._refused:
+                changes.evals[digest] = _without_paths(job)
+        for digest in built_by_digest:
+            for artifact in changes.evals[digest].artifacts:
+                changes.builds.setdefault(artifact, (self._jobs[artifact], []))[1].append(digest)
+        changes.labels.update({artifact: self._labels[artifact] for artifact in changes.builds})
         changes.needs.update(self._needs(changes.evals, built_by_digest))
         return changes
 
-    def _refuse(self, job: EvalJob, kind: FailureClass, message: str) -> None:
-        """Take a refusal; the first of an engine, or of a path in it, becomes a note."""
-        engine, path = self._engine_of(job), job.live_layers
+    def _refused_paths(self) -> Iterator[tuple[str, Candidate | str]]:
+        """Evaluations of refused paths in the plan's order: digest, and the candidate built or why it cannot be.
+
+        Those that have ended are among them: which path opens a shared engine must not depend on what has ended.
+        """
+        for digest, (job, candidate) in self._live.items():
+            if candidate.layer_path is not None and self._is_refused(job):
+                yield digest, self._built_of(candidate, job)
+
+    def _refuse(self, job: EvalJob, kind: FailureClass, message: str) -> bool:
+        """Take a refusal, and a note if it is the first of its words; False if it is none."""
         note = refusal_note(kind, message)
-        if kind is FailureClass.LIVE_REFUSED:
-            path = None
-        elif path is None or note is None:
-            return
-        else:
-            note = f"{format_list(path)}: {note}"
-        if (engine, path) not in self._refused:
-            self._refused.add((engine, path))
-            self._notes.append(note or message)
+        path = None if kind is FailureClass.LIVE_REFUSED else job.live_layers
+        if note is None or (path is None and kind is FailureClass.PATH_REFUSED):
+            return False
+        self._refused.add((self._engine_of(job), path))
+        if note not in self._notes:
+            self._notes.append(note)
         self.is_due = True
+        return True
 
     def _recall(self) -> None:
         """Take the refusals that the store holds of the weights of this run."""
@@ -164,9 +161,14 @@ class BuiltInstead:
         if key not in self._built:
             try:
                 facts = self._facts_of(job)
-                self._built[key] = self._builds.of(candidate, facts, job.place.name or "")
+                built = self._builds.of(candidate, facts, job.place.name or "")
             except RecipeError as error:
                 self._built[key] = str(error)
+            else:
+                self._built[key] = built
+                for build in _builds_of(built):
+                    self._jobs.setdefault(build.digest, build)
+                    self._labels.setdefault(build.digest, f"build {candidate.name}")
         return self._built[key]
 
     def _facts_of(self, job: EvalJob) -> SourceFacts:

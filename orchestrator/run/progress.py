@@ -79,6 +79,9 @@ class RunSummary(Frozen):
     failed: dict[str, str] = Field(description="Digest of each failed job to its message.")
     blocked: int = Field(description="Jobs that could not start because another failed.")
     duration_s: float = Field(description="Wall-clock seconds.")
+    notes: tuple[str, ...] = Field(
+        default=(), description="What the run did otherwise than planned, one sentence each."
+    )
 
 
 class Reporter(Protocol):

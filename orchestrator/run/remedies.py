@@ -57,5 +57,5 @@ def refusal_note(failure_class: FailureClass | None, message: str) -> str | None
     if failure_class is FailureClass.LIVE_REFUSED:
         return f"{message.removesuffix(BUILD_ADVICE)}; its layer paths are built as checkpoints instead."
     if failure_class is FailureClass.PATH_REFUSED:
-        return f"Built as a checkpoint instead of run live: {message}"
+        return f"Layer paths that the engine refuses to run live are built as checkpoints instead: {message}"
     return None

@@ -444,6 +444,7 @@ class Scheduler:
             failed=self._failed_jobs(),
             blocked=self._frontier.count(NodeState.BLOCKED),
             duration_s=time.monotonic() - self._started,
+            notes=self._instead.notes,
         )
 
     def _failed_jobs(self) -> dict[str, str]:

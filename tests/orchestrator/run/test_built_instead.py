@@ -56,9 +56,8 @@ def planned(base: Path, home: Path, paths: Sequence[Any] = PATHS, **values: Any)
 
 def run(plan: Plan, home: Path) -> tuple[RunSummary, tuple[str, ...]]:
     """How a run ends, and its notes."""
-    reporter = Silent()
-    summary = run_here(plan, settings_at(home), reporter)
-    return summary, reporter.seen[-1].notes if reporter.seen else ()
+    summary = run_here(plan, settings_at(home), Silent())
+    return summary, summary.notes
 
 
 def measured(plan: Plan, home: Path) -> dict[str, object]:
