@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +29,7 @@ from tests.support import in_process
 from tests.support.family_checkpoints import random_checkpoint
 from tests.support.in_process import InProcess, Silent, run_here
 from tests.support.other_architectures import OTHERS
+from tests.support.runs_fixture import mergeboard
 from tests.support.tiny_checkpoints import tiny_checkpoint
 
 PROBE = "reasoning-easy-scored-search"
@@ -215,3 +220,47 @@ def test_other_sources_of_the_sweep_stay_live(
     with Store.open(settings_at(home).database_url, create=False) as store:
         builds = [i for i in store.run_jobs(summary.run_id) if not isinstance(i.job, EvalJob)]
     assert [item.candidates for item in builds] == [(2,)]
+
+
+# Runs the real command, and dies when the store has taken the n-th call of a method.
+DIES_AFTER = """
+import os, signal, sys
+from orchestrator.store import Store
+method, left = sys.argv.pop(1), int(sys.argv.pop(1))
+real = getattr(Store, method)
+def called(self, *args, **kwargs):
+    global left
+    result = real(self, *args, **kwargs)
+    left -= 1
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return result
+setattr(Store, method, called)
+sys.argv[0] = "mergeboard"
+from orchestrator.cli import main
+main()
+"""
+
+
+@pytest.mark.slow
+def test_kill_9_at_every_step_of_a_refused_run(minicpm3: Path, tmp_path: Path) -> None:
+    """`mergeboard run` on Ray, killed after the refusal, after the builds are stored, and after two scores; then it ends by itself."""
+    sweep = tmp_path / "sweep.yaml"
+    sweep.write_text(
+        f"name: s\nbase: {minicpm3}\ntry_live: true\nrecipes: [{{layer_path: '(0, 1)'}}, {{layer_path: '(2, 3)'}}]\n"
+        "suites: [{suite: smoke, benchmarks: [musr], limit: 1}]\nengines: [{kind: transformers, dtype: float32}]\n"
+    )
+    home, other = fresh(tmp_path / "home"), fresh(tmp_path / "other")
+    undisturbed = mergeboard("run", str(sweep), home=other)
+    assert undisturbed.returncode == 0, undisturbed.stderr
+    assert undisturbed.stderr.count("its layer paths are built as checkpoints instead") == 1
+    env = {**os.environ, "MERGEBOARD_HOME": str(home), "OMP_NUM_THREADS": "2"}
+    steps = [("fail_attempt", 1), ("add_builds", 1), ("finish_attempt", 2), ("finish_attempt", 1)]
+    for method, count in steps:
+        command = [sys.executable, "-c", DIES_AFTER, method, str(count), "run", str(sweep)]
+        killed = subprocess.run(command, env=env, capture_output=True, timeout=300, check=False)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+    ended = mergeboard("run", str(sweep), home=home)
+    assert ended.returncode == 0, ended.stderr
+    assert refusals(home) == 1
+    assert snapshot(home) == snapshot(other)
