@@ -17,7 +17,7 @@ from orchestrator.cli.inputs import CARD_SUFFIXES, unknown_recipe
 from orchestrator.cli.preflight_view import show_preflight
 from orchestrator.display.format import parameters as parameters_text
 from orchestrator.errors import StoreMissing, SweepError
-from orchestrator.plan.candidates import Candidate
+from orchestrator.plan.candidate import Candidate
 from orchestrator.plan.decide import Evidence
 from orchestrator.plan.plan import Plan, make_plan
 from orchestrator.plan.sweep import load_sweep

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from orchestrator.plan.candidate import Candidate
 from orchestrator.plan.job import BuildJob, CheckpointPlace, RecipeSource
 from orchestrator.plan.shared_engines import SharedEngines
 from orchestrator.plan.sweep import Sweep
@@ -18,9 +19,6 @@ from recipes.layer_path import LayerPath
 from recipes.recipe import Recipe, SourceRef
 from recipes.sources import PinnedSource, SourceFacts, parse, read_small_file
 from recipes.visit_build import require_buildable
-
-if TYPE_CHECKING:
-    from orchestrator.plan.candidates import Candidate
 
 
 class PathBuilds:

@@ -28,14 +28,8 @@ from evals.suite import Suite, suite_names
 from evals.suite_file import SuiteRequest
 from orchestrator.errors import SweepError
 from orchestrator.plan.benchmarks import MissingBenchmark, PlannedBenchmark, measures_of, resolve_suites
-from orchestrator.plan.candidates import (
-    BASE_NAME,
-    Candidate,
-    Expander,
-    absolute_place,
-    quantization_method,
-    quantized_bytes,
-)
+from orchestrator.plan.candidate import Candidate, quantization_method, quantized_bytes
+from orchestrator.plan.candidates import BASE_NAME, Expander, absolute_place
 from orchestrator.plan.capacity import ClusterFacts
 from orchestrator.plan.decide import check_first, decided
 from orchestrator.plan.estimate import EngineNeed

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from orchestrator.plan.candidates import Candidate
+from orchestrator.plan.candidate import Candidate
 from orchestrator.plan.estimate import EngineNeed
 from orchestrator.plan.job import BuildJob, EvalJob
 from orchestrator.plan.path_builds import PathBuilds
