@@ -198,6 +198,7 @@ class Scheduler:
         self._jobs |= {digest: RunJob(job, changes.labels[digest]) for digest, job in new.items()}
         executor.expect(changes.needs, self._additions.later if self._additions is not None else {})
         self._outlook.add({**new, **changes.evals})
+        self._cached += len(done & new.keys())
         self._frontier.add({digest: () for digest in new}, done & new.keys())
         for digest, changed in changes.evals.items():
             self._jobs[digest].job = changed
@@ -437,11 +438,13 @@ class Scheduler:
         )
 
     def _summary(self, done: int) -> RunSummary:
+        failed = self._failed_jobs()
         return RunSummary(
             run_id=self._run_id,
             done=done,
             cached=self._cached,
-            failed=self._failed_jobs(),
+            failed=failed,
+            labels={digest: self._jobs[digest].label for digest in failed},
             blocked=self._frontier.count(NodeState.BLOCKED),
             duration_s=time.monotonic() - self._started,
             notes=self._instead.notes,

@@ -25,7 +25,7 @@ from orchestrator.store.records import AttemptState, EvalOutcome, FailureClass
 from orchestrator.store.refusals import REFUSALS
 from tests.orchestrator.search.test_grid_scan import settings_at
 from tests.support import in_process
-from tests.support.family_checkpoints import random_checkpoint
+from tests.support.family_checkpoints import family_checkpoint, random_checkpoint
 from tests.support.in_process import InProcess, Silent, run_here
 from tests.support.other_architectures import OTHERS
 from tests.support.runs_fixture import mergeboard
@@ -184,6 +184,27 @@ def test_other_sources_of_the_sweep_stay_live(minicpm3: Path, tmp_path: Path, tr
     with Store.open(settings_at(home).database_url, create=False) as store:
         builds = [i for i in store.run_jobs(summary.run_id) if not isinstance(i.job, EvalJob)]
     assert [item.candidates for item in builds] == [(2,)]
+
+
+@pytest.mark.slow
+def test_one_path_that_cannot_run_live_is_built_and_the_others_stay_live(
+    tmp_path: Path, tries: list[Path]
+) -> None:
+    """In layers of two kinds, transformers does not run a path whose first visit of a kind has no attention; a checkpoint holds it."""
+    home, base = fresh(tmp_path / "home"), family_checkpoint(tmp_path / "gemma2", "gemma2")
+    recipes = [{"layer_path": ["0:mlp", 1, 2, 3, 4]}, {"layer_path": "(0, 1)"}]
+    plan = planned(base, home, try_live=False, recipes=recipes)
+    assert plan.builds == ()
+    summary, notes = run(plan, home)
+    assert (summary.failed, tries, refusals(home)) == ({}, [base], 1)
+    (note,) = notes
+    assert note.startswith(
+        "Layer paths that the engine refuses to run live are built as checkpoints instead: "
+    )
+    with Store.open(settings_at(home).database_url, create=False) as store:
+        builds = [i for i in store.run_jobs(summary.run_id) if not isinstance(i.job, EvalJob)]
+    assert [item.candidates for item in builds] == [(1,)]
+    assert len({str(result) for result in measured(plan, home).values()}) == 3
 
 
 # Runs the real command, and dies when the store has taken the n-th call of a method.
