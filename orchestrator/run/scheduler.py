@@ -191,6 +191,9 @@ class Scheduler:
             and self._frontier.state(digest) in (NodeState.WAITING, NodeState.READY)
         }
         changes = self._instead.changes(waiting)
+        if not (changes.evals or changes.unbuildable):
+            self._instead.is_due = False
+            return
         if changes.builds and not self._store.add_builds(lease, changes.builds):
             raise self._taken_over()
         new = {digest: job for digest, (job, _) in changes.builds.items() if digest not in self._jobs}

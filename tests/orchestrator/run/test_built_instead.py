@@ -207,6 +207,29 @@ def test_one_path_that_cannot_run_live_is_built_and_the_others_stay_live(
     assert len({str(result) for result in measured(plan, home).values()}) == 3
 
 
+@pytest.mark.slow
+@pytest.mark.vllm
+def test_a_listed_family_that_vllm_refuses_when_it_opens_is_built(
+    tmp_path: Path, tries: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine has started when it checks itself; it is stopped, and the next one is opened without layer paths."""
+    home, other = fresh(tmp_path / "home"), fresh(tmp_path / "other")
+    base = family_checkpoint(tmp_path / "gemma2", "gemma2")
+    words: dict[str, Any] = {"try_live": False, "engines": [{"kind": "vllm", "dtype": "float32"}]}
+    plan = planned(base, home, PATHS[:1], **words)
+    assert plan.notes == ()
+    monkeypatch.setattr(
+        "evals.vllm.path_check.PathCheck.difference", lambda self, slots, limit: "it was told so"
+    )
+    summary, notes = run(plan, home)
+    assert (summary.failed, tries, refusals(home)) == ({}, [base], 1)
+    (note,) = notes
+    assert "Gemma2ForCausalLM, which cannot run live layer paths in vLLM: it was told so; its layer" in note
+    built = planned(base, other, PATHS[:1], **words, materialize=True)
+    run(built, other)
+    assert measured(plan, home) == measured(built, other)
+
+
 # Runs the real command, and dies when the store has taken the n-th call of a method.
 DIES_AFTER = """
 import os, signal, sys
