@@ -27,7 +27,9 @@ from tests.orchestrator.search.test_grid_scan import settings_at
 from tests.support import in_process
 from tests.support.family_checkpoints import family_checkpoint, random_checkpoint
 from tests.support.in_process import InProcess, Silent, run_here
+from tests.support.merge_recipes import SOURCES, method_recipe
 from tests.support.other_architectures import OTHERS
+from tests.support.replaced_weights import sources_of_family
 from tests.support.runs_fixture import mergeboard
 from tests.support.tiny_checkpoints import tiny_checkpoint
 
@@ -40,7 +42,9 @@ def minicpm3(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return random_checkpoint(tmp_path_factory.mktemp("refused") / "base", "minicpm3", OTHERS["minicpm3"])
 
 
-def planned(base: Path, home: Path, paths: Sequence[str] = PATHS, **values: Any) -> Plan:
+def planned(
+    base: Path, home: Path, paths: Sequence[str] = PATHS, *, folder: Path | None = None, **values: Any
+) -> Plan:
     sweep = {
         "name": "s",
         "base": str(base),
@@ -50,7 +54,9 @@ def planned(base: Path, home: Path, paths: Sequence[str] = PATHS, **values: Any)
         "try_live": True,
         **values,
     }
-    return make_plan(parse_sweep(json.dumps(sweep).encode(), origin="s.yaml", folder=base), settings_at(home))
+    return make_plan(
+        parse_sweep(json.dumps(sweep).encode(), origin="s.yaml", folder=folder or base), settings_at(home)
+    )
 
 
 def run(plan: Plan, home: Path) -> tuple[RunSummary, tuple[str, ...]]:
@@ -204,6 +210,36 @@ def test_one_path_that_cannot_run_live_is_built_and_the_others_stay_live(
     with Store.open(settings_at(home).database_url, create=False) as store:
         builds = [i for i in store.run_jobs(summary.run_id) if not isinstance(i.job, EvalJob)]
     assert [item.candidates for item in builds] == [(1,)]
+    assert len({str(result) for result in measured(plan, home).values()}) == 3
+
+
+@pytest.mark.slow
+def test_a_refused_path_over_a_live_merge_is_built_as_one_more_stage(
+    tmp_path: Path, tries: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The merge itself stays live, in the engine of the base, which is opened without layer paths."""
+    home, other = fresh(tmp_path / "home"), fresh(tmp_path / "other")
+    folder = sources_of_family(fresh(tmp_path / "sources"), "llama")
+    (folder / "slerp.yaml").write_text(method_recipe("slerp"))
+    recipes = [
+        {"name": "path", "file": "slerp.yaml", "layer_path": "(0, 2)"},
+        {"name": "merge", "file": "slerp.yaml"},
+    ]
+    words: dict[str, Any] = {
+        "recipes": recipes,
+        "sources": {source: str(folder / source) for source in SOURCES},
+    }
+    monkeypatch.setattr("evals.transformers.self_check.difference", lambda *arguments: "it was told so")
+    plan = planned(folder / "org/base", home, **words, folder=folder, try_live=False)
+    assert plan.builds == ()
+    summary, notes = run(plan, home)
+    assert (summary.failed, len(notes), len(tries), refusals(home)) == ({}, 1, 1, 1)
+    with Store.open(settings_at(home).database_url, create=False) as store:
+        builds = [i for i in store.run_jobs(summary.run_id) if not isinstance(i.job, EvalJob)]
+    assert [item.candidates for item in builds] == [(1,)]
+    built = planned(folder / "org/base", other, **words, folder=folder, try_live=False, materialize=True)
+    run(built, other)
+    assert measured(plan, home) == measured(built, other)
     assert len({str(result) for result in measured(plan, home).values()}) == 3
 
 
