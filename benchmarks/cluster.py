@@ -24,7 +24,7 @@ from benchmarks.ray_nodes import add_node, new_cluster
 from benchmarks.simulated_jobs import START_S, RoughlyKnown, SleepingHost, bound_s, jobs_of
 from benchmarks.virtual_clock import VirtualExecutor
 from orchestrator.cluster import RayExecutor, cluster_facts
-from orchestrator.plan.candidates import Candidate
+from orchestrator.plan.candidate import Candidate
 from orchestrator.plan.capacity import ClusterFacts, NodeFacts
 from orchestrator.plan.job import CheckpointPlace, EvalJob
 from orchestrator.plan.plan import Plan, PlannedEval, make_plan

@@ -5,7 +5,8 @@ EvaluationError
 ├── DatasetError           a data set that is missing, gated or not as the task needs it
 │   └── DatasetChanged     its content differs from what was planned
 ├── EngineError            an engine that cannot serve this checkpoint or these settings
-│   ├── UnsupportedArchitecture   live layer paths do not support this architecture
+│   ├── UnsupportedArchitecture   a layer path that cannot run live in this architecture
+│   │   └── LivePathsRefused          no layer path of the checkpoint can run live in this engine
 │   └── EngineStartError          an engine that did not start, with the cause
 ├── JournalError           a request journal that belongs to another job
 ├── SamplesError           a samples file that is gone, altered or unreadable
@@ -51,7 +52,11 @@ class EngineError(EvaluationError):
 
 
 class UnsupportedArchitecture(EngineError):
-    """Live layer paths do not support this architecture."""
+    """A layer path cannot run live in this architecture."""
+
+
+class LivePathsRefused(UnsupportedArchitecture):
+    """No layer path of a checkpoint can run live in this engine."""
 
 
 class EngineStartError(EngineError):

@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 
 from evals.checkpoint_config import read_config
 from evals.engine import EngineKind
-from evals.errors import EngineError, UnsupportedArchitecture
+from evals.errors import EngineError, LivePathsRefused
 from evals.layer_visits import VisitPath, has_attention, layer_of, running
 
 LIVE_FAMILIES: dict[str, str] = {
@@ -43,6 +43,9 @@ _REPLACED_IN_VLLM = frozenset(
 )  # fmt: skip
 """Families by `model_type` of which tests compare a vLLM engine on CPUs whose weights were replaced with one that was opened with them."""
 
+BUILD_ADVICE = "; build the path as a checkpoint and evaluate that."
+"""End of the message of LivePathsRefused."""
+
 _LAYER_COUNTS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 
 
@@ -65,10 +68,7 @@ def untested_family(model_type: str, architecture: str, *, kind: EngineKind, cpu
         return None
     place = "the transformers engine" if kind is EngineKind.TRANSFORMERS else "vLLM"
     device = "" if cpu or kind is EngineKind.TRANSFORMERS else " on GPUs"
-    return (
-        f"no test compares live layer paths of {architecture} in {place}{device} with built checkpoints; with `try_live: true` or --try-live "
-        "they run live if the engine's self-check passes"
-    )
+    return f"no test compares live layer paths of {architecture} in {place}{device} with built checkpoints"
 
 
 def unreplaced_family(model_type: str, architecture: str, *, kind: EngineKind, cpu: bool) -> str | None:
@@ -106,8 +106,16 @@ def path_obstacle(config: Mapping[str, Any]) -> str | None:
     return None
 
 
+def paths_refused(checkpoint: Path, architecture: str, reason: str, engine: str = "") -> LivePathsRefused:
+    """The refusal of all layer paths of a checkpoint, by all engines or by `engine`, for example "in vLLM"."""
+    where = f" {engine}" if engine else ""
+    return LivePathsRefused(
+        f"{checkpoint} is a {architecture}, which cannot run live layer paths{where}: {reason}{BUILD_ADVICE}"
+    )
+
+
 def require_live_family(checkpoint: Path) -> int:
-    """The checkpoint's number of layers; UnsupportedArchitecture if its configuration rules live layer paths out.
+    """The checkpoint's number of layers; LivePathsRefused if its configuration rules live layer paths out.
 
     Other architectures are tried: an engine checks, when it opens for layer paths, whether they equal built checkpoints.
     """
@@ -116,10 +124,7 @@ def require_live_family(checkpoint: Path) -> int:
     count = layer_count(config)
     if obstacle is not None or count is None:
         architecture = ", ".join(config.get("architectures") or [str(config.get("model_type"))])
-        raise UnsupportedArchitecture(
-            f"{checkpoint} is a {architecture}, which cannot run live layer paths: {obstacle}; build the path as a checkpoint "
-            "and evaluate that."
-        )
+        raise paths_refused(checkpoint, architecture, str(obstacle))
     return count
 
 

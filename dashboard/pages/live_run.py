@@ -17,7 +17,7 @@ from orchestrator.display.text_safety import escaped, line
 from orchestrator.plan.job import JobKind
 from orchestrator.run.outlook import StoredOutlook
 from orchestrator.run.progress import JobProgress, read_progress
-from orchestrator.run.remedies import remedy
+from orchestrator.run.remedies import refusal_note, remedy
 from orchestrator.store.pages import FailureGroup, JobState, Pages, Work
 from orchestrator.store.records import ENDED, JobCounts, RunRecord, RunState, Usage
 
@@ -101,8 +101,11 @@ def failures(pages: Pages, run: RunRecord) -> None:
     groups = data.live(pages.failure_groups, run.id)
     if not groups:
         return
-    lasting = [group for group in groups if group.jobs]
-    passing = [group for group in groups if not group.jobs]
+    notes = {group: refusal_note(group.failure_class, group.message) for group in groups}
+    for note in filter(None, notes.values()):
+        st.text(line(note, 500))
+    lasting = [group for group in groups if group.jobs and notes[group] is None]
+    passing = [group for group in groups if not group.jobs and notes[group] is None]
     if lasting:
         st.subheader("What failed, and what to do", anchor=False)
     for number, group in enumerate(lasting[:_MOST_GROUPS]):

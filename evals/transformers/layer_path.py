@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from evals.errors import UnsupportedArchitecture
+from evals.errors import LivePathsRefused, UnsupportedArchitecture
 from evals.layer_visits import (
     LAYER,
     AnyVisit,
@@ -17,7 +17,7 @@ from evals.layer_visits import (
     part_of,
     running,
 )
-from evals.live_paths import check_layer_path, path_obstacle
+from evals.live_paths import check_layer_path, path_obstacle, paths_refused
 from evals.transformers.layer_stack import LayerStack, find_stack
 
 if TYPE_CHECKING:
@@ -41,11 +41,11 @@ class LivePaths:
 
     @property
     def n_layers(self) -> int:
-        """Number of loaded layers. Raises UnsupportedArchitecture if there is no stack of layers."""
+        """Number of loaded layers. Raises LivePathsRefused if there is no stack of layers."""
         return len(self._supported_stack().layers)
 
     def require_supported(self) -> None:
-        """Raise UnsupportedArchitecture, with the reason, if layer paths of this model would differ from built checkpoints."""
+        """Raise LivePathsRefused, with the reason, if layer paths of this model would differ from built checkpoints."""
         stack = self._supported_stack()
         if self._checked:
             return
@@ -74,10 +74,9 @@ class LivePaths:
             raise self._refusal(self._stack)
         return self._stack
 
-    def _refusal(self, reason: str) -> UnsupportedArchitecture:
-        return UnsupportedArchitecture(
-            f"{self._checkpoint} is a {type(self._model).__name__}, which cannot run live layer paths in the transformers "
-            f"engine: {reason}; build the path as a checkpoint and evaluate that."
+    def _refusal(self, reason: str) -> LivePathsRefused:
+        return paths_refused(
+            self._checkpoint, type(self._model).__name__, reason, "in the transformers engine"
         )
 
     def _require_parts(self, stack: LayerStack, path: VisitPath) -> None:

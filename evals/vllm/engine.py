@@ -28,6 +28,7 @@ from evals.live_paths import (
     each_path,
     has_plain_layers,
     layer_count,
+    paths_refused,
     require_live_family,
 )
 from evals.vllm.generation import generations
@@ -93,10 +94,7 @@ class VllmEngine:
         if obstacle is not None:
             self._stop_vllm()
             architecture = ", ".join(read_config(self.checkpoint).get("architectures") or ["model"])
-            raise UnsupportedArchitecture(
-                f"{self.checkpoint} is a {architecture}, which cannot run live layer paths in vLLM: {obstacle}; build the path "
-                "as a checkpoint and evaluate that."
-            )
+            raise paths_refused(self.checkpoint, architecture, obstacle, "in vLLM")
         self._reset_prefix_cache()
         if not all(self._llm.collective_rpc("fits_forward", args=(list(check.recorded),))):
             return None

@@ -106,7 +106,12 @@ def process_settings(
         "TOKENIZERS_PARALLELISM": "false",
     }
     if cpu:
-        settings |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": str(threads)}
+        settings |= {
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+            "OMP_NUM_THREADS": str(threads),
+            # On CPUs with AMX vLLM quantises the activations of 4-bit layers too, so that scores would depend on the machine.
+            "VLLM_CPU_INT4_W4A8": "0",
+        }
     if execution is not ExecutionMode.COMPILED:
         # vLLM enables breakable graphs for some architectures, which is another execution mode.
         settings["VLLM_USE_BREAKABLE_CUDAGRAPH"] = "0"

@@ -112,8 +112,9 @@ def failure_of(summary: RunSummary, labels: dict[str, str]) -> str | None:
         return None
     digest, message = next(iter(summary.failed.items()))
     first = message.splitlines()[0] if message else "no message"
+    label = labels.get(digest) or summary.labels.get(digest, digest)
     return (
         f"{len(summary.failed)} job(s) of run {summary.run_id} failed and {summary.blocked} could not start; the first is "
-        f"{labels.get(digest, digest)}: {first} (`mergeboard status {summary.run_id}` shows all with their logs; "
+        f"{label}: {first} (`mergeboard status {summary.run_id}` shows all with their logs; "
         f"`mergeboard resume {summary.run_id}` tries again)."
     )

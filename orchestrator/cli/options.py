@@ -53,7 +53,7 @@ TryLive = Annotated[
     bool,
     typer.Option(
         "--try-live",
-        help="Run layer paths live in any architecture: the engine checks itself when it opens, and refuses with the reason.",
+        help="Run layer paths live in any architecture: the engine checks itself when it opens; what it refuses is built instead.",
     ),
 ]
 Limit = Annotated[

@@ -18,8 +18,8 @@ from orchestrator.cli.preflight_view import show_preflight
 from orchestrator.cli.race_view import race_lines
 from orchestrator.display.format import parameters as parameters_text
 from orchestrator.errors import StoreMissing, SweepError
+from orchestrator.plan.candidate import Candidate
 from orchestrator.plan.candidate_race import race_rule
-from orchestrator.plan.candidates import Candidate
 from orchestrator.plan.decide import Evidence
 from orchestrator.plan.plan import Plan, make_plan
 from orchestrator.plan.sweep import load_sweep

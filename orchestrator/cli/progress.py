@@ -34,6 +34,7 @@ class TerminalReporter:
         self._last_line = 0.0
         self._last_done = -1
         self._failures_told = 0
+        self._notes_told = 0
 
     def __enter__(self) -> Self:
         if self._console.is_terminal and not self._quiet:
@@ -49,9 +50,10 @@ class TerminalReporter:
         """Show where the run is."""
         if self._quiet:
             return
-        for sentence in failure_lines(progress, self._failures_told):
+        notes = [line(note, _LONGEST_FAILURE) for note in progress.notes[self._notes_told :]]
+        for sentence in [*notes, *failure_lines(progress, self._failures_told)]:
             self._console.print(sentence, soft_wrap=True, markup=False)
-        self._failures_told = progress.attempts_failed
+        self._failures_told, self._notes_told = progress.attempts_failed, len(progress.notes)
         if self._console.is_terminal:
             self._live.update(run_view(progress), refresh=True)
         else:

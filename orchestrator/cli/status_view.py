@@ -22,7 +22,7 @@ from orchestrator.display.format import about, duration, hours
 from orchestrator.display.text_safety import Terminal
 from orchestrator.run.outlook import StoredOutlook
 from orchestrator.run.progress import JobProgress, read_progress
-from orchestrator.run.remedies import remedy
+from orchestrator.run.remedies import refusal_note, remedy
 from orchestrator.settings import Settings
 from orchestrator.store import Store
 from orchestrator.store.pages import FailureGroup, Pages
@@ -218,7 +218,9 @@ def _view(look: _Look) -> Text:
         for node in look.usage
     ]
     lines += [f"  {job_text(job.progress)} for {duration(job.elapsed_s)}" for job in look.running]
-    lasting = [group for group in look.failures if group.jobs]
+    failures = [group for group in look.failures if _refusal(group) is None]
+    lines += [note for group in look.failures if (note := _refusal(group)) is not None]
+    lasting = [group for group in failures if group.jobs]
     for group in lasting[:_MOST_GROUPS]:
         lines += _failure_lines(group, look.labels.get(group.job_digest, "a job"))
     if len(lasting) > _MOST_GROUPS:
@@ -227,7 +229,7 @@ def _view(look: _Look) -> Text:
         )
     lines += [
         f"{group.attempts:,} failed and succeeded when tried again: {_message(group)}"
-        for group in look.failures
+        for group in failures
         if not group.jobs
     ][:_MOST_GROUPS]
     return Text("\n".join(lines))
@@ -248,7 +250,8 @@ def _new_failures(look: _Look, told: dict[str, int]) -> list[str]:
         if group.attempts > told.get(_message(group), 0):
             label = look.labels.get(group.job_digest, "a job")
             attempts = f"{group.attempts:,} attempts" if group.attempts > 1 else "An attempt"
-            lines.append(f"{attempts} failed so far, the latest {label}: {_message(group)}")
+            failed = f"{attempts} failed so far, the latest {label}: {_message(group)}"
+            lines.append(_refusal(group) or failed)
         told[_message(group)] = group.attempts
     return lines
 
@@ -267,6 +270,11 @@ def _failure_lines(group: FailureGroup, label: str) -> list[str]:
 
 def _message(group: FailureGroup) -> str:
     return f"{group.failure_class or 'lost'}: {group.message}"
+
+
+def _refusal(group: FailureGroup) -> str | None:
+    """What is built instead of run live; None for a failure."""
+    return refusal_note(group.failure_class, group.message)
 
 
 def _next_step(group: FailureGroup) -> str:

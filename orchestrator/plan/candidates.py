@@ -3,91 +3,29 @@
 from __future__ import annotations
 
 import functools
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from pydantic import Field
-
-from evals.engine import Frozen
 from orchestrator.errors import SweepError
+from orchestrator.plan.candidate import Candidate, quantization_method, quantized_bytes
 from orchestrator.plan.capacity import ClusterFacts
-from orchestrator.plan.job import BuildJob, CheckpointPlace, LiveMerge, RecipeSource
+from orchestrator.plan.job import CheckpointPlace, LiveMerge
 from orchestrator.plan.live_merges import LiveHost, LiveMerges, NotLive
+from orchestrator.plan.path_builds import PathBuilds
 from orchestrator.plan.shared_engines import SharedEngines
 from orchestrator.plan.sweep import RecipeEntry, SweepFile
 from orchestrator.settings import Settings
-from recipes.built_form import BuiltForms
 from recipes.catalog import load_catalog
 from recipes.errors import BuildError, LayerPathError, RecipeError
 from recipes.layer_grid import LayerPathGrid
-from recipes.layer_order import order_obstacle
 from recipes.layer_path import LayerPath, LayerPathSpec
 from recipes.layer_visit import Layers, variant_of
-from recipes.origin import MadeFrom, joined, source_entry
-from recipes.recipe import Recipe, SourceRef
-from recipes.sources import PinnedSource, SourceFacts, describe, parse, pin, read_small_file
-from recipes.visit_build import require_buildable
+from recipes.origin import joined, source_entry
+from recipes.recipe import Recipe
+from recipes.sources import PinnedSource, SourceFacts, describe, pin
 
 BASE_NAME = "base"
 _MAX_CANDIDATES = 100_000
-
-
-class Candidate(Frozen):
-    """One row of the result tables: the base, or one recipe."""
-
-    name: str = Field(description="Name in tables.")
-    is_base: bool = Field(default=False, description="Whether the others are compared with this one.")
-    place: CheckpointPlace = Field(description="Location of its weights.")
-    weights_digest: str = Field(description="Digest of the weights, or of the recipe that makes them.")
-    layer_path: Layers | None = Field(
-        default=None,
-        description="Visits of source layers in order; null if it is not a layer path. A visit that is not whole is a text, "
-        "for example `5:attention`.",
-    )
-    source_layers: int = Field(default=0, description="Layers of the checkpoint that the path refers to.")
-    recipe: str | None = Field(default=None, description="Canonical text of its recipe, if it has one.")
-    build: BuildJob | None = Field(
-        default=None, description="The job that builds its weights, if one is needed."
-    )
-    live_merge: LiveMerge | None = Field(
-        default=None,
-        description="The merge, or the built layer path, whose weights the engine of the checkpoint at `place` takes over.",
-    )
-    built_because: str | None = Field(
-        default=None, description="Why a merge is built, if it is not by request; the end of a sentence."
-    )
-    layers: int | None = Field(default=None, description="Number of layers, if known.")
-    parameters: int | None = Field(default=None, description="Number of parameters, if known.")
-    quantization: str | None = Field(
-        default=None, description="Quantization method of its stored weights; null if they are not quantized."
-    )
-    stored_bytes: int | None = Field(
-        default=None, description="Bytes of its quantized weights; null if unknown or not quantized."
-    )
-    made_from: tuple[MadeFrom, ...] = Field(
-        default=(),
-        description="What its weights were made from: sources of its recipe, and what those were built from.",
-    )
-    remarks: tuple[str, ...] = Field(
-        default=(), description="Warnings about its recipe, for example settings without effect."
-    )
-
-
-def quantization_method(facts: SourceFacts) -> str | None:
-    """Quantization method of a checkpoint's stored weights; None if they are not quantized."""
-    return facts.config.quantized.method if facts.config.quantized else None
-
-
-def quantized_bytes(facts: SourceFacts, layers: int) -> int | None:
-    """Bytes of quantized weights with this many layers; None if unknown or not quantized."""
-    return facts.bytes_of(layers) if facts.config.quantized else None
-
-
-def _parameters(facts: SourceFacts, path: LayerPath, *, live: bool) -> int | None:
-    """Parameters of a layer path: a live one counts what its visits run, files hold whole layers."""
-    return facts.parameters_of_visits(path.layers) if live else facts.parameters_along(path.source_layers)
 
 
 def absolute_place(name: str, folder: Path) -> str:
@@ -102,28 +40,6 @@ def pin_sources(recipe: Recipe, folder: Path, settings: Settings) -> dict[str, P
         str(source): pin(absolute_place(source.name, folder), source.revision, home=settings.home)
         for source in recipe.sources
     }
-
-
-def build_job_of(
-    recipe: Recipe,
-    pins: Mapping[str, PinnedSource],
-    *,
-    seed: int = 0,
-    trust_remote_code: bool = False,
-    allow_pickles: bool = False,
-) -> BuildJob:
-    """The job that builds a recipe's checkpoint."""
-    return BuildJob(
-        recipe=recipe.canonical_text,
-        recipe_digest=recipe.digest({name: source.weights_digest for name, source in pins.items()}, seed),
-        sources=tuple(
-            RecipeSource(name=name, place=source.reference, weights_digest=source.weights_digest)
-            for name, source in pins.items()
-        ),
-        seed=seed,
-        trust_remote_code=trust_remote_code,
-        allow_pickles=allow_pickles,
-    )
 
 
 class Expander:
@@ -146,9 +62,7 @@ class Expander:
         self._base = base
         self._facts = facts
         self._live = live
-        self._shared = shared
-        self._raw_configs: dict[str, dict[str, Any]] = {}
-        self._forms: dict[str, BuiltForms] = {}
+        self._builds = PathBuilds(file.sweep, settings, shared)
         self._cluster = cluster
 
     def candidates(self) -> Iterator[Candidate]:
@@ -186,58 +100,30 @@ class Expander:
     ) -> Candidate:
         """A layer path of the base or of another source; its weights digest is the source's."""
         facts = facts or self._facts
-        place = CheckpointPlace(name=source.reference) if source else self._base.place
-        weights = source.weights_digest if source else self._base.weights_digest
-        build, live = None, None
-        if not path.is_baseline and not self._live:
-            require_buildable(path, facts.tensor_names)
-            reference = place.name or ""
-            self._require_buildable(reference, facts, path)
-            ref = SourceRef(name=reference) if Path(reference).is_dir() else SourceRef.parse(reference)
-            build = self._build_job(
-                Recipe.from_layer_path(ref, path),
-                {str(ref): PinnedSource(reference=reference, weights_digest=weights)},
-            )
-            shared = self._shared.host_of(path, build, facts, self._forms_of(reference, facts))
-            if shared is not None:
-                place, live = shared
-                build = build if live.from_files else None
-        return Candidate(
+        candidate = Candidate(
             name=name,
-            place=place,
-            weights_digest=weights,
+            place=CheckpointPlace(name=source.reference) if source else self._base.place,
+            weights_digest=source.weights_digest if source else self._base.weights_digest,
             layer_path=None if path.is_baseline else path.layers,
             source_layers=path.n_layers,
             recipe=path.canonical,
-            build=build,
-            live_merge=live,
             layers=len(path.layers),
-            parameters=_parameters(facts, path, live=self._live),
+            parameters=facts.parameters_of_visits(path.layers),
             quantization=quantization_method(facts),
             stored_bytes=quantized_bytes(facts, len(path.layers)),
             made_from=facts.made_from,
         )
+        is_as_planned = self._live or path.is_baseline
+        return candidate if is_as_planned else self._built(candidate, facts, candidate.place.name or "")
 
-    def _raw_config(self, reference: str) -> dict[str, Any]:
-        """config.json of a source; empty if it has none."""
-        if reference not in self._raw_configs:
-            text = read_small_file(parse(reference, None), "config.json", home=self._settings.home)
-            self._raw_configs[reference] = {} if text is None else dict(json.loads(text))
-        return self._raw_configs[reference]
-
-    def _forms_of(self, reference: str, facts: SourceFacts) -> BuiltForms:
-        if reference not in self._forms:
-            self._forms[reference] = BuiltForms(self._raw_config(reference), facts.tensor_names, reference)
-        return self._forms[reference]
-
-    def _require_buildable(self, reference: str, facts: SourceFacts, path: LayerPath) -> None:
-        """Raise BuildError for a path of which no checkpoint can be built."""
-        raw = self._raw_config(reference)
-        obstacle = order_obstacle(raw, facts.tensor_names, path.source_layers, reference) if raw else None
-        if obstacle is not None:
+    def _built(self, candidate: Candidate, facts: SourceFacts, where: str) -> Candidate:
+        """The candidate, its layer path built; a BuildError says that it might still run live."""
+        try:
+            return self._builds.of(candidate, facts, where)
+        except BuildError as error:
             raise BuildError(
-                f"{obstacle} A path that cannot be built can still run live: `try_live: true` lets the engine's self-check decide."
-            )
+                f"{error} A path that cannot be built can still run live: `try_live: true` lets the engine's self-check decide."
+            ) from error
 
     def _from_checkpoint(self, checkpoint: str, name: str) -> Candidate:
         """A checkpoint as it is, of any architecture."""
@@ -298,7 +184,7 @@ class Expander:
             pinned = pins[str(source)]
             same = pinned.weights_digest == self._base.weights_digest
             return self._from_path(path, name, None if same else pinned, facts[str(source)])
-        job = self._build_job(recipe, pins)
+        job = self._builds.job(recipe, pins)
         made_from = joined(
             [
                 *(source_entry(pin.reference, pin.weights_digest) for pin in pins.values()),
@@ -356,24 +242,7 @@ class Expander:
                 "source_layers": path.n_layers,
                 "layers": len(path.layers),
                 "recipe": recipe.canonical_text if recipe else merge.recipe,
-                "parameters": merge.parameters and _parameters(self._facts, path, live=live),
+                "parameters": merge.parameters and self._facts.parameters_of_visits(path.layers),
             }
         )
-        if live or recipe is None:
-            return along
-        require_buildable(path, self._facts.tensor_names)
-        self._require_buildable(self._base.place.name or "", self._facts, path)
-        pins = {s.name: PinnedSource(reference=s.place, weights_digest=s.weights_digest) for s in job.sources}
-        build = self._build_job(recipe, pins)
-        place = CheckpointPlace(artifact=build.digest)
-        return along.model_copy(update={"build": build, "live_merge": None, "place": place})
-
-    def _build_job(self, recipe: Recipe, pins: Mapping[str, PinnedSource]) -> BuildJob:
-        sweep = self._sweep
-        return build_job_of(
-            recipe,
-            pins,
-            seed=sweep.build_seed,
-            trust_remote_code=sweep.trust_remote_code,
-            allow_pickles=sweep.allow_pickles,
-        )
+        return along if live else self._built(along, self._facts, self._base.place.name or "")

@@ -28,14 +28,8 @@ from evals.suite import Suite, suite_names
 from evals.suite_file import SuiteRequest
 from orchestrator.errors import SweepError
 from orchestrator.plan.benchmarks import MissingBenchmark, PlannedBenchmark, measures_of, resolve_suites
-from orchestrator.plan.candidates import (
-    BASE_NAME,
-    Candidate,
-    Expander,
-    absolute_place,
-    quantization_method,
-    quantized_bytes,
-)
+from orchestrator.plan.candidate import Candidate, quantization_method, quantized_bytes
+from orchestrator.plan.candidates import BASE_NAME, Expander, absolute_place
 from orchestrator.plan.capacity import ClusterFacts
 from orchestrator.plan.decide import check_first, decided
 from orchestrator.plan.estimate import EngineNeed
@@ -196,7 +190,9 @@ def make_plan(
         evals=tuple(evals),
         missing=tuple(missing),
         notes=(
-            *path_notes(built, has_paths=any(c.layer_path is not None for c in candidates)),
+            *path_notes(
+                built, engines, facts.config, has_paths=any(c.layer_path is not None for c in candidates)
+            ),
             *shared.notes(),
             *_merge_notes(candidates),
             *race_notes,
@@ -235,7 +231,7 @@ def _evals(
         for candidate in candidates:
             if candidate.is_base and not sweep.score_base:
                 continue
-            place, layers = _place(candidate, live)
+            place, layers = place_of(candidate, live)
             tuning = tunings.get(place) or EngineTuning()
             for measure, engine in measures_by_method[candidate.quantization]:
                 job = EvalJob(
@@ -315,7 +311,7 @@ def with_path_slots(plan: Plan, extra: int) -> Plan:
     return plan.model_copy(update={"evals": evals})
 
 
-def _place(candidate: Candidate, live: bool) -> tuple[CheckpointPlace, Layers | None]:
+def place_of(candidate: Candidate, live: bool) -> tuple[CheckpointPlace, Layers | None]:
     """Location of the weights and the live layer path; the path is None if it is built into the weights."""
     if candidate.build is None:
         return candidate.place, candidate.layer_path if live else None

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from evals.engine import EngineKind, EngineSpec
 from orchestrator.errors import PlanError
-from orchestrator.plan.candidates import Candidate
+from orchestrator.plan.candidate import Candidate
 from orchestrator.plan.capacity import ClusterFacts
 from orchestrator.plan.estimate import EngineNeed, Shape, engine_need, refusal, tensor_parallel_for
 from orchestrator.plan.job import EvalJob

@@ -295,8 +295,8 @@ class Sweep(Frozen):
     try_live: bool = Field(
         default=False,
         exclude_if=_is_unset,
-        description="Whether layer paths run live in any architecture that passes the engine's self-check; otherwise in the families "
-        "that tests compare, and elsewhere they are built.",
+        description="Whether layer paths are tried live in any architecture, and built where the engine's self-check refuses them; "
+        "otherwise they run live in the families that tests compare, and elsewhere they are built.",
     )
     trust_remote_code: bool = Field(
         default=False, description="Whether code that comes with a checkpoint may run."

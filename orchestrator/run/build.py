@@ -14,8 +14,9 @@ from pydantic import Field
 
 from evals.engine import Frozen
 from orchestrator.errors import SweepError
-from orchestrator.plan.candidates import build_job_of, pin_sources
+from orchestrator.plan.candidates import pin_sources
 from orchestrator.plan.job import BuildJob
+from orchestrator.plan.path_builds import build_job_of
 from orchestrator.settings import Settings, WorkerContext
 from orchestrator.store.records import Failure
 from orchestrator.worker.worker import run_build

@@ -27,9 +27,13 @@ class Lines:
 
     def __init__(self) -> None:
         self._ran = -1
+        self._notes_told = 0
 
     def update(self, progress: RunProgress) -> None:
         """Called about twice a second."""
+        for note in progress.notes[self._notes_told :]:
+            sys.stdout.write(f"{note}\n")
+        self._notes_told = len(progress.notes)
         if progress.ran != self._ran:
             self._ran = progress.ran
             counts = ", ".join(

@@ -36,6 +36,13 @@ _CHANGES = {
     FailureClass.FULL_DISK: "none",
     FailureClass.UNKNOWN: "none",
     FailureClass.BAD_CHECKPOINT: "never: the same checkpoint fails on every node",
+    FailureClass.LIVE_REFUSED: (
+        "no further live attempt: all layer paths of the checkpoint in engines of these settings are built as checkpoints, which are "
+        "evaluated instead"
+    ),
+    FailureClass.PATH_REFUSED: (
+        "no further live attempt: the path, which the engine refuses although it runs others, is built as a checkpoint"
+    ),
     FailureClass.CHANGED_INPUT: ("none; another node may have the planned checkpoint, data or packages"),
     FailureClass.BAD_INPUT: "never: the sweep, the recipe or the data must be changed",
 }

@@ -140,8 +140,20 @@ class Frontier(Generic[Group]):
                 self._prerequisite_ended(dependent)
 
     def again(self, digest: str) -> None:
-        """Make a job ready again, after a lost attempt or a failure that is retried."""
-        self._make_ready(digest)
+        """Make a job ready again, after a lost attempt or a failure that is retried, unless it waits for prerequisites."""
+        if self._open[digest] == 0:
+            self._make_ready(digest)
+
+    def require(self, digest: str, prerequisites: Collection[str]) -> None:
+        """Let a job that has not started wait for further prerequisites as well; if these are done, it is ready."""
+        self._set(digest, NodeState.WAITING)
+        for prerequisite in prerequisites:
+            self._dependents[prerequisite].append(digest)
+        self._open[digest] += sum(self._state[p] is not NodeState.DONE for p in prerequisites)
+        if any(self._state[p] in (NodeState.FAILED, NodeState.BLOCKED) for p in prerequisites):
+            self._set(digest, NodeState.BLOCKED)
+        elif self._open[digest] == 0:
+            self._make_ready(digest)
 
     def failed(self, digest: str) -> list[str]:
         """Mark a job as failed; returns the dependent jobs that are now blocked. Those that only wait for its end may go on."""

@@ -65,6 +65,10 @@ class RunProgress(Frozen):
     failures: tuple[FailedAttempt, ...] = Field(
         default=(), description="The latest of them, the newest last."
     )
+    notes: tuple[str, ...] = Field(
+        default=(),
+        description="What the run does otherwise than planned, one sentence each, in the order in which it happened.",
+    )
 
 
 class RunSummary(Frozen):
@@ -74,8 +78,14 @@ class RunSummary(Frozen):
     done: int = Field(description="Jobs whose outcome is in the store.")
     cached: int = Field(description="Of these, jobs whose outcome was stored before this run.")
     failed: dict[str, str] = Field(description="Digest of each failed job to its message.")
+    labels: dict[str, str] = Field(
+        default_factory=dict, description="Digest of each failed job to its description for display."
+    )
     blocked: int = Field(description="Jobs that could not start because another failed.")
     duration_s: float = Field(description="Wall-clock seconds.")
+    notes: tuple[str, ...] = Field(
+        default=(), description="What the run did otherwise than planned, one sentence each."
+    )
 
 
 class Reporter(Protocol):

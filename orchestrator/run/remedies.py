@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from evals.faults import find_fault
+from evals.live_paths import BUILD_ADVICE
 from orchestrator.store.records import FailureClass
 
 _MEMORY = "Set a larger `tensor_parallel`, a smaller `max_length`, or use a node with more memory."
@@ -19,6 +20,8 @@ _BY_CLASS = {
     FailureClass.BAD_NODE: "Mend the node or leave it out of the cluster (`mergeboard doctor` checks it), then resume.",
     FailureClass.ENGINE_START: _LOG,
     FailureClass.BAD_CHECKPOINT: "Mend or replace the checkpoint, then run the sweep file again.",
+    FailureClass.LIVE_REFUSED: "Its layer paths are built as checkpoints instead; where that fails too, the failed build tells why.",
+    FailureClass.PATH_REFUSED: "The path is built as a checkpoint instead; where that fails too, the failed build tells why.",
     FailureClass.BAD_INPUT: "Mend the sweep file, the recipe or the data, then run the sweep file again.",
     FailureClass.CHANGED_INPUT: "Restore what was planned, or run the sweep file again, which plans for what is there.",
     FailureClass.LOST_NODE: "Check that the node is up and has enough memory, then resume.",
@@ -47,3 +50,12 @@ def remedy(failure_class: FailureClass | None, text: str) -> str:
     if failure_class is None:
         return _BY_CLASS[FailureClass.LOST_NODE]
     return _BY_CLASS.get(failure_class, _LOG)
+
+
+def refusal_note(failure_class: FailureClass | None, message: str) -> str | None:
+    """What becomes of layer paths that an engine refused to run live, as a sentence; None for any other failure."""
+    if failure_class is FailureClass.LIVE_REFUSED:
+        return f"{message.removesuffix(BUILD_ADVICE)}; its layer paths are built as checkpoints instead."
+    if failure_class is FailureClass.PATH_REFUSED:
+        return f"Layer paths that the engine refuses to run live are built as checkpoints instead: {message}"
+    return None

@@ -21,6 +21,7 @@ from orchestrator.plan.plan import Plan
 from orchestrator.run.additions import Additions
 from orchestrator.run.artifact_use import ArtifactUse
 from orchestrator.run.base_answers import BaseAnswers
+from orchestrator.run.built_instead import BuiltInstead
 from orchestrator.run.job_state import Frontier, NodeState, RunJob, job_labels
 from orchestrator.run.lease import take_lease
 from orchestrator.run.outlook import RunOutlook
@@ -105,6 +106,7 @@ class Scheduler:
         self._jobs = {digest: RunJob(job, labels[digest]) for digest, job in plan.jobs.items()}
         self._batches: list[tuple[str, ...]] = []
         self._base_answers = BaseAnswers(store, settings.home)
+        self._instead = BuiltInstead(store, plan, settings)
         self._failures: deque[FailedAttempt] = deque(maxlen=_KEPT_FAILURES)
         self._attempts_failed = 0
         # Digests of the jobs that run, wait for a retry, or are executed by another run: few among thousands.
@@ -153,6 +155,7 @@ class Scheduler:
         while not self._frontier.finished or (self._additions is not None and not self._additions.ended):
             try:
                 self._grow(lease, executor)
+                self._build_refused(lease, executor)
                 self._step(lease, executor)
                 self._away_since = self._waits_for = None
             except StoreLost as error:
@@ -168,12 +171,59 @@ class Scheduler:
             new = {digest: job for digest, job in plan.jobs.items() if digest not in self._jobs}
             self._jobs |= {digest: RunJob(job, labels[digest]) for digest, job in new.items()}
             executor.expect(plan.needs, self._additions.later)
+            self._instead.add(plan)
             self._outlook.add(new, self._additions.later)
             done = self._open(new)
             self._cached += len(done)
             # What another process evaluated of this run is done, and unknown here.
             needs = {digest: [n for n in job.needs if n in self._jobs] for digest, job in new.items()}
             self._frontier.add(needs, done)
+
+    def _build_refused(self, lease: RunLease, executor: Executor) -> None:
+        """Let evaluations whose layer path an engine refuses read built checkpoints, whose builds join the run."""
+        if not self._instead.is_due:
+            return
+        waiting = {
+            digest: job
+            for digest, state in self._jobs.items()
+            if isinstance(job := state.job, EvalJob)
+            and job.tuning.sets_paths
+            and self._frontier.state(digest) in (NodeState.WAITING, NodeState.READY)
+        }
+        changes = self._instead.changes(waiting)
+        if not (changes.evals or changes.unbuildable):
+            self._instead.is_due = False
+            return
+        if changes.builds and not self._store.add_builds(lease, changes.builds):
+            raise self._taken_over()
+        new = {digest: job for digest, (job, _) in changes.builds.items() if digest not in self._jobs}
+        done = self._open({**new, **changes.evals})
+        self._jobs |= {digest: RunJob(job, changes.labels[digest]) for digest, job in new.items()}
+        later = self._additions.later if self._additions is not None else {}
+        executor.expect(changes.needs, later)
+        self._outlook.add({**new, **changes.evals}, later)
+        self._cached += len(done & new.keys())
+        self._frontier.add({digest: () for digest in new}, done & new.keys())
+        for digest, changed in changes.evals.items():
+            self._jobs[digest].job = changed
+            self._resting.discard(digest)
+            self._frontier.require(digest, changed.artifacts)
+        for digest, reason in changes.unbuildable.items():
+            self._fail_unbuilt(lease, digest, reason)
+        self._instead.is_due = False
+
+    def _fail_unbuilt(self, lease: RunLease, digest: str, reason: str) -> None:
+        """Store that an evaluation failed because its layer path can neither run live nor be built."""
+        attempt = self._store.start_attempt(lease, digest)
+        if isinstance(attempt, NotStarted):
+            self._not_started(attempt, digest)
+            return
+        self._jobs[digest].attempt_id = attempt.id
+        self._resting.discard(digest)
+        self._running.add(digest)
+        self._frontier.started(digest)
+        failure = Failure(failure_class=FailureClass.BAD_INPUT, message=reason)
+        self._inbox.append(Finished(attempt_id=attempt.id, job_digest=digest, outcome=failure))
 
     def _step(self, lease: RunLease, executor: Executor) -> None:
         self._beat(lease)
@@ -324,15 +374,19 @@ class Scheduler:
         digest = finished.job_digest
         state, kind = self._jobs[digest], failure.failure_class
         count = state.failures[kind] + 1
-        will_retry = is_retried(kind, count)
+        is_refused = self._instead.takes(state.job, failure)
+        will_retry = is_refused or is_retried(kind, count)
         self._store.fail_attempt(finished.attempt_id, failure, will_retry=will_retry)
         state.failures[kind] = count
         for observer in self._observers:
             observer.failed(kind)
-        self._attempts_failed += 1
-        self._failures.append(
-            FailedAttempt(label=state.label, failure_class=kind, message=failure.message, retried=will_retry)
-        )
+        if not is_refused:  # a note tells of it
+            self._attempts_failed += 1
+            self._failures.append(
+                FailedAttempt(
+                    label=state.label, failure_class=kind, message=failure.message, retried=will_retry
+                )
+            )
         if self._frontier.state(digest) is not NodeState.RUNNING:
             # A late result of an earlier attempt has been accepted or refused meanwhile.
             return
@@ -340,6 +394,9 @@ class Scheduler:
             state.message = failure.message
             self._frontier.failed(digest)
             self._artifacts.ended(digest, state.job)
+            return
+        if is_refused:
+            self._frontier.rest(digest)
             return
         state.job = as_retried(state.job, failure, count)
         self._rest(digest, pause_s(kind, count))
@@ -385,13 +442,16 @@ class Scheduler:
         )
 
     def _summary(self, done: int) -> RunSummary:
+        failed = self._failed_jobs()
         return RunSummary(
             run_id=self._run_id,
             done=done,
             cached=self._cached,
-            failed=self._failed_jobs(),
+            failed=failed,
+            labels={digest: self._jobs[digest].label for digest in failed},
             blocked=self._frontier.count(NodeState.BLOCKED),
             duration_s=time.monotonic() - self._started,
+            notes=self._instead.notes,
         )
 
     def _failed_jobs(self) -> dict[str, str]:
@@ -417,6 +477,7 @@ class Scheduler:
             waits_for=self._waits_for,
             attempts_failed=self._attempts_failed,
             failures=tuple(self._failures),
+            notes=self._instead.notes,
         )
         self._reporter.update(progress)
         by_state = {state.value: number for state, number in counts.items()}

@@ -20,6 +20,7 @@ from orchestrator.store.database import Database, full_disk, label_of
 from orchestrator.store.growing import Growing
 from orchestrator.store.outcomes import Results
 from orchestrator.store.queries import Queries
+from orchestrator.store.refusals import Refusals
 from orchestrator.store.runs import Runs
 from orchestrator.store.sequences import Sequences
 from orchestrator.store.snapshot import snapshot
@@ -36,6 +37,7 @@ _SMALLEST_BYTES = 1024 * 1024
 class Store(
     Runs,
     Growing,
+    Refusals,
     Attempts,
     Results,
     Sequences,

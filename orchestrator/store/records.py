@@ -60,6 +60,8 @@ class FailureClass(StrEnum):
     BAD_NODE = "bad_node"
     ENGINE_START = "engine_start"
     BAD_CHECKPOINT = "bad_checkpoint"
+    LIVE_REFUSED = "live_refused"
+    PATH_REFUSED = "path_refused"
     BAD_INPUT = "bad_input"
     CHANGED_INPUT = "changed_input"
     LOST_NODE = "lost_node"

@@ -45,6 +45,8 @@ _CLASSES: tuple[tuple[tuple[type[BaseException], ...], FailureClass], ...] = (
         ),
         FailureClass.CHANGED_INPUT,
     ),
+    ((evals_errors.LivePathsRefused,), FailureClass.LIVE_REFUSED),
+    ((evals_errors.UnsupportedArchitecture,), FailureClass.PATH_REFUSED),
     (
         (recipes_errors.CheckpointError, recipes_errors.ArtifactError, evals_errors.EngineError),
         FailureClass.BAD_CHECKPOINT,

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.live_tries import tries
 from tests.support.pg import postgres
 from tests.support.runs_fixture import finished
 from tests.support.store_fixtures import store, url
 
-__all__ = ["finished", "postgres", "store", "url"]
+__all__ = ["finished", "postgres", "store", "tries", "url"]
 
 
 @pytest.fixture

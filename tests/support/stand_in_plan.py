@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from evals.engine import EngineKind, EngineSpec
-from orchestrator.plan.candidates import Candidate
+from orchestrator.plan.candidate import Candidate
 from orchestrator.plan.job import CheckpointPlace, EvalJob
 from orchestrator.plan.plan import Plan, PlannedEval
 from orchestrator.plan.sweep import Sweep

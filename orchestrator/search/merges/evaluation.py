@@ -19,7 +19,7 @@ from evals.scores import PROBE_SUITE
 from evals.suite_file import resolve_suite
 from orchestrator.compare.run_comparisons import stored_samples
 from orchestrator.errors import MergeboardError, RunError
-from orchestrator.plan.candidates import Candidate
+from orchestrator.plan.candidate import Candidate
 from orchestrator.plan.job import EvalJob
 from orchestrator.plan.plan import Plan
 from orchestrator.plan.sweep import SuiteEntry, SweepFile

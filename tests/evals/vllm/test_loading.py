@@ -94,6 +94,10 @@ def test_the_environment_of_the_process_decides_no_score(monkeypatch: pytest.Mon
         assert os.environ["VLLM_USE_BREAKABLE_CUDAGRAPH"] == "0"
     settings = process_settings(False, 1, 1, ExecutionMode.GRAPHS, batch_invariant=True)
     assert settings["VLLM_BATCH_INVARIANT"] == "1"
+    on_cpu = process_settings(True, 1, 1, ExecutionMode.EAGER, batch_invariant=False)
+    assert (
+        on_cpu["VLLM_CPU_INT4_W4A8"] == "0"
+    )  # 4-bit weights with 8-bit activations, on machines with AMX alone
 
 
 def worker(**changes: Any) -> RunningEngine:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from evals.live_paths import BUILD_ADVICE
 from orchestrator.cli.progress import TerminalReporter, headline, job_text
 from orchestrator.cli.status_view import show_run, watch_run
 from orchestrator.display.text_safety import Terminal
@@ -17,7 +18,7 @@ from orchestrator.run.outlook import RunOutlook, StoredOutlook
 from orchestrator.run.progress import FailedAttempt, JobProgress, RunProgress
 from orchestrator.settings import Settings
 from orchestrator.store import Store
-from orchestrator.store.records import AttemptRecord, EvalOutcome, FailureClass, RunRecord, RunState
+from orchestrator.store.records import AttemptRecord, EvalOutcome, Failure, FailureClass, RunRecord, RunState
 from tests.support.store_data import build_job, eval_job, outcome_of
 from tests.support.store_work import BAD_INPUT, driven, started
 
@@ -119,6 +120,14 @@ def test_a_failed_attempt_is_told_once_when_it_happens() -> None:
     assert shown(first, terminal=False, quiet=True) == ""
 
 
+def test_a_note_is_told_once() -> None:
+    first, second = moment(notes=("It is built.",)), moment(notes=("It is built.", "So is that."))
+    for terminal in (False, True):
+        text = shown(moment(), first, first, second, second, terminal=terminal)
+        assert (text.count("It is built."), text.count("So is that.")) == (1, 1)
+    assert shown(second, terminal=False, quiet=True) == ""
+
+
 def test_nothing_is_estimated_where_nothing_is_known() -> None:
     assert headline(moment(remaining_s=None)) == "2/9 jobs after 2 min 5 s, 1 failed"
     waits = headline(moment(waits_for="The store does not answer."))
@@ -164,6 +173,23 @@ def test_status_and_watch_name_jobs_nodes_and_what_is_left(
         assert "1 job failed (base: smoke bbh): bad_input: No." in out.getvalue()
         assert "Next step: Mend the sweep file, the recipe or the data" in out.getvalue()
         assert "left" not in out.getvalue(), "nothing is left of a run that has ended"
+
+
+def test_status_tells_what_is_built_instead_of_run_live(
+    own: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A refused live attempt is no failure with a next step."""
+    refused = Failure(
+        failure_class=FailureClass.LIVE_REFUSED, message=f"X cannot run live layer paths: why{BUILD_ADVICE}"
+    )
+    with Store.open(own.database_url) as store:
+        lease = driven(store)
+        attempt = started(store, lease, eval_job().digest)
+        store.fail_attempt(attempt.id, refused, will_retry=True)
+        show_run(own, lease.run_id, as_json=False)
+    text = capsys.readouterr().out
+    assert "X cannot run live layer paths: why; its layer paths are built as checkpoints instead." in text
+    assert "Next step" not in text
 
 
 def test_who_watches_lines_is_told_of_failed_attempts(own: Settings) -> None:

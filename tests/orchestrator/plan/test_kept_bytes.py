@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from evals.engine import EngineKind, EngineSpec
-from orchestrator.plan.candidates import Candidate
+from orchestrator.plan.candidate import Candidate
 from orchestrator.plan.estimate import EngineNeed, engine_need
 from orchestrator.plan.job import CheckpointPlace
 from orchestrator.plan.sizing import _shape

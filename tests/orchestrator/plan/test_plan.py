@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.plan.candidates import Candidate
+from orchestrator.plan.candidate import Candidate
 from orchestrator.plan.plan import make_plan
 from orchestrator.plan.sweep import parse_sweep
 from orchestrator.settings import Settings

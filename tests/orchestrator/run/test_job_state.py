@@ -156,3 +156,27 @@ def test_what_is_offered_is_what_is_ready(steps: list[str], random) -> None:
             (next(iter(m)) for m in offered.values()), key=digests.index
         )
         assert frontier.count(NodeState.READY) == len(expected)
+
+
+def test_a_job_that_needs_more_than_planned_waits_for_it() -> None:
+    """Whether it was ready or rested after a failure; one whose new prerequisite failed is blocked."""
+    frontier = Frontier({"base": [], "a": [], "b": ["base"], "c": []}, group=alone)
+    frontier.started("c")
+    frontier.rest("c")
+    frontier.add({"build": [], "broken": []})
+    frontier.require("a", ["build"])
+    frontier.require("b", ["build"])
+    frontier.require("c", ["build", "broken"])
+    frontier.again("c")
+    assert ready(frontier) == ["base", "build", "broken"]
+    frontier.done("build")
+    assert ready(frontier) == ["base", "a", "broken"]
+    frontier.done("base")
+    assert ready(frontier) == ["a", "b", "broken"]
+    frontier.started("broken")
+    assert frontier.failed("broken") == ["c"]
+    frontier.add({"late": []})
+    frontier.require("late", ["broken"])
+    assert frontier.state("late") is NodeState.BLOCKED
+    frontier.require("a", [])
+    assert ready(frontier) == ["a", "b"]
