@@ -198,7 +198,7 @@ def rivals_at_equal_seconds(file: SearchFile, count: int, measured: MeasuredMerg
     proposer = Proposer(file.space, SamplerKind.RANDOM, trial_seed(file.search.seed, -1))
     drawn: list[PastTrial] = []
     for number in range(count):
-        drawn.append(PastTrial(parameters=proposer.propose(drawn, range(number + 1)), values=None))
+        drawn.append(PastTrial(parameters=proposer.propose(drawn, [0] * (number + 1)), values=None))
     points = {
         Arm.RANDOM: [past.parameters for past in drawn],
         Arm.GRID: grid(file.space, count, file.search.seed),
