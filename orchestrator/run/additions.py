@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from orchestrator.plan.plan import Plan
@@ -19,7 +19,14 @@ class Additions(Protocol):
 
     @property
     def later(self) -> Mapping[str, int]:
-        """Expected number of evaluations that it will add later, by engine key; decides how many engines are worth their start."""
+        """Expected number of evaluations that it will add later, by engine key.
+
+        Decides how many engines are worth their start, and is part of the estimate of the remaining time.
+        """
+
+    def take_builds(self, builds: Collection[str]) -> None:
+        """Take the digests of builds that joined the run because an engine refused a layer path; by default nothing is done with them."""
+        return
 
     def more(self, lease: RunLease, state_of: Callable[[str], NodeState]) -> Sequence[Plan]:
         """Plans with further jobs, which it has stored as part of the run; called several times a second."""

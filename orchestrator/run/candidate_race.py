@@ -25,7 +25,7 @@ class CandidateRounds(RaceRounds):
         first = first_round(plan, rule)
         self._begun = planned_jobs(first)
         self._look = 1
-        super().__init__(plan, store, first.evals)
+        super().__init__(plan, store, first.evals, len(rule.shares) + 1)
 
     def next_round(self) -> tuple[tuple[PlannedEval, ...], bool]:
         """The next part of the candidates that have not left, or all documents."""

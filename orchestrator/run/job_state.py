@@ -144,6 +144,11 @@ class Frontier(Generic[Group]):
         if self._open[digest] == 0:
             self._make_ready(digest)
 
+    def reopen(self, digest: str) -> None:
+        """Make a job ready that was done, and whose result is gone; jobs that are added later wait for it."""
+        self._dependents[digest] = []
+        self._make_ready(digest)
+
     def require(self, digest: str, prerequisites: Collection[str]) -> None:
         """Let a job that has not started wait for further prerequisites as well; if these are done, it is ready."""
         self._set(digest, NodeState.WAITING)

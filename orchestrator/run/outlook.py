@@ -125,12 +125,10 @@ class RunOutlook:
     def _expected(self) -> Iterator[Workload]:
         """Workloads of the evaluations that will be added."""
         for key, count in self.later.items():
-            like = [
-                self._workloads[digest]
-                for digest, job in self._jobs.items()
-                if isinstance(job, EvalJob) and job.engine_key == key
-            ]
-            yield from itertools.islice(itertools.cycle(like), count)
+            evals = {digest: job for digest, job in self._jobs.items() if isinstance(job, EvalJob)}
+            # After a refusal no job has the engine that paths were to run live in.
+            like = [digest for digest, job in evals.items() if job.engine_key == key] or list(evals)
+            yield from itertools.islice(itertools.cycle(map(self._workloads.__getitem__, like)), count)
 
     def _active(self, batch: _Batch, now: float) -> ActiveBatch:
         first = batch.jobs[0]

@@ -99,6 +99,7 @@ class Scheduler:
         self._watchdog = watchdog or Watchdog()
         self._evidence = evidence
         self._inbox: deque[Finished] = deque()
+        self._arrived: deque[Plan] = deque()
         self._away_since: float | None = None
         self._waits_for: str | None = None
         self._artifacts = ArtifactUse(ArtifactStore(settings.artifacts))
@@ -152,7 +153,7 @@ class Scheduler:
         return self._summary(self._frontier.count(NodeState.DONE))
 
     def _loop(self, lease: RunLease, executor: Executor) -> None:
-        while not self._frontier.finished or (self._additions is not None and not self._additions.ended):
+        while not (self._frontier.finished and self._has_grown):
             try:
                 self._grow(lease, executor)
                 self._build_refused(lease, executor)
@@ -162,22 +163,34 @@ class Scheduler:
                 self._wait_for_store(error, executor)
             self._report(executor)
 
+    @property
+    def _has_grown(self) -> bool:
+        """Whether no further jobs will be added to the run."""
+        return not self._arrived and (self._additions is None or self._additions.ended)
+
     def _grow(self, lease: RunLease, executor: Executor) -> None:
         """Take the jobs that the run's additions adds; those in the store are done at once."""
         if self._additions is None:
             return
-        for plan in self._additions.more(lease, self._frontier.state):
-            labels = job_labels(plan)
-            new = {digest: job for digest, job in plan.jobs.items() if digest not in self._jobs}
-            self._jobs |= {digest: RunJob(job, labels[digest]) for digest, job in new.items()}
-            executor.expect(plan.needs, self._additions.later)
-            self._instead.add(plan)
-            self._outlook.add(new, self._additions.later)
-            done = self._open(new)
-            self._cached += len(done)
-            # What another process evaluated of this run is done, and unknown here.
-            needs = {digest: [n for n in job.needs if n in self._jobs] for digest, job in new.items()}
-            self._frontier.add(needs, done)
+        if not self._arrived:
+            self._arrived.extend(self._additions.more(lease, self._frontier.state))
+        while self._arrived:
+            # Removed only when its jobs are in the frontier: the store may be lost in between.
+            self._add(self._arrived[0], self._additions.later, executor)
+            self._arrived.popleft()
+
+    def _add(self, plan: Plan, later: Mapping[str, int], executor: Executor) -> None:
+        new = {digest: job for digest, job in plan.jobs.items() if digest not in self._jobs}
+        done = self._open_again(new)
+        labels = job_labels(plan)
+        self._jobs |= {digest: RunJob(job, labels[digest]) for digest, job in new.items()}
+        executor.expect(plan.needs, later)
+        self._instead.add(plan)
+        self._outlook.add(new, later)
+        self._cached += len(done)
+        # What another process evaluated of this run is done, and unknown here.
+        needs = {digest: [n for n in job.needs if n in self._jobs] for digest, job in new.items()}
+        self._frontier.add(needs, done)
 
     def _build_refused(self, lease: RunLease, executor: Executor) -> None:
         """Let evaluations whose layer path an engine refuses read built checkpoints, whose builds join the run."""
@@ -197,9 +210,11 @@ class Scheduler:
         if changes.builds and not self._store.add_builds(lease, changes.builds):
             raise self._taken_over()
         new = {digest: job for digest, (job, _) in changes.builds.items() if digest not in self._jobs}
-        done = self._open({**new, **changes.evals})
+        done = self._open_again({**new, **changes.evals})
         self._jobs |= {digest: RunJob(job, changes.labels[digest]) for digest, job in new.items()}
         later = self._additions.later if self._additions is not None else {}
+        if self._additions is not None:
+            self._additions.take_builds(changes.builds)
         executor.expect(changes.needs, later)
         self._outlook.add({**new, **changes.evals}, later)
         self._cached += len(done & new.keys())
@@ -267,6 +282,20 @@ class Scheduler:
             self._store.forget_builds(evicted)
             done -= evicted
         return done
+
+    def _open_again(self, jobs: Mapping[str, BuildJob | EvalJob]) -> set[str]:
+        """Digests of these jobs that are in the store; earlier builds that they need, and whose artifact was evicted, are open again."""
+        earlier = {
+            artifact: self._job(artifact)
+            for job in jobs.values()
+            for artifact in job.artifacts
+            if artifact in self._jobs
+        }
+        done = self._open({**earlier, **jobs})
+        for digest in earlier:
+            if digest not in done and self._frontier.state(digest) is NodeState.DONE:
+                self._frontier.reopen(digest)
+        return done & jobs.keys()
 
     def _waits(self, digest: str) -> tuple[str, ...]:
         return self._job(digest).waits

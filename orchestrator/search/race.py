@@ -46,7 +46,7 @@ class PathRace(RaceRounds):
         self._race = race
         self._home = home
         self._parts: list[tuple[PlannedEval, ...]] = []
-        super().__init__(plan, store, _base_evals(plan))
+        super().__init__(plan, store, _base_evals(plan), len(race.shares) + 1)
 
     def next_round(self) -> tuple[tuple[PlannedEval, ...], bool]:
         """The next part of the paths that have not left, or all questions."""

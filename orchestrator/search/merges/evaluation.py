@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import shutil
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,6 +73,7 @@ class MergeTrials:
         self._whole: dict[int, str] = {}
         # Artifacts that this process had built: those of merges that will not be confirmed are deleted again.
         self._built: set[str] = set()
+        self._added: list[Plan] = []
 
     @property
     def ended(self) -> bool:
@@ -90,19 +91,27 @@ class MergeTrials:
 
     def more(self, lease: RunLease, state_of: Callable[[str], NodeState]) -> Sequence[Plan]:
         """Take trials whose jobs have ended, then plan and store as many new ones as may run."""
-        added = []
+        # Kept until all are stored: the store may be lost in between, and the scheduler asks again.
         for trial in self._course.running:
             work = self._work.get(trial.number)
-            if work is not None and all(state_of(digest) in _ENDED for digest in work.plans[-1].jobs):
-                further = self._step_ended(lease, trial, work)
-                if further is not None:
-                    added.append(further)
-        added += [plan for trial in self._course.running if (plan := self._resumed(lease, trial)) is not None]
+            if work is None or any(plan is work.plans[-1] for plan in self._added):
+                continue
+            if all(state_of(digest) in _ENDED for digest in work.plans[-1].jobs):
+                self._add(self._step_ended(lease, trial, work))
+        for trial in self._course.running:
+            self._add(self._resumed(lease, trial))
         while (proposed := self._next()) is not None:
-            plan = self._begin(lease, proposed)
-            if plan is not None:
-                added.append(plan)
+            self._add(self._begin(lease, proposed))
+        added, self._added = self._added, []
         return added
+
+    def take_builds(self, builds: Collection[str]) -> None:
+        """Take builds of trials whose layer path an engine refused, to delete them as the others."""
+        self._built |= set(builds)
+
+    def _add(self, plan: Plan | None) -> None:
+        if plan is not None:
+            self._added.append(plan)
 
     def _next(self) -> TrialRecord | None:
         hopeless = self._course.hopeless
@@ -162,6 +171,7 @@ class MergeTrials:
         if early is not None and loss is None:
             return self._extend(lease, trial, work, asked_whole(plan))
         values: tuple[float, ...] | None
+        reached = tuple(work.values)
         if loss is not None:
             values = (loss[0],)
         elif step is FidelityStep.ANCHORS:
@@ -175,7 +185,7 @@ class MergeTrials:
                 "message": message or "It has no value of an objective.",
             }
         elif loss is not None:
-            work.values.append(values)
+            reached = (*work.values, values)
             ending = {
                 "state": TrialState.STOPPED,
                 "message": f"It was compared with the best merge before it: {loss[1]}.",
@@ -185,21 +195,26 @@ class MergeTrials:
         elif step is FidelityStep.WHOLE:
             ending = {"state": TrialState.COMPLETE, "objectives": values}
         else:
-            work.values.append(values)
-            if self._course.goes_on(trial.number, work.values):
-                return self._next_step(lease, trial, work)
+            reached = (*work.values, values)
+            if self._course.goes_on(trial.number, reached):
+                return self._next_step(lease, trial, work, reached)
             ending = {
                 "state": TrialState.STOPPED,
                 "message": f"It was not among the best at the step {step}.",
             }
         cost_s = self._cost_s(trial, work)
-        self._end(lease, trial.model_copy(update={**ending, "cost_s": cost_s, "steps": tuple(work.values)}))
+        self._end(lease, trial.model_copy(update={**ending, "cost_s": cost_s, "steps": reached}))
         del self._work[trial.number]
         return None
 
-    def _next_step(self, lease: RunLease, trial: TrialRecord, work: _Work) -> Plan | None:
-        step = self._file.steps[len(work.values)]
-        return self._extend(lease, trial, work, self._plan_step(lease.run_id, trial, step))
+    def _next_step(
+        self, lease: RunLease, trial: TrialRecord, work: _Work, reached: Sequence[tuple[float, ...]]
+    ) -> Plan | None:
+        step = self._file.steps[len(reached)]
+        plan = self._extend(lease, trial, work, self._plan_step(lease.run_id, trial, step))
+        if plan is not None:
+            work.values[:] = reached
+        return plan
 
     def _extend(self, lease: RunLease, trial: TrialRecord, work: _Work, plan: Plan) -> Plan | None:
         if not self._store.extend_trial(lease, trial, planned_jobs(plan)):
