@@ -19,6 +19,7 @@ import time
 from typing import Any
 
 TOP = 10
+PRINTED = ("seconds", "conclusion")
 
 
 def main() -> None:
@@ -53,13 +54,17 @@ def race_scan(checkpoint: str, options: list[str]) -> None:
                 "conclusion": report["conclusion"],
                 "race": race_facts(report),
             }
-            print(side, json.dumps({k: v for k, v in results[side].items() if k != "best"}), flush=True)
-    shared = sum(path in results["race"]["best"] for path in results["whole"]["best"])
+            shown = {key: results[side][key] for key in PRINTED}
+            print(side, json.dumps(shown | (results[side]["race"] or {}).get("shown", {})), flush=True)
+    best = results["whole"]["best"]
+    shared = sum(path in results["race"]["best"] for path in best)
+    left = sum(path in results["race"]["race"]["gone"] for path in best)
     print(
         json.dumps(
             {
                 "seconds_share": round(results["race"]["seconds"] / results["whole"]["seconds"], 3),
-                "shared_of_best": f"{shared} of {len(results['whole']['best'])}",
+                "shared_of_best": f"{shared} of {len(best)}",
+                "best_that_left": f"{left} of {len(best)}",
             }
         )
     )
@@ -71,9 +76,12 @@ def race_facts(report: dict[str, Any]) -> dict[str, Any] | None:
     if race is None:
         return None
     return {
-        "questions": round(race["asked"] / race["whole"], 3),
-        "paths": [len(look["paths"]) for look in race["looks"]],
-        "left": [sum(path["leaves"] for path in look["paths"]) for look in race["looks"]],
+        "shown": {
+            "questions": round(race["asked"] / race["whole"], 3),
+            "paths": [len(look["paths"]) for look in race["looks"]],
+            "left": [sum(path["leaves"] for path in look["paths"]) for look in race["looks"]],
+        },
+        "gone": [path["layers"] for look in race["looks"] for path in look["paths"] if path["leaves"]],
     }
 
 
