@@ -227,6 +227,14 @@ def test_what_cannot_race_is_refused_by_name() -> None:
     probes = [e.model_copy(update={"job": e.job.model_copy(update={"suite": "probes"})}) for e in plan.evals]
     with pytest.raises(SweepError, match="bbh cannot be asked in parts"):
         check_race(file, pairs_of(probes), base)
+    wider = [
+        e.job.model_copy(update={"settings": e.job.settings.model_copy(update={"limit": None})})
+        for e in plan.evals
+    ]
+    twice = [*pairs_of(plan.evals), *((e.candidate, job) for e, job in zip(plan.evals, wider, strict=True))]
+    words = "bbh of smoke stands twice in `suites`, with the limits 20 and none, and a race needs"
+    with pytest.raises(SweepError, match=f"s.yaml: decide.race: {words}"):
+        check_race(file, twice, base)
     # A candidate with another engine than the base's is asked whole, and the plan says so.
     wide = raced_plan(candidates=5)
     name = wide.candidates[1].name
