@@ -22,6 +22,7 @@ from orchestrator.plan.sweep import DecideEntry, Sweep, SweepFile, parse_sweep
 from orchestrator.run.run import run_id_of
 from orchestrator.store import Store
 from orchestrator.store.records import EarlyOutcome, EvalOutcome, Failure, FailureClass, Outcome
+from tests.orchestrator.run.test_decided import run as run_whole
 from tests.support.pg import PostgresForTests
 from tests.support.raced import RULE, N, Racer, answers, raced_plan, run_race
 from tests.support.stand_in_plan import stand_in_plan
@@ -190,8 +191,9 @@ def test_what_left_counts_in_the_correction_and_is_named_in_the_verdict(tmp_path
     assert with_race(verdict, None) is verdict
     assert isinstance(shown, RunVerdict)
     # Of a run without a race nobody is left out.
-    plain, _ = run_race(tmp_path / "wider", raced_plan(rule=RULE.model_copy(update={"keep": 7})), Racer())
+    plain, whole = run_whole(tmp_path / "whole", stand_in_plan(18), Racer())
     assert plain.failed == {}
+    assert n_left_out(whole, plain.run_id, ()) == 0
 
 
 def sweep(text: str) -> Sweep:
