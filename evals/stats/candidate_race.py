@@ -20,6 +20,7 @@ import numpy as np
 from pydantic import Field
 
 from evals.engine import Frozen
+from evals.errors import EvaluationError
 from evals.race_rule import RaceRule
 from evals.scores import Sample
 from evals.stats.document_order import Key, document_order
@@ -48,7 +49,8 @@ def part_answers(
     """The part of a benchmark that a race needs; `base` holds the samples of all documents, `candidate` at least those of the part.
 
     A document's credit is the mean over the metrics of value times items over the mean number of items, minus the base's: its mean over
-    a subset, or over all documents if they are pooled, is the difference of the raw values.
+    a subset, or over all documents if they are pooled, is the difference of the raw values. EvaluationError if `candidate` lacks a
+    document of the part, or a document a metric.
     """
     by_key = {(sample.subset, sample.doc_id): sample for sample in base}
     answered = {(sample.subset, sample.doc_id): sample for sample in candidate}
@@ -62,6 +64,12 @@ def part_answers(
         name: {m: fmean(by_key[key].weights.get(m, 1.0) for key in members) for m in benchmark.metrics}
         for name, members in groups.items()
     }
+    if missing := [keys[item] for item in items if keys[item] not in answered]:
+        subset, doc_id = missing[0]
+        raise EvaluationError(
+            f"Document {doc_id} of {subset} is among the base's answers and not among the candidate's: evaluate the base again with the "
+            "same data."
+        )
     credits = tuple(
         _credit(answered[keys[item]], benchmark, typical[group_of[keys[item]]])
         - _credit(by_key[keys[item]], benchmark, typical[group_of[keys[item]]])
@@ -84,7 +92,12 @@ def part_answers(
 
 
 def _credit(sample: Sample, benchmark: Benchmark, typical: Mapping[str, float]) -> float:
-    """A document's part of the raw value; 0 for a metric that counts none of its items."""
+    """A document's part of the raw value; 0 for a metric that counts none of its items. EvaluationError if it lacks a metric."""
+    if missing := [metric for metric in benchmark.metrics if metric not in sample.metrics]:
+        raise EvaluationError(
+            f"{benchmark.title} cannot be asked in parts (document {sample.doc_id} of {sample.subset} has no {missing[0]}): leave it out of "
+            "the sweep, or leave out `decide.race`."
+        )
     return fmean(
         sample.metrics[m] * sample.weights.get(m, 1.0) / typical[m] if typical[m] else 0.0
         for m in benchmark.metrics

@@ -30,7 +30,7 @@ def racing(evals: Sequence[tuple[str, EvalJob]], base: str) -> tuple[str, ...]:
 
 
 def check_race(file: SweepFile, evals: Sequence[tuple[str, EvalJob]], base: str) -> tuple[str, ...]:
-    """Notes on candidates that do not race; SweepError if the sweep's benchmarks cannot be asked in parts, or nobody could leave."""
+    """Notes on candidates that do not race; SweepError if the sweep's benchmarks cannot race, or nobody could leave."""
     rule = file.sweep.decide.race if file.sweep.decide is not None else None
     if rule is None:
         return ()
@@ -40,6 +40,7 @@ def check_race(file: SweepFile, evals: Sequence[tuple[str, EvalJob]], base: str)
             raise SweepError(
                 f"{place}: {job.benchmark} cannot be asked in parts ({reason}): leave it out, or leave out the race."
             )
+    _check_limits(place, evals)
     names = racing(evals, base)
     if len(names) <= rule.keep:
         raise SweepError(
@@ -47,6 +48,22 @@ def check_race(file: SweepFile, evals: Sequence[tuple[str, EvalJob]], base: str)
             "the race."
         )
     return tuple(_notes({name for name, _ in evals if name != base} - set(names)))
+
+
+def _check_limits(place: str, evals: Sequence[tuple[str, EvalJob]]) -> None:
+    """SweepError if a benchmark has two limits: it shares documents with itself, and a race takes its benchmarks' errors as independent."""
+    first: dict[tuple[str, EvalKey], EvalJob] = {}
+    for name, job in evals:
+        other = first.setdefault((name, eval_key(job)), job)
+        if pair_key(other) != pair_key(job):
+            limits = " and ".join(
+                "none" if limit is None else f"{limit:,}"
+                for limit in (other.settings.limit, job.settings.limit)
+            )
+            raise SweepError(
+                f"{place}: {job.benchmark} of {job.suite} stands twice in `suites`, with the limits {limits}, and a race needs benchmarks "
+                "without common documents: leave one of the two out, or leave out the race."
+            )
 
 
 def _notes(names: Iterable[str]) -> Iterable[str]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from evals.early import EarlyEvaluation
-from evals.errors import SamplesError, SuiteError
+from evals.errors import EvaluationError, SamplesError, SuiteError
 from evals.probes import get_probe
 from evals.probes.race import part_of_samples
 from evals.samples import StoredSamples
@@ -69,17 +70,23 @@ class BaseAnswers:
     def _part_of_benchmark(
         self, job: EvalJob, base: BaseSamples | None, whole: EvalOutcome
     ) -> EarlyOutcome | None:
-        """The answers to a part of a benchmark whose whole evaluation is in the store; None if they cannot be read."""
+        """The answers to a part of a benchmark whose whole evaluation is in the store.
+
+        None if they cannot be read, or make no part: the worker then asks for it and refuses the benchmark by name.
+        """
         assert job.decide is not None
         benchmark = _benchmark(job)
         if benchmark is None or base is None or job.decide.part is None:
             return None
         before = self._read(job.decide.against, base.path, base.sha256)
         samples = self._read(job.whole.digest, whole.samples_path, whole.samples_sha256)
-        if before is None or samples is None:
+        if before is None or samples is None or not _comparable(before, samples):
             return None
         plan = job.decide.plan
-        part = part_answers(benchmark, before, samples, job.decide.part, plan.order_seed)
+        try:
+            part = part_answers(benchmark, before, samples, job.decide.part, plan.order_seed)
+        except EvaluationError:
+            return None
         return _without_work(job, LookSequence(plan=plan, n_whole=len(samples), looks=(), part=part))
 
     def _read(self, digest: str, path: str, sha256: str) -> tuple[Sample, ...] | None:
@@ -88,6 +95,13 @@ class BaseAnswers:
             return StoredSamples(self._home, path, sha256, f"job {digest}").read()
         except SamplesError:
             return None
+
+
+def _comparable(base: Sequence[Sample], candidate: Sequence[Sample]) -> bool:
+    """Whether both answered the same documents, all by scores of given texts or all by generated text."""
+    documents = [{(s.subset, s.doc_id, s.doc_hash) for s in samples} for samples in (base, candidate)]
+    kinds = {(bool(s.choices), bool(s.logprobs)) for s in (*base, *candidate)}
+    return documents[0] == documents[1] and len(kinds) == 1
 
 
 def _left(outcome: Success | None) -> str | None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from evals.benchmark import Benchmark
+from evals.errors import EvaluationError
 from evals.race_rule import RaceRule
 from evals.scores import Sample
 from evals.stats.candidate_race import part_answers, part_of_documents, run_race
@@ -77,6 +78,13 @@ def test_all_documents_are_worth_the_difference_of_the_normalized_scores(name: s
     asked = {keys[item] for item in half.items}
     some = [s for s in candidate if (s.subset, s.doc_id) in asked]
     assert part_answers(benchmark, base, some, 0.5, 0) == half
+    # Those of the part are, with every metric.
+    with pytest.raises(EvaluationError, match=f"Document {some[0].doc_id} of {some[0].subset} is among"):
+        part_answers(benchmark, base, some[1:], 0.5, 0)
+    unknown = [s.model_copy(update={"metrics": {}}) for s in base]
+    for before, after_it in ((base, unknown), (unknown, some)):
+        with pytest.raises(EvaluationError, match=f"{benchmark.title} cannot be asked in parts"):
+            part_answers(benchmark, before, after_it, 0.5, 0)
     assert part_of_documents(keys, 0.5, 0) == half.items
     stored = LookSequence(plan=LookPlan(rule=Rule()), n_whole=len(base), looks=(), part=half)
     assert LookSequence.model_validate_json(stored.model_dump_json()) == stored

@@ -14,11 +14,13 @@ from typing import Any
 import pytest
 
 from evals.samples import read_samples
+from evals.stats.candidate_race import CandidateRace
 from orchestrator.cluster import Finished
+from orchestrator.compare.candidate_races import candidate_race_of
 from orchestrator.plan.job import EvalJob
 from orchestrator.plan.plan import Plan, make_plan
 from orchestrator.plan.sweep import parse_sweep
-from orchestrator.run.run import run_id_of, stored_plan
+from orchestrator.run.run import execute, run_id_of, stored_plan
 from orchestrator.run.scheduler import RunSummary
 from orchestrator.store import Store
 from orchestrator.store.records import AttemptState, EvalOutcome, FailureClass
@@ -26,7 +28,7 @@ from orchestrator.store.refusals import REFUSALS
 from tests.orchestrator.search.test_grid_scan import settings_at
 from tests.support import in_process
 from tests.support.family_checkpoints import family_checkpoint, random_checkpoint
-from tests.support.in_process import InProcess, Silent, run_here
+from tests.support.in_process import InProcess, Silent, all_runs_here, run_here
 from tests.support.merge_recipes import SOURCES, method_recipe
 from tests.support.other_architectures import OTHERS
 from tests.support.replaced_weights import sources_of_family
@@ -121,6 +123,33 @@ def test_refused_paths_are_built_with_the_scores_of_a_sweep_that_builds(
     assert len({str(result) for result in measured(plan, home).values()}) == 3
     again, _ = run(built, home)
     assert (again.cached, again.failed) == (3, {})
+
+
+def raced(plan: Plan, home: Path) -> tuple[RunSummary, CandidateRace]:
+    summary = execute(plan, settings_at(home), Silent())
+    with Store.open(settings_at(home).database_url, create=False) as store:
+        race = candidate_race_of(store, store.run(summary.run_id))
+    assert race is not None
+    return summary, race
+
+
+def test_a_race_of_refused_paths_has_the_looks_of_one_that_builds(
+    minicpm3: Path, tmp_path: Path, tries: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The refusal is met in the first part; the next part and the rest are planned live, and read the builds."""
+    all_runs_here(monkeypatch)
+    home, other = fresh(tmp_path / "home"), fresh(tmp_path / "other")
+    words: dict[str, Any] = {
+        "suites": [{"suite": "smoke", "benchmarks": ["musr"], "limit": 10}],
+        "decide": {"race": {"keep": 1, "shares": [0.4, 0.7]}},
+    }
+    summary, race = raced(planned(minicpm3, home, **words), home)
+    assert (summary.failed, len(summary.notes), tries, refusals(home)) == ({}, 1, [minicpm3], 1)
+    built = planned(minicpm3, other, try_live=False, materialize=True, **words)
+    assert raced(built, other)[1] == race
+    assert (race.over, len(race.looks)) == (True, 2)
+    assert len({candidate.value for candidate in race.looks[0].candidates}) == 2
+    assert measured(built, home) == measured(built, other)
 
 
 class Dies(BaseException):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from evals.race_rule import RaceRule
+from evals.samples import write_samples
+from evals.scores import Sample
 from evals.stats.candidate_race import CandidateRace, left_text
+from evals.suite import load_suite
 from orchestrator.compare.candidate_races import candidate_race_of, n_left_out
 from orchestrator.compare.early import with_race
 from orchestrator.compare.family import RunFamily, pairs_of_run
@@ -22,10 +26,12 @@ from orchestrator.plan.sweep import DecideEntry, Sweep, SweepFile, parse_sweep
 from orchestrator.run.run import run_id_of
 from orchestrator.store import Store
 from orchestrator.store.records import EarlyOutcome, EvalOutcome, Failure, FailureClass, Outcome
+from tests.evals.test_candidate_race import samples
+from tests.orchestrator.run.test_decided import run as run_whole
 from tests.support.pg import PostgresForTests
 from tests.support.raced import RULE, N, Racer, answers, raced_plan, run_race
 from tests.support.stand_in_plan import stand_in_plan
-from tests.support.store_data import HUB_BASE
+from tests.support.store_data import HUB_BASE, eval_outcome
 
 
 def race_in(store: Store, run_id: str) -> CandidateRace:
@@ -190,8 +196,63 @@ def test_what_left_counts_in_the_correction_and_is_named_in_the_verdict(tmp_path
     assert with_race(verdict, None) is verdict
     assert isinstance(shown, RunVerdict)
     # Of a run without a race nobody is left out.
-    plain, _ = run_race(tmp_path / "wider", raced_plan(rule=RULE.model_copy(update={"keep": 7})), Racer())
+    plain, whole = run_whole(tmp_path / "whole", stand_in_plan(18), Racer())
     assert plain.failed == {}
+    assert n_left_out(whole, plain.run_id, ()) == 0
+
+
+class Keeping(Racer):
+    """An executor whose whole evaluations leave samples, some of them altered, and whose workers refuse parts."""
+
+    def __init__(self, home: Path, altered: Callable[[list[Sample]], list[Sample]]) -> None:
+        super().__init__()
+        self._home, self._altered = home, altered
+
+    def _outcome(self, task: Task) -> Outcome:
+        job = task.job
+        assert isinstance(job, EvalJob)
+        if job.decide is not None:
+            return Failure(failure_class=FailureClass.BAD_INPUT, message="It cannot be asked in parts.")
+        seed = len(job.layer_path or ())
+        written = samples(load_suite("smoke").benchmark(job.benchmark), seed, 0.5, 20)
+        outcome, file = eval_outcome(job), self._home / f"{job.digest}.parquet"
+        write_samples(file, written if job.layer_path is None else self._altered(written))
+        update = {
+            "samples_path": file.name,
+            "samples_sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+        }
+        return outcome.model_copy(update=update)
+
+
+def _lacking_a_metric(of_path: list[Sample]) -> list[Sample]:
+    return [s.model_copy(update={"metrics": {}}) for s in of_path]
+
+
+def _of_two_kinds(of_path: list[Sample]) -> list[Sample]:
+    scored = {"choices": ("a", "b"), "logprobs": (-1.0, -2.0)}
+    return [of_path[0].model_copy(update=scored), *of_path[1:]]
+
+
+@pytest.mark.parametrize(
+    ("altered", "refused"),
+    [
+        (list, False),
+        (_lacking_a_metric, True),
+        (_of_two_kinds, True),
+        (lambda of_path: of_path[1:], True),
+    ],
+    ids=["whole", "no metric", "two kinds", "fewer documents"],
+)
+def test_whole_evaluations_that_make_no_part_are_left_to_the_worker(
+    tmp_path: Path, altered: Callable[[list[Sample]], list[Sample]], refused: bool
+) -> None:
+    plan = raced_plan(candidates=3)
+    whole, _ = run_whole(tmp_path, plan.model_copy(update={"whole": True}), Keeping(tmp_path, altered))
+    assert whole.failed == {}
+    executor = Keeping(tmp_path, altered)
+    summary, _ = run_race(tmp_path, plan, executor)
+    assert len(executor.started) == len(summary.failed) == (6 if refused else 0)
+    assert set(summary.failed.values()) == ({"It cannot be asked in parts."} if refused else set())
 
 
 def sweep(text: str) -> Sweep:
@@ -227,6 +288,14 @@ def test_what_cannot_race_is_refused_by_name() -> None:
     probes = [e.model_copy(update={"job": e.job.model_copy(update={"suite": "probes"})}) for e in plan.evals]
     with pytest.raises(SweepError, match="bbh cannot be asked in parts"):
         check_race(file, pairs_of(probes), base)
+    wider = [
+        e.job.model_copy(update={"settings": e.job.settings.model_copy(update={"limit": None})})
+        for e in plan.evals
+    ]
+    twice = [*pairs_of(plan.evals), *((e.candidate, job) for e, job in zip(plan.evals, wider, strict=True))]
+    words = "bbh of smoke stands twice in `suites`, with the limits 20 and none, and a race needs"
+    with pytest.raises(SweepError, match=f"s.yaml: decide.race: {words}"):
+        check_race(file, twice, base)
     # A candidate with another engine than the base's is asked whole, and the plan says so.
     wide = raced_plan(candidates=5)
     name = wide.candidates[1].name
