@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import datetime
+from typing import TypeVar
+
 from dashboard import data
 from dashboard.repeat import base_of
 from evals.layer_visits import VisitPath
@@ -13,30 +17,47 @@ from orchestrator.compare.races import race_of_run, race_plan_of
 from orchestrator.compare.scan_runs import search_ranking
 from orchestrator.display.text_safety import line
 from orchestrator.store.pages import Pages
-from orchestrator.store.records import ENDED, RunRecord
+from orchestrator.store.records import ENDED, RunRecord, RunState
 from recipes.layer_path import LayerPath
+
+T = TypeVar("T")
 
 
 def race_shown(pages: Pages, run_id: str) -> RacePicture | None:
     """The race of a search run for its chart; None for any other run."""
     if race_plan_of(data.fixed(pages.run, run_id)) is None:
         return None
-    ended = data.live(pages.run, run_id).state in ENDED
-    return (data.fixed if ended else data.slow)(_race_picture, pages, run_id)
+    return _as_of_now(_race_picture, pages, data.live(pages.run, run_id))
 
 
 def candidate_race_shown(pages: Pages, run_id: str) -> CandidateRace | None:
     """The race of a run's candidates as far as it is; None for any other run."""
     if race_rule_of(data.fixed(pages.run, run_id)) is None:
         return None
-    ended = data.live(pages.run, run_id).state in ENDED
-    return (data.fixed if ended else data.slow)(_candidate_race, pages, run_id)
+    return _as_of_now(_candidate_race, pages, data.live(pages.run, run_id))
 
 
 def candidate_race_drawn(pages: Pages, run: RunRecord, race: CandidateRace) -> RacePicture:
     """The race for its chart, with the averages of the candidates that were asked everything so far."""
-    whole = (data.fixed if run.state in ENDED else data.slow)(whole_differences, pages, run.id)
+    whole = _as_of_now(whole_differences, pages, run)
     return candidate_race_picture(race, whole, line(run.name, 60))
+
+
+def _as_of_now(question: Callable[[Pages, str], T], pages: Pages, run: RunRecord) -> T:
+    """The answer of a question about a run, kept while it stays as it ended: one that was cancelled or failed can go on."""
+    return (data.fixed if run.state in ENDED else data.slow)(
+        _answer, run.state, run.ended_at, question, pages, run.id
+    )
+
+
+def _answer(
+    _state: RunState,
+    _ended_at: datetime | None,
+    question: Callable[[Pages, str], T],
+    pages: Pages,
+    run_id: str,
+) -> T:
+    return question(pages, run_id)
 
 
 def _candidate_race(pages: Pages, run_id: str) -> CandidateRace | None:

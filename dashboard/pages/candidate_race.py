@@ -46,6 +46,8 @@ def show_race(pages: Pages, run: RunRecord) -> None:
             height=_HEIGHT,
             alt=f"The race of {picture.title}: {race.sentence}",
         )
+        if picture.warning:
+            st.caption(picture.warning)
         charts.images("race", "race", lambda: race_image(picture, theme))
     left = [
         {

@@ -17,9 +17,10 @@ from orchestrator.display.text_safety import escaped, line
 from orchestrator.plan.job import JobKind
 from orchestrator.run.outlook import StoredOutlook
 from orchestrator.run.progress import JobProgress, read_progress
-from orchestrator.run.remedies import refusal_note, remedy
+from orchestrator.run.remedies import refusal_note, refusal_notes, remedy
 from orchestrator.store.pages import FailureGroup, JobState, Pages, Work
 from orchestrator.store.records import ENDED, JobCounts, RunRecord, RunState, Usage
+from orchestrator.store.refusals import LiveRefusal
 
 _MOST_GROUPS = 8
 _RUNNING = {
@@ -99,13 +100,12 @@ def _stage(progress: JobProgress) -> str:
 def failures(pages: Pages, run: RunRecord) -> None:
     """Draw the failures by message, each with the number of jobs and what to do."""
     groups = data.live(pages.failure_groups, run.id)
-    if not groups:
-        return
-    notes = {group: refusal_note(group.failure_class, group.message) for group in groups}
-    for note in filter(None, notes.values()):
+    for note in refusal_notes((*data.slow(_earlier_refusals, pages, run.id), *groups)):
         st.text(line(note, 500))
-    lasting = [group for group in groups if group.jobs and notes[group] is None]
-    passing = [group for group in groups if not group.jobs and notes[group] is None]
+    failed = [group for group in groups if refusal_note(group.failure_class, group.message) is None]
+    # Until the run has ended, refused jobs wait for their builds.
+    lasting = [group for group in (groups if run.state in ENDED else failed) if group.jobs]
+    passing = [group for group in failed if not group.jobs]
     if lasting:
         st.subheader("What failed, and what to do", anchor=False)
     for number, group in enumerate(lasting[:_MOST_GROUPS]):
@@ -119,6 +119,10 @@ def failures(pages: Pages, run: RunRecord) -> None:
         with st.expander(f"{attempts:,} attempts failed and succeeded when tried again"):
             for group in passing[:_MOST_GROUPS]:
                 st.text(f"{group.attempts:,} × {_class(group)}: {line(group.message, 300)}")
+
+
+def _earlier_refusals(pages: Pages, run_id: str) -> tuple[LiveRefusal, ...]:
+    return pages.earlier_refusals(pages.run(run_id))
 
 
 def _group(run: RunRecord, group: FailureGroup, key: str) -> None:

@@ -12,6 +12,9 @@ from orchestrator.charts.race import RaceLine, RacePicture, RacePoint
 from orchestrator.charts.records import PROBE_WARNING
 from orchestrator.display.text_safety import line
 
+EARLY_WARNING = "Early differences are without the floor at the lower bound; those of all questions are of scores, with it."
+"""Of a race of candidates: why a line may jump at its last point."""
+
 
 def early_texts(race: Race) -> dict[VisitPath, str]:
     """What is known of each path that left: an estimate, and no value."""
@@ -39,6 +42,7 @@ def candidate_race_picture(race: CandidateRace, whole: Mapping[str, float], titl
         lines=tuple(
             RaceLine(label=line(name, 60), points=tuple(points[name]), left=name in left) for name in order
         ),
+        warning=EARLY_WARNING,
         racer="candidate",
     )
 

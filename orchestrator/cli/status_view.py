@@ -22,15 +22,15 @@ from orchestrator.display.format import about, duration, hours
 from orchestrator.display.text_safety import Terminal
 from orchestrator.run.outlook import StoredOutlook
 from orchestrator.run.progress import JobProgress, read_progress
-from orchestrator.run.remedies import refusal_note, remedy
+from orchestrator.run.remedies import refusal_note, refusal_notes, remedy
 from orchestrator.settings import Settings
 from orchestrator.store import Store
 from orchestrator.store.pages import FailureGroup, Pages
-from orchestrator.store.records import AttemptRecord, JobCounts, RunRecord, RunState, Usage
+from orchestrator.store.records import ENDED, AttemptRecord, JobCounts, RunRecord, RunState, Usage
 from orchestrator.store.sequences import Savings
 
 _LOG_LINES = 8
-_MOST_GROUPS = 8
+_MOST_LISTED = 8
 # A run that nobody drives this long after it was written down will not start by itself.
 _DRIVER_START = timedelta(minutes=10)
 
@@ -70,6 +70,7 @@ def show_run(settings: Settings, run_id: str, as_json: bool) -> None:
             data["saved"] = {**look.savings.model_dump(mode="json"), "share": look.savings.share}
         data.update(candidate_race_data(look.race))
         data["usage"] = [u.model_dump(mode="json") for u in look.usage]
+        data["built_instead"] = list(look.built_instead)
         data["failed_attempts"] = [a.model_dump(mode="json") for a in failed]
         data["failures"] = [
             {**group.model_dump(mode="json"), "next_step": _next_step(group)} for group in look.failures
@@ -136,6 +137,7 @@ class _Look(NamedTuple):
     progress: JobCounts
     running: tuple[_RunningJob, ...]
     failures: tuple[FailureGroup, ...]
+    built_instead: tuple[str, ...]
     labels: Mapping[str, str]
     usage: tuple[Usage, ...]
     left_s: float | None
@@ -181,6 +183,7 @@ def _look(
         progress=progress,
         running=running,
         failures=failures,
+        built_instead=refusal_notes((*store.earlier_refusals(record), *failures)),
         labels=labels,
         usage=tuple(store.usage(run_id)),
         left_s=left_s,
@@ -212,27 +215,39 @@ def _view(look: _Look) -> Text:
     elif look.savings is not None:
         lines.append(look.savings.sentence)
     if look.race is not None:
-        lines += [f"  {c.name}: {left_text(c, at, look.race.rule.keep)}" for c, at in look.race.left]
+        lines += _left_lines(look.race, look.record.id)
     lines += [
         f"  {node.node or 'a node that is not known'}: {node.attempts} attempts, {_hours([node])}"
         for node in look.usage
     ]
     lines += [f"  {job_text(job.progress)} for {duration(job.elapsed_s)}" for job in look.running]
-    failures = [group for group in look.failures if _refusal(group) is None]
-    lines += [note for group in look.failures if (note := _refusal(group)) is not None]
-    lasting = [group for group in failures if group.jobs]
-    for group in lasting[:_MOST_GROUPS]:
+    lines += look.built_instead
+    failures = [group for group in look.failures if not _is_refusal(group)]
+    # Until the run has ended, refused jobs wait for their builds.
+    ended = look.record.state in ENDED
+    lasting = [group for group in look.failures if group.jobs and (ended or not _is_refusal(group))]
+    for group in lasting[:_MOST_LISTED]:
         lines += _failure_lines(group, look.labels.get(group.job_digest, "a job"))
-    if len(lasting) > _MOST_GROUPS:
+    if len(lasting) > _MOST_LISTED:
         lines.append(
-            f"And {len(lasting) - _MOST_GROUPS:,} further messages; `mergeboard status {look.record.id} --json` has all."
+            f"And {len(lasting) - _MOST_LISTED:,} further messages; `mergeboard status {look.record.id} --json` has all."
         )
     lines += [
         f"{group.attempts:,} failed and succeeded when tried again: {_message(group)}"
         for group in failures
         if not group.jobs
-    ][:_MOST_GROUPS]
+    ][:_MOST_LISTED]
     return Text("\n".join(lines))
+
+
+def _left_lines(race: CandidateRace, run_id: str) -> list[str]:
+    """A line for each of the first candidates that left a race."""
+    lines = [f"  {c.name}: {left_text(c, at, race.rule.keep)}" for c, at in race.left[:_MOST_LISTED]]
+    if len(race.left) > _MOST_LISTED:
+        lines.append(
+            f"  And {len(race.left) - _MOST_LISTED:,} further candidates left; `mergeboard status {run_id} --json` has all."
+        )
+    return lines
 
 
 def _hours(usage: Sequence[Usage]) -> str:
@@ -244,14 +259,19 @@ def _hours(usage: Sequence[Usage]) -> str:
 
 
 def _new_failures(look: _Look, told: dict[str, int]) -> list[str]:
-    """A line for each message of failed attempts that came since the last look; `told` counts the attempts by message."""
-    lines = []
+    """A line for each message of failed attempts, or of what is built instead, that came since the last look.
+
+    `told` counts the attempts by message; what is built instead is told once.
+    """
+    lines = [note for note in look.built_instead if note not in told]
+    told |= dict.fromkeys(lines, 1)
     for group in look.failures:
+        if _is_refusal(group):
+            continue
         if group.attempts > told.get(_message(group), 0):
             label = look.labels.get(group.job_digest, "a job")
             attempts = f"{group.attempts:,} attempts" if group.attempts > 1 else "An attempt"
-            failed = f"{attempts} failed so far, the latest {label}: {_message(group)}"
-            lines.append(_refusal(group) or failed)
+            lines.append(f"{attempts} failed so far, the latest {label}: {_message(group)}")
         told[_message(group)] = group.attempts
     return lines
 
@@ -272,9 +292,9 @@ def _message(group: FailureGroup) -> str:
     return f"{group.failure_class or 'lost'}: {group.message}"
 
 
-def _refusal(group: FailureGroup) -> str | None:
-    """What is built instead of run live; None for a failure."""
-    return refusal_note(group.failure_class, group.message)
+def _is_refusal(group: FailureGroup) -> bool:
+    """Whether its jobs are built instead of run live."""
+    return refusal_note(group.failure_class, group.message) is not None
 
 
 def _next_step(group: FailureGroup) -> str:

@@ -16,7 +16,7 @@ from orchestrator.plan.racing import eval_key
 from orchestrator.store import Store
 from orchestrator.store.records import EarlyOutcome, PlannedJob, RunRecord, RunState
 
-_LOOPED = (RunState.DONE, RunState.FAILED)
+_COMPLETE = (RunState.DONE, RunState.FAILED)
 """States of runs whose jobs have all ended."""
 
 
@@ -42,7 +42,7 @@ def candidate_race_of(store: Store, run: RunRecord) -> CandidateRace | None:
     if rule is None:
         return None
     names = {c.position: c.name for c in store.candidates(run.id)}
-    return read_race(store, rule, names, store.run_jobs(run.id), ended=run.state in _LOOPED)
+    return read_race(store, rule, names, store.run_jobs(run.id), ended=run.state in _COMPLETE)
 
 
 def whole_differences(store: Store, run_id: str) -> dict[str, float]:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from evals.faults import find_fault
 from evals.live_paths import BUILD_ADVICE
+from orchestrator.store.pages import FailureGroup
 from orchestrator.store.records import FailureClass
+from orchestrator.store.refusals import LiveRefusal
 
 _MEMORY = "Set a larger `tensor_parallel`, a smaller `max_length`, or use a node with more memory."
 _OTHER_PROCESS = (
@@ -59,3 +63,9 @@ def refusal_note(failure_class: FailureClass | None, message: str) -> str | None
     if failure_class is FailureClass.PATH_REFUSED:
         return f"Layer paths that the engine refuses to run live are built as checkpoints instead: {message}"
     return None
+
+
+def refusal_notes(failures: Iterable[LiveRefusal | FailureGroup]) -> tuple[str, ...]:
+    """What is built instead of run live, a sentence for each refusal among these, none twice."""
+    notes = (refusal_note(failure.failure_class, failure.message) for failure in failures)
+    return tuple(dict.fromkeys(note for note in notes if note is not None))

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from evals.live_paths import BUILD_ADVICE
+from evals.race_rule import RaceRule
+from evals.stats.candidate_race import CandidateLook, CandidateRace, RacingCandidate
 from orchestrator.cli.progress import TerminalReporter, headline, job_text
 from orchestrator.cli.status_view import show_run, watch_run
 from orchestrator.display.text_safety import Terminal
@@ -175,21 +177,72 @@ def test_status_and_watch_name_jobs_nodes_and_what_is_left(
         assert "left" not in out.getvalue(), "nothing is left of a run that has ended"
 
 
+REFUSED = Failure(
+    failure_class=FailureClass.LIVE_REFUSED, message=f"X cannot run live layer paths: why{BUILD_ADVICE}"
+)
+BUILT = "X cannot run live layer paths: why; its layer paths are built as checkpoints instead."
+PATH = (0, 1, 2, 1, 2, 3)
+
+
 def test_status_tells_what_is_built_instead_of_run_live(
     own: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A refused live attempt is no failure with a next step."""
-    refused = Failure(
-        failure_class=FailureClass.LIVE_REFUSED, message=f"X cannot run live layer paths: why{BUILD_ADVICE}"
-    )
+    """A refused live attempt is no failure with a next step, unless its job has no result when the run has ended."""
     with Store.open(own.database_url) as store:
         lease = driven(store)
-        attempt = started(store, lease, eval_job().digest)
-        store.fail_attempt(attempt.id, refused, will_retry=True)
+        attempt = started(store, lease, eval_job(layer_path=PATH).digest)
+        store.fail_attempt(attempt.id, REFUSED, will_retry=True)
+        show_run(own, lease.run_id, as_json=False)
+        text = capsys.readouterr().out
+        assert text.count(BUILT) == 1
+        assert "Next step" not in text
+        store.finish_run(lease, RunState.FAILED)
         show_run(own, lease.run_id, as_json=False)
     text = capsys.readouterr().out
-    assert "X cannot run live layer paths: why; its layer paths are built as checkpoints instead." in text
-    assert "Next step" not in text
+    assert text.count(BUILT) == 1
+    assert "1 job failed" in text
+    assert "Next step: Its layer paths are built as checkpoints instead; where that fails too" in text
+
+
+def test_status_and_watch_tell_what_is_built_because_an_earlier_run_was_refused(
+    own: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Such a run has no failed attempt of its own."""
+    with Store.open(own.database_url) as store:
+        lease = driven(store)
+        store.fail_attempt(
+            started(store, lease, eval_job(layer_path=PATH).digest).id, REFUSED, will_retry=True
+        )
+        later = driven(store, name="later")
+        show_run(own, later.run_id, as_json=True)
+        data = json.loads(capsys.readouterr().out)
+        assert (data["built_instead"], data["failures"]) == ([BUILT], [])
+        looks, out = iter([True, True, True, False]), io.StringIO()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("orchestrator.cli.status_view._is_active", lambda _: next(looks))
+            watch_run(own, later.run_id, 0.01, Terminal(file=out, force_terminal=False, width=110))
+    assert out.getvalue().count(BUILT) == 2, "once while it goes on, and once in what is told at the end"
+
+
+def test_status_names_the_first_that_left_a_race(
+    own: Settings, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A race of thousands does not fill the terminal."""
+    candidates = tuple(
+        RacingCandidate(name=f"path {n}", value=-1.0, low=-2.0, high=-0.5, leaves=n > 0) for n in range(12)
+    )
+    look = CandidateLook(share=0.1, n=10, n_whole=100, candidates=candidates)
+    race = CandidateRace(rule=RaceRule(keep=1, shares=(0.1,)), n_candidates=12, looks=(look,), over=True)
+    monkeypatch.setattr("orchestrator.cli.status_view.candidate_race_of", lambda *_: race)
+    monkeypatch.setattr("orchestrator.cli.status_view.race_rule_of", lambda _: race.rule)
+    with Store.open(own.database_url) as store:
+        run_id = driven(store).run_id
+        show_run(own, run_id, as_json=False)
+        text = capsys.readouterr().out
+        show_run(own, run_id, as_json=True)
+    assert text.count(": left the race for the best 1 after 10 of 100 documents") == 8
+    assert f"And 3 further candidates left; `mergeboard status {run_id} --json` has all." in text
+    assert len(json.loads(capsys.readouterr().out)["race"]["left"]) == 11
 
 
 def test_who_watches_lines_is_told_of_failed_attempts(own: Settings) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from orchestrator.store import Store
-from orchestrator.store.records import Failure, FailureClass, PlannedJob
-from tests.support.store_data import HUB_BASE, build_job, eval_job, new_run
+from orchestrator.store.records import Failure, FailureClass, PlannedJob, RunState
+from tests.support.store_data import ENGINE, HUB_BASE, build_job, candidate, eval_job, new_run
 from tests.support.store_work import driven, started
 
 PATH = (0, 1, 2, 1, 2, 3)
+OTHER_ENGINE = ENGINE.model_copy(update={"dtype": "bfloat16"})
 REFUSED = Failure(failure_class=FailureClass.LIVE_REFUSED, message="It cannot.")
 
 
@@ -27,6 +28,33 @@ def test_a_refusal_is_known_to_later_runs_of_the_same_code(store: Store) -> None
     assert store.live_refusals(["another"], code) == ()
     assert store.live_refusals([HUB_BASE], code.model_copy(update={"commit": "def"})) == ()
     assert store.live_refusals([HUB_BASE], code.model_copy(update={"versions": {"mergeboard": "9"}})) == ()
+
+
+def test_a_run_knows_the_refusals_that_other_runs_met(store: Store) -> None:
+    """Of its own paths and engines alone, and none from after its end."""
+    lease, later, ended = driven(store), driven(store, name="later"), driven(store, name="ended")
+    assert store.finish_run(ended, RunState.DONE)
+    refused = {
+        FailureClass.PATH_REFUSED: eval_job("ifeval", PATH),
+        FailureClass.LIVE_REFUSED: eval_job("bbh", PATH),
+    }
+    assert store.earlier_refusals(store.run(later.run_id)) == ()
+    for kind, job in refused.items():
+        attempt = started(store, lease, job.digest)
+        assert store.fail_attempt(
+            attempt.id, REFUSED.model_copy(update={"failure_class": kind}), will_retry=True
+        )
+    known = store.earlier_refusals(store.run(later.run_id))
+    assert {refusal.failure_class: refusal.job for refusal in known} == refused
+    assert store.earlier_refusals(store.run(ended.run_id)) == ()
+    assert store.earlier_refusals(store.run(lease.run_id)) == (), "its own are among its failed attempts"
+    for job, kinds in (
+        (eval_job("bbh", (0, 1, 1, 2)), {FailureClass.LIVE_REFUSED}),
+        (eval_job("bbh", PATH).model_copy(update={"engine": OTHER_ENGINE}), set()),
+        (eval_job("bbh"), set()),
+    ):
+        store.create_run(run := new_run(), [candidate(0)], [PlannedJob(job=job, candidates=(0,))])
+        assert {refusal.failure_class for refusal in store.earlier_refusals(store.run(run.id))} == kinds
 
 
 def test_builds_join_a_run_once_and_serve_the_candidates_of_their_evaluations(store: Store) -> None:
