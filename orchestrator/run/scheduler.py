@@ -33,8 +33,8 @@ from orchestrator.run.progress import (
     RunProgress,
     RunSummary,
     Watchdog,
-    read_progress,
 )
+from orchestrator.run.reporting import Reporting
 from orchestrator.run.retries import as_retried, is_retried, pause_s
 from orchestrator.run.start_order import start_order
 from orchestrator.settings import Settings
@@ -53,8 +53,6 @@ from recipes.artifact import ArtifactStore
 _POLL_S = 0.5
 # Seconds between checks of a job that another run executes.
 _ELSEWHERE_S = 2.0
-_REPORT_S = 0.4
-_KEPT_FAILURES = 64
 # Longest wait for a store that does not answer or whose disk is full; engines stay open meanwhile.
 _STORE_PATIENCE_S = 1800.0
 
@@ -92,11 +90,9 @@ class Scheduler:
         self._plan = plan
         self._run_id = run_id
         self._settings = settings
-        self._reporter = reporter
         self._durations = durations or Durations({}, on_gpu=False)
-        self._outlook = RunOutlook(self._durations, plan.jobs)
-        self._observers = observers
-        self._watchdog = watchdog or Watchdog()
+        outlook = RunOutlook(self._durations, plan.jobs)
+        self._reporting = Reporting(reporter, observers, watchdog or Watchdog(), outlook, settings.journals)
         self._evidence = evidence
         self._inbox: deque[Finished] = deque()
         self._arrived: deque[Plan] = deque()
@@ -105,21 +101,14 @@ class Scheduler:
         self._artifacts = ArtifactUse(ArtifactStore(settings.artifacts))
         labels = job_labels(plan)
         self._jobs = {digest: RunJob(job, labels[digest]) for digest, job in plan.jobs.items()}
-        self._batches: list[tuple[str, ...]] = []
         self._base_answers = BaseAnswers(store, settings.home)
         self._instead = BuiltInstead(store, plan, settings)
-        self._failures: deque[FailedAttempt] = deque(maxlen=_KEPT_FAILURES)
-        self._attempts_failed = 0
         # Digests of the jobs that run, wait for a retry, or are executed by another run: few among thousands.
         self._running: set[str] = set()
         self._resting: set[str] = set()
         self._elsewhere: set[str] = set()
-        self._started = time.monotonic()
         self._last_beat = float("-inf")
-        self._ran = 0
-        self._n_ended = 0
         self._cached = 0
-        self._last_report = float("-inf")
         self._frontier: Frontier[JobGroup] = Frontier({}, group=self._group, waits=self._waits)
 
     def nothing_to_do(self) -> RunSummary | None:
@@ -147,7 +136,6 @@ class Scheduler:
         finally:
             self._artifacts.close()
         executor.cancel()
-        self._last_report = float("-inf")
         self._report()
         self._store.finish_run(lease, RunState.FAILED if self._failed_jobs() else RunState.DONE)
         return self._summary(self._frontier.count(NodeState.DONE))
@@ -186,7 +174,7 @@ class Scheduler:
         self._jobs |= {digest: RunJob(job, labels[digest]) for digest, job in new.items()}
         executor.expect(plan.needs, later)
         self._instead.add(plan)
-        self._outlook.add(new, later)
+        self._reporting.outlook.add(new, later)
         self._cached += len(done)
         # What another process evaluated of this run is done, and unknown here.
         needs = {digest: [n for n in job.needs if n in self._jobs] for digest, job in new.items()}
@@ -216,7 +204,7 @@ class Scheduler:
         if self._additions is not None:
             self._additions.take_builds(changes.builds)
         executor.expect(changes.needs, later)
-        self._outlook.add({**new, **changes.evals}, later)
+        self._reporting.outlook.add({**new, **changes.evals}, later)
         self._cached += len(done & new.keys())
         self._frontier.add({digest: () for digest in new}, done & new.keys())
         for digest, changed in changes.evals.items():
@@ -255,8 +243,7 @@ class Scheduler:
         now = time.monotonic()
         if self._away_since is None:
             self._away_since = now
-            for observer in self._observers:
-                observer.failed(FailureClass.LOST_STORE)
+            self._reporting.failed(FailureClass.LOST_STORE)
         if now - self._away_since > _STORE_PATIENCE_S:
             raise error
         self._waits_for = str(error)
@@ -320,8 +307,7 @@ class Scheduler:
         for batch in executor.pick(self._ready() if homeless else ready):
             tasks, lost = self._begin(lease, batch, executor.seat_of(batch))
             if tasks:
-                self._batches.append(tuple(task.job.digest for task in tasks))
-                self._outlook.began([task.job for task in tasks])
+                self._reporting.began([task.job for task in tasks])
                 executor.submit(tasks)
             if lost is not None:
                 raise lost
@@ -382,21 +368,18 @@ class Scheduler:
         elif self._frontier.state(digest) is not NodeState.DONE:
             # An outcome that arrives twice, or after another attempt's, counts once.
             self._done(digest, finished.outcome)
-        self._n_ended += 1
+        self._reporting.attempt_ended()
         if current:
             state.attempt_id = None
             self._running.discard(digest)
-            self._watchdog.forget(digest)
+            self._reporting.forget(digest)
 
     def _done(self, digest: str, outcome: Success) -> None:
         job = self._job(digest)
-        self._ran += 1
         self._frontier.done(digest)
         self._artifacts.built(digest)
         self._artifacts.ended(digest, job)
-        for observer in self._observers:
-            observer.finished(job, outcome)
-        self._outlook.ended(job, outcome)
+        self._reporting.finished(job, outcome)
         shutil.rmtree(self._settings.journals / digest, ignore_errors=True)
 
     def _failed(self, finished: Finished, failure: Failure) -> None:
@@ -407,11 +390,9 @@ class Scheduler:
         will_retry = is_refused or is_retried(kind, count)
         self._store.fail_attempt(finished.attempt_id, failure, will_retry=will_retry)
         state.failures[kind] = count
-        for observer in self._observers:
-            observer.failed(kind)
+        self._reporting.failed(kind)
         if not is_refused:  # a note tells of it
-            self._attempts_failed += 1
-            self._failures.append(
+            self._reporting.tell_failed(
                 FailedAttempt(
                     label=state.label, failure_class=kind, message=failure.message, retried=will_retry
                 )
@@ -479,7 +460,7 @@ class Scheduler:
             failed=failed,
             labels={digest: self._jobs[digest].label for digest in failed},
             blocked=self._frontier.count(NodeState.BLOCKED),
-            duration_s=time.monotonic() - self._started,
+            duration_s=time.monotonic() - self._reporting.started,
             notes=self._instead.notes,
         )
 
@@ -488,44 +469,17 @@ class Scheduler:
         return {digest: state.message for digest, state in self._jobs.items() if state.message is not None}
 
     def _report(self, executor: Executor | None = None) -> None:
-        """Update reporter and observers at most once per `_REPORT_S`, and end hung engines."""
-        now = time.monotonic()
-        if now - self._last_report < _REPORT_S:
-            return
-        self._last_report = now
-        self._batches = [batch for batch in self._batches if not self._running.isdisjoint(batch)]
-        running = tuple(self._progress(batch) for batch in self._batches)
-        counts = {state: self._frontier.count(state) for state in NodeState}
-        progress = RunProgress(
-            counts=counts,
-            later=sum(self._outlook.later.values()),
-            running=running,
-            elapsed_s=time.monotonic() - self._started,
-            ran=self._ran,
-            remaining_s=self._outlook.left_s(self._frontier.pending(), running, self._n_ended),
+        """Report the progress, at once without an executor, and end its hung engines; their jobs come back as failures and are retried."""
+        hung = self._reporting.update(
+            self._frontier,
+            self._jobs,
+            self._running,
             waits_for=self._waits_for,
-            attempts_failed=self._attempts_failed,
-            failures=tuple(self._failures),
             notes=self._instead.notes,
+            at_once=executor is None,
         )
-        self._reporter.update(progress)
-        by_state = {state.value: number for state, number in counts.items()}
-        for observer in self._observers:
-            observer.update(by_state, {job.digest: job.tokens for job in running})
-        if executor is not None:
-            self._end_hung(running, executor)
-
-    def _end_hung(self, running: Sequence[JobProgress], executor: Executor) -> None:
-        """End the engines of hung jobs; the jobs come back as failures and are retried."""
-        for progress in running:
-            reason = self._watchdog.hung(progress)
-            attempt = self._jobs[progress.digest].attempt_id
-            if reason is not None and attempt is not None:
-                self._watchdog.forget(progress.digest)
-                hung = Failure(failure_class=FailureClass.HUNG_ENGINE, message=reason)
-                executor.give_up(attempt, hung)
-
-    def _progress(self, batch: tuple[str, ...]) -> JobProgress:
-        suffix = f" and {len(batch) - 1} more" if len(batch) > 1 else ""
-        first = self._jobs[batch[0]]
-        return read_progress(self._settings.journals, batch[0], first.label + suffix, first.node)
+        for digest, failure in hung:
+            attempt = self._jobs[digest].attempt_id
+            if executor is not None and attempt is not None:
+                self._reporting.forget(digest)
+                executor.give_up(attempt, failure)

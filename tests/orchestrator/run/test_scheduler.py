@@ -247,7 +247,7 @@ def test_attempts_that_fail_are_told_while_the_run_goes_on(
     tmp_path: Path, jobs: list[EvalJob], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each with its message and whether the job is tried again."""
-    monkeypatch.setattr("orchestrator.run.scheduler._REPORT_S", 0.0)
+    monkeypatch.setattr("orchestrator.run.reporting._REPORT_S", 0.0)
     monkeypatch.setitem(PAUSE_S, FailureClass.LOST_NODE, 0.0)
     seen: list[RunProgress] = []
     monkeypatch.setattr(Silent, "update", lambda self, progress: seen.append(progress), raising=False)
