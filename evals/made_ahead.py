@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import TYPE_CHECKING
@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-    from evals.weights import NamedTensors
+NamedTensors = Generator[tuple[str, "torch.Tensor"], None, None]
+"""Names, as in a checkpoint's files, and tensors."""
 
 BYTES_AHEAD = 256 << 20
 """Tensors of together at most so many bytes wait to be loaded; a larger one waits alone."""

@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from evals.checkpoint_config import read_config
 from evals.errors import EngineError
-from evals.made_ahead import made_ahead
+from evals.made_ahead import NamedTensors, made_ahead
 from evals.quantization import stored_method
 from evals.weight_headers import stored_tensors
 
-if TYPE_CHECKING:
-    import torch
-
 _IGNORED = re.compile(r"\.(rotary_emb\.inv_freq|masked_bias)$")
 """Constants that older checkpoints store beside the weights; engines ignore them."""
-
-NamedTensors = Generator[tuple[str, "torch.Tensor"], None, None]
-"""Names, as in a checkpoint's files, and tensors."""
 
 Shapes = Mapping[str, tuple[int, ...]]
 """Names and shapes of stored tensors."""

@@ -9,8 +9,7 @@ from contextlib import closing
 import pytest
 import torch
 
-from evals.made_ahead import made_ahead
-from evals.weights import NamedTensors
+from evals.made_ahead import NamedTensors, made_ahead
 
 
 def numbered(count: int, *, fails: bool = False, closed: threading.Event | None = None) -> NamedTensors:

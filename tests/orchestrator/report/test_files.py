@@ -115,7 +115,7 @@ def test_more_recipes_than_fit_are_cut_with_a_note(pages: Pages, stored: Stored)
 def _board(pages: Pages, stored: Stored, times: int) -> BoardData:
     """The demo's leaderboard with each candidate many times under long names."""
     results = results_of_run(pages, stored.demo)
-    families = _compared(results, stored.home, force=True, progress=lambda done, total: None)
+    families = _compared(results, stored.home, 0, force=True, progress=lambda done, total: None)
     (board,) = _boards(families, pages.candidates(stored.demo), ended=True)
     many, comparisons = [], []
     for number in range(times):
