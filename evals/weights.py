@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from evals.checkpoint_config import read_config
 from evals.errors import EngineError
-from evals.made_ahead import NamedTensors, made_ahead
 from evals.quantization import stored_method
 from evals.weight_headers import stored_tensors
 
+if TYPE_CHECKING:
+    import torch
+
 _IGNORED = re.compile(r"\.(rotary_emb\.inv_freq|masked_bias)$")
 """Constants that older checkpoints store beside the weights; engines ignore them."""
+
+NamedTensors = Generator[tuple[str, "torch.Tensor"], None, None]
+"""Names, as in a checkpoint's files, and tensors."""
 
 Shapes = Mapping[str, tuple[int, ...]]
 """Names and shapes of stored tensors."""
@@ -61,9 +66,9 @@ def replaceable_tensors(checkpoint: Path) -> dict[str, tuple[int, ...]]:
 
 
 def complete(tensors: NamedTensors, expected: Shapes, checkpoint: Path) -> NamedTensors:
-    """The tensors, made ahead and checked; EngineError for a name or shape that the checkpoint does not have, and for missing names."""
-    with closing(made_ahead(tensors)) as ahead:
-        yield from _checked(ahead, expected, checkpoint)
+    """The tensors, each checked; EngineError for a name or shape that the checkpoint does not have, and for missing names."""
+    with closing(tensors):
+        yield from _checked(tensors, expected, checkpoint)
 
 
 def _checked(tensors: NamedTensors, expected: Shapes, checkpoint: Path) -> NamedTensors:
