@@ -70,12 +70,12 @@ def draw(case: Case, benchmarks: tuple[Benchmark, ...], rng: np.random.Generator
     true = rng.normal(0, case.spread, case.candidates)
     groups: list[Group] = []
     for benchmark in benchmarks:
-        own = true + rng.normal(0, case.spread / 2, case.candidates)
+        by_benchmark = true + rng.normal(0, case.spread / 2, case.candidates)
         sizes = [(s.n_documents or 100, s.lower_bound) for s in benchmark.subsets]
         if pooled(benchmark):
             sizes = [(sum(size for size, _ in sizes), sizes[0][1])]
         for size, bound in sizes:
-            share = np.clip(bound + (case.level + own) / 100, 0.005, 0.995)
+            share = np.clip(bound + (case.level + by_benchmark) / 100, 0.005, 0.995)
             share = np.concatenate([share, np.full(case.broken, max(bound, 0.005))])
             latent = np.sqrt(0.5) * (rng.standard_normal(size) + rng.standard_normal((n, size)))
             credits = (latent < scipy.stats.norm.ppf(share)[:, None]).astype(float)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -11,6 +11,7 @@ import streamlit as st
 
 from orchestrator.settings import Settings
 from orchestrator.store.pages import Pages
+from orchestrator.store.records import ENDED, RunRecord
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -48,6 +49,14 @@ def slow(question: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
 def fixed(question: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Query data that never change once stored: a run's jobs, an outcome."""
     return _fixed(_key(question, args, kwargs), question, args, kwargs)
+
+
+def of_runs(question: Callable[P, T], runs: Sequence[RunRecord], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Query what runs have brought so far; kept while they stay as they ended, since a cancelled or failed one can go on."""
+    if any(run.state not in ENDED for run in runs):
+        return slow(question, *args, **kwargs)
+    ends = [(run.state, run.ended_at) for run in runs]
+    return _fixed(f"{ends}:{_key(question, args, kwargs)}", question, args, kwargs)
 
 
 def _key(question: Callable[..., Any], args: Any, kwargs: Any) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import datetime
 from typing import TypeVar
 
 from dashboard import data
@@ -17,7 +15,7 @@ from orchestrator.compare.races import race_of_run, race_plan_of
 from orchestrator.compare.scan_runs import search_ranking
 from orchestrator.display.text_safety import line
 from orchestrator.store.pages import Pages
-from orchestrator.store.records import ENDED, RunRecord, RunState
+from orchestrator.store.records import RunRecord
 from recipes.layer_path import LayerPath
 
 T = TypeVar("T")
@@ -27,37 +25,20 @@ def race_shown(pages: Pages, run_id: str) -> RacePicture | None:
     """The race of a search run for its chart; None for any other run."""
     if race_plan_of(data.fixed(pages.run, run_id)) is None:
         return None
-    return _as_of_now(_race_picture, pages, data.live(pages.run, run_id))
+    return data.of_runs(_race_picture, [data.live(pages.run, run_id)], pages, run_id)
 
 
 def candidate_race_shown(pages: Pages, run_id: str) -> CandidateRace | None:
     """The race of a run's candidates as far as it is; None for any other run."""
     if race_rule_of(data.fixed(pages.run, run_id)) is None:
         return None
-    return _as_of_now(_candidate_race, pages, data.live(pages.run, run_id))
+    return data.of_runs(_candidate_race, [data.live(pages.run, run_id)], pages, run_id)
 
 
 def candidate_race_drawn(pages: Pages, run: RunRecord, race: CandidateRace) -> RacePicture:
     """The race for its chart, with the averages of the candidates that were asked everything so far."""
-    whole = _as_of_now(whole_differences, pages, run)
+    whole = data.of_runs(whole_differences, [run], pages, run.id)
     return candidate_race_picture(race, whole, line(run.name, 60))
-
-
-def _as_of_now(question: Callable[[Pages, str], T], pages: Pages, run: RunRecord) -> T:
-    """The answer of a question about a run, kept while it stays as it ended: one that was cancelled or failed can go on."""
-    return (data.fixed if run.state in ENDED else data.slow)(
-        _answer, run.state, run.ended_at, question, pages, run.id
-    )
-
-
-def _answer(
-    _state: RunState,
-    _ended_at: datetime | None,
-    question: Callable[[Pages, str], T],
-    pages: Pages,
-    run_id: str,
-) -> T:
-    return question(pages, run_id)
 
 
 def _candidate_race(pages: Pages, run_id: str) -> CandidateRace | None:

@@ -52,7 +52,7 @@ from orchestrator.compare.scan_runs import ScanRuns, search_ranking
 from orchestrator.compare.verdict import Standing
 from orchestrator.display.text_safety import line
 from orchestrator.store.pages import Column, Pages
-from orchestrator.store.records import ENDED, RunRecord
+from orchestrator.store.records import RunRecord
 
 _REFRESH_S = 5.0
 _SPREADS = "Sum over the probes of the difference to the base, each divided by the spread (standard deviation) of all paths"
@@ -178,9 +178,8 @@ def _map_of(pages: Pages, run_ids: tuple[str, ...]) -> LayerMap | None:
 
 def _scan(pages: Pages, whole: _Whole) -> tuple[Scan | None, str | None]:
     """The chart data, with what is confirmed."""
-    ended = all(run.state in ENDED for run in whole.runs)
     ids = tuple(run.id for run in whole.runs)
-    scan, why = (data.fixed if ended else data.slow)(_scan_of, pages, ids, whole.columns, whole.scan)
+    scan, why = data.of_runs(_scan_of, whole.runs, pages, ids, whole.columns, whole.scan)
     if scan is None:
         return None, why
     confirmed = whole.confirmed

@@ -144,7 +144,7 @@ def _class(group: FailureGroup) -> str:
 
 def figures(pages: Pages, run: RunRecord, progress: JobCounts) -> None:
     """Draw the rate of outcomes and the cost, folded."""
-    usage = Usage.total((data.fixed if run.state in ENDED else data.slow)(pages.usage, run.id))
+    usage = Usage.total(data.of_runs(pages.usage, [run], run.id))
     with st.expander("Rate and cost"):
         cost = "GPU-hours" if usage.gpu_s else "hours of work, no GPU"
         st.text(f"{_rate(pages, run, progress)} jobs per hour · {hours(usage.gpu_s or usage.job_s)} {cost}")

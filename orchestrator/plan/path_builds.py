@@ -56,13 +56,13 @@ class PathBuilds:
             build = self._copy_job(path, where, candidate.weights_digest)
             shared = self._shared.host_of(path, build, facts, self._forms_of(facts, where))
             place, live = shared or (place, None)
-        is_known = merge is None or candidate.parameters is not None
+        has_size = merge is None or candidate.parameters is not None
         return candidate.model_copy(
             update={
                 "place": place,
                 "build": build if live is None or live.from_files else None,
                 "live_merge": live,
-                "parameters": facts.parameters_along(path.source_layers) if is_known else None,
+                "parameters": facts.parameters_along(path.source_layers) if has_size else None,
             }
         )
 

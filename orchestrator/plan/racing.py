@@ -40,7 +40,7 @@ def check_race(file: SweepFile, evals: Sequence[tuple[str, EvalJob]], base: str)
             raise SweepError(
                 f"{place}: {job.benchmark} cannot be asked in parts ({reason}): leave it out, or leave out the race."
             )
-    _check_limits(place, evals)
+    _check_documents(place, evals)
     names = racing(evals, base)
     if len(names) <= rule.keep:
         raise SweepError(
@@ -50,20 +50,26 @@ def check_race(file: SweepFile, evals: Sequence[tuple[str, EvalJob]], base: str)
     return tuple(_notes({name for name, _ in evals if name != base} - set(names)))
 
 
-def _check_limits(place: str, evals: Sequence[tuple[str, EvalJob]]) -> None:
-    """SweepError if a benchmark has two limits: it shares documents with itself, and a race takes its benchmarks' errors as independent."""
-    first: dict[tuple[str, EvalKey], EvalJob] = {}
+def _check_documents(place: str, evals: Sequence[tuple[str, EvalJob]]) -> None:
+    """SweepError if two evaluations of a candidate share documents: a race takes the errors of its benchmarks as independent."""
+    first: dict[tuple[str, str, str], EvalJob] = {}
     for name, job in evals:
-        other = first.setdefault((name, eval_key(job)), job)
-        if pair_key(other) != pair_key(job):
-            limits = " and ".join(
-                "none" if limit is None else f"{limit:,}"
-                for limit in (other.settings.limit, job.settings.limit)
-            )
+        other = first.setdefault((name, job.benchmark, job.dataset_digest), job)
+        if (eval_key(other), pair_key(other)) != (eval_key(job), pair_key(job)):
             raise SweepError(
-                f"{place}: {job.benchmark} of {job.suite} stands twice in `suites`, with the limits {limits}, and a race needs benchmarks "
-                "without common documents: leave one of the two out, or leave out the race."
+                f"{place}: {job.benchmark} is asked twice, {_difference(other, job)}, and a race needs benchmarks without common documents: "
+                "leave one of the two out, or leave out the race."
             )
+
+
+def _difference(first: EvalJob, second: EvalJob) -> str:
+    """What two evaluations of one benchmark differ in."""
+    if first.suite != second.suite:
+        return f"in {first.suite} and in {second.suite}"
+    if first.engine.digest != second.engine.digest:
+        return f"in two engines ({first.engine.kind} and {second.engine.kind})"
+    limits = (first.settings.limit, second.settings.limit)
+    return f"with the limits {' and '.join('none' if limit is None else f'{limit:,}' for limit in limits)}"
 
 
 def _notes(names: Iterable[str]) -> Iterable[str]:

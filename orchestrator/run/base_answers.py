@@ -48,10 +48,9 @@ class BaseAnswers:
             return None, self._part(job, job.decide, outcome) if isinstance(outcome, EvalOutcome) else None
         if job.decide.part is not None:
             samples = self._bases.get(against)
-            known = (
-                self._part_of_benchmark(job, samples, outcome) if isinstance(outcome, EvalOutcome) else None
-            )
-            return samples, known
+            if not isinstance(outcome, EvalOutcome):
+                return samples, None
+            return samples, self._part_of_benchmark(job, samples, outcome)
         if isinstance(outcome, EvalOutcome):
             return self._bases.get(against), outcome
         reason = _left(stored.get(after)) if after else None

@@ -56,7 +56,7 @@ class Refusals(StorePart):
                 return ()
             rows = connection.execute(planned_jobs(run.id).where(run_jobs.c.live_layers.is_not(None))).all()
             paths = _live_paths(connection, rows)
-            weights = {digest for opened, own, _ in paths for digest in (opened, own)}
+            weights = {digest for opened, of_path, _ in paths for digest in (opened, of_path)}
             asked = {(opened, engine): set[Layers]() for opened, _, engine in paths}
             for (opened, _, engine), layers in paths.items():
                 asked[opened, engine] |= layers

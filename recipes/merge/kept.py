@@ -84,12 +84,12 @@ class KeptTensors:
 
     def get_or_make_repeated(self, key: Hashable, make: Callable[[], Tensors]) -> Tensors:
         """The tensors, kept when they are made for the second time: those of searched numbers do not come again."""
-        tensors = self.get(key)
-        if tensors:
-            return tensors
-        made = make()
-        self.keep(key, () if tensors is None else made)
-        return made
+        earlier = self.get(key)
+        if earlier:
+            return earlier
+        tensors = make()
+        self.keep(key, () if earlier is None else tensors)
+        return tensors
 
     def _make_room(self, excess: int, before: int) -> bool:
         """Drop entries that were last used before this merge, the oldest first, until `excess` bytes are free."""

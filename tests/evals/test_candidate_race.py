@@ -22,7 +22,7 @@ def samples(benchmark: Benchmark, seed: int, share: float, n: int = 40) -> list[
     """Answers to n documents of each subset; metrics over items where the name says so."""
     rng = np.random.default_rng([seed, len(benchmark.name)])
     items = np.random.default_rng(1).integers(1, 5, (len(benchmark.subsets), n))
-    made = []
+    answered = []
     for s, subset in enumerate(benchmark.subsets):
         for d in range(n):
             counts = {m: float(items[s, d]) for m in benchmark.metrics if m.startswith("inst")}
@@ -36,7 +36,7 @@ def samples(benchmark: Benchmark, seed: int, share: float, n: int = 40) -> list[
                 "doc_id": d,
                 "doc_hash": f"{d:016x}",
             }
-            made.append(
+            answered.append(
                 Sample(
                     **common,
                     prompt_hash="p" * 16,
@@ -47,7 +47,7 @@ def samples(benchmark: Benchmark, seed: int, share: float, n: int = 40) -> list[
                     weights=counts,
                 )
             )
-    return made
+    return answered
 
 
 def points(part: PartAnswers) -> float:

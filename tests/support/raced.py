@@ -42,9 +42,9 @@ def raced_plan(candidates: int = 8, rule: RaceRule = RULE, name: str = "raced") 
 def answers(job: EvalJob) -> Floats:
     """Right or wrong on each document: paths of 13 and 14 layers know most, long ones least, and all find the same ones easy."""
     share = {12: 0.6, 13: 0.78, 14: 0.74, 15: 0.7}.get(len(job.layer_path or range(12)), 0.3)
-    own = np.random.default_rng([len(job.layer_path or ()), len(job.benchmark)]).random(N)
+    alone = np.random.default_rng([len(job.layer_path or ()), len(job.benchmark)]).random(N)
     shared = np.random.default_rng(len(job.benchmark)).random(N)
-    return (0.5 * (own + shared) < share).astype(float)
+    return (0.5 * (alone + shared) < share).astype(float)
 
 
 def part(job: EvalJob) -> EarlyOutcome:

@@ -140,29 +140,29 @@ def test_nothing_is_estimated_where_nothing_is_known() -> None:
 
 
 @pytest.fixture
-def own(tmp_path: Path) -> Settings:
+def settings(tmp_path: Path) -> Settings:
     return Settings(
         home=tmp_path, database_url=f"sqlite:///{tmp_path}/s.sqlite", datasets=None, ray_address=None
     )
 
 
 def test_status_and_watch_name_jobs_nodes_and_what_is_left(
-    own: Settings, capsys: pytest.CaptureFixture[str]
+    settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with Store.open(own.database_url) as store:
+    with Store.open(settings.database_url) as store:
         lease = driven(store)
         attempt = store.start_attempt(lease, eval_job().digest, node="node-7", worker="engine-1")
-        folder = own.journals / eval_job().digest
+        folder = settings.journals / eval_job().digest
         folder.mkdir(parents=True)
         written = {
             "stage": "evaluating", "done": 20, "total": 40, "tokens": 500, "share_done": 0.5, "work_s": 60.0,
         }  # fmt: skip
         (folder / "progress.json").write_text(json.dumps(written))
-        show_run(own, lease.run_id, as_json=False)
+        show_run(settings, lease.run_id, as_json=False)
         text = capsys.readouterr().out
         assert "base: smoke bbh 20/40 (8 tokens/s) on node-7 for" in text
         assert "0 of 7 jobs done, 1 running" in text
-        show_run(own, lease.run_id, as_json=True)
+        show_run(settings, lease.run_id, as_json=True)
         data = json.loads(capsys.readouterr().out)
         assert 60 < data["remaining_s"] < 2000, "the pace of the one that runs tells for the others"
         assert data["running_attempts"][0]["node"] == "node-7"
@@ -170,7 +170,7 @@ def test_status_and_watch_name_jobs_nodes_and_what_is_left(
         store.finish_run(lease, RunState.FAILED)
     for terminal in (False, True):
         out = io.StringIO()
-        watch_run(own, lease.run_id, 0.01, Terminal(file=out, force_terminal=terminal, width=110))
+        watch_run(settings, lease.run_id, 0.01, Terminal(file=out, force_terminal=terminal, width=110))
         assert f"{lease.run_id}: failed, 0 of 7 jobs done" in out.getvalue()
         assert "1 job failed (base: smoke bbh): bad_input: No." in out.getvalue()
         assert "Next step: Mend the sweep file, the recipe or the data" in out.getvalue()
@@ -185,19 +185,19 @@ PATH = (0, 1, 2, 1, 2, 3)
 
 
 def test_status_tells_what_is_built_instead_of_run_live(
-    own: Settings, capsys: pytest.CaptureFixture[str]
+    settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A refused live attempt is no failure with a next step, unless its job has no result when the run has ended."""
-    with Store.open(own.database_url) as store:
+    with Store.open(settings.database_url) as store:
         lease = driven(store)
         attempt = started(store, lease, eval_job(layer_path=PATH).digest)
         store.fail_attempt(attempt.id, REFUSED, will_retry=True)
-        show_run(own, lease.run_id, as_json=False)
+        show_run(settings, lease.run_id, as_json=False)
         text = capsys.readouterr().out
         assert text.count(BUILT) == 1
         assert "Next step" not in text
         store.finish_run(lease, RunState.FAILED)
-        show_run(own, lease.run_id, as_json=False)
+        show_run(settings, lease.run_id, as_json=False)
     text = capsys.readouterr().out
     assert text.count(BUILT) == 1
     assert "1 job failed" in text
@@ -205,27 +205,27 @@ def test_status_tells_what_is_built_instead_of_run_live(
 
 
 def test_status_and_watch_tell_what_is_built_because_an_earlier_run_was_refused(
-    own: Settings, capsys: pytest.CaptureFixture[str]
+    settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Such a run has no failed attempt of its own."""
-    with Store.open(own.database_url) as store:
+    """Such a run has no failed attempt of its settings."""
+    with Store.open(settings.database_url) as store:
         lease = driven(store)
         store.fail_attempt(
             started(store, lease, eval_job(layer_path=PATH).digest).id, REFUSED, will_retry=True
         )
         later = driven(store, name="later")
-        show_run(own, later.run_id, as_json=True)
+        show_run(settings, later.run_id, as_json=True)
         data = json.loads(capsys.readouterr().out)
         assert (data["built_instead"], data["failures"]) == ([BUILT], [])
         looks, out = iter([True, True, True, False]), io.StringIO()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("orchestrator.cli.status_view._is_active", lambda _: next(looks))
-            watch_run(own, later.run_id, 0.01, Terminal(file=out, force_terminal=False, width=110))
+            watch_run(settings, later.run_id, 0.01, Terminal(file=out, force_terminal=False, width=110))
     assert out.getvalue().count(BUILT) == 2, "once while it goes on, and once in what is told at the end"
 
 
 def test_status_names_the_first_that_left_a_race(
-    own: Settings, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    settings: Settings, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A race of thousands does not fill the terminal."""
     candidates = tuple(
@@ -235,19 +235,19 @@ def test_status_names_the_first_that_left_a_race(
     race = CandidateRace(rule=RaceRule(keep=1, shares=(0.1,)), n_candidates=12, looks=(look,), over=True)
     monkeypatch.setattr("orchestrator.cli.status_view.candidate_race_of", lambda *_: race)
     monkeypatch.setattr("orchestrator.cli.status_view.race_rule_of", lambda _: race.rule)
-    with Store.open(own.database_url) as store:
+    with Store.open(settings.database_url) as store:
         run_id = driven(store).run_id
-        show_run(own, run_id, as_json=False)
+        show_run(settings, run_id, as_json=False)
         text = capsys.readouterr().out
-        show_run(own, run_id, as_json=True)
+        show_run(settings, run_id, as_json=True)
     assert text.count(": left the race for the best 1 after 10 of 100 documents") == 8
     assert f"And 3 further candidates left; `mergeboard status {run_id} --json` has all." in text
     assert len(json.loads(capsys.readouterr().out)["race"]["left"]) == 11
 
 
-def test_who_watches_lines_is_told_of_failed_attempts(own: Settings) -> None:
+def test_who_watches_lines_is_told_of_failed_attempts(settings: Settings) -> None:
     """A message is a line when it comes and when it comes again, also while the job is tried again."""
-    with Store.open(own.database_url) as store:
+    with Store.open(settings.database_url) as store:
         lease = driven(store)
         looks = iter([True, True, False])
 
@@ -260,15 +260,15 @@ def test_who_watches_lines_is_told_of_failed_attempts(own: Settings) -> None:
         out = io.StringIO()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("orchestrator.cli.status_view._is_active", look_again)
-            watch_run(own, lease.run_id, 0.01, Terminal(file=out, force_terminal=False, width=110))
+            watch_run(settings, lease.run_id, 0.01, Terminal(file=out, force_terminal=False, width=110))
     assert "An attempt failed so far, the latest base: smoke bbh: bad_input: No." in out.getvalue()
 
 
-def test_the_stored_estimate_falls_while_nothing_ends(own: Settings) -> None:
+def test_the_stored_estimate_falls_while_nothing_ends(settings: Settings) -> None:
     clock = [0.0]
-    with Store.open(own.database_url) as store:
+    with Store.open(settings.database_url) as store:
         lease = driven(store)
-        outlook = StoredOutlook(lease.run_id, own.home, clock=lambda: clock[0])
+        outlook = StoredOutlook(lease.run_id, settings.home, clock=lambda: clock[0])
 
         def left() -> float | None:
             return outlook.left_s(store, store.progress(lease.run_id))

@@ -91,20 +91,20 @@ def test_who_leaves_has_no_score_and_who_stays_has_one(tmp_path: Path) -> None:
 
 def test_workers_that_die_and_other_numbers_of_them_change_nothing(tmp_path: Path) -> None:
     plan = raced_plan()
-    one, first = run_race(tmp_path / "one", plan, Racer())
+    single, first = run_race(tmp_path / "one", plan, Racer())
     many, second = run_race(tmp_path / "many", plan, Racer(engines=3, killed=4))
-    assert race_in(first, one.run_id) == race_in(second, many.run_id)
-    assert len(race_in(first, one.run_id).looks) == 2
+    assert race_in(first, single.run_id) == race_in(second, many.run_id)
+    assert len(race_in(first, single.run_id).looks) == 2
     assert first.snapshot() == second.snapshot()
 
 
 def test_postgresql_holds_the_same(tmp_path: Path, postgres: PostgresForTests) -> None:
     plan, url = raced_plan(), postgres.new_database()
-    one, first = run_race(tmp_path / "one", plan, Racer())
+    single, first = run_race(tmp_path / "one", plan, Racer())
     other, second = run_race(tmp_path / "other", plan, Racer(), url)
-    assert race_in(first, one.run_id) == race_in(second, other.run_id)
+    assert race_in(first, single.run_id) == race_in(second, other.run_id)
     assert first.snapshot() == second.snapshot()
-    assert first.savings(one.run_id) == second.savings(other.run_id)
+    assert first.savings(single.run_id) == second.savings(other.run_id)
     second.close()
     postgres.drop(url)
 
@@ -262,7 +262,9 @@ def sweep(text: str) -> Sweep:
 
 def test_a_race_in_a_sweep_file() -> None:
     assert sweep("decide: {race: {keep: 3}}").decide == DecideEntry(race=RaceRule(keep=3))
-    assert "race" not in sweep("decide: true").decide.model_dump()  # type: ignore[union-attr]
+    plain = sweep("decide: true").decide
+    assert plain is not None
+    assert "race" not in plain.model_dump()
     for text, words in (
         ("decide: {race: {}}", r"s.yaml:4: decide.race.keep"),
         ("decide: {race: {keep: 0}}", r"decide.race.keep"),
@@ -293,9 +295,21 @@ def test_what_cannot_race_is_refused_by_name() -> None:
         for e in plan.evals
     ]
     twice = [*pairs_of(plan.evals), *((e.candidate, job) for e, job in zip(plan.evals, wider, strict=True))]
-    words = "bbh of smoke stands twice in `suites`, with the limits 20 and none, and a race needs"
+    words = "bbh is asked twice, with the limits 20 and none, and a race needs"
     with pytest.raises(SweepError, match=f"s.yaml: decide.race: {words}"):
         check_race(file, twice, base)
+    for changed, words in (
+        ({"suite": "leaderboard-v2"}, "in smoke and in leaderboard-v2"),
+        (
+            {"engine": plan.evals[0].job.engine.model_copy(update={"dtype": "float16"})},
+            r"in two engines \(vllm and vllm\)",
+        ),
+    ):
+        others = [
+            (e.candidate, e.job.model_copy(update=changed)) for e in plan.evals if e.job.benchmark == "bbh"
+        ]
+        with pytest.raises(SweepError, match=f"bbh is asked twice, {words}"):
+            check_race(file, [*pairs_of(plan.evals), *others], base)
     # A candidate with another engine than the base's is asked whole, and the plan says so.
     wide = raced_plan(candidates=5)
     name = wide.candidates[1].name

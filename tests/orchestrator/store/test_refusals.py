@@ -44,8 +44,8 @@ def test_a_run_knows_the_refusals_that_other_runs_met(store: Store) -> None:
         assert store.fail_attempt(
             attempt.id, REFUSED.model_copy(update={"failure_class": kind}), will_retry=True
         )
-    known = store.earlier_refusals(store.run(later.run_id))
-    assert {refusal.failure_class: refusal.job for refusal in known} == refused
+    earlier = store.earlier_refusals(store.run(later.run_id))
+    assert {refusal.failure_class: refusal.job for refusal in earlier} == refused
     assert store.earlier_refusals(store.run(ended.run_id)) == ()
     assert store.earlier_refusals(store.run(lease.run_id)) == (), "its own are among its failed attempts"
     for job, kinds in (
