@@ -124,7 +124,7 @@ class EngineLM(TemplateLM):
     ) -> list[Answer]:
         if self._slices is None:
             return ask(requests)
-        self._progress.expect(len(requests))
+        self._progress.expect(self._slices.most_asked(len(requests)))
         return self._slices.answer(requests, ask, self.written)
 
     def _loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:

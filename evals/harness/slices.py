@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
@@ -73,6 +74,10 @@ class Slices:
         base = [self._base[key] for key in self._asked] if self._looks else []
         n_whole = max(1, self._n_whole)
         return sequence_of(self._plan, self._looks, n_whole, base, asked, self._benchmark)
+
+    def most_asked(self, n_requests: int) -> int:
+        """How many of these requests are asked at most; of a part about its share."""
+        return n_requests if self._part is None else math.ceil(self._part * n_requests)
 
     def answer(
         self,

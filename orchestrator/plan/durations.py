@@ -58,6 +58,8 @@ class Workload(NamedTuple):
     engine: EngineKind | None = None
     """None for a build."""
     tensor_parallel: int = 1
+    share: float = 1.0
+    """Share of the documents that is asked: less than 1 for a part of a race."""
 
 
 class _Class(NamedTuple):
@@ -107,6 +109,7 @@ class Durations:
             parameters=self._parameters.get((job.weights_digest, job.layer_path)),
             engine=job.engine.kind,
             tensor_parallel=job.engine.tensor_parallel,
+            share=share_asked(job),
         )
 
     def seconds(self, job: BuildJob | EvalJob) -> float | None:
@@ -169,12 +172,23 @@ def _size_of(workload: Workload, *, on_gpu: bool) -> tuple[_Class, float]:
     return unsized._replace(sized=True, writes=writes), seconds
 
 
+def share_asked(job: EvalJob) -> float:
+    """Share of the documents that a job asks at most: less than 1 for a part of a race."""
+    if job.decide is None:
+        return 1.0
+    if job.decide.part is not None:
+        return job.decide.part
+    whole = documents_of(job.suite, job.benchmark, job.settings.limit)
+    return 1.0 if job.decide.items is None or not whole else len(job.decide.items) / whole
+
+
 def work_s(workload: Workload, *, on_gpu: bool) -> float:
     """Seconds of an evaluation by the model alone, on its tensor-parallel GPUs or on this machine's cores.
 
     Raises SuiteError or ProbeError for an unknown benchmark.
     """
-    documents, read, written = _work(workload.suite, workload.benchmark, workload.limit)
+    whole, read, written = _work(workload.suite, workload.benchmark, workload.limit)
+    documents = whole * workload.share
     place = "gpu" if on_gpu else "cpu"
     speed = _GPU_FLOPS * workload.tensor_parallel if on_gpu else _CPU_CORE_FLOPS * hardware().cpu_count
     return 2.0 * (workload.parameters or 0) * documents * (read + written / _WRITING_SHARE[place]) / speed

@@ -15,7 +15,7 @@ from orchestrator.plan.outlook import ActiveBatch, active_batch, left_s
 from orchestrator.plan.remaining import SteadyEstimate
 from orchestrator.run.progress import JobProgress, progress_age_s, read_progress
 from orchestrator.store import Store
-from orchestrator.store.records import EvalOutcome, JobCounts, Success
+from orchestrator.store.records import BuildOutcome, EarlyOutcome, EvalOutcome, JobCounts, Success
 from orchestrator.store.work import RunningWork
 
 # An engine counts as working for this long after a job, until it gets the next.
@@ -85,14 +85,17 @@ class RunOutlook:
         workload = self._durations.workload(job)
         batch = next((b for b in self._batches.values() if any(job.digest == j.digest for j in b.jobs)), None)
         duration_s = (self._clock() - batch.begun_s) / len(batch.jobs) if batch is not None else 0.0
-        if isinstance(job, EvalJob) and isinstance(outcome, EvalOutcome):
+        if isinstance(job, EvalJob) and not isinstance(outcome, BuildOutcome):
             self._opened.add(job.engine_key)
-            evaluation, start_s = outcome.evaluation, outcome.engine_start_s
+            evaluation = outcome.evaluation if isinstance(outcome, EvalOutcome) else outcome.early
+            start_s = outcome.engine_start_s
             if start_s is not None:
                 self._durations.learn_start(job, start_s)
             share_computed = 1 - evaluation.n_replayed / max(1, evaluation.n_requests)
-            if share_computed < _LEAST_ASKED:
+            if share_computed < _LEAST_ASKED or evaluation.n_requests == 0:
                 return
+            if isinstance(outcome, EarlyOutcome) and outcome.early.sequence.part is None:
+                return  # it stopped anywhere
             # Wall time covers work before and after the requests, but is no use with an engine start.
             if batch is None or len(batch.jobs) > 1 or start_s is not None or evaluation.n_replayed:
                 duration_s = evaluation.duration_s / share_computed

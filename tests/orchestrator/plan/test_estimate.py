@@ -7,6 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evals.engine import EngineKind, EngineSpec
+from evals.stats.sequence import LookPlan
+from evals.stats.stopping import Rule
 from orchestrator.plan.capacity import ClusterFacts, NodeFacts
 from orchestrator.plan.durations import Durations
 from orchestrator.plan.estimate import (
@@ -17,6 +19,7 @@ from orchestrator.plan.estimate import (
     refusal,
     tensor_parallel_for,
 )
+from orchestrator.plan.job import Decide
 from tests.support.store_data import eval_job
 
 GB = 10**9
@@ -167,6 +170,18 @@ def test_durations_follow_what_is_measured() -> None:
     assert known.seconds(eval_job("musr")) == pytest.approx(7 * musr), (
         "the model is wrong here by the same factor"
     )
+
+
+def test_a_part_of_a_race_is_its_share_of_the_work() -> None:
+    whole = eval_job("bbh")
+    decide = Decide(plan=LookPlan(rule=Rule()), against="base", part=0.1)
+    part = whole.model_copy(update={"decide": decide})
+    known = Durations({(whole.weights_digest, None): 10**9}, on_gpu=False)
+    seconds, of_part = known.seconds(whole), known.seconds(part)
+    assert seconds is not None
+    assert of_part == pytest.approx(0.1 * seconds)
+    known.learn(known.workload(part), 30.0)
+    assert known.seconds(whole) == pytest.approx(300.0)
 
 
 def test_a_checkpoint_of_unknown_size_takes_what_others_took() -> None:
