@@ -54,10 +54,9 @@ class Quiet:
 class LongestFirst(Scheduler):
     """The base's jobs come first as they are; here all are the base's, and the longest are to come first."""
 
-    def _ranked(self) -> list[str]:
-        assert self._durations is not None
+    def _in_order(self) -> list[str]:
         seconds = self._durations.seconds
-        return sorted(self._jobs, key=lambda digest: -(seconds(self._job(digest)) or 0))
+        return sorted(self._jobs, key=lambda digest: -(seconds(self._jobs.job(digest)) or 0))
 
 
 class Simulated:

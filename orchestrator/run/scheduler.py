@@ -12,17 +12,17 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 
-from orchestrator.cluster import Batch, Executor, Finished, JobGroup, ReadyJobs, Seat, group_of
+from orchestrator.cluster import Batch, Executor, Finished, Seat
 from orchestrator.errors import RunError, StoreError, StoreLost
 from orchestrator.plan.decide import Evidence
 from orchestrator.plan.durations import Durations
-from orchestrator.plan.job import BuildJob, EvalJob, Task
+from orchestrator.plan.job import EvalJob, Task
 from orchestrator.plan.plan import Plan
 from orchestrator.run.additions import Additions
 from orchestrator.run.artifact_use import ArtifactUse
 from orchestrator.run.base_answers import BaseAnswers
 from orchestrator.run.built_instead import BuiltInstead
-from orchestrator.run.job_state import Frontier, NodeState, RunJob, job_labels
+from orchestrator.run.job_state import NodeState, job_labels
 from orchestrator.run.lease import take_lease
 from orchestrator.run.outlook import RunOutlook
 from orchestrator.run.progress import (
@@ -36,6 +36,7 @@ from orchestrator.run.progress import (
 )
 from orchestrator.run.reporting import Reporting
 from orchestrator.run.retries import as_retried, is_retried, pause_s
+from orchestrator.run.run_jobs import RunJobs
 from orchestrator.run.start_order import start_order
 from orchestrator.settings import Settings
 from orchestrator.store import Store
@@ -99,8 +100,8 @@ class Scheduler:
         self._away_since: float | None = None
         self._waits_for: str | None = None
         self._artifacts = ArtifactUse(ArtifactStore(settings.artifacts))
-        labels = job_labels(plan)
-        self._jobs = {digest: RunJob(job, labels[digest]) for digest, job in plan.jobs.items()}
+        self._jobs = RunJobs(store, self._artifacts, plan)
+        self._frontier = self._jobs.frontier
         self._base_answers = BaseAnswers(store, settings.home)
         self._instead = BuiltInstead(store, plan, settings)
         # Digests of the jobs that run, wait for a retry, or are executed by another run: few among thousands.
@@ -108,8 +109,6 @@ class Scheduler:
         self._resting: set[str] = set()
         self._elsewhere: set[str] = set()
         self._last_beat = float("-inf")
-        self._cached = 0
-        self._frontier: Frontier[JobGroup] = Frontier({}, group=self._group, waits=self._waits)
 
     def nothing_to_do(self) -> RunSummary | None:
         """End the run and return its summary if all evaluations are in the store; None if work is left."""
@@ -119,14 +118,14 @@ class Scheduler:
             return None
         if self._store.run(self._run_id).state is not RunState.DONE:
             self._store.finish_run(take_lease(self._store, self._run_id), RunState.DONE)
-        self._cached = len(done)
+        self._jobs.cached = len(done)
         return self._summary(len(done))
 
     def run(self, executor: Executor) -> RunSummary:
         """Run until no job can run any more; the summary lists failures."""
         lease = take_lease(self._store, self._run_id)
         try:
-            self._frontier = self._first_frontier()
+            self._jobs.begin(self._in_order())
             self._loop(lease, executor)
         except BaseException:
             executor.cancel()
@@ -137,7 +136,7 @@ class Scheduler:
             self._artifacts.close()
         executor.cancel()
         self._report()
-        self._store.finish_run(lease, RunState.FAILED if self._failed_jobs() else RunState.DONE)
+        self._store.finish_run(lease, RunState.FAILED if self._jobs.failed else RunState.DONE)
         return self._summary(self._frontier.count(NodeState.DONE))
 
     def _loop(self, lease: RunLease, executor: Executor) -> None:
@@ -168,17 +167,10 @@ class Scheduler:
             self._arrived.popleft()
 
     def _add(self, plan: Plan, later: Mapping[str, int], executor: Executor) -> None:
-        new = {digest: job for digest, job in plan.jobs.items() if digest not in self._jobs}
-        done = self._open_again(new)
-        labels = job_labels(plan)
-        self._jobs |= {digest: RunJob(job, labels[digest]) for digest, job in new.items()}
+        new = self._jobs.join(plan.jobs, job_labels(plan))
         executor.expect(plan.needs, later)
         self._instead.add(plan)
         self._reporting.outlook.add(new, later)
-        self._cached += len(done)
-        # What another process evaluated of this run is done, and unknown here.
-        needs = {digest: [n for n in job.needs if n in self._jobs] for digest, job in new.items()}
-        self._frontier.add(needs, done)
 
     def _build_refused(self, lease: RunLease, executor: Executor) -> None:
         """Let evaluations whose layer path an engine refuses read built checkpoints, whose builds join the run."""
@@ -197,16 +189,13 @@ class Scheduler:
             return
         if changes.builds and not self._store.add_builds(lease, changes.builds):
             raise self._taken_over()
-        new = {digest: job for digest, (job, _) in changes.builds.items() if digest not in self._jobs}
-        done = self._open_again({**new, **changes.evals})
-        self._jobs |= {digest: RunJob(job, changes.labels[digest]) for digest, job in new.items()}
+        builds = {digest: job for digest, (job, _) in changes.builds.items()}
+        new = self._jobs.join(builds, changes.labels, changes.evals)
         later = self._additions.later if self._additions is not None else {}
         if self._additions is not None:
             self._additions.take_builds(changes.builds)
         executor.expect(changes.needs, later)
         self._reporting.outlook.add({**new, **changes.evals}, later)
-        self._cached += len(done & new.keys())
-        self._frontier.add({digest: () for digest in new}, done & new.keys())
         for digest, changed in changes.evals.items():
             self._jobs[digest].job = changed
             self._resting.discard(digest)
@@ -249,71 +238,24 @@ class Scheduler:
         self._waits_for = str(error)
         self._inbox.extend(executor.wait(min(30.0, 1.0 + (now - self._away_since) / 10)))
 
-    def _first_frontier(self) -> Frontier[JobGroup]:
-        """The frontier with stored jobs done."""
-        done = self._open(self._plan.jobs)
-        self._cached = len(done)
-        frontier = Frontier(
-            {digest: self._jobs[digest].job.needs for digest in self._in_order()},
-            done=[d for d in self._jobs if d in done],
-            group=self._group,
-            waits=self._waits,
-        )
-        return frontier
-
-    def _open(self, jobs: Mapping[str, BuildJob | EvalJob]) -> set[str]:
-        """Digests of the jobs that are in the store; builds with an evicted artifact are open if still needed."""
-        done = set(self._store.done(jobs))
-        evicted = self._artifacts.begin(jobs, done)
-        if evicted:
-            self._store.forget_builds(evicted)
-            done -= evicted
-        return done
-
-    def _open_again(self, jobs: Mapping[str, BuildJob | EvalJob]) -> set[str]:
-        """Digests of these jobs that are in the store; earlier builds that they need, and whose artifact was evicted, are open again."""
-        earlier = {
-            artifact: self._job(artifact)
-            for job in jobs.values()
-            for artifact in job.artifacts
-            if artifact in self._jobs
-        }
-        done = self._open({**earlier, **jobs})
-        for digest in earlier:
-            if digest not in done and self._frontier.state(digest) is NodeState.DONE:
-                self._frontier.reopen(digest)
-        return done & jobs.keys()
-
-    def _waits(self, digest: str) -> tuple[str, ...]:
-        return self._job(digest).waits
-
-    def _group(self, digest: str) -> JobGroup:
-        return group_of(self._job(digest))
-
-    def _job(self, digest: str) -> BuildJob | EvalJob:
-        return self._jobs[digest].job
-
     def _in_order(self) -> list[str]:
-        jobs = {digest: self._job(digest) for digest in self._jobs}
+        jobs = {digest: self._jobs.job(digest) for digest in self._jobs}
         return start_order(self._plan, jobs, self._durations, self._evidence)
 
     def _start(self, lease: RunLease, executor: Executor) -> None:
         self._wake()
-        ready = self._ready()
+        ready = self._jobs.ready
         homeless = executor.homeless(ready)
         for digest, reason in homeless.items():
             self._jobs[digest].message = reason
             self._frontier.failed(digest)
-        for batch in executor.pick(self._ready() if homeless else ready):
+        for batch in executor.pick(self._jobs.ready if homeless else ready):
             tasks, lost = self._begin(lease, batch, executor.seat_of(batch))
             if tasks:
                 self._reporting.began([task.job for task in tasks])
                 executor.submit(tasks)
             if lost is not None:
                 raise lost
-
-    def _ready(self) -> ReadyJobs:
-        return ReadyJobs(self._frontier.ready(), self._job, self._frontier.position)
 
     def _wake(self) -> None:
         """Make jobs ready whose pause is over, unless a late result has completed them."""
@@ -375,7 +317,7 @@ class Scheduler:
             self._reporting.forget(digest)
 
     def _done(self, digest: str, outcome: Success) -> None:
-        job = self._job(digest)
+        job = self._jobs.job(digest)
         self._frontier.done(digest)
         self._artifacts.built(digest)
         self._artifacts.ended(digest, job)
@@ -452,21 +394,17 @@ class Scheduler:
         )
 
     def _summary(self, done: int) -> RunSummary:
-        failed = self._failed_jobs()
+        failed = self._jobs.failed
         return RunSummary(
             run_id=self._run_id,
             done=done,
-            cached=self._cached,
+            cached=self._jobs.cached,
             failed=failed,
             labels={digest: self._jobs[digest].label for digest in failed},
             blocked=self._frontier.count(NodeState.BLOCKED),
             duration_s=time.monotonic() - self._reporting.started,
             notes=self._instead.notes,
         )
-
-    def _failed_jobs(self) -> dict[str, str]:
-        """Digest and message of each job that failed finally."""
-        return {digest: state.message for digest, state in self._jobs.items() if state.message is not None}
 
     def _report(self, executor: Executor | None = None) -> None:
         """Report the progress, at once without an executor, and end its hung engines; their jobs come back as failures and are retried."""

@@ -9,7 +9,7 @@ from evals.engine import digest_of
 from evals.probes import ItemResult, ProbeResult, Split
 from orchestrator.compare.run_comparisons import stored_samples
 from orchestrator.plan.job import EvalJob
-from orchestrator.search.merges.evaluation import objective_jobs
+from orchestrator.search.merges.objective_values import objective_jobs
 from orchestrator.search.merges.search_file import Objective, SearchFile
 from orchestrator.search.probe_answers import read_probe
 from orchestrator.store import Store

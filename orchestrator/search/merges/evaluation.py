@@ -6,7 +6,6 @@ goes on with what the store holds, and no evaluation is lost or done twice.
 
 from __future__ import annotations
 
-import functools
 import shutil
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -15,30 +14,30 @@ from pathlib import Path
 from typing import Any
 
 from evals.probes import Split
-from evals.scores import PROBE_SUITE
-from evals.suite_file import resolve_suite
-from orchestrator.compare.run_comparisons import stored_samples
 from orchestrator.errors import MergeboardError, RunError
 from orchestrator.plan.candidate import Candidate
 from orchestrator.plan.job import EvalJob
 from orchestrator.plan.plan import Plan
-from orchestrator.plan.sweep import SuiteEntry, SweepFile
+from orchestrator.plan.sweep import SweepFile
 from orchestrator.run.job_state import NodeState
 from orchestrator.run.plan_records import candidate_records, planned_jobs
 from orchestrator.search.merges.course import Course, best_first
-from orchestrator.search.merges.fidelity import FidelityStep, likelihood
-from orchestrator.search.merges.search_file import Objective, SearchFile
+from orchestrator.search.merges.fidelity import FidelityStep
+from orchestrator.search.merges.objective_values import (
+    anchor_values,
+    jobs_of,
+    objective_jobs,
+    objective_values,
+)
+from orchestrator.search.merges.search_file import SearchFile
 from orchestrator.search.merges.stopping import asked_whole, decided_against, early_of, lost
-from orchestrator.search.request import short_name
 from orchestrator.store import Store
-from orchestrator.store.records import EvalOutcome, RunLease, Success
+from orchestrator.store.records import RunLease
 from orchestrator.store.trial_records import Arm, TrialRecord, TrialState
 from recipes.artifact import ArtifactStore
 from recipes.errors import RecipeError
 from recipes.layer_path_text import format_list
-from recipes.recipe import Recipe
 
-AVERAGE = "plain average"
 _ENDED = (NodeState.DONE, NodeState.FAILED, NodeState.BLOCKED)
 
 
@@ -270,138 +269,3 @@ def _digest_of(candidate: Candidate) -> str:
     if candidate.layer_path is None or candidate.build is not None:
         return f"recipe:{candidate.build.digest}" if candidate.build else candidate.weights_digest
     return f"{candidate.weights_digest} {format_list(candidate.layer_path)}"
-
-
-def reference_entries(file: SearchFile) -> list[dict[str, Any]]:
-    """Recipe entries of what merges are compared with besides the base: their parents, and the plain average of these."""
-    parents = parent_names(file)
-    names = unique_names(parents)
-    entries: list[dict[str, Any]] = [
-        {"name": names[parent], "checkpoint": file.search.sources.get(parent, parent)} for parent in parents
-    ]
-    average = average_recipe(file)
-    if average is not None:
-        entries.append({"name": AVERAGE, "mergekit": average})
-    return entries
-
-
-def parent_names(file: SearchFile) -> list[str]:
-    """Checkpoints that the merges are made of, as the recipe names them, without the base and without adapters."""
-    recipe = _any_recipe(file)
-    adapters = set(recipe.adapters)
-    sources = [str(source) for source in recipe.sources if source not in adapters]
-    return [name for name in sources if _place(file, name) != _place(file, file.search.base)]
-
-
-def average_recipe(file: SearchFile) -> dict[str, Any] | None:
-    """The mean of all parents as a mergekit document (uniform soup); None with fewer than two checkpoints.
-
-    A base that the recipe merges with a single other checkpoint counts as a parent.
-    """
-    names = parent_names(file)
-    if len(names) < 2:
-        names = [str(source) for source in _any_recipe(file).sources]
-    if len(names) < 2:
-        return None
-    document: dict[str, Any] = {
-        "merge_method": "linear",
-        "models": [{"model": name, "parameters": {"weight": 1.0}} for name in names],
-    }
-    stage = file.search.recipe if isinstance(file.search.recipe, dict) else file.search.recipe[0]
-    kept = ("dtype", "out_dtype", "tokenizer", "tokenizer_source", "chat_template")
-    return document | {key: stage[key] for key in kept if isinstance(stage.get(key), str | dict)}
-
-
-def _any_recipe(file: SearchFile) -> Recipe:
-    """The recipe with some values, to read its sources."""
-    return file.recipe(file.corner)
-
-
-def _place(file: SearchFile, name: str) -> str:
-    """A checkpoint's name for comparison: a directory by its path."""
-    target = file.search.sources.get(name, name)
-    path = (Path(file.folder) / target).expanduser()
-    return str(path.resolve()) if path.is_dir() else target
-
-
-def unique_names(names: Sequence[str]) -> dict[str, str]:
-    """Short names of checkpoints; whole ones where the short ones are not distinct, or are taken."""
-    short = {name: short_name(name) for name in names}
-    taken = ("base", AVERAGE)
-    return {
-        name: name if list(short.values()).count(s) > 1 or s in taken or s.startswith("trial ") else s
-        for name, s in short.items()
-    }
-
-
-def objective_values(
-    file: SearchFile,
-    jobs: Sequence[EvalJob],
-    outcomes: Mapping[str, Success],
-    split: Split,
-    step: FidelityStep = FidelityStep.WHOLE,
-) -> tuple[float, ...] | None:
-    """The value of each objective from one candidate's evaluations, 0 to 1; None if one is missing."""
-    values = []
-    for objective in file.search.objectives:
-        asked = objective_jobs(file, objective, jobs, split, step)
-        results = [outcomes.get(job.digest) for job in asked]
-        scores = [r.evaluation.result.normalized / 100 for r in results if isinstance(r, EvalOutcome)]
-        if not asked or len(scores) < len(asked):
-            return None
-        values.append(sum(scores) / len(scores))
-    return tuple(values)
-
-
-def anchor_values(
-    file: SearchFile, jobs: Sequence[EvalJob], outcomes: Mapping[str, Success], home: Path
-) -> tuple[float, ...] | None:
-    """Mean likelihood of the right answers of each objective's anchor questions; None if one is missing."""
-    values = []
-    for objective in file.search.objectives:
-        asked = objective_jobs(file, objective, jobs, Split.SEARCH, FidelityStep.ANCHORS)
-        pairs = [(job, o) for job in asked if isinstance(o := outcomes.get(job.digest), EvalOutcome)]
-        if not asked or len(pairs) < len(asked):
-            return None
-        if objective.probe is not None:
-            # The credit of a scored probe is the probability of the right answer.
-            values.append(pairs[0][1].evaluation.result.normalized / 100)
-        else:
-            each = [likelihood(stored_samples(job.digest, o, home).read()) for job, o in pairs]
-            values.append(sum(each) / len(each))
-    return tuple(values)
-
-
-def objective_jobs(
-    file: SearchFile,
-    objective: Objective,
-    jobs: Sequence[EvalJob],
-    split: Split,
-    step: FidelityStep = FidelityStep.WHOLE,
-) -> list[EvalJob]:
-    """The evaluations of one objective among those of a candidate."""
-    if objective.probe is not None:
-        name = file.probe_name(objective, split, step)
-        return [job for job in jobs if job.suite == PROBE_SUITE and job.benchmark == name]
-    suite = _suite_name(objective.suite or "", file.folder)
-    limit = file.limit_of(objective, split, step)
-    asked = [
-        job
-        for job in jobs
-        if job.suite == suite
-        and job.settings.limit == limit
-        and (objective.benchmarks is None or job.benchmark in objective.benchmarks)
-    ]
-    # After an evaluation that stopped early the whole one may follow.
-    return list({job.benchmark: job for job in asked}.values())
-
-
-def jobs_of(plan: Plan, candidate: str) -> list[EvalJob]:
-    """A candidate's evaluations in a plan."""
-    return [planned.job for planned in plan.evals if planned.candidate == candidate]
-
-
-@functools.lru_cache(maxsize=64)
-def _suite_name(suite: str, folder: str) -> str:
-    """Name of a suite that the file names by its name or file."""
-    return resolve_suite(SuiteEntry(suite=suite).request, Path(folder)).name

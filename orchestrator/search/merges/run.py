@@ -28,15 +28,11 @@ from orchestrator.search.grid_scan import Ground, Reporting
 from orchestrator.search.merges.answers import RunAnswers
 from orchestrator.search.merges.confirmation import MergeEvidence, confirm_merges, mean_values
 from orchestrator.search.merges.course import Course, best_first
-from orchestrator.search.merges.evaluation import (
-    AVERAGE,
-    MergeTrials,
-    jobs_of,
-    objective_values,
-    reference_entries,
-)
+from orchestrator.search.merges.evaluation import MergeTrials
 from orchestrator.search.merges.importance import importance_of
 from orchestrator.search.merges.labels import parameter_labels
+from orchestrator.search.merges.objective_values import jobs_of, objective_values
+from orchestrator.search.merges.references import AVERAGE, reference_entries
 from orchestrator.search.merges.search_file import SearchFile
 from orchestrator.settings import Settings
 from orchestrator.store import Store

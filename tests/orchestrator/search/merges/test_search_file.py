@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.cli.sweep import search_reference_page
 from orchestrator.errors import SweepError
-from orchestrator.search.merges.evaluation import AVERAGE, average_recipe, parent_names, reference_entries
+from orchestrator.search.merges.references import AVERAGE, average_recipe, parent_names, reference_entries
 from orchestrator.search.merges.schema import search_schema
 from orchestrator.search.merges.search_file import SamplerKind, SearchFile, load_search, parse_search
 from recipes.yaml_text import load_yaml
