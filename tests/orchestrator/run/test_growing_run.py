@@ -10,9 +10,16 @@ import pytest
 
 from orchestrator.compare.candidate_races import candidate_race_of
 from orchestrator.errors import StoreLost
+from orchestrator.plan.job import CheckpointPlace
+from orchestrator.run.artifact_use import ArtifactUse
 from orchestrator.run.job_state import Frontier, NodeState
+from orchestrator.run.run_jobs import RunJobs
 from orchestrator.store import Store
+from recipes.artifact import ArtifactStore
 from tests.support.raced import Racer, raced_plan, run_race
+from tests.support.stand_in_plan import stand_in_plan
+from tests.support.store_data import build_job, eval_job
+from tests.support.store_work import driven, finish_all
 
 
 @pytest.mark.parametrize("before", [True, False], ids=["before jobs are stored", "after they are stored"])
@@ -61,3 +68,20 @@ def test_a_build_whose_artifact_is_gone_is_built_again_for_later_jobs() -> None:
         NodeState.DONE,
         NodeState.READY,
     ]
+
+
+def test_jobs_that_join_find_an_evicted_artifact_open_again(tmp_path: Path) -> None:
+    """The build is in the store and its files are gone, as after `cache prune` between two rounds of a race."""
+    store, build = Store.open(f"sqlite:///{tmp_path}/store.sqlite"), build_job()
+    finish_all(store, driven(store))
+    plan = stand_in_plan(2)
+    jobs = RunJobs(store, ArtifactUse(ArtifactStore(tmp_path / "artifacts")), plan)
+    jobs.begin(plan.jobs)
+    assert list(jobs.join({build.digest: build}, {build.digest: "build"})) == [build.digest]
+    assert (jobs.frontier.state(build.digest), jobs.cached) == (NodeState.DONE, 1)
+    later = eval_job("musr").model_copy(update={"place": CheckpointPlace(artifact=build.digest)})
+    new = {later.digest: later, build.digest: build}
+    assert list(jobs.join(new, dict.fromkeys(new, "later"))) == [later.digest]
+    assert jobs.frontier.state(build.digest) is NodeState.READY
+    assert jobs.frontier.state(later.digest) is NodeState.WAITING
+    assert build.digest not in store.done([build.digest])
