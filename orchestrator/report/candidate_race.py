@@ -16,6 +16,7 @@ from orchestrator.report.page import (
     ReportSection,
     ReportTable,
 )
+from orchestrator.report.race_table import race_table
 
 
 def race_section(
@@ -29,7 +30,7 @@ def race_section(
         f"{race.rule.keep} by the average of the benchmarks any more left: the probability that any of these left is at most "
         f"{race.rule.error_rate:g}, over all candidates and looks. They have no scores, and count in the correction of the others."
     )
-    blocks = (*_picture(race, whole, title), _looks(race), *([_left(race, run_id)] if race.left else []))
+    blocks = (*_picture(race, whole, title), race_table(race), *([_left(race, run_id)] if race.left else []))
     return ReportSection(key="race", title="Race", intro=intro, blocks=blocks)
 
 
@@ -42,27 +43,6 @@ def _picture(race: CandidateRace, whole: Mapping[str, float], title: str) -> tup
             title="The race: differences to the base against the questions asked",
             png=base64.b64encode(image_bytes(image)).decode("ascii"),
         ),
-    )
-
-
-def _looks(race: CandidateRace) -> ReportTable:
-    rows = tuple(
-        ReportRow(
-            name=f"{look.n:,} of {look.n_whole:,}",
-            cells=tuple(
-                ReportCell(text=f"{n:,}", value=float(n))
-                for n in (len(look.candidates), len(look.left), len(look.kept), len(look.failed))
-            ),
-        )
-        for look in race.looks
-    )
-    columns = tuple(ReportColumn(title=name) for name in ("candidates asked", "left", "went on", "failed"))
-    return ReportTable(
-        caption="The race",
-        first="Questions a candidate",
-        columns=columns,
-        rows=rows,
-        notes=(f"{race.sentence}.",),
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from evals.probes import Confirmation, Finding, Measured, Ranking, Scoring, get_probe
-from evals.probes.race import Race
 from orchestrator.charts import ChartError, Measure, Scan, ScanPoint, heat_grid
 from orchestrator.charts.records import NullLine
 from orchestrator.display.format import p_value
@@ -209,31 +208,6 @@ def ranking_block(
         rows=tuple(rows),
         notes=(f"and {more:,} more paths",) if more > 0 else (),
     )
-
-
-def race_block(race: Race) -> ReportTable:
-    """How many paths were left after how many questions."""
-    rows = tuple(
-        ReportRow(
-            name=f"{look.n} of {look.n_whole}",
-            cells=tuple(
-                _plain_count(n) for n in (len(look.paths), len(look.left), len(look.kept), len(look.failed))
-            ),
-        )
-        for look in race.looks
-    )
-    columns = tuple(ReportColumn(title=name) for name in ("paths asked", "left", "went on", "failed"))
-    return ReportTable(
-        caption="The race",
-        first="Questions a path",
-        columns=columns,
-        rows=rows,
-        notes=(f"{race.sentence}.",),
-    )
-
-
-def _plain_count(n: int) -> ReportCell:
-    return ReportCell(text=f"{n:,}", value=float(n))
 
 
 def level_block(base: Measured, ranking: Ranking) -> ReportTable:

@@ -46,13 +46,13 @@ from orchestrator.report.page import (
     ReportTone,
     ReportVerdict,
 )
+from orchestrator.report.race_table import race_table
 from orchestrator.report.request import ReportRequest
 from orchestrator.report.scan_blocks import (
     benchmark_block,
     confirmation_block,
     level_block,
     map_blocks,
-    race_block,
     ranking_block,
 )
 from orchestrator.report.scan_runs import ProbeScan, labels_of, rank_method, read_measured, scan_of_run
@@ -240,7 +240,7 @@ def _sections(result: ScanResult, request: ReportRequest, checkpoint: str) -> li
             f"the best left is at most {result.race.plan.error_rate:g}, over all paths and looks. They have no value, and none is shown."
         )
         sections.append(
-            ReportSection(key="race", title="Race", intro=intro, blocks=(race_block(result.race),))
+            ReportSection(key="race", title="Race", intro=intro, blocks=(race_table(result.race),))
         )
     sections.append(
         ReportSection(

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.ray_nodes import add_node, new_cluster
 from orchestrator.store import Store
 from orchestrator.store.records import AttemptState, EarlyOutcome, EvalOutcome
 from tests.orchestrator.run.test_kill import kill_when, start
 from tests.support.runs_fixture import mergeboard
 from tests.support.tiny_checkpoints import tiny_checkpoint
+from tests.support.two_nodes import resume_on_two_nodes
 
 SWEEP = """\
 name: decided
@@ -56,13 +56,7 @@ def test_killed_in_a_slice_and_resumed_by_two_engines(tmp_path: Path) -> None:
     kill_when(process, lambda: answers(home, first.whole.digest) >= ANSWERS)
     with opened(home) as store:
         assert store.sequences(run.id) == ()
-    cluster = new_cluster(head_cpus=1)
-    try:
-        add_node(cluster, num_cpus=1, num_gpus=0)
-        again = mergeboard("resume", run.id, "--address", str(cluster.address), home=home, timeout_s=1500)
-    finally:
-        cluster.shutdown()
-    assert again.returncode == 0, again.stderr
+    resume_on_two_nodes(run.id, home)
     with opened(home) as store, opened(calm) as other:
         assert store.snapshot() == other.snapshot()
         resumed = store.sequences(run.id)

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.ray_nodes import add_node, new_cluster
 from orchestrator.compare.candidate_races import candidate_race_of
 from orchestrator.errors import StoreError
 from orchestrator.plan.job import EvalJob
@@ -15,6 +14,7 @@ from orchestrator.store.records import EvalOutcome
 from tests.orchestrator.run.test_kill import kill_when, start
 from tests.support.runs_fixture import mergeboard
 from tests.support.tiny_checkpoints import tiny_checkpoint
+from tests.support.two_nodes import resume_on_two_nodes
 
 SWEEP = """\
 name: raced
@@ -64,13 +64,7 @@ def test_killed_in_the_second_part_and_resumed_by_two_engines(tmp_path: Path) ->
         before = candidate_race_of(store, store.run(run.id))
         assert before is not None
         assert before.looks == expected.looks[:1]
-    cluster = new_cluster(head_cpus=1)
-    try:
-        add_node(cluster, num_cpus=1, num_gpus=0)
-        again = mergeboard("resume", run.id, "--address", str(cluster.address), home=home, timeout_s=1500)
-    finally:
-        cluster.shutdown()
-    assert again.returncode == 0, again.stderr
+    resume_on_two_nodes(run.id, home)
     with opened(home) as store, opened(calm) as other:
         assert candidate_race_of(store, store.run(run.id)) == expected
         assert store.snapshot() == other.snapshot()
